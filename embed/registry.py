@@ -1,0 +1,111 @@
+"""Encoders by name: built in, from the hub at a pinned revision, or a checkpoint folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embed.encoder import PRECISIONS, Encoder
+from embed.errors import EncoderError
+
+DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
+FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model of the hub.  The revision is pinned, so that a name means the same weights tomorrow."""
+
+    repository: str
+    revision: str
+    size: str
+    licence: str
+
+
+HUB = {
+    "m-a-p/MERT-v1-95M": HubModel("m-a-p/MERT-v1-95M", "12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", "378 MB", "CC-BY-NC-4.0"),
+    "m-a-p/MERT-v1-330M": HubModel("m-a-p/MERT-v1-330M", "0e06c986db0527c0fd1b47181c40f006805e3de0", "1.3 GB", "CC-BY-NC-4.0"),
+}
+SHORT = {"mert-95m": "m-a-p/MERT-v1-95M", "mert-330m": "m-a-p/MERT-v1-330M"}
+
+
+def encoder_names() -> list[str]:
+    """What `load_encoder` knows by name."""
+    return [*HUB, *SHORT, "spectral"]
+
+
+def full_name(name: str) -> str:
+    """`mert-95m` and `m-a-p/MERT-v1-95M` are one encoder; a folder is named by its absolute path.
+
+    >>> full_name("mert-95m")
+    'm-a-p/MERT-v1-95M'
+    """
+    name = SHORT.get(name.lower(), name)
+    return name if name in HUB or name == "spectral" else str(Path(name).expanduser().absolute())
+
+
+def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
+                 download: bool = True) -> Encoder:
+    """The encoder of that name, or of that checkpoint folder.
+
+    Raises EncoderError where its weights cannot be had, saying how to get them, and CheckpointError where they are not
+    what they should be.  `download` False: only what is on this machine already.
+    """
+    if precision not in PRECISIONS:
+        raise EncoderError(f"no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    name = full_name(name)
+    if name == "spectral":
+        from embed.spectral import SpectralEncoder
+
+        if precision != "float32":
+            raise EncoderError("spectral descriptors are computed in float32 only: leave --precision out")
+        return SpectralEncoder()
+    from embed.hubert import HubertEncoder
+
+    if name in HUB:
+        return HubertEncoder(fetch(HUB[name], download), name=name, location=name, precision=precision, device=device)
+    folder = Path(name)
+    if not folder.is_dir():
+        raise EncoderError(
+            f"{folder.name!r} is neither a checkpoint folder nor an encoder known by name ({', '.join(encoder_names())})"
+        )
+    return HubertEncoder(folder, precision=precision, device=device)
+
+
+def have_weights(name: str = DEFAULT_ENCODER) -> bool:
+    """Whether an encoder of the hub is on this machine already."""
+    try:
+        fetch(HUB[full_name(name)], download=False)
+        return True
+    except EncoderError:
+        return False
+
+
+def fetch(model: HubModel, download: bool) -> Path:
+    """The folder of a hub model, downloaded where it is not in the hub's cache.  Raises EncoderError."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def get(file: str, local: bool) -> Path:
+        return Path(hf_hub_download(model.repository, file, revision=model.revision, local_files_only=local))
+
+    try:
+        return [get(file, local=True) for file in FILES][0].parent
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        pass
+    problem: Any = "they are not on this machine"
+    if download:
+        try:
+            return [get(file, local=False) for file in FILES][0].parent
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            problem = str(error).splitlines()[0]
+    raise EncoderError(
+        f"the weights of {model.repository} cannot be had: {problem}.\n"
+        f"  On a machine with network ({model.size}, licence {model.licence}: not for commercial use):\n"
+        f"    hf download {model.repository} --revision {model.revision} --local-dir {model.repository.split('/')[1]}\n"
+        f"  then copy that folder here and pass it: tonelake embed --encoder {model.repository.split('/')[1]}\n"
+        f"  Without any weights: tonelake embed --encoder spectral (hand-crafted descriptors)"
+    )

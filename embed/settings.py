@@ -1,0 +1,153 @@
+"""What is `auto` is resolved here, once, when a space is made; a space that exists decides for itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from embed.encoder import PRECISIONS, Encoder
+from embed.errors import EncoderError
+from embed.registry import DEFAULT_ENCODER, full_name, load_encoder
+from store import InputError, Lake, Space
+from store.space import check_name
+
+MIN_WINDOW_S, MAX_WINDOW_S = 1.0, 120.0
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """How to embed.  None and `auto` mean: as the space has it, else the default."""
+
+    encoder: str | None = None           # a name or a checkpoint folder; default MERT-v1-95M
+    space: str | None = None             # default: made of the encoder's name and what differs from the defaults
+    window_s: float | None = None        # default 30 s, the full context
+    precision: str = "auto"
+    device: str = "auto"
+
+
+DEFAULT_WINDOW_S = 30.0                  # MERT was trained on 5 s; the artist study found 30 s to separate best
+
+
+def open_space(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
+    """The space that settings name, made where it is new, and the encoder that fills it.
+
+    Raises InputError for settings that cannot be, EncoderError where the encoder cannot run here, SpaceMismatch where
+    the space was embedded by other settings.
+    """
+    check_settings(settings)
+    stored = find_space(lake, settings)
+    encoder = load_encoder(
+        settings.encoder or (stored.location if stored else DEFAULT_ENCODER),
+        precision=settle_precision(settings, stored),
+        device=settle_device(settings, stored),
+    )
+    window_s = settings.window_s or (stored.window_s if stored else DEFAULT_WINDOW_S)
+    name = settings.space or (stored.name if stored else space_name(encoder, window_s))
+    space = describe_space(encoder, name, window_s)
+    if settings.space is None:
+        space = lake.spaces.named_apart(space)
+    return lake.spaces.make(space), encoder
+
+
+def encoder_of(space: Space) -> Encoder:
+    """The encoder that a space was embedded with, loaded to embed a query: on its device, or here on the CPU.
+
+    Raises EncoderError where the weights at hand are not those of the space.
+    """
+    device = space.device if device_is_here(space.device) else "cpu"
+    encoder = load_encoder(space.location, precision=space.precision, device=device)
+    if describe_space(encoder, space.name, space.window_s).fingerprint != space.fingerprint:
+        raise EncoderError(
+            f"{space.location} has changed since space {space.name!r} was embedded by it: a query would be compared with "
+            "vectors of another encoder.  Put the old weights back, or run `tonelake embed` to make a new space"
+        )
+    return encoder
+
+
+def describe_space(encoder: Encoder, name: str, window_s: float) -> Space:
+    """The space that an encoder makes with this window."""
+    return Space(
+        name=name, encoder=encoder.name, revision=encoder.revision, sample_rate=encoder.sample_rate,
+        layers=encoder.layers, dims=encoder.dims, window_s=window_s, hop_s=window_s, precision=encoder.precision,
+        location=encoder.location, device=encoder.device, default_layer=encoder.default_layer,
+    )
+
+
+def space_name(encoder: Encoder, window_s: float) -> str:
+    """A name made of the encoder's and of what differs from the defaults: `mert-v1-95m-w5-bfloat16`."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", encoder.name.split("/")[-1].lower()).strip("-_") or "encoder"
+    if window_s != DEFAULT_WINDOW_S:
+        name += f"-w{window_s:g}".replace(".", "_")
+    return (name + (f"-{encoder.precision}" if encoder.precision != "float32" else ""))[:64]
+
+
+def check_settings(settings: EmbedSettings) -> None:
+    """Raise InputError unless these settings can be."""
+    if settings.space is not None:
+        check_name(settings.space)
+    if settings.precision not in ("auto", *PRECISIONS):
+        raise InputError(f"no precision {settings.precision!r}: choose auto, {', '.join(PRECISIONS)}")
+    if settings.window_s is not None and not MIN_WINDOW_S <= settings.window_s <= MAX_WINDOW_S:
+        raise InputError(f"a window of {settings.window_s:g} s: choose from {MIN_WINDOW_S:g} to {MAX_WINDOW_S:g} seconds")
+
+
+def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
+    """The stored space that settings are about, so that what they leave open is taken from it."""
+    spaces = lake.spaces.all()
+    if settings.space is not None:
+        return next((s for s in spaces if s.name == settings.space), None)
+    location = full_name(settings.encoder or DEFAULT_ENCODER)
+    for space in spaces:
+        asked = replace(space, window_s=settings.window_s or DEFAULT_WINDOW_S)
+        if space.location == location and asked == space and settings.precision in ("auto", space.precision):
+            return space
+    return None
+
+
+def settle_precision(settings: EmbedSettings, stored: Space | None) -> str:
+    """The precision of the forward pass: as asked, as the space has it, else by the device."""
+    if settings.precision != "auto":
+        return settings.precision
+    if stored is not None:
+        return stored.precision
+    return "bfloat16" if settle_device(settings, stored).startswith("cuda") and not is_spectral(settings) else "float32"
+
+
+def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
+    """The device: as asked, as the space has it, else the best there is.  Raises EncoderError where it is not here."""
+    if is_spectral(settings) or (stored is not None and stored.location == "spectral"):
+        return "cpu"                     # without importing torch
+    import torch
+
+    if settings.device != "auto":
+        try:
+            torch.device(settings.device)
+        except RuntimeError as error:
+            raise InputError(f"no device {settings.device!r}: choose auto, cpu, cuda, cuda:1 or mps") from error
+        if not device_is_here(settings.device):
+            raise EncoderError(f"device {settings.device!r} is not on this machine: choose --device cpu")
+        return settings.device
+    if stored is not None:
+        if not device_is_here(stored.device):
+            raise EncoderError(
+                f"space {stored.name!r} was embedded on {stored.device}, which is not on this machine: to extend it here, "
+                "pass --device cpu (vectors then differ by rounding)"
+            )
+        return stored.device
+    return next(name for name in ("cuda", "mps", "cpu") if device_is_here(name))
+
+
+def device_is_here(device: str) -> bool:
+    """Whether this machine has a device."""
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return True
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count()
+    return kind == "mps" and torch.backends.mps.is_available()
+
+
+def is_spectral(settings: EmbedSettings) -> bool:
+    return settings.encoder == "spectral"

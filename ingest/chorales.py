@@ -1,0 +1,101 @@
+"""Bach's chorales as clips: windows of bars, rendered by a built-in organ whenever they are read.
+
+Nothing of the corpus is copied: a clip's source is `chorale:NAME`, and its samples are made from the notes between its
+start and its end.  The default set leaves out what would make a study of it wrong: Roman-numeral analyses (block
+chords, no voices) and windows that repeat another window note for note.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ingest.errors import AudioError
+from ingest.organ import render
+from ingest.recordings import ROWS_PER_BATCH, STAGE, IngestReport, Progress, silent_progress, to_frame
+from ingest.scan import clip_id
+from ingest.scores import Score, chorale_names, load_score
+from store import Failure, InputError, Lake
+
+SEED_SUFFIXES = (".mxl", ".xml", ".rntxt")
+CLEAN_SUFFIXES = (".mxl", ".xml")
+
+
+def ingest_chorales(
+    lake: Lake, *, bars: int = 4, hop: int = 2, limit: int | None = None, seed_rule: bool = False,
+    progress: Progress = silent_progress,
+) -> IngestReport:
+    """The corpus cut by `bars` every `hop` bars, full windows only; label columns piece, bwv, tune, key, meter, title.
+
+    `seed_rule`: everything but the Humdrum files, analyses and repeated windows included: 430 pieces, 3,008 snippets at
+    4 bars every 2.  `limit`: so many pieces, spread over the corpus.
+    """
+    if bars < 1 or hop < 1 or (limit is not None and limit < 1):
+        raise InputError("--bars, --hop and --limit are at least 1")
+    suffixes = SEED_SUFFIXES if seed_rule else CLEAN_SUFFIXES
+    names = [name for name in chorale_names() if name.endswith(suffixes)]
+    if limit is not None and limit < len(names):
+        names = [names[i * len(names) // limit] for i in range(limit)]
+    cut = f"{bars}bars/{hop}"
+    report = IngestReport(recordings=len(names))
+    seen: set[bytes] = set()
+    repeated = 0
+    batch: list[dict[str, Any]] = []
+    for name in progress(names, len(names), "parsing"):
+        try:
+            score = load_score(name)
+        except Exception as error:       # one file that this music21 cannot parse is no reason to lose the others
+            lake.failures.record([Failure(STAGE, f"chorale:{name}", f"{type(error).__name__}: {error}")])
+            report = replace(report, failed=report.failed + 1)
+            continue
+        for start, length in windows(score, bars, hop):
+            content = np.round(np.array(sorted(score.window(start, length).tolist())), 6).tobytes()
+            if not seed_rule and content in seen:
+                repeated += 1
+                continue
+            seen.add(content)
+            batch.append(clip_row(score, start, length) | {"cut": cut})
+        if len(batch) >= ROWS_PER_BATCH:
+            report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
+            batch.clear()
+    if batch:
+        report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
+    snippets = report.added.new + report.added.known + report.added.changed
+    rule = "the seed's rule (analyses and repeated windows kept)" if seed_rule else (
+        f"the clean rule (no Roman-numeral analyses; {repeated} windows that repeat another left out)"
+    )
+    return replace(report, notes=(f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}",))
+
+
+def windows(score: Score, bars: int, hop: int) -> list[tuple[float, float]]:
+    """(start, length) in quarter notes of the full windows of a piece."""
+    return [
+        (float(score.bars[first, 0]), float(score.bars[first : first + bars, 1].sum()))
+        for first in range(0, len(score.bars) - bars + 1, hop)
+    ]
+
+
+def clip_row(score: Score, start: float, length: float) -> dict[str, Any]:
+    """A window as a row of `clips`."""
+    start_s, duration_s = start * score.quarter_s, length * score.quarter_s
+    return {
+        "clip_id": clip_id(score.digest, start_s, duration_s), "track": score.piece, "source": f"chorale:{score.name}",
+        "digest": score.digest, "start_s": start_s, "duration_s": duration_s, "dataset": "chorales",
+        "artist": "Johann Sebastian Bach", "title": score.title, "piece": score.piece,
+        "bwv": score.piece.removeprefix("bwv"), "tune": score.tune, "key": score.key, "meter": score.meter_at(start),
+    }
+
+
+def render_source(source: str, start_s: float, duration_s: float, rate: int, digest: str | None = None) -> np.ndarray:
+    """The samples of a `chorale:` source: (round(duration_s · rate),) float32.
+
+    Raises AudioError where the piece is not what was ingested, as after an upgrade of music21.
+    """
+    score = load_score(source.removeprefix("chorale:"))
+    if digest is not None and score.digest != digest:
+        raise AudioError(f"{source}: its notes differ from those ingested: another music21 is installed; ingest it again")
+    notes = score.window(start_s / score.quarter_s, duration_s / score.quarter_s)
+    notes[:, :2] *= score.quarter_s
+    return render(notes, duration_s, rate, voices=score.voices)

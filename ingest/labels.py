@@ -1,0 +1,75 @@
+"""Label columns from a CSV file, joined to files by path, stem or track."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ingest.tables import read_table
+from store import InputError
+from store.clips import FIXED
+
+PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "source")
+SETTABLE = ("track", "title", "artist", "album", "dataset", "stem", "split")     # fixed columns a user may fill
+
+
+class Labels:
+    """Rows of labels by key, and which of them have been matched so far."""
+
+    def __init__(self, file: Path, *, multi: Sequence[str] = ()) -> None:
+        """Read a table whose key column is named path (file, filename), stem or track; the first of these counts."""
+        table = read_table(file, multi=multi)
+        key = next((name for name in (*PATH_NAMES, "stem", "track") if name in table.columns), None)
+        if key is None:
+            raise InputError(
+                f"{file.name}: needs a column named path, stem or track to match files by: it has "
+                f"{', '.join(table.columns)}"
+            )
+        self.file = file
+        self.kind = "path" if key in PATH_NAMES else key
+        self.columns = [name for name in table.columns if name != key]
+        check_label_columns(file, self.columns)
+        self._rows: dict[str, dict[str, Any]] = {}
+        for row in table.to_dicts():
+            name = row.pop(key)
+            if name is None:
+                continue
+            name = str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name)
+            if self._rows.setdefault(name, row) != row:
+                raise InputError(f"{file.name}: two different rows for {self.kind} {name!r}")
+        self._matched: set[str] = set()
+
+    def match(self, path: Path, track: str) -> dict[str, Any]:
+        """The labels of one file; {} where no row is for it.  `track` is its path below the folder ingested."""
+        relative = PurePosixPath(track)
+        if self.kind == "track":
+            keys = [track, str(relative.with_suffix(""))]
+        elif self.kind == "stem":
+            keys = [path.stem]
+        else:
+            keys = [str(path), track, path.name, path.stem]
+        for key in keys:
+            if key in self._rows:
+                self._matched.add(key)
+                return {name: value for name, value in self._rows[key].items() if value is not None}
+        return {}
+
+    def report(self, files: int) -> str:
+        """How many rows matched, in one line.  Raises InputError where none did."""
+        matched, total = len(self._matched), len(self._rows)
+        if not matched:
+            raise InputError(
+                f"{self.file.name}: none of its {total} rows matches any of {files} files by {self.kind}; its first is "
+                f"{next(iter(self._rows), '')!r}.  Nothing was ingested"
+            )
+        unmatched = [key for key in self._rows if key not in self._matched]
+        rest = f"; without a file: {', '.join(unmatched[:3])}{' …' if len(unmatched) > 3 else ''}" if unmatched else ""
+        return f"{self.file.name}: {matched} of {total} rows matched by {self.kind}{rest}"
+
+
+def check_label_columns(file: Path, columns: Sequence[str]) -> None:
+    """Raise InputError where a table would overwrite what tonelake itself fills."""
+    taken = [name for name in columns if name in FIXED and name not in SETTABLE]
+    if taken:
+        raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, tonelake fills them: rename them")

@@ -1,0 +1,60 @@
+"""A manifest: a CSV file with a clip a row (path, start, seconds) and any label columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+
+from ingest.labels import PATH_NAMES, check_label_columns
+from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
+from ingest.sources import to_source
+from ingest.tables import read_table
+from store import InputError, Lake
+
+START_NAMES = ("start", "start_s", "offset")
+LENGTH_NAMES = ("seconds", "duration", "duration_s")
+
+
+def ingest_manifest(
+    lake: Lake, file: Path, *, multi: Sequence[str] = (), dataset: str | None = None,
+    workers: int | None = None, progress: Progress = silent_progress,
+) -> IngestReport:
+    """Every row as a clip.  Paths are taken from the manifest's own folder; without start a clip begins at 0, without
+    seconds it goes to the end.  Raises InputError, before anything is written, where the table itself is wrong."""
+    recordings = read_manifest(file, multi)
+    report = ingest_recordings(lake, recordings, None, dataset=dataset, workers=workers, progress=progress)
+    return replace(report, notes=(f"{file.name}: {sum(len(r.spans) for r in recordings)} rows of {len(recordings)} files",))
+
+
+def read_manifest(file: Path, multi: Sequence[str] = ()) -> list[Recording]:
+    """The recordings of a manifest, each with its spans, in the order of their first rows."""
+    table = read_table(file, multi=multi)
+    path = next((name for name in PATH_NAMES if name in table.columns), None)
+    if path is None:
+        raise InputError(f"{file.name}: needs a column named path: it has {', '.join(table.columns)}")
+    start = next((name for name in START_NAMES if name in table.columns), None)
+    length = next((name for name in LENGTH_NAMES if name in table.columns), None)
+    for name in (start, length):
+        if name is not None and not table[name].dtype.is_numeric() and table[name].null_count() < len(table):
+            raise InputError(f"{file.name}: column {name!r} must hold seconds, such as 12.5")
+    columns = [name for name in table.columns if name not in (path, start, length)]
+    check_label_columns(file, columns)
+
+    folder = file.absolute().parent
+    tracks: dict[str, str] = {}
+    spans: dict[str, list[tuple[tuple[float, float | None], dict[str, Any]]]] = {}
+    for number, row in enumerate(table.iter_rows(named=True), start=2):
+        if row[path] is None:
+            raise InputError(f"{file.name}, row {number}: has no path")
+        span = (float(row[start] or 0.0) if start else 0.0, float(row[length]) if length and row[length] is not None else None)
+        labels = {name: row[name] for name in columns if row[name] is not None}
+        source = to_source(folder / str(row[path]))              # ./a.wav and a.wav are one file
+        tracks.setdefault(source, str(row[path]))
+        spans.setdefault(source, []).append((span, labels))
+    return [
+        Recording(source, tracks[source], {}, tuple(s for s, _ in rows), tuple(labels for _, labels in rows))
+        for source, rows in spans.items()
+    ]

@@ -1,0 +1,209 @@
+"""Recordings into the lake: digest, scan, cut into clips, add; with a failure on record for each that cannot be.
+
+What is known by content is not decoded again, so a second run over a large library costs one read of its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import polars as pl
+
+from ingest.errors import AudioError
+from ingest.scan import MIN_SECONDS, Scan, clip_id
+from ingest.segment import MAX_WHOLE_S, Cut, is_silent
+from ingest.workers import Workers
+from store import Added, Failure, Lake, failure_id
+
+ROWS_PER_BATCH = 2_000
+STAGE = "ingest"
+
+Item = TypeVar("Item")
+Progress = Callable[[Iterable[Item], int, str], Iterable[Item]]      # items, how many, what is done to them
+
+
+def silent_progress(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
+    """The progress display of callers that want none."""
+    return items
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One source to be cut into clips, by rule or at the spans given."""
+
+    source: str
+    track: str
+    labels: dict[str, Any] = field(default_factory=dict)
+    spans: tuple[tuple[float, float | None], ...] = ()               # (start, length or None for the rest) in seconds
+    span_labels: tuple[dict[str, Any], ...] = ()                     # one for each span
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did."""
+
+    recordings: int = 0
+    added: Added = Added()
+    flagged: int = 0
+    failed: int = 0
+    superseded: int = 0                                              # clips whose file has been replaced since
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = f"{self.recordings} recordings: {self.added.new} clips new, {self.added.known} known"
+        for count, word in (
+            (self.added.changed, "changed"), (self.added.copies, "copies of clips under another path"),
+            (self.flagged, "flagged"), (self.superseded, "superseded, their file has changed"),
+        ):
+            counts += f", {count} {word}" if count else ""
+        return counts + (f"; {self.failed} recordings failed (see `tonelake failures`)" if self.failed else "")
+
+
+def ingest_recordings(
+    lake: Lake, recordings: Sequence[Recording], cut: Cut | None, *, dataset: str | None = None,
+    workers: int | None = None, progress: Progress = silent_progress,
+) -> IngestReport:
+    """Cut recordings into clips and add them.  `cut` None: each brings its spans (a manifest)."""
+    name = "manifest" if cut is None else str(cut)
+    known = _known_clips(lake, name)
+    report = IngestReport(recordings=len(recordings))
+    batch: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    done: list[str] = []
+    digests: dict[str, str] = {}
+
+    def flush() -> None:
+        nonlocal report
+        if batch:
+            report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
+        lake.failures.record(failures)
+        lake.failures.clear(done)
+        batch.clear(), failures.clear(), done.clear()
+
+    with Workers(workers) as pool:
+        for recording, result in _examine(pool, recordings, cut, known, progress):
+            if isinstance(result, AudioError):
+                failures.append(Failure(STAGE, recording.source, str(result)))
+                report = replace(report, failed=report.failed + 1)
+                continue
+            rows, problems = result
+            if rows:
+                digests[recording.source] = rows[0]["digest"]
+            if problems:
+                failures.append(Failure(STAGE, recording.source, "; ".join(problems)))
+                report = replace(report, failed=report.failed + 1)
+            else:
+                done.append(failure_id(STAGE, recording.source))
+            report = replace(report, flagged=report.flagged + sum(row.get("flag") is not None for row in rows))
+            batch += [row | {"cut": name} | ({"dataset": dataset} if dataset else {}) for row in rows]
+            if len(batch) >= ROWS_PER_BATCH:
+                flush()
+        flush()
+    return replace(report, superseded=_mark_superseded(lake, digests))
+
+
+def to_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of clips as a frame; whichever row brings a column, all of them have it."""
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+Rows = tuple[list[dict[str, Any]], list[str]]                        # clips, and what is wrong with other spans
+
+
+def _examine(
+    pool: Workers, recordings: Sequence[Recording], cut: Cut | None, known: dict[str, list[dict[str, Any]]],
+    progress: Progress,
+) -> Iterator[tuple[Recording, Rows | AudioError]]:
+    """Each recording with the rows that come of it.  Only what the lake does not know is decoded."""
+    by_source = {r.source: r for r in recordings}
+    unknown = list(by_source)
+    if known:
+        unknown = []
+        requests = ({"do": "digest", "source": source} for source in by_source)
+        for request, reply in progress(pool.map(requests), len(by_source), "reading"):
+            recording = by_source[request["source"]]
+            stored = [] if isinstance(reply, AudioError) else known.get(reply["digest"], [])
+            rows = _rows_of_known(recording, stored)
+            if rows is None:
+                unknown.append(recording.source)
+            else:
+                yield recording, (rows, [])
+    requests = ({"do": "scan", "source": source} for source in unknown)
+    for request, reply in progress(pool.map(requests), len(unknown), "decoding"):
+        recording = by_source[request["source"]]
+        yield recording, reply if isinstance(reply, AudioError) else _rows_of_scan(recording, cut, reply)
+
+
+def _rows_of_known(recording: Recording, stored: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Rows of a recording whose clips are in the lake, with the labels of now; None where some are not."""
+    if not stored:
+        return None
+    base = {"track": recording.track, "source": recording.source} | recording.labels
+    if not recording.spans:
+        return [clip | base for clip in stored]
+    by_start = {round(clip["start_s"], 6): clip for clip in stored}
+    rows = []
+    for (start_s, length_s), labels in zip(recording.spans, recording.span_labels, strict=True):
+        clip = by_start.get(round(start_s, 6))
+        if clip is None or (length_s is not None and abs(clip["duration_s"] - length_s) > 1e-3):
+            return None
+        rows.append(clip | base | labels)
+    return rows
+
+
+def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) -> Rows:
+    scan = Scan(**reply["scan"])
+    name = recording.source.rsplit("/", 1)[-1]
+    rows, problems = [], []
+    for start_s, length_s, labels in _spans(recording, cut, scan.duration_s):
+        duration_s = min(scan.duration_s - start_s, MAX_WHOLE_S) if length_s is None else length_s
+        if start_s < 0 or duration_s < MIN_SECONDS or start_s + duration_s > scan.duration_s + 0.1:
+            problems.append(
+                f"{name}: {start_s:g} to {start_s + duration_s:g} s cannot be a clip: the file has {scan.duration_s:.1f} s, "
+                f"and a clip needs {MIN_SECONDS:g} s"
+            )
+            continue
+        duration_s = min(duration_s, scan.duration_s - start_s)
+        flags = list(scan.flags)
+        if is_silent(scan.peaks, start_s, duration_s):
+            flags.append("silent")
+        if length_s is None and start_s + duration_s < scan.duration_s - 0.1:
+            flags.append("first hour only")
+        rows.append(
+            {
+                "clip_id": clip_id(scan.digest, start_s, duration_s), "track": recording.track,
+                "source": recording.source, "digest": scan.digest, "start_s": start_s, "duration_s": duration_s,
+                "flag": ", ".join(flags) or None,
+            }
+            | reply["tags"] | recording.labels | labels
+        )
+    return rows, problems
+
+
+def _spans(recording: Recording, cut: Cut | None, duration_s: float) -> list[tuple[float, float | None, dict[str, Any]]]:
+    """(start, length, labels) of the clips asked for; whole files keep an open end."""
+    if cut is None:
+        return [(*span, labels) for span, labels in zip(recording.spans, recording.span_labels, strict=True)]
+    if cut.seconds is None:
+        return [(0.0, None, {})]
+    return [(*span, {}) for span in cut.spans(duration_s)]
+
+
+def _known_clips(lake: Lake, cut: str) -> dict[str, list[dict[str, Any]]]:
+    """Clips of the lake that were cut the same way, by the digest of their file."""
+    clips = lake.clips.read(["clip_id", "digest", "start_s", "duration_s"], where=f"cut = '{cut}'")
+    known: dict[str, list[dict[str, Any]]] = {}
+    for clip in clips.iter_rows(named=True):
+        known.setdefault(clip["digest"], []).append(clip)
+    return known
+
+
+def _mark_superseded(lake: Lake, digests: dict[str, str]) -> int:
+    """Flag the clips of files that have been replaced by others of the same name; the number flagged."""
+    now = pl.DataFrame({"source": list(digests), "now": list(digests.values())}, schema={"source": pl.String, "now": pl.String})
+    clips = lake.clips.read(["clip_id", "source", "digest", "flag"])
+    old = clips.join(now, on="source").filter(pl.col("digest") != pl.col("now"), pl.col("flag").ne_missing("superseded"))
+    lake.clips.set_flag(old["clip_id"].to_list(), "superseded")
+    return len(old)

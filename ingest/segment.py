@@ -1,0 +1,63 @@
+"""How a recording is cut into clips: whole, or every `hop` seconds a span of `seconds`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest.scan import MIN_SECONDS, SILENCE
+from store import InputError
+
+MAX_WHOLE_S = 3600.0                     # a clip is decoded into memory as a whole: an hour is 346 MB at 24 kHz
+MIN_TAIL_S = 5.0                         # what is left at the end becomes a clip from this length on
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The rule.  `seconds` None: one clip a file."""
+
+    seconds: float | None = 30.0
+    hop_s: float | None = None           # between starts; None: `seconds`, no overlap
+
+    def __post_init__(self) -> None:
+        if self.seconds is None:
+            if self.hop_s is not None:
+                raise InputError("--hop has no meaning for whole files: give --seconds")
+            return
+        if not MIN_SECONDS <= self.seconds <= MAX_WHOLE_S:
+            raise InputError(f"clips of {self.seconds:g} s: choose from {MIN_SECONDS:g} to {MAX_WHOLE_S:g} seconds")
+        if self.hop_s is not None and not 0.1 <= self.hop_s <= self.seconds:
+            raise InputError(f"a hop of {self.hop_s:g} s: choose from 0.1 s to the clip's {self.seconds:g} s")
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return "whole"
+        return f"{self.seconds:g}s" + (f"/{self.hop_s:g}s" if self.hop_s not in (None, self.seconds) else "")
+
+    def spans(self, duration_s: float) -> list[tuple[float, float]]:
+        """(start, length) in seconds of the clips of a recording.
+
+        A recording shorter than `seconds` is one clip.  Audio that no full clip covers becomes a shorter last clip
+        where it is at least 5 s or half a clip long.
+
+        >>> Cut(30.0).spans(70.0)
+        [(0.0, 30.0), (30.0, 30.0), (60.0, 10.0)]
+        >>> Cut(10.0, 5.0).spans(21.0)
+        [(0.0, 10.0), (5.0, 10.0), (10.0, 10.0)]
+        """
+        if self.seconds is None:
+            return [(0.0, duration_s)]
+        if duration_s <= self.seconds:
+            return [(0.0, duration_s)]
+        hop_s = self.hop_s or self.seconds
+        count = int((duration_s - self.seconds) / hop_s + 1e-9) + 1
+        spans = [(i * hop_s, self.seconds) for i in range(count)]
+        uncovered_s = duration_s - (spans[-1][0] + self.seconds)
+        if uncovered_s >= max(MIN_SECONDS, min(MIN_TAIL_S, self.seconds / 2)):
+            spans.append((count * hop_s, duration_s - count * hop_s))
+        return spans
+
+
+def is_silent(peaks: list[float], start_s: float, duration_s: float) -> bool:
+    """Whether nothing sounds in a span, by the peaks of each second of the file."""
+    inside = peaks[int(start_s) : max(int(start_s) + 1, int(-(-(start_s + duration_s) // 1)))]
+    return not inside or max(inside) < SILENCE

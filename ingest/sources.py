@@ -1,0 +1,74 @@
+"""The door through which every sample enters: a source as the lake stores it -> samples.
+
+A source is an absolute path; a `file:` URI where the path's bytes are not valid UTF-8 (a text column cannot hold
+them); or `chorale:NAME`, a piece of music21's corpus that is rendered when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ingest.decode import read_audio
+from ingest.errors import AudioError
+from ingest.scan import file_digest
+
+
+def to_source(path: Path) -> str:
+    """The text by which a lake names a file.
+
+    >>> to_source(Path("/music/a b.mp3"))
+    '/music/a b.mp3'
+    """
+    text = os.path.abspath(path)
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        return "file://" + urllib.parse.quote_from_bytes(os.fsencode(text))
+
+
+def to_path(source: str) -> Path:
+    """The file that a source names."""
+    if source.startswith("file://"):
+        return Path(os.fsdecode(urllib.parse.unquote_to_bytes(source.removeprefix("file://"))))
+    return Path(source)
+
+
+def read_source(source: str, start_s: float, duration_s: float, rate: int, digest: str | None = None) -> np.ndarray:
+    """Part of a source as (samples,) float32 at `rate` Hz.
+
+    Raises AudioError where it cannot be read, and, given the digest of the bytes that were ingested, where the file
+    has changed since: its vectors would be those of other music.
+    """
+    if source.startswith("chorale:"):
+        from ingest.chorales import render_source
+
+        return render_source(source, start_s, duration_s, rate, digest)
+    path = to_path(source)
+    if digest is not None and _digest_now(source) != digest:
+        raise AudioError(f"{path.name}: has changed since it was ingested: ingest it again")
+    samples = read_audio(path, start_s, duration_s, rate)
+    missing_s = duration_s - len(samples) / rate
+    if missing_s > 0.1:
+        raise AudioError(f"{path.name}: ends {missing_s:.1f} s before {start_s + duration_s:.1f} s")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path.name}: decodes to NaN or infinite samples at {start_s:.1f} s")
+    return samples
+
+
+def _digest_now(source: str) -> str:
+    try:
+        stat = to_path(source).stat()
+    except OSError as error:
+        raise AudioError(f"{to_path(source).name}: cannot be read: {error.strerror or error}") from error
+    return _digest_of_state(source, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)                   # the clips of one file come one after the other
+def _digest_of_state(source: str, mtime_ns: int, size: int) -> str:
+    return file_digest(to_path(source))

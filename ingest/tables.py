@@ -1,0 +1,97 @@
+"""CSV files that people made -> typed polars columns.
+
+Whatever separator (comma, semicolon, tab, bar) and whichever of UTF-8 or UTF-16; every column text first, then a number
+only where every value is one and would print the same again, so `007` stays text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from store import InputError
+
+MAX_BYTES = 512 << 20
+SEPARATORS = ",;\t|"
+INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+
+
+def read_table(path: Path, *, multi: Sequence[str] = ()) -> pl.DataFrame:
+    """A CSV file with a header as a frame; empty cells are null; column names in lower case with '_'.
+
+    Columns named in `multi` become lists, split at `|` or `;`.  Raises InputError, naming the file and line.
+    """
+    rows = _rows(path)
+    header = [label_name(name) for name in rows[0]]
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if doubled:
+        raise InputError(f"{path.name}: two columns are named {', '.join(doubled)}")
+    absent = sorted(set(multi) - set(header))
+    if absent:
+        raise InputError(f"{path.name}: has no column {', '.join(absent)} to split: it has {', '.join(header)}")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(header):
+            raise InputError(f"{path.name}, row {number}: has {len(row)} cells, the header {len(header)}")
+    columns = {
+        name: typed([row[i].strip() or None for row in rows[1:]], split=name in multi) for i, name in enumerate(header)
+    }
+    return pl.DataFrame(columns)
+
+
+def typed(cells: list[str | None], *, split: bool = False) -> pl.Series:
+    """Text cells as integers, floats, lists of text or text, by what all of them are.
+
+    >>> typed(["1", None, "3"]).dtype, typed(["007"]).dtype, typed(["1", "2.5"]).dtype
+    (Int64, String, Float64)
+    """
+    if split:
+        return pl.Series(
+            [None if c is None else [p.strip() for p in re.split(r"[|;]", c) if p.strip()] for c in cells],
+            dtype=pl.List(pl.String),
+        )
+    filled = [c for c in cells if c is not None]
+    if filled and all(INTEGER.fullmatch(c) for c in filled):
+        return pl.Series([None if c is None else int(c) for c in cells], dtype=pl.Int64)
+    if filled and all(NUMBER.fullmatch(c) for c in filled):
+        return pl.Series([None if c is None else float(c) for c in cells], dtype=pl.Float64)
+    return pl.Series(cells, dtype=pl.String)
+
+
+def label_name(text: str) -> str:
+    """A header cell as a column name that SQL takes without quotes.
+
+    >>> label_name("Tempo (BPM)"), label_name("Künstler"), label_name("2nd meter")
+    ('tempo_bpm', 'künstler', '_2nd_meter')
+    """
+    name = re.sub(r"\W+", "_", text.strip().lower()).strip("_")
+    return f"_{name}" if not name or name[0].isdigit() else name
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path.name}: is larger than {MAX_BYTES >> 20} MB, too large for a table of labels")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name}: is not UTF-8 text (byte {error.start}): save it as 'CSV UTF-8'") from error
+    if "\0" in text:
+        raise InputError(f"{path.name}: holds NUL characters: it is not a CSV file")
+    first = text.split("\n", 1)[0]
+    separator = max(SEPARATORS, key=first.count)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True) if any(row)]
+    except csv.Error as error:
+        raise InputError(f"{path.name}: is not a CSV file: {error}") from error
+    if len(rows) < 2:
+        raise InputError(f"{path.name}: has no rows below its header")
+    return rows

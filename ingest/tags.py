@@ -1,0 +1,32 @@
+"""Title, artist and album from a file's tags.  Tags are somebody's text: cut, cleaned, never trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MAX_LENGTH = 300
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The tags that are there, of title, artist and album; none where they cannot be read."""
+    from tinytag import TinyTag
+    from tinytag.tinytag import TinyTagException
+
+    try:
+        tags = TinyTag.get(str(path), image=False, duration=False)
+    except (TinyTagException, OSError, ValueError, KeyError, IndexError, OverflowError, MemoryError):
+        return {}
+    found = {name: clean(getattr(tags, name, None)) for name in ("title", "artist", "album")}
+    return {name: text for name, text in found.items() if text}
+
+
+def clean(text: str | None) -> str:
+    """Text on one line, without control characters, at most 300 characters.
+
+    >>> clean("  Ok\\x00 Computer\\n ")
+    'Ok Computer'
+    """
+    if not isinstance(text, str):
+        return ""
+    kept = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(kept.split())[:MAX_LENGTH]

@@ -1,0 +1,21 @@
+"""The Lake: LanceDB tables, embedding spaces and runs on disk.  Imports nothing of ours."""
+
+from store.clips import Added, Clips
+from store.errors import (
+    ClipNotFound,
+    FilterError,
+    InputError,
+    LakeError,
+    SpaceMismatch,
+    SpaceNotFound,
+    TonelakeError,
+)
+from store.failures import Failure, Failures, failure_id
+from store.lake import Lake
+from store.space import Space, Spaces
+from store.vectors import LayerVectors, Vectors
+
+__all__ = [
+    "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "InputError", "Lake", "LakeError",
+    "LayerVectors", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "failure_id",
+]

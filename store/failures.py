@@ -1,0 +1,85 @@
+"""What could not be ingested or embedded: one row a thing and stage, so that running again does not repeat it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from store.clips import frame
+from store.table import IDS_PER_FILTER, Table, chunks, in_list
+
+FAILURE_SCHEMA = pa.schema(
+    [
+        pa.field("failure_id", pa.string()),
+        pa.field("stage", pa.string()),          # ingest, or embed:<space>
+        pa.field("source", pa.string()),
+        pa.field("clip_id", pa.string()),        # null where no clip came of it
+        pa.field("error", pa.string()),
+        pa.field("time", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that failed at one stage."""
+
+    stage: str
+    source: str
+    error: str
+    clip_id: str | None = None
+
+    @property
+    def failure_id(self) -> str:
+        return failure_id(self.stage, self.source, self.clip_id)
+
+
+def failure_id(stage: str, source: str, clip_id: str | None = None) -> str:
+    text = "\0".join((stage, source, clip_id or ""))
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+class Failures:
+    """The failures of a lake."""
+
+    def __init__(self, connection: Any) -> None:
+        self._table = Table(connection, "failures", FAILURE_SCHEMA)
+
+    def read(self, stage: str | None = None) -> pl.DataFrame:
+        """stage, source, clip_id, error, time; newest first."""
+        found = frame(self._table.read()).drop("failure_id").sort("time", descending=True)
+        return found if stage is None else found.filter(pl.col("stage") == stage)
+
+    def count(self) -> int:
+        return self._table.count()
+
+    def record(self, failures: Sequence[Failure]) -> None:
+        """Store failures; one that is known already is replaced by the newer one."""
+        if not failures:
+            return
+        rows = pl.DataFrame(
+            [
+                (f.failure_id, f.stage, f.source, f.clip_id, f.error, datetime.now(UTC))
+                for f in failures
+            ],
+            schema={
+                "failure_id": pl.String, "stage": pl.String, "source": pl.String, "clip_id": pl.String,
+                "error": pl.String, "time": pl.Datetime("us", "UTC"),
+            },
+            orient="row",
+        )
+        self._table.upsert(rows.unique("failure_id", keep="last").to_arrow())
+
+    def clear(self, ids: Sequence[str]) -> None:
+        """Forget failures by id: what they name has succeeded since."""
+        if not ids or not self._table.count():
+            return
+        known = set(frame(self._table.read(["failure_id"]))["failure_id"])
+        for part in chunks(sorted(known & set(ids)), IDS_PER_FILTER):
+            self._table.delete(in_list("failure_id", part))

@@ -1,0 +1,82 @@
+"""Small text files inside a lake, on a local disk or an object store.  They appear whole or not at all.
+
+Locally a file is written beside its place, fsynced, and linked in; on an object store an upload is atomic by itself
+and goes through Lance's own client, so that tables and files always use the same credentials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path of this machine rather than an object store.
+
+    >>> is_local("./lake"), is_local("s3://bucket/lake"), is_local("C:/lake")
+    (True, False, True)
+    """
+    return "://" not in uri
+
+
+class LakeFiles:
+    """The text files below one folder of a lake."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def names(self) -> list[str]:
+        """Names of the files, sorted; an absent folder is an empty one."""
+        if is_local(self.uri):
+            folder = Path(self.uri)
+            return sorted(f.name for f in folder.iterdir() if f.suffix == ".json") if folder.is_dir() else []
+        return sorted(name for name in self._session().list() if name.endswith(".json"))
+
+    def read(self, name: str) -> str | None:
+        """The text of a file, or None where there is none."""
+        if is_local(self.uri):
+            try:
+                return (Path(self.uri) / name).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return None
+        session = self._session()
+        if not session.contains(name):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "file"
+            session.download_file(name, str(copy))
+            return copy.read_text(encoding="utf-8")
+
+    def write_once(self, name: str, text: str) -> bool:
+        """Create a file; False, and nothing written, where it exists already."""
+        if not is_local(self.uri):
+            session = self._session()
+            if session.contains(name):
+                return False
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "file"
+                copy.write_text(text, encoding="utf-8")
+                session.upload_file(str(copy), name)
+            return True
+        target = Path(self.uri) / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{name}.{os.getpid()}.tmp")
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(beside, target)            # unlike rename, link refuses to replace: two writers, one winner
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()
+
+    def _session(self):
+        from lance.file import LanceFileSession
+
+        return LanceFileSession(self.uri)

@@ -1,0 +1,67 @@
+"""The lake: a directory or object-store URI that holds clips, vectors, spaces and failures, and nothing of it twice.
+
+    lake = Lake("mylake")                                   # or "s3://bucket/mylake"
+    lake.clips.read(["artist"], where="album = 'Kid A'")    # polars
+    lake.vectors("mert-v1-95m").layer(7).vectors            # (clip, dim) float32
+    lake.failures.read()
+
+Every table is plain Lance: LanceDB, DuckDB or polars read it without tonelake.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from store.clips import Clips
+from store.errors import LakeError
+from store.failures import Failures
+from store.files import LakeFiles, is_local
+from store.space import Space, Spaces
+from store.vectors import Vectors
+
+
+class Lake:
+    """One lake, opened; made where there is none, unless `create` is False."""
+
+    def __init__(self, uri: str | Path, *, create: bool = True) -> None:
+        self.uri = str(uri)
+        if is_local(self.uri):
+            self.uri = str(Path(self.uri).expanduser().absolute())
+            check_folder(Path(self.uri), create)
+        self._connection = connect(self.uri)
+        self.clips = Clips(self._connection)
+        self.failures = Failures(self._connection)
+        self.spaces = Spaces(LakeFiles(f"{self.uri.rstrip('/')}/spaces"))
+
+    def vectors(self, space: Space | str | None = None) -> Vectors:
+        """The vectors of a space given by name, as a Space, or not at all where the lake has only one."""
+        return Vectors(self._connection, space if isinstance(space, Space) else self.spaces.get(space), self.clips)
+
+    def __repr__(self) -> str:
+        return f"Lake({self.uri!r})"
+
+
+def check_folder(path: Path, create: bool) -> None:
+    """Raise LakeError unless `path` is a lake, or may become one."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise LakeError(f"{path} is a file, and a lake is a folder: name another with --lake")
+        holds_lake = any((path / part).exists() for part in ("clips.lance", "failures.lance", "spaces"))
+        if not create and not holds_lake:
+            raise LakeError(f"there is no lake at {path}: `tonelake ingest` makes one, --lake names another")
+        if create and not holds_lake and path.exists() and any(path.iterdir()):
+            raise LakeError(f"{path} holds other files and no lake: name an empty or new folder with --lake")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LakeError(f"{path} cannot hold a lake: {error.strerror or error}") from error
+
+
+def connect(uri: str) -> Any:
+    import lancedb
+
+    try:
+        return lancedb.connect(uri, read_consistency_interval=timedelta(0))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise LakeError(f"the lake at {uri} cannot be opened: {error}") from error

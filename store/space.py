@@ -1,0 +1,178 @@
+"""A space: one way of embedding.  Vectors of two spaces never mix, and the fingerprint is what keeps them apart.
+
+The identity is content and resolved settings: what the encoder is (a digest of its weights, not its path), how audio is
+windowed and pooled, in what precision it was computed and stored.  Nothing in it is `auto` or None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
+from store.files import LakeFiles
+
+FORMAT_VERSION = 1
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+STATS = ("mean", "max")
+
+
+@dataclass(frozen=True)
+class Space:
+    """One way of embedding.  The first block is its identity; the rest says how to carry on with it."""
+
+    name: str
+    encoder: str                          # what a person calls it: m-a-p/MERT-v1-95M, spectral, a folder's name
+    revision: str                         # digest of the weights and configuration, or the version of our own code
+    sample_rate: int                      # Hz
+    layers: tuple[str, ...]               # names, in order: "0" … "12", or "mfcc", "chroma", …
+    dims: tuple[int, ...]                 # width of each layer
+    window_s: float
+    hop_s: float
+    precision: str                        # float32, bfloat16 or float16: what the forward pass ran in
+    pooling: str = "mean+max"
+    adapter: str = ""                     # digest of a LoRA adapter; empty for none
+    dtype: str = "float16"                # of the stored vectors
+    format: int = FORMAT_VERSION
+
+    location: str = ""                    # where the encoder was loaded from: a hub id, a folder, a built-in name
+    device: str = "cpu"                   # where it was first embedded
+    default_layer: int = 0                # what `similar` looks at when no layer is named
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if len(self.layers) != len(self.dims) or not self.layers:
+            raise InputError(f"space {self.name}: {len(self.layers)} layer names for {len(self.dims)} widths")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in DESCRIPTION}
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits over the identity."""
+        text = json.dumps(self.identity, sort_keys=True, ensure_ascii=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def table_name(self) -> str:
+        return f"emb_{self.name}"
+
+    def layer_index(self, layer: int | str | None) -> int:
+        """The number of a layer given by number, by name, or not at all (the space's default)."""
+        if layer is None:
+            return self.default_layer
+        if str(layer) in self.layers:
+            return self.layers.index(str(layer))
+        try:
+            number = int(layer)
+        except ValueError:
+            number = -1
+        if not 0 <= number < len(self.layers):
+            shown = ", ".join(f"{i} ({n})" if str(i) != n else n for i, n in enumerate(self.layers))
+            raise InputError(f"space {self.name} has no layer {layer!r}: choose one of {shown}")
+        return number
+
+    def column(self, layer: int, stat: str = "mean") -> str:
+        """The column that holds one layer: `mean_07`."""
+        if stat not in STATS:
+            raise InputError(f"no statistic {stat!r}: choose one of {', '.join(STATS)}")
+        return f"{stat}_{layer:02d}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"fingerprint": self.fingerprint}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Space:
+        try:
+            values = json.loads(text)
+            kept = values.pop("fingerprint")
+            values["layers"], values["dims"] = tuple(values["layers"]), tuple(values["dims"])
+            space = cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise LakeError(f"{where} is not a space description that this version reads: {error}") from error
+        if kept != space.fingerprint:
+            raise SpaceMismatch(
+                f"{where}: its settings give fingerprint {space.fingerprint[:12]}, it says {kept[:12]}: the file was "
+                "edited after vectors were stored by it; put the original back, or embed into a new space"
+            )
+        return space
+
+
+DESCRIPTION = {"name", "location", "device", "default_layer", "created_at"}      # not part of what a space is
+
+
+def check_name(name: str) -> None:
+    """Raise InputError unless `name` can name a space.
+
+    >>> check_name("mert-v1-95m")
+    """
+    if not NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot name a space: use 1 to 64 lower-case letters, digits, '-' and '_', beginning with a "
+            "letter or digit, for example 'mert-v1-95m'"
+        )
+
+
+class Spaces:
+    """The spaces of a lake: one JSON file each, written once."""
+
+    def __init__(self, files: LakeFiles) -> None:
+        self._files = files
+
+    def all(self) -> list[Space]:
+        """Every space, in the order they were made."""
+        found = [self._read(name) for name in self._files.names()]
+        return sorted((s for s in found if s is not None), key=lambda s: (s.created_at, s.name))
+
+    def get(self, name: str | None = None) -> Space:
+        """The space of that name; without a name the only one there is."""
+        if name is not None:
+            check_name(name)
+            space = self._read(f"{name}.json")
+            if space is not None:
+                return space
+        known = [s.name for s in self.all()]
+        if name is None and len(known) == 1:
+            return self.get(known[0])
+        if not known:
+            raise SpaceNotFound("nothing is embedded in this lake yet: run `tonelake embed`")
+        if name is None:
+            raise SpaceNotFound(f"the lake has {len(known)} spaces, name one with --space: {', '.join(known)}")
+        raise SpaceNotFound(f"no space {name!r} in this lake: it has {', '.join(known)}")
+
+    def make(self, space: Space) -> Space:
+        """Write a space, or take up the stored one of the same name and identity.
+
+        Raises SpaceMismatch where the name belongs to another way of embedding.
+        """
+        self._files.write_once(f"{space.name}.json", space.to_json())
+        stored = self._read(f"{space.name}.json")
+        assert stored is not None
+        if stored.fingerprint != space.fingerprint:
+            differs = [
+                f"{key} {value!r} (wanted {space.identity[key]!r})"
+                for key, value in stored.identity.items()
+                if value != space.identity[key]
+            ]
+            raise SpaceMismatch(
+                f"space {space.name!r} was embedded with {'; '.join(differs)}: use those settings, or another --space name"
+            )
+        return stored
+
+    def named_apart(self, space: Space) -> Space:
+        """The same space under a name that is free or already its own: the first digits of the fingerprint are added
+        where another way of embedding holds the name."""
+        stored = self._read(f"{space.name}.json")
+        if stored is None or stored.fingerprint == space.fingerprint:
+            return space
+        return replace(space, name=f"{space.name[:57]}-{space.fingerprint[:6]}")
+
+    def _read(self, file: str) -> Space | None:
+        text = self._files.read(file)
+        return None if text is None else Space.from_json(text, f"spaces/{file}")

@@ -1,0 +1,186 @@
+"""One LanceDB table keyed by a text column: created by its first write, read as Arrow, never left half written.
+
+Why these settings (measured; kill -9 and concurrent writers included):
+- the key is declared in the schema as Lance's unenforced primary key: without it two concurrent `merge_insert`s
+  both insert, and rows stand twice;
+- stable row ids, so that an index may keep them through upserts and compaction;
+- `read_consistency_interval=0` on the connection, so that a handle never serves an old version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from store.errors import FilterError, LakeError
+
+ROWS_PER_FRAGMENT = 25_000           # 25,000 × 768 × float16 = 38 MB a layer column: large enough to scan at full speed
+IDS_PER_FILTER = 2_000               # an IN list longer than this parses slower than it scans
+
+
+class Table:
+    """A table of the lake.  Absent until the first row is written; reading an absent table gives no rows."""
+
+    def __init__(self, connection: Any, name: str, schema: pa.Schema) -> None:
+        """`schema`: the columns to create it with; the first one is the key."""
+        key = schema.field(0)
+        keyed = key.with_nullable(False).with_metadata({"lance-schema:unenforced-primary-key": "true"})
+        self.name = name
+        self.key = key.name
+        self._connection = connection
+        self._initial_schema = schema.set(0, keyed)
+        self._handle: Any = None
+
+    # -- reading
+
+    @property
+    def exists(self) -> bool:
+        return self._open() is not None
+
+    @property
+    def schema(self) -> pa.Schema:
+        handle = self._open()
+        return self._initial_schema if handle is None else handle.schema
+
+    @property
+    def version(self) -> int:
+        """Lance's version number, 0 where there is no table yet."""
+        handle = self._open()
+        return 0 if handle is None else handle.version
+
+    def count(self, where: str | None = None) -> int:
+        handle = self._open()
+        if handle is None:
+            return 0
+        return handle.to_lance().count_rows() if where is None else self.read([self.key], where=where).num_rows
+
+    def read(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
+        """Rows as Arrow, in table order.  Raises FilterError where the filter is wrong."""
+        handle = self._open()
+        names = list(columns) if columns is not None else self.schema.names
+        if handle is None:
+            return self._initial_schema.empty_table().select(names)
+        if where is not None:
+            check_filter(where)
+        try:
+            return handle.to_lance().to_table(columns=names, filter=where)
+        except ValueError as error:
+            if where is None:
+                raise
+            raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
+
+    def take(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of these keys, in no promised order; unknown keys are left out."""
+        names = list(columns) if columns is not None else self.schema.names
+        parts = [self.read(names, where=in_list(self.key, part)) for part in chunks(keys, IDS_PER_FILTER)]
+        return pa.concat_tables(parts) if parts else self.schema.empty_table().select(names)
+
+    # -- writing
+
+    def insert_new(self, rows: pa.Table) -> int:
+        """Insert rows whose key is not there yet; the number inserted.  Safe beside other writers."""
+        result = self._merge(rows).when_not_matched_insert_all().execute(self._conform(rows))
+        return result.num_inserted_rows
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Insert rows, or replace those of the same key."""
+        self._merge(rows).when_matched_update_all().when_not_matched_insert_all().execute(self._conform(rows))
+
+    def add_columns(self, fields: Sequence[pa.Field]) -> None:
+        """Add columns full of nulls; a change of metadata only, whatever the table's size."""
+        self._create()
+        present = set(self.schema.names)
+        missing = [field for field in fields if field.name not in present]
+        if missing:
+            self._handle.add_columns(pa.schema(missing))
+
+    def delete(self, where: str) -> None:
+        handle = self._open()
+        if handle is not None:
+            handle.delete(where)
+
+    def compact(self) -> None:
+        """Merge small fragments, as appending every few hundred clips leaves behind.  Harmless beside writers."""
+        handle = self._open()
+        if handle is None:
+            return
+        try:
+            handle.to_lance().optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
+        except OSError as error:
+            if "conflict" not in str(error):     # another writer came between: it will compact at its own end
+                raise
+
+    def _merge(self, rows: pa.Table) -> Any:
+        self._create()
+        return self._handle.merge_insert(self.key)
+
+    def _conform(self, rows: pa.Table) -> pa.Table:
+        """Rows with the table's columns, types and nullability: `merge_insert` fills what is missing with nulls
+        silently, and refuses a nullable key."""
+        schema = self._handle.schema
+        unknown = set(rows.column_names) - set(schema.names)
+        if unknown:
+            raise LakeError(f"table {self.name!r} has no column {', '.join(sorted(unknown))}")
+        columns = [
+            rows.column(field.name).cast(field.type)
+            if field.name in rows.column_names
+            else pa.nulls(rows.num_rows, field.type)
+            for field in schema
+        ]
+        return pa.table(columns, schema=schema)
+
+    def _open(self) -> Any:
+        if self._handle is None:
+            try:
+                self._handle = self._connection.open_table(self.name)
+            except (ValueError, FileNotFoundError) as error:
+                if "not found" not in str(error):
+                    raise LakeError(f"table {self.name!r} of the lake cannot be read: {error}") from error
+        return self._handle
+
+    def _create(self) -> None:
+        if self._open() is not None:
+            return
+        try:
+            self._handle = self._connection.create_table(
+                self.name, schema=self._initial_schema, storage_options={"new_table_enable_stable_row_ids": "true"}
+            )
+        except ValueError as error:
+            if "already exists" not in str(error):
+                raise
+            self._handle = self._connection.open_table(self.name)
+
+
+def quote(text: str) -> str:
+    """An SQL string literal.
+
+    >>> quote("Guns N' Roses")
+    "'Guns N'' Roses'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def in_list(column: str, values: Sequence[str]) -> str:
+    """`column IN ('a', 'b')`."""
+    return f"{column} IN ({', '.join(quote(value) for value in values)})"
+
+
+def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Slices of at most `size`; the last one may be shorter, and is there."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def check_filter(where: str) -> None:
+    """A filter is one expression.  The parser would silently drop whatever follows a semicolon."""
+    outside_quotes = "".join(where.split("'")[::2])
+    if ";" in outside_quotes or not where.strip():
+        raise FilterError(f"filter {where!r} is not one SQL expression: write for example \"artist = 'X' AND year > 1990\"")
+
+
+def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
+    """The database's complaint, without the source positions it carries, and what could be meant."""
+    reason = error.split(", /")[0].removeprefix("Invalid user input: ")
+    return f"filter {where!r} cannot be used: {reason}.  Columns: {', '.join(columns)}"

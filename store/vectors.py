@@ -1,0 +1,128 @@
+"""The vectors of one space: one row a clip, one FixedSizeList column a layer and statistic.
+
+One column a layer, because reading one layer of all clips is what everything does.  Vectors are stored as float16 (or
+float32 on request) and handed out as float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from store.clips import Clips, frame
+from store.errors import InputError, SpaceMismatch
+from store.space import STATS, Space
+from store.table import Table
+
+
+class LayerVectors(NamedTuple):
+    """One layer of some clips; row i of `vectors` belongs to `ids[i]`."""
+
+    ids: pl.Series                                # clip ids
+    vectors: np.ndarray                           # (clip, dim) float32
+
+
+class Vectors:
+    """The vectors of one space of a lake."""
+
+    def __init__(self, connection: Any, space: Space, clips: Clips) -> None:
+        element = pa.float16() if space.dtype == "float16" else pa.float32()
+        columns = [
+            pa.field(space.column(layer, stat), pa.list_(element, dim))
+            for stat in STATS
+            for layer, dim in enumerate(space.dims)
+        ]
+        schema = pa.schema([pa.field("clip_id", pa.string()), *columns, pa.field("n_frames", pa.int32())])
+        self.space = space
+        self.table = Table(connection, space.table_name, schema)
+        self._clips = clips
+        if set(schema.names) != set(self.table.schema.names):
+            raise SpaceMismatch(f"table {space.table_name} does not have the columns of space {space.name!r}")
+
+    def count(self) -> int:
+        return self.table.count()
+
+    def ids(self) -> pl.Series:
+        """Ids of the clips that are embedded, whether or not they are still clips of the lake."""
+        return frame(self.table.read(["clip_id"]))["clip_id"]
+
+    def missing(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Clips that have no vector in this space."""
+        clips = self._clips.read(columns)
+        return clips.join(pl.DataFrame({"clip_id": self.ids()}), on="clip_id", how="anti", maintain_order="left")
+
+    def layer(self, layer: int | str | None = None, *, stat: str = "mean", where: str | None = None) -> LayerVectors:
+        """One layer of every embedded clip, or of those that an SQL filter over clip columns keeps."""
+        return self._read(self.space.layer_index(layer), stat, self._clips.read(["clip_id"], where=where)["clip_id"])
+
+    def take(self, ids: Sequence[str], layer: int | str | None = None, *, stat: str = "mean") -> LayerVectors:
+        """One layer of these clips, in the order asked.  Raises InputError where one is not embedded in this space."""
+        column = self.space.column(self.space.layer_index(layer), stat)
+        found = self.table.take(list(dict.fromkeys(ids)), ["clip_id", column])
+        row_of = {clip_id: row for row, clip_id in enumerate(found.column("clip_id").to_pylist())}
+        absent = [clip_id for clip_id in ids if clip_id not in row_of]
+        if absent:
+            raise InputError(
+                f"{len(absent)} of {len(ids)} clips are not embedded in space {self.space.name!r}, the first is "
+                f"{absent[0]}: run `tonelake embed --space {self.space.name}`"
+            )
+        rows = np.array([row_of[clip_id] for clip_id in ids], dtype=np.int64)
+        return LayerVectors(pl.Series("clip_id", ids, dtype=pl.String), to_matrix(found.column(column))[rows])
+
+    def add(self, ids: Sequence[str], mean: Sequence[np.ndarray], maximum: Sequence[np.ndarray], n_frames: Sequence[int]) -> int:
+        """Store vectors of clips that have none yet; the number stored.  Clips that already have vectors keep them.
+
+        Shape: `mean` and `maximum` hold one (clip, dim) float32 array a layer, `n_frames` one count a clip.
+        Raises InputError where a value is not finite, or too large for the stored precision.
+        """
+        arrays: dict[str, pa.Array] = {"clip_id": pa.array(ids, pa.string())}
+        for stat, layers in zip(STATS, (mean, maximum), strict=True):
+            for layer, values in enumerate(layers):
+                arrays[self.space.column(layer, stat)] = self._column(layer, values, len(ids))
+        arrays["n_frames"] = pa.array(n_frames, pa.int32())
+        return self.table.insert_new(pa.table(arrays))
+
+    def _column(self, layer: int, values: np.ndarray, count: int) -> pa.Array:
+        dim = self.space.dims[layer]
+        if values.shape != (count, dim):
+            raise SpaceMismatch(
+                f"layer {self.space.layers[layer]} of space {self.space.name!r} holds vectors of width {dim}: "
+                f"{count} clips came with shape {values.shape}"
+            )
+        check_storable(values, self.space.dtype, f"layer {self.space.layers[layer]} of space {self.space.name!r}")
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(self.space.dtype).ravel()), dim)
+
+    def _read(self, layer: int, stat: str, keep: pl.Series) -> LayerVectors:
+        column = self.space.column(layer, stat)
+        table = self.table.read(["clip_id", column])
+        ids = frame(table.select(["clip_id"]))["clip_id"]
+        mask = ids.is_in(keep.implode()).to_numpy()
+        vectors = to_matrix(table.column(column))
+        if not mask.all():
+            ids, vectors = ids.filter(pl.Series(mask)), vectors[mask]
+        return LayerVectors(ids, vectors)
+
+
+def check_storable(values: np.ndarray, dtype: str, what: str) -> None:
+    """Raise InputError unless every value is finite and stays finite in `dtype`: Lance checks neither."""
+    limit = float(np.finfo(dtype).max)
+    bad = ~(np.abs(values) <= limit).all(axis=1)                     # False for NaN as well
+    if bad.any():
+        raise InputError(f"{int(bad.sum())} of {len(values)} vectors of {what} hold NaN or values beyond {dtype}")
+
+
+def to_matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A FixedSizeList column as (row, dim) float32."""
+    if column.null_count:                         # flatten() would drop these rows and shift all that follow
+        raise InputError(f"{column.null_count} stored vectors are empty: the table was written by another program")
+    dim = column.type.list_size
+    out = np.empty((len(column), dim), np.float32)
+    row = 0
+    for chunk in column.chunks:
+        out[row : row + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, dim)
+        row += len(chunk)
+    return out
