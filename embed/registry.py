@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,21 @@ def have_weights(name: str = DEFAULT_ENCODER) -> bool:
         return False
 
 
+def hub_is_reachable() -> bool:
+    """Whether a download is worth trying.  The hub's client retries for half a minute where a look-up fails at once."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True                      # the proxy resolves names
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+        return True
+    except OSError:
+        return False
+
+
 def fetch(model: HubModel, download: bool) -> Path:
     """The folder of a hub model, downloaded where it is not in the hub's cache.  Raises EncoderError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -96,8 +113,8 @@ def fetch(model: HubModel, download: bool) -> Path:
         return [get(file, local=True) for file in FILES][0].parent
     except (LocalEntryNotFoundError, OSError, ValueError):
         pass
-    problem: Any = "they are not on this machine"
-    if download:
+    problem: Any = "they are not on this machine, and it has no network"
+    if download and hub_is_reachable():
         try:
             return [get(file, local=False) for file in FILES][0].parent
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

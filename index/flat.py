@@ -1,0 +1,113 @@
+"""Exact nearest neighbours among the vectors of one layer: by FAISS where it is installed, else by NumPy.
+
+Cosine and inner product give scores, higher is nearer; l2 gives Euclidean distances, lower is nearer.  A layer is read
+and normalised once and kept for the queries that follow, for as long as neither clips nor vectors have changed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from store import InputError, Lake, Space
+
+METRICS = ("cosine", "ip", "l2")
+KEPT_LAYERS = 4                          # 100,000 clips × 768 × float32 = 307 MB each
+
+_kept: OrderedDict[tuple, FlatLayer] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class FlatLayer:
+    """One layer of one space, ready to be searched."""
+
+    metric: str
+    ids: pl.Series                       # clip ids
+    vectors: np.ndarray                  # (clip, dim) float32; of unit length for cosine
+
+    def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, scores) of the k nearest, nearest first; `allowed`, a (clip,) bool mask, is kept exactly.
+
+        Fewer than k come back only where fewer are allowed.
+        """
+        query = prepare(query[None], self.metric)[0]
+        rows = None if allowed is None else np.flatnonzero(allowed)
+        kept = len(self.ids) if rows is None else len(rows)
+        if not kept:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        if rows is not None and len(self.ids) - kept > max(1024, k):
+            near, scores = nearest(query, self.vectors[rows], min(k, kept), self.metric)
+            return rows[near], scores
+        # Few are excluded: that many more neighbours hold all of the k wanted, and nothing is copied.
+        near, scores = nearest(query, self.vectors, min(k + len(self.ids) - kept, len(self.ids)), self.metric)
+        if allowed is not None:
+            keep = allowed[near]
+            near, scores = near[keep], scores[keep]
+        return near[:k], scores[:k]
+
+
+def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine", stat: str = "mean") -> FlatLayer:
+    """A layer of every embedded clip, from memory where the lake has not changed since it was read."""
+    if metric not in METRICS:
+        raise InputError(f"no metric {metric!r}: choose one of {', '.join(METRICS)}")
+    table = lake.vectors(space)
+    key = (lake.uri, space.fingerprint, layer, metric, stat, table.table.version, lake.clips.table.version)
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    ids, vectors = table.layer(layer, stat=stat)
+    if not len(ids):
+        raise InputError(f"no clip is embedded in space {space.name!r} yet: run `tonelake embed --space {space.name}`")
+    _kept[key] = FlatLayer(metric, ids, prepare(vectors, metric))
+    while len(_kept) > KEPT_LAYERS:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
+def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
+    """Vectors as the metric compares them: of unit length for cosine (a zero vector stays zero), else as they are."""
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    return unit(vectors) if metric == "cosine" else vectors
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows divided by their length; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)
+
+
+def nearest(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, scores) of the k nearest rows to one (dim,) query, nearest first, rows of one score in their order."""
+    faiss = faiss_module()
+    if faiss is not None:
+        kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        scores, rows = (found[0] for found in faiss.knn(query[None], vectors, k, metric=kind))
+        scores = np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores
+    else:
+        scores, rows = nearest_numpy(query, vectors, k, metric)
+    order = np.lexsort((rows, scores if metric == "l2" else -scores))
+    return rows[order].astype(np.int64), scores[order]
+
+
+def nearest_numpy(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same by NumPy alone: (scores, rows), in no promised order."""
+    scores = np.linalg.norm(vectors - query, axis=1) if metric == "l2" else vectors @ query
+    far = scores if metric == "l2" else -scores
+    rows = np.argpartition(far, k - 1)[:k]
+    return scores[rows], rows
+
+
+@lru_cache(maxsize=1)
+def faiss_module() -> Any:
+    """faiss, or None where neither faiss-cpu nor faiss-gpu is installed."""
+    try:
+        import faiss
+
+        return faiss
+    except ImportError:
+        return None
