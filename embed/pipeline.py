@@ -52,9 +52,7 @@ def embed_clips(
     progress: Progress = lambda items, total, label: items,
 ) -> EmbedReport:
     """Embed every clip of the lake that has no vector in `space`."""
-    total = lake.clips.count()
-    if not total:
-        raise InputError("the lake has no clips yet: run `tonelake ingest` first")
+    total = check_clips(lake)
     todo = lake.vectors(space).missing(CLIP_COLUMNS)
     known = total - len(todo)
     todo = todo.filter(pl.col("flag").ne_missing("superseded")).drop("flag")      # their audio is gone
@@ -77,6 +75,14 @@ def embed_clips(
     return EmbedReport(
         space.name, writer.stored, known + writer.beaten, writer.failed, writer.seconds_of_audio, time.monotonic() - started
     )
+
+
+def check_clips(lake: Lake) -> int:
+    """How many clips there are.  Raises InputError where there are none."""
+    total = lake.clips.count()
+    if not total:
+        raise InputError("the lake has no clips yet: run `tonelake ingest` first")
+    return total
 
 
 def clumps(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -38,6 +38,7 @@ class LayerReport:
     clips: int
     groups: int
     queries: int
+    chance: float            # share of a query's candidates that belong to its group: the mAP of a random order
     left_out: str            # which pairs do not count
 
     def summary(self) -> str:
@@ -77,7 +78,7 @@ def layers(
     equals = [name for i, name in enumerate(chosen.layers) if i != best and lead[i] <= 0]
     return LayerReport(
         column, chosen.name, table, chosen.layers[best], equals, len(labelled.ids), len(labelled.names), len(queries),
-        "pairs of one track" if across else "pairs that share audio",
+        chance_of(labelled, queries, across), "pairs of one track" if across else "pairs that share audio",
     )
 
 
@@ -110,6 +111,15 @@ def choose_queries(labelled: Labelled, across: bool, seed: int) -> np.ndarray:
     if len(queries) > most:
         queries = np.sort(np.random.default_rng(seed).choice(queries, most, replace=False))
     return queries
+
+
+def chance_of(labelled: Labelled, queries: np.ndarray, across: bool) -> float:
+    """Mean share of a query's candidates that belong to its group."""
+    shares = []
+    for block in blocks(queries):
+        counted = ~excluded(labelled, block, across)
+        shares.append((labelled.same(block) & counted).sum(axis=1) / counted.sum(axis=1))
+    return float(np.concatenate(shares).mean())
 
 
 def measure_layer(

@@ -1,0 +1,178 @@
+"""The lake as Python users and the command line see it: every command is one method here, and every result a polars
+frame or a small report that prints itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+import ingest
+from store import Lake
+
+if TYPE_CHECKING:
+    from embed import EmbedReport
+    from index import LayerReport
+    from ingest import IngestReport
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a lake holds."""
+
+    uri: str
+    clips: int
+    tracks: int
+    hours: float
+    flagged: int
+    failures: int
+    labels: tuple[str, ...]
+    spaces: pl.DataFrame                 # name, encoder, layers, embedded, missing
+
+    def next_step(self) -> str:
+        """The command that comes next."""
+        if not self.clips:
+            return "tonelake ingest folder PATH"
+        if not len(self.spaces):
+            return "tonelake embed"
+        behind = self.spaces.filter(pl.col("missing") > 0)
+        if len(behind):
+            return f"tonelake embed --space {behind['name'][0]}"
+        return "tonelake similar CLIP, tonelake layers COLUMN, or tonelake ui"
+
+
+class Tonelake:
+    """An opened lake and everything that can be done with it."""
+
+    def __init__(self, path: str | Path = "lake", *, create: bool = True, progress: bool = False) -> None:
+        self.lake = Lake(path, create=create)
+        self._show = progress
+
+    # -- what is in it
+
+    def status(self) -> Status:
+        """Counts, spaces and what comes next."""
+        clips = self.lake.clips.read(["track", "duration_s", "flag"])
+        return Status(
+            uri=self.lake.uri, clips=len(clips), tracks=clips["track"].n_unique(), hours=clips["duration_s"].sum() / 3600,
+            flagged=clips["flag"].is_not_null().sum(), failures=self.lake.failures.count(),
+            labels=tuple(self.lake.clips.label_columns()), spaces=self.spaces(),
+        )
+
+    def spaces(self) -> pl.DataFrame:
+        """One row a space: name, encoder, layers, dim, window_s, precision, embedded, missing, fingerprint."""
+        rows = []
+        for space in self.lake.spaces.all():
+            vectors = self.lake.vectors(space)
+            rows.append((
+                space.name, space.encoder, len(space.layers), max(space.dims), space.window_s, space.precision,
+                vectors.count(), len(vectors.missing(["clip_id"])), space.fingerprint[:12],
+            ))
+        schema = {
+            "name": pl.String, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64, "window_s": pl.Float64,
+            "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64, "fingerprint": pl.String,
+        }
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def clips(self, where: str | None = None) -> pl.DataFrame:
+        """Clips with all their columns."""
+        return self.lake.clips.read(where=where)
+
+    def failures(self, stage: str | None = None) -> pl.DataFrame:
+        """What could not be ingested or embedded, newest first."""
+        return self.lake.failures.read(stage)
+
+    def audio(self, clip: str, rate: int = 24_000) -> np.ndarray:
+        """The samples of one clip: (samples,) float32 at `rate` Hz.  Raises AudioError where its source is gone."""
+        row = self.lake.clips.find(clip)
+        return ingest.read_source(row["source"], row["start_s"], row["duration_s"], rate, row["digest"])
+
+    # -- bringing audio in
+
+    def ingest_folder(
+        self, folder: str | Path, *, seconds: float | None = 30.0, hop: float | None = None,
+        labels: str | Path | None = None, multi: Sequence[str] = (), dataset: str | None = None, workers: int | None = None,
+    ) -> IngestReport:
+        """Every audio file below a folder, cut every `hop` seconds into clips of `seconds`; None: whole files."""
+        return ingest.ingest_folder(
+            self.lake, Path(folder).expanduser(), ingest.Cut(seconds, hop), labels=Path(labels).expanduser() if labels else None,
+            multi=multi, dataset=dataset, workers=workers, progress=self._progress(),
+        )
+
+    def ingest_manifest(
+        self, file: str | Path, *, multi: Sequence[str] = (), dataset: str | None = None, workers: int | None = None
+    ) -> IngestReport:
+        """A CSV file with a clip a row: path, start, seconds and any label columns."""
+        return ingest.ingest_manifest(
+            self.lake, Path(file).expanduser(), multi=multi, dataset=dataset, workers=workers, progress=self._progress()
+        )
+
+    def ingest_chorales(
+        self, *, bars: int = 4, hop: int = 2, limit: int | None = None, seed_rule: bool = False
+    ) -> IngestReport:
+        """Bach's chorales from music21's corpus, rendered by a built-in organ."""
+        return ingest.ingest_chorales(
+            self.lake, bars=bars, hop=hop, limit=limit, seed_rule=seed_rule, progress=self._progress()
+        )
+
+    # -- vectors
+
+    def embed(
+        self, encoder: str | None = None, *, space: str | None = None, window: float | None = None,
+        precision: str = "auto", device: str = "auto", workers: int | None = None,
+    ) -> EmbedReport:
+        """Embed every clip that has no vector in the space; see `embed.EmbedSettings` for the defaults."""
+        import embed
+
+        settings = embed.EmbedSettings(encoder, space, window, precision, device)
+        embed.check_clips(self.lake)
+        chosen, loaded = embed.open_space(self.lake, settings)
+        return embed.embed_clips(self.lake, chosen, loaded, ingest.read_clips, workers=workers, progress=self._progress())
+
+    # -- answers
+
+    def similar(
+        self, query: str | Path | np.ndarray, *, space: str | None = None, layer: int | str | None = None, k: int = 10,
+        where: str | None = None, metric: str = "cosine", not_same: str | None = None,
+    ) -> pl.DataFrame:
+        """The k clips nearest to a clip id, an audio file or a vector; see `index.similar`."""
+        import index
+
+        return index.similar(
+            self.lake, query, space=space, layer=layer, k=k, where=where, metric=metric, not_same=not_same
+        )
+
+    def groups(
+        self, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
+        layer: int | str | None = None, where: str | None = None,
+    ) -> pl.DataFrame:
+        """Groups nearest to one, or all groups with their nearest; see `index.groups`."""
+        import index
+
+        return index.groups(self.lake, column, name, k=k, space=space, layer=layer, where=where)
+
+    def group_matrix(
+        self, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None
+    ) -> pl.DataFrame:
+        """The similarity of every pair of groups."""
+        import index
+
+        return index.group_matrix(self.lake, column, space=space, layer=layer, where=where)
+
+    def layers(self, column: str, *, space: str | None = None, where: str | None = None, seed: int = 0) -> LayerReport:
+        """Which layer tells the groups of a column apart; see `index.layers`."""
+        import index
+
+        return index.layers(self.lake, column, space=space, where=where, seed=seed)
+
+    def _progress(self):
+        from tonelake.render import progress_bar
+
+        return progress_bar if self._show else ingest.silent_progress
+
+    def __repr__(self) -> str:
+        return f"Tonelake({self.lake.uri!r})"

@@ -1,0 +1,286 @@
+"""The `tonelake` command.  Each command parses, calls the library, renders, and sets the exit code: 0 done, 1 failed,
+2 wrong usage.  Heavy imports happen inside the commands, so that `tonelake --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ingest import IngestReport
+    from tonelake.api import Tonelake
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="An embedding store and similarity search for music audio.\n\n"
+    "Start with: tonelake demo.  Or: tonelake ingest folder MUSIC, tonelake embed, tonelake similar FILE.",
+)
+ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring audio in as clips.")
+app.add_typer(ingest_app, name="ingest")
+
+LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or s3://… URI.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON lines, as a pipe gets anyway.")]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]
+SpaceName = Annotated[str | None, typer.Option("--space", help="The embedding space; needed where there are several.")]
+Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's.")]
+Where = Annotated[str | None, typer.Option("--where", help="SQL filter over clip columns: \"artist = 'X' AND year > 1990\".")]
+Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column with several values, split at | or ;. May be repeated.")]
+Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' dataset column.")]
+WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding processes; default: cores - 1.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
+
+
+# -- ingest
+
+
+@ingest_app.command("folder")
+def ingest_folder(
+    path: Annotated[Path, typer.Argument(help="Folder of wav, flac, mp3, ogg, opus, m4a or aiff files.")],
+    lake: LakePath = "lake",
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 30.0,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="One clip a file instead.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="CSV of label columns, joined by a column path, stem or track.")] = None,
+    multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Every audio file below PATH.   Example: tonelake ingest folder ~/Music --seconds 30 --labels labels.csv"""
+    report = open_lake(lake).ingest_folder(
+        path, seconds=None if whole else seconds, hop=hop, labels=labels, multi=multi or (), dataset=dataset, workers=workers
+    )
+    finish(report, strict)
+
+
+@ingest_app.command("manifest")
+def ingest_manifest(
+    file: Annotated[Path, typer.Argument(help="CSV: path, start, seconds and any label columns.")],
+    lake: LakePath = "lake", multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """The clips that FILE lists, one a row.   Example: tonelake ingest manifest clips.csv --multi tags"""
+    finish(open_lake(lake).ingest_manifest(file, multi=multi or (), dataset=dataset, workers=workers), strict)
+
+
+@ingest_app.command("chorales")
+def ingest_chorales(
+    lake: LakePath = "lake",
+    bars: Annotated[int, typer.Option(min=1, help="Bars in a clip.")] = 4,
+    hop: Annotated[int, typer.Option(min=1, help="Bars from one clip's start to the next.")] = 2,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many pieces, spread over the corpus.")] = None,
+    seed_rule: Annotated[bool, typer.Option("--seed-rule", help="Keep analyses and repeated windows: 430 pieces, 3,008 snippets.")] = False,
+    strict: Strict = False,
+) -> None:
+    """Bach's chorales from music21, on a built-in organ.   Example: tonelake ingest chorales --limit 40"""
+    finish(open_lake(lake).ingest_chorales(bars=bars, hop=hop, limit=limit, seed_rule=seed_rule), strict)
+
+
+# -- embed
+
+
+@app.command()
+def embed(
+    lake: LakePath = "lake",
+    encoder: Annotated[str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")] = None,
+    space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: made of the encoder's.")] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Every clip without a vector, at every layer.  Goes on where it stood.   Example: tonelake embed --encoder mert-95m"""
+    report = open_lake(lake, create=False).embed(
+        encoder, space=space, window=window, precision=precision, device=device, workers=workers
+    )
+    say(str(report))
+    raise typer.Exit(1 if strict and report.failed else 0)
+
+
+# -- answers
+
+
+@app.command()
+def similar(
+    query: Annotated[str, typer.Argument(help="A clip id (or its first digits), or an audio file.")],
+    lake: LakePath = "lake",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    layer: Layer = None, space: SpaceName = None, where: Where = None,
+    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
+    not_same: Annotated[str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist, …")] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Clips that sound like QUERY.   Example: tonelake similar kick.wav -k 5 --layer 7 --not-same track"""
+    hits = open_lake(lake, create=False).similar(
+        query, k=k, layer=layer, space=space, where=where, metric=metric, not_same=not_same
+    )
+    show(hits, as_json, as_csv, empty="no clip satisfies the filter")
+
+
+@app.command()
+def groups(
+    column: Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")],
+    name: Annotated[str | None, typer.Argument(help="One group: list those nearest to it.")] = None,
+    lake: LakePath = "lake",
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many groups.")] = None,
+    matrix: Annotated[Path | None, typer.Option(help="Write the similarity of every pair to this CSV file.")] = None,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Artists (or pieces, …) as sets of clips: which are near.   Example: tonelake groups artist "Nina Simone\""""
+    opened = open_lake(lake, create=False)
+    if matrix is not None:
+        table = opened.group_matrix(column, layer=layer, space=space, where=where)
+        write_file(matrix, table.write_csv())
+        say(f"{matrix}: {len(table)} × {len(table)} similarities")
+        return
+    show(opened.groups(column, name, k=k, layer=layer, space=space, where=where), as_json, as_csv)
+
+
+@app.command()
+def layers(
+    column: Annotated[str, typer.Argument(help="Label column whose groups should be told apart.")],
+    lake: LakePath = "lake", space: SpaceName = None, where: Where = None,
+    picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of the sample where clips are many.")] = 0,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """For each layer, how well it separates COLUMN.   Example: tonelake layers artist --picture artist.png"""
+    report = open_lake(lake, create=False).layers(column, space=space, where=where, seed=seed)
+    show(report.table, as_json, as_csv)
+    say(report.summary())
+    if picture is not None:
+        from tonelake.picture import draw_layers
+
+        draw_layers(report, picture)
+        say(f"{picture}: drawn")
+
+
+# -- what is there
+
+
+@app.command()
+def status(lake: LakePath = "lake", as_json: Json = False) -> None:
+    """What the lake holds, and what comes next.   Example: tonelake status --lake mylake"""
+    import json
+
+    found = open_lake(lake, create=False).status()
+    if as_json or not sys.stdout.isatty():
+        print(json.dumps(vars(found) | {"spaces": found.spaces.to_dicts()}))
+        return
+    from tonelake.render import show_table
+
+    print(f"{found.uri}\n{found.clips:,} clips of {found.tracks:,} tracks, {found.hours:.1f} hours; "
+          f"{found.flagged:,} flagged, {found.failures:,} failures")
+    print(f"label columns: {', '.join(found.labels) or 'none'}")
+    show_table(found.spaces, title="spaces", empty="no spaces yet")
+    print(f"next: {found.next_step()}")
+
+
+@app.command()
+def clips(
+    lake: LakePath = "lake", where: Where = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Clips and their labels.   Example: tonelake clips --where "artist LIKE 'Nina%'" --csv"""
+    show(open_lake(lake, create=False).clips(where).drop("digest", "added_at").head(k), as_json, as_csv,
+         empty="no clips: run `tonelake ingest`")
+
+
+@app.command()
+def failures(
+    lake: LakePath = "lake",
+    stage: Annotated[str | None, typer.Option(help="ingest, or embed:SPACE.")] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """What could not be ingested or embedded, and why.   Example: tonelake failures --stage ingest"""
+    show(open_lake(lake, create=False).failures(stage), as_json, as_csv, empty="no failures")
+
+
+@app.command()
+def spaces(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
+    """The embedding spaces of the lake.   Example: tonelake spaces"""
+    show(open_lake(lake, create=False).spaces(), as_json, as_csv, empty="no spaces: run `tonelake embed`")
+
+
+@app.command()
+def demo(
+    lake: Annotated[str, typer.Option("--lake", help="Folder of the demo's lake.")] = "demo-lake",
+) -> None:
+    """Forty chorales from notes to neighbours, in a minute or two.   Example: tonelake demo"""
+    from tonelake.demo import run_demo
+
+    run_demo(lake)
+
+
+@app.command()
+def ui(
+    lake: LakePath = "lake",
+    port: Annotated[int, typer.Option(help="Port; 0 for a free one.", min=0, max=65535)] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on. Others than 127.0.0.1 let the network in.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """The lake in a browser: what it holds, and what sounds like what.   Example: tonelake ui --lake mylake"""
+    from tonelake.serve import serve
+
+    serve(open_lake(lake, create=False).lake.uri, port=port, address=address, browser=browser)
+
+
+# -- shared by the commands
+
+
+def open_lake(path: str, *, create: bool = True) -> Tonelake:
+    import tonelake
+
+    return tonelake.open(path, create=create)
+
+
+def show(frame, as_json: bool, as_csv: bool, **texts: str) -> None:
+    from tonelake.render import emit
+
+    emit(frame, as_json=as_json, as_csv=as_csv, **texts)
+
+
+def say(text: str) -> None:
+    """A sentence for a person; standard output stays the results'."""
+    from tonelake.render import cell
+
+    for line in text.splitlines():
+        typer.echo(cell("", line) if len(line) < 200 else line, err=True)
+
+
+def finish(report: IngestReport, strict: bool) -> None:
+    for line in (*report.notes, str(report)):
+        say(line)
+    raise typer.Exit(1 if strict and report.failed else 0)
+
+
+def write_file(path: Path, text: str) -> None:
+    from store import InputError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def main() -> None:
+    """The console script: run a command, turn our errors into one message and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted: what was finished is stored; run it again to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()               # a reader such as `head` has seen enough
+        sys.exit(0)
+    except Exception as error:
+        from store import InputError, TonelakeError
+
+        if not isinstance(error, TonelakeError | OSError):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+if __name__ == "__main__":
+    main()

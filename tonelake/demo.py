@@ -1,0 +1,55 @@
+"""The demo: forty chorales, from notes to neighbours, with what comes next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+import tonelake
+from tonelake.picture import draw_layers
+from tonelake.render import show_table
+
+PIECES = 40
+COLUMN = "key"
+
+
+def run_demo(path: str) -> None:
+    """Render, embed, report and query; everything goes into the lake at `path`.  Running it again takes seconds."""
+    import embed
+
+    lake = tonelake.open(path)
+    print(f"1. {PIECES} of Bach's chorales, cut by four bars and played by a built-in organ, into the lake {path!r}")
+    report = lake.ingest_chorales(limit=PIECES)
+    print(f"   {report}\n")
+
+    learned = embed.have_weights()
+    encoder = embed.DEFAULT_ENCODER if learned else "spectral"
+    if learned:
+        print(f"2. Every clip at every layer of {encoder}")
+    else:
+        print("2. Every clip at every layer of `spectral`: hand-crafted descriptors, one family a layer.  The weights of\n"
+              f"   {embed.DEFAULT_ENCODER} are not on this machine, so nothing below says anything about MERT.")
+    embedded = lake.embed(encoder)
+    print(f"   {embedded}\n")
+
+    print(f"3. Which layer tells the {COLUMN} of a chorale?  (pairs of one piece do not count)")
+    layers = lake.layers(COLUMN, space=embedded.space)
+    show_table(layers.table.select("name", "same", "different", "auc", "recall_1", "map", "map_low", "map_high"))
+    picture = Path(path) / "pictures" / f"layers-{COLUMN}.png"
+    draw_layers(layers, picture)
+    print(f"   {layers.summary()}\n   Picture: {picture}\n")
+
+    query = lake.clips("start_s = 0").row(0, named=True)
+    print(f"4. What sounds like {query['title']} ({query['piece']}, {query['key']}), at layer {layers.recommended}, in other pieces?")
+    hits = lake.similar(query["clip_id"], space=embedded.space, layer=layers.recommended, k=5, not_same="piece")
+    labels = lake.clips().select("clip_id", "piece", "key", "meter")
+    show_table(hits.join(labels, on="clip_id", how="left", maintain_order="left").select(
+        "rank", "score", "clip_id", "title", "piece", "key", "meter", pl.col("start_s").round(1)))
+
+    print(f"""
+Next:
+  tonelake ui --lake {path}                                 see and hear it
+  tonelake layers meter --lake {path}                       another question to the same vectors
+  tonelake groups key "d minor" --lake {path}               which keys are near
+  tonelake ingest folder ~/Music && tonelake embed          your own music, in ./lake""")

@@ -1,0 +1,89 @@
+"""Frames to a terminal, to JSON lines or to CSV; and the progress bar.  Nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Item = TypeVar("Item")
+NARROW = {"clip_id": 8, "fingerprint": 12}               # digits that tell rows apart; ids can be shortened anywhere
+
+
+def emit(frame: pl.DataFrame, *, as_json: bool = False, as_csv: bool = False, title: str | None = None,
+         empty: str = "nothing to show") -> None:
+    """A table to a person; JSON lines to a program, which is also what a pipe gets; CSV where asked."""
+    if as_csv:
+        flat = [name for name, kind in frame.schema.items() if kind.is_nested()]
+        joined = frame.with_columns(frame[name].list.join("|") for name in flat)
+        sys.stdout.write(joined.write_csv())
+    elif as_json or not sys.stdout.isatty():
+        for row in frame.to_dicts():
+            sys.stdout.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
+    else:
+        show_table(frame, title=title, empty=empty)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "nothing to show") -> None:
+    """A table for a person; columns without a value are left out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not len(frame):
+        console.print(f"[dim]{empty}[/dim]")
+        return
+    shown = [name for name in frame.columns if frame[name].null_count() < len(frame)]
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in shown:
+        table.add_column(name, justify="right" if frame[name].dtype.is_numeric() else "left", overflow="fold",
+                         no_wrap=name in NARROW)
+    for row in frame.select(shown).iter_rows():
+        table.add_row(*(Text(cell(name, value)) for name, value in zip(shown, row, strict=True)))
+    console.print(table)
+
+
+def cell(name: str, value: Any) -> str:
+    """One value for a terminal: short, and without the control characters that a tag or file name may hold.
+
+    >>> cell("score", 0.98765), cell("title", "a\\x1b[31mb"), cell("clip_id", "0123456789abcdef")
+    ('0.988', 'a\\\\x1b[31mb', '01234567')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M")
+    if isinstance(value, list):
+        return ", ".join(cell("", item) for item in value)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+    return text[: NARROW.get(name, 200)]
+
+
+def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Items, with a bar, rate and time left on standard error while they are taken; no bar where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    rate = TextColumn("{task.fields[rate]}")
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(),
+        console=console, disable=not console.is_terminal, transient=True,
+    ) as bar:
+        task = bar.add_task(label, total=total, rate="")
+        for item in items:
+            yield item
+            speed = bar.tasks[task].speed
+            bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
