@@ -166,8 +166,6 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
         try:
             if start_s > PREROLL_S:
                 container.seek(origin + round((start_s - PREROLL_S) / base), stream=stream)
-            else:
-                position = 0
             for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
@@ -180,8 +178,8 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
                             f"{path.name}: changes from {audio.channels} to {frame.layout.nb_channels} channels "
                             "midway: it is damaged or encrypted"
                         )
-                    at = position if frame.pts is None else round((frame.pts - origin) * base * rate)
-                    at = at or 0
+                    # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
+                    at = (position or 0) if frame.pts is None else round((frame.pts - origin) * base * rate)
                     if position is not None and at - position > MAX_GAP_S * rate:
                         audio.gap_s += (at - position) / rate
                     block = to_float(frame)

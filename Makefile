@@ -1,0 +1,52 @@
+# make demo, make test: each sets up what it needs.  Needs Python 3.11 or later, pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test lint types build bench ui lock clean
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tonelake needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(READY)   ## forty chorales, from notes to neighbours
+	$(BIN)/tonelake demo
+
+test: $(READY)   ## the whole test suite
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -q
+
+lint: $(READY)   ## ruff
+	$(BIN)/ruff check .
+
+types: $(READY)  ## mypy
+	$(BIN)/mypy
+
+build: $(READY)  ## the wheel, into dist/
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+bench: $(READY)  ## embedding speed against a plain loop
+	$(BIN)/python -m bench.embed_speed
+
+ui: $(READY)     ## the app, on the demo's lake
+	$(BIN)/tonelake ui --lake demo-lake
+
+lock:            ## requirements.lock anew, from pyproject.toml
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --upgrade "pip>=25"
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
+	.venv-lock/bin/python -m pip install --quiet --editable .[dev]
+	echo "# Made by 'make lock'.  torch comes as the build that pip finds for the machine." > requirements.lock
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v -E '^(nvidia-|triton)' >> requirements.lock
+	rm -rf .venv-lock
+
+clean:           ## everything that can be made again
+	rm -rf .venv .venv-lock dist demo-lake .pytest_cache .mypy_cache .ruff_cache
