@@ -9,15 +9,20 @@ Why these settings (measured; kill -9 and concurrent writers included):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from store.errors import FilterError, LakeError
 
 ROWS_PER_FRAGMENT = 25_000           # 25,000 × 768 × float16 = 38 MB a layer column: large enough to scan at full speed
+TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
 IDS_PER_FILTER = 2_000               # an IN list longer than this parses slower than it scans
+
+Result = TypeVar("Result")
 
 
 class Table:
@@ -81,25 +86,36 @@ class Table:
 
     def insert_new(self, rows: pa.Table) -> int:
         """Insert rows whose key is not there yet; the number inserted.  Safe beside other writers."""
-        result = self._merge(rows).when_not_matched_insert_all().execute(self._conform(rows))
-        return result.num_inserted_rows
+
+        def write() -> int:
+            return self._merge().when_not_matched_insert_all().execute(self._conform(rows)).num_inserted_rows
+
+        return self._commit(write)
 
     def upsert(self, rows: pa.Table) -> None:
         """Insert rows, or replace those of the same key."""
-        self._merge(rows).when_matched_update_all().when_not_matched_insert_all().execute(self._conform(rows))
+
+        def write() -> None:
+            self._merge().when_matched_update_all().when_not_matched_insert_all().execute(self._conform(rows))
+
+        self._commit(write)
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
         """Add columns full of nulls; a change of metadata only, whatever the table's size."""
-        self._create()
-        present = set(self.schema.names)
-        missing = [field for field in fields if field.name not in present]
-        if missing:
-            self._handle.add_columns(pa.schema(missing))
+
+        def write() -> None:
+            self._create()
+            present = set(self.schema.names)
+            missing = [field for field in fields if field.name not in present]
+            if missing:
+                self._handle.add_columns(pa.schema(missing))
+
+        self._commit(write)
 
     def delete(self, where: str) -> None:
         handle = self._open()
         if handle is not None:
-            handle.delete(where)
+            self._commit(lambda: handle.delete(where))
 
     def compact(self) -> None:
         """Merge small fragments, as appending every few hundred clips leaves behind.  Harmless beside writers."""
@@ -112,7 +128,19 @@ class Table:
             if "conflict" not in str(error):     # another writer came between: it will compact at its own end
                 raise
 
-    def _merge(self, rows: pa.Table) -> Any:
+    def _commit(self, write: Callable[[], Result]) -> Result:
+        """Do a write again where another writer's commit came between: its schema or rows may be new to us."""
+        for attempt in range(TRIES):
+            try:
+                return write()
+            except (RuntimeError, OSError) as error:
+                if "conflict" not in str(error).lower() or attempt == TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+                self._handle.checkout_latest()
+        raise AssertionError("unreachable")
+
+    def _merge(self) -> Any:
         self._create()
         return self._handle.merge_insert(self.key)
 

@@ -1,0 +1,57 @@
+"""Fixtures: folders of music made on the spot, and lakes filled by encoders that run anywhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))       # tests share `sounds` and `fakes`; it is no package
+
+from fakes import FakeEncoder, fill
+from sounds import encode, melody, write
+
+DATA = Path(__file__).parent / "data"
+ARTISTS = ("Ada", "Béla", "Cleo")
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Path:
+    """Two small random MERT checkpoints in the hub's form, with the hidden states of the original code."""
+    return DATA / "mert"
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory) -> Path:
+    """Six tracks by three artists, tagged, in several formats and folders.  Do not change it."""
+    folder = tmp_path_factory.mktemp("music")
+    for number, suffix in enumerate((".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")):
+        artist = ARTISTS[number % 3]
+        tags = {"title": f"Song {number}", "artist": artist, "album": f"Album of {artist}"}
+        make = encode if suffix in (".mp3", ".opus", ".m4a") else write
+        make(folder / artist / f"song{number}{suffix}", melody(9, seed=number, channels=2), tags=tags)
+    return folder
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """An empty lake."""
+    from store import Lake
+
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory):
+    """A lake of 240 made-up clips of 24 tracks by 6 artists, in space `fake`.  Do not change it."""
+    from store import Lake
+
+    lake = Lake(tmp_path_factory.mktemp("filled") / "lake")
+    fill(lake, tracks=24, clips_a_track=10, seed=1)
+    return lake
+
+
+@pytest.fixture
+def fake_encoder() -> FakeEncoder:
+    return FakeEncoder()

@@ -1,0 +1,348 @@
+"""The lake: what is written is read back, by us and by plain LanceDB; nothing twice, nothing lost, nothing mixed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import polars as pl
+import pytest
+from fakes import FakeEncoder, clip_rows, fill
+
+from embed.settings import describe_space
+from store import (
+    Added,
+    ClipNotFound,
+    Failure,
+    FilterError,
+    InputError,
+    Lake,
+    LakeError,
+    SpaceMismatch,
+    SpaceNotFound,
+    failure_id,
+)
+
+HOME = Path(__file__).resolve().parent.parent
+
+
+def vectors_for(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((count, dim)).astype(np.float32) for dim in FakeEncoder.dims]
+
+
+# -- clips
+
+
+def test_adding_clips_again_changes_nothing(lake):
+    rows = clip_rows(2, 3)
+    assert lake.clips.add(rows) == Added(new=6)
+    before, version = lake.clips.read(), lake.clips.table.version
+    assert lake.clips.add(rows) == Added(known=6)
+    assert lake.clips.read().equals(before)
+    assert lake.clips.table.version == version
+
+
+def test_labels_can_come_later_and_do_not_wipe_others(lake):
+    rows = clip_rows(2, 2)
+    lake.clips.add(rows.drop("year", "tags"))
+    assert lake.clips.add(rows.select(*REQUIRED, "year")) == Added(changed=4)
+    assert lake.clips.add(rows.select(*REQUIRED, mood=pl.lit("calm"))) == Added(changed=4)
+    read = lake.clips.read()
+    assert read["year"].to_list() == [1960, 1960, 1961, 1961]
+    assert read["mood"].to_list() == ["calm"] * 4
+    assert read["artist"].to_list() == ["Artist 0"] * 4
+
+
+REQUIRED = ("clip_id", "track", "source", "digest", "start_s", "duration_s")
+
+
+def test_a_label_that_does_not_fit_its_column_is_refused_before_anything_is_written(lake):
+    rows = clip_rows(2, 1)
+    lake.clips.add(rows)
+    with pytest.raises(InputError, match="'year' is stored as Int64"):
+        lake.clips.add(clip_rows(3, 1).with_columns(year=pl.lit("long ago")))
+    assert lake.clips.count() == 2
+
+
+@pytest.mark.parametrize("name", ["a.b", "Year", "x y", "", "drop table"])
+def test_a_column_name_that_sql_would_misread_is_refused(lake, name):
+    with pytest.raises(InputError, match="cannot name a label column"):
+        lake.clips.add(clip_rows(1, 1).with_columns(pl.lit(1).alias(name)))
+
+
+def test_lists_and_numbers_are_kept_as_they_are(lake):
+    rows = clip_rows(3, 1)
+    lake.clips.add(rows)
+    assert lake.clips.read(["tags"])["tags"].to_list() == rows["tags"].to_list()
+    assert lake.clips.read(where="array_has(tags, 'odd')")["track"].to_list() == ["track001"]
+    assert lake.clips.read(where="year >= 1961")["year"].to_list() == [1961, 1962]
+
+
+def test_the_same_audio_under_another_path_is_a_copy_and_a_moved_file_is_followed(lake, tmp_path):
+    (tmp_path / "old.wav").write_bytes(b"")
+    rows = clip_rows(1, 1).with_columns(source=pl.lit(str(tmp_path / "old.wav")))
+    moved = rows.with_columns(source=pl.lit(str(tmp_path / "new.wav")))
+    lake.clips.add(rows)
+    assert lake.clips.add(moved) == Added(copies=1)
+    assert lake.clips.read()["source"].item() == str(tmp_path / "old.wav")
+    (tmp_path / "old.wav").unlink()
+    assert lake.clips.add(moved) == Added(changed=1)
+    assert lake.clips.read()["source"].item() == str(tmp_path / "new.wav")
+
+
+@pytest.mark.parametrize("where", ["nonsense ==", "no_column = 3", "1; DROP TABLE clips", "artist", "year = 'x'", "", "true; false"])
+def test_a_wrong_filter_is_named_and_nothing_happens(lake, where):
+    lake.clips.add(clip_rows(1, 2))
+    with pytest.raises(FilterError) as info:
+        lake.clips.read(where=where)
+    assert repr(where) in str(info.value)
+    assert "/rust/" not in str(info.value)
+    assert lake.clips.count() == 2
+
+
+def test_a_quote_in_a_value_is_text(lake):
+    lake.clips.add(clip_rows(1, 1).with_columns(artist=pl.lit("Guns N' Roses; x")))
+    assert len(lake.clips.read(where="artist = 'Guns N'' Roses; x'")) == 1
+
+
+def test_a_clip_is_found_by_its_first_digits_where_they_are_enough(lake):
+    lake.clips.add(clip_rows(2, 1))
+    assert lake.clips.find(f"{1000:020x}")["track"] == "track001"
+    with pytest.raises(ClipNotFound, match="2 clips begin with '0000'"):
+        lake.clips.find("0000")
+    for wrong in ("ffff", "x' OR '1'='1", "ab%"):
+        with pytest.raises(ClipNotFound):
+            lake.clips.find(wrong)
+
+
+def test_take_keeps_the_order_asked_for(lake):
+    lake.clips.add(clip_rows(3, 2))
+    ids = lake.clips.read()["clip_id"].to_list()[::-1]
+    assert lake.clips.take([*ids, "unknown"], ["track"])["clip_id"].to_list() == ids
+
+
+# -- vectors
+
+
+def test_a_layer_is_the_float32_view_of_the_stored_float16(lake):
+    rows = clip_rows(2, 2)
+    lake.clips.add(rows)
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    ids, mean = rows["clip_id"].to_list(), vectors_for(4)
+    assert lake.vectors(space).add(ids, mean, [m + 1 for m in mean], [9] * 4) == 4
+    for number, name in enumerate(space.layers):
+        found = lake.vectors("fake").layer(name)
+        assert found.ids.to_list() == ids
+        assert found.vectors.dtype == np.float32
+        np.testing.assert_array_equal(found.vectors, mean[number].astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(
+            lake.vectors().layer(number, stat="max").vectors, (mean[number] + 1).astype(np.float16).astype(np.float32)
+        )
+
+
+def test_filter_and_random_access_give_the_rows_of_those_clips(filled):
+    everything = filled.vectors().layer("low")
+    row = {clip: i for i, clip in enumerate(everything.ids)}
+    some = filled.vectors().layer("low", where="year = 1965 AND start_s < 20")
+    assert len(some.ids) == 4
+    np.testing.assert_array_equal(some.vectors, everything.vectors[[row[i] for i in some.ids]])
+    wanted = [everything.ids[i] for i in (200, 3, 77, 3)]
+    taken = filled.vectors().take(wanted, "low")
+    assert taken.ids.to_list() == wanted
+    np.testing.assert_array_equal(taken.vectors, everything.vectors[[200, 3, 77, 3]])
+
+
+def test_a_clip_keeps_its_first_vector(lake):
+    lake.clips.add(clip_rows(1, 3))
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    ids = lake.clips.read()["clip_id"].to_list()
+    first, second = vectors_for(2, 1), vectors_for(3, 2)
+    lake.vectors(space).add(ids[:2], first, first, [1, 1])
+    assert lake.vectors(space).add(ids, second, second, [1, 1, 1]) == 1
+    np.testing.assert_array_equal(lake.vectors(space).layer(0).vectors[:2], first[0].astype(np.float16))
+
+
+def test_vectors_of_clips_that_are_gone_are_never_handed_out(lake):
+    space = fill(lake, 2, 3, seed=0)
+    lake.clips.table.delete("track = 'track001'")
+    assert len(lake.vectors(space).layer(0).ids) == 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 70_000.0])
+def test_values_that_float16_cannot_hold_are_refused(lake, bad):
+    lake.clips.add(clip_rows(1, 2))
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    mean = vectors_for(2)
+    mean[1][1, 2] = bad
+    with pytest.raises(InputError, match="1 of 2 vectors of layer high"):
+        lake.vectors(space).add(lake.clips.read()["clip_id"].to_list(), mean, mean, [1, 1])
+    assert lake.vectors(space).count() == 0
+
+
+def test_a_vector_of_the_wrong_width_is_refused(lake):
+    lake.clips.add(clip_rows(1, 1))
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    with pytest.raises(SpaceMismatch, match="width 4"):
+        lake.vectors(space).add(["a"], [np.zeros((1, 5), np.float32)] * 2, [np.zeros((1, 5), np.float32)] * 2, [1])
+
+
+def test_asking_for_clips_that_are_not_embedded_says_how_many(filled):
+    with pytest.raises(InputError, match="1 of 2 clips are not embedded in space 'fake'"):
+        filled.vectors().take([filled.clips.read()["clip_id"][0], "ffff"], 0)
+
+
+def test_plain_lancedb_reads_every_table(filled):
+    filled.failures.record([Failure("ingest", "x.mp3", "broken")])
+    database = lancedb.connect(filled.uri)
+    assert set(database.list_tables().tables) == {"clips", "emb_fake", "failures"}
+    assert database.open_table("clips").count_rows("artist = 'Artist 2'") == 40
+    row = database.open_table("emb_fake").search().limit(1).to_list()[0]
+    assert len(row["mean_00"]) == 4
+    assert len(row["max_01"]) == 6
+    nearest = database.open_table("emb_fake").search(
+        filled.vectors().layer(1).vectors[0], vector_column_name="mean_01").limit(1).to_list()[0]
+    assert nearest["clip_id"] == filled.vectors().layer(1).ids[0]
+    assert database.open_table("failures").count_rows() == 1
+
+
+def test_two_writers_at_once_store_each_clip_once(tmp_path):
+    """Two processes add the same clips and vectors in small commits, at the same time."""
+    code = f"""
+import sys; sys.path[:0] = [{str(HOME)!r}, {str(HOME / 'tests')!r}]
+import numpy as np
+from store import Lake
+from fakes import FakeEncoder, clip_rows
+from embed.settings import describe_space
+lake = Lake(sys.argv[1])
+rows = clip_rows(6, 10)
+print('ready', flush=True); sys.stdin.readline()
+space = lake.spaces.make(describe_space(FakeEncoder(), 'fake', 30.0))
+ids = rows['clip_id'].to_list()
+new = stored = 0
+for i in range(0, 60, 10):
+    new += lake.clips.add(rows[i:i + 10]).new
+    layers = [np.full((10, d), i, np.float32) for d in space.dims]
+    stored += lake.vectors(space).add(ids[i:i + 10], layers, layers, [1] * 10)
+print(new, stored)
+"""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lake")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    counts = [tuple(map(int, writer.communicate(timeout=120)[0].split())) for writer in writers]
+    assert tuple(map(sum, zip(*counts, strict=True))) == (60, 60)
+    lake = Lake(tmp_path / "lake")
+    assert sorted(lake.clips.read()["clip_id"]) == sorted(clip_rows(6, 10)["clip_id"])
+    assert lake.vectors("fake").ids().n_unique() == lake.vectors("fake").count() == 60
+
+
+# -- spaces
+
+
+def test_a_space_is_its_content_not_its_name(lake):
+    space = describe_space(FakeEncoder(), "one", 30.0)
+    assert space.fingerprint == describe_space(FakeEncoder(), "one", 30.0).fingerprint
+    assert space.fingerprint != describe_space(FakeEncoder(), "one", 5.0).fingerprint
+    lake.spaces.make(space)
+    with pytest.raises(SpaceMismatch, match=r"window_s 30\.0 \(wanted 5\.0\)"):
+        lake.spaces.make(describe_space(FakeEncoder(), "one", 5.0))
+    assert lake.spaces.get("one") == space
+
+
+def test_a_space_file_that_was_edited_is_noticed(lake):
+    lake.spaces.make(describe_space(FakeEncoder(), "one", 30.0))
+    path = Path(lake.uri) / "spaces" / "one.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "bfloat16"}))
+    with pytest.raises(SpaceMismatch, match="edited after vectors were stored"):
+        lake.spaces.get("one")
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "Upper", "a" * 65, "x.y", "emb x", "-x", "a\n"])
+def test_a_name_that_would_leave_the_lake_is_refused(lake, name):
+    with pytest.raises(InputError, match="cannot name a space"):
+        lake.spaces.get(name)
+
+
+def test_a_missing_space_names_those_there_are(lake):
+    with pytest.raises(SpaceNotFound, match="tonelake embed"):
+        lake.spaces.get()
+    for name in ("one", "two"):
+        lake.spaces.make(describe_space(FakeEncoder(), name, 30.0))
+    with pytest.raises(SpaceNotFound, match="2 spaces, name one with --space: one, two"):
+        lake.spaces.get()
+    with pytest.raises(SpaceNotFound, match="no space 'three' in this lake: it has one, two"):
+        lake.spaces.get("three")
+
+
+def test_a_layer_is_named_by_number_or_name(filled):
+    space = filled.spaces.get()
+    assert [space.layer_index(x) for x in (0, "1", "low", "high", None)] == [0, 1, 0, 1, 1]
+    for wrong in ("2", -1, "middle"):
+        with pytest.raises(InputError, match=r"choose one of 0 \(low\), 1 \(high\)"):
+            space.layer_index(wrong)
+
+
+# -- failures and the lake itself
+
+
+def test_a_failure_is_stored_once_and_forgotten_when_it_succeeds(lake):
+    lake.failures.record([Failure("ingest", "a.mp3", "first"), Failure("ingest", "b.mp3", "other")])
+    lake.failures.record([Failure("ingest", "a.mp3", "second")])
+    assert sorted(lake.failures.read()["error"]) == ["other", "second"]
+    lake.failures.clear([failure_id("ingest", "a.mp3"), failure_id("embed:x", "b.mp3")])
+    assert lake.failures.read()["source"].to_list() == ["b.mp3"]
+
+
+def test_a_lake_path_that_is_a_file_or_another_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(LakeError, match="is a file"):
+        Lake(tmp_path / "file")
+    with pytest.raises(LakeError, match="holds other files and no lake"):
+        Lake(tmp_path)
+    with pytest.raises(LakeError, match="there is no lake at"):
+        Lake(tmp_path / "nowhere", create=False)
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(LakeError, match="cannot hold a lake"):
+        Lake(tmp_path / "file" / "below")
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of an S3 server on this machine."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="music")
+    yield "s3://music/lake"
+    server.stop()
+
+
+def test_a_lake_on_an_object_store_works_like_a_local_one(bucket):
+    lake = Lake(bucket)
+    space = fill(lake, 2, 3, seed=0)
+    assert lake.clips.add(clip_rows(2, 3)) == Added(known=6)
+    again = Lake(bucket, create=False)
+    assert again.spaces.get() == space
+    assert again.spaces.make(space) == space
+    assert again.clips.count("artist = 'Artist 0'") == 6
+    assert again.vectors().layer("low", where="year = 1961").vectors.shape == (3, 4)
+    with pytest.raises(SpaceMismatch):
+        again.spaces.make(describe_space(FakeEncoder(), "fake", 5.0))
