@@ -11,6 +11,7 @@ Three rules that decoders break silently, each checked against librosa in the te
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ MAX_CHANNELS = 8                         # PyAV crashes on planar frames beyond;
 MAX_FILE_S = 12 * 3600.0                 # seconds read of one file at the most
 PREROLL_S = 0.5                          # decoded and thrown away before a seek: mp3's bit reservoir, AAC's overlap
 MAX_GAP_S = 0.5                          # a jump between packets that is more than jitter
+PROTECTED = ("drms", "enca")             # sample entries of encrypted m4a: what "decodes" is noise
 SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM", b"riff")
 
 
@@ -110,10 +112,12 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
     import soundfile as sf
 
     try:
-        file = sf.SoundFile(str(path))
+        file = sf.SoundFile(os.fsencode(path))                       # bytes: a name need not be UTF-8
     except sf.LibsndfileError:
         return None, None
-    promised = None if file.frames >= 2**31 - 1 and file.format == "WAV" else file.frames / file.samplerate
+    promised = file.frames / file.samplerate
+    if file.format == "WAV":             # libsndfile trims what the header says to what the file has
+        promised = _wav_promise(path)
     audio = Blocks(file.samplerate, file.channels, promised, iter(()))
 
     def blocks() -> Iterator[np.ndarray]:
@@ -134,22 +138,43 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
     return audio, file.close
 
 
+def _wav_promise(path: Path) -> float | None:
+    """Seconds that a WAV's header promises; None where it was written by a pipe, or is of another kind."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    if head[:4] != b"RIFF":
+        return None
+    at, bytes_a_second = 12, 0
+    while at + 8 <= len(head):
+        name, size = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
+        if name == b"fmt ":
+            bytes_a_second = int.from_bytes(head[at + 16 : at + 20], "little")
+        if name == b"data":
+            return size / bytes_a_second if bytes_a_second and 0 < size < 0xFFFFF000 else None
+        at += 8 + size + size % 2
+    return None
+
+
 def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
     import av
 
     av.logging.set_level(None)
+    file = _ffmpeg_name(path)
     try:
-        container = av.open(str(path), metadata_errors="ignore")
+        container = av.open(file, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioError(f"{path.name}: is not audio that can be read ({reason(error)})") from error
-    if not container.streams.audio:
+
+    def close() -> None:
         container.close()
-        raise AudioError(f"{path.name}: has no audio stream")
-    stream = container.streams.audio[0]
-    context = stream.codec_context
-    if context is None or not context.sample_rate:
-        container.close()
-        raise AudioError(f"{path.name}: its codec is unknown or encrypted (DRM); only unprotected files can be read")
+        if not isinstance(file, str):
+            file.close()
+
+    stream = container.streams.audio[0] if container.streams.audio else None
+    context = stream.codec_context if stream is not None else None
+    if stream is None or context is None or not context.sample_rate or context.codec_tag in PROTECTED:
+        close()
+        raise AudioError(f"{path.name}: has no audio, or its codec is unknown or encrypted (DRM)")
     base = stream.time_base or Fraction(1, context.sample_rate)
     origin = stream.start_time or 0                                  # pts of time 0; see the module's docstring
     if stream.duration:
@@ -197,7 +222,16 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
             raise AudioError(f"{path.name}: decoding fails ({reason(error)})") from error
 
     audio.blocks = blocks()
-    return audio, container.close
+    return audio, close
+
+
+def _ffmpeg_name(path: Path) -> Any:
+    """What FFmpeg opens: `file:` keeps a name with a colon from being a protocol; an open file where the name is not
+    UTF-8."""
+    try:
+        return "file:" + str(path).encode("utf-8").decode()
+    except UnicodeEncodeError:
+        return path.open("rb")
 
 
 def to_float(frame: Any) -> np.ndarray:

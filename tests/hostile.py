@@ -1,0 +1,112 @@
+"""Files that go wrong elsewhere, made on the spot; each returns the path it wrote."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from sounds import RATE, encode, melody, write
+
+
+def truncate(path: Path, keep: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    return path
+
+
+def flip(path: Path, start: float, stop: float, seed: int = 0) -> Path:
+    """Random bytes from `start` to `stop` of a file, both shares of its size."""
+    data = bytearray(path.read_bytes())
+    first, last = int(len(data) * start), int(len(data) * stop)
+    data[first:last] = np.random.default_rng(seed).integers(0, 256, last - first, dtype=np.uint8).tobytes()
+    path.write_bytes(bytes(data))
+    return path
+
+
+def drm(path: Path) -> Path:
+    """An m4a whose sample entry says that it is protected."""
+    encode(path, melody(3))
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"drms", 1))
+    return path
+
+
+def endless_header(path: Path) -> Path:
+    """A WAV as a pipe writes it: sizes of 0xFFFFFFFF."""
+    write(path, melody(3), subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    data[4:8] = struct.pack("<I", 0xFFFFFFFF)
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 0xFFFFFFFF)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def many_channels(path: Path) -> Path:
+    return write(path, np.repeat(melody(2), 12, axis=1))
+
+
+def nan_samples(path: Path) -> Path:
+    sound = melody(3)
+    sound[RATE : RATE + 5] = np.nan
+    sound[-1] = np.inf
+    return write(path, sound, subtype="FLOAT")
+
+
+def folder_named(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def loop(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(path.name)
+    return path
+
+
+def named(path: Path, make: Callable[[Path], Path], suffix: str) -> Path:
+    """A file of one format under the name of another."""
+    return make(path.with_suffix(suffix)).rename(path)
+
+
+# Rejected, and a word that the reason must have.
+REJECTED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "empty.mp3": (lambda p: _bytes(p, b""), "empty"),
+    "page.mp3": (lambda p: _bytes(p, b"<!DOCTYPE html><html><body>Not found</body></html>" * 40), "not audio|no audio"),
+    "noise.mp3": (lambda p: _bytes(p, np.random.default_rng(1).integers(0, 256, 30_000, dtype=np.uint8).tobytes()), ""),
+    "noise.flac": (lambda p: _bytes(p, b"fLaC" + bytes(range(256)) * 20), ""),
+    "no_frames.wav": (lambda p: write(p, np.zeros((0, 1), np.float32)), "no audio frames"),
+    "one_sample.wav": (lambda p: write(p, np.full((1, 1), 0.5, np.float32)), "0.00 s long"),
+    "short.wav": (lambda p: write(p, melody(0.6)), "0.60 s long"),
+    "silence.wav": (lambda p: write(p, np.zeros((RATE * 3, 2), np.float32)), "silent throughout"),
+    "loud.wav": (lambda p: write(p, melody(3) * 9, subtype="FLOAT"), "peak of"),
+    "nan.wav": (nan_samples, "NaN"),
+    "drm.m4a": (drm, "encrypted"),
+    "cut.flac": (lambda p: truncate(write(p, melody(20)), 0.5), "truncated|decod"),
+    "cut.m4a": (lambda p: truncate(encode(p, melody(20)), 0.5), ""),
+    "cut.wav": (lambda p: truncate(write(p, melody(20), subtype="PCM_16"), 0.5), "20.0 s promised"),
+    "hole.flac": (lambda p: flip(write(p, melody(20)), 0.4, 0.5), ""),
+    "twelve.wav": (many_channels, "12 channels"),
+    "folder.mp3": (folder_named, "folder"),
+    "loop.mp3": (loop, "cannot be read"),
+}
+
+# Accepted: their seconds.
+ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
+    "six.wav": (lambda p: write(p, np.repeat(melody(3), 6, axis=1)), 3.0),
+    "u8.wav": (lambda p: write(p, melody(3), subtype="PCM_U8"), 3.0),
+    "f64.wav": (lambda p: write(p, melody(3), subtype="DOUBLE"), 3.0),
+    "fast.wav": (lambda p: write(p, melody(3, rate=96_000), rate=96_000), 3.0),
+    "slow.wav": (lambda p: write(p, melody(3, rate=8_000), rate=8_000), 3.0),
+    "pipe.wav": (endless_header, 3.0),
+    "mp3_inside.wav": (lambda p: named(p, lambda q: encode(q, melody(3)), ".mp3"), 3.0),
+    "wav_inside.mp3": (lambda p: named(p, lambda q: write(q, melody(3)), ".wav"), 3.0),
+    "no_xing.mp3": (lambda p: encode(p, melody(12), options={"write_xing": "0"}), 12.0),
+}
+
+
+def _bytes(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
