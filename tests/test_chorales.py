@@ -1,0 +1,130 @@
+"""Bach's chorales: the seed's figures, the clean set, notes against music21's own, and the organ's sound."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ingest import AudioError, ingest_chorales, read_source
+from ingest.organ import envelope, render, tone
+from ingest.scores import load_score
+from store import Added, InputError, Lake
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The whole corpus by the seed's rule: 25 s of parsing."""
+    lake = Lake(tmp_path_factory.mktemp("corpus") / "lake")
+    return lake, ingest_chorales(lake, seed_rule=True)
+
+
+def test_the_seeds_rule_gives_430_pieces_and_3008_snippets(corpus):
+    lake, report = corpus
+    assert report.recordings == 430
+    assert report.added == Added(new=3008)
+    assert report.failed == 0
+    assert "430 pieces, 3008 snippets of 4 bars every 2, by the seed's rule" in report.notes[0]
+    clips = lake.clips.read()
+    assert clips["piece"].n_unique() == 430
+    largest = clips["piece"].value_counts().sort("count", descending=True)[:2].rows()
+    assert largest == [("bwv248.64-6", 33), ("bwv79.3", 30)]
+
+
+def test_tunes_group_pieces_that_share_a_melody(corpus):
+    lake, _ = corpus
+    tunes = lake.clips.read(["piece", "tune"]).unique()
+    tune_of = dict(tunes.iter_rows())
+    for one, other in [("bwv117.4", "bwv177.4"), ("bwv244.15", "bwv244.44"), ("bwv274", "bwv62.6"), ("bwv39.7", "bwv194.6")]:
+        assert tune_of[one] == tune_of[other]
+    chorales = tunes.filter(~pl.col("piece").str.starts_with("riemenschneider"))
+    assert chorales["tune"].n_unique() == 206
+
+
+def test_labels_say_what_the_score_says(corpus):
+    lake, _ = corpus
+    row = lake.clips.read(where="piece = 'bwv66.6' AND start_s = 0").row(0, named=True)
+    assert (row["key"], row["meter"], row["bwv"], row["dataset"]) == ("f# minor", "4/4", "66.6", "chorales")
+    meters = set(lake.clips.read(["meter"], where="piece = 'bwv304'")["meter"])
+    assert meters == {"4/4", "3/4"}      # it changes in bar 9
+
+
+def test_the_clean_set_has_no_analyses_and_no_window_twice(lake):
+    report = ingest_chorales(lake, limit=60)
+    assert report.recordings == 60
+    assert "clean rule" in report.notes[0]
+    clips = lake.clips.read()
+    assert not clips["piece"].str.starts_with("riemenschneider").any()
+    contents = set()
+    for row in clips.iter_rows(named=True):
+        score = load_score(row["source"].removeprefix("chorale:"))
+        notes = score.window(row["start_s"] / score.quarter_s, row["duration_s"] / score.quarter_s)
+        contents.add(np.round(np.array(sorted(notes.tolist())), 4).tobytes())
+    assert len(contents) == len(clips)
+    assert ingest_chorales(lake, limit=60).added == Added(known=len(clips))
+
+
+def test_notes_are_those_of_music21_with_ties_joined():
+    """Second opinion: music21's stripTies."""
+    from music21 import converter
+
+    from ingest.scores import _paths
+
+    for name in ("bwv66.6.mxl", "bwv1.6.mxl", "bwv281.krn"):
+        score = load_score(name)
+        stripped = converter.parse(_paths()[name], forceSource=True).stripTies()
+        theirs = sorted(
+            (float(n.getOffsetInHierarchy(stripped)), float(n.quarterLength), float(pitch.midi))
+            for n in stripped.recurse().notes if not n.duration.isGrace
+            for pitch in n.pitches
+        )
+        np.testing.assert_allclose(sorted(map(tuple, score.notes)), theirs)
+
+
+def test_a_clip_is_its_span_of_the_piece():
+    """A window's samples sound its own notes: the pitch of the strongest partial is one of them."""
+    score = load_score("bwv66.6.mxl")
+    start_s = float(score.bars[3, 0]) * score.quarter_s
+    sound = read_source("chorale:bwv66.6.mxl", start_s, 0.5, 24_000)
+    assert len(sound) == 12_000
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 96_000))
+    strongest_hz = float(spectrum[:4_000].argmax()) * 24_000 / 96_000
+    midi = 69 + 12 * np.log2(strongest_hz / 440)
+    notes = score.window(start_s / score.quarter_s, 0.5 / score.quarter_s)[:, 2]
+    assert min(abs((midi - notes + 6) % 12 - 6)) < 0.3
+    with pytest.raises(AudioError, match="its notes differ from those ingested"):
+        read_source("chorale:bwv66.6.mxl", 0, 1, 24_000, "0" * 32)
+    with pytest.raises(AudioError, match="is not in the corpus"):
+        read_source("chorale:../../etc/passwd", 0, 1, 24_000)
+
+
+def test_the_organ_is_in_tune_starts_softly_and_keeps_below_full_scale():
+    sound = tone(69, 24_000, 24_000)
+    assert np.abs(np.fft.rfft(sound)).argmax() == 440
+    assert abs(sound[0]) < 1e-3
+    assert abs(sound[-1]) < 1e-2
+    chord = np.array([[0, 2, 48], [0, 2, 55], [0, 2, 64], [0, 2, 72.0]])
+    assert 0.1 < np.abs(render(chord, 2.0, 24_000)).max() <= 1
+    assert envelope(10, 24_000).max() <= 1
+
+
+def test_nothing_above_the_nyquist_frequency_folds_back():
+    """A high note at a low rate has no partials but its own."""
+    spectrum = np.abs(np.fft.rfft(tone(105, 8_000, 8_000) * np.hanning(8_000)))
+    peaks = np.flatnonzero(spectrum > spectrum.max() * 1e-3)
+    assert peaks.min() > 3_510 / 2
+    assert set(np.round(peaks / 3_520)) == {1.0}
+
+
+def test_notes_are_cut_at_the_ends_of_what_is_rendered():
+    notes = np.array([[-1.0, 1.5, 60], [0.8, 9.0, 67]])
+    sound = render(notes, 1.0, 24_000)
+    assert len(sound) == 24_000
+    assert np.abs(sound[:10_000]).max() > 0.05
+    assert np.abs(sound[13_000:19_000]).max() == 0
+
+
+@pytest.mark.parametrize("wrong", [{"bars": 0}, {"hop": 0}, {"limit": 0}])
+def test_settings_that_cannot_be_are_refused(lake, wrong):
+    with pytest.raises(InputError, match="at least 1"):
+        ingest_chorales(lake, **wrong)

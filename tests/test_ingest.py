@@ -1,0 +1,280 @@
+"""Folders and manifests into clips: every file accounted for, nothing twice, labels where they belong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import polars as pl
+import pytest
+from hostile import REJECTED
+from sounds import encode, melody, write
+
+from ingest import Cut, ingest_folder, ingest_manifest
+from ingest.tables import read_table
+from store import Added, InputError
+
+
+def csv(path, text: str, encoding: str = "utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+# -- folders
+
+
+def test_a_folder_of_every_format_becomes_clips_with_tags(lake, music):
+    report = ingest_folder(lake, music, Cut(4.0))
+    assert (report.recordings, report.failed) == (6, 0)
+    clips = lake.clips.read()
+    assert clips.group_by("track").len()["len"].to_list() == [2] * 6
+    assert set(clips["artist"]) == {"Ada", "Béla", "Cleo"}
+    song = clips.filter(pl.col("track") == "Béla/song4.opus")
+    assert song["start_s"].to_list() == [0.0, 4.0]
+    assert song["title"].unique().to_list() == ["Song 4"]
+    assert song["album"].unique().to_list() == ["Album of Béla"]
+    assert song["source"].unique().to_list() == [str(music / "Béla" / "song4.opus")]
+    assert song["cut"].unique().to_list() == ["4s"]
+
+
+def test_a_second_run_changes_nothing_and_decodes_nothing(lake, music, monkeypatch):
+    ingest_folder(lake, music, Cut(4.0))
+    before = lake.clips.read()
+    asked = []
+    from ingest.workers import Workers
+
+    original = Workers._ask
+    monkeypatch.setattr(Workers, "_ask", lambda self, request: asked.append(request["do"]) or original(self, request))
+    assert ingest_folder(lake, music, Cut(4.0)).added == Added(known=12)
+    assert lake.clips.read().equals(before)
+    assert set(asked) == {"digest"}
+
+
+def test_another_cut_adds_clips_beside_the_old(lake, music):
+    ingest_folder(lake, music, Cut(4.0))
+    assert ingest_folder(lake, music, Cut(None)).added == Added(new=6)
+    assert lake.clips.count("cut = 'whole'") == 6
+    assert lake.clips.count() == 18
+
+
+@pytest.mark.parametrize(
+    ("cut", "spans"),
+    [
+        (Cut(3.0), [(0, 3), (3, 3), (6, 3)]),
+        (Cut(4.0), [(0, 4), (4, 4)]),
+        (Cut(3.5), [(0, 3.5), (3.5, 3.5), (7, 2)]),
+        (Cut(4.0, 2.0), [(0, 4), (2, 4), (4, 4)]),
+        (Cut(30.0), [(0, 9)]),
+        (Cut(None), [(0, 9)]),
+    ],
+)
+def test_cuts(lake, tmp_path, cut, spans):
+    write(tmp_path / "music" / "a.wav", melody(9))
+    ingest_folder(lake, tmp_path / "music", cut)
+    assert [tuple(row) for row in lake.clips.read(["start_s", "duration_s"]).iter_rows()] == spans
+
+
+@pytest.mark.parametrize(("seconds", "hop"), [(0.0, None), (-1.0, None), (30.0, 0.0), (30.0, 31.0), (1e9, None), (None, 3.0)])
+def test_a_cut_that_cannot_be_is_refused(seconds, hop):
+    with pytest.raises(InputError):
+        Cut(seconds, hop)
+
+
+def test_every_odd_file_ends_as_a_recorded_failure_and_the_good_ones_are_there(lake, tmp_path):
+    for name, (make, _) in REJECTED.items():
+        make(tmp_path / "music" / name)
+    write(tmp_path / "music" / "good.wav", melody(3))
+    report = ingest_folder(lake, tmp_path / "music")
+    assert report.failed == len(REJECTED)
+    assert lake.clips.read()["track"].to_list() == ["good.wav"]
+    failures = lake.failures.read()
+    assert {os.path.basename(s) for s in failures["source"]} == set(REJECTED)
+    assert set(failures["stage"]) == {"ingest"}
+    again = ingest_folder(lake, tmp_path / "music")
+    assert (again.failed, lake.failures.count()) == (len(REJECTED), len(REJECTED))
+
+
+def test_a_file_that_was_mended_is_no_failure_any_more(lake, tmp_path):
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.wav").write_bytes(b"")
+    write(tmp_path / "music" / "b.wav", melody(3))
+    assert ingest_folder(lake, tmp_path / "music").failed == 1
+    write(tmp_path / "music" / "a.wav", melody(3, seed=9))
+    report = ingest_folder(lake, tmp_path / "music")
+    assert (report.failed, report.added) == (0, Added(new=1, known=1))
+    assert lake.failures.count() == 0
+
+
+def test_an_edited_file_is_new_music_and_its_old_clips_are_flagged(lake, tmp_path):
+    path = write(tmp_path / "music" / "a.wav", melody(3, seed=1))
+    ingest_folder(lake, tmp_path / "music")
+    old = lake.clips.read()["clip_id"].item()
+    write(path, melody(3, seed=2))
+    report = ingest_folder(lake, tmp_path / "music")
+    assert (report.added.new, report.superseded) == (1, 1)
+    flags = dict(lake.clips.read(["clip_id", "flag"]).iter_rows())
+    assert flags.pop(old) == "superseded"
+    assert list(flags.values()) == [None]
+    assert ingest_folder(lake, tmp_path / "music").superseded == 0
+
+
+def test_files_with_one_stem_stay_two(lake, tmp_path):
+    write(tmp_path / "music" / "a.wav", melody(3, seed=1))
+    encode(tmp_path / "music" / "a.mp3", melody(3, seed=2))
+    ingest_folder(lake, tmp_path / "music")
+    assert sorted(lake.clips.read()["track"]) == ["a.mp3", "a.wav"]
+
+
+def test_a_silent_stretch_is_a_flagged_clip(lake, tmp_path):
+    sound = melody(9)
+    sound[44_100 * 3 : 44_100 * 6] = 0
+    write(tmp_path / "music" / "a.wav", sound)
+    report = ingest_folder(lake, tmp_path / "music", Cut(3.0))
+    assert report.flagged == 1
+    assert lake.clips.read(["start_s", "flag"]).rows() == [(0.0, None), (3.0, "silent"), (6.0, None)]
+
+
+def test_hostile_names_are_only_names(lake, tmp_path):
+    folder = tmp_path / "music"
+    names = ["new\nline.wav", "quote'; DROP TABLE clips.wav", "--lake.wav", "ünï \u202e.wav", "x" * 240 + ".wav"]
+    for seed, name in enumerate(names):
+        write(tmp_path / "t.wav", melody(2, seed=seed))
+        folder.mkdir(exist_ok=True)
+        (tmp_path / "t.wav").rename(folder / name)
+    write(tmp_path / "t.wav", melody(2, seed=99)).rename(folder / os.fsdecode(b"latin \xe9.wav"))
+    report = ingest_folder(lake, folder)
+    assert (report.failed, report.added.new) == (0, len(names) + 1)
+    assert set(names) < set(lake.clips.read()["track"])
+    assert ingest_folder(lake, folder).added == Added(known=len(names) + 1)
+
+
+def test_links_are_followed_but_loops_end(lake, tmp_path):
+    write(tmp_path / "elsewhere" / "b.wav", melody(2, seed=2))
+    write(tmp_path / "music" / "a.wav", melody(2, seed=1))
+    (tmp_path / "music" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "music" / "loop").symlink_to(tmp_path / "music")
+    report = ingest_folder(lake, tmp_path / "music")
+    assert sorted(lake.clips.read()["track"]) == ["a.wav", "link/b.wav"]
+    assert report.recordings == 2
+
+
+def test_hidden_files_are_left_alone_and_an_empty_folder_says_so(lake, tmp_path):
+    write(tmp_path / "music" / ".hidden" / "a.wav", melody(2))
+    (tmp_path / "music" / "._a.wav").write_bytes(b"resource fork")
+    with pytest.raises(InputError, match="holds no audio files"):
+        ingest_folder(lake, tmp_path / "music")
+    with pytest.raises(InputError, match="is not a folder"):
+        ingest_folder(lake, tmp_path / "nowhere")
+
+
+# -- labels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,genre,year\nAda/song0.wav,rock,1999\nAda/song3.ogg,folk,2001\n",
+        "filename;genre;year\nsong0.wav;rock;1999\nsong3.ogg;folk;2001\n",
+        "stem\tgenre\tyear\nsong0\trock\t1999\nsong3\tfolk\t2001\n",
+        "track,genre,year\nAda/song0,rock,1999\nAda/song3,folk,2001\n",
+        'Path,"Genre",YEAR\r\n"Ada\\song0.wav","rock",1999\r\n"Ada\\song3.ogg",folk,2001\r\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_labels_are_joined_by_path_stem_or_track(lake, music, tmp_path, text, encoding):
+    report = ingest_folder(lake, music, Cut(None), labels=csv(tmp_path / "l.csv", text, encoding))
+    assert report.notes[0].startswith("l.csv: 2 of 2 rows matched by ")
+    found = lake.clips.read(["track", "genre", "year"], where="genre IS NOT NULL").sort("track").rows()
+    assert found == [("Ada/song0.wav", "rock", 1999), ("Ada/song3.ogg", "folk", 2001)]
+
+
+def test_labels_that_come_later_reach_clips_that_are_known(lake, music, tmp_path):
+    ingest_folder(lake, music, Cut(4.0))
+    labels = csv(tmp_path / "l.csv", "path,genre,artist\nAda/song0.wav,rock,ADA\nnowhere.wav,pop,X\n")
+    report = ingest_folder(lake, music, Cut(4.0), labels=labels)
+    assert report.added == Added(changed=2, known=10)
+    assert report.notes == ("l.csv: 1 of 2 rows matched by path; without a file: nowhere.wav",)
+    assert lake.clips.read(["artist"], where="genre = 'rock'")["artist"].to_list() == ["ADA", "ADA"]
+
+
+def test_labels_that_match_nothing_stop_before_anything_is_written(lake, music, tmp_path):
+    labels = csv(tmp_path / "l.csv", "stem,genre\nother,rock\nanother,pop\n")
+    with pytest.raises(InputError, match="none of its 2 rows matches any of 6 files by stem; its first is 'other'"):
+        ingest_folder(lake, music, labels=labels)
+    assert lake.clips.count() == 0
+
+
+def test_lists_and_leading_zeros_are_kept(tmp_path):
+    table = read_table(csv(tmp_path / "t.csv", "stem,tags,code,score,empty\na,rock|pop,007,1.50,\nb,,012,2,\n"), multi=["tags"])
+    assert table["tags"].to_list() == [["rock", "pop"], None]
+    assert table["code"].to_list() == ["007", "012"]
+    assert table["score"].to_list() == [1.5, 2.0]
+    assert table["empty"].to_list() == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no rows below its header"),
+        ("stem,genre\n", "no rows below its header"),
+        ("stem,genre\na\n", "row 2: has 1 cells, the header 2"),
+        ("stem,genre,Genre\na,b,c\n", "two columns are named genre"),
+        ("name,genre\na,b\n", "needs a column named path, stem or track"),
+        ("stem,clip_id\na,b\n", "clip_id cannot be label columns"),
+        ("stem,genre\nsong0,rock\nsong0,pop\n", "two different rows for stem 'song0'"),
+        ("stem,genre\n\0,\0\n", "NUL"),
+    ],
+)
+def test_a_wrong_label_table_is_named_with_its_fault(lake, music, tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        ingest_folder(lake, music, labels=csv(tmp_path / "labels.csv", text))
+    assert lake.clips.count() == 0
+
+
+def test_a_table_that_is_not_utf8_says_at_which_byte(tmp_path):
+    with pytest.raises(InputError, match=r"is not UTF-8 text \(byte 12\)"):
+        read_table(csv(tmp_path / "t.csv", "stem,genre\na\xe9,b\n", "latin-1"))
+
+
+# -- manifests
+
+
+def test_a_manifest_makes_exactly_its_rows(lake, music, tmp_path):
+    shutil.copytree(music, tmp_path / "m")
+    file = csv(
+        tmp_path / "m" / "clips.csv",
+        "path,start,seconds,mood,tags\nAda/song0.wav,0,2.5,calm,a|b\n./Ada/song0.wav,3,,wild,\nBéla/song1.flac,,,calm,b\n",
+    )
+    report = ingest_manifest(lake, file, multi=["tags"])
+    assert report.notes == ("clips.csv: 3 rows of 2 files",)
+    rows = lake.clips.read(["track", "start_s", "duration_s", "mood", "tags", "artist", "cut"]).rows()
+    assert rows == [
+        ("Ada/song0.wav", 0.0, 2.5, "calm", ["a", "b"], "Ada", "manifest"),
+        ("Ada/song0.wav", 3.0, 6.0, "wild", None, "Ada", "manifest"),
+        ("Béla/song1.flac", 0.0, 9.0, "calm", ["b"], "Béla", "manifest"),
+    ]
+    assert ingest_manifest(lake, file, multi=["tags"]).added == Added(known=3)
+
+
+def test_rows_that_cannot_be_clips_are_failures_and_the_others_are_there(lake, music, tmp_path):
+    shutil.copytree(music, tmp_path / "m")
+    file = csv(tmp_path / "m" / "clips.csv", "path,start,seconds\nAda/song0.wav,0,3\nAda/song0.wav,8,30\nAda/song0.wav,-1,3\ngone.wav,0,3\n")
+    report = ingest_manifest(lake, file)
+    assert (report.added.new, report.failed) == (1, 2)
+    errors = sorted(lake.failures.read()["error"])
+    assert "8 to 38 s cannot be a clip: the file has 9.0 s" in errors[1]
+    assert "gone.wav: cannot be read" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file_of_music,start\na.wav,0\n", "needs a column named path"),
+        ("path,start\na.wav,soon\n", "column 'start' must hold seconds"),
+        ("path,start\n,0\n", "row 2: has no path"),
+        ("path,digest\na.wav,0\n", "digest cannot be label columns"),
+    ],
+)
+def test_a_wrong_manifest_is_named_with_its_fault(lake, tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        ingest_manifest(lake, csv(tmp_path / "m.csv", text))

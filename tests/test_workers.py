@@ -1,0 +1,81 @@
+"""Decoding processes may crash, hang or lie; the others, and the one who asked, go on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sounds import melody, write
+
+from ingest import AudioError, Workers
+
+ODD_WORKER = """
+import json, os, sys, time
+for line in sys.stdin.buffer:
+    source = json.loads(line)["source"]
+    if "crash" in source: os.abort()
+    if "hang" in source: time.sleep(60)
+    if "garbage" in source: body = b"this is no reply\\n"
+    else: body = json.dumps({"echo": source, "bytes": 0}).encode() + b"\\n"
+    sys.stdout.buffer.write(body); sys.stdout.buffer.flush()
+"""
+
+
+class OddWorkers(Workers):
+    def _start(self) -> subprocess.Popen:
+        child = subprocess.Popen([sys.executable, "-c", ODD_WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._children.add(child)
+        return child
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_crash_a_hang_and_garbage_cost_only_their_own_request(count):
+    names = ["a", "crash 1", "b", "c", "hang", "d", "garbage", "e", "crash 2", "f"]
+    with OddWorkers(count, time_limit_s=1.0) as pool:
+        replies = list(pool.map({"do": "x", "source": name} for name in names))
+    assert [request["source"] for request, _ in replies] == names
+    for request, reply in replies:
+        name = request["source"]
+        if len(name) == 1:
+            assert reply == {"echo": name, "bytes": 0}
+        else:
+            assert isinstance(reply, AudioError)
+            assert name in str(reply)
+            assert ("within 1 s" if name == "hang" else "crashed the decoder") in str(reply)
+
+
+def test_few_requests_are_in_flight_however_many_there_are():
+    taken = 0
+
+    def requests():
+        nonlocal taken
+        for i in range(10_000):
+            taken = i
+            yield {"do": "x", "source": str(i)}
+
+    with OddWorkers(2) as pool:
+        replies = pool.map(requests())
+        for _ in range(5):
+            next(replies)
+        assert taken < 20
+
+
+def test_replies_come_in_order_with_their_own_samples(tmp_path):
+    paths = [write(tmp_path / f"{i}.wav", melody(2, seed=i), subtype="FLOAT") for i in range(6)]
+    with Workers(2) as pool:
+        replies = list(pool.map(
+            {"do": "read", "source": str(p), "start_s": 0.5, "duration_s": 1.0, "rate": 44_100} for p in paths
+        ))
+    for seed, (request, reply) in enumerate(replies):
+        assert request["source"] == str(paths[seed])
+        np.testing.assert_array_equal(reply["samples"], melody(2, seed=seed)[22_050:66_150, 0])
+
+
+def test_no_process_is_left_behind(tmp_path):
+    with Workers(2) as pool:
+        list(pool.map({"do": "digest", "source": str(tmp_path / "x")} for _ in range(4)))
+        children = list(pool._children)
+    assert children
+    assert all(child.poll() is not None for child in children)
