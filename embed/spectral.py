@@ -55,6 +55,7 @@ def describe(samples: np.ndarray) -> list[np.ndarray]:
     import librosa
 
     rate = SAMPLE_RATE
+    samples = samples / (np.sqrt(np.mean(samples**2)) + 1e-5)        # of one loudness, as MERT's input is
     magnitude = np.abs(librosa.stft(samples, n_fft=FFT, hop_length=HOP))
     power = magnitude**2
     mel = librosa.feature.melspectrogram(S=power, sr=rate, n_mels=128)

@@ -4,13 +4,13 @@ from ingest.chorales import ingest_chorales
 from ingest.errors import AudioError
 from ingest.folder import SUFFIXES, ingest_folder
 from ingest.manifest import ingest_manifest
-from ingest.recordings import IngestReport
+from ingest.recordings import IngestReport, Progress, silent_progress
 from ingest.segment import Cut
 from ingest.sources import read_source, to_path, to_source
 from ingest.waves import read_clips
 from ingest.workers import Workers
 
 __all__ = [
-    "SUFFIXES", "AudioError", "Cut", "IngestReport", "Workers", "ingest_chorales", "ingest_folder", "ingest_manifest",
-    "read_clips", "read_source", "to_path", "to_source",
+    "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_folder", "ingest_manifest",
+    "read_clips", "read_source", "silent_progress", "to_path", "to_source",
 ]
