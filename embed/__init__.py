@@ -9,5 +9,6 @@ from embed.windows import ClipVectors, encode_clips
 
 __all__ = [
     "DEFAULT_ENCODER", "CheckpointError", "ClipVectors", "EmbedReport", "EmbedSettings", "Encoder", "EncoderError",
-    "Pooled", "check_clips", "embed_clips", "encode_clips", "encoder_names", "encoder_of", "have_weights", "load_encoder", "open_space",
+    "Pooled", "check_clips", "embed_clips", "encode_clips", "encoder_names", "encoder_of", "have_weights",
+    "load_encoder", "open_space",
 ]

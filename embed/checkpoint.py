@@ -24,6 +24,9 @@ RENAMED = {                                          # weight norm before and af
     "pos_conv_embed.conv.weight_g": "pos_conv_embed.conv.parametrizations.weight.original0",
     "pos_conv_embed.conv.weight_v": "pos_conv_embed.conv.parametrizations.weight.original1",
 }
+NO_SETTINGS = (                                      # entries of config.json that say nothing of the architecture
+    "model_type", "auto_map", "architectures", "_name_or_path", "torch_dtype", "dtype", "transformers_version",
+)
 MERT_FIXED = {                                       # what HubertModel implements; a checkpoint of anything else is refused
     "feature_extractor_cqt": (False, None), "deepnorm": (False, None), "feat_extract_norm": ("group",),
     "conv_pos_batch_norm": (False, None),
@@ -56,8 +59,7 @@ def read_config(folder: Path) -> tuple[Any, dict[str, Any]]:
     if raw.get("add_adapter"):
         raise CheckpointError(f"{folder}: add_adapter is set; encoders with a convolutional adapter are not implemented")
     # Dropout, layer drop and masking belong to training; eval() turns them off, and these make sure of it.
-    settings = {k: v for k, v in raw.items() if k not in ("model_type", "auto_map", "architectures", "_name_or_path", "torch_dtype", "dtype")}
-    settings |= {"layerdrop": 0.0, "apply_spec_augment": False}
+    settings = {k: v for k, v in raw.items() if k not in NO_SETTINGS} | {"layerdrop": 0.0, "apply_spec_augment": False}
     try:
         return kinds[kind](**settings), raw
     except (TypeError, ValueError) as error:
@@ -132,6 +134,6 @@ def state_digest(state: dict[str, Any], config: dict[str, Any]) -> str:
         tensor = state[name].detach().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    kept = {k: v for k, v in config.items() if not k.startswith("_") and k not in ("transformers_version", "auto_map", "torch_dtype", "dtype")}
+    kept = {k: v for k, v in config.items() if k not in NO_SETTINGS}
     digest.update(json.dumps(kept, sort_keys=True).encode())
     return digest.hexdigest()

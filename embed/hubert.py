@@ -107,7 +107,9 @@ class LayerTaps:
         self._model(batch)
         found, self._found, self._reduce = self._found, [], None
         if len(found) != self._expected:
-            raise EncoderError(f"the model gave {len(found)} layers instead of {self._expected}: this transformers is not supported")
+            raise EncoderError(
+                f"the model gave {len(found)} layers instead of {self._expected}: this transformers is not supported"
+            )
         return found, self._n_frames
 
     def _take(self, output: Any) -> None:

@@ -106,17 +106,20 @@ def fetch(model: HubModel, download: bool) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    def get(file: str, local: bool) -> Path:
-        return Path(hf_hub_download(model.repository, file, revision=model.revision, local_files_only=local))
+    def folder(local: bool) -> Path:
+        """Where all the files are, once they are."""
+        where = {"revision": model.revision, "local_files_only": local}
+        files = [Path(hf_hub_download(model.repository, file, **where)) for file in FILES]
+        return files[0].parent
 
     try:
-        return [get(file, local=True) for file in FILES][0].parent
+        return folder(local=True)
     except (LocalEntryNotFoundError, OSError, ValueError):
         pass
     problem: Any = "they are not on this machine, and it has no network"
     if download and hub_is_reachable():
         try:
-            return [get(file, local=False) for file in FILES][0].parent
+            return folder(local=False)
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             problem = str(error).splitlines()[0]
     raise EncoderError(

@@ -58,7 +58,8 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -
     with Workers(1) as pool:
         digest = _ask(pool, {"do": "digest", "source": source})["digest"]
         stored = lake.clips.read(where=f"digest = '{digest}'")
-        embedded = stored.join(pl.DataFrame({"clip_id": lake.vectors(space).ids()}), on="clip_id", how="semi", maintain_order="left")
+        known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
+        embedded = stored.join(known, on="clip_id", how="semi", maintain_order="left")
         if len(embedded):
             # The file is in the lake: its clips' mean, without listening again.
             vectors = lake.vectors(space).take(embedded["clip_id"].to_list(), layer, stat=stat).vectors
@@ -69,8 +70,8 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -
         length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
         request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
         samples = _ask(pool, request)["samples"]
-    vectors = encode_clips(encoder, [samples], space.window_s)[0]
-    return Query((vectors.mean if stat == "mean" else vectors.max)[layer], path.name, labels=scanned["tags"])
+    pooled = encode_clips(encoder, [samples], space.window_s)[0]
+    return Query((pooled.mean if stat == "mean" else pooled.max)[layer], path.name, labels=scanned["tags"])
 
 
 def _ask(pool: Workers, request: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,6 @@ from ingest.waves import read_clips
 from ingest.workers import Workers
 
 __all__ = [
-    "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_folder", "ingest_manifest",
-    "read_clips", "read_source", "silent_progress", "to_path", "to_source",
+    "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_folder",
+    "ingest_manifest", "read_clips", "read_source", "silent_progress", "to_path", "to_source",
 ]

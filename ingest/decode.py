@@ -177,10 +177,9 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
         raise AudioError(f"{path.name}: has no audio, or its codec is unknown or encrypted (DRM)")
     base = stream.time_base or Fraction(1, context.sample_rate)
     origin = stream.start_time or 0                                  # pts of time 0; see the module's docstring
+    promised: float | None = container.duration / 1e6 if container.duration else None
     if stream.duration:
         promised = float(stream.duration * base)
-    else:
-        promised = container.duration / 1e6 if container.duration else None
     audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
 
     def blocks() -> Iterator[np.ndarray]:

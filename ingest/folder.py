@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ingest.labels import Labels
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
-from ingest.segment import Cut
+from ingest.segment import DEFAULT_CUT, Cut
 from ingest.sources import to_source
 from store import InputError, Lake
 
@@ -17,7 +17,7 @@ SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", 
 
 
 def ingest_folder(
-    lake: Lake, folder: Path, cut: Cut = Cut(), *, labels: Path | None = None, multi: Sequence[str] = (),
+    lake: Lake, folder: Path, cut: Cut = DEFAULT_CUT, *, labels: Path | None = None, multi: Sequence[str] = (),
     dataset: str | None = None, workers: int | None = None, progress: Progress = silent_progress,
 ) -> IngestReport:
     """Every audio file below `folder`, cut into clips, with title, artist and album from its tags.
@@ -47,7 +47,7 @@ def audio_files(folder: Path) -> Iterator[Path]:
     entered: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         try:
-            stat = os.stat(root)
+            stat = Path(root).stat()
         except OSError:
             continue
         if (stat.st_dev, stat.st_ino) in entered:            # a link that leads back

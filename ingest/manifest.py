@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-
 from ingest.labels import PATH_NAMES, check_label_columns
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
 from ingest.sources import to_source

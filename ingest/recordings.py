@@ -45,7 +45,7 @@ class IngestReport:
     """What an ingest did."""
 
     recordings: int = 0
-    added: Added = Added()
+    added: Added = field(default_factory=Added)
     flagged: int = 0
     failed: int = 0
     superseded: int = 0                                              # clips whose file has been replaced since
@@ -80,7 +80,8 @@ def ingest_recordings(
             report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
         lake.failures.record(failures)
         lake.failures.clear(done)
-        batch.clear(), failures.clear(), done.clear()
+        for waiting in (batch, failures, done):
+            waiting.clear()
 
     with Workers(workers) as pool:
         for recording, result in _examine(pool, recordings, cut, known, progress):

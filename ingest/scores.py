@@ -138,7 +138,8 @@ def tune_of(melody: list[tuple[float, float, float]]) -> str:
 def _meters(part: Any) -> tuple[tuple[float, str], ...]:
     from music21 import meter
 
-    found = [(float(m.getOffsetInHierarchy(part)), m.ratioString) for m in part.recurse().getElementsByClass(meter.TimeSignature)]
+    marks = part.recurse().getElementsByClass(meter.TimeSignature)
+    found = [(float(mark.getOffsetInHierarchy(part)), mark.ratioString) for mark in marks]
     return tuple(sorted(found)) or ((0.0, "4/4"),)
 
 
@@ -148,7 +149,8 @@ def _key(score: Any, part: Any) -> str:
 
     written = part.recurse().getElementsByClass(key.KeySignature).first()
     found = written if isinstance(written, key.Key) else score.analyze("key")
-    return f"{found.tonic.name.lower().replace('-', 'b') if found.mode == 'minor' else found.tonic.name.replace('-', 'b')} {found.mode}"
+    tonic = found.tonic.name.replace("-", "b")
+    return f"{tonic.lower() if found.mode == 'minor' else tonic} {found.mode}"
 
 
 def _tempo(score: Any) -> float:

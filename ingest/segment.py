@@ -57,6 +57,9 @@ class Cut:
         return spans
 
 
+DEFAULT_CUT = Cut()
+
+
 def is_silent(peaks: list[float], start_s: float, duration_s: float) -> bool:
     """Whether nothing sounds in a span, by the peaks of each second of the file."""
     inside = peaks[int(start_s) : max(int(start_s) + 1, int(-(-(start_s + duration_s) // 1)))]

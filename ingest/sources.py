@@ -24,7 +24,7 @@ def to_source(path: Path) -> str:
     >>> to_source(Path("/music/a b.mp3"))
     '/music/a b.mp3'
     """
-    text = os.path.abspath(path)
+    text = os.path.abspath(path)  # noqa: PTH100 - links stay as they are, unlike by Path.resolve
     try:
         text.encode("utf-8")
         return text

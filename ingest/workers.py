@@ -7,6 +7,7 @@ script needs no `if __name__ == "__main__"`), and they are safe beside Lance, wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -73,6 +74,7 @@ class Workers:
         late = threading.Timer(self.time_limit_s, child.kill)
         late.start()
         try:
+            assert child.stdin is not None and child.stdout is not None
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
             line = child.stdout.readline()
@@ -116,8 +118,6 @@ class Workers:
 def _close(child: subprocess.Popen) -> None:
     for pipe in (child.stdin, child.stdout):
         if pipe is not None:
-            try:
+            with contextlib.suppress(OSError):                       # it died with a request half written
                 pipe.close()
-            except OSError:
-                pass                     # it died with a request half written
     child.wait()

@@ -111,7 +111,7 @@ class Clips:
         rows = rows.unique("clip_id", keep="first", maintain_order=True)
         rows = self._fit(rows)
         added = Added()
-        for part in chunks(rows, ROWS_PER_WRITE):
+        for part in rows.iter_slices(ROWS_PER_WRITE):
             added += self._add_part(part)
         return added
 

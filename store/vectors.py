@@ -73,7 +73,9 @@ class Vectors:
         rows = np.array([row_of[clip_id] for clip_id in ids], dtype=np.int64)
         return LayerVectors(pl.Series("clip_id", ids, dtype=pl.String), to_matrix(found.column(column))[rows])
 
-    def add(self, ids: Sequence[str], mean: Sequence[np.ndarray], maximum: Sequence[np.ndarray], n_frames: Sequence[int]) -> int:
+    def add(
+        self, ids: Sequence[str], mean: Sequence[np.ndarray], maximum: Sequence[np.ndarray], n_frames: Sequence[int]
+    ) -> int:
         """Store vectors of clips that have none yet; the number stored.  Clips that already have vectors keep them.
 
         Shape: `mean` and `maximum` hold one (clip, dim) float32 array a layer, `n_frames` one count a clip.

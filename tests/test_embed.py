@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -15,7 +16,16 @@ from fakes import FRAME, FakeEncoder
 from sounds import melody, write
 
 import ingest
-from embed import CheckpointError, EmbedSettings, EncoderError, embed_clips, encode_clips, encoder_of, load_encoder, open_space
+from embed import (
+    CheckpointError,
+    EmbedSettings,
+    EncoderError,
+    embed_clips,
+    encode_clips,
+    encoder_of,
+    load_encoder,
+    open_space,
+)
 from embed.settings import describe_space
 from embed.spectral import FAMILIES, describe
 from embed.windows import bounds
@@ -41,7 +51,7 @@ def test_windows_cover_a_clip_once():
         found = bounds(samples, window, tail)
         assert found[0][0] == 0
         assert found[-1][1] == samples
-        assert all(a[1] == b[0] for a, b in zip(found, found[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
         assert all(end - start <= window + tail for start, end in found)
         assert len(found) == 1 or all(end - start >= tail for start, end in found)
 
@@ -169,7 +179,8 @@ print(tonelake.open(sys.argv[1], progress=False).embed(sys.argv[2]))
 
 def start_embed(lake: Lake, encoder: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", EMBED, lake.uri, str(encoder)], cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", EMBED, lake.uri, str(encoder)],
+        cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
 
 
@@ -211,7 +222,7 @@ def test_ten_kills_leave_each_clip_embedded_once_with_the_same_vectors(lake, che
         met_work += 0 < count(lake) < lake.clips.count()
     assert met_work >= 3                 # the kills met a run that was at work, not one that was done
     last = start_embed(lake, checkpoints / "95M-tiny")
-    out, err = last.communicate(timeout=120)
+    _, err = last.communicate(timeout=120)
     assert last.returncode == 0, err
     assert_same_vectors(lake, undisturbed)
 
@@ -225,7 +236,7 @@ def test_two_runs_at_once_embed_each_clip_once(lake, checkpoints, undisturbed):
     ingest_chorales(lake, limit=12)
     runs = [start_embed(lake, checkpoints / "95M-tiny") for _ in range(2)]
     for run in runs:
-        out, err = run.communicate(timeout=120)
+        _, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
     assert_same_vectors(lake, undisturbed)
 

@@ -168,7 +168,7 @@ def test_a_damaged_weights_file_is_refused(copy, content):
 def test_a_folder_without_weights_or_config_says_so(copy, tmp_path):
     (copy / "pytorch_model.bin").unlink()
     (copy / "mert_fairseq.pt").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="neither model.safetensors nor pytorch_model.bin"):
+    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
         HubertEncoder(copy)
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         HubertEncoder(tmp_path)
@@ -194,10 +194,12 @@ def test_hubert_and_wav2vec2_folders_come_through_the_same_door(tmp_path, kind):
     from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
     torch.manual_seed(0)
-    shape = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, conv_dim=(16,) * 7,
-                 num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, layerdrop=0.0, vocab_size=12)
+    shape = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7,
+        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "layerdrop": 0.0, "vocab_size": 12,
+    }
     if kind == "hubert-large":
-        shape |= dict(do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True)
+        shape |= {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
     config, model_class = {
         "hubert": (HubertConfig, HubertModel), "hubert-large": (HubertConfig, HubertModel),
         "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model), "wav2vec2-ctc": (Wav2Vec2Config, Wav2Vec2ForCTC),
@@ -220,11 +222,12 @@ def test_hubert_and_wav2vec2_folders_come_through_the_same_door(tmp_path, kind):
 
 def test_weights_that_cannot_be_had_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EncoderError, match=r"hf download m-a-p/MERT-v1-95M --revision 12af15f.*\n.*--encoder MERT-v1-95M") as info:
+    words = r"hf download m-a-p/MERT-v1-95M --revision 12af15f.*\n.*--encoder MERT-v1-95M"
+    with pytest.raises(EncoderError, match=words) as info:
         load_encoder("mert-95m", download=False)
     assert "CC-BY-NC-4.0" in str(info.value)
 
 
 def test_an_unknown_encoder_lists_the_known():
-    with pytest.raises(EncoderError, match="mert-95m.*spectral"):
+    with pytest.raises(EncoderError, match=r"mert-95m.*spectral"):
         load_encoder("no-such-encoder")

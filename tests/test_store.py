@@ -95,7 +95,9 @@ def test_the_same_audio_under_another_path_is_a_copy_and_a_moved_file_is_followe
     assert lake.clips.read()["source"].item() == str(tmp_path / "new.wav")
 
 
-@pytest.mark.parametrize("where", ["nonsense ==", "no_column = 3", "1; DROP TABLE clips", "artist", "year = 'x'", "", "true; false"])
+@pytest.mark.parametrize(
+    "where", ["nonsense ==", "no_column = 3", "1; DROP TABLE clips", "artist", "year = 'x'", "", "true; false"]
+)
 def test_a_wrong_filter_is_named_and_nothing_happens(lake, where):
     lake.clips.add(clip_rows(1, 2))
     with pytest.raises(FilterError) as info:
@@ -231,7 +233,9 @@ for i in range(0, 60, 10):
 print(new, stored)
 """
     writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lake")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "lake")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     for writer in writers:

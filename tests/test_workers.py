@@ -25,7 +25,8 @@ for line in sys.stdin.buffer:
 
 class OddWorkers(Workers):
     def _start(self) -> subprocess.Popen:
-        child = subprocess.Popen([sys.executable, "-c", ODD_WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        child = subprocess.Popen([sys.executable, "-c", ODD_WORKER], **pipes)
         self._children.add(child)
         return child
 

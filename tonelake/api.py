@@ -58,8 +58,9 @@ class Tonelake:
         """Counts, spaces and what comes next."""
         clips = self.lake.clips.read(["track", "duration_s", "flag"])
         return Status(
-            uri=self.lake.uri, clips=len(clips), tracks=clips["track"].n_unique(), hours=clips["duration_s"].sum() / 3600,
-            flagged=clips["flag"].is_not_null().sum(), failures=self.lake.failures.count(),
+            uri=self.lake.uri, clips=len(clips), tracks=clips["track"].n_unique(),
+            hours=float(clips["duration_s"].sum()) / 3600,
+            flagged=len(clips) - clips["flag"].null_count(), failures=self.lake.failures.count(),
             labels=tuple(self.lake.clips.label_columns()), spaces=self.spaces(),
         )
 
@@ -99,8 +100,9 @@ class Tonelake:
     ) -> IngestReport:
         """Every audio file below a folder, cut every `hop` seconds into clips of `seconds`; None: whole files."""
         return ingest.ingest_folder(
-            self.lake, Path(folder).expanduser(), ingest.Cut(seconds, hop), labels=Path(labels).expanduser() if labels else None,
-            multi=multi, dataset=dataset, workers=workers, progress=self._progress(),
+            self.lake, Path(folder).expanduser(), ingest.Cut(seconds, hop),
+            labels=Path(labels).expanduser() if labels else None, multi=multi, dataset=dataset,
+            workers=workers, progress=self._progress(),
         )
 
     def ingest_manifest(

@@ -26,8 +26,8 @@ Json = Annotated[bool, typer.Option("--json", help="JSON lines, as a pipe gets a
 Csv = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="The embedding space; needed where there are several.")]
 Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's.")]
-Where = Annotated[str | None, typer.Option("--where", help="SQL filter over clip columns: \"artist = 'X' AND year > 1990\".")]
-Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column with several values, split at | or ;. May be repeated.")]
+Where = Annotated[str | None, typer.Option("--where", help="SQL over clip columns: \"artist = 'X' AND year > 1990\".")]
+Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column split at | or ;. May be repeated.")]
 Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' dataset column.")]
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding processes; default: cores - 1.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
@@ -68,7 +68,9 @@ def ingest_chorales(
     bars: Annotated[int, typer.Option(min=1, help="Bars in a clip.")] = 4,
     hop: Annotated[int, typer.Option(min=1, help="Bars from one clip's start to the next.")] = 2,
     limit: Annotated[int | None, typer.Option(min=1, help="So many pieces, spread over the corpus.")] = None,
-    seed_rule: Annotated[bool, typer.Option("--seed-rule", help="Keep analyses and repeated windows: 430 pieces, 3,008 snippets.")] = False,
+    seed_rule: Annotated[
+        bool, typer.Option("--seed-rule", help="Keep analyses and repeated windows: 430 pieces, 3,008 snippets.")
+    ] = False,
     strict: Strict = False,
 ) -> None:
     """Bach's chorales from music21, on a built-in organ.   Example: tonelake ingest chorales --limit 40"""
@@ -81,7 +83,9 @@ def ingest_chorales(
 @app.command()
 def embed(
     lake: LakePath = "lake",
-    encoder: Annotated[str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")
+    ] = None,
     space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: made of the encoder's.")] = None,
     window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -106,7 +110,9 @@ def similar(
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
     layer: Layer = None, space: SpaceName = None, where: Where = None,
     metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
-    not_same: Annotated[str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist, …")] = None,
+    not_same: Annotated[
+        str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist, …")
+    ] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Clips that sound like QUERY.   Example: tonelake similar kick.wav -k 5 --layer 7 --not-same track"""

@@ -41,7 +41,7 @@ def run_demo(path: str) -> None:
     print(f"   {layers.summary()}\n   Picture: {picture}\n")
 
     query = lake.clips("start_s = 0").row(0, named=True)
-    print(f"4. What sounds like {query['title']} ({query['piece']}, {query['key']}), at layer {layers.recommended}, in other pieces?")
+    print(f"4. What sounds like {query['piece']} ({query['key']}), at layer {layers.recommended}, in other pieces?")
     hits = lake.similar(query["clip_id"], space=embedded.space, layer=layers.recommended, k=5, not_same="piece")
     labels = lake.clips().select("clip_id", "piece", "key", "meter")
     show_table(hits.join(labels, on="clip_id", how="left", maintain_order="left").select(

@@ -15,7 +15,7 @@ INK, MAP_COLOUR, RECALL_COLOUR = "#333333", "#2a6f97", "#e07a5f"
 
 def draw_layers(report: LayerReport, path: Path) -> None:
     """Write PNG, SVG or PDF, by the file's ending.  Raises InputError where it cannot be written."""
-    from matplotlib.figure import Figure          # without pyplot: no window system, no global state
+    from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     table = report.table
     figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=150)

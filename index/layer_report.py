@@ -66,7 +66,7 @@ def layers(
         precision.append(np.stack([first, average_precision]))
     draws = bootstrap_means(np.stack(precision), unit_of, resample_weights(len(tracks), DRAWS, seed))    # (draw, layer, 2)
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    best = int(np.argmax([row["map"] for row in rows]))
+    best = int(np.argmax(np.stack(precision)[:, 1].mean(axis=1)))
     lead = np.percentile(draws[:, best, 1][:, None] - draws[:, :, 1], 2.5, axis=0)
     table = pl.DataFrame(rows).with_columns(
         recall_1_low=pl.Series(low[:, 0]), recall_1_high=pl.Series(high[:, 0]),

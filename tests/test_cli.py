@@ -1,0 +1,214 @@
+"""The command line as people and programs use it: what it prints where, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import typer
+from fakes import fill
+
+import tonelake
+from store import Lake
+from tonelake.cli import app
+from tonelake.render import cell
+
+HOME = Path(__file__).resolve().parent.parent
+
+
+def run(*args, lake=None, cwd=HOME, **env) -> subprocess.CompletedProcess:
+    """The console script, its output a pipe."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | ({"TONELAKE_LAKE": str(lake)} if lake else {}) | env
+    return subprocess.run(
+        [sys.executable, "-m", "tonelake.cli", *map(str, args)], capture_output=True, text=True, cwd=cwd,
+        env=environment | {"PYTHONPATH": str(HOME)}, timeout=240,
+    )
+
+
+def rows(done: subprocess.CompletedProcess) -> list[dict]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tagged(tmp_path_factory, music):
+    """The music by three artists, ingested and embedded by the commands."""
+    lake = tmp_path_factory.mktemp("cli") / "lake"
+    labels = tmp_path_factory.mktemp("labels") / "mood.csv"
+    labels.write_text("stem,mood\n" + "".join(f"song{i},{'calm' if i < 3 else 'wild'}\n" for i in range(6)))
+    done = run("ingest", "folder", music, "--seconds", "3", "--labels", labels, lake=lake)
+    assert done.returncode == 0, done.stderr
+    assert "mood.csv: 6 of 6 rows matched by stem" in done.stderr
+    assert "6 recordings: 18 clips new, 0 known" in done.stderr
+    done = run("embed", "--encoder", "spectral", lake=lake)
+    assert done.returncode == 0, done.stderr
+    assert "space spectral: 18 clips embedded, 0 known" in done.stderr
+    return lake
+
+
+def test_the_way_from_a_folder_to_what_sounds_like_this(tagged, music):
+    clip = rows(run("clips", lake=tagged))[0]
+    assert (clip["artist"], clip["mood"]) == ("Ada", "calm")
+    hits = rows(run("similar", clip["clip_id"], "-k", 4, "--layer", "chroma", "--not-same", "track", lake=tagged))
+    assert [h["rank"] for h in hits] == [1, 2, 3, 4]
+    assert all(h["track"] != clip["track"] for h in hits)
+    assert [h["score"] for h in hits] == sorted((h["score"] for h in hits), reverse=True)
+    by_file = rows(run("similar", music / "Ada" / "song0.wav", "-k", 2, "--where", "mood = 'wild'", lake=tagged))
+    assert len(by_file) == 2
+    artists = rows(run("groups", "artist", lake=tagged))
+    assert [(g["artist"], g["clips"], g["tracks"]) for g in artists] == [("Ada", 6, 2), ("Béla", 6, 2), ("Cleo", 6, 2)]
+    near = rows(run("groups", "artist", "ada", lake=tagged))
+    assert {g["artist"] for g in near} == {"Béla", "Cleo"}
+    report = run("layers", "artist", lake=tagged)
+    assert [r["name"] for r in rows(report)] == ["mfcc", "mel", "chroma", "tonnetz", "contrast", "shape", "rhythm"]
+    assert all(0 <= r["map_low"] <= r["map"] <= r["map_high"] <= 1 for r in rows(report))
+    assert "separates artist best (18 queries, 3 groups, 18 clips; pairs of one track do not count)" in report.stderr
+
+
+def test_running_again_changes_nothing(tagged, music):
+    assert "18 known" in run("ingest", "folder", music, "--seconds", "3", lake=tagged).stderr
+    assert "space spectral: 0 clips embedded, 18 known" in run("embed", "--encoder", "spectral", lake=tagged).stderr
+
+
+def test_status_spaces_and_failures(tagged):
+    status = json.loads(run("status", lake=tagged).stdout)
+    assert (status["clips"], status["tracks"], status["failures"], status["labels"]) == (18, 6, 0, ["mood"])
+    assert status["spaces"][0]["embedded"] == 18
+    assert rows(run("spaces", lake=tagged))[0]["name"] == "spectral"
+    assert rows(run("failures", lake=tagged)) == []
+
+
+def test_csv_and_json_are_for_programs(tagged):
+    table = list(csv.DictReader(io.StringIO(run("groups", "artist", "--csv", lake=tagged).stdout)))
+    assert [row["artist"] for row in table] == ["Ada", "Béla", "Cleo"]
+    assert rows(run("groups", "artist", "--json", lake=tagged)) == rows(run("groups", "artist", lake=tagged))
+
+
+def test_a_matrix_and_a_picture_are_written(tagged, tmp_path):
+    done = run("groups", "artist", "--matrix", tmp_path / "m.csv", lake=tagged)
+    assert "3 × 3 similarities" in done.stderr
+    matrix = pl.read_csv(tmp_path / "m.csv")
+    assert matrix.columns == ["artist", "Ada", "Béla", "Cleo"]
+    assert [matrix[name][i] for i, name in enumerate(matrix.columns[1:])] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert run("layers", "artist", "--picture", tmp_path / "p.png", lake=tagged).returncode == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert run("layers", "artist", "--picture", tmp_path / "p.nonsense", lake=tagged).returncode == 2
+    assert run("groups", "artist", "--matrix", tmp_path / "no" / "m.csv", lake=tagged).returncode == 2
+
+
+def test_a_person_at_a_terminal_gets_a_table(tagged):
+    """On a pseudo-terminal: columns with a header, ids shortened, nothing of JSON."""
+    main, end = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "tonelake.cli", "groups", "artist", "--lake", str(tagged)], stdout=end, cwd=HOME, check=True,
+        env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
+    )
+    os.close(end)
+    shown = os.read(main, 65_536).decode()
+    os.close(main)
+    assert shown.splitlines()[0].split() == ["artist", "clips", "tracks", "cohesion", "nearest", "similarity"]
+    assert "{" not in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["similar", "nothing-like-it"], 2, "is neither a file nor a clip id"),
+        (["similar", "0000", "--layer", "99"], 2, "has no layer '99': choose one of 0 (mfcc)"),
+        (["clips", "--where", "colour = 'red'"], 2, "No field named colour"),
+        (["clips", "--where", "1; DROP TABLE clips"], 2, "is not one SQL expression"),
+        (["embed", "--encoder", "spectral", "--space", "a/b"], 2, "'a/b' cannot name a space"),
+        (["embed", "--encoder", "mert-95m"], 1, "hf download m-a-p/MERT-v1-95M"),
+        (["groups", "artist", "Adda"], 2, "did you mean 'Ada'"),
+        (["layers", "colour"], 2, "clips have no column 'colour'"),
+        (["ingest", "folder", "/no/such/folder"], 2, "is not a folder"),
+        (["ingest", "manifest", "/no/such.csv"], 2, "cannot be read"),
+        (["ingest", "folder", ".", "--seconds", "0"], 2, "choose from 1 to 3600 seconds"),
+        (["status", "--lake", "/dev/null"], 1, "is a file, and a lake is a folder"),
+        (["status", "--lake", "/no/such/lake"], 1, "there is no lake at"),
+        (["similar"], 2, "Missing argument"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_message_with_a_remedy_and_an_exit_code(tagged, args, code, words):
+    done = run(*args, lake=tagged)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_batch_with_a_bad_file_ends_well_unless_strict(tmp_path, music):
+    from sounds import melody, write
+
+    write(tmp_path / "m" / "good.wav", melody(3))
+    (tmp_path / "m" / "bad\x1b[31m.mp3").write_bytes(b"no music")
+    done = run("ingest", "folder", tmp_path / "m", lake=tmp_path / "lake")
+    assert (done.returncode, "1 recordings failed" in done.stderr) == (0, True)
+    assert run("ingest", "folder", tmp_path / "m", "--strict", lake=tmp_path / "lake").returncode == 1
+    failure = rows(run("failures", lake=tmp_path / "lake"))[0]
+    assert failure["source"].endswith("bad\x1b[31m.mp3")         # exact for programs, escaped for terminals
+    assert "is not audio" in failure["error"]
+    assert cell("source", failure["source"]).endswith("bad\\x1b[31m.mp3")
+
+
+def test_the_python_api_gives_what_the_commands_give(tagged):
+    lake = tonelake.open(tagged, create=False, progress=False)
+    clip = lake.clips().row(0, named=True)
+    frame = lake.similar(clip["clip_id"], k=3, layer="mel")
+    same = rows(run("similar", clip["clip_id"], "-k", 3, "--layer", "mel", lake=tagged))
+    assert frame["clip_id"].to_list() == [hit["clip_id"] for hit in same]
+    assert lake.status().next_step().startswith("tonelake similar")
+    assert len(lake.audio(clip["clip_id"])) == 72_000
+    assert lake.layers("artist").table.height == 7
+    assert repr(lake) == f"Tonelake('{tagged}')"
+
+
+def test_a_script_without_a_main_guard_may_use_the_workers(tmp_path, music):
+    """Multiprocessing would import the script again in every worker, and fail."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import tonelake\nlake = tonelake.open({str(tmp_path / 'lake')!r})\n"
+        f"print(lake.ingest_folder({str(music)!r}, workers=2).added.new)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HOME)}, check=False
+    )
+    assert done.stdout == "6\n", done.stderr
+
+
+def test_next_steps_lead_from_an_empty_lake_to_an_answer(tmp_path):
+    lake = tonelake.open(tmp_path / "lake", progress=False)
+    assert lake.status().next_step() == "tonelake ingest folder PATH"
+    fill(Lake(tmp_path / "lake"), 2, 2, seed=0)
+    assert lake.status().next_step().startswith("tonelake similar")
+    from fakes import clip_rows
+
+    lake.lake.clips.add(clip_rows(3, 2))
+    assert lake.status().next_step() == "tonelake embed --space fake"
+
+
+def commands(group: typer.Typer, prefix: str = "tonelake") -> dict[str, str]:
+    """Every command line there is, with its help."""
+    found = {}
+    for command in group.registered_commands:
+        name = command.name or command.callback.__name__
+        found[f"{prefix} {name}"] = command.callback.__doc__ or ""
+    for sub in group.registered_groups:
+        found |= commands(sub.typer_instance, f"{prefix} {sub.name}")
+    return found
+
+
+def test_every_command_has_help_an_example_and_a_line_in_the_readme():
+    readme = (HOME / "README.md").read_text()
+    for name, text in commands(app).items():
+        assert f"Example: {name}" in text, name
+        assert name in readme, f"{name} is not in the README"
