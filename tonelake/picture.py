@@ -26,11 +26,12 @@ def draw_layers(report: LayerReport, path: Path) -> None:
         axes.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.15, linewidth=0)
     axes.axhline(report.chance, color=INK, linestyle=":", linewidth=1, label="chance")
     best = table.filter("best").row(0, named=True)
-    axes.annotate(f"best: {best['name']}", (best["layer"], best["map"]), xytext=(0, 12), textcoords="offset points",
+    top = max(best["map_high"], best["recall_1_high"])
+    axes.annotate(f"best: {best['name']}", (best["layer"], top), xytext=(0, 4), textcoords="offset points",
                   ha="center", color=MAP_COLOUR, fontweight="bold")
     axes.set_xticks(x, table["name"])
     axes.set_xlabel("layer")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, min(1.05, 1.2 * table.select("map_high", "recall_1_high").to_numpy().max()))
     axes.set_title(f"Which layer of {report.space} tells {report.column} apart?", loc="left", color=INK)
     axes.text(0, -0.2, f"{report.queries:,} queries, {report.groups:,} groups; bands: 95 % bootstrap over tracks; "
               f"{report.left_out} do not count", transform=axes.transAxes, fontsize=8, color="#777777")

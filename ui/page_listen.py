@@ -44,7 +44,8 @@ with right:
     if not len(hits):
         st.info("No other clip to compare with.")
     for hit in hits.iter_rows(named=True):
-        text, sound = st.columns([3, 2], vertical_alignment="center")
-        text.text(f"{hit['rank']}.  {name_of(hit)}   {hit['score']:.3f}")
+        text, score, sound = st.columns([6, 1, 5], vertical_alignment="center")
+        text.text(f"{hit['rank']}.  {name_of(hit)}")
+        score.text(f"{hit['score']:.3f}", help="cosine similarity at this layer")
         with sound:
             player(lake, hit["clip_id"])
