@@ -139,14 +139,15 @@ def main() -> None:
                     taken[name].append(seconds)
         audio_s = arguments.clips * arguments.seconds
         base = statistics.median(taken["plain loop, float32"])
-        print(f"{arguments.clips} clips of {arguments.seconds:g} s, {arguments.rounds} rounds, {torch.get_num_threads()} threads, "
-              f"matrix products {matmul_gflops():.0f} GFLOP/s\n")
+        print(f"{arguments.clips} clips of {arguments.seconds:g} s, {arguments.rounds} rounds, "
+              f"{torch.get_num_threads()} threads, matrix products {matmul_gflops():.0f} GFLOP/s\n")
         print("| way | audio s/s | ratio | GFLOP/s | worst cosine to the loop |\n|---|---|---|---|---|")
         for name, times in taken.items():
-            speed = audio_s / statistics.median(times)
+            median = statistics.median(times)
+            speed = audio_s / median
             a, b = vectors[name], vectors["plain loop, float32"]
             cosine = ((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).min()
-            print(f"| {name} | {speed:.2f} | {base / statistics.median(times):.2f} | {speed * GFLOP_A_SECOND:.0f} | {cosine:.5f} |")
+            print(f"| {name} | {speed:.2f} | {base / median:.2f} | {speed * GFLOP_A_SECOND:.0f} | {cosine:.5f} |")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_the_listen_page_shows_the_same_neighbours_as_the_command(audible, monke
         expected = tonelake.open(audible.uri, progress=False).similar(clip, layer=layer, k=10, not_same="track")
         shown = [text.value for text in test.text]
         for hit in expected.iter_rows(named=True):
-            row = shown.index(f"{hit['rank']}.  {hit['artist']} · {hit['title']} · 0:0{hit['start_s']:.1f}")
+            row = shown.index(f"{hit['rank']}.  {hit['title']}\n{hit['artist']} · 0:0{hit['start_s']:.1f}")
             assert shown[row + 1] == f"{hit['score']:.3f}"
         assert len(expected) == 10
 
@@ -158,7 +158,7 @@ def test_a_person_hears_a_clip_and_its_neighbours(served):
         view.get_by_role("heading", name="Lake").wait_for(timeout=60_000)
         view.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
         view.get_by_role("link", name="Listen").click()
-        view.get_by_role("heading", name="Nearest at layer mfcc").wait_for(timeout=60_000)
+        view.get_by_role("heading", name="Nearest at layer mfcc, by cosine").wait_for(timeout=60_000)
         view.wait_for_function("document.querySelectorAll('audio').length == 11", timeout=60_000)
         view.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.duration > 2.9)", timeout=60_000)
         assert view.locator("[data-testid=stException]").count() == 0

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from store import TonelakeError
-from ui.shared import name_of, player, stop_with, the_lake
+from ui.shared import place_of, player, stop_with, the_lake, title_of
 
 MOST_CLIPS = 2_000                       # in the list of clips; a search narrows a larger lake
 NEIGHBOURS = 10
@@ -29,7 +29,8 @@ with left:
     shown = {c["clip_id"]: c for c in clips[:MOST_CLIPS]}
     if len(clips) > MOST_CLIPS:
         st.caption(f"The first {MOST_CLIPS:,} of {len(clips):,} clips; search to see others.")
-    clip_id = st.selectbox("Clip", list(shown), format_func=lambda i: name_of(shown[i]), key="clip")
+    names = {clip_id: f"{title_of(clip)} · {place_of(clip)}" for clip_id, clip in shown.items()}
+    clip_id = st.selectbox("Clip", list(shown), format_func=names.get, key="clip")
     other_tracks = st.toggle("Other tracks only", value=True, key="other")
     player(lake, clip_id)
 
@@ -40,12 +41,12 @@ with right:
         )
     except TonelakeError as error:
         stop_with(error)
-    st.subheader(f"Nearest at layer {layer}")
+    st.subheader(f"Nearest at layer {layer}, by cosine")
     if not len(hits):
         st.info("No other clip to compare with.")
     for hit in hits.iter_rows(named=True):
-        text, score, sound = st.columns([6, 1, 5], vertical_alignment="center")
-        text.text(f"{hit['rank']}.  {name_of(hit)}")
-        score.text(f"{hit['score']:.3f}", help="cosine similarity at this layer")
+        text, score, sound = st.columns([7, 1, 5], vertical_alignment="center")
+        text.text(f"{hit['rank']}.  {title_of(hit)}\n{place_of(hit)}")
+        score.text(f"{hit['score']:.3f}")
         with sound:
             player(lake, hit["clip_id"])

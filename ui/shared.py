@@ -52,8 +52,12 @@ def player(lake: Tonelake, clip_id: str) -> None:
         st.audio(sound, sample_rate=RATE)
 
 
-def name_of(clip: dict) -> str:
-    """How a person calls a clip: artist, title, and where in the track it begins."""
-    title = clip["title"] or clip["track"]
+def title_of(clip: dict) -> str:
+    """What a person calls a clip's track."""
+    return clip["title"] or clip["track"]
+
+
+def place_of(clip: dict) -> str:
+    """Whose it is, and where in its track it begins."""
     minutes, seconds = divmod(clip["start_s"], 60)
-    return f"{clip['artist'] + ' · ' if clip['artist'] else ''}{title} · {minutes:.0f}:{seconds:04.1f}"
+    return f"{clip['artist'] + ' · ' if clip['artist'] else ''}{minutes:.0f}:{seconds:04.1f}"
