@@ -7,7 +7,7 @@ and a clip that another run stored meanwhile keeps that run's vector.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a m
 CLIP_COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s", "flag")
 
 # Clips and a sample rate in Hz -> (clip id, (samples,) float32 or what went wrong).  `ingest.read_clips` is one.
-ReadClips = Callable[[pl.DataFrame, int, int | None], Iterator[tuple[str, np.ndarray | Exception]]]
+ReadClips = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -70,6 +70,7 @@ def embed_clips(
                 writer.add(clip_id, pooled)
     finally:
         writer.flush()                   # also when interrupted: what is encoded is stored
+        waves.close()                    # and the processes that decode are ended
     if writer.commits > 1:
         lake.vectors(space).table.compact()
     return EmbedReport(

@@ -32,7 +32,7 @@ class SpectralEncoder:
     """Hand-crafted descriptors behind the encoders' protocol."""
 
     name = "spectral"
-    revision = "1"                       # raise it whenever a descriptor changes
+    revision = "spectral-1"              # raise it whenever a descriptor changes
     location = "spectral"
     sample_rate = SAMPLE_RATE
     layers = tuple(FAMILIES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,9 @@ from ingest.workers import Workers
 COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s")
 
 
-def read_clips(clips: pl.DataFrame, rate: int, workers: int | None = None) -> Iterator[tuple[str, np.ndarray | AudioError]]:
+def read_clips(
+    clips: pl.DataFrame, rate: int, workers: int | None = None
+) -> Generator[tuple[str, np.ndarray | Exception], None, None]:
     """(clip id, samples) for each row of clips, in their order; an AudioError where a clip cannot be read.
 
     Samples: (samples,) float32 at `rate` Hz.  `clips` needs the columns of COLUMNS.

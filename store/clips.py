@@ -157,13 +157,7 @@ class Clips:
                     new.append(pa.field(name, kind))
                 continue
             stored = frame(schema.empty_table().select([name])).schema[name]
-            try:
-                rows = rows.with_columns(pl.col(name).cast(stored, strict=True))
-            except pl.exceptions.PolarsError as error:
-                raise InputError(
-                    f"label column {name!r} is stored as {stored}, and the new values are {rows.schema[name]} "
-                    f"that do not fit ({str(error).splitlines()[0][:160]}): mend them, or use another column name"
-                ) from error
+            rows = rows.with_columns(fitted(rows[name], stored))
         self.table.add_columns(new)
         return rows
 
@@ -185,6 +179,23 @@ def frame(table: pa.Table) -> pl.DataFrame:
     result = pl.from_arrow(table)
     assert isinstance(result, pl.DataFrame)
     return result
+
+
+def fitted(values: pl.Series, stored: Any) -> pl.Series:
+    """Values in the type of the stored column.  Raises InputError where one of them would change by it."""
+    if values.dtype == stored or values.dtype == pl.Null:
+        return values.cast(stored)
+    try:
+        cast = values.cast(stored, strict=True)
+    except pl.exceptions.PolarsError:
+        cast = None
+    rounded = cast is not None and values.dtype.is_float() and stored.is_integer() and (cast.cast(values.dtype) != values).any()
+    if cast is None or rounded:
+        raise InputError(
+            f"label column {values.name!r} is stored as {stored}, and some new values ({values.dtype}, such as "
+            f"{values.drop_nulls()[0]!r}) do not fit it: mend them, or use another column name"
+        )
+    return cast
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -45,6 +45,11 @@ def failure_id(stage: str, source: str, clip_id: str | None = None) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
+def storable(text: str) -> str:
+    """Text that a column can hold: bytes of a file name that are not UTF-8 are shown as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Failures:
     """The failures of a lake."""
 
@@ -65,7 +70,7 @@ class Failures:
             return
         rows = pl.DataFrame(
             [
-                (f.failure_id, f.stage, f.source, f.clip_id, f.error, datetime.now(UTC))
+                (f.failure_id, f.stage, f.source, f.clip_id, storable(f.error), datetime.now(UTC))
                 for f in failures
             ],
             schema={

@@ -23,11 +23,10 @@ STATS = ("mean", "max")
 
 @dataclass(frozen=True)
 class Space:
-    """One way of embedding.  The first block is its identity; the rest says how to carry on with it."""
+    """One way of embedding.  The first block, but for the name, is its identity; the rest says how to carry on with it."""
 
     name: str
-    encoder: str                          # what a person calls it: m-a-p/MERT-v1-95M, spectral, a folder's name
-    revision: str                         # digest of the weights and configuration, or the version of our own code
+    revision: str                         # digest of the weights and configuration, or name and version of our own code
     sample_rate: int                      # Hz
     layers: tuple[str, ...]               # names, in order: "0" … "12", or "mfcc", "chroma", …
     dims: tuple[int, ...]                 # width of each layer
@@ -39,6 +38,7 @@ class Space:
     dtype: str = "float16"                # of the stored vectors
     format: int = FORMAT_VERSION
 
+    encoder: str = ""                     # what a person calls it: m-a-p/MERT-v1-95M, spectral, a folder's name
     location: str = ""                    # where the encoder was loaded from: a hub id, a folder, a built-in name
     device: str = "cpu"                   # where it was first embedded
     default_layer: int = 0                # what `similar` looks at when no layer is named
@@ -104,7 +104,7 @@ class Space:
         return space
 
 
-DESCRIPTION = {"name", "location", "device", "default_layer", "created_at"}      # not part of what a space is
+DESCRIPTION = {"name", "encoder", "location", "device", "default_layer", "created_at"}      # not part of what a space is
 
 
 def check_name(name: str) -> None:
@@ -166,10 +166,12 @@ class Spaces:
         return stored
 
     def named_apart(self, space: Space) -> Space:
-        """The same space under a name that is free or already its own: the first digits of the fingerprint are added
-        where another way of embedding holds the name."""
-        stored = self._read(f"{space.name}.json")
-        if stored is None or stored.fingerprint == space.fingerprint:
+        """The same space under the name that it is stored by, or a free one: the first digits of the fingerprint are
+        added where another way of embedding holds its name."""
+        same = next((stored for stored in self.all() if stored.fingerprint == space.fingerprint), None)
+        if same is not None:
+            return same
+        if self._read(f"{space.name}.json") is None:
             return space
         return replace(space, name=f"{space.name[:57]}-{space.fingerprint[:6]}")
 

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from store.errors import FilterError, LakeError
 
 ROWS_PER_FRAGMENT = 25_000           # 25,000 × 768 × float16 = 38 MB a layer column: large enough to scan at full speed
 TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
-IDS_PER_FILTER = 2_000               # an IN list longer than this parses slower than it scans
+IDS_PER_FILTER = 2_000               # rows looked up by an IN list; more of them are found faster by reading the column
 
 Result = TypeVar("Result")
 
@@ -79,8 +80,13 @@ class Table:
     def take(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of these keys, in no promised order; unknown keys are left out."""
         names = list(columns) if columns is not None else self.schema.names
-        parts = [self.read(names, where=in_list(self.key, part)) for part in chunks(keys, IDS_PER_FILTER)]
-        return pa.concat_tables(parts) if parts else self.schema.empty_table().select(names)
+        if not keys:
+            return self.schema.empty_table().select(names)
+        if len(keys) <= IDS_PER_FILTER:
+            return self.read(names, where=in_list(self.key, keys))
+        everything = self.read(list(dict.fromkeys([self.key, *names])))
+        wanted = pc.is_in(everything.column(self.key), value_set=pa.array(keys, pa.string()))
+        return everything.filter(wanted).select(names)
 
     # -- writing
 
@@ -135,7 +141,10 @@ class Table:
                 return write()
             except (RuntimeError, OSError) as error:
                 if "conflict" not in str(error).lower() or attempt == TRIES - 1:
-                    raise
+                    reason = str(error).split(", /")[0].removeprefix("lance error: ")
+                    full = "No space left" in reason or "os error 28" in reason
+                    remedy = "free some space and run it again" if full else "nothing of this write was stored"
+                    raise LakeError(f"table {self.name!r} cannot be written ({reason}): {remedy}") from error
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
                 self._handle.checkout_latest()
         raise AssertionError("unreachable")

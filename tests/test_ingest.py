@@ -143,8 +143,10 @@ def test_hostile_names_are_only_names(lake, tmp_path):
         folder.mkdir(exist_ok=True)
         (tmp_path / "t.wav").rename(folder / name)
     write(tmp_path / "t.wav", melody(2, seed=99)).rename(folder / os.fsdecode(b"latin \xe9.wav"))
+    (folder / os.fsdecode(b"broken \xe9.wav")).write_bytes(b"")
     report = ingest_folder(lake, folder)
-    assert (report.failed, report.added.new) == (0, len(names) + 1)
+    assert (report.failed, report.added.new) == (1, len(names) + 1)
+    assert lake.failures.read()["error"].item() == "broken \\udce9.wav: is empty (0 bytes)"
     assert set(names) < set(lake.clips.read()["track"])
     assert ingest_folder(lake, folder).added == Added(known=len(names) + 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import lancedb
@@ -64,8 +65,9 @@ REQUIRED = ("clip_id", "track", "source", "digest", "start_s", "duration_s")
 def test_a_label_that_does_not_fit_its_column_is_refused_before_anything_is_written(lake):
     rows = clip_rows(2, 1)
     lake.clips.add(rows)
-    with pytest.raises(InputError, match="'year' is stored as Int64"):
-        lake.clips.add(clip_rows(3, 1).with_columns(year=pl.lit("long ago")))
+    for wrong in ("long ago", 1960.5):
+        with pytest.raises(InputError, match="'year' is stored as Int64"):
+            lake.clips.add(clip_rows(3, 1).with_columns(year=pl.lit(wrong)))
     assert lake.clips.count() == 2
 
 
@@ -145,6 +147,22 @@ def test_a_layer_is_the_float32_view_of_the_stored_float16(lake):
         np.testing.assert_array_equal(
             lake.vectors().layer(number, stat="max").vectors, (mean[number] + 1).astype(np.float16).astype(np.float32)
         )
+
+
+def test_float32_is_kept_in_full_where_asked(lake):
+    lake.clips.add(clip_rows(1, 2))
+    space = lake.spaces.make(replace(describe_space(FakeEncoder(), "fine", 30.0), dtype="float32"))
+    mean = [m * 1e6 for m in vectors_for(2)]
+    lake.vectors(space).add(lake.clips.read()["clip_id"].to_list(), mean, mean, [1, 1])
+    np.testing.assert_array_equal(lake.vectors(space).layer(1).vectors, mean[1])
+
+
+def test_many_rows_are_found_like_few(filled, monkeypatch):
+    ids = filled.clips.read()["clip_id"].to_list()[::-2]
+    few = filled.vectors().take(ids, "low").vectors
+    monkeypatch.setattr("store.table.IDS_PER_FILTER", 10)
+    np.testing.assert_array_equal(filled.vectors().take(ids, "low").vectors, few)
+    assert filled.clips.take(ids, ["year"])["clip_id"].to_list() == ids
 
 
 def test_filter_and_random_access_give_the_rows_of_those_clips(filled):
@@ -261,6 +279,16 @@ def test_a_space_is_its_content_not_its_name(lake):
     with pytest.raises(SpaceMismatch, match=r"window_s 30\.0 \(wanted 5\.0\)"):
         lake.spaces.make(describe_space(FakeEncoder(), "one", 5.0))
     assert lake.spaces.get("one") == space
+
+
+def test_a_space_is_the_same_by_any_name_of_its_encoder(lake):
+    """A checkpoint copied to another folder is still the same way of embedding."""
+    space = describe_space(FakeEncoder(), "one", 30.0)
+    lake.spaces.make(space)
+    moved = replace(space, name="two", encoder="copy of fake", location="/elsewhere")
+    assert lake.spaces.named_apart(moved) == space
+    other = replace(space, window_s=5.0)
+    assert lake.spaces.named_apart(other).name == f"one-{other.fingerprint[:6]}"
 
 
 def test_a_space_file_that_was_edited_is_noticed(lake):

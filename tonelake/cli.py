@@ -184,12 +184,16 @@ def status(lake: LakePath = "lake", as_json: Json = False) -> None:
 @app.command()
 def clips(
     lake: LakePath = "lake", where: Where = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many; default: 20 on a terminal, else all.")] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Clips and their labels.   Example: tonelake clips --where "artist LIKE 'Nina%'" --csv"""
-    show(open_lake(lake, create=False).clips(where).drop("digest", "added_at").head(k), as_json, as_csv,
-         empty="no clips: run `tonelake ingest`")
+    found = open_lake(lake, create=False).clips(where).drop("digest", "added_at")
+    if k is None and sys.stdout.isatty() and not (as_json or as_csv):
+        k = 20
+    show(found if k is None else found.head(k), as_json, as_csv, empty="no clips: run `tonelake ingest`")
+    if k is not None and k < len(found):
+        say(f"the first {k} of {len(found)} clips; -k shows more")
 
 
 @app.command()
