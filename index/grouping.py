@@ -39,26 +39,29 @@ def group_vectors(
     if len(labelled.names) < 2:
         raise InputError(f"column {column!r} has one value only, {labelled.names[0]!r}: there is nothing to compare")
     vectors = unit(lake.vectors(chosen).take(labelled.ids.to_list(), number, stat=stat).vectors)
-    clips = labelled.member.sum(axis=0)
-    sums = labelled.member.astype(np.float32).T @ vectors            # (group, dim)
-    cohesion = np.array([cohesion_of(vectors[rows], labelled.track[rows]) for rows in labelled.member.T])
     return GroupVectors(
-        labelled.names, unit(sums), clips, labelled.tracks_of_groups(), cohesion, chosen.layers[number], labelled
+        labelled.names, unit(labelled.member.T @ vectors), labelled.clips_of_groups(), labelled.tracks_of_groups(),
+        cohesion_of_groups(labelled, vectors), chosen.layers[number], labelled,
     )
 
 
-def cohesion_of(vectors: np.ndarray, track: np.ndarray) -> float:
-    """Mean cosine of the pairs of rows that are of different tracks; NaN where there are none.
+def cohesion_of_groups(labelled: Labelled, vectors: np.ndarray) -> np.ndarray:
+    """(group,) the mean cosine of two clips of a group that are of different tracks; NaN where there are none.
 
-    All pairs at once: the sum over pairs is |Σv|², less the same for each track alone.
+    All pairs at once: the sum of the cosines of all pairs of a set is |Σv|², so a group's sum over pairs of different
+    tracks is that of the group less those of its tracks.
     """
-    numbers, inverse, counts = np.unique(track, return_inverse=True, return_counts=True)
-    if len(numbers) < 2:
-        return float("nan")
-    of_track = np.zeros((len(numbers), vectors.shape[1]), np.float64)
-    np.add.at(of_track, inverse, vectors)
-    pairs = len(vectors) ** 2 - np.square(counts).sum()
-    return float((np.square(of_track.sum(axis=0)).sum() - np.square(of_track).sum()) / pairs)
+    group, part = labelled.parts()
+
+    def pairs(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.square(sums.astype(np.float64)).sum(axis=1), counts.astype(np.float64) ** 2
+
+    total, total_pairs = pairs(labelled.member.T @ vectors, labelled.clips_of_groups())
+    within, within_pairs = pairs(part @ vectors, part.sum(axis=1))
+    number = len(labelled.names)
+    across = total_pairs - np.bincount(group, within_pairs, number)
+    summed = total - np.bincount(group, within, number)
+    return np.divide(summed, across, out=np.full(number, np.nan), where=across > 0)
 
 
 def groups(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from store import InputError, Lake, Space
 
@@ -20,18 +21,17 @@ class Labelled:
     column: str
     ids: pl.Series
     names: list[str]                     # the groups, sorted
-    member: np.ndarray                   # (clip, group) bool
+    member: sparse.csr_array             # (clip, group) float32: 1 where a clip belongs to a group
     track: np.ndarray                    # (clip,) int: clips of one track share a number
     start_s: np.ndarray                  # (clip,)
     end_s: np.ndarray                    # (clip,)
 
     def same(self, queries: np.ndarray) -> np.ndarray:
         """(query, clip) bool: whether two clips belong together."""
-        if (self.member.sum(axis=1) == 1).all():
-            code = self.member.argmax(axis=1)
+        if self.member.nnz == len(self.ids):             # one group each
+            code = self.member.indices
             return code[queries, None] == code[None, :]
-        weight = self.member.astype(np.float32)
-        return weight[queries] @ weight.T > 0
+        return (self.member[queries] @ self.member.T).toarray() > 0
 
     def same_track(self, queries: np.ndarray) -> np.ndarray:
         """(query, clip) bool: whether two clips are of one track; a clip with itself is."""
@@ -42,9 +42,21 @@ class Labelled:
         apart = (self.end_s[None, :] <= self.start_s[queries, None]) | (self.start_s[None, :] >= self.end_s[queries, None])
         return self.same_track(queries) & ~apart
 
+    def clips_of_groups(self) -> np.ndarray:
+        """(group,) int: how many clips each group has."""
+        return np.bincount(self.member.indices, minlength=len(self.names))
+
+    def parts(self) -> tuple[np.ndarray, sparse.csr_array]:
+        """Each group's clips of one track are a part: (part,) the group of each part, and (part, clip) float32, 1 where
+        a clip is in it."""
+        clip, group = self.member.nonzero()
+        pairs, part = np.unique(np.stack([group, self.track[clip]]), axis=1, return_inverse=True)
+        ones = np.ones(len(clip), np.float32)
+        return pairs[0], sparse.csr_array((ones, (part, clip)), shape=(pairs.shape[1], len(self.ids)))
+
     def tracks_of_groups(self) -> np.ndarray:
         """(group,) int: how many tracks each group has."""
-        return np.array([len(np.unique(self.track[members])) for members in self.member.T])
+        return np.bincount(self.parts()[0], minlength=len(self.names))
 
 
 def read_labelled(lake: Lake, space: Space, column: str, where: str | None = None) -> Labelled:
@@ -64,8 +76,10 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     rows = pl.DataFrame({"row": np.arange(len(clips)), "name": values.cast(pl.List(pl.String))}).explode("name").drop_nulls()
     names = sorted(rows["name"].unique())
     number = {name: i for i, name in enumerate(names)}
-    member = np.zeros((len(clips), len(names)), bool)
-    member[rows["row"].to_numpy(), [number[name] for name in rows["name"]]] = True
+    rows = rows.unique(maintain_order=True)
+    group = rows["name"].replace_strict(number, return_dtype=pl.Int64).to_numpy()
+    ones = np.ones(len(rows), np.float32)
+    member = sparse.csr_array((ones, (rows["row"].to_numpy(), group)), shape=(len(clips), len(names)))
     start_s = clips["start_s"].to_numpy()
     return Labelled(
         column, clips["clip_id"], names, member, clips["track"].rank("dense").to_numpy().astype(np.int64),

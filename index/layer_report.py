@@ -84,8 +84,8 @@ def layers(
 
 def spans_tracks(labelled: Labelled) -> bool:
     """Whether groups are made of several tracks: at least half of the clips are in such a group."""
-    several = labelled.tracks_of_groups() > 1
-    return bool(labelled.member[:, several].any(axis=1).mean() >= 0.5)
+    several = (labelled.tracks_of_groups() > 1).astype(np.float32)
+    return bool((labelled.member @ several > 0).mean() >= 0.5)
 
 
 def excluded(labelled: Labelled, queries: np.ndarray, across: bool) -> np.ndarray:
@@ -95,21 +95,21 @@ def excluded(labelled: Labelled, queries: np.ndarray, across: bool) -> np.ndarra
 
 def choose_queries(labelled: Labelled, across: bool, seed: int) -> np.ndarray:
     """Rows that are asked: all clips that have another of their group to find, or a seeded sample of them."""
-    found = []
-    for block in blocks(np.arange(len(labelled.ids))):
-        counts = (labelled.same(block) & ~excluded(labelled, block, across)).sum(axis=1)
-        others = (~labelled.same(block) & ~excluded(labelled, block, across)).sum(axis=1)
-        found.append(block[(counts > 0) & (others > 0)])
-    queries = np.concatenate(found)
+    most = max(200, PAIR_BUDGET // len(labelled.ids))
+    order = np.random.default_rng(seed).permutation(len(labelled.ids))
+    found: list[np.ndarray] = []
+    for block in blocks(order):
+        if sum(map(len, found)) >= most:
+            break
+        same, counted = labelled.same(block), ~excluded(labelled, block, across)
+        found.append(block[(same & counted).any(axis=1) & (~same & counted).any(axis=1)])
+    queries = np.sort(np.concatenate(found)[:most])
     if not len(queries):
         kind = "of another track" if across else "that does not share its audio"
         raise InputError(
             f"column {labelled.column!r} has {len(labelled.names)} groups over {len(labelled.ids)} clips, and no clip has "
             f"both another of its group {kind} and one of another group: layers cannot be compared by it"
         )
-    most = max(200, PAIR_BUDGET // len(labelled.ids))
-    if len(queries) > most:
-        queries = np.sort(np.random.default_rng(seed).choice(queries, most, replace=False))
     return queries
 
 

@@ -7,17 +7,16 @@ chords, no voices) and windows that repeat another window note for note.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ingest.errors import AudioError
 from ingest.organ import render
-from ingest.recordings import ROWS_PER_BATCH, STAGE, IngestReport, Progress, silent_progress, to_frame
+from ingest.recordings import Collector, IngestReport, Progress, silent_progress
 from ingest.scan import clip_id
 from ingest.scores import Score, chorale_names, load_score
-from store import Failure, InputError, Lake
+from store import InputError, Lake
 
 SEED_SUFFIXES = (".mxl", ".xml", ".rntxt")
 CLEAN_SUFFIXES = (".mxl", ".xml")
@@ -38,35 +37,36 @@ def ingest_chorales(
     names = [name for name in chorale_names() if name.endswith(suffixes)]
     if limit is not None and limit < len(names):
         names = [names[i * len(names) // limit] for i in range(limit)]
-    cut = f"{bars}bars/{hop}"
-    report = IngestReport(recordings=len(names))
+    collector = Collector(lake)
     seen: set[bytes] = set()
     repeated = 0
-    batch: list[dict[str, Any]] = []
-    for name in progress(names, len(names), "parsing"):
-        try:
-            score = load_score(name)
-        except Exception as error:       # one file that this music21 cannot parse is no reason to lose the others
-            lake.failures.record([Failure(STAGE, f"chorale:{name}", f"{type(error).__name__}: {error}")])
-            report = replace(report, failed=report.failed + 1)
-            continue
-        for start, length in windows(score, bars, hop):
-            content = np.round(np.array(sorted(score.window(start, length).tolist())), 6).tobytes()
-            if not seed_rule and content in seen:
-                repeated += 1
+    try:
+        for name in progress(names, len(names), "parsing"):
+            source = f"chorale:{name}"
+            try:
+                score = load_score(name)
+            except Exception as error:   # one file that this music21 cannot parse is no reason to lose the others
+                collector.fail(source, f"{type(error).__name__}: {error}")
                 continue
-            seen.add(content)
-            batch.append(clip_row(score, start, length) | {"cut": cut})
-        if len(batch) >= ROWS_PER_BATCH:
-            report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
-            batch.clear()
-    if batch:
-        report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
-    snippets = report.added.new + report.added.known + report.added.changed
+            rows = []
+            for start, length in windows(score, bars, hop):
+                content = np.round(np.array(sorted(score.window(start, length).tolist())), 6).tobytes()
+                if not seed_rule and content in seen:
+                    repeated += 1
+                    continue
+                seen.add(content)
+                rows.append(clip_row(score, start, length) | {"cut": f"{bars}bars/{hop}"})
+            collector.add(rows)
+            collector.succeed(source)
+    finally:
+        collector.flush()
+    added = collector.added
     rule = "the seed's rule (analyses and repeated windows kept)" if seed_rule else (
         f"the clean rule (no Roman-numeral analyses; {repeated} windows that repeat another left out)"
     )
-    return replace(report, notes=(f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}",))
+    snippets = added.new + added.known + added.changed
+    note = f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}"
+    return IngestReport(len(names), added, failed=collector.failed, notes=(note,))
 
 
 def windows(score: Score, bars: int, hop: int) -> list[tuple[float, float]]:

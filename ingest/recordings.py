@@ -6,7 +6,7 @@ What is known by content is not decoded again, so a second run over a large libr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import polars as pl
@@ -67,47 +67,65 @@ def ingest_recordings(
 ) -> IngestReport:
     """Cut recordings into clips and add them.  `cut` None: each brings its spans (a manifest)."""
     name = "manifest" if cut is None else str(cut)
-    known = _known_clips(lake, name)
-    report = IngestReport(recordings=len(recordings))
-    batch: list[dict[str, Any]] = []
-    failures: list[Failure] = []
-    done: list[str] = []
+    shared = {"cut": name} | ({"dataset": dataset} if dataset else {})
+    collector = Collector(lake)
     digests: dict[str, str] = {}
-
-    def flush() -> None:
-        nonlocal report
-        if batch:
-            report = replace(report, added=report.added + lake.clips.add(to_frame(batch)))
-        lake.failures.record(failures)
-        lake.failures.clear(done)
-        for waiting in (batch, failures, done):
-            waiting.clear()
-
-    with Workers(workers) as pool:
-        for recording, result in _examine(pool, recordings, cut, known, progress):
-            if isinstance(result, AudioError):
-                failures.append(Failure(STAGE, recording.source, str(result)))
-                report = replace(report, failed=report.failed + 1)
-                continue
-            rows, problems = result
-            if rows:
-                digests[recording.source] = rows[0]["digest"]
-            if problems:
-                failures.append(Failure(STAGE, recording.source, "; ".join(problems)))
-                report = replace(report, failed=report.failed + 1)
-            else:
-                done.append(failure_id(STAGE, recording.source))
-            report = replace(report, flagged=report.flagged + sum(row.get("flag") is not None for row in rows))
-            batch += [row | {"cut": name} | ({"dataset": dataset} if dataset else {}) for row in rows]
-            if len(batch) >= ROWS_PER_BATCH:
-                flush()
-        flush()
-    return replace(report, superseded=_mark_superseded(lake, digests))
+    try:
+        with Workers(workers) as pool:
+            for recording, result in _examine(pool, recordings, cut, _known_clips(lake, name), progress):
+                if isinstance(result, AudioError):
+                    collector.fail(recording.source, str(result))
+                    continue
+                rows, problems = result
+                if rows:
+                    digests[recording.source] = rows[0]["digest"]
+                collector.add([row | shared for row in rows])
+                if problems:
+                    collector.fail(recording.source, "; ".join(problems))
+                else:
+                    collector.succeed(recording.source)
+    finally:
+        collector.flush()                # also when interrupted: what is decoded is stored
+    return IngestReport(
+        len(recordings), collector.added, collector.flagged, collector.failed, _mark_superseded(lake, digests)
+    )
 
 
-def to_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows of clips as a frame; whichever row brings a column, all of them have it."""
-    return pl.DataFrame(rows, infer_schema_length=None)
+class Collector:
+    """Gathers clips and failures, and commits them every so many."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._rows: list[dict[str, Any]] = []
+        self._failures: list[Failure] = []
+        self._succeeded: list[str] = []
+        self.added = Added()
+        self.flagged = self.failed = 0
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        self._rows += rows
+        self.flagged += sum(row.get("flag") is not None for row in rows)
+        if len(self._rows) >= ROWS_PER_BATCH:
+            self.flush()
+
+    def fail(self, source: str, error: str) -> None:
+        self._failures.append(Failure(STAGE, source, error))
+        self.failed += 1
+
+    def succeed(self, source: str) -> None:
+        """A failure that is on record for this source is forgotten."""
+        self._succeeded.append(failure_id(STAGE, source))
+
+    def flush(self) -> None:
+        """Commit what is waiting."""
+        rows, self._rows = self._rows, []
+        failures, self._failures = self._failures, []
+        succeeded, self._succeeded = self._succeeded, []
+        if rows:
+            # Whichever row brings a label column, all of them have it.
+            self.added += self._lake.clips.add(pl.DataFrame(rows, infer_schema_length=None))
+        self._lake.failures.record(failures)
+        self._lake.failures.clear(succeeded)
 
 
 Rows = tuple[list[dict[str, Any]], list[str]]                        # clips, and what is wrong with other spans

@@ -130,7 +130,7 @@ class Clips:
         again = again.join(copies.select("clip_id"), on="clip_id", how="anti", maintain_order="left").drop("was")
 
         before = stored.join(again.select("clip_id"), on="clip_id", how="semi").sort("clip_id")
-        names = [c for c in again.columns if c not in ("clip_id", "added_at")]
+        names = [c for c in again.columns if c not in ("clip_id", "added_at", "cut")]      # the first rule that cut it stays
         after = before.join(again, on="clip_id", how="left", suffix=" new", maintain_order="left").with_columns(
             pl.coalesce(f"{name} new", name).alias(name) for name in names
         ).select(before.columns)

@@ -252,10 +252,10 @@ def show(frame, as_json: bool, as_csv: bool, **texts: str) -> None:
 
 def say(text: str) -> None:
     """A sentence for a person; standard output stays the results'."""
-    from tonelake.render import cell
+    from tonelake.render import printable
 
-    for line in text.splitlines():
-        typer.echo(cell("", line) if len(line) < 200 else line, err=True)
+    for line in text.split("\n"):
+        typer.echo(printable(line), err=True)
 
 
 def finish(report: IngestReport, strict: bool) -> None:
@@ -288,7 +288,7 @@ def main() -> None:
 
         if not isinstance(error, TonelakeError | OSError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}")
         sys.exit(2 if isinstance(error, InputError) else 1)
 
 

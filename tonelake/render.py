@@ -54,10 +54,10 @@ def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "n
 
 
 def cell(name: str, value: Any) -> str:
-    """One value for a terminal: short, and without the control characters that a tag or file name may hold.
+    """One value for a terminal, short.
 
-    >>> cell("score", 0.98765), cell("title", "a\\x1b[31mb"), cell("clip_id", "0123456789abcdef")
-    ('0.988', 'a\\\\x1b[31mb', '01234567')
+    >>> cell("score", 0.98765), cell("clip_id", "0123456789abcdef")
+    ('0.988', '01234567')
     """
     if value is None:
         return ""
@@ -67,8 +67,16 @@ def cell(name: str, value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M")
     if isinstance(value, list):
         return ", ".join(cell("", item) for item in value)
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
-    return text[: NARROW.get(name, 200)]
+    return printable(str(value))[: NARROW.get(name, 200)]
+
+
+def printable(text: str) -> str:
+    r"""Text without control characters, which a tag or file name may hold to play with a terminal.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
