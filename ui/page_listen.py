@@ -1,5 +1,6 @@
 """A clip and what sounds like it, at a layer of one's choice, to be heard."""
 
+import polars as pl
 import streamlit as st
 
 from store import TonelakeError
@@ -20,17 +21,17 @@ with left:
     space = st.selectbox("Space", spaces, format_func=lambda s: s.name, key="space")
     layer = st.select_slider("Layer", space.layers, value=space.layers[space.default_layer], key=f"layer of {space.name}")
     search = st.text_input("Search title, artist or track", key="search").strip().lower()
-    # Names are compared here, not in SQL: what is typed is text, never a part of a filter.
-    clips = lake.lake.clips.read(["clip_id", "artist", "title", "track", "start_s"]).to_dicts()
-    clips = [c for c in clips if not search or any(search in (c[k] or "").lower() for k in ("title", "artist", "track"))]
-    if not clips:
+    clips = lake.lake.clips.read(["clip_id", "artist", "title", "track", "start_s"])
+    if search:                           # compared here, not in SQL: what is typed is text, never a part of a filter
+        named = (pl.col(name).str.to_lowercase().str.contains(search, literal=True) for name in ("title", "artist", "track"))
+        clips = clips.filter(pl.any_horizontal(named).fill_null(False))
+    if not len(clips):
         st.info("No clip matches.")
         st.stop()
-    shown = {c["clip_id"]: c for c in clips[:MOST_CLIPS]}
     if len(clips) > MOST_CLIPS:
         st.caption(f"The first {MOST_CLIPS:,} of {len(clips):,} clips; search to see others.")
-    names = {clip_id: f"{title_of(clip)} · {place_of(clip)}" for clip_id, clip in shown.items()}
-    clip_id = st.selectbox("Clip", list(shown), format_func=names.get, key="clip")
+    names = {clip["clip_id"]: f"{title_of(clip)} · {place_of(clip)}" for clip in clips.head(MOST_CLIPS).iter_rows(named=True)}
+    clip_id = st.selectbox("Clip", list(names), format_func=names.get, key="clip")
     other_tracks = st.toggle("Other tracks only", value=True, key="other")
     player(lake, clip_id)
 
