@@ -212,3 +212,31 @@ def test_every_command_has_help_an_example_and_a_line_in_the_readme():
     for name, text in commands(app).items():
         assert f"Example: {name}" in text, name
         assert name in readme, f"{name} is not in the README"
+
+
+def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsys):
+    from tonelake import views
+    from tonelake.render import show_table
+
+    monkeypatch.setenv("COLUMNS", "80")
+    lake = tonelake.open(tagged, create=False, progress=False)
+    clip = lake.clips()["clip_id"][0]
+    results = {
+        "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.spaces(), "clips": lake.clips(),
+    }
+    for name, frame in results.items():
+        show_table(getattr(views, name)(frame))
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1 + len(frame), name        # no row is broken over two lines
+        assert max(map(len, lines)) <= 80
+    distances = views.hits(lake.similar(clip, k=2, metric="l2"))
+    assert "distance" in distances.columns
+    starred = views.layers(results["layers"])["layer"].to_list()
+    assert [name for name in starred if name.endswith(" *")] == [lake.layers("artist").recommended + " *"]
+
+
+def test_times_are_shown_as_minutes_and_seconds():
+    from tonelake import views
+
+    shown = pl.DataFrame({"s": [0.0, 75.5, 3600.0]}).select(views.clock(pl.col("s")))["s"].to_list()
+    assert shown == ["0:00.0", "1:15.5", "60:00.0"]

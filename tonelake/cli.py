@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from ingest import IngestReport
     from tonelake.api import Tonelake
 
@@ -119,7 +121,7 @@ def similar(
     hits = open_lake(lake, create=False).similar(
         query, k=k, layer=layer, space=space, where=where, metric=metric, not_same=not_same
     )
-    show(hits, as_json, as_csv, empty="no clip satisfies the filter")
+    show(hits, as_json, as_csv, "hits", "no clip satisfies the filter")
 
 
 @app.command()
@@ -151,7 +153,7 @@ def layers(
 ) -> None:
     """For each layer, how well it separates COLUMN.   Example: tonelake layers artist --picture artist.png"""
     report = open_lake(lake, create=False).layers(column, space=space, where=where, seed=seed)
-    show(report.table, as_json, as_csv)
+    show(report.table, as_json, as_csv, "layers")
     say(report.summary())
     if picture is not None:
         from tonelake.picture import draw_layers
@@ -172,12 +174,13 @@ def status(lake: LakePath = "lake", as_json: Json = False) -> None:
     if as_json or not sys.stdout.isatty():
         print(json.dumps(vars(found) | {"spaces": found.spaces.to_dicts()}))
         return
+    from tonelake import views
     from tonelake.render import show_table
 
     print(f"{found.uri}\n{found.clips:,} clips of {found.tracks:,} tracks, {found.hours:.1f} hours; "
           f"{found.flagged:,} flagged, {found.failures:,} failures")
     print(f"label columns: {', '.join(found.labels) or 'none'}")
-    show_table(found.spaces, title="spaces", empty="no spaces yet")
+    show_table(views.spaces(found.spaces), title="spaces", empty="no spaces yet")
     print(f"next: {found.next_step()}")
 
 
@@ -188,10 +191,10 @@ def clips(
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Clips and their labels.   Example: tonelake clips --where "artist LIKE 'Nina%'" --csv"""
-    found = open_lake(lake, create=False).clips(where).drop("digest", "added_at")
+    found = open_lake(lake, create=False).clips(where)
     if k is None and sys.stdout.isatty() and not (as_json or as_csv):
         k = 20
-    show(found if k is None else found.head(k), as_json, as_csv, empty="no clips: run `tonelake ingest`")
+    show(found if k is None else found.head(k), as_json, as_csv, "clips", "no clips: run `tonelake ingest`")
     if k is not None and k < len(found):
         say(f"the first {k} of {len(found)} clips; -k shows more")
 
@@ -209,7 +212,7 @@ def failures(
 @app.command()
 def spaces(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
     """The embedding spaces of the lake.   Example: tonelake spaces"""
-    show(open_lake(lake, create=False).spaces(), as_json, as_csv, empty="no spaces: run `tonelake embed`")
+    show(open_lake(lake, create=False).spaces(), as_json, as_csv, "spaces", "no spaces: run `tonelake embed`")
 
 
 @app.command()
@@ -244,10 +247,12 @@ def open_lake(path: str, *, create: bool = True) -> Tonelake:
     return tonelake.open(path, create=create)
 
 
-def show(frame, as_json: bool, as_csv: bool, **texts: str) -> None:
+def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = None, empty: str = "nothing to show") -> None:
+    """A result; `view` names the function of `tonelake.views` by which a person sees it."""
+    from tonelake import views
     from tonelake.render import emit
 
-    emit(frame, as_json=as_json, as_csv=as_csv, **texts)
+    emit(frame, as_json=as_json, as_csv=as_csv, view=getattr(views, view) if view else None, empty=empty)
 
 
 def say(text: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 import tonelake
+from tonelake import views
 from tonelake.picture import draw_layers
 from tonelake.render import show_table
 
@@ -36,7 +37,7 @@ def run_demo(path: str) -> None:
 
     print(f"3. Which layer tells the {COLUMN} of a chorale?  (pairs of one piece do not count)")
     layers = lake.layers(COLUMN, space=embedded.space)
-    show_table(layers.table.select("name", "same", "different", "auc", "recall_1", "map", "map_low", "map_high"))
+    show_table(views.layers(layers.table))
     picture = Path(path) / "pictures" / f"layers-{COLUMN}.png"
     draw_layers(layers, picture)
     print(f"   {layers.summary()}\n   Picture: {picture}\n")
@@ -45,8 +46,8 @@ def run_demo(path: str) -> None:
     print(f"4. What sounds like {query['piece']} ({query['key']}), at layer {layers.recommended}, in other pieces?")
     hits = lake.similar(query["clip_id"], space=embedded.space, layer=layers.recommended, k=5, not_same="piece")
     labels = lake.clips().select("clip_id", "piece", "key", "meter")
-    show_table(hits.join(labels, on="clip_id", how="left", maintain_order="left").select(
-        "rank", "score", "clip_id", "title", "piece", "key", "meter", pl.col("start_s").round(1)))
+    hits = hits.join(labels, on="clip_id", how="left", maintain_order="left")
+    show_table(hits.select("rank", "score", "clip_id", "title", "piece", "key", "meter", at=views.clock(pl.col("start_s"))))
 
     print(f"""
 Next:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 Item = TypeVar("Item")
-NARROW = {"clip_id": 8, "fingerprint": 12}               # digits that tell rows apart; ids can be shortened anywhere
+NARROW = {"clip_id": 8}                                  # digits that tell rows apart; ids can be shortened anywhere
+WHOLE = ("clip_id", "at", "time", "layer", "precision", "recall@1 (95 %)", "mAP (95 %)")       # broken, they mean nothing
 
 
-def emit(frame: pl.DataFrame, *, as_json: bool = False, as_csv: bool = False, title: str | None = None,
-         empty: str = "nothing to show") -> None:
-    """A table to a person; JSON lines to a program, which is also what a pipe gets; CSV where asked."""
+def emit(
+    frame: pl.DataFrame, *, as_json: bool = False, as_csv: bool = False, empty: str = "nothing to show",
+    view: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+) -> None:
+    """A table to a person, as `view` makes it; JSON lines to a program, which is also what a pipe gets; CSV where asked."""
     if as_csv:
         flat = [name for name, kind in frame.schema.items() if kind.is_nested()]
         joined = frame.with_columns(frame[name].list.join("|") for name in flat)
@@ -26,7 +29,7 @@ def emit(frame: pl.DataFrame, *, as_json: bool = False, as_csv: bool = False, ti
         for row in frame.to_dicts():
             sys.stdout.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
     else:
-        show_table(frame, title=title, empty=empty)
+        show_table(view(frame) if view is not None else frame, empty=empty)
 
 
 def _plain(value: Any) -> Any:
@@ -46,8 +49,8 @@ def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "n
     shown = [name for name in frame.columns if frame[name].null_count() < len(frame)]
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in shown:
-        table.add_column(name, justify="right" if frame[name].dtype.is_numeric() else "left", overflow="fold",
-                         no_wrap=name in NARROW)
+        number = frame[name].dtype.is_numeric()
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number or name in WHOLE)
     for row in frame.select(shown).iter_rows():
         table.add_row(*(Text(cell(name, value)) for name, value in zip(shown, row, strict=True)))
     console.print(table)

@@ -1,0 +1,57 @@
+"""Results as a person reads them on a terminal of eighty columns: fewer columns than a program gets, and shorter ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def hits(frame: pl.DataFrame) -> pl.DataFrame:
+    """Neighbours: which clips, how near, and where in their tracks."""
+    return frame.select(
+        "rank", pl.col("^score|distance$"), "clip_id", "artist", "title", "track", at=clock(pl.col("start_s")), flag="flag"
+    )
+
+
+def clips(frame: pl.DataFrame) -> pl.DataFrame:
+    """Clips without the columns that only programs need."""
+    hidden = ("digest", "added_at", "source", "start_s", "dataset", "cut")
+    labels = [name for name in frame.columns if name not in (*hidden, "clip_id", "artist", "title", "track", "duration_s")]
+    return frame.select(
+        "clip_id", "artist", "title", "track", *labels, at=clock(pl.col("start_s")), seconds=number(pl.col("duration_s"), ".1f")
+    )
+
+
+def spaces(frame: pl.DataFrame) -> pl.DataFrame:
+    """Spaces by name."""
+    return frame.drop("fingerprint").rename({"window_s": "window"}).with_columns(window=number(pl.col("window"), "g"))
+
+
+def layers(frame: pl.DataFrame) -> pl.DataFrame:
+    """The layer report: retrieval with its intervals in one column each, the best layer starred."""
+    return frame.select(
+        pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
+        "same", "different", "span", "auc",
+        interval(("recall_1", "recall_1_low", "recall_1_high"), "recall@1 (95 %)"),
+        interval(("map", "map_low", "map_high"), "mAP (95 %)"),
+    )
+
+
+def interval(columns: Sequence[str], name: str) -> pl.Expr:
+    """A value and its interval as text: 0.33 (0.17-0.53)."""
+    value, low, high = (number(pl.col(column), ".2f") for column in columns)
+    return pl.format("{} ({}-{})", value, low, high).alias(name)
+
+
+def number(value: pl.Expr, form: str) -> pl.Expr:
+    """A number as text, in one of Python's formats."""
+    return value.map_elements(lambda v: format(v, form), return_dtype=pl.String)
+
+
+def clock(seconds: pl.Expr) -> pl.Expr:
+    """Seconds as minutes and seconds: 75.5 is 1:15.5."""
+    return seconds.map_elements(lambda s: f"{int(s // 60)}:{s % 60:04.1f}", return_dtype=pl.String)
