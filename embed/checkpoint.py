@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,14 @@ def _read_weights(folder: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files from before torch 1.6 are no zip archives, and cannot be mapped.
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
     except Exception as error:           # torch raises its own, pickle's and zipfile's errors for hostile files
         raise CheckpointError(
             f"{path} is refused: it is damaged, or holds pickled code instead of tensors alone "
-            f"({str(error).splitlines()[0][:120]})"
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0][:120]})"
         ) from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not all(isinstance(t, torch.Tensor) for t in loaded.values()):

@@ -7,6 +7,7 @@ whose last entry changed meaning between releases, is not used.  MERT: arXiv 230
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ class HubertEncoder:
             pooled, n_frames = self._taps.run(batch, pool)
         mean, maximum = zip(*pooled, strict=True)
         return Pooled([m.cpu().numpy() for m in mean], [m.cpu().numpy() for m in maximum], n_frames)
+
+    def at(self, precision: str) -> HubertEncoder:
+        """The same loaded model, run in another precision."""
+        other = copy.copy(self)
+        other.precision = precision
+        return other
 
     def hidden_states(self, window: np.ndarray) -> np.ndarray:
         """(samples,) -> (layer, frame, dim) float32: the unpooled states of one window."""
@@ -135,7 +142,9 @@ def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:
     expected = model.state_dict()
     check_state(folder, state, expected)
     revision = state_digest(state, raw)
-    model.load_state_dict({name: state[name].float() for name in expected}, strict=True, assign=True)
+    # Copied, so that a weights file that is replaced while it is mapped cannot change or crash a running encoder.
+    tensors = {name: state[name].to(torch.float32, copy=True) for name in expected}
+    model.load_state_dict(tensors, strict=True, assign=True)
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise EncoderError(f"{', '.join(left[:3])} were not filled: this transformers is not supported")

@@ -37,6 +37,7 @@ class EmbedReport:
     failed: int
     seconds_of_audio: float = 0.0
     seconds_taken: float = 0.0
+    precision: str = ""                  # with the reason for it
 
     def __str__(self) -> str:
         counts = f"space {self.space}: {self.new} clips embedded, {self.known} known"
@@ -44,6 +45,7 @@ class EmbedReport:
             counts += f", {self.failed} failed (see `tonelake failures`)"
         if self.new:
             counts += f"; {self.seconds_of_audio / max(self.seconds_taken, 1e-9):.1f} s of audio a second"
+            counts += f"\n{self.precision}" if self.precision else ""
         return counts
 
 
@@ -74,7 +76,8 @@ def embed_clips(
     if writer.commits > 1:
         lake.vectors(space).table.compact()
     return EmbedReport(
-        space.name, writer.stored, known + writer.beaten, writer.failed, writer.seconds_of_audio, time.monotonic() - started
+        space.name, writer.stored, known + writer.beaten, writer.failed, writer.seconds_of_audio, time.monotonic() - started,
+        space.precision_reason,
     )
 
 

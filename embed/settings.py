@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from embed.encoder import PRECISIONS, Encoder
 from embed.errors import EncoderError
+from embed.precision import Choice, choose_precision
 from embed.registry import DEFAULT_ENCODER, full_name, load_encoder
 from store import InputError, Lake, Space
 from store.space import check_name
@@ -36,14 +37,13 @@ def open_space(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
     """
     check_settings(settings)
     stored = find_space(lake, settings)
-    encoder = load_encoder(
-        settings.encoder or (stored.location if stored else DEFAULT_ENCODER),
-        precision=settle_precision(settings, stored),
-        device=settle_device(settings, stored),
-    )
+    name = settings.encoder or (stored.location if stored else DEFAULT_ENCODER)
+    precision = settings.precision if settings.precision != "auto" or stored is None else stored.precision
+    choice = load_settled(name, precision, settle_device(settings, stored))
+    encoder = choice.encoder
     window_s = settings.window_s or (stored.window_s if stored else DEFAULT_WINDOW_S)
-    name = settings.space or (stored.name if stored else space_name(encoder, window_s))
-    space = describe_space(encoder, name, window_s)
+    name = settings.space or (stored.name if stored else space_name(encoder, window_s, settings.precision))
+    space = replace(describe_space(encoder, name, window_s), precision_reason=choice.reason)
     if settings.space is None:
         space = lake.spaces.named_apart(space)
     return lake.spaces.make(space), encoder
@@ -73,12 +73,12 @@ def describe_space(encoder: Encoder, name: str, window_s: float) -> Space:
     )
 
 
-def space_name(encoder: Encoder, window_s: float) -> str:
-    """A name made of the encoder's and of what differs from the defaults: `mert-v1-95m-w5-bfloat16`."""
+def space_name(encoder: Encoder, window_s: float, precision: str) -> str:
+    """A name made of the encoder's and of what was asked for beside the defaults: `mert-v1-95m-w5-bfloat16`."""
     name = re.sub(r"[^a-z0-9_-]+", "-", encoder.name.split("/")[-1].lower()).strip("-_") or "encoder"
     if window_s != DEFAULT_WINDOW_S:
         name += f"-w{window_s:g}".replace(".", "_")
-    return (name + (f"-{encoder.precision}" if encoder.precision != "float32" else ""))[:64]
+    return (name + (f"-{precision}" if precision not in ("auto", "float32") else ""))[:64]
 
 
 def check_settings(settings: EmbedSettings) -> None:
@@ -104,13 +104,10 @@ def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
     return None
 
 
-def settle_precision(settings: EmbedSettings, stored: Space | None) -> str:
-    """The precision of the forward pass: as asked, as the space has it, else by the device."""
-    if settings.precision != "auto":
-        return settings.precision
-    if stored is not None:
-        return stored.precision
-    return "bfloat16" if settle_device(settings, stored).startswith("cuda") and not is_spectral(settings) else "float32"
+def load_settled(name: str, precision: str, device: str) -> Choice:
+    """An encoder in the precision asked for, or, for `auto`, in the one that a measurement on this device chooses."""
+    encoder = load_encoder(name, precision="float32" if precision == "auto" else precision, device=device)
+    return choose_precision(encoder) if precision == "auto" else Choice(encoder, f"{precision}: as asked for")
 
 
 def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
@@ -134,6 +131,11 @@ def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
                 "pass --device cpu (vectors then differ by rounding)"
             )
         return stored.device
+    return best_device()
+
+
+def best_device() -> str:
+    """The fastest kind of device that this machine has."""
     return next(name for name in ("cuda", "mps", "cpu") if device_is_here(name))
 
 

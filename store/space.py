@@ -41,6 +41,7 @@ class Space:
     encoder: str = ""                     # what a person calls it: m-a-p/MERT-v1-95M, spectral, a folder's name
     location: str = ""                    # where the encoder was loaded from: a hub id, a folder, a built-in name
     device: str = "cpu"                   # where it was first embedded
+    precision_reason: str = ""            # why `auto` came to this precision
     default_layer: int = 0                # what `similar` looks at when no layer is named
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -104,7 +105,8 @@ class Space:
         return space
 
 
-DESCRIPTION = {"name", "encoder", "location", "device", "default_layer", "created_at"}      # not part of what a space is
+# What is not part of what a space is.
+DESCRIPTION = {"name", "encoder", "location", "device", "precision_reason", "default_layer", "created_at"}
 
 
 def check_name(name: str) -> None:

@@ -78,6 +78,19 @@ def test_running_again_changes_nothing(tagged, music):
     assert "space spectral: 0 clips embedded, 18 known" in run("embed", "--encoder", "spectral", lake=tagged).stderr
 
 
+def test_a_lake_on_s3_goes_the_same_way(s3, music, tagged):
+    """Ingest, embed and similar on s3://, with the answers of a local lake."""
+    lake = f"{s3}/lake"
+    assert "18 clips new" in run("ingest", "folder", music, "--seconds", "3", lake=lake).stderr
+    assert "18 clips embedded" in run("embed", "--encoder", "spectral", lake=lake).stderr
+    assert "18 known" in run("embed", "--encoder", "spectral", lake=lake).stderr
+    clip = rows(run("clips", "-k", 1, lake=lake))[0]["clip_id"]
+    there = rows(run("similar", clip, "-k", 5, lake=lake))
+    here = rows(run("similar", clip, "-k", 5, lake=tagged))
+    assert [(h["clip_id"], h["score"]) for h in there] == [(h["clip_id"], h["score"]) for h in here]
+    assert json.loads(run("status", lake=lake).stdout)["clips"] == 18
+
+
 def test_status_spaces_and_failures(tagged):
     status = json.loads(run("status", lake=tagged).stdout)
     assert (status["clips"], status["tracks"], status["failures"], status["labels"]) == (18, 6, 0, ["mood"])

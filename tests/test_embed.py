@@ -173,7 +173,7 @@ import sys
 import embed.pipeline
 embed.pipeline.COMMIT_SECONDS = 0.1          # many commits, so that kills meet them
 import tonelake
-print(tonelake.open(sys.argv[1], progress=False).embed(sys.argv[2]))
+print(tonelake.open(sys.argv[1], progress=False).embed(sys.argv[2], precision="float32", device="cpu"))
 """
 
 
@@ -189,7 +189,7 @@ def undisturbed(tmp_path_factory, checkpoints):
     """Clips of twelve chorales, embedded in one go."""
     lake = Lake(tmp_path_factory.mktemp("undisturbed") / "lake")
     ingest_chorales(lake, limit=12)
-    space, encoder = open_space(lake, EmbedSettings(str(checkpoints / "95M-tiny"), device="cpu"))
+    space, encoder = open_space(lake, EmbedSettings(str(checkpoints / "95M-tiny"), precision="float32", device="cpu"))
     assert embed_clips(lake, space, encoder, read_clips).failed == 0
     return lake
 
@@ -265,10 +265,10 @@ def test_other_weights_of_one_name_make_another_space(lake, checkpoints, tmp_pat
     import shutil
 
     folder = shutil.copytree(checkpoints / "95M-tiny", tmp_path / "model")
-    first, _ = open_space(lake, EmbedSettings(str(folder), device="cpu"))
+    first, _ = open_space(lake, EmbedSettings(str(folder), precision="float32", device="cpu"))
     shutil.rmtree(folder)
     shutil.copytree(checkpoints / "330M-tiny", folder)
-    second, _ = open_space(lake, EmbedSettings(str(folder), device="cpu"))
+    second, _ = open_space(lake, EmbedSettings(str(folder), precision="float32", device="cpu"))
     assert first.name == "model"
     assert second.name.startswith("model-")
     with pytest.raises(EncoderError, match="has changed since space 'model' was embedded"):

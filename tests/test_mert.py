@@ -183,6 +183,12 @@ def test_safetensors_and_bin_are_the_same_encoder(copy, checkpoints):
     assert HubertEncoder(copy).revision == HubertEncoder(checkpoints / "95M-tiny").revision
 
 
+def test_weights_in_torchs_old_format_are_read(copy, checkpoints):
+    state = torch.load(copy / "pytorch_model.bin", weights_only=True)
+    torch.save(state, copy / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert HubertEncoder(copy).revision == HubertEncoder(checkpoints / "95M-tiny").revision
+
+
 def test_other_weights_are_another_revision(copy, checkpoints):
     edit_state(copy, lambda state: state["encoder.layer_norm.weight"].add_(1e-3))
     assert HubertEncoder(copy).revision != HubertEncoder(checkpoints / "95M-tiny").revision

@@ -349,22 +349,8 @@ def test_a_lake_path_that_is_a_file_or_another_folder_is_refused(tmp_path):
 
 
 @pytest.fixture
-def bucket(monkeypatch):
-    """A bucket of an S3 server on this machine."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="music")
-    yield "s3://music/lake"
-    server.stop()
+def bucket(s3):
+    return f"{s3}/lake"
 
 
 def test_a_lake_on_an_object_store_works_like_a_local_one(bucket):

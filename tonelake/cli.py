@@ -216,6 +216,25 @@ def spaces(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) 
 
 
 @app.command()
+def doctor(
+    encoder: Annotated[str | None, typer.Option(help="As for embed; default: mert-95m.")] = None,
+    precision: Annotated[str, typer.Option(help="Compare this one with float32; auto: what embed would take.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """What this machine does to an encoder's precision, by layer.   Example: tonelake doctor --precision bfloat16"""
+    from tonelake.doctor import diagnose
+
+    found = diagnose(encoder, precision=precision, device=device)
+    for name, fact in found.facts.items():
+        say(f"{name:12} {fact}")
+    if found.table is not None:
+        show(found.table, as_json, as_csv, "precision")
+    say(found.verdict)
+    raise typer.Exit(0 if found.healthy else 1)
+
+
+@app.command()
 def demo(
     lake: Annotated[str, typer.Option("--lake", help="Folder of the demo's lake.")] = "demo-lake",
 ) -> None:

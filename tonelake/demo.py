@@ -33,7 +33,7 @@ def run_demo(path: str) -> None:
         print("2. Every clip at every layer of `spectral`: hand-crafted descriptors, one family a layer.  The weights of\n"
               f"   {embed.DEFAULT_ENCODER} are not on this machine, so nothing below says anything about MERT.")
     embedded = lake.embed(encoder)
-    print(f"   {embedded}\n")
+    print("   " + str(embedded).replace("\n", "\n   ") + "\n")
 
     print(f"3. Which layer tells the {COLUMN} of a chorale?  (pairs of one piece do not count)")
     layers = lake.layers(COLUMN, space=embedded.space)

@@ -41,6 +41,11 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def precision(frame: pl.DataFrame) -> pl.DataFrame:
+    """Layers with enough digits to tell cosines near 1 apart."""
+    return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))
+
+
 def interval(columns: Sequence[str], name: str) -> pl.Expr:
     """A value and its interval as text: 0.33 (0.17-0.53)."""
     value, low, high = (number(pl.col(column), ".2f") for column in columns)

@@ -1,0 +1,136 @@
+"""Precision is measured, not promised: the same sample at float32 and at a lower precision, layer by layer.
+
+A lower precision is taken where every layer keeps a cosine of at least 0.999 to float32 and the forward pass gets faster
+on this very machine.  The sample is made here: plucked chords, a bass, noise bursts and a pause, so that loud, quiet,
+tonal and noisy frames all count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from embed.encoder import Encoder
+
+MIN_COSINE = 0.999
+MIN_GAIN = 1.15                          # less is not worth a digit
+SAMPLE_S = 10.0
+ROUNDS = 3                               # the median of them counts
+LOWER = {"cuda": ("bfloat16", "float16"), "cpu": ("bfloat16",), "mps": ("float16",)}     # tried in this order
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One precision against float32 on one device."""
+
+    precision: str
+    table: pl.DataFrame                  # layer, worst cosine, worst relative error; over mean and max vectors
+    gain: float                          # how many times as fast as float32
+
+    @property
+    def worst_cosine(self) -> float:
+        return float(self.table["cosine"].min())                     # type: ignore[arg-type]
+
+    @property
+    def good(self) -> bool:
+        """Whether it may stand in for float32."""
+        return self.worst_cosine >= MIN_COSINE and self.gain >= MIN_GAIN
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An encoder in its chosen precision, and why."""
+
+    encoder: Encoder
+    reason: str                          # empty where the encoder knows float32 only
+    comparison: Comparison | None = None
+
+
+def choose_precision(encoder: Encoder) -> Choice:
+    """The fastest precision that keeps every layer, for an encoder loaded in float32.
+
+    A machine whose processor has no such arithmetic keeps float32 without being measured.
+    """
+    kind = encoder.device.partition(":")[0]
+    if not hasattr(encoder, "at"):
+        return Choice(encoder, "")       # nothing was chosen, so there is nothing to explain
+    if kind == "cpu" and not cpu_has_bfloat16():
+        return Choice(encoder, "float32: this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX)")
+    tried = [compare(encoder, lower) for lower in LOWER.get(kind, ())]
+    for comparison in tried:
+        if comparison.good:
+            reason = (
+                f"{comparison.precision}: {comparison.gain:.1f} times as fast as float32 here, with a cosine of at least "
+                f"{comparison.worst_cosine:.5f} to it at every layer"
+            )
+            return Choice(encoder.at(comparison.precision), reason, comparison)
+    refused = "; ".join(
+        f"{c.precision} has a worst cosine of {c.worst_cosine:.5f} and is {c.gain:.1f} times as fast" for c in tried
+    )
+    return Choice(encoder, f"float32: {refused or f'nothing else is tried on {kind}'}", tried[0] if tried else None)
+
+
+def compare(encoder: Any, precision: str) -> Comparison:
+    """An encoder at float32 and at another precision, on the built-in sample, taking turns."""
+    windows = sample(encoder.sample_rate)[None]
+    exact, lower = encoder.at("float32"), encoder.at(precision)
+    taken: dict[str, list[float]] = {"exact": [], "lower": []}
+    vectors = {}
+    for round_number in range(ROUNDS + 1):                           # the first one warms up
+        for name, way in (("exact", exact), ("lower", lower)):
+            started = time.perf_counter()
+            vectors[name] = way.encode(windows)
+            if round_number:
+                taken[name].append(time.perf_counter() - started)
+    rows = []
+    for layer, name in enumerate(encoder.layers):
+        pairs = [
+            (vectors["exact"].mean[layer][0], vectors["lower"].mean[layer][0]),
+            (vectors["exact"].max[layer][0], vectors["lower"].max[layer][0]),
+        ]
+        rows.append((name, min(cosine(a, b) for a, b in pairs), max(relative_error(a, b) for a, b in pairs)))
+    table = pl.DataFrame(rows, schema={"layer": pl.String, "cosine": pl.Float64, "relative_error": pl.Float64}, orient="row")
+    return Comparison(precision, table, statistics.median(taken["exact"]) / statistics.median(taken["lower"]))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of two vectors, in float64; -1 where one is not finite."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return -1.0
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / max(lengths, 1e-300)
+
+
+def relative_error(exact: np.ndarray, other: np.ndarray) -> float:
+    """Length of the difference over the length of the exact vector."""
+    return float(np.linalg.norm(exact - other)) / max(float(np.linalg.norm(exact)), 1e-30)
+
+
+def sample(rate: int) -> np.ndarray:
+    """Ten seconds of made-up music: (samples,) float32, the same each time."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(round(SAMPLE_S * rate)) / rate
+    sound = np.zeros_like(time_s)
+    for beat in np.arange(0.0, SAMPLE_S - 2.0, 0.5):                 # and a pause of two seconds at the end
+        since_s = time_s - beat
+        ring = np.where(since_s >= 0, np.exp(-4 * np.maximum(since_s, 0)), 0)
+        for midi in (36 + rng.integers(0, 12), *(60 + rng.choice(24, 3, replace=False))):
+            frequency_hz = 440 * 2 ** ((midi - 69) / 12)
+            for partial in (1, 2, 3, 5):
+                sound += 0.1 / partial * ring * np.sin(2 * np.pi * partial * frequency_hz * since_s)
+        sound += 0.03 * np.where((since_s >= 0) & (since_s < 0.05), rng.standard_normal(len(time_s)), 0)
+    return (sound / np.abs(sound).max() * 0.8).astype(np.float32)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware, by what torch's own kernels ask."""
+    import torch
+
+    asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask is not None and ask() for ask in asks)

@@ -1,0 +1,77 @@
+"""What this machine can do with an encoder, measured: devices, arithmetic, precision by layer."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import tonelake
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PACKAGES = ("torch", "transformers", "lancedb", "pylance", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found."""
+
+    facts: dict[str, str]
+    table: pl.DataFrame | None           # layer, cosine, relative_error; None where nothing was measured
+    verdict: str
+    healthy: bool                        # the precision asked for keeps every layer
+
+
+def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str = "auto") -> Diagnosis:
+    """Embed a built-in sample at float32 and at a precision, and compare them layer by layer.
+
+    Raises EncoderError where the encoder's weights cannot be had, InputError for a precision or device that is not.
+    """
+    import embed
+
+    name = encoder or embed.DEFAULT_ENCODER
+    settings = embed.EmbedSettings(name, precision=precision, device=device)
+    embed.check_settings(settings)
+    place = embed.settle_device(settings, None)
+    loaded = embed.load_encoder(name, device=place)
+    facts = machine() | {"encoder": f"{loaded.name}, {len(loaded.layers)} layers, {loaded.sample_rate} Hz", "device": place}
+    if precision in ("auto", "float32"):
+        choice = embed.choose_precision(loaded)
+        table = choice.comparison.table if choice.comparison else None
+        return Diagnosis(facts, table, f"auto takes {choice.reason or 'float32, which is all that this encoder knows'}", True)
+    comparison = embed.compare(loaded, precision)
+    good = comparison.worst_cosine >= embed.MIN_COSINE
+    verdict = (
+        f"{precision} keeps a cosine of {comparison.worst_cosine:.5f} to float32 at its worst layer and is "
+        f"{comparison.gain:.1f} times as fast: {'usable' if good else f'below {embed.MIN_COSINE}, do not use it'}"
+    )
+    return Diagnosis(facts, comparison.table, verdict, good)
+
+
+def machine() -> dict[str, str]:
+    """Versions, cores and arithmetic of this machine."""
+    import torch
+
+    import embed
+
+    return {
+        "tonelake": f"{tonelake.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        "packages": ", ".join(f"{package} {found}" for package in PACKAGES if (found := installed(package))),
+        "processor": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{'has' if embed.cpu_has_bfloat16() else 'no'} bfloat16 arithmetic",
+        "accelerator": ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        or ("mps" if embed.device_is_here("mps") else "none"),
+        "search": "FAISS" if installed("faiss-cpu") or installed("faiss-gpu") else "NumPy; the extra `cpu` brings FAISS",
+    }
+
+
+def installed(package: str) -> str | None:
+    """A package's version, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
