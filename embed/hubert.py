@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from embed import attention
 from embed.checkpoint import check_state, read_config, read_json, read_state, state_digest
 from embed.encoder import Pooled
 from embed.errors import CheckpointError, EncoderError
@@ -136,7 +137,7 @@ def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:
 
     config, raw = read_config(folder)
     state = read_state(folder)
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = attention.register()
     with torch.device("meta"):           # no random initialisation: every tensor comes from the file, or we refuse
         model = (HubertModel if isinstance(config, HubertConfig) else Wav2Vec2Model)(config)
     expected = model.state_dict()
