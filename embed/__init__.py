@@ -3,6 +3,7 @@
 from embed.encoder import Encoder, Pooled
 from embed.errors import CheckpointError, EncoderError
 from embed.pipeline import EmbedReport, check_clips, embed_clips
+from embed.plan import Plan, make_plan
 from embed.precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16
 from embed.registry import DEFAULT_ENCODER, encoder_names, have_weights, load_encoder
 from embed.settings import (
@@ -10,6 +11,7 @@ from embed.settings import (
     check_settings,
     device_is_here,
     encoder_of,
+    find_or_describe,
     open_space,
     settle_device,
 )
@@ -17,7 +19,7 @@ from embed.windows import ClipVectors, encode_clips
 
 __all__ = [
     "DEFAULT_ENCODER", "MIN_COSINE", "CheckpointError", "ClipVectors", "EmbedReport", "EmbedSettings", "Encoder",
-    "EncoderError", "Pooled", "check_clips", "check_settings", "choose_precision", "compare", "cpu_has_bfloat16",
-    "device_is_here", "embed_clips", "encode_clips", "encoder_names", "encoder_of", "have_weights", "load_encoder",
-    "open_space", "settle_device",
+    "EncoderError", "Plan", "Pooled", "check_clips", "check_settings", "choose_precision", "compare", "cpu_has_bfloat16",
+    "device_is_here", "embed_clips", "encode_clips", "encoder_names", "encoder_of", "find_or_describe", "have_weights",
+    "load_encoder", "make_plan", "open_space", "settle_device",
 ]

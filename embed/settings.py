@@ -30,7 +30,13 @@ DEFAULT_WINDOW_S = 30.0                  # MERT was trained on 5 s; the artist s
 
 
 def open_space(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
-    """The space that settings name, made where it is new, and the encoder that fills it.
+    """The space that settings name, made where it is new, and the encoder that fills it; raises as `find_or_describe`."""
+    space, encoder = find_or_describe(lake, settings)
+    return lake.spaces.make(space), encoder
+
+
+def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
+    """The space that settings name, as stored or as it would be made, and the encoder that fills it.
 
     Raises InputError for settings that cannot be, EncoderError where the encoder cannot run here, SpaceMismatch where
     the space was embedded by other settings.
@@ -46,7 +52,7 @@ def open_space(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
     space = replace(describe_space(encoder, name, window_s), precision_reason=choice.reason)
     if settings.space is None:
         space = lake.spaces.named_apart(space)
-    return lake.spaces.make(space), encoder
+    return space, encoder
 
 
 def encoder_of(space: Space) -> Encoder:

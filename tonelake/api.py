@@ -15,7 +15,7 @@ import ingest
 from store import Lake
 
 if TYPE_CHECKING:
-    from embed import EmbedReport
+    from embed import EmbedReport, Plan
     from index import LayerReport
     from ingest import IngestReport
 
@@ -134,6 +134,18 @@ class Tonelake:
         embed.check_clips(self.lake)
         chosen, loaded = embed.open_space(self.lake, settings)
         return embed.embed_clips(self.lake, chosen, loaded, ingest.read_clips, workers=workers, progress=self._progress())
+
+    def plan(
+        self, encoder: str | None = None, *, space: str | None = None, window: float | None = None,
+        precision: str = "auto", device: str = "auto", workers: int | None = None, price: float = 0.0,
+    ) -> Plan:
+        """What the same `embed` would take, measured on a few clips; `price` is that of an hour of this machine."""
+        import embed
+
+        settings = embed.EmbedSettings(encoder, space, window, precision, device)
+        embed.check_clips(self.lake)
+        chosen, loaded = embed.find_or_describe(self.lake, settings)
+        return embed.make_plan(self.lake, chosen, loaded, ingest.read_clips, workers=workers, price=price)
 
     # -- answers
 

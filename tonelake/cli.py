@@ -92,12 +92,18 @@ def embed(
     window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    plan: Annotated[bool, typer.Option("--plan", help="Embed nothing: measure a few clips; print time, disk, cost.")] = False,
+    price: Annotated[float, typer.Option(min=0, help="Of an hour of this machine, for --plan.")] = 0.0,
     workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Every clip without a vector, at every layer.  Goes on where it stood.   Example: tonelake embed --encoder mert-95m"""
-    report = open_lake(lake, create=False).embed(
-        encoder, space=space, window=window, precision=precision, device=device, workers=workers
-    )
+    opened = open_lake(lake, create=False)
+    if plan:
+        print(opened.plan(
+            encoder, space=space, window=window, precision=precision, device=device, workers=workers, price=price
+        ))
+        return
+    report = opened.embed(encoder, space=space, window=window, precision=precision, device=device, workers=workers)
     say(str(report))
     raise typer.Exit(1 if strict and report.failed else 0)
 
