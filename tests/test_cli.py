@@ -7,8 +7,10 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -171,6 +173,19 @@ def test_a_batch_with_a_bad_file_ends_well_unless_strict(tmp_path, music):
     assert failure["source"].endswith("bad\x1b[31m.mp3")         # exact for programs, escaped for terminals
     assert "is not audio" in failure["error"]
     assert cell("source", failure["source"]).endswith("bad\\x1b[31m.mp3")
+
+
+def test_ctrl_c_ends_a_long_command_with_a_word_and_keeps_what_is_done(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tonelake.cli", "ingest", "chorales", "--lake", str(tmp_path / "lake")],
+        cwd=HOME, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )
+    time.sleep(8)                        # about 25 s of parsing in all
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == "interrupted: what was finished is stored; run it again to go on\n"
+    assert 0 < Lake(tmp_path / "lake").clips.count() < 2_801
 
 
 def test_the_python_api_gives_what_the_commands_give(tagged):

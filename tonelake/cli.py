@@ -23,6 +23,8 @@ app = typer.Typer(
 ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring audio in as clips.")
 app.add_typer(ingest_app, name="ingest")
 
+INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT
+
 LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or s3://… URI.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines, as a pipe gets anyway.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]
@@ -307,12 +309,10 @@ def main() -> None:
     """The console script: run a command, turn our errors into one message and an exit code."""
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("interrupted: what was finished is stored; run it again to go on", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()               # a reader such as `head` has seen enough
-        sys.exit(0)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            say("interrupted: what was finished is stored; run it again to go on")
+        raise
     except Exception as error:
         from store import InputError, TonelakeError
 
