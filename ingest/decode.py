@@ -163,6 +163,8 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
     try:
         container = av.open(file, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
+        if not isinstance(file, str):
+            file.close()
         raise AudioError(f"{path.name}: is not audio that can be read ({reason(error)})") from error
 
     def close() -> None:
@@ -180,12 +182,15 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
     promised: float | None = container.duration / 1e6 if container.duration else None
     if stream.duration:
         promised = float(stream.duration * base)
+    if container.format.name in ("mp3", "aac") and not _counts_frames(path):
+        promised = None                  # FFmpeg's guess from the first frames' bit rate: far off where it varies
     audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
 
     def blocks() -> Iterator[np.ndarray]:
         rate = audio.rate
         first = round(start_s * rate)                                # sample the caller wants first
         position: int | None = None                                  # sample the next frame should begin at
+        lost = 0                                                     # samples that gaps have swallowed so far
         left = round(MAX_FILE_S * rate)
         try:
             if start_s > PREROLL_S:
@@ -204,8 +209,9 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
                         )
                     # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
                     at = (position or 0) if frame.pts is None else round((frame.pts - origin) * base * rate)
-                    if position is not None and at - position > MAX_GAP_S * rate:
-                        audio.gap_s += (at - position) / rate
+                    if position is not None and at - position - lost > MAX_GAP_S * rate:
+                        audio.gap_s += (at - position - lost) / rate
+                        lost = at - position
                     block = to_float(frame)
                     # Frames follow each other without rounding of their time stamps; only the first one places them.
                     position = (at if position is None else position) + len(block)
@@ -222,6 +228,18 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
 
     audio.blocks = blocks()
     return audio, close
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether an mp3 begins with a frame that says how many there are (Xing, Info or VBRI)."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":           # its size is 4 × 7 bits
+            file.seek(10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
+        else:
+            file.seek(0)
+        frame = file.read(2048)
+    return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
 def _ffmpeg_name(path: Path) -> Any:

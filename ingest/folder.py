@@ -28,6 +28,8 @@ def ingest_folder(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: `tonelake ingest folder` takes a folder of music")
     table = Labels(labels, multi=multi) if labels is not None else None
+    if table is not None:
+        lake.clips.check_labels(table.table)
     recordings = []
     for path in audio_files(folder):
         track = clean_name(path.relative_to(folder).as_posix())

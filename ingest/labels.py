@@ -28,8 +28,8 @@ class Labels:
             )
         self.file = file
         self.kind = "path" if key in PATH_NAMES else key
-        self.columns = [name for name in table.columns if name != key]
-        check_label_columns(file, self.columns)
+        self.table = table.drop(key)
+        check_label_columns(file, self.table.columns)
         self._rows: dict[str, dict[str, Any]] = {}
         for row in table.to_dicts():
             name = row.pop(key)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from ingest.labels import PATH_NAMES, check_label_columns
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
 from ingest.sources import to_source
@@ -23,13 +25,14 @@ def ingest_manifest(
 ) -> IngestReport:
     """Every row as a clip.  Paths are taken from the manifest's own folder; without start a clip begins at 0, without
     seconds it goes to the end.  Raises InputError, before anything is written, where the table itself is wrong."""
-    recordings = read_manifest(file, multi)
+    recordings, labels = read_manifest(file, multi)
+    lake.clips.check_labels(labels)
     report = ingest_recordings(lake, recordings, None, dataset=dataset, workers=workers, progress=progress)
     return replace(report, notes=(f"{file.name}: {sum(len(r.spans) for r in recordings)} rows of {len(recordings)} files",))
 
 
-def read_manifest(file: Path, multi: Sequence[str] = ()) -> list[Recording]:
-    """The recordings of a manifest, each with its spans, in the order of their first rows."""
+def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording], pl.DataFrame]:
+    """The recordings of a manifest, each with its spans, in the order of their first rows; and its label columns."""
     table = read_table(file, multi=multi)
     path = next((name for name in PATH_NAMES if name in table.columns), None)
     if path is None:
@@ -53,7 +56,8 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> list[Recording]:
         source = to_source(folder / str(row[path]))              # ./a.wav and a.wav are one file
         tracks.setdefault(source, str(row[path]))
         spans.setdefault(source, []).append((span, labels))
-    return [
+    recordings = [
         Recording(source, tracks[source], {}, tuple(s for s, _ in rows), tuple(labels for _, labels in rows))
         for source, rows in spans.items()
     ]
+    return recordings, table.select(columns)

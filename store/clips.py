@@ -39,7 +39,7 @@ CLIP_SCHEMA = pa.schema(
     ]
 )
 FIXED = tuple(CLIP_SCHEMA.names)
-LABEL_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
+LABEL_NAME = re.compile(r"[^\W\d]\w{0,63}")              # and in lower case: SQL folds a name without quotes
 ROWS_PER_WRITE = 2_000
 
 
@@ -105,22 +105,21 @@ class Clips:
     def add(self, rows: pl.DataFrame) -> Added:
         """Add clips; `rows` needs clip_id, track, source, digest, start_s and duration_s, and may bring label columns.
 
+        What is new is stored in one commit: killed at any point, all of it is there or none.
         Raises InputError, before anything is written, where a label column cannot be stored.
         """
         check_rows(rows)
+        self.check_labels(rows)
         rows = rows.unique("clip_id", keep="first", maintain_order=True)
         rows = self._fit(rows)
-        added = Added()
-        for part in rows.iter_slices(ROWS_PER_WRITE):
-            added += self._add_part(part)
-        return added
+        return self._upsert(rows)
 
     def set_flag(self, ids: Sequence[str], flag: str) -> None:
         """Say what is odd about these clips."""
         for part in chunks(ids, ROWS_PER_WRITE):
             self.table.upsert(frame(self.table.take(part)).with_columns(flag=pl.lit(flag)).to_arrow())
 
-    def _add_part(self, rows: pl.DataFrame) -> Added:
+    def _upsert(self, rows: pl.DataFrame) -> Added:
         stored = frame(self.table.take(rows["clip_id"].to_list()))
         schema = stored.schema
         fresh = rows.join(stored.select("clip_id"), on="clip_id", how="anti", maintain_order="left")
@@ -144,6 +143,18 @@ class Clips:
             self.table.upsert(changed.select(schema.names()).to_arrow())
         return Added(inserted, len(changed), len(before) - len(changed) + len(fresh) - inserted, len(copies))
 
+    def check_labels(self, labels: pl.DataFrame) -> None:
+        """Raise InputError where label columns cannot be stored beside those there are; before any long work."""
+        for name in labels.columns:
+            if name not in FIXED and not (LABEL_NAME.fullmatch(name) and name == name.lower()):
+                raise InputError(f"{name!r} cannot name a label column: use lower-case letters, digits and '_'")
+            if name in self.table.schema.names:
+                fitted(labels[name], self._stored_type(name))
+
+    def _stored_type(self, name: str) -> Any:
+        """The polars type of a column of the table."""
+        return frame(self.table.schema.empty_table().select([name])).schema[name]
+
     def _fit(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows in the types of the stored columns, the columns that are new to the lake added to it."""
         schema, arrow = self.table.schema, rows.to_arrow()
@@ -156,8 +167,7 @@ class Clips:
                 else:
                     new.append(pa.field(name, kind))
                 continue
-            stored = frame(schema.empty_table().select([name])).schema[name]
-            rows = rows.with_columns(fitted(rows[name], stored))
+            rows = rows.with_columns(fitted(rows[name], self._stored_type(name)))
         self.table.add_columns(new)
         return rows
 
@@ -167,9 +177,6 @@ def check_rows(rows: pl.DataFrame) -> None:
     missing = {"clip_id", "track", "source", "digest", "start_s", "duration_s"} - set(rows.columns)
     if missing:
         raise InputError(f"clips need the columns {', '.join(sorted(missing))}")
-    for name in rows.columns:
-        if name not in FIXED and not LABEL_NAME.fullmatch(name):
-            raise InputError(f"{name!r} cannot name a label column: use lower-case letters, digits and '_'")
     if rows["clip_id"].null_count() or (rows["duration_s"] <= 0).any():
         raise InputError("every clip needs an id and a positive duration")
 

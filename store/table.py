@@ -21,7 +21,7 @@ from store.errors import FilterError, LakeError
 
 ROWS_PER_FRAGMENT = 25_000           # 25,000 × 768 × float16 = 38 MB a layer column: large enough to scan at full speed
 TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
-IDS_PER_FILTER = 2_000               # rows looked up by an IN list; more of them are found faster by reading the column
+IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
 
 Result = TypeVar("Result")
 

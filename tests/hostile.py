@@ -92,6 +92,15 @@ REJECTED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "loop.mp3": (loop, "cannot be read"),
 }
 
+def varying_bit_rate(path: Path) -> Path:
+    """10 s at 32 kbit/s, then 10 s at 320, without a header that counts: a guess from the first frames says 110 s."""
+    bare = {"write_xing": "0", "id3v2_version": "0"}
+    low = encode(path.with_name("low.mp3"), melody(10, rate=44_100), options=bare, bit_rate=32_000)
+    high = encode(path.with_name("high.mp3"), melody(10, seed=1, rate=44_100), options=bare, bit_rate=320_000)
+    path.write_bytes(low.read_bytes() + high.read_bytes())
+    return path
+
+
 # Accepted: their seconds.
 ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
     "six.wav": (lambda p: write(p, np.repeat(melody(3), 6, axis=1)), 3.0),
@@ -102,6 +111,7 @@ ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
     "pipe.wav": (endless_header, 3.0),
     "mp3_inside.wav": (lambda p: named(p, lambda q: encode(q, melody(3)), ".mp3"), 3.0),
     "wav_inside.mp3": (lambda p: named(p, lambda q: write(q, melody(3)), ".wav"), 3.0),
+    "varying.mp3": (varying_bit_rate, 20.0),
     "no_xing.mp3": (lambda p: encode(p, melody(12), options={"write_xing": "0"}), 12.0),
 }
 

@@ -93,7 +93,7 @@ def test_an_odd_file_that_is_music_is_read_in_full(tmp_path, name):
     make, seconds = ACCEPTED[name]
     path = make(tmp_path / name)
     scan = scan_file(path)
-    assert abs(scan.duration_s - seconds) < 0.05
+    assert abs(scan.duration_s - seconds) < 0.2          # an mp3 without a header has its encoder's delay in it
     samples = read_audio(path, 0.5, 2.0, 24_000)
     assert len(samples) == 48_000
     assert 0.1 < np.abs(samples).max() < 1

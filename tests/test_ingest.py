@@ -207,6 +207,17 @@ def test_labels_that_match_nothing_stop_before_anything_is_written(lake, music, 
     assert lake.clips.count() == 0
 
 
+def test_labels_of_another_type_stop_before_anything_is_decoded(lake, music, tmp_path, monkeypatch):
+    ingest_folder(lake, music, Cut(None), labels=csv(tmp_path / "l.csv", "stem,year\nsong0,1999\n"))
+    monkeypatch.setattr("ingest.workers.Workers._ask", lambda *_: pytest.fail("decoded"))
+    for text in ("stem,year\nsong1,long ago\n", "stem,year\nsong1,1999.5\n"):
+        with pytest.raises(InputError, match="'year' is stored as Int64"):
+            ingest_folder(lake, music, labels=csv(tmp_path / "l.csv", text))
+    manifest = csv(tmp_path / "m.csv", "path,year\nsong.wav,long ago\n")
+    with pytest.raises(InputError, match="'year' is stored as Int64"):
+        ingest_manifest(lake, manifest)
+
+
 def test_lists_and_leading_zeros_are_kept(tmp_path):
     table = read_table(csv(tmp_path / "t.csv", "stem,tags,code,score,empty\na,rock|pop,007,1.50,\nb,,012,2,\n"), multi=["tags"])
     assert table["tags"].to_list() == [["rock", "pop"], None]

@@ -48,6 +48,14 @@ def test_adding_clips_again_changes_nothing(lake):
     assert lake.clips.table.version == version
 
 
+def test_many_clips_are_stored_in_one_commit(lake):
+    """Killed between two commits, a file's clips would be there in part, and taken for all of them."""
+    lake.clips.add(clip_rows(1, 1))
+    before = lake.clips.table.version
+    assert lake.clips.add(clip_rows(60, 100)) == Added(new=5_999, known=1)
+    assert lake.clips.table.version == before + 1
+
+
 def test_labels_can_come_later_and_do_not_wipe_others(lake):
     rows = clip_rows(2, 2)
     lake.clips.add(rows.drop("year", "tags"))
@@ -75,6 +83,12 @@ def test_a_label_that_does_not_fit_its_column_is_refused_before_anything_is_writ
 def test_a_column_name_that_sql_would_misread_is_refused(lake, name):
     with pytest.raises(InputError, match="cannot name a label column"):
         lake.clips.add(clip_rows(1, 1).with_columns(pl.lit(1).alias(name)))
+
+
+def test_a_column_may_be_named_in_any_language(lake):
+    lake.clips.add(clip_rows(2, 1).with_columns(künstler=pl.Series(["Ä", "Ö"]), 作曲家=pl.Series(["武満", None])))
+    assert lake.clips.read(["track"], where="künstler = 'Ö'")["track"].to_list() == ["track001"]
+    assert lake.clips.read(["track"], where="作曲家 = '武満'")["track"].to_list() == ["track000"]
 
 
 def test_lists_and_numbers_are_kept_as_they_are(lake):
