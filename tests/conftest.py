@@ -60,9 +60,13 @@ def fake_encoder() -> FakeEncoder:
 @pytest.fixture
 def s3(monkeypatch):
     """The URI of a bucket on an S3 server of this machine, with endpoint and credentials in the environment."""
+    import logging
+    import uuid
+
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -71,6 +75,7 @@ def s3(monkeypatch):
         "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="music")
-    yield "s3://music"
+    bucket = f"music-{uuid.uuid4().hex[:12]}"            # moto's servers share what they hold within a process
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket=bucket)
+    yield f"s3://{bucket}"
     server.stop()
