@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ingest.containers import mp3_counts_frames, promised_seconds
 from ingest.errors import AudioError
 
 DECODE_VERSION = 1                       # part of every clip id: raise it when decoding gives other samples
@@ -116,8 +117,8 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
     except sf.LibsndfileError:
         return None, None
     promised = file.frames / file.samplerate
-    if file.format == "WAV":             # libsndfile trims what the header says to what the file has
-        promised = _wav_promise(path)
+    if file.format in ("WAV", "AIFF"):   # there libsndfile trims what the header says to what the file has
+        promised = promised_seconds(path, file.samplerate)
     audio = Blocks(file.samplerate, file.channels, promised, iter(()))
 
     def blocks() -> Iterator[np.ndarray]:
@@ -136,23 +137,6 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
 
     audio.blocks = blocks()
     return audio, file.close
-
-
-def _wav_promise(path: Path) -> float | None:
-    """Seconds that a WAV's header promises; None where it was written by a pipe, or is of another kind."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    if head[:4] != b"RIFF":
-        return None
-    at, bytes_a_second = 12, 0
-    while at + 8 <= len(head):
-        name, size = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
-        if name == b"fmt ":
-            bytes_a_second = int.from_bytes(head[at + 16 : at + 20], "little")
-        if name == b"data":
-            return size / bytes_a_second if bytes_a_second and 0 < size < 0xFFFFF000 else None
-        at += 8 + size + size % 2
-    return None
 
 
 def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
@@ -182,7 +166,7 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
     promised: float | None = container.duration / 1e6 if container.duration else None
     if stream.duration:
         promised = float(stream.duration * base)
-    if container.format.name in ("mp3", "aac") and not _counts_frames(path):
+    if container.format.name in ("mp3", "aac") and not mp3_counts_frames(path):
         promised = None                  # FFmpeg's guess from the first frames' bit rate: far off where it varies
     audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
 
@@ -228,18 +212,6 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
 
     audio.blocks = blocks()
     return audio, close
-
-
-def _counts_frames(path: Path) -> bool:
-    """Whether an mp3 begins with a frame that says how many there are (Xing, Info or VBRI)."""
-    with path.open("rb") as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":           # its size is 4 × 7 bits
-            file.seek(10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
-        else:
-            file.seek(0)
-        frame = file.read(2048)
-    return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
 def _ffmpeg_name(path: Path) -> Any:

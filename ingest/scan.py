@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ingest.containers import ogg_just_stops
 from ingest.decode import DECODE_VERSION, Blocks, opened, to_mono
 from ingest.errors import AudioError
 
@@ -62,6 +63,8 @@ def scan_file(path: Path) -> Scan:
         samples, peaks = _measure(audio, path)
     duration_s = samples / audio.rate
     flags = _judge(path.name, audio, duration_s, peaks)
+    if ogg_just_stops(path) and "truncated" not in flags:
+        flags.append("truncated")        # its pages do not say of how much
     return Scan(file_digest(path), duration_s, audio.rate, audio.channels, flags, peaks)
 
 

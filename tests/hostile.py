@@ -86,6 +86,8 @@ REJECTED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut.flac": (lambda p: truncate(write(p, melody(20)), 0.5), "truncated|decod"),
     "cut.m4a": (lambda p: truncate(encode(p, melody(20)), 0.5), ""),
     "cut.wav": (lambda p: truncate(write(p, melody(20), subtype="PCM_16"), 0.5), "20.0 s promised"),
+    "cut.aiff": (lambda p: truncate(write(p, melody(20)), 0.5), "20.0 s promised"),
+    "cut.mp3": (lambda p: truncate(encode(p, melody(20)), 0.5), "20.0 s promised"),
     "hole.flac": (lambda p: flip(write(p, melody(20)), 0.4, 0.5), ""),
     "twelve.wav": (many_channels, "12 channels"),
     "folder.mp3": (folder_named, "folder"),
