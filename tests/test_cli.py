@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -176,15 +177,24 @@ def test_a_batch_with_a_bad_file_ends_well_unless_strict(tmp_path, music):
 
 
 def test_ctrl_c_ends_a_long_command_with_a_word_and_keeps_what_is_done(tmp_path):
+    """At a terminal: interrupted once the progress bar shows that some of the 410 pieces are parsed."""
+    main, end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "tonelake.cli", "ingest", "chorales", "--lake", str(tmp_path / "lake")],
-        cwd=HOME, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=HOME, stderr=end, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}, start_new_session=True,
     )
-    time.sleep(8)                        # about 25 s of parsing in all
+    os.close(end)
+    shown = b""
+    while not re.search(rb"\D([5-9]|[1-9]\d+)/410", shown):
+        shown += os.read(main, 4096)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err == "interrupted: what was finished is stored; run it again to go on\n"
+    with contextlib.suppress(OSError):   # the end of a pseudo-terminal
+        while more := os.read(main, 4096):
+            shown += more
+    os.close(main)
+    assert process.wait(timeout=60) == 130
+    assert b"interrupted: what was finished is stored; run it again to go on" in shown
+    assert b"Traceback" not in shown
     assert 0 < Lake(tmp_path / "lake").clips.count() < 2_801
 
 
@@ -211,6 +221,10 @@ def test_a_script_without_a_main_guard_may_use_the_workers(tmp_path, music):
         [sys.executable, str(script)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HOME)}, check=False
     )
     assert done.stdout == "6\n", done.stderr
+
+
+def test_the_version_is_told():
+    assert run("--version").stdout == f"tonelake {tonelake.__version__}\n"
 
 
 def test_next_steps_lead_from_an_empty_lake_to_an_answer(tmp_path):

@@ -29,7 +29,7 @@ def test_a_plan_reckons_from_what_it_measures_and_stores_nothing(lake, music):
     plan = make_plan(lake, space, Slow(), read_clips, price=3.0)
     assert (plan.clips, plan.price) == (18, 3.0)
     assert plan.hours == pytest.approx(54 / 3600, rel=0.01)
-    assert 20 < plan.speed < 200         # the encoder alone does 200
+    assert 0 < plan.speed < 200          # the encoder alone does 200
     assert plan.seconds == pytest.approx(54 / plan.speed, rel=0.01)
     assert plan.cost == pytest.approx(plan.seconds / 3600 * 3.0)
     assert plan.disk_bytes == 18 * (2 * 10 * 2 + 40)

