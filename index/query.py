@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from embed import encode_clips, encoder_of
-from ingest import AudioError, Workers, to_source
+from ingest import Workers, to_source
 from store import Lake, Space, SpaceMismatch
 
 MAX_QUERY_S = 600.0                      # of a file that is not in the lake, so much is listened to
@@ -56,7 +56,7 @@ def is_file(query: str | Path) -> bool:
 def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -> Query:
     source = to_source(path)
     with Workers(1) as pool:
-        digest = _ask(pool, {"do": "digest", "source": source})["digest"]
+        digest = pool.ask({"do": "digest", "source": source})["digest"]
         stored = lake.clips.read(where=f"digest = '{digest}'")
         known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
         embedded = stored.join(known, on="clip_id", how="semi", maintain_order="left")
@@ -65,18 +65,10 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -
             vectors = lake.vectors(space).take(embedded["clip_id"].to_list(), layer, stat=stat).vectors
             vector = vectors.mean(axis=0) if stat == "mean" else vectors.max(axis=0)
             return Query(vector, path.name, frozenset(stored["clip_id"]), stored.row(0, named=True))
-        scanned = _ask(pool, {"do": "scan", "source": source})
+        scanned = pool.ask({"do": "scan", "source": source})
         encoder = encoder_of(space)
         length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
         request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
-        samples = _ask(pool, request)["samples"]
+        samples = pool.ask(request)["samples"]
     pooled = encode_clips(encoder, [samples], space.window_s)[0]
     return Query((pooled.mean if stat == "mean" else pooled.max)[layer], path.name, labels=scanned["tags"])
-
-
-def _ask(pool: Workers, request: dict[str, Any]) -> dict[str, Any]:
-    """One request to a decoding process; its failure raised."""
-    ((_, reply),) = pool.map([request])
-    if isinstance(reply, AudioError):
-        raise reply
-    return reply

@@ -31,7 +31,7 @@ Reply = dict[str, Any] | AudioError
 
 
 class Workers:
-    """A pool of decoding processes.  Use as a context manager."""
+    """A pool of decoding processes.  Use as a context manager, or close it."""
 
     def __init__(self, count: int | None = None, *, time_limit_s: float = TIME_LIMIT_S) -> None:
         """`count`: processes; by default one less than the machine has cores, which leaves one to the encoder."""
@@ -46,6 +46,10 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes; what they were asked and have not answered is dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for child in self._children:
@@ -66,6 +70,13 @@ class Workers:
         while waiting:
             done, future = waiting.popleft()
             yield done, future.result()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One reply to one request; an AudioError is raised."""
+        ((_, reply),) = self.map([request])
+        if isinstance(reply, AudioError):
+            raise reply
+        return reply
 
     def _ask(self, request: dict[str, Any]) -> Reply:
         child = getattr(self._mine, "child", None)

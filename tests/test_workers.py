@@ -74,6 +74,32 @@ def test_replies_come_in_order_with_their_own_samples(tmp_path):
         np.testing.assert_array_equal(reply["samples"], melody(2, seed=seed)[22_050:66_150, 0])
 
 
+def test_one_question_has_one_answer_or_raises(tmp_path):
+    path = write(tmp_path / "a.wav", melody(2))
+    with Workers(1) as pool:
+        assert len(pool.ask({"do": "digest", "source": str(path)})["digest"]) == 32
+        with pytest.raises(AudioError, match="cannot be read"):
+            pool.ask({"do": "digest", "source": str(tmp_path / "x")})
+
+
+def test_a_lake_that_is_let_go_ends_its_players(tmp_path, music):
+    import gc
+
+    import tonelake
+
+    lake = tonelake.open(tmp_path / "lake", progress=False)
+    lake.ingest_folder(music, seconds=None)
+    clip = lake.clips().row(0, named=True)
+    samples = lake.audio(clip["clip_id"], 8_000)
+    assert len(samples) == pytest.approx(clip["duration_s"] * 8_000, abs=1)
+    children = list(lake._decoders._children)
+    assert all(child.poll() is None for child in children)
+    del lake
+    gc.collect()
+    assert children
+    assert all(child.poll() is not None for child in children)
+
+
 def test_no_process_is_left_behind(tmp_path):
     with Workers(2) as pool:
         list(pool.map({"do": "digest", "source": str(tmp_path / "x")} for _ in range(4)))

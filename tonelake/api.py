@@ -3,8 +3,10 @@ frame or a small report that prints itself."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from embed import EmbedReport, Plan
     from index import LayerReport
     from ingest import IngestReport
+
+PLAYERS = 2                              # processes that decode what is to be heard
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,15 @@ class Tonelake:
     def audio(self, clip: str, rate: int = 24_000) -> np.ndarray:
         """The samples of one clip: (samples,) float32 at `rate` Hz.  Raises AudioError where its source is gone."""
         row = self.lake.clips.find(clip)
-        return ingest.read_source(row["source"], row["start_s"], row["duration_s"], rate, row["digest"])
+        span = {name: row[name] for name in ("source", "start_s", "duration_s", "digest")}
+        return self._decoders.ask({"do": "read", "rate": rate} | span)["samples"]
+
+    @cached_property
+    def _decoders(self) -> ingest.Workers:
+        """Processes that decode for players; a file that crashes one does not crash the app."""
+        pool = ingest.Workers(PLAYERS)
+        weakref.finalize(self, pool.close)
+        return pool
 
     # -- bringing audio in
 
