@@ -16,7 +16,7 @@ import polars as pl
 
 from embed.encoder import Encoder
 from embed.windows import ClipVectors, encode_clips
-from store import Failure, InputError, Lake, Space, failure_id
+from store import Failure, InputError, Lake, Space, failure_id, fits
 
 COMMIT_CLIPS = 512
 COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
@@ -71,8 +71,10 @@ def embed_clips(
             for (clip_id, _), pooled in zip(good, vectors, strict=True):
                 writer.add(clip_id, pooled)
     finally:
-        writer.flush()                   # also when interrupted: what is encoded is stored
-        waves.close()                    # and the processes that decode are ended
+        try:
+            writer.flush()               # also when interrupted: what is encoded is stored
+        finally:
+            waves.close()                # and the processes that decode are ended, also when storing fails
     if writer.commits > 1:
         lake.vectors(space).table.compact()
     return EmbedReport(
@@ -117,8 +119,7 @@ class Writer:
 
     def add(self, clip_id: str, vectors: ClipVectors) -> None:
         """Take one clip's vectors; a failure where they cannot be stored."""
-        limit = float(np.finfo(self._space.dtype).max)
-        if not all((np.abs(v) <= limit).all() for v in (*vectors.mean, *vectors.max)):
+        if not all(fits(v, self._space.dtype).all() for v in (*vectors.mean, *vectors.max)):
             self.fail(clip_id, f"clip {clip_id}: the encoder gave NaN or values beyond {self._space.dtype}")
             return
         self.seconds_of_audio += self._clip[clip_id]["duration_s"]

@@ -24,7 +24,6 @@ class GroupVectors(NamedTuple):
     clips: np.ndarray                    # (group,) int
     tracks: np.ndarray                   # (group,) int
     cohesion: np.ndarray                 # (group,) float; NaN for a group of one track
-    layer: str
     labelled: Labelled
 
 
@@ -41,7 +40,7 @@ def group_vectors(
     vectors = unit(lake.vectors(chosen).take(labelled.ids.to_list(), number, stat=stat).vectors)
     return GroupVectors(
         labelled.names, unit(labelled.member.T @ vectors), labelled.clips_of_groups(), labelled.tracks_of_groups(),
-        cohesion_of_groups(labelled, vectors), chosen.layers[number], labelled,
+        cohesion_of_groups(labelled, vectors), labelled,
     )
 
 

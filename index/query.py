@@ -21,7 +21,6 @@ class Query:
     """A query as a vector, and what is known of the clip or file it came from."""
 
     vector: np.ndarray                   # (dim,) float32
-    name: str
     own: frozenset[str] = frozenset()    # clips that are the query itself, and no answer to it
     labels: dict[str, Any] = field(default_factory=dict)
 
@@ -37,12 +36,12 @@ def resolve(lake: Lake, query: str | Path | np.ndarray, space: Space, layer: int
                 f"the query vector has shape {query.shape}, layer {space.layers[layer]} of space {space.name!r} holds "
                 f"vectors of {space.dims[layer]}: embed the query with space {space.name!r}"
             )
-        return Query(query.astype(np.float32), "vector")
+        return Query(query.astype(np.float32))
     if is_file(query):
         return _resolve_file(lake, Path(query), space, layer, stat)
     clip = lake.clips.find(str(query))
     vector = lake.vectors(space).take([clip["clip_id"]], layer, stat=stat).vectors[0]
-    return Query(vector, clip["title"] or clip["track"], frozenset([clip["clip_id"]]), clip)
+    return Query(vector, frozenset([clip["clip_id"]]), clip)
 
 
 def is_file(query: str | Path) -> bool:
@@ -64,11 +63,11 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -
             # The file is in the lake: its clips' mean, without listening again.
             vectors = lake.vectors(space).take(embedded["clip_id"].to_list(), layer, stat=stat).vectors
             vector = vectors.mean(axis=0) if stat == "mean" else vectors.max(axis=0)
-            return Query(vector, path.name, frozenset(stored["clip_id"]), stored.row(0, named=True))
+            return Query(vector, frozenset(stored["clip_id"]), stored.row(0, named=True))
         scanned = pool.ask({"do": "scan", "source": source})
         encoder = encoder_of(space)
         length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
         request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
         samples = pool.ask(request)["samples"]
     pooled = encode_clips(encoder, [samples], space.window_s)[0]
-    return Query((pooled.mean if stat == "mean" else pooled.max)[layer], path.name, labels=scanned["tags"])
+    return Query((pooled.mean if stat == "mean" else pooled.max)[layer], labels=scanned["tags"])

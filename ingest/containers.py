@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 HEAD = 1 << 16                           # bytes in which a header is looked for
 OGG_TAIL = 1 << 17                       # two of the longest Ogg pages: one whole header at least
@@ -36,11 +37,11 @@ def _wav_seconds(head: bytes) -> float | None:
     return None
 
 
-def _chunks(head: bytes, order: str) -> Iterator[tuple[bytes, bytes, int]]:
+def _chunks(head: bytes, order: Literal["little", "big"]) -> Iterator[tuple[bytes, bytes, int]]:
     """(name, as much of the body as is in `head`, size) of the chunks of a RIFF or IFF file."""
     at = 12
     while at + 8 <= len(head):
-        size = int.from_bytes(head[at + 4 : at + 8], "little" if order == "little" else "big")
+        size = int.from_bytes(head[at + 4 : at + 8], order)
         yield head[at : at + 4], head[at + 8 : at + 8 + min(size, 64)], size
         at += 8 + size + size % 2
 

@@ -12,7 +12,7 @@ Three rules that decoders break silently, each checked against librosa in the te
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -170,48 +170,52 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
         promised = None                  # FFmpeg's guess from the first frames' bit rate: far off where it varies
     audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
 
-    def blocks() -> Iterator[np.ndarray]:
-        rate = audio.rate
-        first = round(start_s * rate)                                # sample the caller wants first
-        position: int | None = None                                  # sample the next frame should begin at
-        lost = 0                                                     # samples that gaps have swallowed so far
-        left = round(MAX_FILE_S * rate)
+    def frames() -> Iterator[Any]:
         try:
             if start_s > PREROLL_S:
                 container.seek(origin + round((start_s - PREROLL_S) / base), stream=stream)
             for packet in container.demux(stream):
                 try:
-                    frames = packet.decode()
+                    yield from packet.decode()
                 except av.error.InvalidDataError:
                     audio.bad_packets += 1
-                    continue
-                for frame in frames:
-                    if frame.layout.nb_channels != audio.channels or frame.layout.nb_channels > MAX_CHANNELS:
-                        raise AudioError(
-                            f"{path.name}: changes from {audio.channels} to {frame.layout.nb_channels} channels "
-                            "midway: it is damaged or encrypted"
-                        )
-                    # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
-                    at = (position or 0) if frame.pts is None else round((frame.pts - origin) * base * rate)
-                    if position is not None and at - position - lost > MAX_GAP_S * rate:
-                        audio.gap_s += (at - position - lost) / rate
-                        lost = at - position
-                    block = to_float(frame)
-                    # Frames follow each other without rounding of their time stamps; only the first one places them.
-                    position = (at if position is None else position) + len(block)
-                    skip = len(block) - (position - first)
-                    if skip >= len(block):
-                        continue
-                    block = block[max(skip, 0) :][:left]
-                    left -= len(block)
-                    yield block
-                    if left <= 0:
-                        return
         except av.error.FFmpegError as error:
             raise AudioError(f"{path.name}: decoding fails ({reason(error)})") from error
 
-    audio.blocks = blocks()
+    first = round(start_s * audio.rate)                              # sample the caller wants first
+    audio.blocks = _place(path.name, frames(), audio, first, lambda pts: round((pts - origin) * base * audio.rate))
     return audio, close
+
+
+def _place(
+    name: str, frames: Iterator[Any], audio: Blocks, first: int, sample_at: Callable[[int], int]
+) -> Iterator[np.ndarray]:
+    """Decoded frames as blocks from sample `first` on; `sample_at` turns a time stamp into a sample's number."""
+    position: int | None = None                                      # sample the next frame should begin at
+    lost = 0                                                         # samples that gaps have swallowed so far
+    left = round(MAX_FILE_S * audio.rate)
+    for frame in frames:
+        channels = frame.layout.nb_channels
+        if channels != audio.channels or channels > MAX_CHANNELS:
+            raise AudioError(
+                f"{name}: changes from {audio.channels} to {channels} channels midway: it is damaged or encrypted"
+            )
+        # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
+        at = (position or 0) if frame.pts is None else sample_at(frame.pts)
+        if position is not None and at - position - lost > MAX_GAP_S * audio.rate:
+            audio.gap_s += (at - position - lost) / audio.rate
+            lost = at - position
+        block = to_float(frame)
+        # Frames follow each other without rounding of their time stamps; only the first one places them.
+        position = (at if position is None else position) + len(block)
+        skip = len(block) - (position - first)
+        if skip >= len(block):
+            continue
+        block = block[max(skip, 0) :][:left]
+        left -= len(block)
+        yield block
+        if left <= 0:
+            return
 
 
 def _ffmpeg_name(path: Path) -> Any:

@@ -13,9 +13,9 @@ from store.errors import (
 from store.failures import Failure, Failures, failure_id
 from store.lake import Lake
 from store.space import Space, Spaces
-from store.vectors import LayerVectors, Vectors
+from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
     "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "InputError", "Lake", "LakeError",
-    "LayerVectors", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "failure_id",
+    "LayerVectors", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "failure_id", "fits",
 ]

@@ -109,7 +109,7 @@ class Clips:
         Raises InputError, before anything is written, where a label column cannot be stored.
         """
         check_rows(rows)
-        self.check_labels(rows)
+        check_names(rows.columns)
         rows = rows.unique("clip_id", keep="first", maintain_order=True)
         rows = self._fit(rows)
         return self._upsert(rows)
@@ -137,7 +137,6 @@ class Clips:
 
         now = datetime.now(UTC)
         fresh = fresh.with_columns(pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("added_at"))
-        self.table._create()
         inserted = self.table.insert_new(fresh.to_arrow()) if len(fresh) else 0
         if len(changed):
             self.table.upsert(changed.select(schema.names()).to_arrow())
@@ -145,9 +144,8 @@ class Clips:
 
     def check_labels(self, labels: pl.DataFrame) -> None:
         """Raise InputError where label columns cannot be stored beside those there are; before any long work."""
+        check_names(labels.columns)
         for name in labels.columns:
-            if name not in FIXED and not (LABEL_NAME.fullmatch(name) and name == name.lower()):
-                raise InputError(f"{name!r} cannot name a label column: use lower-case letters, digits and '_'")
             if name in self.table.schema.names:
                 fitted(labels[name], self._stored_type(name))
 
@@ -179,6 +177,13 @@ def check_rows(rows: pl.DataFrame) -> None:
         raise InputError(f"clips need the columns {', '.join(sorted(missing))}")
     if rows["clip_id"].null_count() or (rows["duration_s"] <= 0).any():
         raise InputError("every clip needs an id and a positive duration")
+
+
+def check_names(columns: Sequence[str]) -> None:
+    """Raise InputError unless these can name columns of clips."""
+    for name in columns:
+        if name not in FIXED and not (LABEL_NAME.fullmatch(name) and name == name.lower()):
+            raise InputError(f"{name!r} cannot name a label column: use lower-case letters, digits and '_'")
 
 
 def frame(table: pa.Table) -> pl.DataFrame:

@@ -42,10 +42,6 @@ class Table:
     # -- reading
 
     @property
-    def exists(self) -> bool:
-        return self._open() is not None
-
-    @property
     def schema(self) -> pa.Schema:
         handle = self._open()
         return self._initial_schema if handle is None else handle.schema

@@ -111,10 +111,14 @@ class Vectors:
 
 def check_storable(values: np.ndarray, dtype: str, what: str) -> None:
     """Raise InputError unless every value is finite and stays finite in `dtype`: Lance checks neither."""
-    limit = float(np.finfo(dtype).max)
-    bad = ~(np.abs(values) <= limit).all(axis=1)                     # False for NaN as well
+    bad = ~fits(values, dtype).all(axis=1)
     if bad.any():
         raise InputError(f"{int(bad.sum())} of {len(values)} vectors of {what} hold NaN or values beyond {dtype}")
+
+
+def fits(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Which values are finite and stay finite in `dtype`: bool of the same shape."""
+    return np.abs(values) <= float(np.finfo(dtype).max)              # False for NaN as well
 
 
 def to_matrix(column: pa.ChunkedArray) -> np.ndarray:
