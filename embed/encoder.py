@@ -6,19 +6,25 @@ in `embed.registry`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
+Keep = tuple[int, int | None]            # the frames of a window that count: from, to; None for the end
+WHOLE: Keep = (0, None)
+
 
 class Pooled(NamedTuple):
-    """A batch pooled over time: one (batch, dim) float32 array a layer and statistic, and the frames of each window."""
+    """A batch pooled over time: one (batch, dim) float32 array a layer and statistic, and how many frames of each window
+    they were taken over; `frames` has one (batch, frame, dim) float16 array for each layer whose frames were asked for."""
 
     mean: list[np.ndarray]
     max: list[np.ndarray]
     n_frames: int
+    frames: Sequence[np.ndarray] = ()
 
 
 class Encoder(Protocol):
@@ -34,7 +40,13 @@ class Encoder(Protocol):
     precision: str
     device: str
     clips_at_once: int                   # clips whose windows may share a batch
+    frame_samples: int                   # from the centre of one frame to that of the next
+    frame_offset: int                    # from the start of a window to the centre of its first frame, in samples
 
-    def encode(self, windows: np.ndarray) -> Pooled:
-        """(batch, samples) float32 of one length, never padded -> every layer, pooled."""
+    def prepare(self, samples: int) -> None:
+        """Get ready for many windows of this length: measure, compile, whatever pays."""
+        ...
+
+    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
+        """(batch, samples) float32 of one length, never padded -> every layer, pooled over the frames to keep."""
         ...

@@ -8,15 +8,17 @@ whose last entry changed meaning between releases, is not used.  MERT: arXiv 230
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embed import attention
+from embed import attention, convolutions
+from embed.batching import MOST_WINDOWS, Batches
 from embed.checkpoint import check_state, read_config, read_json, read_state, state_digest
-from embed.encoder import Pooled
+from embed.encoder import WHOLE, Keep, Pooled
 from embed.errors import CheckpointError, EncoderError
 
 # Best layer for genre in MARBLE: 7 of 95M's 12 blocks, 10 of 330M's 24; a start, `tonelake layers` finds one's own.
@@ -26,12 +28,10 @@ DEFAULT_LAYERS = {12: 7, 24: 10}
 class HubertEncoder:
     """A checkpoint folder, loaded."""
 
-    def __init__(self, folder: Path, *, name: str | None = None, location: str | None = None,
-                 precision: str = "float32", device: str = "cpu") -> None:
-        """Raises CheckpointError where the folder is not exactly such a checkpoint."""
+    def __init__(self, folder: Path, *, name: str | None = None, location: str | None = None, device: str = "cpu") -> None:
+        """In float32; see `at`.  Raises CheckpointError where the folder is not exactly such a checkpoint."""
         self.name = name or folder.name
         self.location = location or str(folder.absolute())
-        self.precision = precision
         self.device = device
         self._model, raw, self.revision = load_model(folder)
         self._model.to(device)
@@ -44,41 +44,90 @@ class HubertEncoder:
         self.layers = tuple(str(i) for i in range(blocks + 1))
         self.dims = (self._model.config.hidden_size,) * (blocks + 1)
         self.default_layer = DEFAULT_LAYERS.get(blocks, round(0.6 * blocks))
-        # On a CPU batching gains nothing, and a clip that goes alone cannot depend on its neighbours.
-        self.clips_at_once = 1 if device == "cpu" else 16
-        self._taps = LayerTaps(self._model)
+        self.frame_samples, field = frame_geometry(self._model.config)
+        self.frame_offset = field // 2
+        # On a CPU batching clips gains nothing, and a clip that goes alone cannot depend on its neighbours.
+        self.clips_at_once = 1 if device == "cpu" else 2 * MOST_WINDOWS
+        self._batches = Batches(device, self.sample_rate)
+        self.precision = "float32"
 
-    def encode(self, windows: np.ndarray) -> Pooled:
-        """(batch, samples) of one length at `sample_rate` -> every layer, pooled.  At least 400 samples for MERT."""
+    def prepare(self, samples: int) -> None:
+        """On CUDA: compile the blocks for this length, and measure how many such windows fit."""
+        if self.device.startswith("cuda"):
+            compile_blocks(self._model, self._frames_of(samples))
+            self._batches.measure(samples, self._forward)
+
+    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
+        """(batch, samples) of one length at `sample_rate` -> every layer, pooled.  At least 400 samples for MERT.
+
+        Raises EncoderError where the device has not the memory for a single window.
+        """
+        parts = self._batches.run(windows, lambda batch: self._forward(batch, keep, frames))
+        return join(parts, len(windows), len(self.layers), len(frames))
+
+    def _forward(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> list[Any]:
+        """One batch; what comes back may still be on its way from the device."""
         import torch
 
-        batch = torch.from_numpy(np.ascontiguousarray(windows, np.float32)).to(self.device)
-        if self._normalize:
-            batch = normalize(batch)
-        kind = torch.device(self.device).type
-        half = getattr(torch, self.precision)
-        precision: Any = nullcontext() if self.precision == "float32" else torch.autocast(kind, dtype=half)
-        with torch.inference_mode(), precision:
-            pooled, n_frames = self._taps.run(batch, pool)
-        mean, maximum = zip(*pooled, strict=True)
-        return Pooled([m.cpu().numpy() for m in mean], [m.cpu().numpy() for m in maximum], n_frames)
+        kept = slice(*keep)
+        layer = iter(range(len(self.layers)))
+
+        def reduce(hidden: Any) -> tuple[Any, Any, Any]:
+            hidden = hidden[:, kept]
+            return (*pool(hidden), hidden.to(torch.float16) if next(layer) in frames else None)
+
+        found = self._run(windows, reduce)
+        mean, maximum = (torch.stack([layer[i] for layer in found]) for i in (0, 1))     # one copy instead of one a layer
+        states = {i: layer[2] for i, layer in enumerate(found) if layer[2] is not None}
+        count = min(self._frames_of(windows.shape[1]), keep[1] or 1 << 62) - keep[0]
+        to_cpu = {"device": "cpu", "non_blocking": self.device != "cpu"}
+        return [count, mean.to(**to_cpu), maximum.to(**to_cpu), *(states[i].to(**to_cpu) for i in frames)]
+
+    def _run(self, windows: np.ndarray, reduce: Callable[[Any], Any]) -> list[Any]:
+        """What `reduce` made of each layer, in this encoder's precision.  The copy to CUDA runs beside what is computed."""
+        import torch
+
+        batch = torch.from_numpy(np.ascontiguousarray(windows, np.float32))
+        if self.device.startswith("cuda"):
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        else:
+            batch = batch.to(self.device)
+        kind, dtype = torch.device(self.device).type, getattr(torch, self.precision)
+        with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
+            return run_tapped(self._model, normalize(batch) if self._normalize else batch, reduce)
+
+    def _frames_of(self, samples: int) -> int:
+        return int(self._model._get_feat_extract_output_lengths(samples))
 
     def at(self, precision: str) -> HubertEncoder:
-        """The same loaded model, run in another precision."""
+        """The same loaded model, run in another precision.
+
+        Raises EncoderError where this one was loaded in a lower precision, which has lost the digits of another.
+        """
+        if precision == self.precision:
+            return self
+        if self.precision != "float32":
+            raise EncoderError(f"a model in {self.precision} cannot go back to {precision}: load it again")
+        import torch
+
         other = copy.copy(self)
         other.precision = precision
+        other._model = lower(self._model, getattr(torch, precision))
+        other._batches = Batches(self.device, self.sample_rate)
         return other
 
     def hidden_states(self, window: np.ndarray) -> np.ndarray:
         """(samples,) -> (layer, frame, dim) float32: the unpooled states of one window."""
-        import torch
+        return np.stack(self._run(window[None], lambda hidden: hidden[0].float().cpu().numpy()))
 
-        batch = torch.from_numpy(np.ascontiguousarray(window, np.float32))[None].to(self.device)
-        if self._normalize:
-            batch = normalize(batch)
-        with torch.inference_mode():
-            states, _ = self._taps.run(batch, lambda hidden: hidden[0].float().cpu().numpy())
-        return np.stack(states)
+
+def frame_geometry(config: Any) -> tuple[int, int]:
+    """Samples from frame to frame, and samples that one frame sees: 320 and 400 for MERT, HuBERT and wav2vec 2.0."""
+    step, field = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        field += (kernel - 1) * step
+        step *= stride
+    return step, field
 
 
 def normalize(batch: Any) -> Any:
@@ -93,41 +142,84 @@ def pool(hidden: Any) -> tuple[Any, Any]:
     return hidden.mean(dim=1), hidden.amax(dim=1)
 
 
-class LayerTaps:
-    """Hooks on a model that hand every layer to a function as soon as it exists."""
+def join(parts: list[list[Any]], windows: int, layers: int, framed: int) -> Pooled:
+    """What the batches gave, as one: batches filled up with copies are cut to the windows there are."""
+    import torch
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._reduce: Any = None
-        self._found: list[Any] = []
-        self._n_frames = 0
-        blocks = model.encoder.layers
-        blocks[0].register_forward_pre_hook(lambda _, args, kwargs: self._take(_first(args, kwargs)), with_kwargs=True)
-        final_norm = model.config.do_stable_layer_norm               # then the last layer is what leaves the norm
-        taps = [*blocks[:-1], model.encoder.layer_norm if final_norm else blocks[-1]]
-        for module in taps:
-            module.register_forward_hook(lambda _, __, output: self._take(output))
-        self._expected = len(blocks) + 1
-
-    def run(self, batch: Any, reduce: Any) -> tuple[list[Any], int]:
-        """One forward pass: what `reduce` made of each layer's (batch, frame, dim), and the number of frames."""
-        self._reduce, self._found = reduce, []
-        self._model(batch)
-        found, self._found, self._reduce = self._found, [], None
-        if len(found) != self._expected:
-            raise EncoderError(
-                f"the model gave {len(found)} layers instead of {self._expected}: this transformers is not supported"
-            )
-        return found, self._n_frames
-
-    def _take(self, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        self._n_frames = hidden.shape[1]
-        self._found.append(self._reduce(hidden))
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()                                     # the last copies from the device
+    counts, means, maxima, *states = zip(*parts, strict=True)
+    mean, maximum = (torch.cat(tensors, dim=1)[:, :windows].numpy() for tensors in (means, maxima))
+    frames = [torch.cat(tensors)[:windows].numpy() for tensors in states]
+    assert len(mean) == layers and len(frames) == framed
+    return Pooled(list(mean), list(maximum), counts[0], frames)
 
 
-def _first(args: tuple, kwargs: dict) -> Any:
-    return args[0] if args else kwargs["hidden_states"]
+def run_tapped(model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any]:
+    """One forward pass: what `reduce` made of each layer's (batch, frame, dim), handed over as soon as it exists.
+
+    Raises EncoderError where this transformers does not pass through the layers as we know them.
+    """
+    found: list[Any] = []
+
+    def take(output: Any) -> None:
+        found.append(reduce(output[0] if isinstance(output, tuple) else output))
+
+    blocks = model.encoder.layers
+    final_norm = model.config.do_stable_layer_norm                   # then the last layer is what leaves the norm
+    taps = [*blocks[:-1], model.encoder.layer_norm if final_norm else blocks[-1]]
+    hooks = [
+        blocks[0].register_forward_pre_hook(
+            lambda _, args, kwargs: take(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+        ),
+        *(module.register_forward_hook(lambda _, __, output: take(output)) for module in taps),
+    ]
+    try:
+        model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(found) != len(blocks) + 1:
+        raise EncoderError(
+            f"the model gave {len(found)} layers instead of {len(blocks) + 1}: this transformers is not supported"
+        )
+    return found
+
+
+def lower(model: Any, dtype: Any) -> Any:
+    """A model whose linear layers hold `dtype`, as autocast would cast them at each pass; all else is shared."""
+    import torch
+
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    other = copy.deepcopy(model, shared)
+    for module in other.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
+            if module.bias is not None:
+                module.bias = torch.nn.Parameter(module.bias.to(dtype), requires_grad=False)
+    return other
+
+
+def compile_blocks(model: Any, frames: int, backend: str = "inductor") -> None:
+    """Let each transformer block run compiled for sequences of this length, and as it was for others.
+
+    Blocks are compiled one by one, so that the hooks between them stay plain Python; they share the compiled code.
+    """
+    import torch
+
+    for block in model.encoder.layers:
+        plain = block.forward
+        if hasattr(plain, "compiled_for"):
+            if plain.compiled_for == frames:
+                continue
+            plain = plain.plain
+        compiled = torch.compile(plain, backend=backend, dynamic=False)
+
+        def forward(hidden: Any, *args: Any, plain: Any = plain, compiled: Any = compiled, **kwargs: Any) -> Any:
+            return (compiled if hidden.shape[1] == frames else plain)(hidden, *args, **kwargs)
+
+        forward.plain, forward.compiled_for = plain, frames          # type: ignore[attr-defined]
+        block.forward = forward
 
 
 def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:
@@ -149,4 +241,6 @@ def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise EncoderError(f"{', '.join(left[:3])} were not filled: this transformers is not supported")
-    return model.eval().requires_grad_(False), raw, revision
+    model.eval().requires_grad_(False)
+    convolutions.install(model)
+    return model, raw, revision

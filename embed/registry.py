@@ -67,13 +67,13 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
     from embed.hubert import HubertEncoder
 
     if name in HUB:
-        return HubertEncoder(fetch(HUB[name], download), name=name, location=name, precision=precision, device=device)
+        return HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device).at(precision)
     folder = Path(name)
     if not folder.is_dir():
         raise EncoderError(
             f"{folder.name!r} is neither a checkpoint folder nor an encoder known by name ({', '.join(encoder_names())})"
         )
-    return HubertEncoder(folder, precision=precision, device=device)
+    return HubertEncoder(folder, device=device).at(precision)
 
 
 def have_weights(name: str = DEFAULT_ENCODER) -> bool:

@@ -8,9 +8,11 @@ tempogram (Grosche 2010).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from embed.encoder import Pooled
+from embed.encoder import WHOLE, Keep, Pooled
 
 SAMPLE_RATE = 24_000
 FFT = 2048                               # 85 ms
@@ -41,13 +43,21 @@ class SpectralEncoder:
     precision = "float32"
     device = "cpu"
     clips_at_once = 1
+    frame_samples = HOP
+    frame_offset = 0
 
-    def encode(self, windows: np.ndarray) -> Pooled:
+    def prepare(self, samples: int) -> None:
+        pass
+
+    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 at 24 kHz -> each family, pooled."""
         families = [describe(window) for window in windows]
-        frames = families[0][0].shape[1]
-        by_family = [np.stack(family) for family in zip(*families, strict=True)]          # (batch, dim, frame)
-        return Pooled([f.mean(axis=2) for f in by_family], [f.max(axis=2) for f in by_family], frames)
+        kept = slice(*keep)
+        by_family = [np.stack(family)[:, :, kept] for family in zip(*families, strict=True)]      # (batch, dim, frame)
+        return Pooled(
+            [f.mean(axis=2) for f in by_family], [f.max(axis=2) for f in by_family], by_family[0].shape[2],
+            [by_family[i].transpose(0, 2, 1).astype(np.float16) for i in frames],
+        )
 
 
 def describe(samples: np.ndarray) -> list[np.ndarray]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
-from embed.encoder import Pooled
+from embed.encoder import WHOLE, Keep, Pooled
 from embed.settings import describe_space
 
 FRAME = 100                              # samples
@@ -24,16 +26,22 @@ class FakeEncoder:
     precision = "float32"
     device = "cpu"
     clips_at_once = 1
+    frame_samples = FRAME
+    frame_offset = FRAME // 2
 
-    def encode(self, windows: np.ndarray) -> Pooled:
-        frames = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
-        means, maxima = [], []
+    def prepare(self, samples: int) -> None:
+        pass
+
+    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
+        cut = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)[:, slice(*keep)]
+        means, maxima, kept = [], [], {}
         for layer, dim in enumerate(self.dims):
             weights = np.cos(np.outer(np.arange(FRAME), np.arange(1, dim + 1)) * (layer + 1) / 9).astype(np.float32)
-            states = frames @ weights                                # (batch, frame, dim)
+            states = cut @ weights                                   # (batch, frame, dim)
             means.append(states.mean(axis=1))
             maxima.append(states.max(axis=1))
-        return Pooled(means, maxima, frames.shape[1])
+            kept[layer] = states.astype(np.float16)
+        return Pooled(means, maxima, cut.shape[1], [kept[layer] for layer in frames])
 
 
 def clip_rows(tracks: int, clips_a_track: int) -> pl.DataFrame:

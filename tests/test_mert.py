@@ -84,7 +84,7 @@ def test_silence_gives_finite_vectors(checkpoints):
 def test_bfloat16_stays_near_float32(checkpoints):
     windows = np.random.default_rng(0).standard_normal((1, 48_000)).astype(np.float32)
     exact = HubertEncoder(checkpoints / "95M-tiny").encode(windows)
-    coarse = HubertEncoder(checkpoints / "95M-tiny", precision="bfloat16").encode(windows)
+    coarse = HubertEncoder(checkpoints / "95M-tiny").at("bfloat16").encode(windows)
     for a, b in zip(exact.mean, coarse.mean, strict=True):
         cosine = (a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)
         assert cosine > 0.999
