@@ -2,7 +2,7 @@
 
 from embed.encoder import Encoder, Pooled
 from embed.errors import CheckpointError, EncoderError
-from embed.pipeline import EmbedReport, check_clips, embed_clips
+from embed.pipeline import EmbedReport, embed_clips
 from embed.plan import Plan, make_plan
 from embed.precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16
 from embed.registry import DEFAULT_ENCODER, encoder_names, have_weights, load_encoder
@@ -16,6 +16,7 @@ from embed.settings import (
     settle_device,
 )
 from embed.windows import ClipVectors, encode_clips
+from embed.work import check_clips
 
 __all__ = [
     "DEFAULT_ENCODER", "MIN_COSINE", "CheckpointError", "ClipVectors", "EmbedReport", "EmbedSettings", "Encoder",

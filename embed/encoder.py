@@ -14,17 +14,15 @@ import numpy as np
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 Keep = tuple[int, int | None]            # the frames of a window that count: from, to; None for the end
-WHOLE: Keep = (0, None)
 
 
 class Pooled(NamedTuple):
-    """A batch pooled over time: one (batch, dim) float32 array a layer and statistic, and how many frames of each window
-    they were taken over; `frames` has one (batch, frame, dim) float16 array for each layer whose frames were asked for."""
+    """A batch pooled over time: one (batch, dim) float32 array a layer and statistic."""
 
     mean: list[np.ndarray]
     max: list[np.ndarray]
-    n_frames: int
-    frames: Sequence[np.ndarray] = ()
+    n_frames: np.ndarray                             # (batch,) int: over how many frames
+    frames: Sequence[Sequence[np.ndarray]] = ()      # [layer asked for][window]: (frame, dim) float16
 
 
 class Encoder(Protocol):
@@ -47,6 +45,10 @@ class Encoder(Protocol):
         """Get ready for many windows of this length: measure, compile, whatever pays."""
         ...
 
-    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
-        """(batch, samples) float32 of one length, never padded -> every layer, pooled over the frames to keep."""
+    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
+        """(batch, samples) float32 of one length, never padded -> every layer, pooled.
+
+        `keep`: for each window the frames to pool over, by default all; `frames`: numbers of the layers whose frames to
+        return as well.
+        """
         ...

@@ -18,7 +18,7 @@ import numpy as np
 from embed import attention, convolutions
 from embed.batching import MOST_WINDOWS, Batches
 from embed.checkpoint import check_state, read_config, read_json, read_state, state_digest
-from embed.encoder import WHOLE, Keep, Pooled
+from embed.encoder import Keep, Pooled
 from embed.errors import CheckpointError, EncoderError
 
 # Best layer for genre in MARBLE: 7 of 95M's 12 blocks, 10 of 330M's 24; a start, `tonelake layers` finds one's own.
@@ -55,33 +55,38 @@ class HubertEncoder:
         """On CUDA: compile the blocks for this length, and measure how many such windows fit."""
         if self.device.startswith("cuda"):
             compile_blocks(self._model, self._frames_of(samples))
-            self._batches.measure(samples, self._forward)
+            self._batches.measure(samples, lambda windows: self._run(windows, pool))
 
-    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
+    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) of one length at `sample_rate` -> every layer, pooled.  At least 400 samples for MERT.
 
         Raises EncoderError where the device has not the memory for a single window.
         """
-        parts = self._batches.run(windows, lambda batch: self._forward(batch, keep, frames))
-        return join(parts, len(windows), len(self.layers), len(frames))
+        def forward(batch: np.ndarray, rows: slice) -> tuple[Any, Any, list[list[Any]]]:
+            places = None if keep is None else [slice(*place) for place in keep[rows]]
+            layer = iter(range(len(self.layers)))
 
-    def _forward(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> list[Any]:
-        """One batch; what comes back may still be on its way from the device."""
+            def reduce(hidden: Any) -> tuple[Any, Any, list[Any]]:
+                wanted = next(layer) in frames
+                hidden = hidden[: rows.stop - rows.start]            # without what only fills the batch up
+                mean, maximum = pool(hidden, places)
+                return mean, maximum, cut(hidden.half(), places) if wanted else []
+
+            means, maxima, states = zip(*self._run(batch, reduce), strict=True)
+            mean, maximum = (torch.stack(layers).to("cpu", non_blocking=True) for layers in (means, maxima))
+            return mean, maximum, [[state.to("cpu", non_blocking=True) for state in states[i]] for i in frames]
+
         import torch
 
-        kept = slice(*keep)
-        layer = iter(range(len(self.layers)))
-
-        def reduce(hidden: Any) -> tuple[Any, Any, Any]:
-            hidden = hidden[:, kept]
-            return (*pool(hidden), hidden.to(torch.float16) if next(layer) in frames else None)
-
-        found = self._run(windows, reduce)
-        mean, maximum = (torch.stack([layer[i] for layer in found]) for i in (0, 1))     # one copy instead of one a layer
-        states = {i: layer[2] for i, layer in enumerate(found) if layer[2] is not None}
-        count = min(self._frames_of(windows.shape[1]), keep[1] or 1 << 62) - keep[0]
-        to_cpu = {"device": "cpu", "non_blocking": self.device != "cpu"}
-        return [count, mean.to(**to_cpu), maximum.to(**to_cpu), *(states[i].to(**to_cpu) for i in frames)]
+        parts = self._batches.run(windows, forward)
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)                      # the last copies from the device
+        means, maxima, states = zip(*parts, strict=True)
+        mean, maximum = (torch.cat(tensors, dim=1).numpy() for tensors in (means, maxima))        # (layer, batch, dim)
+        total = self._frames_of(windows.shape[1])
+        counts = [len(range(total)[slice(*place)]) for place in keep or [(0, None)] * len(windows)]
+        layers = [[state.numpy() for part in states for state in part[i]] for i in range(len(frames))]
+        return Pooled(list(mean), list(maximum), np.array(counts), layers)
 
     def _run(self, windows: np.ndarray, reduce: Callable[[Any], Any]) -> list[Any]:
         """What `reduce` made of each layer, in this encoder's precision.  The copy to CUDA runs beside what is computed."""
@@ -136,23 +141,20 @@ def normalize(batch: Any) -> Any:
     return centred / (centred.square().mean(dim=1, keepdim=True) + 1e-7).sqrt()
 
 
-def pool(hidden: Any) -> tuple[Any, Any]:
-    """(batch, frame, dim) -> mean and max over frames, (batch, dim) float32 each."""
-    hidden = hidden.float()
-    return hidden.mean(dim=1), hidden.amax(dim=1)
-
-
-def join(parts: list[list[Any]], windows: int, layers: int, framed: int) -> Pooled:
-    """What the batches gave, as one: batches filled up with copies are cut to the windows there are."""
+def pool(hidden: Any, places: list[slice] | None = None) -> tuple[Any, Any]:
+    """(batch, frame, dim) -> mean and max over all frames, or over those of each window: (batch, dim) float32 each."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()                                     # the last copies from the device
-    counts, means, maxima, *states = zip(*parts, strict=True)
-    mean, maximum = (torch.cat(tensors, dim=1)[:, :windows].numpy() for tensors in (means, maxima))
-    frames = [torch.cat(tensors)[:windows].numpy() for tensors in states]
-    assert len(mean) == layers and len(frames) == framed
-    return Pooled(list(mean), list(maximum), counts[0], frames)
+    if places is None:
+        hidden = hidden.float()
+        return hidden.mean(dim=1), hidden.amax(dim=1)
+    kept = [states.float() for states in cut(hidden, places)]
+    return torch.stack([s.mean(dim=0) for s in kept]), torch.stack([s.amax(dim=0) for s in kept])
+
+
+def cut(hidden: Any, places: list[slice] | None) -> list[Any]:
+    """(batch, frame, dim) -> the frames of each window that count, (frame, dim) each."""
+    return list(hidden) if places is None else [window[place] for window, place in zip(hidden, places, strict=True)]
 
 
 def run_tapped(model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any]:

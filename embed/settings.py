@@ -12,7 +12,7 @@ from embed.registry import DEFAULT_ENCODER, full_name, load_encoder
 from store import InputError, Lake, Space
 from store.space import check_name
 
-MIN_WINDOW_S, MAX_WINDOW_S = 1.0, 120.0
+MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class EmbedSettings:
     encoder: str | None = None           # a name or a checkpoint folder; default MERT-v1-95M
     space: str | None = None             # default: made of the encoder's name and what differs from the defaults
     window_s: float | None = None        # default 30 s, the full context
+    hop_s: float | None = None           # from window to window; default: the window's length, no overlap
     precision: str = "auto"
     device: str = "auto"
 
@@ -48,8 +49,10 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     choice = load_settled(name, precision, settle_device(settings, stored))
     encoder = choice.encoder
     window_s = settings.window_s or (stored.window_s if stored else DEFAULT_WINDOW_S)
-    name = settings.space or (stored.name if stored else space_name(encoder, window_s, settings.precision))
-    space = replace(describe_space(encoder, name, window_s), precision_reason=choice.reason)
+    hop_s = settings.hop_s or (stored.hop_s if stored and settings.window_s in (None, stored.window_s) else window_s)
+    check_hop(window_s, hop_s)
+    name = settings.space or (stored.name if stored else space_name(encoder, window_s, hop_s, settings.precision))
+    space = replace(describe_space(encoder, name, window_s, hop_s), precision_reason=choice.reason)
     if settings.space is None:
         space = lake.spaces.named_apart(space)
     return space, encoder
@@ -62,7 +65,7 @@ def encoder_of(space: Space) -> Encoder:
     """
     device = space.device if device_is_here(space.device) else "cpu"
     encoder = load_encoder(space.location, precision=space.precision, device=device)
-    if describe_space(encoder, space.name, space.window_s).fingerprint != space.fingerprint:
+    if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(
             f"{space.location} has changed since space {space.name!r} was embedded by it: a query would be compared with "
             "vectors of another encoder.  Put the old weights back, or run `tonelake embed` to make a new space"
@@ -70,20 +73,22 @@ def encoder_of(space: Space) -> Encoder:
     return encoder
 
 
-def describe_space(encoder: Encoder, name: str, window_s: float) -> Space:
-    """The space that an encoder makes with this window."""
+def describe_space(encoder: Encoder, name: str, window_s: float, hop_s: float | None = None) -> Space:
+    """The space that an encoder makes with this window, by default without overlap."""
     return Space(
         name=name, encoder=encoder.name, revision=encoder.revision, sample_rate=encoder.sample_rate,
-        layers=encoder.layers, dims=encoder.dims, window_s=window_s, hop_s=window_s, precision=encoder.precision,
+        layers=encoder.layers, dims=encoder.dims, window_s=window_s, hop_s=hop_s or window_s, precision=encoder.precision,
         location=encoder.location, device=encoder.device, default_layer=encoder.default_layer,
     )
 
 
-def space_name(encoder: Encoder, window_s: float, precision: str) -> str:
-    """A name made of the encoder's and of what was asked for beside the defaults: `mert-v1-95m-w5-bfloat16`."""
+def space_name(encoder: Encoder, window_s: float, hop_s: float, precision: str) -> str:
+    """A name made of the encoder's and of what was asked for beside the defaults: `mert-v1-95m-w5-h2_5-bfloat16`."""
     name = re.sub(r"[^a-z0-9_-]+", "-", encoder.name.split("/")[-1].lower()).strip("-_") or "encoder"
     if window_s != DEFAULT_WINDOW_S:
         name += f"-w{window_s:g}".replace(".", "_")
+    if hop_s != window_s:
+        name += f"-h{hop_s:g}".replace(".", "_")
     return (name + (f"-{precision}" if precision not in ("auto", "float32") else ""))[:64]
 
 
@@ -95,6 +100,17 @@ def check_settings(settings: EmbedSettings) -> None:
         raise InputError(f"no precision {settings.precision!r}: choose auto, {', '.join(PRECISIONS)}")
     if settings.window_s is not None and not MIN_WINDOW_S <= settings.window_s <= MAX_WINDOW_S:
         raise InputError(f"a window of {settings.window_s:g} s: choose from {MIN_WINDOW_S:g} to {MAX_WINDOW_S:g} seconds")
+    if settings.hop_s is not None:
+        check_hop(settings.window_s or MAX_WINDOW_S, settings.hop_s)
+
+
+def check_hop(window_s: float, hop_s: float) -> None:
+    """Raise InputError unless windows of this length may follow each other at this distance."""
+    if not MIN_HOP_S <= hop_s <= window_s:
+        raise InputError(
+            f"a hop of {hop_s:g} s for windows of {window_s:g} s: choose from {MIN_HOP_S:g} s (each second is then encoded "
+            f"{window_s / MIN_HOP_S:g} times) to the window's length (once)"
+        )
 
 
 def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
@@ -104,7 +120,8 @@ def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
         return next((s for s in spaces if s.name == settings.space), None)
     location = full_name(settings.encoder or DEFAULT_ENCODER)
     for space in spaces:
-        asked = replace(space, window_s=settings.window_s or DEFAULT_WINDOW_S)
+        window_s = settings.window_s or DEFAULT_WINDOW_S
+        asked = replace(space, window_s=window_s, hop_s=settings.hop_s or window_s)
         if space.location == location and asked == space and settings.precision in ("auto", space.precision):
             return space
     return None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embed.encoder import WHOLE, Keep, Pooled
+from embed.encoder import Keep, Pooled
 
 SAMPLE_RATE = 24_000
 FFT = 2048                               # 85 ms
@@ -49,14 +49,18 @@ class SpectralEncoder:
     def prepare(self, samples: int) -> None:
         pass
 
-    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
+    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 at 24 kHz -> each family, pooled."""
-        families = [describe(window) for window in windows]
-        kept = slice(*keep)
-        by_family = [np.stack(family)[:, :, kept] for family in zip(*families, strict=True)]      # (batch, dim, frame)
+        places = keep or [(0, None)] * len(windows)
+        by_window = [
+            [family[:, slice(*place)] for family in describe(window)] for window, place in zip(windows, places, strict=True)
+        ]
+        by_family = list(zip(*by_window, strict=True))               # [family][window]: (dim, frame)
         return Pooled(
-            [f.mean(axis=2) for f in by_family], [f.max(axis=2) for f in by_family], by_family[0].shape[2],
-            [by_family[i].transpose(0, 2, 1).astype(np.float16) for i in frames],
+            [np.stack([f.mean(axis=1) for f in family]) for family in by_family],
+            [np.stack([f.max(axis=1) for f in family]) for family in by_family],
+            np.array([window[0].shape[1] for window in by_window]),
+            [[f.T.astype(np.float16) for f in by_family[i]] for i in frames],
         )
 
 

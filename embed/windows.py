@@ -1,8 +1,9 @@
 """Clips to windows and back: long clips are encoded in windows, and the windows' statistics put together.
 
 The mean over a clip is the mean over all its frames (for windows of one length: the mean of means), its maximum the
-maximum of maxima.  Windows of one length go through the encoder together; none is ever padded, because group norm and
-attention would see the padding.
+maximum of maxima.  Where windows overlap, each gives its middle: two neighbours meet half-way through what they share, so
+that every frame has context on both sides and none counts twice.  Windows of one length go through the encoder together;
+none is ever padded, because group norm and attention would see the padding.
 """
 
 from __future__ import annotations
@@ -12,53 +13,115 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embed.encoder import Encoder
+from embed.encoder import Encoder, Keep
 
 MIN_TAIL_S = 1.0                         # what is left at the end of a clip joins the window before it below this
 
 
+class Window(NamedTuple):
+    """Part of a clip that goes through the encoder, and the part of that which counts; in samples of the clip."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+
 class ClipVectors(NamedTuple):
-    """One clip, pooled: one (dim,) float32 array a layer and statistic."""
+    """One clip, pooled: one (dim,) float32 array a layer and statistic.
+
+    Where frames were asked for: (frame, dim) float16 of each such layer, and the (frame,) seconds of the frames' centres.
+    """
 
     mean: list[np.ndarray]
     max: list[np.ndarray]
     n_frames: int
+    frames: list[np.ndarray]
+    frame_s: np.ndarray
 
 
-def bounds(samples: int, window: int, min_tail: int) -> list[tuple[int, int]]:
-    """Where the windows of a clip begin and end, in samples; together they cover it once.
+def place_windows(samples: int, window: int, hop: int, min_tail: int) -> list[Window]:
+    """The windows of a clip; the parts that count cover it once.
 
-    >>> bounds(100, 40, 10), bounds(85, 40, 10), bounds(30, 40, 10)
-    ([(0, 40), (40, 80), (80, 100)], [(0, 40), (40, 85)], [(0, 30)])
+    Without overlap the last window has what is left, or `min_tail` more than the others; with overlap all are of one
+    length, and the last one ends with the clip.
+
+    >>> [w[:2] for w in place_windows(100, 40, 40, 10)], [w[:2] for w in place_windows(85, 40, 40, 10)]
+    ([(0, 40), (40, 80), (80, 100)], [(0, 40), (40, 85)])
+    >>> place_windows(70, 40, 20, 10)
+    [Window(begin=0, end=40, first=0, last=30), Window(begin=20, end=60, first=30, last=45), \
+Window(begin=30, end=70, first=45, last=70)]
     """
-    starts = list(range(0, samples, window))
-    if len(starts) > 1 and samples - starts[-1] < min_tail:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], samples], strict=True))
+    if hop < window < samples:
+        starts = [*range(0, samples - window, hop), samples - window]
+        ends = [start + window for start in starts]
+    else:
+        starts = list(range(0, samples, window))
+        if len(starts) > 1 and samples - starts[-1] < min_tail:
+            starts.pop()
+        ends = [*starts[1:], samples]
+    meet = [0, *((start + end) // 2 for start, end in zip(starts[1:], ends, strict=False)), samples]
+    return [Window(*place) for place in zip(starts, ends, meet, meet[1:], strict=False)]
 
 
-def encode_clips(encoder: Encoder, waves: Sequence[np.ndarray], window_s: float) -> list[ClipVectors]:
-    """Encode clips, each (samples,) float32 at the encoder's rate, whatever their lengths."""
-    window, tail = round(window_s * encoder.sample_rate), round(MIN_TAIL_S * encoder.sample_rate)
-    by_length: dict[int, list[tuple[int, int]]] = {}
+def frames_to_keep(window: Window, encoder: Encoder) -> Keep:
+    """The frames whose centres lie in the part of a window that counts."""
+    step, offset = encoder.frame_samples, encoder.frame_offset
+    first = 0 if window.first == window.begin else -(-(window.first - window.begin - offset) // step)
+    last = None if window.last == window.end else -(-(window.last - window.begin - offset) // step)
+    return max(first, 0), last
+
+
+def encode_clips(
+    encoder: Encoder, waves: Sequence[np.ndarray], window_s: float, hop_s: float | None = None, frames: Sequence[int] = ()
+) -> list[ClipVectors]:
+    """Encode clips, each (samples,) float32 at the encoder's rate, whatever their lengths.
+
+    `hop_s`: from one window's start to the next, by default the window's length.  `frames`: numbers of the layers whose
+    frames to return as well.
+    """
+    rate = encoder.sample_rate
+    window, hop, tail = round(window_s * rate), round((hop_s or window_s) * rate), round(MIN_TAIL_S * rate)
+    alike: dict[tuple[int, bool], list[tuple[int, int, Keep]]] = {}  # (clip, begin, keep) of windows that go together
     for clip, wave in enumerate(waves):
-        for begin, end in bounds(len(wave), window, tail):
-            by_length.setdefault(end - begin, []).append((clip, begin))
+        for place in place_windows(len(wave), window, hop, tail):
+            keep = frames_to_keep(place, encoder)
+            alike.setdefault((place.end - place.begin, keep == (0, None)), []).append((clip, place.begin, keep))
 
     shape = [(len(waves), dim) for dim in encoder.dims]
     total = [np.zeros(s, np.float64) for s in shape]                 # sums over frames: long clips need the digits
     peak = [np.full(s, -np.inf, np.float32) for s in shape]
-    frames = np.zeros(len(waves), np.int64)
-    for length, places in by_length.items():
-        pooled = encoder.encode(np.stack([waves[clip][begin : begin + length] for clip, begin in places]))
-        owners = np.array([clip for clip, _ in places])
-        np.add.at(frames, owners, pooled.n_frames)
+    counts = np.zeros(len(waves), np.int64)
+    pieces: list[list[tuple[int, int, list[np.ndarray]]]] = [[] for _ in waves]          # begin, first frame, states
+    for (length, whole), places in alike.items():
+        pooled = encoder.encode(
+            np.stack([waves[clip][begin : begin + length] for clip, begin, _ in places]),
+            None if whole else [keep for _, _, keep in places], frames,
+        )
+        owners = np.array([clip for clip, _, _ in places])
+        np.add.at(counts, owners, pooled.n_frames)
         for layer in range(len(encoder.dims)):
-            np.add.at(total[layer], owners, pooled.mean[layer].astype(np.float64) * pooled.n_frames)
+            np.add.at(total[layer], owners, pooled.mean[layer].astype(np.float64) * pooled.n_frames[:, None])
             np.maximum.at(peak[layer], owners, pooled.max[layer])
+        for row, (clip, begin, keep) in enumerate(places):
+            pieces[clip].append((begin, keep[0], [states[row] for states in pooled.frames]))
     return [
         ClipVectors(
-            [(t[clip] / frames[clip]).astype(np.float32) for t in total], [p[clip] for p in peak], int(frames[clip])
+            [(t[clip] / counts[clip]).astype(np.float32) for t in total], [p[clip] for p in peak], int(counts[clip]),
+            *join_frames(pieces[clip], encoder) if frames else ([], np.empty(0, np.float32)),
         )
         for clip in range(len(waves))
     ]
+
+
+def join_frames(
+    pieces: list[tuple[int, int, list[np.ndarray]]], encoder: Encoder
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The frames of a clip's windows in order of time: each layer's (frame, dim), and their centres in seconds."""
+    pieces = sorted(pieces, key=lambda piece: piece[0])
+    centres = [
+        begin + encoder.frame_offset + encoder.frame_samples * np.arange(first, first + len(states[0]))
+        for begin, first, states in pieces
+    ]
+    layers = [np.concatenate(layer) for layer in zip(*(states for _, _, states in pieces), strict=True)]
+    return layers, (np.concatenate(centres) / encoder.sample_rate).astype(np.float32)

@@ -69,5 +69,5 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -
         length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
         request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
         samples = pool.ask(request)["samples"]
-    pooled = encode_clips(encoder, [samples], space.window_s)[0]
+    pooled = encode_clips(encoder, [samples], space.window_s, space.hop_s)[0]
     return Query((pooled.mean if stat == "mean" else pooled.max)[layer], labels=scanned["tags"])

@@ -18,6 +18,7 @@ from store.clips import Clips
 from store.errors import LakeError
 from store.failures import Failures
 from store.files import LakeFiles, is_local
+from store.frames import Frames
 from store.space import Space, Spaces
 from store.vectors import Vectors
 
@@ -38,6 +39,10 @@ class Lake:
     def vectors(self, space: Space | str | None = None) -> Vectors:
         """The vectors of a space given by name, as a Space, or not at all where the lake has only one."""
         return Vectors(self._connection, space if isinstance(space, Space) else self.spaces.get(space), self.clips)
+
+    def frames(self, space: Space | str | None = None) -> Frames:
+        """The stored frames of a space, named as for `vectors`."""
+        return Frames(self._connection, space if isinstance(space, Space) else self.spaces.get(space), self.clips)
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"

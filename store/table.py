@@ -73,6 +73,15 @@ class Table:
                 raise
             raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
 
+    def batches(
+        self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The same in pieces of at most `rows`, for what is larger than memory."""
+        handle = self._open()
+        if handle is not None:
+            scan = handle.to_lance().scanner(columns=list(columns), filter=where, batch_size=rows, batch_readahead=2)
+            yield from scan.to_batches()
+
     def take(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of these keys, in no promised order; unknown keys are left out."""
         names = list(columns) if columns is not None else self.schema.names
@@ -89,18 +98,23 @@ class Table:
     def insert_new(self, rows: pa.Table) -> int:
         """Insert rows whose key is not there yet; the number inserted.  Safe beside other writers."""
 
-        def write() -> int:
-            return self._merge().when_not_matched_insert_all().execute(self._conform(rows)).num_inserted_rows
+        before = self.version
 
-        return self._commit(write)
+        def write() -> Any:
+            return self._merge().when_not_matched_insert_all().execute(self.conform(rows))
+
+        done = self.commit(write)
+        # A merge sees other merges that come between, and not what is appended (`store.fragments`).
+        between = done.version > max(before, 1) + 1 and done.num_inserted_rows
+        return done.num_inserted_rows - (self.drop_duplicates(rows.column(self.key).to_pylist()) if between else 0)
 
     def upsert(self, rows: pa.Table) -> None:
         """Insert rows, or replace those of the same key."""
 
         def write() -> None:
-            self._merge().when_matched_update_all().when_not_matched_insert_all().execute(self._conform(rows))
+            self._merge().when_matched_update_all().when_not_matched_insert_all().execute(self.conform(rows))
 
-        self._commit(write)
+        self.commit(write)
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
         """Add columns full of nulls; a change of metadata only, whatever the table's size."""
@@ -110,14 +124,38 @@ class Table:
             present = set(self.schema.names)
             missing = [field for field in fields if field.name not in present]
             if missing:
-                self._handle.add_columns(pa.schema(missing))
+                try:
+                    self._handle.add_columns(pa.schema(missing))
+                except ValueError as error:
+                    if "already exists" not in str(error):
+                        raise
+                    raise RuntimeError(f"conflict: another writer added a column ({error})") from error
 
-        self._commit(write)
+        self.commit(write)
 
     def delete(self, where: str) -> None:
         handle = self._open()
         if handle is not None:
-            self._commit(lambda: handle.delete(where))
+            self.commit(lambda: handle.delete(where))
+
+    def drop_duplicates(self, keys: Sequence[str]) -> int:
+        """Of rows with one of these keys that stand twice, keep the one that was first; the number deleted."""
+        extra: list[int] = []
+        for some in chunks(list(dict.fromkeys(keys)), IDS_PER_FILTER):
+            scan = self.dataset().to_table(columns=[self.key], filter=in_list(self.key, some), with_row_id=True)
+            seen: set[str] = set()
+            for row in sorted(scan.to_pylist(), key=lambda row: row["_rowid"]):
+                if row[self.key] in seen:
+                    extra.append(row["_rowid"])
+                seen.add(row[self.key])
+        for some in chunks(extra, IDS_PER_FILTER):
+            self.delete(f"_rowid IN ({', '.join(map(str, some))})")
+        return len(extra)
+
+    def dataset(self) -> Any:
+        """The table as a Lance dataset at its newest version; made where there is none yet."""
+        self._create()
+        return self._handle.to_lance()
 
     def compact(self) -> None:
         """Merge small fragments, as appending every few hundred clips leaves behind.  Harmless beside writers."""
@@ -130,7 +168,7 @@ class Table:
             if "conflict" not in str(error):     # another writer came between: it will compact at its own end
                 raise
 
-    def _commit(self, write: Callable[[], Result]) -> Result:
+    def commit(self, write: Callable[[], Result]) -> Result:
         """Do a write again where another writer's commit came between: its schema or rows may be new to us."""
         for attempt in range(TRIES):
             try:
@@ -149,7 +187,7 @@ class Table:
         self._create()
         return self._handle.merge_insert(self.key)
 
-    def _conform(self, rows: pa.Table) -> pa.Table:
+    def conform(self, rows: pa.Table) -> pa.Table:
         """Rows with the table's columns, types and nullability: `merge_insert` fills what is missing with nulls
         silently, and refuses a nullable key."""
         schema = self._handle.schema

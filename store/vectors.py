@@ -81,12 +81,18 @@ class Vectors:
         Shape: `mean` and `maximum` hold one (clip, dim) float32 array a layer, `n_frames` one count a clip.
         Raises InputError where a value is not finite, or too large for the stored precision.
         """
+        return self.table.insert_new(self.rows(ids, mean, maximum, n_frames))
+
+    def rows(
+        self, ids: Sequence[str], mean: Sequence[np.ndarray], maximum: Sequence[np.ndarray], n_frames: Sequence[int]
+    ) -> pa.Table:
+        """The same as rows of the table, not stored; raises as `add`."""
         arrays: dict[str, pa.Array] = {"clip_id": pa.array(ids, pa.string())}
         for stat, layers in zip(STATS, (mean, maximum), strict=True):
             for layer, values in enumerate(layers):
                 arrays[self.space.column(layer, stat)] = self._column(layer, values, len(ids))
         arrays["n_frames"] = pa.array(n_frames, pa.int32())
-        return self.table.insert_new(pa.table(arrays))
+        return pa.table(arrays)
 
     def _column(self, layer: int, values: np.ndarray, count: int) -> pa.Array:
         dim = self.space.dims[layer]

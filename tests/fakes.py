@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from embed.encoder import WHOLE, Keep, Pooled
+from embed.encoder import Keep, Pooled
 from embed.settings import describe_space
 
 FRAME = 100                              # samples
@@ -32,16 +32,17 @@ class FakeEncoder:
     def prepare(self, samples: int) -> None:
         pass
 
-    def encode(self, windows: np.ndarray, keep: Keep = WHOLE, frames: Sequence[int] = ()) -> Pooled:
-        cut = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)[:, slice(*keep)]
+    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
+        cut = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
+        places = [slice(*place) for place in keep or [(0, None)] * len(windows)]
         means, maxima, kept = [], [], {}
         for layer, dim in enumerate(self.dims):
             weights = np.cos(np.outer(np.arange(FRAME), np.arange(1, dim + 1)) * (layer + 1) / 9).astype(np.float32)
-            states = cut @ weights                                   # (batch, frame, dim)
-            means.append(states.mean(axis=1))
-            maxima.append(states.max(axis=1))
-            kept[layer] = states.astype(np.float16)
-        return Pooled(means, maxima, cut.shape[1], [kept[layer] for layer in frames])
+            states = [window[place] @ weights for window, place in zip(cut, places, strict=True)]     # (frame, dim) each
+            means.append(np.stack([s.mean(axis=0) for s in states]))
+            maxima.append(np.stack([s.max(axis=0) for s in states]))
+            kept[layer] = [s.astype(np.float16) for s in states]
+        return Pooled(means, maxima, np.array([len(s) for s in states]), [kept[layer] for layer in frames])
 
 
 def clip_rows(tracks: int, clips_a_track: int) -> pl.DataFrame:

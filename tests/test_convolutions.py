@@ -41,9 +41,10 @@ def test_tiles_equal_the_whole(models, samples):
     assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("audio", [torch.zeros(1, 5_000), normalize(torch.full((1, 5_000), 3.0)), normalize(torch.eye(1, 5_000))])
+@pytest.mark.parametrize("audio", [torch.zeros(1, 5_000), torch.full((1, 5_000), 3.0), torch.eye(1, 5_000)])
 def test_windows_without_variance_do_not_upset_the_norm(models, audio):
     tiled, plain = models
+    audio = normalize(audio)
     with torch.inference_mode():
         found, expected = tiled(audio), plain(audio)
     assert torch.isfinite(found).all()

@@ -18,9 +18,9 @@ from store import InputError
 class Slow(FakeEncoder):
     """Two seconds of audio take a hundredth of a second."""
 
-    def encode(self, windows):
+    def encode(self, windows, *how):
         time.sleep(windows.shape[1] / self.sample_rate / 200)
-        return super().encode(windows)
+        return super().encode(windows, *how)
 
 
 def test_a_plan_reckons_from_what_it_measures_and_stores_nothing(lake, music):

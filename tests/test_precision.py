@@ -28,10 +28,10 @@ class Lossy(FakeEncoder):
         other.error, other.delay_s = self.error, self.delay_s
         return other
 
-    def encode(self, windows):
+    def encode(self, windows, *how):
         import time
 
-        pooled = super().encode(windows)
+        pooled = super().encode(windows, *how)
         if (self.precision == "float32") == (self.delay_s > 0):      # a negative delay slows the lower precision instead
             time.sleep(abs(self.delay_s))
         if self.precision == "float32":

@@ -1,0 +1,105 @@
+"""What there is to do, and the doing of it: clips that lack vectors or frames -> each clip's vectors, or what went wrong.
+
+Every engine is built of these two: the local one runs `encoded` once, several devices and a cluster run it in many places.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from embed.encoder import Encoder
+from embed.windows import ClipVectors, encode_clips
+from store import InputError, Lake, Space
+
+CLIP_COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s", "flag")
+
+# Clips and a sample rate in Hz -> (clip id, (samples,) float32 or what went wrong).  `ingest.read_clips` is one.
+ReadClips = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The clips that are due, and how many are done."""
+
+    due: pl.DataFrame
+    known: int
+
+
+def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
+    """Clips that have no vector in `space`, or lack the frames of one of these layers.
+
+    Raises InputError where the lake has no clips.
+    """
+    total = check_clips(lake)
+    due = lake.vectors(space).missing(CLIP_COLUMNS)
+    if frames:
+        due = pl.concat([due, lake.frames(space).missing(frames, CLIP_COLUMNS)]).unique("clip_id", maintain_order=True)
+    known = total - len(due)
+    return Work(due.filter(pl.col("flag").ne_missing("superseded")).drop("flag"), known)        # their audio is gone
+
+
+def check_clips(lake: Lake) -> int:
+    """How many clips there are.  Raises InputError where there are none."""
+    total = lake.clips.count()
+    if not total:
+        raise InputError("the lake has no clips yet: run `tonelake ingest` first")
+    return total
+
+
+def encoded(
+    due: pl.DataFrame, space: Space, encoder: Encoder, read: ReadClips, *, frames: Sequence[int] = (),
+    workers: int | None = None,
+) -> Generator[tuple[str, ClipVectors | Exception], None, None]:
+    """(clip id, vectors or what went wrong) for each clip.
+
+    The model runs in a thread of its own: while it computes, the next clips are read, and the last ones stored by whoever
+    takes them from here.  Interrupted, it still hands over what was under way.
+    """
+    waves = read(due, encoder.sample_rate, workers)
+    ahead: deque[tuple[list[str], Future[list[ClipVectors]]]] = deque()
+
+    def finished(leave: int) -> Iterator[tuple[str, ClipVectors]]:
+        while len(ahead) > leave:
+            ids, vectors = ahead.popleft()
+            yield from zip(ids, vectors.result(), strict=True)
+
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="encode") as model:
+            if len(due):
+                model.submit(encoder.prepare, round(space.window_s * encoder.sample_rate)).result()
+            try:
+                for batch in clumps(waves, encoder.clips_at_once):
+                    good = [(clip_id, wave) for clip_id, wave in batch if not isinstance(wave, Exception)]
+                    yield from ((clip_id, wave) for clip_id, wave in batch if isinstance(wave, Exception))
+                    if good:
+                        ids, samples = [clip_id for clip_id, _ in good], [wave for _, wave in good]
+                        ahead.append((ids, model.submit(
+                            encode_clips, encoder, samples, space.window_s, space.hop_s, tuple(frames)
+                        )))
+                    yield from finished(leave=1)
+            except (Exception, KeyboardInterrupt):
+                yield from finished(leave=0)
+                raise
+            yield from finished(leave=0)
+    finally:
+        waves.close()                    # ends the processes that decode
+
+
+def clumps(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items, the last one shorter."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

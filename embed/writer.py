@@ -1,0 +1,102 @@
+"""Vectors, frames and failures on their way into the lake: gathered, and committed together every so often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from embed.windows import ClipVectors
+from store import Failure, FrameStates, Lake, Space, failure_id, fits
+
+COMMIT_CLIPS = 512
+COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
+COMMIT_FRAME_BYTES = 128 << 20           # of frames that wait: 37 clips of 30 s at one layer
+
+
+class Writer:
+    """Takes what was encoded of the clips that are due; counts what became of it."""
+
+    def __init__(self, lake: Lake, space: Space, due: pl.DataFrame, frames: Sequence[int] = ()) -> None:
+        """`frames`: the layers that the clips' frames are of, in their order."""
+        self._lake, self._space = lake, space
+        self._vectors, self._frames = lake.vectors(space), lake.frames(space)
+        self._layers = tuple(frames)
+        self._clip = {row["clip_id"]: row for row in due.iter_rows(named=True)}
+        self._stage = f"embed:{space.name}"
+        self._waiting: list[tuple[str, ClipVectors]] = []
+        self._frame_bytes = 0
+        self._failures: list[Failure] = []
+        self._last = time.monotonic()
+        self.stored = self.beaten = self.framed = self.failed = self.commits = 0
+        self.seconds_of_audio = 0.0
+
+    def take(self, clip_id: str, outcome: ClipVectors | Exception) -> None:
+        """One clip's vectors, or what went wrong; a failure where the vectors cannot be stored."""
+        problem = problem_of(clip_id, outcome, self._space)
+        if problem:
+            self.failed += 1
+            self._failures.append(Failure(self._stage, self._clip[clip_id]["source"], problem, clip_id))
+        if not problem and isinstance(outcome, ClipVectors):
+            self.seconds_of_audio += self._clip[clip_id]["duration_s"]
+            self._waiting.append((clip_id, outcome))
+            self._frame_bytes += sum(states.nbytes for states in outcome.frames)
+        late = time.monotonic() - self._last > COMMIT_SECONDS
+        if len(self._waiting) >= COMMIT_CLIPS or late or self._frame_bytes > COMMIT_FRAME_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is waiting: frames first, so that a clip with its vector has its frames."""
+        waiting, self._waiting, self._frame_bytes = self._waiting, [], 0
+        failures, self._failures = self._failures, []
+        self._last = time.monotonic()
+        self._lake.failures.record(failures)
+        if not waiting:
+            return
+        ids = [clip_id for clip_id, _ in waiting]
+        if self._layers:
+            self._frames.add(frame_rows(waiting, self._layers))
+            self.framed += len(ids)
+        stored = self._vectors.add(ids, *stack(waiting))
+        self._lake.failures.clear([failure_id(self._stage, self._clip[i]["source"], i) for i in ids])
+        self.stored += stored
+        self.beaten += len(ids) - stored
+        self.commits += 1
+
+    def close(self) -> None:
+        """Commit the rest, and merge the many small pieces that commits leave behind."""
+        self.flush()
+        if self.commits > 1:
+            self._vectors.table.compact()
+
+
+def problem_of(clip_id: str, outcome: ClipVectors | Exception, space: Space) -> str:
+    """Why this cannot be stored; empty where it can."""
+    if isinstance(outcome, Exception):
+        return str(outcome)
+    if not all(fits(v, space.dtype).all() for v in (*outcome.mean, *outcome.max)):
+        return f"clip {clip_id}: the encoder gave NaN or values beyond {space.dtype}"
+    if not all(np.isfinite(states).all() for states in outcome.frames):
+        return f"clip {clip_id}: the encoder gave frames with NaN or values beyond float16"
+    return ""
+
+
+def stack(clips: Sequence[tuple[str, ClipVectors]]) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
+    """Means and maxima, one (clip, dim) array a layer, and the numbers of frames: what `Vectors.add` takes."""
+    layers = range(len(clips[0][1].mean))
+    return (
+        [np.stack([v.mean[layer] for _, v in clips]) for layer in layers],
+        [np.stack([v.max[layer] for _, v in clips]) for layer in layers],
+        [v.n_frames for _, v in clips],
+    )
+
+
+def frame_rows(clips: Sequence[tuple[str, ClipVectors]], layers: Sequence[int]) -> list[FrameStates]:
+    """What `Frames.add` takes."""
+    return [
+        FrameStates(clip_id, layer, vectors.frame_s, states)
+        for clip_id, vectors in clips
+        for layer, states in zip(layers, vectors.frames, strict=True)
+    ]

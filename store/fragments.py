@@ -1,0 +1,81 @@
+"""Rows written where they are made, by many workers at once, and made part of a table by one commit.
+
+A worker writes a fragment, a file that belongs to no version of the table yet, and hands its description on; the one who
+gathers descriptions appends them.  A worker that dies leaves at most a file that nobody refers to.
+
+Appending bypasses the table's key.  So what is appended is compared with what the table holds before, and again
+afterwards where another writer's commit came between; of rows that then stand twice the first one stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store.table import Table
+
+
+class Fragment(NamedTuple):
+    """A written fragment: the keys of its rows, and its description as JSON."""
+
+    keys: tuple[str, ...]
+    description: str
+
+    def to_json(self) -> str:
+        return json.dumps(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Fragment:
+        keys, description = json.loads(text)
+        return cls(tuple(keys), description)
+
+
+def write_fragment(table: Table, rows: pa.Table) -> Fragment:
+    """Write rows beside a table's, not yet part of it."""
+    from lance.fragment import write_fragments
+
+    dataset = table.dataset()
+    rows = table.conform(rows)
+    written = write_fragments(rows, dataset, schema=dataset.schema, max_rows_per_file=max(rows.num_rows, 1))
+    return Fragment(tuple(rows.column(table.key).to_pylist()), json.dumps([one.to_json() for one in written]))
+
+
+def append_fragments(table: Table, fragments: Sequence[Fragment]) -> int:
+    """Make fragments part of a table in one commit, but for rows whose key is there; the number of rows stored."""
+    import lance
+    from lance.fragment import FragmentMetadata
+
+    before = table.version
+    known = set(table.read([table.key]).column(table.key).to_pylist())
+    whole, stored = [], 0
+    for fragment in fragments:
+        fresh = set(fragment.keys) - known
+        if len(fresh) == len(fragment.keys):
+            whole.append(fragment)
+        elif fresh:                      # some other run was faster with a part of it
+            rows = read_back(table, fragment)
+            stored += table.insert_new(rows.filter(pc.is_in(rows.column(table.key), value_set=pa.array(list(fresh)))))
+        known |= fresh
+    if not whole:
+        return stored
+    parts = [FragmentMetadata.from_json(json.dumps(one)) for fragment in whole for one in json.loads(fragment.description)]
+
+    def append() -> int:
+        return lance.LanceDataset.commit(table.dataset(), lance.LanceOperation.Append(parts), read_version=before).version
+
+    after = table.commit(append)
+    keys = [key for fragment in whole for key in fragment.keys]
+    return stored + len(keys) - (table.drop_duplicates(keys) if after != before + 1 else 0)
+
+
+def read_back(table: Table, fragment: Fragment) -> pa.Table:
+    """The rows of a fragment that is no part of its table yet."""
+    from lance.file import LanceFileReader
+
+    files = [file["path"] for one in json.loads(fragment.description) for file in one["files"]]
+    home = table.dataset().uri.rstrip("/")
+    return pa.concat_tables([LanceFileReader(f"{home}/data/{file}").read_all().to_table() for file in files])

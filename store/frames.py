@@ -1,0 +1,109 @@
+"""Frame-level states of chosen layers: what needs time, such as where in a clip a match lies.
+
+One row a clip and layer, because layers are chosen one by one and clips are large: 30 s of one layer of MERT-v1-95M are
+3.5 MB.  Frames are float16, in order of time; where windows overlap, each moment stands once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from store.clips import Clips, frame
+from store.errors import InputError, LakeError
+from store.space import Space
+from store.table import Table, in_list
+
+SCHEMA = pa.schema([
+    pa.field("frames_id", pa.string()),                              # clip and layer: one clip's layer stands once
+    pa.field("clip_id", pa.string()),
+    pa.field("layer", pa.int32()),                                   # number of the layer in the space
+    pa.field("n_frames", pa.int32()),
+    pa.field("frame_s", pa.list_(pa.float32())),                     # centre of each frame, seconds from the clip's start
+    pa.field("states", pa.large_list(pa.float16())),                 # (frame, dim), row after row
+])
+
+
+class FrameStates(NamedTuple):
+    """One layer of one clip over time."""
+
+    clip_id: str
+    layer: int
+    frame_s: np.ndarray                           # (frame,) float32, seconds from the clip's start
+    states: np.ndarray                            # (frame, dim) float16
+
+
+class Frames:
+    """The stored frames of one space of a lake."""
+
+    def __init__(self, connection: Any, space: Space, clips: Clips) -> None:
+        self.space = space
+        self.table = Table(connection, f"frames_{space.name}", SCHEMA)
+        self._clips = clips
+
+    def layers(self) -> list[int]:
+        """Numbers of the layers of which there are frames."""
+        return frame(self.table.read(["layer"]))["layer"].unique().sort().to_list()
+
+    def missing(self, layers: Sequence[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Clips of which the frames of one of these layers are not stored."""
+        stored = frame(self.table.read(["clip_id", "layer"])).filter(pl.col("layer").is_in(list(layers)))
+        complete = stored.group_by("clip_id").agg(pl.col("layer").n_unique()).filter(pl.col("layer") == len(set(layers)))
+        return self._clips.read(columns).join(complete, on="clip_id", how="anti", maintain_order="left")
+
+    def add(self, frames: Sequence[FrameStates]) -> int:
+        """Store frames; a clip's layer that is stored already stays as it is.  The number stored."""
+        for one in frames:
+            expected = (len(one.frame_s), self.space.dims[one.layer])
+            if one.states.shape != expected:
+                raise LakeError(f"clip {one.clip_id}: frames of shape {one.states.shape} instead of {expected}")
+        rows = {
+            "frames_id": [f"{one.clip_id}-{one.layer:02d}" for one in frames],
+            "clip_id": [one.clip_id for one in frames],
+            "layer": [one.layer for one in frames],
+            "n_frames": [len(one.frame_s) for one in frames],
+            "frame_s": lists([one.frame_s for one in frames], pa.list_(pa.float32())),
+            "states": lists([one.states.reshape(-1) for one in frames], pa.large_list(pa.float16())),
+        }
+        return self.table.insert_new(pa.table(rows, schema=SCHEMA))
+
+    def read(self, clip_id: str, layer: int | str | None = None) -> FrameStates:
+        """One layer of one clip over time.  Raises InputError where its frames are not stored."""
+        number = self.space.layer_index(layer)
+        found = next(self.each([clip_id], number), None)
+        if found is None:
+            raise InputError(
+                f"no frames of layer {self.space.layers[number]} of clip {clip_id} are stored: run "
+                f"`tonelake embed --space {self.space.name} --frames {self.space.layers[number]}`"
+            )
+        return found
+
+    def each(self, clip_ids: Sequence[str] | None = None, layer: int | str | None = None) -> Iterator[FrameStates]:
+        """The stored frames of one layer, of these clips or of all, a clip at a time and in the table's order.
+
+        Memory holds a few clips, however many there are.
+        """
+        number = self.space.layer_index(layer)
+        where = f"layer = {number}"
+        if clip_ids is not None:
+            where += f" AND {in_list('clip_id', clip_ids)}"
+        for batch in self.table.batches(["clip_id", "frame_s", "states"], where=where, rows=8):
+            for row in range(batch.num_rows):
+                states = batch.column("states")[row].values.to_numpy(zero_copy_only=True)
+                yield FrameStates(
+                    batch.column("clip_id")[row].as_py(), number,
+                    batch.column("frame_s")[row].values.to_numpy(zero_copy_only=True),
+                    states.reshape(-1, self.space.dims[number]),
+                )
+
+
+def lists(arrays: Sequence[np.ndarray], kind: Any) -> pa.Array:
+    """Arrays of different lengths as a column of lists."""
+    large = pa.types.is_large_list(kind)
+    ends = np.cumsum([0, *map(len, arrays)], dtype=np.int64 if large else np.int32)
+    values = pa.array(np.concatenate(arrays) if len(arrays) else np.empty(0, kind.value_type.to_pandas_dtype()))
+    return (pa.LargeListArray if large else pa.ListArray).from_arrays(pa.array(ends), values)
