@@ -1,6 +1,7 @@
 """Clips in, every layer's vectors out.  Importing this loads no torch."""
 
 from embed.encoder import Encoder, Pooled
+from embed.engines import ENGINES, embed_lake
 from embed.errors import CheckpointError, EncoderError
 from embed.pipeline import EmbedReport, embed_clips
 from embed.plan import Plan, make_plan
@@ -19,8 +20,8 @@ from embed.windows import ClipVectors, encode_clips
 from embed.work import check_clips
 
 __all__ = [
-    "DEFAULT_ENCODER", "MIN_COSINE", "CheckpointError", "ClipVectors", "EmbedReport", "EmbedSettings", "Encoder",
+    "DEFAULT_ENCODER", "ENGINES", "MIN_COSINE", "CheckpointError", "ClipVectors", "EmbedReport", "EmbedSettings", "Encoder",
     "EncoderError", "Plan", "Pooled", "check_clips", "check_settings", "choose_precision", "compare", "cpu_has_bfloat16",
-    "device_is_here", "embed_clips", "encode_clips", "encoder_names", "encoder_of", "find_or_describe", "have_weights",
-    "load_encoder", "make_plan", "open_space", "settle_device",
+    "device_is_here", "embed_clips", "embed_lake", "encode_clips", "encoder_names", "encoder_of", "find_or_describe",
+    "have_weights", "load_encoder", "make_plan", "open_space", "settle_device",
 ]

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from embed.encoder import Encoder
-from embed.work import Progress, ReadClips, encoded, find_work
+from embed.work import Progress, ReadClips, Work, encoded, find_work
 from embed.writer import Writer
 from store import Lake, Space
 
@@ -43,10 +45,16 @@ class EmbedReport:
 
 def embed_clips(
     lake: Lake, space: Space, encoder: Encoder, read: ReadClips, *, frames: Sequence[int] = (), workers: int | None = None,
-    progress: Progress = lambda items, total, label: items,
+    progress: Progress = lambda items, total, label: items, share: pl.Series | None = None,
 ) -> EmbedReport:
-    """Embed every clip of the lake that has no vector in `space`, or lacks the frames of one of these layers."""
+    """Embed every clip of the lake that has no vector in `space`, or lacks the frames of one of these layers.
+
+    `share`: ids of the only clips to embed, where other processes do the rest; it is then theirs who shared out to merge
+    the pieces in the end.
+    """
     work = find_work(lake, space, frames)
+    if share is not None:
+        work = Work(work.due.filter(pl.col("clip_id").is_in(share.implode())), 0)
     writer = Writer(lake, space, work.due, frames)
     started = time.monotonic()
     outcomes = encoded(work.due, space, encoder, read, frames=frames, workers=workers)
@@ -57,7 +65,9 @@ def embed_clips(
         outcomes.close()
         writer.flush()                   # also when interrupted: what is encoded is stored
         raise
-    writer.close()
+    writer.flush()
+    if share is None and writer.commits > 1:
+        lake.vectors(space).table.compact()
     return EmbedReport(
         space.name, writer.stored, work.known + writer.beaten, writer.failed, writer.framed, writer.seconds_of_audio,
         time.monotonic() - started, space.precision_reason,

@@ -58,12 +58,12 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     return space, encoder
 
 
-def encoder_of(space: Space) -> Encoder:
-    """The encoder that a space was embedded with, loaded to embed a query: on its device, or here on the CPU.
+def encoder_of(space: Space, device: str | None = None) -> Encoder:
+    """The encoder that a space was embedded with: by default on the device that it was embedded on, or here on the CPU.
 
     Raises EncoderError where the weights at hand are not those of the space.
     """
-    device = space.device if device_is_here(space.device) else "cpu"
+    device = device or (space.device if device_is_here(space.device) else "cpu")
     encoder = load_encoder(space.location, precision=space.precision, device=device)
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(

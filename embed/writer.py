@@ -65,12 +65,6 @@ class Writer:
         self.beaten += len(ids) - stored
         self.commits += 1
 
-    def close(self) -> None:
-        """Commit the rest, and merge the many small pieces that commits leave behind."""
-        self.flush()
-        if self.commits > 1:
-            self._vectors.table.compact()
-
 
 def problem_of(clip_id: str, outcome: ClipVectors | Exception, space: Space) -> str:
     """Why this cannot be stored; empty where it can."""

@@ -11,12 +11,14 @@ from store.errors import (
     TonelakeError,
 )
 from store.failures import Failure, Failures, failure_id
+from store.fragments import Fragment, append_fragments, write_fragment
 from store.frames import Frames, FrameStates
 from store.lake import Lake
 from store.space import Space, Spaces
 from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
-    "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "FrameStates", "Frames", "InputError", "Lake",
-    "LakeError", "LayerVectors", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "failure_id", "fits",
+    "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates", "Frames",
+    "InputError", "Lake", "LakeError", "LayerVectors", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces", "TonelakeError",
+    "Vectors", "append_fragments", "failure_id", "fits", "write_fragment",
 ]

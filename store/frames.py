@@ -57,6 +57,10 @@ class Frames:
 
     def add(self, frames: Sequence[FrameStates]) -> int:
         """Store frames; a clip's layer that is stored already stays as it is.  The number stored."""
+        return self.table.insert_new(self.rows(frames))
+
+    def rows(self, frames: Sequence[FrameStates]) -> pa.Table:
+        """The same as rows of the table, not stored.  Raises LakeError where a shape is not that of its layer."""
         for one in frames:
             expected = (len(one.frame_s), self.space.dims[one.layer])
             if one.states.shape != expected:
@@ -69,7 +73,7 @@ class Frames:
             "frame_s": lists([one.frame_s for one in frames], pa.list_(pa.float32())),
             "states": lists([one.states.reshape(-1) for one in frames], pa.large_list(pa.float16())),
         }
-        return self.table.insert_new(pa.table(rows, schema=SCHEMA))
+        return pa.table(rows, schema=SCHEMA)
 
     def read(self, clip_id: str, layer: int | str | None = None) -> FrameStates:
         """One layer of one clip over time.  Raises InputError where its frames are not stored."""

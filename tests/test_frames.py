@@ -25,7 +25,7 @@ def embedded(lake, music):
 
 
 def test_stored_frames_are_those_of_the_clip_in_time(embedded):
-    lake, space = embedded
+    lake, _ = embedded
     encoder = FakeEncoder()
     for clip in lake.clips.read().iter_rows(named=True):
         wave = read_source(clip["source"], clip["start_s"], clip["duration_s"], encoder.sample_rate)

@@ -137,27 +137,36 @@ class Tonelake:
 
     def embed(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None,
-        precision: str = "auto", device: str = "auto", workers: int | None = None,
+        hop: float | None = None, precision: str = "auto", device: str = "auto", frames: Sequence[int | str] = (),
+        engine: str = "local", address: str | None = None, workers: int | None = None,
     ) -> EmbedReport:
-        """Embed every clip that has no vector in the space; see `embed.EmbedSettings` for the defaults."""
+        """Embed every clip that has no vector in the space, and store the frames of these layers as well.
+
+        See `embed.EmbedSettings` for the defaults and `embed.embed_lake` for the engines.
+        """
         import embed
 
-        settings = embed.EmbedSettings(encoder, space, window, precision, device)
-        embed.check_clips(self.lake)
-        chosen, loaded = embed.open_space(self.lake, settings)
-        return embed.embed_clips(self.lake, chosen, loaded, ingest.read_clips, workers=workers, progress=self._progress())
+        settings = embed.EmbedSettings(encoder, space, window, hop, precision, device)
+        return embed.embed_lake(
+            self.lake, settings, ingest.read_clips, frames=frames, engine=engine, address=address, workers=workers,
+            progress=self._progress(),
+        )
 
     def plan(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None,
-        precision: str = "auto", device: str = "auto", workers: int | None = None, price: float = 0.0,
+        hop: float | None = None, precision: str = "auto", device: str = "auto", frames: Sequence[int | str] = (),
+        workers: int | None = None, price: float = 0.0,
     ) -> Plan:
         """What the same `embed` would take, measured on a few clips; `price` is that of an hour of this machine."""
         import embed
 
-        settings = embed.EmbedSettings(encoder, space, window, precision, device)
+        settings = embed.EmbedSettings(encoder, space, window, hop, precision, device)
         embed.check_clips(self.lake)
         chosen, loaded = embed.find_or_describe(self.lake, settings)
-        return embed.make_plan(self.lake, chosen, loaded, ingest.read_clips, workers=workers, price=price)
+        layers = sorted({chosen.layer_index(layer) for layer in frames})
+        return embed.make_plan(
+            self.lake, chosen, loaded, ingest.read_clips, frames=layers, workers=workers, price=price
+        )
 
     # -- answers
 

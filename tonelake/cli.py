@@ -107,20 +107,29 @@ def embed(
     ] = None,
     space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: made of the encoder's.")] = None,
     window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from window to window; default: the window, no overlap.")] = None,
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda (every GPU), cuda:1, mps; or several: cuda:0,cuda:2.")] = "auto",
+    frames: Annotated[str | None, typer.Option(help="Layers whose frames to store as well: 5,7.")] = None,
+    engine: Annotated[str, typer.Option(help="local (this machine), or ray (a cluster).")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; default: this machine's.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Embed nothing: measure a few clips; print time, disk, cost.")] = False,
     price: Annotated[float, typer.Option(min=0, help="Of an hour of this machine, for --plan.")] = 0.0,
     workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Every clip without a vector, at every layer.  Goes on where it stood.   Example: tonelake embed --encoder mert-95m"""
     opened = open_lake(lake, create=False)
+    layers = [layer.strip() for layer in frames.split(",")] if frames else []
     if plan:
         print(opened.plan(
-            encoder, space=space, window=window, precision=precision, device=device, workers=workers, price=price
+            encoder, space=space, window=window, hop=hop, precision=precision, device=device, frames=layers, workers=workers,
+            price=price,
         ))
         return
-    report = opened.embed(encoder, space=space, window=window, precision=precision, device=device, workers=workers)
+    report = opened.embed(
+        encoder, space=space, window=window, hop=hop, precision=precision, device=device, frames=layers, engine=engine,
+        address=address, workers=workers,
+    )
     say(str(report))
     raise typer.Exit(1 if strict and report.failed else 0)
 

@@ -1,0 +1,286 @@
+"""Past one machine: Ray Data reads the clips, actors encode them and write Lance fragments, the driver commits these.
+
+    clips that are due, in units  ->  read (any node)  ->  encode and write (an actor a GPU)  ->  append (the driver)
+
+Ray does a unit again where its worker dies; what the dead one wrote belongs to no version of any table.  The driver
+appends every half minute, so its own death costs no more than that, and `append_fragments` stores each clip once.
+Every node needs tonelake installed, and reaches the lake and the clips' sources by the same names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from embed.encoder import Encoder
+from embed.errors import EncoderError
+from embed.pipeline import EmbedReport
+from embed.settings import encoder_of
+from embed.windows import encode_clips
+from embed.work import Progress, ReadClips, find_work
+from embed.writer import COMMIT_CLIPS, COMMIT_SECONDS, frame_rows, problem_of, stack
+from store import Failure, Fragment, Lake, Space, append_fragments, failure_id, write_fragment
+
+if TYPE_CHECKING:
+    from embed.windows import ClipVectors
+
+UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, but for longer single clips
+COMPACT_FRAGMENTS = 1000
+REACH_SECONDS = 10.0
+SETTINGS = {                             # read when Ray is imported: no telemetry, and errors come as exceptions alone
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+READ = pa.schema([pa.field("clip_id", pa.string()), pa.field("samples", pa.large_binary()), pa.field("error", pa.string())])
+WRITTEN = pa.schema([
+    pa.field("clips", pa.list_(pa.string())), pa.field("vectors", pa.string()), pa.field("frames", pa.string()),
+    pa.field("failed", pa.string()),
+])
+
+
+def embed_on_ray(
+    lake: Lake, space: Space, read: ReadClips, *, address: str | None = None, frames: Sequence[int] = (),
+    workers: int | None = None, progress: Progress = lambda items, total, label: items,
+) -> EmbedReport:
+    """The same as `embed_clips`, on a Ray cluster: the one at `address`, the one that is running here, or one of this
+    machine alone, made for the occasion.
+
+    `read` is found again by its module and name.  `workers`: how many units are read at once, by default as many as the
+    cluster has processors to spare.  Raises EncoderError where Ray is not installed, cannot be reached, or gives up.
+    """
+    work = find_work(lake, space, frames)
+    appender = Appender(lake, space, work.due)
+    started = time.monotonic()
+    if len(work.due):
+        with Cluster(address) as cluster:
+            written = cluster.run(lake, space, read, work.due, frames, workers)
+            try:
+                for clip_id in progress(appender.take(written), len(work.due), f"embedding into {space.name} on Ray"):
+                    del clip_id
+            finally:
+                appender.flush()         # also when interrupted: what is encoded is stored
+        lake.vectors(space).table.compact()
+    return EmbedReport(
+        space.name, appender.stored, work.known + appender.beaten, appender.failed, appender.framed, appender.seconds_of_audio,
+        time.monotonic() - started, space.precision_reason,
+    )
+
+
+class Cluster:
+    """A connection to Ray, closed at the end where it was made here."""
+
+    def __init__(self, address: str | None) -> None:
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise EncoderError("--engine ray needs Ray: pip install 'tonelake[ray]', on every node") from error
+        self._mine = not ray.is_initialized()
+        if self._mine:
+            check_address(address)
+            try:
+                with warnings.catch_warnings():          # of Lance, against forks: Ray's are programs that start at once
+                    warnings.simplefilter("ignore")
+                    ray.init(
+                        address=address, log_to_driver=False, logging_level=logging.ERROR,
+                        include_dashboard=None if address else False,
+                    )
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise EncoderError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from error
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._mine:
+            import ray
+
+            ray.shutdown()
+
+    def run(
+        self, lake: Lake, space: Space, read: ReadClips, due: pl.DataFrame, frames: Sequence[int], workers: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """What the actors wrote, a unit at a time, in the order that they are done."""
+        import ray
+        import ray.data
+
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if space.device.startswith("cuda") else 0
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        actors = gpus or max(1, cpus // 2)                           # on processors alone: one encodes, one reads
+        units = ray.data.from_arrow([unit.to_arrow() for unit in split_units(due)])
+        reading = units.map_batches(
+            read_unit, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=workers,
+            fn_kwargs={"rate": space.sample_rate, "read": f"{read.__module__}:{read.__qualname__}"},
+        )
+        writing = reading.map_batches(
+            EncodeUnit, batch_size=None, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=actors),
+            num_gpus=1 if gpus else None, num_cpus=None if gpus else 1,
+            fn_constructor_kwargs={
+                "lake": lake.uri, "space": space.name, "device": "cuda" if gpus else "cpu", "frames": tuple(frames),
+            },
+        )
+        try:
+            for batch in writing.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield from batch.to_pylist()
+        except ray.exceptions.RayError as error:
+            raise EncoderError(f"Ray gave up: {explain(error)}.  What was done is stored: run it again to go on") from error
+
+
+def check_address(address: str | None) -> None:
+    """Raise EncoderError unless something listens at `host:port`: Ray itself would try for minutes."""
+    if address is None or address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise EncoderError(f"{address!r} is no address of a Ray cluster: give host:port, as `ray start --head` prints it")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise EncoderError(f"no Ray cluster at {address}: {error}.  Start one there with `ray start --head`") from error
+
+
+def explain(error: BaseException) -> str:
+    """The innermost cause of one of Ray's errors, in a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].strip()
+
+
+def split_units(due: pl.DataFrame) -> list[pl.DataFrame]:
+    """The clips in their order, cut into units."""
+    units, start, seconds = [], 0, 0.0
+    for row, duration_s in enumerate(due["duration_s"]):
+        if row > start and (row - start >= UNIT_CLIPS or seconds + duration_s > UNIT_SECONDS):
+            units.append(due[start:row])
+            start, seconds = row, 0.0
+        seconds += duration_s
+    return [*units, due[start:]]
+
+
+def read_unit(unit: pa.Table, *, rate: int, read: str) -> pa.Table:
+    """Clips -> their samples, or why there are none.  Runs on any node."""
+    module, _, name = read.partition(":")
+    read_clips: ReadClips = getattr(importlib.import_module(module), name)
+    rows: list[tuple[str, bytes | None, str | None]] = []
+    for clip_id, wave in read_clips(pl.DataFrame(unit), rate, 1):
+        if isinstance(wave, Exception):
+            rows.append((clip_id, None, str(wave)))
+        else:
+            rows.append((clip_id, wave.astype("<f4").tobytes(), None))
+    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), READ.types, strict=True)]
+    return pa.table(columns, schema=READ)
+
+
+class EncodeUnit:
+    """An actor: samples -> vectors, written as fragments of the lake's tables that are not appended yet."""
+
+    def __init__(self, lake: str, space: str, device: str, frames: tuple[int, ...]) -> None:
+        opened = Lake(lake, create=False)
+        self._space = opened.spaces.get(space)
+        self._vectors, self._frames = opened.vectors(self._space), opened.frames(self._space)
+        self._encoder: Encoder = encoder_of(self._space, device=device)
+        self._encoder.prepare(round(self._space.window_s * self._space.sample_rate))
+        self._layers = frames
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        failed: dict[str, str] = {}
+        good: list[tuple[str, ClipVectors]] = []
+        together: list[tuple[str, np.ndarray]] = []
+        for row in unit.to_pylist():
+            if row["error"] is not None:
+                failed[row["clip_id"]] = row["error"]
+            else:
+                together.append((row["clip_id"], np.frombuffer(row["samples"], "<f4")))
+        for start in range(0, len(together), self._encoder.clips_at_once):
+            ids, waves = zip(*together[start : start + self._encoder.clips_at_once], strict=True)
+            found = encode_clips(self._encoder, waves, self._space.window_s, self._space.hop_s, self._layers)
+            for clip_id, vectors in zip(ids, found, strict=True):
+                problem = problem_of(clip_id, vectors, self._space)
+                if problem:
+                    failed[clip_id] = problem
+                else:
+                    good.append((clip_id, vectors))
+        vectors_json = frames_json = ""
+        if good:
+            ids = [clip_id for clip_id, _ in good]
+            vectors_json = write_fragment(self._vectors.table, self._vectors.rows(ids, *stack(good))).to_json()
+            if self._layers:
+                rows = self._frames.rows(frame_rows(good, self._layers))
+                frames_json = write_fragment(self._frames.table, rows).to_json()
+        clips = [clip_id for clip_id, _ in good]
+        return pa.table([[clips], [vectors_json], [frames_json], [json.dumps(failed)]], schema=WRITTEN)
+
+
+class Appender:
+    """The driver's side: gathers what was written, and appends it every so often."""
+
+    def __init__(self, lake: Lake, space: Space, due: pl.DataFrame) -> None:
+        self._lake, self._space = lake, space
+        self._clip = {row["clip_id"]: row for row in due.iter_rows(named=True)}
+        self._stage = f"embed:{space.name}"
+        self._clips: list[str] = []
+        self._vectors: list[Fragment] = []
+        self._frames: list[Fragment] = []
+        self._failures: list[Failure] = []
+        self._last = time.monotonic()
+        self._appended = 0
+        self.stored = self.beaten = self.framed = self.failed = 0
+        self.seconds_of_audio = 0.0
+
+    def take(self, written: Iterator[dict[str, Any]]) -> Iterator[str]:
+        """The id of each clip that is done or failed."""
+        for unit in written:
+            for clip_id, problem in json.loads(unit["failed"]).items():
+                self.failed += 1
+                self._failures.append(Failure(self._stage, self._clip[clip_id]["source"], problem, clip_id))
+                yield clip_id
+            if unit["vectors"]:
+                self._vectors.append(Fragment.from_json(unit["vectors"]))
+            if unit["frames"]:
+                self._frames.append(Fragment.from_json(unit["frames"]))
+            self._clips += unit["clips"]
+            self.seconds_of_audio += sum(self._clip[clip_id]["duration_s"] for clip_id in unit["clips"])
+            if len(self._clips) >= COMMIT_CLIPS or time.monotonic() - self._last > COMMIT_SECONDS:
+                self.flush()
+            yield from unit["clips"]
+
+    def flush(self) -> None:
+        """Append what has come: frames first, so that a clip with its vector has its frames."""
+        clips, self._clips = self._clips, []
+        vectors, self._vectors = self._vectors, []
+        frames, self._frames = self._frames, []
+        failures, self._failures = self._failures, []
+        self._last = time.monotonic()
+        self._lake.failures.record(failures)
+        if not clips:
+            return
+        if frames:
+            append_fragments(self._lake.frames(self._space).table, frames)
+            self.framed += len(clips)
+        table = self._lake.vectors(self._space).table
+        stored = append_fragments(table, vectors)
+        self._lake.failures.clear([failure_id(self._stage, self._clip[i]["source"], i) for i in clips])
+        self.stored += stored
+        self.beaten += len(clips) - stored
+        self._appended += len(vectors)
+        if self._appended > COMPACT_FRAGMENTS:
+            table.compact()
+            self._appended = 0

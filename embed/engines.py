@@ -1,0 +1,63 @@
+"""Where embedding runs: in this process, in one process for each device, or on a Ray cluster.  The result is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from embed.pipeline import EmbedReport, embed_clips
+from embed.settings import EmbedSettings, device_is_here, open_space
+from embed.work import Progress, ReadClips, check_clips
+from store import InputError, Lake
+
+ENGINES = ("local", "ray")
+
+
+def embed_lake(
+    lake: Lake, settings: EmbedSettings, read: ReadClips, *, frames: Sequence[str | int] = (), engine: str = "local",
+    address: str | None = None, workers: int | None = None, progress: Progress = lambda items, total, label: items,
+) -> EmbedReport:
+    """Embed every clip that has no vector in the space of these settings, or lacks the frames of one of these layers.
+
+    `engine`: `local` takes all the devices that the settings name, and every GPU of the machine where they name `cuda`;
+    `ray` the cluster at `address`.  Raises InputError, before anything is done, for settings that cannot be.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
+    if address and engine != "ray":
+        raise InputError("an address is that of a Ray cluster: add --engine ray")
+    check_clips(lake)
+    named = [name.strip() for name in settings.device.split(",")]
+    space, encoder = open_space(lake, replace(settings, device=named[0]))
+    layers = sorted({space.layer_index(layer) for layer in frames})
+    if engine == "ray":
+        del encoder                      # its memory is the actors'
+        from embed.cluster import embed_on_ray
+
+        return embed_on_ray(lake, space, read, address=address, frames=layers, workers=workers, progress=progress)
+    devices = named if len(named) > 1 else every_device(encoder.device)
+    if len(devices) > 1:
+        check_devices(devices)
+        del encoder
+        from embed.processes import embed_on_devices
+
+        return embed_on_devices(lake, space, devices, read, frames=layers, workers=workers, progress=progress)
+    return embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
+
+
+def every_device(device: str) -> list[str]:
+    """All GPUs of this machine for `cuda`, else the device itself."""
+    if device != "cuda":
+        return [device]
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+
+
+def check_devices(devices: Sequence[str]) -> None:
+    """Raise InputError unless all of these are here, of one kind."""
+    absent = [device for device in devices if not device_is_here(device)]
+    if absent:
+        raise InputError(f"device {', '.join(absent)} is not on this machine")
+    if len({device.partition(":")[0] for device in devices}) > 1:
+        raise InputError(f"devices {', '.join(devices)} are of several kinds, whose vectors differ by rounding: name one kind")

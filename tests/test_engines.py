@@ -1,0 +1,260 @@
+"""Every engine embeds each clip once, with the vectors that one process alone would give, whatever dies on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import embed.cluster
+from embed import EmbedSettings, EncoderError, embed_lake
+from embed.cluster import split_units
+from embed.processes import split_by_source
+from ingest import ingest_chorales, read_clips
+from store import InputError, Lake
+
+HOME = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.filterwarnings("ignore")        # Ray's own, of its own internals
+BOUND = 2e-3                             # float16 storage, and sums in another order where threads are fewer
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory):
+    """A lake with the clips of eight chorales, to be copied."""
+    lake = Lake(tmp_path_factory.mktemp("ingested") / "lake")
+    ingest_chorales(lake, limit=8)
+    return lake
+
+
+@pytest.fixture
+def chorales(ingested, tmp_path):
+    """Its copy."""
+    import shutil
+
+    shutil.copytree(ingested.uri, tmp_path / "lake", dirs_exist_ok=True)
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def reference(ingested, checkpoints, tmp_path_factory):
+    """The same clips, embedded by one process, with frames of layer 1."""
+    import shutil
+
+    home = tmp_path_factory.mktemp("reference") / "lake"
+    shutil.copytree(ingested.uri, home)
+    lake = Lake(home)
+    assert embed_lake(lake, settings(checkpoints), read_clips, frames=[1]).failed == 0
+    return lake
+
+
+def settings(checkpoints, device="cpu"):
+    return EmbedSettings(str(checkpoints / "95M-tiny"), precision="float32", device=device)
+
+
+def assert_same(lake, reference, *, frames=False):
+    mine, theirs = lake.vectors(), reference.vectors()
+    assert mine.space.fingerprint == theirs.space.fingerprint
+    ids = reference.clips.read(["clip_id"])["clip_id"].to_list()
+    assert mine.count() == mine.ids().n_unique() == len(ids)
+    for layer in range(len(mine.space.layers)):
+        for stat in ("mean", "max"):
+            a, b = mine.take(ids, layer, stat=stat).vectors, theirs.take(ids, layer, stat=stat).vectors
+            assert np.abs(a - b).max() <= BOUND * np.abs(b).max()
+            assert np.abs(a - b[::-1]).max() > 0.05 * np.abs(b).max()          # the bound would notice swapped rows
+    if frames:
+        assert lake.frames().table.count() == len(ids)
+        for clip in ids[::7]:
+            a, b = lake.frames().read(clip, 1), reference.frames().read(clip, 1)
+            np.testing.assert_array_equal(a.frame_s, b.frame_s)
+            assert np.abs(a.states.astype(float) - b.states).max() <= BOUND * np.abs(b.states).max()
+
+
+# -- one process for each device
+
+
+def test_shares_are_even_and_keep_a_source_together():
+    rng = random.Random(0)
+    due = pl.DataFrame(
+        [{"clip_id": f"{s}-{c}", "source": f"s{s}", "duration_s": rng.uniform(5, 60)} for s in range(40) for c in range(3)]
+    )
+    shares = split_by_source(due, 4)
+    assert sorted(clip for share in shares for clip in share) == sorted(due["clip_id"])
+    owners = [{clip.split("-")[0] for clip in share} for share in shares]
+    assert sum(map(len, owners)) == 40
+    length = dict(due.select("clip_id", "duration_s").iter_rows())
+    loads = [sum(length[clip] for clip in share) for share in shares]
+    assert max(loads) < 1.1 * min(loads)
+
+
+def test_two_devices_embed_each_clip_once(chorales, reference, checkpoints):
+    report = embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, frames=["1"])
+    total = chorales.clips.count()
+    assert (report.new, report.known, report.failed, report.framed) == (total, 0, 0, total)
+    assert_same(chorales, reference, frames=True)
+    again = embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, frames=["1"])
+    assert (again.new, again.known) == (0, total)
+
+
+def test_a_device_that_dies_is_named_and_the_rest_goes_on_later(chorales, reference, checkpoints):
+    killed = []
+
+    def kill_one(events, total, label):
+        for event in events:
+            yield event
+            if not killed:
+                killed.append(processes("embed.device_main")[0])
+                os.kill(killed[0], signal.SIGKILL)
+
+    with pytest.raises(EncoderError, match=r"cpu: its process ended with -9.*run it again to go on"):
+        embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, progress=kill_one)
+    stored = chorales.vectors().count()
+    assert 0 < stored < chorales.clips.count()       # the other one finished its share
+    assert not processes("embed.device_main")
+    report = embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips)
+    assert (report.new, report.known) == (chorales.clips.count() - stored, stored)
+    assert_same(chorales, reference)
+
+
+def test_interrupted_devices_store_what_they_have(chorales, checkpoints):
+    def interrupt(events, total, label):
+        for number, event in enumerate(events):
+            if number == 10:
+                raise KeyboardInterrupt
+            yield event
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, progress=interrupt)
+    assert chorales.vectors().count() >= 10
+    assert not processes("embed.device_main")
+
+
+def test_devices_engines_and_addresses_that_cannot_be_are_refused(chorales, checkpoints):
+    with pytest.raises(InputError, match="no engine 'spark': choose local or ray"):
+        embed_lake(chorales, settings(checkpoints), read_clips, engine="spark")
+    with pytest.raises(InputError, match="add --engine ray"):
+        embed_lake(chorales, settings(checkpoints), read_clips, address="10.0.0.1:6379")
+    with pytest.raises(InputError, match=r"device cuda:97 is not on this machine"):
+        embed_lake(chorales, settings(checkpoints, "cpu,cuda:97"), read_clips)
+    with pytest.raises(InputError, match="has no layer '9'"):
+        embed_lake(chorales, settings(checkpoints), read_clips, frames=["9"])
+
+
+# -- Ray
+
+
+def test_units_keep_the_order_and_their_limits():
+    due = pl.DataFrame({"clip_id": [str(i) for i in range(100)], "duration_s": [30.0] * 70 + [900.0] * 29 + [9_000.0]})
+    units = split_units(due)
+    assert pl.concat(units)["clip_id"].to_list() == due["clip_id"].to_list()
+    assert all(len(u) <= 32 and (len(u) == 1 or u["duration_s"].sum() <= 1200) for u in units)
+    assert [len(u) for u in units[:3]] == [32, 32, 7]
+    assert len(split_units(due[:1])) == 1
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """A Ray cluster of two nodes on this machine, with small units so that there is a middle to be killed in."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(embed.cluster, "UNIT_CLIPS", 4)
+    monkeypatch.setattr(embed.cluster, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 2, "object_store_memory": 200 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+    second = cluster.add_node(**node)
+    yield cluster, second
+    cluster.shutdown()
+
+
+def test_a_worker_killed_in_the_middle_leaves_each_clip_embedded_once(two_nodes, chorales, reference, checkpoints):
+    cluster, _ = two_nodes
+    seen, killed = [], []
+
+    def kill_an_actor(clips, total, label):
+        for clip in clips:
+            yield clip
+            seen.append(clip)
+            if len(seen) == 8:
+                killed.append(random.choice(processes("EncodeUnit")))
+                os.kill(killed[0], signal.SIGKILL)
+
+    report = embed_lake(
+        chorales, settings(checkpoints), read_clips, engine="ray", address=cluster.address, frames=[1], progress=kill_an_actor
+    )
+    total = chorales.clips.count()
+    assert killed and killed[0] not in processes("EncodeUnit")
+    assert (report.new, report.known, report.failed, report.framed) == (total, 0, 0, total)
+    assert_same(chorales, reference, frames=True)
+
+
+def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, chorales, reference, checkpoints):
+    cluster, second = two_nodes
+    seen = []
+
+    def lose_a_node(clips, total, label):
+        for clip in clips:
+            yield clip
+            seen.append(clip)
+            if len(seen) == 8:
+                cluster.remove_node(second, allow_graceful=False)
+
+    report = embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address=cluster.address, progress=lose_a_node)
+    assert (report.new, report.failed) == (chorales.clips.count(), 0)
+    assert_same(chorales, reference)
+
+
+DRIVER = """
+import sys
+import embed.cluster
+embed.cluster.UNIT_CLIPS, embed.cluster.COMMIT_SECONDS = 4, 0.0
+import tonelake
+print(tonelake.open(sys.argv[1]).embed(sys.argv[2], precision="float32", device="cpu", engine="ray"))
+"""
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_stood(chorales, reference, checkpoints, tmp_path):
+    command = [sys.executable, "-c", DRIVER, chorales.uri, str(checkpoints / "95M-tiny")]
+    driver = subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and driver.poll() is None and not stored(chorales):
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate()
+    before = stored(chorales)
+    assert 0 < before < chorales.clips.count()
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=200, check=True)
+    assert f"{chorales.clips.count() - before} clips embedded, {before} known" in done.stdout
+    assert_same(chorales, reference)
+
+
+def test_no_cluster_at_an_address_is_said(chorales, checkpoints):
+    with pytest.raises(EncoderError, match="no Ray cluster at 127.0.0.1:1: .*refused"):
+        embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address="127.0.0.1:1")
+    with pytest.raises(EncoderError, match="'nowhere' is no address of a Ray cluster: give host:port"):
+        embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address="nowhere")
+
+
+def stored(lake):
+    spaces = lake.spaces.all()
+    return lake.vectors(spaces[0]).count() if spaces else 0
+
+
+def processes(name):
+    """Ids of running processes with this in their command line."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if name in (folder / "cmdline").read_bytes().decode(errors="replace") and int(folder.name) != os.getpid():
+                    found.append(int(folder.name))
+            except OSError:
+                pass
+    return found
