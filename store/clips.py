@@ -83,6 +83,12 @@ class Clips:
             self.check_column(column)
         return frame(self.table.read(columns, where=where))
 
+    def ids(self, where: str | None = None) -> pl.Series:
+        """Ids of the clips, or of those that a filter keeps, in the order they were added."""
+        if where is not None:
+            return self.read(["clip_id"], where=where)["clip_id"]
+        return pl.Series("clip_id", self.table.snapshot()[1], dtype=pl.String)
+
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips by id, in the order asked; unknown ids are left out."""
         wanted = None if columns is None else list(dict.fromkeys(["clip_id", *columns]))

@@ -38,6 +38,7 @@ class Table:
         self._connection = connection
         self._initial_schema = schema.set(0, keyed)
         self._handle: Any = None
+        self._keys: tuple[int, pa.Array] | None = None
 
     # -- reading
 
@@ -72,6 +73,19 @@ class Table:
             if where is None:
                 raise
             raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
+
+    def snapshot(self) -> tuple[Any, pa.Array]:
+        """The table as a Lance dataset and the key of every row, of one version; keys are read once for each version.
+
+        None and no keys where there is no table yet.
+        """
+        handle = self._open()
+        if handle is None:
+            return None, pa.array([], pa.string())
+        dataset = handle.to_lance()
+        if self._keys is None or self._keys[0] != dataset.version:
+            self._keys = (dataset.version, dataset.to_table(columns=[self.key]).column(self.key).combine_chunks())
+        return dataset, self._keys[1]
 
     def batches(
         self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None

@@ -206,7 +206,9 @@ def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, chorales, 
             if len(seen) == 8:
                 cluster.remove_node(second, allow_graceful=False)
 
-    report = embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address=cluster.address, progress=lose_a_node)
+    report = embed_lake(
+        chorales, settings(checkpoints), read_clips, engine="ray", address=cluster.address, progress=lose_a_node
+    )
     assert (report.new, report.failed) == (chorales.clips.count(), 0)
     assert_same(chorales, reference)
 
@@ -236,7 +238,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_stood(chorales, reference, che
 
 
 def test_no_cluster_at_an_address_is_said(chorales, checkpoints):
-    with pytest.raises(EncoderError, match="no Ray cluster at 127.0.0.1:1: .*refused"):
+    with pytest.raises(EncoderError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused"):
         embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address="127.0.0.1:1")
     with pytest.raises(EncoderError, match="'nowhere' is no address of a Ray cluster: give host:port"):
         embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address="nowhere")
