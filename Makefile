@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench ui lock clean
+.PHONY: help demo test lint types build bench-embed bench-growth ui lock clean
 
 help:            ## this list
-	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tonelake needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
@@ -32,8 +32,8 @@ build: $(READY)  ## the wheel, into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-bench: $(READY)  ## embedding speed against a plain loop
-	$(BIN)/python -m bench.embed_speed
+bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 minutes)
+	$(BIN)/python -m bench.embed
 
 ui: $(READY)     ## the app, on the demo's lake
 	$(BIN)/tonelake ui --lake demo-lake

@@ -1,1 +1,1 @@
-"""Benchmarks: each prints a table of ratios from one run.  Never part of the tests: machines are noisy."""
+"""Benchmarks: each compares ways in one run, and rewrites its table and its ratios under `bench/results/`."""
