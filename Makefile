@@ -35,6 +35,9 @@ build: $(READY)  ## the wheel, into dist/
 bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 minutes)
 	$(BIN)/python -m bench.embed
 
+bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
+	$(BIN)/python -m bench.growth
+
 ui: $(READY)     ## the app, on the demo's lake
 	$(BIN)/tonelake ui --lake demo-lake
 

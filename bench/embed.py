@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.memory import PeakMemory
 from bench.report import circumstances, table, write_results
 
 CONFIGS = Path(__file__).parent.parent / "tests" / "data" / "mert" / "hub_configs"
@@ -100,7 +100,8 @@ def plain_loop(checkpoint: Path, music: Path, window_s: float, device: str) -> C
         for path in sorted(music.iterdir()):
             wave, _ = librosa.load(path, sr=24_000, mono=True)
             means = []
-            for begin in range(0, len(wave), window):
+            for number in range(max(1, len(wave) // window)):        # what is left over is dropped
+                begin = number * window
                 part = wave[begin : begin + window]
                 part = (part - part.mean()) / np.sqrt(part.var() + 1e-7)
                 with torch.no_grad():
@@ -150,11 +151,11 @@ def be_way(arguments: argparse.Namespace) -> None:
         run = plain_loop(checkpoint, music, arguments.window, arguments.device)
     else:
         run = our_way(checkpoint, music, home / f"lakes-{model}", kind, arguments.window, arguments.device)
+    memory = PeakMemory()
     for _ in sys.stdin:
         seconds, vectors = run()
-        own, decoder = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         np.save(home / f"{model}-{kind}-{arguments.window:g}.npy", vectors)
-        print(json.dumps({"seconds": seconds, "peak_mb": own + decoder}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_mb": memory.mb}), flush=True)
 
 
 # -- limits

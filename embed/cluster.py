@@ -29,8 +29,8 @@ from embed.pipeline import EmbedReport
 from embed.settings import encoder_of
 from embed.windows import encode_clips
 from embed.work import Progress, ReadClips, find_work
-from embed.writer import COMMIT_CLIPS, COMMIT_SECONDS, frame_rows, problem_of, stack
-from store import Failure, Fragment, Lake, Space, append_fragments, failure_id, write_fragment
+from embed.writer import COMMIT_CLIPS, Ledger, frame_rows, problem_of, stack
+from store import Fragment, Lake, Space, append_fragments, write_fragment
 
 if TYPE_CHECKING:
     from embed.windows import ClipVectors
@@ -92,12 +92,7 @@ class Cluster:
         if self._mine:
             check_address(address)
             try:
-                with warnings.catch_warnings():          # of Lance, against forks: Ray's are programs that start at once
-                    warnings.simplefilter("ignore")
-                    ray.init(
-                        address=address, log_to_driver=False, logging_level=logging.ERROR,
-                        include_dashboard=None if address else False,
-                    )
+                connect(address)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise EncoderError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from error
         context = ray.data.DataContext.get_current()
@@ -141,6 +136,21 @@ class Cluster:
                 yield from batch.to_pylist()
         except ray.exceptions.RayError as error:
             raise EncoderError(f"Ray gave up: {explain(error)}.  What was done is stored: run it again to go on") from error
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at an address or on this machine; where there is none, make one that only this machine reaches."""
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with warnings.catch_warnings():      # of Lance, against forks: what Ray forks becomes another program at once
+        warnings.simplefilter("ignore")
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except ConnectionError:
+            if address:
+                raise
+            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
 
 
 def check_address(address: str | None) -> None:
@@ -229,36 +239,30 @@ class EncodeUnit:
         return pa.table([[clips], [vectors_json], [frames_json], [json.dumps(failed)]], schema=WRITTEN)
 
 
-class Appender:
-    """The driver's side: gathers what was written, and appends it every so often."""
+class Appender(Ledger):
+    """The driver's side: gathers what the actors wrote, and appends it every so often."""
 
     def __init__(self, lake: Lake, space: Space, due: pl.DataFrame) -> None:
-        self._lake, self._space = lake, space
-        self._clip = {row["clip_id"]: row for row in due.iter_rows(named=True)}
-        self._stage = f"embed:{space.name}"
+        super().__init__(lake, space, due)
         self._clips: list[str] = []
         self._vectors: list[Fragment] = []
         self._frames: list[Fragment] = []
-        self._failures: list[Failure] = []
-        self._last = time.monotonic()
         self._appended = 0
-        self.stored = self.beaten = self.framed = self.failed = 0
-        self.seconds_of_audio = 0.0
 
     def take(self, written: Iterator[dict[str, Any]]) -> Iterator[str]:
         """The id of each clip that is done or failed."""
         for unit in written:
             for clip_id, problem in json.loads(unit["failed"]).items():
-                self.failed += 1
-                self._failures.append(Failure(self._stage, self._clip[clip_id]["source"], problem, clip_id))
+                self.fail(clip_id, problem)
                 yield clip_id
             if unit["vectors"]:
                 self._vectors.append(Fragment.from_json(unit["vectors"]))
             if unit["frames"]:
                 self._frames.append(Fragment.from_json(unit["frames"]))
             self._clips += unit["clips"]
-            self.seconds_of_audio += sum(self._clip[clip_id]["duration_s"] for clip_id in unit["clips"])
-            if len(self._clips) >= COMMIT_CLIPS or time.monotonic() - self._last > COMMIT_SECONDS:
+            for clip_id in unit["clips"]:
+                self.encoded(clip_id)
+            if len(self._clips) >= COMMIT_CLIPS or self.is_late():
                 self.flush()
             yield from unit["clips"]
 
@@ -267,19 +271,13 @@ class Appender:
         clips, self._clips = self._clips, []
         vectors, self._vectors = self._vectors, []
         frames, self._frames = self._frames, []
-        failures, self._failures = self._failures, []
-        self._last = time.monotonic()
-        self._lake.failures.record(failures)
+        self.record_failures()
         if not clips:
             return
         if frames:
             append_fragments(self._lake.frames(self._space).table, frames)
-            self.framed += len(clips)
         table = self._lake.vectors(self._space).table
-        stored = append_fragments(table, vectors)
-        self._lake.failures.clear([failure_id(self._stage, self._clip[i]["source"], i) for i in clips])
-        self.stored += stored
-        self.beaten += len(clips) - stored
+        self.count(clips, append_fragments(table, vectors), len(clips) if frames else 0)
         self._appended += len(vectors)
         if self._appended > COMPACT_FRAGMENTS:
             table.compact()

@@ -16,53 +16,79 @@ COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a m
 COMMIT_FRAME_BYTES = 128 << 20           # of frames that wait: 37 clips of 30 s at one layer
 
 
-class Writer:
-    """Takes what was encoded of the clips that are due; counts what became of it."""
+class Ledger:
+    """What becomes of the clips that are due: failures on record, and counts."""
+
+    def __init__(self, lake: Lake, space: Space, due: pl.DataFrame) -> None:
+        self._lake, self._space = lake, space
+        self._clip = {row["clip_id"]: row for row in due.iter_rows(named=True)}
+        self._stage = f"embed:{space.name}"
+        self._failures: list[Failure] = []
+        self._last = time.monotonic()
+        self.stored = self.beaten = self.framed = self.failed = 0
+        self.seconds_of_audio = 0.0
+
+    def fail(self, clip_id: str, problem: str) -> None:
+        """A clip that cannot be embedded."""
+        self.failed += 1
+        self._failures.append(Failure(self._stage, self._clip[clip_id]["source"], problem, clip_id))
+
+    def encoded(self, clip_id: str) -> None:
+        """A clip that was, and waits to be stored."""
+        self.seconds_of_audio += self._clip[clip_id]["duration_s"]
+
+    def is_late(self) -> bool:
+        """Whether what waits has waited long enough."""
+        return time.monotonic() - self._last > COMMIT_SECONDS
+
+    def record_failures(self) -> None:
+        """Write the failures down; the beginning of each commit."""
+        failures, self._failures = self._failures, []
+        self._last = time.monotonic()
+        self._lake.failures.record(failures)
+
+    def count(self, ids: Sequence[str], stored: int, framed: int) -> None:
+        """Clips that are in the lake now, of which `stored` were not there yet; older failures of theirs are forgotten."""
+        self._lake.failures.clear([failure_id(self._stage, self._clip[i]["source"], i) for i in ids])
+        self.stored += stored
+        self.beaten += len(ids) - stored
+        self.framed += framed
+
+
+class Writer(Ledger):
+    """Takes what was encoded in this process."""
 
     def __init__(self, lake: Lake, space: Space, due: pl.DataFrame, frames: Sequence[int] = ()) -> None:
         """`frames`: the layers that the clips' frames are of, in their order."""
-        self._lake, self._space = lake, space
+        super().__init__(lake, space, due)
         self._vectors, self._frames = lake.vectors(space), lake.frames(space)
         self._layers = tuple(frames)
-        self._clip = {row["clip_id"]: row for row in due.iter_rows(named=True)}
-        self._stage = f"embed:{space.name}"
         self._waiting: list[tuple[str, ClipVectors]] = []
         self._frame_bytes = 0
-        self._failures: list[Failure] = []
-        self._last = time.monotonic()
-        self.stored = self.beaten = self.framed = self.failed = self.commits = 0
-        self.seconds_of_audio = 0.0
+        self.commits = 0
 
     def take(self, clip_id: str, outcome: ClipVectors | Exception) -> None:
         """One clip's vectors, or what went wrong; a failure where the vectors cannot be stored."""
         problem = problem_of(clip_id, outcome, self._space)
-        if problem:
-            self.failed += 1
-            self._failures.append(Failure(self._stage, self._clip[clip_id]["source"], problem, clip_id))
-        if not problem and isinstance(outcome, ClipVectors):
-            self.seconds_of_audio += self._clip[clip_id]["duration_s"]
+        if problem or isinstance(outcome, Exception):
+            self.fail(clip_id, problem)
+        else:
+            self.encoded(clip_id)
             self._waiting.append((clip_id, outcome))
             self._frame_bytes += sum(states.nbytes for states in outcome.frames)
-        late = time.monotonic() - self._last > COMMIT_SECONDS
-        if len(self._waiting) >= COMMIT_CLIPS or late or self._frame_bytes > COMMIT_FRAME_BYTES:
+        if len(self._waiting) >= COMMIT_CLIPS or self._frame_bytes > COMMIT_FRAME_BYTES or self.is_late():
             self.flush()
 
     def flush(self) -> None:
         """Commit what is waiting: frames first, so that a clip with its vector has its frames."""
         waiting, self._waiting, self._frame_bytes = self._waiting, [], 0
-        failures, self._failures = self._failures, []
-        self._last = time.monotonic()
-        self._lake.failures.record(failures)
+        self.record_failures()
         if not waiting:
             return
         ids = [clip_id for clip_id, _ in waiting]
         if self._layers:
             self._frames.add(frame_rows(waiting, self._layers))
-            self.framed += len(ids)
-        stored = self._vectors.add(ids, *stack(waiting))
-        self._lake.failures.clear([failure_id(self._stage, self._clip[i]["source"], i) for i in ids])
-        self.stored += stored
-        self.beaten += len(ids) - stored
+        self.count(ids, self._vectors.add(ids, *stack(waiting)), len(ids) if self._layers else 0)
         self.commits += 1
 
 

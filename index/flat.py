@@ -6,6 +6,7 @@ and normalised once and kept for the queries that follow, for as long as neither
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ import polars as pl
 from store import InputError, Lake, Space
 
 METRICS = ("cosine", "ip", "l2")
-KEPT_LAYERS = 4                          # 100,000 clips × 768 × float32 = 307 MB each
+KEPT_SHARE = 0.25                        # of the machine's memory; a layer of 100,000 clips × 768 × float32 is 307 MB
 
 _kept: OrderedDict[tuple, FlatLayer] = OrderedDict()
 
@@ -29,6 +30,10 @@ class FlatLayer:
     metric: str
     ids: pl.Series                       # clip ids
     vectors: np.ndarray                  # (clip, dim) float32; of unit length for cosine
+
+    def scores(self, query: np.ndarray) -> np.ndarray:
+        """(clip,) float32: the cosine or inner product of every clip with a query."""
+        return self.vectors @ prepare(query[None], self.metric)[0]
 
     def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(rows, scores) of the k nearest, nearest first; `allowed`, a (clip,) bool mask, is kept exactly.
@@ -64,9 +69,19 @@ def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine", 
     if not len(ids):
         raise InputError(f"no clip is embedded in space {space.name!r} yet: run `tonelake embed --space {space.name}`")
     _kept[key] = FlatLayer(metric, ids, prepare(vectors, metric))
-    while len(_kept) > KEPT_LAYERS:
+    newest = _kept[key]
+    while len(_kept) > 1 and sum(layer.vectors.nbytes for layer in _kept.values()) > KEPT_SHARE * memory_bytes():
         _kept.popitem(last=False)
-    return _kept[key]
+    return newest
+
+
+@lru_cache(maxsize=1)
+def memory_bytes() -> int:
+    """Physical memory of this machine; 8 GB where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30
 
 
 def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""What a user asks with -> a vector of the space: a clip by id, a file, or a vector of one's own."""
+"""What a user asks with -> vectors of the space: clips by id, files, a vector, several together, less others."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,38 +11,71 @@ import numpy as np
 import polars as pl
 
 from embed import encode_clips, encoder_of
+from index.flat import unit
 from ingest import Workers, to_source
-from store import Lake, Space, SpaceMismatch
+from store import InputError, Lake, Space, SpaceMismatch
 
 MAX_QUERY_S = 600.0                      # of a file that is not in the lake, so much is listened to
+
+One = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query as a vector, and what is known of the clip or file it came from."""
+    """A query as a vector in each layer asked for, and what is known of the clip or file it came from."""
 
-    vector: np.ndarray                   # (dim,) float32
+    vectors: dict[int, np.ndarray]       # by number of the layer: (dim,) float32
     own: frozenset[str] = frozenset()    # clips that are the query itself, and no answer to it
-    labels: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[dict[str, Any], ...] = field(default=())           # of each clip or file that is wanted
 
 
-def resolve(lake: Lake, query: str | Path | np.ndarray, space: Space, layer: int, stat: str) -> Query:
-    """The vector of a query in one layer of a space.
+def resolve(
+    lake: Lake, wanted: One | Sequence[One], space: Space, layers: Sequence[int], stat: str, *, minus: Sequence[One] = ()
+) -> Query:
+    """The vectors of a query in some layers of a space.
 
-    Raises ClipNotFound or AudioError for what cannot be found or heard, SpaceMismatch for a vector of another width.
+    Of several, the mean of their directions; less the mean direction of `minus`.  One alone stays as it is.
+    Raises ClipNotFound or AudioError for what cannot be found or heard, SpaceMismatch for a vector of another width,
+    InputError where nothing is wanted, or where what is subtracted leaves nothing.
     """
+    many = [wanted] if isinstance(wanted, str | Path | np.ndarray) else list(wanted)
+    if not many:
+        raise InputError("a query needs at least one clip, file or vector")
+    found = [resolve_one(lake, one, space, layers, stat) for one in many]
+    if len(found) == 1 and not minus:
+        return found[0]
+    less = [resolve_one(lake, one, space, layers, stat) for one in minus]
+    vectors = {}
+    for layer in layers:
+        direction = unit(np.stack([one.vectors[layer] for one in found])).mean(axis=0)
+        if less:
+            direction = direction - unit(np.stack([one.vectors[layer] for one in less])).mean(axis=0)
+        if np.linalg.norm(direction) < 1e-6:
+            raise InputError("what is subtracted is all that was asked for: nothing is left to search with")
+        vectors[layer] = direction
+    return Query(
+        vectors, frozenset().union(*(one.own for one in (*found, *less))), tuple(label for one in found for label in one.labels)
+    )
+
+
+def resolve_one(lake: Lake, query: One, space: Space, layers: Sequence[int], stat: str) -> Query:
+    """The vectors of one clip, file or vector."""
     if isinstance(query, np.ndarray):
-        if query.shape != (space.dims[layer],):
-            raise SpaceMismatch(
-                f"the query vector has shape {query.shape}, layer {space.layers[layer]} of space {space.name!r} holds "
-                f"vectors of {space.dims[layer]}: embed the query with space {space.name!r}"
-            )
-        return Query(query.astype(np.float32))
+        for layer in layers:
+            if query.shape != (space.dims[layer],):
+                raise SpaceMismatch(
+                    f"the query vector has shape {query.shape}, layer {space.layers[layer]} of space {space.name!r} holds "
+                    f"vectors of {space.dims[layer]}: embed the query with space {space.name!r}"
+                )
+        if len(layers) > 1:
+            raise InputError("a vector belongs to one layer: name it with layer=, without a mixture")
+        return Query({layers[0]: query.astype(np.float32)})
     if is_file(query):
-        return _resolve_file(lake, Path(query), space, layer, stat)
+        return _resolve_file(lake, Path(query), space, layers, stat)
     clip = lake.clips.find(str(query))
-    vector = lake.vectors(space).take([clip["clip_id"]], layer, stat=stat).vectors[0]
-    return Query(vector, frozenset([clip["clip_id"]]), clip)
+    table = lake.vectors(space)
+    vectors = {layer: table.take([clip["clip_id"]], layer, stat=stat).vectors[0] for layer in layers}
+    return Query(vectors, frozenset([clip["clip_id"]]), (clip,))
 
 
 def is_file(query: str | Path) -> bool:
@@ -52,22 +86,23 @@ def is_file(query: str | Path) -> bool:
         return False
 
 
-def _resolve_file(lake: Lake, path: Path, space: Space, layer: int, stat: str) -> Query:
+def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], stat: str) -> Query:
     source = to_source(path)
     with Workers(1) as pool:
         digest = pool.ask({"do": "digest", "source": source})["digest"]
         stored = lake.clips.read(where=f"digest = '{digest}'")
         known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
-        embedded = stored.join(known, on="clip_id", how="semi", maintain_order="left")
-        if len(embedded):
+        embedded = stored.join(known, on="clip_id", how="semi", maintain_order="left")["clip_id"].to_list()
+        if embedded:
             # The file is in the lake: its clips' mean, without listening again.
-            vectors = lake.vectors(space).take(embedded["clip_id"].to_list(), layer, stat=stat).vectors
-            vector = vectors.mean(axis=0) if stat == "mean" else vectors.max(axis=0)
-            return Query(vector, frozenset(stored["clip_id"]), stored.row(0, named=True))
+            vectors = {layer: lake.vectors(space).take(embedded, layer, stat=stat).vectors for layer in layers}
+            pooled = {layer: v.mean(axis=0) if stat == "mean" else v.max(axis=0) for layer, v in vectors.items()}
+            return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),))
         scanned = pool.ask({"do": "scan", "source": source})
         encoder = encoder_of(space)
         length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
         request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
         samples = pool.ask(request)["samples"]
-    pooled = encode_clips(encoder, [samples], space.window_s, space.hop_s)[0]
-    return Query((pooled.mean if stat == "mean" else pooled.max)[layer], labels=scanned["tags"])
+    heard = encode_clips(encoder, [samples], space.window_s, space.hop_s)[0]
+    values = heard.mean if stat == "mean" else heard.max
+    return Query({layer: values[layer] for layer in layers}, labels=(scanned["tags"],))

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 import embed.cluster
+import embed.writer
 from embed import EmbedSettings, EncoderError, embed_lake
 from embed.cluster import split_units
 from embed.processes import split_by_source
@@ -165,7 +166,7 @@ def two_nodes(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setattr(embed.cluster, "UNIT_CLIPS", 4)
-    monkeypatch.setattr(embed.cluster, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(embed.writer, "COMMIT_SECONDS", 0.0)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     node = {"num_cpus": 2, "object_store_memory": 200 << 20}
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
@@ -216,7 +217,8 @@ def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, chorales, 
 DRIVER = """
 import sys
 import embed.cluster
-embed.cluster.UNIT_CLIPS, embed.cluster.COMMIT_SECONDS = 4, 0.0
+import embed.writer
+embed.cluster.UNIT_CLIPS, embed.writer.COMMIT_SECONDS = 4, 0.0
 import tonelake
 print(tonelake.open(sys.argv[1]).embed(sys.argv[2], precision="float32", device="cpu", engine="ray"))
 """

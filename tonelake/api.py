@@ -4,7 +4,7 @@ frame or a small report that prints itself."""
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from store import Lake
 
 if TYPE_CHECKING:
     from embed import EmbedReport, Plan
-    from index import LayerReport
+    from index import LayerReport, Learned
+    from index.query import One
     from ingest import IngestReport
 
 PLAYERS = 2                              # processes that decode what is to be heard
@@ -69,17 +70,17 @@ class Tonelake:
         )
 
     def spaces(self) -> pl.DataFrame:
-        """One row a space: name, encoder, layers, dim, window_s, precision, embedded, missing, fingerprint."""
+        """One row a space: name, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
         rows = []
         for space in self.lake.spaces.all():
             vectors = self.lake.vectors(space)
             rows.append((
-                space.name, space.encoder, len(space.layers), max(space.dims), space.window_s, space.precision,
+                space.name, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s, space.precision,
                 vectors.count(), len(vectors.missing(["clip_id"])), space.fingerprint[:12],
             ))
         schema = {
             "name": pl.String, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64, "window_s": pl.Float64,
-            "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64, "fingerprint": pl.String,
+            "hop_s": pl.Float64, "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64, "fingerprint": pl.String,
         }
         return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -171,15 +172,23 @@ class Tonelake:
     # -- answers
 
     def similar(
-        self, query: str | Path | np.ndarray, *, space: str | None = None, layer: int | str | None = None, k: int = 10,
-        where: str | None = None, metric: str = "cosine", not_same: str | None = None,
+        self, query: One | Sequence[One], *, minus: Sequence[One] = (), space: str | None = None,
+        layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
+        where: str | None = None, metric: str = "cosine", not_same: str | None = None, explain: bool = False,
     ) -> pl.DataFrame:
-        """The k clips nearest to a clip id, an audio file or a vector; see `index.similar`."""
+        """The k clips nearest to clips, audio files or a vector; see `index.similar`."""
         import index
 
         return index.similar(
-            self.lake, query, space=space, layer=layer, k=k, where=where, metric=metric, not_same=not_same
+            self.lake, query, minus=minus, space=space, layer=layer, layers=layers, k=k, where=where, metric=metric,
+            not_same=not_same, explain=explain,
         )
+
+    def learn_weights(self, column: str, *, space: str | None = None, seed: int = 0) -> Learned:
+        """Weights of layers by which clips that share a value of a column are near; see `index.mixture`."""
+        import index
+
+        return index.learn_weights(self.lake, self.lake.spaces.get(space), column, seed=seed)
 
     def groups(
         self, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,

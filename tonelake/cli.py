@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -139,21 +139,38 @@ def embed(
 
 @app.command()
 def similar(
-    query: Annotated[str, typer.Argument(help="A clip id (or its first digits), or an audio file.")],
+    query: Annotated[
+        list[str], typer.Argument(help="Clip ids (or their first digits) or audio files; what follows a - is subtracted.")
+    ],
     lake: LakePath = "lake",
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
-    layer: Layer = None, space: SpaceName = None, where: Where = None,
+    layer: Layer = None,
+    layers: Annotated[
+        str | None, typer.Option(help="A mixture: 3:0.5,11:0.5, or 3,11, or all, or auto:COLUMN (learned from its groups).")
+    ] = None,
+    space: SpaceName = None, where: Where = None,
     metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
     not_same: Annotated[
         str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist, …")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also how near each hit is at every layer.")] = False,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Clips that sound like QUERY.   Example: tonelake similar kick.wav -k 5 --layer 7 --not-same track"""
-    hits = open_lake(lake, create=False).similar(
-        query, k=k, layer=layer, space=space, where=where, metric=metric, not_same=not_same
+    opened = open_lake(lake, create=False)
+    wanted, minus = signed(query)
+    mixture: Any = layers
+    if layers is not None and layers.startswith("auto:"):
+        learned = opened.learn_weights(layers.removeprefix("auto:"), space=space)
+        say(str(learned))
+        mixture = learned.weights
+    hits = opened.similar(
+        wanted, minus=minus, k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric, not_same=not_same,
+        explain=explain,
     )
     show(hits, as_json, as_csv, "hits", "no clip satisfies the filter")
+    if explain and sys.stdout.isatty() and not (as_json or as_csv):
+        show(hits, False, False, "by_layer")
 
 
 @app.command()
@@ -296,6 +313,23 @@ def open_lake(path: str, *, create: bool = True) -> Tonelake:
     import tonelake
 
     return tonelake.open(path, create=create)
+
+
+def signed(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is wanted, and what is subtracted: `A B - C + D` is A, B and D less C."""
+    from store import InputError
+
+    parts: dict[str, list[str]] = {"+": [], "-": []}
+    sign = ""
+    for word in words:
+        if word in parts and not sign:
+            sign = word
+        else:
+            parts[sign or "+"].append(word)
+            sign = ""
+    if sign or not parts["+"]:
+        raise InputError(f"{' '.join(words)!r}: write clips or files, as in A B or A - B")
+    return parts["+"], parts["-"]
 
 
 def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = None, empty: str = "nothing to show") -> None:

@@ -22,14 +22,25 @@ def emit(
 ) -> None:
     """A table to a person, as `view` makes it; JSON lines to a program, which is also what a pipe gets; CSV where asked."""
     if as_csv:
-        flat = [name for name, kind in frame.schema.items() if kind.is_nested()]
-        joined = frame.with_columns(frame[name].list.join("|") for name in flat)
-        sys.stdout.write(joined.write_csv())
+        sys.stdout.write(flat(frame).write_csv())
     elif as_json or not sys.stdout.isatty():
         for row in frame.to_dicts():
             sys.stdout.write(json.dumps(row, default=_plain, ensure_ascii=False) + "\n")
     else:
         show_table(view(frame) if view is not None else frame, empty=empty)
+
+
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame as CSV can hold it: lists joined by |, a column for each field of a struct."""
+    import polars as pl
+
+    for name, kind in frame.schema.items():
+        if isinstance(kind, pl.List):
+            frame = frame.with_columns(frame[name].cast(pl.List(pl.String)).list.join("|"))
+        elif isinstance(kind, pl.Struct):
+            fields = [f"{name}_{field.name}" for field in kind.fields]
+            frame = frame.with_columns(frame[name].struct.rename_fields(fields)).unnest(name)
+    return frame
 
 
 def _plain(value: Any) -> Any:

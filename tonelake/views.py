@@ -9,12 +9,23 @@ import polars as pl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+HITS_BY_LAYER = 5                        # columns beside the layer's name and the average
+
 
 def hits(frame: pl.DataFrame) -> pl.DataFrame:
     """Neighbours: which clips, how near, and where in their tracks."""
     return frame.select(
         "rank", pl.col("^score|distance$"), "clip_id", "artist", "title", "track", at=clock(pl.col("start_s")), flag="flag"
     )
+
+
+def by_layer(frame: pl.DataFrame) -> pl.DataFrame:
+    """At each layer, the cosine of the average clip and of the first hits; hits are named by rank."""
+    first = frame.head(HITS_BY_LAYER)
+    names = frame["by_layer"].struct.fields
+    columns = {str(rank): list(values.values()) for rank, values in zip(first["rank"], first["by_layer"], strict=True)}
+    usual = list(first["usual"].to_list()[0].values()) if len(first) else [None] * len(names)
+    return pl.DataFrame({"layer": names, "usual": usual} | columns)
 
 
 def clips(frame: pl.DataFrame) -> pl.DataFrame:
@@ -28,7 +39,9 @@ def clips(frame: pl.DataFrame) -> pl.DataFrame:
 
 def spaces(frame: pl.DataFrame) -> pl.DataFrame:
     """Spaces by name."""
-    return frame.drop("fingerprint").rename({"window_s": "window"}).with_columns(window=number(pl.col("window"), "g"))
+    overlap = pl.when(pl.col("hop_s") < pl.col("window_s")).then(pl.lit(" hop ") + number(pl.col("hop_s"), "g"))
+    window = number(pl.col("window_s"), "g") + overlap.otherwise(pl.lit(""))
+    return frame.with_columns(window_s=window).rename({"window_s": "window"}).drop("hop_s", "fingerprint")
 
 
 def layers(frame: pl.DataFrame) -> pl.DataFrame:

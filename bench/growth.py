@@ -1,0 +1,105 @@
+"""Growth: time and memory of ingest and embed for 1,000, 10,000 and 100,000 clips.
+
+Clips are one second long, cut every tenth of a second out of synthetic files, and embedded by a MERT of three narrow
+blocks with random weights that the tests bring: small enough that what is measured is the pipeline, not the model.
+
+    python -m bench.growth --clips 1000 10000 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.memory import PeakMemory
+from bench.report import circumstances, table, write_results
+
+CHECKPOINT = Path(__file__).parent.parent / "tests" / "data" / "mert" / "95M-tiny"
+CLIPS_A_FILE, RATE = 1_000, 24_000
+
+
+def make_files(folder: Path, clips: int) -> None:
+    """Mono WAV files of 101 s, from each of which 1,000 clips are cut."""
+    import soundfile as sf
+
+    folder.mkdir()
+    for seed in range(clips // CLIPS_A_FILE):
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal(round((CLIPS_A_FILE / 10 + 0.9) * RATE)).cumsum()
+        sf.write(folder / f"{seed:04d}.wav", 0.5 * noise / np.abs(noise).max(), RATE)
+
+
+def be_run(clips: int) -> None:
+    """One size, in a process of its own; what it took, as JSON."""
+    import ingest
+    from embed import EmbedSettings, embed_clips, open_space
+    from store import Lake
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(Path(folder) / "music", clips)
+        lake, memory = Lake(Path(folder) / "lake"), PeakMemory()
+        started = time.perf_counter()
+        ingest.ingest_folder(lake, Path(folder) / "music", ingest.Cut(1.0, 0.1))
+        ingested = time.perf_counter()
+        after_ingest = memory.mb
+        space, encoder = open_space(lake, EmbedSettings(str(CHECKPOINT), precision="float32", device="cpu"))
+        report = embed_clips(lake, space, encoder, ingest.read_clips)
+        embedded = time.perf_counter()
+        vectors = lake.vectors(space)
+        vectors.layer(1)
+        read = time.perf_counter()
+        assert report.new == len(vectors.ids()) == clips, report
+        disk = sum(file.stat().st_size for file in Path(lake.uri).rglob("*") if file.is_file())
+        print(json.dumps({
+            "clips": clips, "ingest_s": ingested - started, "embed_s": embedded - ingested, "read_layer_s": read - embedded,
+            "peak_ingest_mb": after_ingest, "peak_mb": memory.mb, "lake_mb": disk / 1e6,
+        }))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        be_run(arguments.run)
+        return
+    about = circumstances("the audio (seeded) and the weights of a model of three narrow blocks")
+    found = []
+    for clips in arguments.clips:
+        command = [sys.executable, "-m", "bench.growth", "--run", str(clips)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        print(found[-1], file=sys.stderr)
+    rows = [
+        [
+            f"{run['clips']:,}", f"{run['ingest_s']:.1f}", f"{1000 * run['ingest_s'] / run['clips']:.2f}",
+            f"{run['embed_s']:.1f}", f"{1000 * run['embed_s'] / run['clips']:.2f}", f"{run['peak_ingest_mb']:.0f}", f"{run['peak_mb']:.0f}",
+            f"{1000 * run['read_layer_s']:.0f}", f"{run['lake_mb']:.0f}",
+        ]
+        for run in found
+    ]
+    header = [
+        "clips", "ingest, s", "ms a clip", "embed, s", "ms a clip", "peak after ingest, MB", "peak after embed, MB",
+        "read a layer, ms", "lake, MB",
+    ]
+    first, last = found[0], found[-1]
+    ratios = {
+        "embed_ms_a_clip_last_vs_first": (last["embed_s"] / last["clips"]) / (first["embed_s"] / first["clips"]),
+        "ingest_ms_a_clip_last_vs_first": (last["ingest_s"] / last["clips"]) / (first["ingest_s"] / first["clips"]),
+        "peak_last_vs_first": last["peak_mb"] / first["peak_mb"],
+    }
+    text = f"One process and its decoder; peak memory is of both.\n\n{table(header, rows)}"
+    write_results("growth", "Growth with the number of clips", text, about, ratios, runs=found)
+    print("bench/results/growth.md and .json are written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Peak memory of a process and of the processes that it starts, from /proc (Linux).
+
+`getrusage` would not do: a process that was just started counts what its parent held when it forked.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+
+class PeakMemory:
+    """Watches this process's children; `mb` is this process's peak plus the largest sum of theirs."""
+
+    def __init__(self, every_s: float = 0.05) -> None:
+        self._children = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(every_s,), daemon=True)
+        self._thread.start()
+
+    def _watch(self, every_s: float) -> None:
+        while not self._ended.wait(every_s):
+            self._children = max(self._children, sum(peak_mb(pid) for pid in children_of(os.getpid())))
+
+    @property
+    def mb(self) -> float:
+        return peak_mb(os.getpid()) + self._children
+
+
+def peak_mb(pid: int) -> float:
+    """Peak resident memory of a process, MB; 0 where it has ended."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process started, and theirs."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, task.read_text().split())
+        except OSError:
+            continue
+    return [*found, *(deeper for child in found for deeper in children_of(child))]
