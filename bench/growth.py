@@ -82,7 +82,8 @@ def main() -> None:
         [
             f"{run['clips']:,}", f"{run['ingest_s']:.1f}", f"{1000 * run['ingest_s'] / run['clips']:.2f}",
             f"{run['embed_s']:.1f}", f"{1000 * run['embed_s'] / run['clips']:.2f}",
-            f"{run['peak_ingest_mb']:.0f}", f"{run['peak_mb']:.0f}", f"{1000 * run['read_layer_s']:.0f}", f"{run['lake_mb']:.0f}",
+            f"{run['peak_ingest_mb']:.0f}", f"{run['peak_mb']:.0f}", f"{1000 * run['read_layer_s']:.0f}",
+            f"{run['lake_mb']:.0f}",
         ]
         for run in found
     ]

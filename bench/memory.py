@@ -21,7 +21,10 @@ class PeakMemory:
 
     def _watch(self, every_s: float) -> None:
         while not self._ended.wait(every_s):
-            self._children = max(self._children, sum(peak_mb(pid) for pid in children_of(os.getpid())))
+            own = command_of(os.getpid())
+            # Between its fork and its exec a child still is, and counts as, its parent.
+            others = [pid for pid in children_of(os.getpid()) if command_of(pid) not in (own, b"")]
+            self._children = max(self._children, sum(peak_mb(pid) for pid in others))
 
     @property
     def mb(self) -> float:
@@ -37,6 +40,14 @@ def peak_mb(pid: int) -> float:
     except OSError:
         pass
     return 0.0
+
+
+def command_of(pid: int) -> bytes:
+    """The command line of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def children_of(pid: int) -> list[int]:

@@ -54,8 +54,15 @@ class HubertEncoder:
     def prepare(self, samples: int) -> None:
         """On CUDA: compile the blocks for this length, and measure how many such windows fit."""
         if self.device.startswith("cuda"):
+            def forward(windows: np.ndarray) -> Any:
+                return self._run(windows, pool)
+
             compile_blocks(self._model, self._frames_of(samples))
-            self._batches.measure(samples, lambda windows: self._run(windows, pool))
+            try:
+                self._batches.measure(samples, forward)
+            except Exception:            # compilers fail in many ways (no C compiler, no Triton), and plain blocks run anywhere
+                plain_blocks(self._model)
+                self._batches.measure(samples, forward)
 
     def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) of one length at `sample_rate` -> every layer, pooled.  At least 400 samples for MERT.
@@ -209,12 +216,11 @@ def compile_blocks(model: Any, frames: int, backend: str = "inductor") -> None:
     """
     import torch
 
+    if getattr(model.encoder.layers[0].forward, "compiled_for", None) == frames:
+        return
+    plain_blocks(model)
     for block in model.encoder.layers:
         plain = block.forward
-        if hasattr(plain, "compiled_for"):
-            if plain.compiled_for == frames:
-                continue
-            plain = plain.plain
         compiled = torch.compile(plain, backend=backend, dynamic=False)
 
         def forward(hidden: Any, *args: Any, plain: Any = plain, compiled: Any = compiled, **kwargs: Any) -> Any:
@@ -222,6 +228,12 @@ def compile_blocks(model: Any, frames: int, backend: str = "inductor") -> None:
 
         forward.plain, forward.compiled_for = plain, frames          # type: ignore[attr-defined]
         block.forward = forward
+
+
+def plain_blocks(model: Any) -> None:
+    """Undo `compile_blocks`."""
+    for block in model.encoder.layers:
+        block.forward = getattr(block.forward, "plain", block.forward)
 
 
 def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:

@@ -65,13 +65,18 @@ def embed_on_devices(
         if len(clip_ids)
     ]
     started = time.monotonic()
-    reports: list[dict[str, Any]] = []
-    problems: list[str] = []
-    for kind, what in progress(run_shares(shares), len(work.due), f"embedding into {space.name} on {len(shares)} devices"):
-        if kind == "report":
-            reports.append(what)
-        elif kind == "problem":
-            problems.append(what)
+    reports: list[Any] = []
+    problems: list[Any] = []
+
+    def clips() -> Iterator[str]:
+        for kind, what in run_shares(shares):
+            if kind == "clip":
+                yield what
+            else:
+                (reports if kind == "report" else problems).append(what)
+
+    for _ in progress(clips(), len(work.due), f"embedding into {space.name} on {len(shares)} devices"):
+        pass
     if problems:
         raise EncoderError("; ".join(problems) + ".  What the others embedded is stored: run it again to go on")
 

@@ -5,5 +5,9 @@ from index.grouping import group_matrix, groups
 from index.layer_report import LayerReport, layers
 from index.mixture import Learned, learn_weights
 from index.neighbours import similar
+from index.saved import Saved, build_index, describe, drop_indexes, list_indexes
 
-__all__ = ["METRICS", "LayerReport", "Learned", "group_matrix", "groups", "layers", "learn_weights", "similar"]
+__all__ = [
+    "METRICS", "LayerReport", "Learned", "Saved", "build_index", "describe", "drop_indexes", "group_matrix", "groups", "layers",
+    "learn_weights", "list_indexes", "similar",
+]

@@ -11,6 +11,7 @@ import polars as pl
 from index.flat import load_layer
 from index.mixture import Weights, learn_weights, normalized, parse_weights
 from index.query import One, Query, resolve
+from index.saved import find_saved, search_saved
 from store import InputError, Lake, Space
 
 SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "source")
@@ -74,6 +75,15 @@ def search(
 ) -> tuple[pl.Series, np.ndarray, np.ndarray]:
     """(ids of all embedded clips, rows of the k nearest, their scores), nearest first."""
     first, *others = weights
+    if not others:
+        saved = find_saved(lake, space, first, metric=metric, stat=stat)
+        if saved is not None:
+            snapshot = lake.vectors(space).table.snapshot()
+            ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
+            allowed = allowed_rows(lake, ids, asked, where, not_same)
+            found = search_saved(lake, space, saved, asked.vectors[first], k, allowed, snapshot)
+            if found is not None:
+                return ids, *found
     index = load_layer(lake, space, first, metric=metric, stat=stat)
     allowed = allowed_rows(lake, index.ids, asked, where, not_same)
     if not others:
@@ -111,8 +121,9 @@ def allowed_rows(
 ) -> np.ndarray | None:
     """(clip,) bool over the embedded clips: what may be an answer.  None where everything may."""
     keep: pl.Series | None = None
-    if where is not None:
-        keep = ids.is_in(lake.clips.ids(where).implode())
+    clips = lake.clips.ids(where)
+    if not ids.equals(clips):            # a filter, or vectors of clips that are no longer in the lake
+        keep = ids.is_in(clips.implode())
     if query.own:
         others = ~ids.is_in(list(query.own))
         keep = others if keep is None else keep & others

@@ -87,7 +87,7 @@ class Clips:
         """Ids of the clips, or of those that a filter keeps, in the order they were added."""
         if where is not None:
             return self.read(["clip_id"], where=where)["clip_id"]
-        return pl.Series("clip_id", self.table.snapshot()[1], dtype=pl.String)
+        return pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips by id, in the order asked; unknown ids are left out."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +25,14 @@ TRIES = 8                            # of a commit that other writers keep preem
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
 
 Result = TypeVar("Result")
+
+
+class Snapshot(NamedTuple):
+    """A table at one version; None, and no rows, where there is no table yet."""
+
+    dataset: Any                         # of Lance
+    keys: pa.Array                       # in table order
+    row_ids: np.ndarray                  # (row,) int64: stay with a row through compaction; written again, it gets another
 
 
 class Table:
@@ -38,7 +47,7 @@ class Table:
         self._connection = connection
         self._initial_schema = schema.set(0, keyed)
         self._handle: Any = None
-        self._keys: tuple[int, pa.Array] | None = None
+        self._snapshot: Snapshot | None = None
 
     # -- reading
 
@@ -74,18 +83,17 @@ class Table:
                 raise
             raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
 
-    def snapshot(self) -> tuple[Any, pa.Array]:
-        """The table as a Lance dataset and the key of every row, of one version; keys are read once for each version.
-
-        None and no keys where there is no table yet.
-        """
+    def snapshot(self) -> Snapshot:
+        """The table at its newest version, with every row's key and id; both are read once for each version."""
         handle = self._open()
         if handle is None:
-            return None, pa.array([], pa.string())
+            return Snapshot(None, pa.array([], pa.string()), np.empty(0, np.int64))
         dataset = handle.to_lance()
-        if self._keys is None or self._keys[0] != dataset.version:
-            self._keys = (dataset.version, dataset.to_table(columns=[self.key]).column(self.key).combine_chunks())
-        return dataset, self._keys[1]
+        if self._snapshot is None or self._snapshot.dataset.version != dataset.version:
+            rows = dataset.to_table(columns=[self.key], with_row_id=True)
+            ids = rows.column("_rowid").to_numpy().astype(np.int64)
+            self._snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
+        return self._snapshot
 
     def batches(
         self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None

@@ -17,7 +17,7 @@ from store.clips import Clips
 from store.errors import InputError, SpaceMismatch
 from store.pages import read_column
 from store.space import STATS, Space
-from store.table import Table
+from store.table import Snapshot, Table
 
 
 class LayerVectors(NamedTuple):
@@ -49,7 +49,7 @@ class Vectors:
 
     def ids(self) -> pl.Series:
         """Ids of the clips that are embedded, whether or not they are still clips of the lake."""
-        return pl.Series("clip_id", self.table.snapshot()[1], dtype=pl.String)
+        return pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
 
     def missing(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips that have no vector in this space."""
@@ -65,15 +65,27 @@ class Vectors:
         """
         number = self.space.layer_index(layer)
         keep = self._clips.ids(where)
-        dataset, keys = self.table.snapshot()
-        ids = pl.Series("clip_id", keys, dtype=pl.String)
-        if dataset is None:
-            return LayerVectors(ids, np.empty((0, self.space.dims[number]), dtype))
-        vectors = read_vectors(dataset, self.space.column(number, stat), dtype)
+        snapshot = self.table.snapshot()
+        ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
+        vectors = self.read(snapshot, number, stat=stat, dtype=dtype)
         if not ids.equals(keep):         # embedded in another order, or not all of them asked for
             mask = ids.is_in(keep.implode()).to_numpy()
             ids, vectors = ids.filter(pl.Series(mask)), vectors[mask]
         return LayerVectors(ids, vectors)
+
+    def read(self, snapshot: Snapshot, layer: int, *, stat: str = "mean", dtype: str = "float32") -> np.ndarray:
+        """One layer of every row of a snapshot, (row, dim) in table order, clips of the lake or not."""
+        if snapshot.dataset is None:
+            return np.empty((0, self.space.dims[layer]), dtype)
+        return read_vectors(snapshot.dataset, self.space.column(layer, stat), dtype)
+
+    def read_rows(self, snapshot: Snapshot, rows: np.ndarray, layer: int, *, stat: str = "mean") -> np.ndarray:
+        """One layer of some rows of a snapshot, by their places in the table: (row, dim) float32 in the order asked."""
+        if not len(rows):
+            return np.empty((0, self.space.dims[layer]), np.float32)
+        unique, back = np.unique(rows, return_inverse=True)
+        column = self.space.column(layer, stat)
+        return to_matrix(snapshot.dataset.take(unique.tolist(), columns=[column]).column(column))[back]
 
     def take(self, ids: Sequence[str], layer: int | str | None = None, *, stat: str = "mean") -> LayerVectors:
         """One layer of these clips, in the order asked.  Raises InputError where one is not embedded in this space."""

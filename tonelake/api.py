@@ -190,6 +190,37 @@ class Tonelake:
 
         return index.learn_weights(self.lake, self.lake.spaces.get(space), column, seed=seed)
 
+    def build_indexes(
+        self, layers: Sequence[int | str] = (), *, space: str | None = None, metric: str = "cosine", kind: str = "auto",
+        recall: float = 0.95,
+    ) -> list[str]:
+        """Index layers for search among very many clips, or bring their indexes up to date; a line for each.
+
+        `layers`: by default the space's.  See `index.build_index`.
+        """
+        import index
+
+        chosen = self.lake.spaces.get(space)
+        numbers = [chosen.layer_index(layer) for layer in layers] or [chosen.default_layer]
+        lines = []
+        for number in self._progress()(numbers, len(numbers), f"indexing {chosen.name}"):
+            saved, done = index.build_index(self.lake, chosen, number, metric=metric, kind=kind, recall=recall)
+            lines.append(index.describe(saved, done, chosen.layers))
+        return lines
+
+    def indexes(self) -> pl.DataFrame:
+        """The indexes of all spaces; see `index.list_indexes`."""
+        import index
+
+        return index.list_indexes(self.lake)
+
+    def drop_indexes(self, *, space: str | None = None, layer: int | str | None = None) -> int:
+        """Delete the indexes of a space, or of one of its layers; how many."""
+        import index
+
+        chosen = self.lake.spaces.get(space)
+        return index.drop_indexes(self.lake, chosen, None if layer is None else chosen.layer_index(layer))
+
     def groups(
         self, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
         layer: int | str | None = None, where: str | None = None,

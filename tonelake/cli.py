@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring audio in as clips.")
 app.add_typer(ingest_app, name="ingest")
+index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Search among very many clips: approximate indexes.")
+app.add_typer(index_app, name="index")
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 
@@ -171,6 +173,36 @@ def similar(
     show(hits, as_json, as_csv, "hits", "no clip satisfies the filter")
     if explain and sys.stdout.isatty() and not (as_json or as_csv):
         show(hits, False, False, "by_layer")
+
+
+@index_app.command("build")
+def index_build(
+    lake: LakePath = "lake", space: SpaceName = None,
+    layers: Annotated[str | None, typer.Option(help="Layers to index: 5,7, or all; default: the space's.")] = None,
+    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
+    recall: Annotated[float, typer.Option(help="Share of the true ten nearest that a search has to find.")] = 0.95,
+    kind: Annotated[str, typer.Option(help="auto, hnsw or ivf-pq.")] = "auto",
+) -> None:
+    """Index layers, or bring their indexes up to date.   Example: tonelake index build --layers 5,7 --recall 0.98"""
+    opened = open_lake(lake, create=False)
+    names: list[str] = layers.split(",") if layers else []
+    if layers == "all":
+        names = list(opened.lake.spaces.get(space).layers)
+    for line in opened.build_indexes([name.strip() for name in names], space=space, metric=metric, kind=kind, recall=recall):
+        say(line)
+
+
+@index_app.command("list")
+def index_list(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
+    """The indexes there are, and which have fallen behind.   Example: tonelake index list"""
+    show(open_lake(lake, create=False).indexes(), as_json, as_csv, "indexes", "no indexes: every search is exact")
+
+
+@index_app.command("drop")
+def index_drop(lake: LakePath = "lake", space: SpaceName = None, layer: Layer = None) -> None:
+    """Delete indexes; search is exact again.   Example: tonelake index drop --layer 7"""
+    count = open_lake(lake, create=False).drop_indexes(space=space, layer=layer)
+    say(f"{count} indexes dropped" if count else "there was no index to drop")
 
 
 @app.command()

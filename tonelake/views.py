@@ -44,6 +44,15 @@ def spaces(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(window_s=window).rename({"window_s": "window"}).drop("hop_s", "fingerprint")
 
 
+def indexes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Indexes, with what they lack in words."""
+    lacking = pl.format("{} new, {} gone", "behind", "gone")
+    return frame.select(
+        "space", "layer", "metric", "kind", "rows", recall=number(pl.col("recall"), ".3f"),
+        state=pl.when(pl.col("state") == "behind").then(lacking).otherwise(pl.col("state")), mb=number(pl.col("mb"), ".0f"),
+    )
+
+
 def layers(frame: pl.DataFrame) -> pl.DataFrame:
     """The layer report: retrieval with its intervals in one column each, the best layer starred."""
     return frame.select(

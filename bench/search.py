@@ -1,0 +1,306 @@
+"""Search: latency, recall, build time, memory and disk of ours, of raw FAISS, and of what else there is.
+
+Vectors are synthetic: clusters of clusters with a spectrum that falls off as that of music embeddings does (a tenth of
+the dimensions carries most of the variance), so that neighbours are neither obvious nor arbitrary.  Every index is tuned
+by its own dial to a recall@10 of at least 0.95 on the same queries, and then timed on them, taking turns.
+
+    python -m bench.search --rows 10000 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.embed import made_up_clips
+from bench.report import circumstances, table, write_results
+
+DIM, K, QUERIES, RECALL = 768, 10, 256, 0.95
+EF = (16, 32, 64, 128, 256, 512)
+ROUNDS = 5
+
+
+@dataclass
+class Entry:
+    """One index, ready: answers a (query, dim) batch, and a single query, with (query, k) rows."""
+
+    name: str
+    batch: Callable[[np.ndarray], np.ndarray]
+    single: Callable[[np.ndarray], np.ndarray]
+    build_s: float
+    disk_mb: float
+    setting: str
+    recall: float = 0.0
+
+
+def make_vectors(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row, dim) float16 unit vectors, and (query, dim) float32 ones drawn the same way, rounded alike."""
+    rng = np.random.default_rng(0)
+    spectrum = (1 + np.arange(DIM)) ** -0.6
+    coarse = rng.standard_normal((60, DIM)) * spectrum
+    fine = coarse[rng.integers(60, size=2_000)] + 0.7 * rng.standard_normal((2_000, DIM)) * spectrum
+
+    def draw(count: int) -> np.ndarray:
+        found = np.empty((count, DIM), np.float16)
+        for start in range(0, count, 20_000):
+            part = min(20_000, count - start)
+            values = fine[rng.integers(2_000, size=part)] + 0.6 * rng.standard_normal((part, DIM)) * spectrum
+            found[start : start + part] = values / np.linalg.norm(values, axis=1, keepdims=True)
+        return found
+
+    return draw(rows), draw(QUERIES).astype(np.float32)
+
+
+def recall_of(found: np.ndarray, true: np.ndarray) -> float:
+    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, true, strict=True)]))
+
+
+def tuned(
+    make: Callable[[int], Entry], steps: tuple[int, ...], queries: np.ndarray, true: np.ndarray, recall: float = RECALL
+) -> Entry:
+    """The entry at the first step of its dial that reaches the recall, else at the last."""
+    for step in steps:
+        entry = make(step)
+        entry.recall = recall_of(entry.batch(queries), true)
+        if entry.recall >= recall:
+            break
+    return entry
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    done = work()
+    return done, time.perf_counter() - started
+
+
+def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
+    """A lake: by its index, and by its exact scan; both through the library, from a vector to a frame's rows."""
+    from index import build_index
+    from index.flat import load_layer
+    from index.saved import search_saved
+    from store import Lake, Space
+
+    lake = Lake(home / "lake")
+    lake.clips.add(made_up_clips(len(vectors)))
+    space = lake.spaces.make(Space("bench", "1", 24_000, ("0",), (DIM,), 30.0, 30.0, "float32"))
+    store, ids = lake.vectors(space), lake.clips.ids().to_list()
+    for start in range(0, len(vectors), 20_000):
+        part = vectors[start : start + 20_000].astype(np.float32)
+        store.add(ids[start : start + 20_000], [part], [part], [1] * len(part))
+    store.table.compact()
+    (made, _), build_s = timed(lambda: build_index(lake, space, 0, recall=RECALL))
+    snapshot = store.table.snapshot()
+
+    def single(query: np.ndarray) -> np.ndarray:
+        found = search_saved(lake, space, made, query[0], K, None, snapshot)
+        assert found is not None
+        return found[0][None]
+
+    def each(batch: np.ndarray) -> np.ndarray:
+        return np.concatenate([single(query[None]) for query in batch])
+
+    flat, load_s = timed(lambda: load_layer(lake, space, 0))
+
+    def scan(batch: np.ndarray) -> np.ndarray:
+        return np.stack([flat.search(query, K)[0] for query in batch])
+
+    indexed = Entry("tonelake, index", each, single, build_s, made.bytes / 1e6, f"{made.kind}, width {made.width}")
+    exact = Entry("tonelake, exact", scan, scan, load_s, vectors.nbytes / 1e6, "scan")
+    for entry in (indexed, exact):
+        entry.recall = recall_of(entry.batch(queries), true)
+    return [indexed, exact]
+
+
+def raw_faiss(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
+    """The same kind of index by hand: at the least width for the recall, and at ours."""
+    import faiss
+
+    made = faiss.index_factory(DIM, "HNSW32,SQfp16", faiss.METRIC_INNER_PRODUCT)
+    full = vectors.astype(np.float32)
+
+    def fill() -> None:
+        made.train(full)
+        made.add(full)
+
+    _, build_s = timed(fill)
+    faiss.write_index(made, str(home / "raw.faiss"))
+    disk = (home / "raw.faiss").stat().st_size / 1e6
+
+    def at(ef: int) -> Entry:
+        def search(batch: np.ndarray) -> np.ndarray:
+            made.hnsw.efSearch = ef
+            return made.search(batch, K)[1]
+
+        return Entry("FAISS HNSW32,SQfp16", search, search, build_s, disk, f"efSearch {ef}")
+
+    return [tuned(at, EF, queries, true), *(tuned(at, (width,), queries, true) for width in EF)]
+
+
+def hnswlib_index(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
+    import hnswlib
+
+    made = hnswlib.Index("ip", DIM)
+    made.init_index(len(vectors), M=16, ef_construction=100)
+    _, build_s = timed(lambda: made.add_items(vectors.astype(np.float32)))
+    made.save_index(str(home / "hnswlib.bin"))
+    disk = (home / "hnswlib.bin").stat().st_size / 1e6
+
+    def at(ef: int) -> Entry:
+        def search(batch: np.ndarray) -> np.ndarray:
+            made.set_ef(max(ef, K))
+            return made.knn_query(batch, K)[0]
+
+        return Entry("hnswlib, M 16", search, search, build_s, disk, f"ef {ef}")
+
+    return [tuned(at, EF, queries, true)]
+
+
+def voyager_index(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
+    import voyager
+
+    made = voyager.Index(voyager.Space.InnerProduct, DIM, M=16, ef_construction=100)
+    _, build_s = timed(lambda: made.add_items(vectors.astype(np.float32)))
+    made.save(str(home / "voyager.bin"))
+    disk = (home / "voyager.bin").stat().st_size / 1e6
+
+    def at(ef: int) -> Entry:
+        def search(batch: np.ndarray) -> np.ndarray:
+            return made.query(batch, k=K, query_ef=max(ef, K))[0].astype(np.int64)
+
+        return Entry("Voyager, M 16", search, search, build_s, disk, f"ef {ef}")
+
+    return [tuned(at, EF, queries, true)]
+
+
+def usearch_index(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
+    from usearch.index import Index
+
+    made = Index(ndim=DIM, metric="ip", dtype="f16", connectivity=16, expansion_add=100)
+    _, build_s = timed(lambda: made.add(np.arange(len(vectors)), vectors.astype(np.float32)))
+    made.save(str(home / "usearch.bin"))
+    disk = (home / "usearch.bin").stat().st_size / 1e6
+
+    def at(ef: int) -> Entry:
+        def search(batch: np.ndarray) -> np.ndarray:
+            made.expansion_search = ef
+            return np.asarray(made.search(batch, K).keys).reshape(len(batch), K).astype(np.int64)
+
+        return Entry("USearch, float16, M 16", search, search, build_s, disk, f"expansion {ef}")
+
+    return [tuned(at, EF, queries, true)]
+
+
+def lancedb_index(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
+    """LanceDB's own IVF_HNSW_SQ, refined."""
+    import lancedb
+    import pyarrow as pa
+
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).ravel()), DIM)
+    store = lancedb.connect(str(home / "lancedb")).create_table("t", pa.table({"row": np.arange(len(vectors)), "v": values}))
+
+    def build() -> None:
+        store.create_index(
+            metric="dot", vector_column_name="v", index_type="IVF_HNSW_SQ", num_partitions=max(1, len(vectors) // 25_000)
+        )
+
+    _, build_s = timed(build)
+    disk = sum(f.stat().st_size for f in (home / "lancedb").rglob("_indices/**/*") if f.is_file()) / 1e6
+
+    def at(ef: int) -> Entry:
+        def search(batch: np.ndarray) -> np.ndarray:
+            found = []
+            for query in batch:
+                ask = store.search(query, vector_column_name="v").metric("dot").nprobes(8).ef(ef).refine_factor(4)
+                hits = ask.limit(K).select(["row", "_distance"]).to_arrow()["row"].to_numpy()
+                found.append(np.pad(hits, (0, K - len(hits)), constant_values=-1))
+            return np.stack(found)
+
+        return Entry("LanceDB IVF_HNSW_SQ", search, search, build_s, disk, f"nprobes 8, ef {ef}, refine 4")
+
+    return [tuned(at, EF[2:], queries, true)]    # refined, ef has to be at least four times k
+
+
+WAYS = {
+    "ours": ours, "faiss": raw_faiss, "hnswlib": hnswlib_index, "voyager": voyager_index, "usearch": usearch_index,
+    "lancedb": lancedb_index,
+}
+
+
+def measure(rows: int) -> tuple[str, dict[str, float]]:
+    """A Markdown table for one size, and the ratios of latency."""
+    from index.approximate import exact
+
+    vectors, queries = make_vectors(rows)
+    true = exact(queries, vectors, K, "ip")
+    entries: dict[str, Entry] = {}
+    memory: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for key, way in WAYS.items():
+            before = current_mb()
+            for number, entry in enumerate(way(vectors, Path(folder), queries, true)):
+                entries[key if not number else f"{key}_{number}"] = entry
+            memory[key] = current_mb() - before
+            print(f"{rows:,}: {key} built", flush=True)
+        single: dict[str, list[float]] = {key: [] for key in entries}
+        batch: dict[str, list[float]] = {key: [] for key in entries}
+        for _ in range(ROUNDS):
+            for key, entry in entries.items():
+                some = queries[:64]
+                for query in some:                                                   # into the processor's cache, for all
+                    entry.single(query[None])
+                _, taken = timed(lambda: [entry.single(query[None]) for query in some])      # noqa: B023 - used at once
+                single[key].append(1000 * taken / len(some))
+                _, taken = timed(lambda: entry.batch(queries))                               # noqa: B023
+                batch[key].append(QUERIES / taken)
+    latency = {key: statistics.median(times) for key, times in single.items()}
+    shown = [key for key in entries if not key.startswith("faiss_") or key == same_width(entries)]
+    lines = [
+        [
+            entry.name, entry.setting, f"{entry.recall:.3f}", f"{latency[key]:.3f}", f"{statistics.median(batch[key]):,.0f}",
+            f"{entry.build_s:.1f}", f"{memory[key]:,.0f}" if key in memory else "", f"{entry.disk_mb:,.0f}",
+        ]
+        for key, entry in entries.items() if key in shown
+    ]
+    header = ["index", "setting", "recall@10", "ms a query", "queries/s, batch", "build, s", "memory grown, MB", "disk, MB"]
+    size = f"{rows // 1000}k" if rows < 1_000_000 else f"{rows // 1_000_000}m"
+    ratios = {f"latency_vs_raw_faiss_{size}": latency["ours"] / latency[same_width(entries)]}        # so at one recall
+    ratios |= {f"vs_{key}_{size}": latency[key] / latency["ours"] for key in WAYS if key not in ("ours", "faiss")}
+    return f"## {rows:,} vectors of {DIM}\n\n{table(header, lines)}", ratios
+
+
+def same_width(entries: dict[str, Entry]) -> str:
+    """The entry of raw FAISS that searches as widely as ours."""
+    width = entries["ours"].setting.rpartition(" ")[2]
+    return next(key for key, entry in entries.items() if key.startswith("faiss") and entry.setting.endswith(f" {width}"))
+
+
+def current_mb() -> float:
+    """Resident memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    arguments = parser.parse_args()
+    about = circumstances("all vectors (seeded clusters); recall is of these, one's own vectors may be harder")
+    texts, ratios = [], {}
+    for rows in arguments.rows:
+        text, found = measure(rows)
+        texts.append(text)
+        ratios |= found
+    write_results("search", "Search: an index among its like", "\n".join(texts), about, ratios)
+    print("bench/results/search.md and .json are written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Approximate neighbours for layers too large to scan: FAISS graphs and inverted lists, tuned on the user's own vectors.
+
+How well an approximate index answers depends on the vectors: the same setting may find 99 or 56 of a hundred true
+neighbours.  So nothing is assumed: queries are drawn from the layer, their true neighbours found by a scan, and the
+search made wider until it finds the asked share of them (recall@10).
+
+Kinds: `hnsw`, a graph of 32 links over float16 vectors (Malkov and Yashunin 2018), fastest where it fits the memory;
+`ivf-pq`, inverted lists over 4-bit product-quantised vectors, refined by float16 ones (André et al. 2015), for millions.
+Either scores what it returns by float16 vectors, which is what the store holds: scores are exact to four digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from index.flat import faiss_module, prepare
+from store import InputError
+
+RECALL_AT = 10
+QUERIES = 200                            # drawn to tune by: recall@10 to about half a per cent
+CHUNK = 50_000                           # rows in float32 at once
+HNSW_ROWS = 1_000_000                    # above, a graph takes too long to build
+TRAIN_ROWS = 200_000
+PQ_CODE = 4                              # dimensions a code of 4 bits stands for
+REFINED = 20                             # times k, candidates by their codes that are then compared by their vectors
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way of indexing."""
+
+    factory: Callable[[int, int], str]   # of rows and dim, as FAISS's index_factory takes it
+    dial: str                            # what makes a search wider
+    steps: tuple[int, ...]
+
+
+def ivf_pq(rows: int, dim: int) -> str:
+    lists = max(1, min(1 << round(np.log2(4 * np.sqrt(rows))), rows // 40))
+    codes = max(2, dim // PQ_CODE // 2 * 2)          # fast scan wants an even number of codes that divide the vector
+    while dim % codes:
+        codes -= 2
+    return f"IVF{lists},PQ{codes}x4fs,Refine(SQfp16)"
+
+
+KINDS = {
+    "hnsw": Kind(lambda rows, dim: "HNSW32,SQfp16", "efSearch", (16, 32, 64, 128, 256, 512, 1024, 2048)),
+    "ivf-pq": Kind(ivf_pq, "nprobe", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)),
+}
+
+
+@dataclass
+class Approximate:
+    """A FAISS index over vectors as the metric compares them, and how wide it is searched."""
+
+    kind: str
+    metric: str
+    faiss_index: Any
+    width: int                           # of the kind's dial
+    recall: float                        # measured at this width
+    _set: int = 0                        # the width that FAISS is set to
+
+    def search(self, queries: np.ndarray, k: int, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(query, k) positions of the nearest, nearest first, -1 where there are none; and their scores or distances."""
+        width = width or self.width
+        if self.kind == "hnsw":          # a graph returns at most as many as it looks at
+            width = max(width, k)
+        if width != self._set:
+            require_faiss().ParameterSpace().set_index_parameter(self.faiss_index, KINDS[self.kind].dial, width)
+            self._set = width
+        scores, found = self.faiss_index.search(np.ascontiguousarray(queries, np.float32), k)
+        return found, np.sqrt(np.maximum(scores, 0)) if self.metric == "l2" else scores
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Append vectors; their positions follow those there are."""
+        for part in prepared_chunks(vectors, self.metric):
+            self.faiss_index.add(part)
+
+
+def choose_kind(rows: int) -> str:
+    """The kind for so many rows."""
+    return "hnsw" if rows <= HNSW_ROWS else "ivf-pq"
+
+
+def build(vectors: np.ndarray, metric: str, *, kind: str = "auto", recall: float = 0.95, seed: int = 0) -> Approximate:
+    """Index (row, dim) vectors so that a search finds `recall` of the true ten nearest.
+
+    The widest search is taken, and its recall recorded, where even that one does not find so many.
+    Raises InputError where FAISS is not installed, or there are too few rows to index.
+    """
+    faiss = require_faiss()
+    rows, dim = vectors.shape
+    if rows < 1_000:
+        raise InputError(f"{rows} vectors are too few for an index: they are searched exactly, and faster")
+    name = choose_kind(rows) if kind == "auto" else kind
+    if name not in KINDS:
+        raise InputError(f"no kind of index {kind!r}: choose auto, {', '.join(KINDS)}")
+    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    made = faiss.index_factory(dim, KINDS[name].factory(rows, dim), measure)
+    rng = np.random.default_rng(seed)
+    if not made.is_trained:
+        sample = np.sort(rng.choice(rows, min(rows, TRAIN_ROWS), replace=False))
+        made.train(prepare(vectors[sample], metric))
+    if name == "ivf-pq":
+        faiss.ParameterSpace().set_index_parameter(made, "k_factor_rf", REFINED)          # is kept with the index
+    index = Approximate(name, metric, made, KINDS[name].steps[0], 0.0)
+    index.add(vectors)
+    tune(index, vectors, recall, rng)
+    return index
+
+
+def tune(index: Approximate, vectors: np.ndarray, recall: float, rng: np.random.Generator) -> None:
+    """Widen the search until it finds the asked share of the true nearest; the queries themselves do not count."""
+    rows = np.sort(rng.choice(len(vectors), min(QUERIES, len(vectors)), replace=False))
+    queries = prepare(vectors[rows], index.metric)
+    k = min(RECALL_AT, len(vectors) - 1)
+    true = without_own(exact(queries, vectors, k + 1, index.metric), rows, k)
+    for width in KINDS[index.kind].steps:
+        found = without_own(index.search(queries, k + 1, width)[0], rows, k)
+        index.width, index.recall = width, overlap(found, true)
+        if index.recall >= recall:
+            return
+
+
+def overlap(found: np.ndarray, true: np.ndarray) -> float:
+    """The mean share of the true neighbours that were found; both (query, k)."""
+    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, true, strict=True)]))
+
+
+def without_own(found: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """(query, k) of (query, k + 1): without the query itself, or without the last where it is not there."""
+    return np.stack([hits[hits != row][:k] for hits, row in zip(found, rows, strict=True)])
+
+
+def exact(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> np.ndarray:
+    """(query, k) rows of the true nearest, by a scan that holds a part of the vectors at a time."""
+    faiss = require_faiss()
+    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    scores = np.empty((len(queries), 0), np.float32)
+    rows = np.empty((len(queries), 0), np.int64)
+    start = 0
+    for part in prepared_chunks(vectors, metric):
+        near, places = faiss.knn(queries, part, min(k, len(part)), metric=measure)
+        scores, rows = np.hstack([scores, near]), np.hstack([rows, places + start])
+        order = np.argsort(scores if metric == "l2" else -scores, axis=1, kind="stable")[:, :k]
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+        start += len(part)
+    return rows
+
+
+def prepared_chunks(vectors: np.ndarray, metric: str) -> Iterator[np.ndarray]:
+    """Vectors as the metric compares them, in float32, some at a time."""
+    for start in range(0, len(vectors), CHUNK):
+        yield prepare(vectors[start : start + CHUNK], metric)
+
+
+def require_faiss() -> Any:
+    """faiss.  Raises InputError where it is not installed."""
+    faiss = faiss_module()
+    if faiss is None:
+        raise InputError("an index needs FAISS: pip install 'tonelake[cpu]' (or tonelake[gpu]); without it search is exact")
+    return faiss

@@ -1,0 +1,260 @@
+"""Approximate indexes: as good as asked, exact in scores and filters, never stale, never in the way when damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from fakes import FakeEncoder, clip_rows
+from typer.testing import CliRunner
+
+import index
+from embed.settings import describe_space
+from index import approximate, flat, saved
+from store import InputError, Lake, LakeError
+from tonelake.cli import app
+
+DIM, CLIPS = 24, 3_000
+
+
+def vectors_of(count, seed):
+    """Clustered, as music is."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((60, DIM))
+    return (centres[rng.integers(60, size=count)] + 0.5 * rng.standard_normal((count, DIM))).astype(np.float32)
+
+
+def add(lake, space, ids, seed):
+    values = vectors_of(len(ids), seed)
+    lake.vectors(space).add(ids, [values, values[:, ::-1].copy()], [values, values], [1] * len(ids))
+
+
+@pytest.fixture
+def big(tmp_path):
+    """3,000 clips of 24 dimensions, of which the last 300 are not embedded yet."""
+    from dataclasses import replace
+
+    lake = Lake(tmp_path / "lake")
+    rows = clip_rows(CLIPS // 10, 10)
+    lake.clips.add(rows)
+    space = lake.spaces.make(replace(describe_space(FakeEncoder(), "big", 30.0), dims=(DIM, DIM)))
+    ids = rows["clip_id"].to_list()
+    add(lake, space, ids[:2_700], seed=1)
+    return lake, space, ids
+
+
+def exact(lake, clip, **how):
+    """The same question where there is no index."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("index.neighbours.find_saved", lambda *_, **__: None)
+        return index.similar(lake, clip, **how)
+
+
+def agreement(lake, ids, **how):
+    """The share of the exact ten nearest that an index finds, over some queries; scores must be exact."""
+    found = []
+    for clip in ids:
+        near, true = index.similar(lake, clip, k=10, **how), exact(lake, clip, k=10, **how)
+        found.append(len(set(near["clip_id"]) & set(true["clip_id"])) / len(true))
+        scores = dict(zip(true["clip_id"], true[near.columns[1]], strict=True))
+        for hit, score in near.select("clip_id", near.columns[1]).iter_rows():
+            assert hit not in scores or score == pytest.approx(scores[hit], abs=5e-4 * max(1, abs(scores[hit])))
+    return float(np.mean(found))
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """How often an index answered."""
+    calls = []
+    plain = saved.search_saved
+
+    def counted(*arguments):
+        found = plain(*arguments)
+        calls.append(found is not None)
+        return found
+
+    monkeypatch.setattr("index.neighbours.search_saved", counted)
+    return calls
+
+
+@pytest.mark.parametrize("kind", list(approximate.KINDS))
+@pytest.mark.parametrize("metric", index.METRICS)
+def test_an_index_finds_as_much_as_was_asked_and_scores_are_exact(big, used, kind, metric):
+    lake, space, ids = big
+    made, done = index.build_index(lake, space, 0, metric=metric, kind=kind, recall=0.9)
+    assert (made.rows, made.kind, done) == (2_700, kind, "built")
+    assert made.recall >= 0.9
+    assert agreement(lake, ids[:2_700:90], layer=0, metric=metric) >= 0.88
+    assert used == [True] * 30
+
+
+def test_the_recorded_recall_is_that_of_queries_and_their_true_neighbours(big):
+    """Second opinion: NumPy."""
+    lake, space, _ = big
+    made, _ = index.build_index(lake, space, 0, kind="hnsw")
+    values = flat.unit(lake.vectors(space).layer(0).vectors)
+    found = saved.load(saved.index_folder(lake, space), made).index
+    rows = np.sort(np.random.default_rng(0).choice(len(values), 200, replace=False))
+    scores = values[rows] @ values.T
+    scores[np.arange(200), rows] = -np.inf
+    true = np.argsort(-scores, axis=1)[:, :10]
+    near = approximate.without_own(found.search(values[rows], 11)[0], rows, 10)
+    measured = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, true, strict=True)])
+    assert made.recall == pytest.approx(measured, abs=0.02)
+
+
+def test_the_scan_in_parts_equals_numpy(monkeypatch):
+    monkeypatch.setattr(approximate, "CHUNK", 130)
+    values, queries = vectors_of(1_000, 1), vectors_of(7, 2)
+    for metric in index.METRICS:
+        a, b = flat.prepare(values, metric), flat.prepare(queries, metric)
+        scores = -np.linalg.norm(b[:, None] - a[None], axis=2) if metric == "l2" else b @ a.T
+        assert (approximate.exact(b, values, 12, metric) == np.argsort(-scores, axis=1)[:, :12]).all()
+
+
+@pytest.mark.parametrize("where", ["year > 2000", "artist = 'Artist 3'", "start_s = 0", "artist != 'Artist 1'"])
+def test_filters_stay_exact(big, where):
+    lake, space, ids = big
+    index.build_index(lake, space, 1, recall=0.99)
+    kept = set(lake.clips.read(["clip_id"], where=where)["clip_id"])
+    for clip in ids[:2_700:300]:
+        hits = index.similar(lake, clip, layer=1, k=25, where=where)
+        true = exact(lake, clip, layer=1, k=25, where=where)
+        assert len(hits) == len(true)
+        assert set(hits["clip_id"]) <= kept
+        assert len(set(hits["clip_id"]) & set(true["clip_id"])) >= 0.9 * len(true)
+
+
+def test_a_filter_that_leaves_little_is_answered_by_a_scan(big, used):
+    lake, space, ids = big
+    index.build_index(lake, space, 1)
+    hits = index.similar(lake, ids[0], layer=1, k=30, where="year = 2005")
+    assert hits.equals(exact(lake, ids[0], layer=1, k=30, where="year = 2005"))
+    assert used == [False]
+
+
+def test_new_clips_are_found_before_and_after_the_index_is_extended(big, used):
+    lake, space, ids = big
+    index.build_index(lake, space, 0)
+    add(lake, space, ids[2_700:], seed=2)
+    query = ids[2_900]
+    before = index.similar(lake, query, layer=0, k=40)
+    assert set(before["clip_id"]) & set(ids[2_700:])
+    assert agreement(lake, ids[2_700::30], layer=0) >= 0.95
+    assert index.list_indexes(lake)["behind"].to_list() == [300]
+    made, done = index.build_index(lake, space, 0)
+    assert (made.rows, done) == (3_000, "extended by 300 clips")
+    assert index.list_indexes(lake)["state"].to_list() == ["up to date"]
+    assert index.build_index(lake, space, 0)[1] == "nothing to do"
+    assert agreement(lake, ids[2_700::30], layer=0) >= 0.9
+    assert all(used)
+
+
+def test_what_is_gone_or_was_written_again_is_never_returned_as_it_was(big):
+    lake, space, ids = big
+    index.build_index(lake, space, 0, recall=0.99)
+    query = ids[0]
+    near = index.similar(lake, query, layer=0, k=5)["clip_id"].to_list()
+    table = lake.vectors(space).table
+    table.delete(f"clip_id = '{near[0]}'")
+    assert near[0] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
+    # The same clip with another vector: a row id of its own, so the index's old entry is none of its.
+    opposite = -lake.vectors(space).take([query], 0).vectors
+    lake.vectors(space).add([near[0]], [opposite, opposite], [opposite, opposite], [1])
+    hits = index.similar(lake, query, layer=0, k=50)
+    assert near[0] not in set(hits["clip_id"])
+    assert index.similar(lake, near[0], layer=0, k=3)["score"][0] < 0.9999
+    # A clip that left the lake while its vector stayed.
+    lake.clips.table.delete(f"clip_id = '{near[1]}'")
+    assert near[1] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
+    assert index.build_index(lake, space, 0, recall=0.99)[1] == "built"                  # anew: something is gone
+
+
+def test_compaction_leaves_an_index_as_it_is(big, used):
+    lake, space, ids = big
+    index.build_index(lake, space, 0)
+    before = index.similar(lake, ids[5], layer=0, k=10)
+    add(lake, space, ids[2_700:], seed=2)
+    lake.vectors(space).table.compact()
+    lake.vectors(space).table.delete(f"clip_id IN ({', '.join(repr(i) for i in ids[2_700:])})")
+    assert index.similar(lake, ids[5], layer=0, k=10)["clip_id"].to_list() == before["clip_id"].to_list()
+    assert index.list_indexes(lake).select("behind", "gone").row(0) == (0, 0)
+    assert all(used)
+
+
+def test_a_damaged_index_is_named_and_can_be_dropped(big):
+    lake, space, ids = big
+    made, _ = index.build_index(lake, space, 0)
+    file = saved.index_folder(lake, space) / made.files[0]
+    file.write_bytes(file.read_bytes()[:-100])
+    saved._loaded.clear()
+    with pytest.raises(LakeError, match=r"mean_00-cosine-hnsw.json is damaged .*tonelake index drop"):
+        index.similar(lake, ids[0], layer=0)
+    assert index.list_indexes(lake)["state"].to_list() == ["damaged"]
+    assert index.drop_indexes(lake, space) == 1
+    assert not list(saved.index_folder(lake, space).iterdir())
+    assert len(index.similar(lake, ids[0], layer=0)) == 10
+
+
+def test_an_index_of_another_space_of_the_same_name_is_not_used(big, used):
+    lake, space, ids = big
+    made, _ = index.build_index(lake, space, 0)
+    path = saved.index_folder(lake, space) / "mean_00-cosine-hnsw.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 32}))
+    index.similar(lake, ids[0], layer=0)
+    path.write_text("{")
+    index.similar(lake, ids[0], layer=0)
+    assert used == []
+    assert made.fingerprint == space.fingerprint
+    assert index.build_index(lake, space, 0)[1] == "built"
+
+
+def test_a_write_that_fails_keeps_the_old_index(big, monkeypatch):
+    lake, space, ids = big
+    index.build_index(lake, space, 0)
+    add(lake, space, ids[2_700:], seed=2)
+    monkeypatch.setattr(faiss, "write_index", lambda *_: (_ for _ in ()).throw(RuntimeError("No space left on device")))
+    with pytest.raises(LakeError, match=r"No space left.*free some space"):
+        index.build_index(lake, space, 0)
+    monkeypatch.undo()
+    saved._loaded.clear()
+    assert index.list_indexes(lake)["rows"].to_list() == [2_700]
+    assert agreement(lake, ids[::300], layer=0) >= 0.9
+
+
+def test_what_cannot_be_indexed_is_refused(filled, big, monkeypatch):
+    lake, space, _ = big
+    with pytest.raises(InputError, match="240 vectors are too few"):
+        index.build_index(filled, filled.spaces.get(), 0)
+    with pytest.raises(InputError, match="no kind of index 'tree': choose auto, hnsw, ivf-pq"):
+        index.build_index(lake, space, 0, kind="tree")
+    with pytest.raises(InputError, match=r"a recall of 95"):
+        index.build_index(lake, space, 0, recall=95)
+    monkeypatch.setattr(approximate, "faiss_module", lambda: None)
+    with pytest.raises(InputError, match=r"pip install 'tonelake\[cpu\]'"):
+        index.build_index(lake, space, 0)
+
+
+def test_settings_follow_the_size():
+    assert approximate.choose_kind(200_000) == "hnsw"
+    assert approximate.choose_kind(5_000_000) == "ivf-pq"
+    assert approximate.ivf_pq(1_000_000, 768) == "IVF4096,PQ192x4fs,Refine(SQfp16)"
+    for rows, dim in ((1_000, 24), (100_000, 1024), (5_000, 6), (2_000, 50)):
+        made = faiss.index_factory(dim, approximate.ivf_pq(rows, dim))
+        assert made.d == dim
+
+
+def test_the_commands_build_list_and_drop(big):
+    lake, _, ids = big
+    run = CliRunner().invoke(app, ["index", "build", "--layers", "low,high", "--lake", lake.uri])
+    assert run.exit_code == 0, run.output
+    assert run.stderr.count("hnsw of 2,700 clips, recall@10") == 2
+    run = CliRunner().invoke(app, ["index", "list", "--lake", lake.uri])
+    assert [json.loads(line)["layer"] for line in run.stdout.splitlines()] == ["low", "high"]
+    assert CliRunner().invoke(app, ["similar", ids[0], "--lake", lake.uri]).exit_code == 0
+    run = CliRunner().invoke(app, ["index", "drop", "--layer", "low", "--lake", lake.uri])
+    assert "1 indexes dropped" in run.stderr
+    assert len(list((Path(lake.uri) / "indexes" / "big").glob("*.json"))) == 1
