@@ -17,6 +17,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +27,11 @@ import pyarrow as pa
 from embed.encoder import Encoder
 from embed.errors import EncoderError
 from embed.pipeline import EmbedReport
-from embed.settings import encoder_of
+from embed.settings import EmbedSettings, check_settings, encoder_of, open_space
 from embed.windows import encode_clips
 from embed.work import Progress, ReadClips, find_work
 from embed.writer import COMMIT_CLIPS, Ledger, frame_rows, problem_of, stack
-from store import Fragment, Lake, Space, append_fragments, write_fragment
+from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments, write_fragment
 
 if TYPE_CHECKING:
     from embed.windows import ClipVectors
@@ -50,31 +51,41 @@ WRITTEN = pa.schema([
 
 
 def embed_on_ray(
-    lake: Lake, space: Space, read: ReadClips, *, address: str | None = None, frames: Sequence[int] = (),
+    lake: Lake, settings: EmbedSettings, read: ReadClips, *, address: str | None = None, frames: Sequence[str | int] = (),
     workers: int | None = None, progress: Progress = lambda items, total, label: items,
 ) -> EmbedReport:
     """The same as `embed_clips`, on a Ray cluster: the one at `address`, the one that is running here, or one of this
     machine alone, made for the occasion.
 
-    `read` is found again by its module and name.  `workers`: how many units are read at once, by default as many as the
-    cluster has processors to spare.  Raises EncoderError where Ray is not installed, cannot be reached, or gives up.
+    The space is opened by one of the cluster's workers, since it is their processors that `auto` is about.  `read` is
+    found again by its module and name.  `workers`: how many units are read at once, by default as many as the cluster
+    has processors to spare.  Raises EncoderError where Ray is not installed, cannot be reached, or gives up.
     """
-    work = find_work(lake, space, frames)
-    appender = Appender(lake, space, work.due)
+    check_settings(settings)
     started = time.monotonic()
-    if len(work.due):
-        with Cluster(address) as cluster:
-            written = cluster.run(lake, space, read, work.due, frames, workers)
+    with Cluster(address) as cluster:
+        device = cluster.choose_device(settings.device)
+        space = cluster.open_space(lake, replace(settings, device=device))
+        layers = sorted({space.layer_index(layer) for layer in frames})
+        work = find_work(lake, space, layers)
+        appender = Appender(lake, space, work.due)
+        if len(work.due):
+            written = cluster.run(lake, space, device, read, work.due, layers, workers)
             try:
                 for clip_id in progress(appender.take(written), len(work.due), f"embedding into {space.name} on Ray"):
                     del clip_id
             finally:
                 appender.flush()         # also when interrupted: what is encoded is stored
-        lake.vectors(space).table.compact()
+            lake.vectors(space).table.compact()
     return EmbedReport(
         space.name, appender.stored, work.known + appender.beaten, appender.failed, appender.framed, appender.seconds_of_audio,
         time.monotonic() - started, space.precision_reason,
     )
+
+
+def open_space_json(lake: str, settings: EmbedSettings) -> str:
+    """A space, made where it is new, as JSON.  Runs on a node like those that will encode."""
+    return open_space(Lake(lake, create=False), settings)[0].to_json()
 
 
 class Cluster:
@@ -109,14 +120,39 @@ class Cluster:
 
             ray.shutdown()
 
+    def choose_device(self, asked: str) -> str:
+        """`cuda` where the cluster has GPUs, else `cpu`; or as asked.  Raises InputError for what a cluster has not."""
+        import ray
+
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if asked == "auto":
+            return "cuda" if gpus else "cpu"
+        if asked not in ("cpu", "cuda") or (asked == "cuda" and not gpus):
+            raise InputError(f"no device {asked!r} on this cluster of {gpus} GPUs: choose auto or {'cuda' if gpus else 'cpu'}")
+        return asked
+
+    def open_space(self, lake: Lake, settings: EmbedSettings) -> Space:
+        """The space that settings name.  Raises as `embed.settings.open_space`."""
+        import ray
+
+        gpus = 1 if settings.device == "cuda" else 0
+        try:
+            text = ray.get(ray.remote(open_space_json).options(num_gpus=gpus, num_cpus=1).remote(lake.uri, settings))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, TonelakeError):
+                raise error.cause from None
+            raise EncoderError(f"the space could not be opened on the cluster: {explain(error)}") from error
+        return Space.from_json(text, "the cluster's answer")
+
     def run(
-        self, lake: Lake, space: Space, read: ReadClips, due: pl.DataFrame, frames: Sequence[int], workers: int | None
+        self, lake: Lake, space: Space, device: str, read: ReadClips, due: pl.DataFrame, frames: Sequence[int],
+        workers: int | None,
     ) -> Iterator[dict[str, Any]]:
         """What the actors wrote, a unit at a time, in the order that they are done."""
         import ray
         import ray.data
 
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if space.device.startswith("cuda") else 0
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if device == "cuda" else 0
         cpus = int(ray.cluster_resources().get("CPU", 1))
         actors = gpus or max(1, cpus // 2)                           # on processors alone: one encodes, one reads
         units = ray.data.from_arrow([unit.to_arrow() for unit in split_units(due)])
@@ -128,7 +164,7 @@ class Cluster:
             EncodeUnit, batch_size=None, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=actors),
             num_gpus=1 if gpus else None, num_cpus=None if gpus else 1,
             fn_constructor_kwargs={
-                "lake": lake.uri, "space": space.name, "device": "cuda" if gpus else "cpu", "frames": tuple(frames),
+                "lake": lake.uri, "space": space.name, "device": device, "frames": tuple(frames),
             },
         )
         try:

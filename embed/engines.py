@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from embed.pipeline import EmbedReport, embed_clips
-from embed.settings import EmbedSettings, device_is_here, open_space
+from embed.settings import EmbedSettings, device_is_here, find_or_describe
 from embed.work import Progress, ReadClips, check_clips
 from store import InputError, Lake
 
@@ -27,20 +27,22 @@ def embed_lake(
     if address and engine != "ray":
         raise InputError("an address is that of a Ray cluster: add --engine ray")
     check_clips(lake)
-    named = [name.strip() for name in settings.device.split(",")]
-    space, encoder = open_space(lake, replace(settings, device=named[0]))
-    layers = sorted({space.layer_index(layer) for layer in frames})
     if engine == "ray":
-        del encoder                      # its memory is the actors'
         from embed.cluster import embed_on_ray
 
-        return embed_on_ray(lake, space, read, address=address, frames=layers, workers=workers, progress=progress)
+        return embed_on_ray(lake, settings, read, address=address, frames=frames, workers=workers, progress=progress)
+    named = [name.strip() for name in settings.device.split(",")]
+    if len(named) > 1:
+        check_devices(named)
+    space, encoder = find_or_describe(lake, replace(settings, device=named[0]))
+    layers = sorted({space.layer_index(layer) for layer in frames})
+    space = lake.spaces.make(space)
     devices = named if len(named) > 1 else every_device(encoder.device)
     if len(devices) > 1:
-        check_devices(devices)
-        del encoder
         from embed.processes import embed_on_devices
 
+        del encoder
+        free_memory(devices)
         return embed_on_devices(lake, space, devices, read, frames=layers, workers=workers, progress=progress)
     return embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
 
@@ -52,6 +54,14 @@ def every_device(device: str) -> list[str]:
     import torch
 
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+
+
+def free_memory(devices: Sequence[str]) -> None:
+    """Give back what a model that is no longer there held on a GPU: the processes need it."""
+    if devices[0].startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def check_devices(devices: Sequence[str]) -> None:

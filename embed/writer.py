@@ -21,7 +21,8 @@ class Ledger:
 
     def __init__(self, lake: Lake, space: Space, due: pl.DataFrame) -> None:
         self._lake, self._space = lake, space
-        self._clip = {row["clip_id"]: row for row in due.iter_rows(named=True)}
+        self._row = dict(zip(due["clip_id"], range(len(due)), strict=True))
+        self._sources, self._durations_s = due["source"], due["duration_s"]
         self._stage = f"embed:{space.name}"
         self._failures: list[Failure] = []
         self._last = time.monotonic()
@@ -31,11 +32,14 @@ class Ledger:
     def fail(self, clip_id: str, problem: str) -> None:
         """A clip that cannot be embedded."""
         self.failed += 1
-        self._failures.append(Failure(self._stage, self._clip[clip_id]["source"], problem, clip_id))
+        self._failures.append(Failure(self._stage, self._source(clip_id), problem, clip_id))
 
     def encoded(self, clip_id: str) -> None:
         """A clip that was, and waits to be stored."""
-        self.seconds_of_audio += self._clip[clip_id]["duration_s"]
+        self.seconds_of_audio += self._durations_s[self._row[clip_id]]
+
+    def _source(self, clip_id: str) -> str:
+        return str(self._sources[self._row[clip_id]])
 
     def is_late(self) -> bool:
         """Whether what waits has waited long enough."""
@@ -49,7 +53,7 @@ class Ledger:
 
     def count(self, ids: Sequence[str], stored: int, framed: int) -> None:
         """Clips that are in the lake now, of which `stored` were not there yet; older failures of theirs are forgotten."""
-        self._lake.failures.clear([failure_id(self._stage, self._clip[i]["source"], i) for i in ids])
+        self._lake.failures.clear([failure_id(self._stage, self._source(i), i) for i in ids])
         self.stored += stored
         self.beaten += len(ids) - stored
         self.framed += framed

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,30 @@ def test_a_lake_on_s3_goes_the_same_way(s3, music, tagged):
     here = rows(run("similar", clip, "-k", 5, lake=tagged))
     assert [(h["clip_id"], h["score"]) for h in there] == [(h["clip_id"], h["score"]) for h in here]
     assert json.loads(run("status", lake=lake).stdout)["clips"] == 18
+
+
+def test_overlap_and_frames_from_the_command_line(tagged, tmp_path):
+    lake = Lake(tagged)
+    done = run("embed", "--encoder", "spectral", "--window", "2", "--hop", "1", "--frames", "chroma,0", lake=tagged)
+    assert "space spectral-w2-h1: 18 clips embedded, 0 known, frames of 18 stored" in done.stderr
+    clip = lake.clips.ids()[0]
+    states = lake.frames("spectral-w2-h1").read(clip, "chroma")
+    assert states.states.shape == (len(states.frame_s), 12)
+    assert 2.9 < states.frame_s[-1] <= 3.0
+    assert lake.frames("spectral-w2-h1").layers() == [0, 2]
+    again = run("embed", "--space", "spectral-w2-h1", lake=tagged)                       # hop and window are the space's
+    assert "0 clips embedded, 18 known" in again.stderr
+    wrong = run("embed", "--space", "spectral-w2-h1", "--hop", "0.5", lake=tagged)
+    assert wrong.returncode == 1 and "hop_s 1.0 (wanted 0.5)" in wrong.stderr
+    for options, problem in (
+        (["--hop", "9", "--window", "5"], "a hop of 9 s for windows of 5 s"), (["--hop", "0.1"], "a hop of 0.1 s"),
+        (["--frames", "99"], "has no layer '99'"), (["--engine", "spark"], "choose local or ray"),
+    ):
+        done = run("embed", "--encoder", "spectral", *options, lake=tagged)
+        assert done.returncode == 2 and problem in done.stderr
+    shutil.rmtree(Path(tagged) / "emb_spectral-w2-h1.lance")
+    shutil.rmtree(Path(tagged) / "frames_spectral-w2-h1.lance")
+    (Path(tagged) / "spaces" / "spectral-w2-h1.json").unlink()
 
 
 def test_status_spaces_and_failures(tagged):
@@ -256,6 +281,14 @@ def test_every_command_has_help_an_example_and_a_line_in_the_readme():
         assert name in readme, f"{name} is not in the README"
 
 
+INDEXES = pl.DataFrame([
+    {
+        "space": "mert-v1-330m-w5-bfloat16", "layer": "24", "stat": "mean", "metric": "cosine", "kind": "ivf-pq",
+        "rows": 10_000_000, "recall": 0.951, "behind": 12_000, "gone": 0, "state": "behind", "mb": 17_000.0,
+    },
+])
+
+
 def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsys):
     from tonelake import views
     from tonelake.render import show_table
@@ -265,11 +298,12 @@ def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsy
     clip = lake.clips()["clip_id"][0]
     results = {
         "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.spaces(), "clips": lake.clips(),
+        "by_layer": lake.similar(clip, k=7, explain=True), "indexes": INDEXES,
     }
     for name, frame in results.items():
         show_table(getattr(views, name)(frame))
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 1 + len(frame), name        # no row is broken over two lines
+        assert len(lines) == 1 + len(getattr(views, name)(frame)), name          # no row is broken over two lines
         assert max(map(len, lines)) <= 80
     distances = views.hits(lake.similar(clip, k=2, metric="l2"))
     assert "distance" in distances.columns

@@ -146,6 +146,7 @@ def test_devices_engines_and_addresses_that_cannot_be_are_refused(chorales, chec
         embed_lake(chorales, settings(checkpoints, "cpu,cuda:97"), read_clips)
     with pytest.raises(InputError, match="has no layer '9'"):
         embed_lake(chorales, settings(checkpoints), read_clips, frames=["9"])
+    assert chorales.spaces.all() == []               # nothing was made before all was checked
 
 
 # -- Ray
@@ -237,6 +238,28 @@ def test_a_driver_that_is_killed_goes_on_where_it_stood(chorales, reference, che
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=200, check=True)
     assert f"{chorales.clips.count() - before} clips embedded, {before} known" in done.stdout
     assert_same(chorales, reference)
+
+
+def test_a_cluster_without_a_gpu_says_so_and_errors_of_its_workers_are_ours(chorales, checkpoints, tmp_path):
+    ray = pytest.importorskip("ray")
+    with embed.cluster.Cluster(None) as cluster:
+        assert cluster.choose_device("auto") == cluster.choose_device("cpu") == "cpu"
+        with pytest.raises(InputError, match="no device 'cuda' on this cluster of 0 GPUs"):
+            cluster.choose_device("cuda")
+        with pytest.raises(EncoderError, match="is neither a checkpoint folder nor an encoder"):
+            cluster.open_space(chorales, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
+        listening = {line.split()[3] for line in listeners() if "ray" in line or "gcs" in line}
+        assert all(address.startswith(("127.0.0.1:", "[::1]:", "[::ffff:127.0.0.1]:")) for address in listening), listening
+    assert not ray.is_initialized()
+
+
+def listeners():
+    """TCP sockets that listen, a line each, with the program that owns them."""
+    import shutil
+
+    if shutil.which("ss") is None:
+        return []
+    return subprocess.run(["ss", "-tlnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_no_cluster_at_an_address_is_said(chorales, checkpoints):
