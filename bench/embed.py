@@ -28,7 +28,7 @@ from bench.memory import PeakMemory
 from bench.report import circumstances, table, write_results
 
 CONFIGS = Path(__file__).parent.parent / "tests" / "data" / "mert" / "hub_configs"
-CLIPS = {"95M": 3, "330M": 2}            # of 30 s, in each round
+CLIPS = {"95M": 6, "330M": 2}            # of 30 s, in each round
 SECONDS = 30.0
 READ_ROWS, READ_DIM = 100_000, 768
 
