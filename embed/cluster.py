@@ -17,6 +17,7 @@ import socket
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, but for longer single clips
 COMPACT_FRAGMENTS = 1000
 REACH_SECONDS = 10.0
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 SETTINGS = {                             # read when Ray is imported: no telemetry, and errors come as exceptions alone
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -100,10 +102,11 @@ class Cluster:
         except ImportError as error:
             raise EncoderError("--engine ray needs Ray: pip install 'tonelake[ray]', on every node") from error
         self._mine = not ray.is_initialized()
+        self._end = ExitStack()
         if self._mine:
             check_address(address)
             try:
-                connect(address)
+                connect(address, self._end)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise EncoderError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from error
         context = ray.data.DataContext.get_current()
@@ -119,6 +122,7 @@ class Cluster:
             import ray
 
             ray.shutdown()
+        self._end.close()
 
     def choose_device(self, asked: str) -> str:
         """`cuda` where the cluster has GPUs, else `cpu`; or as asked.  Raises InputError for what a cluster has not."""
@@ -174,8 +178,9 @@ class Cluster:
             raise EncoderError(f"Ray gave up: {explain(error)}.  What was done is stored: run it again to go on") from error
 
 
-def connect(address: str | None) -> None:
-    """Join the cluster at an address or on this machine; where there is none, make one that only this machine reaches."""
+def connect(address: str | None, end: ExitStack) -> None:
+    """Join the cluster at an address or on this machine; where there is none, make one that only this machine reaches,
+    which `end` ends."""
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -186,7 +191,29 @@ def connect(address: str | None) -> None:
         except ConnectionError:
             if address:
                 raise
-            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            end.enter_context(loopback())
+            ray.init(address="local", include_dashboard=False, **quiet)
+
+
+@contextmanager
+def loopback() -> Iterator[None]:
+    """Ray listens on this machine's loopback address alone.
+
+    It does so by itself on macOS and Windows, and elsewhere where this variable says so, which it reads when it is
+    imported: hence the constant that it was read into.
+    """
+    from ray._private import ray_constants
+
+    before, was_set = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(LOOPBACK)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[LOOPBACK] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        if was_set is None:
+            del os.environ[LOOPBACK]
+        else:
+            os.environ[LOOPBACK] = was_set
 
 
 def check_address(address: str | None) -> None:

@@ -283,7 +283,7 @@ def test_every_command_has_help_an_example_and_a_line_in_the_readme():
 
 INDEXES = pl.DataFrame([
     {
-        "space": "mert-v1-330m-w5-bfloat16", "layer": "24", "stat": "mean", "metric": "cosine", "kind": "ivf-pq",
+        "space": "mert-v1-330m", "layer": "24", "stat": "mean", "metric": "cosine", "kind": "ivf-pq",
         "rows": 10_000_000, "recall": 0.951, "behind": 12_000, "gone": 0, "state": "behind", "mb": 17_000.0,
     },
 ])

@@ -248,9 +248,18 @@ def test_a_cluster_without_a_gpu_says_so_and_errors_of_its_workers_are_ours(chor
             cluster.choose_device("cuda")
         with pytest.raises(EncoderError, match="is neither a checkpoint folder nor an encoder"):
             cluster.open_space(chorales, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
-        listening = {line.split()[3] for line in listeners() if "ray" in line or "gcs" in line}
+        ours = offspring(os.getpid())
+        listening = {line.split()[3] for line in listeners() if any(f"pid={pid}," in line for pid in ours)}
         assert all(address.startswith(("127.0.0.1:", "[::1]:", "[::ffff:127.0.0.1]:")) for address in listening), listening
     assert not ray.is_initialized()
+
+
+def offspring(pid):
+    """A process and all that it started, and they."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [deeper for child in task.read_text().split() for deeper in offspring(int(child))]
+    return found
 
 
 def listeners():

@@ -46,7 +46,8 @@ def spaces(frame: pl.DataFrame) -> pl.DataFrame:
 
 def indexes(frame: pl.DataFrame) -> pl.DataFrame:
     """Indexes, with what they lack in words."""
-    lacking = pl.format("{} new, {} gone", "behind", "gone")
+    gone = pl.when(pl.col("gone") > 0).then(pl.format(", {} gone", "gone")).otherwise(pl.lit(""))
+    lacking = pl.format("{} new{}", "behind", gone)
     return frame.select(
         "space", "layer", "metric", "kind", "rows", recall=number(pl.col("recall"), ".3f"),
         state=pl.when(pl.col("state") == "behind").then(lacking).otherwise(pl.col("state")), mb=number(pl.col("mb"), ".0f"),
