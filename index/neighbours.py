@@ -106,11 +106,15 @@ def explained(lake: Lake, space: Space, asked: Query, hits: pl.Series, stat: str
     """At every layer, each hit's cosine to the query and the mean cosine of all clips: `by_layer` and `usual`."""
     alike = np.empty((len(hits), len(space.layers)), np.float32)
     usual = np.empty(len(space.layers), np.float32)
+    ids: pl.Series | None = None
     for layer in range(len(space.layers)):
         index = load_layer(lake, space, layer, stat=stat)
+        if ids is None or not ids.equals(index.ids):                 # once, unless clips came or went meanwhile
+            ids = index.ids
+            row = dict(zip(ids, range(len(ids)), strict=True))
+            rows = [row[clip] for clip in hits]
         scores = index.scores(asked.vectors[layer])
-        row = dict(zip(index.ids, range(len(index.ids)), strict=True))
-        alike[:, layer] = scores[[row[clip] for clip in hits]]
+        alike[:, layer] = scores[rows]
         usual[layer] = scores.mean()
     by_layer = pl.DataFrame(alike, schema=list(space.layers)).to_struct("by_layer")
     return [by_layer, pl.DataFrame(np.tile(usual, (len(hits), 1)), schema=list(space.layers)).to_struct("usual")]
