@@ -70,11 +70,13 @@ def embed_on_ray(
         space = cluster.open_space(lake, replace(settings, device=device))
         layers = sorted({space.layer_index(layer) for layer in frames})
         work = find_work(lake, space, layers)
-        appender = Appender(lake, space, work.due)
-        if len(work.due):
-            written = cluster.run(lake, space, device, read, work.due, layers, workers)
+        appender = Appender(lake, space)
+        if len(work):
+            due = work.due()
+            appender.expect(due)
+            written = cluster.run(lake, space, device, read, due, layers, workers)
             try:
-                for clip_id in progress(appender.take(written), len(work.due), f"embedding into {space.name} on Ray"):
+                for clip_id in progress(appender.take(written), len(work), f"embedding into {space.name} on Ray"):
                     del clip_id
             finally:
                 appender.flush()         # also when interrupted: what is encoded is stored
@@ -305,8 +307,8 @@ class EncodeUnit:
 class Appender(Ledger):
     """The driver's side: gathers what the actors wrote, and appends it every so often."""
 
-    def __init__(self, lake: Lake, space: Space, due: pl.DataFrame) -> None:
-        super().__init__(lake, space, due)
+    def __init__(self, lake: Lake, space: Space) -> None:
+        super().__init__(lake, space)
         self._clips: list[str] = []
         self._vectors: list[Fragment] = []
         self._frames: list[Fragment] = []

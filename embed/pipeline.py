@@ -7,13 +7,14 @@ and a clip that another run stored meanwhile keeps that run's vector.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from embed.encoder import Encoder
-from embed.work import Progress, ReadClips, Work, encoded, find_work
+from embed.windows import ClipVectors
+from embed.work import Progress, ReadClips, encoded, find_work
 from embed.writer import Writer
 from store import Lake, Space
 
@@ -54,20 +55,25 @@ def embed_clips(
     """
     work = find_work(lake, space, frames)
     if share is not None:
-        work = Work(work.due.filter(pl.col("clip_id").is_in(share.implode())), 0)
-    writer = Writer(lake, space, work.due, frames)
+        work = work.only(share)
+    writer = Writer(lake, space, frames, compact=share is None)
+
+    def outcomes() -> Generator[tuple[str, ClipVectors | Exception], None, None]:
+        for due in work.slices():
+            writer.expect(due)
+            yield from encoded(due, space, encoder, read, frames=frames, workers=workers)
+
     started = time.monotonic()
-    outcomes = encoded(work.due, space, encoder, read, frames=frames, workers=workers)
+    coming = outcomes()
     try:
-        for clip_id, outcome in progress(outcomes, len(work.due), f"embedding into {space.name}"):
+        for clip_id, outcome in progress(coming, len(work), f"embedding into {space.name}"):
             writer.take(clip_id, outcome)
     except BaseException:
-        outcomes.close()
+        coming.close()
         writer.flush()                   # also when interrupted: what is encoded is stored
         raise
     writer.flush()
-    if share is None and writer.commits > 1:
-        lake.vectors(space).table.compact()
+    writer.merge()
     return EmbedReport(
         space.name, writer.stored, work.known + writer.beaten, writer.failed, writer.framed, writer.seconds_of_audio,
         time.monotonic() - started, space.precision_reason,

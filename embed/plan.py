@@ -59,7 +59,7 @@ def make_plan(
 
     Raises InputError where none of the clips that were tried can be read.
     """
-    due = find_work(lake, space, frames).due
+    due = find_work(lake, space, frames).due()
     width = 2 * sum(space.dims) * BYTES[space.dtype] + 40            # mean and max, and what else a row has
     seconds = float(due["duration_s"].sum())
     speed = measure(due, space, encoder, read, workers) if len(due) else 0.0

@@ -54,6 +54,7 @@ def embed_on_devices(
     Raises EncoderError where a process failed; what the others stored is kept.
     """
     work = find_work(lake, space, frames)
+    due = work.due()
     cores = os.cpu_count() or 2
     each = max(1, (workers or cores - 1) // len(devices))
     shares = [
@@ -61,7 +62,7 @@ def embed_on_devices(
             lake.uri, space.name, device, f"{read.__module__}:{read.__qualname__}", tuple(frames), each,
             max(1, cores // devices.count("cpu")) if device == "cpu" else 1, tuple(clip_ids),
         )
-        for device, clip_ids in zip(devices, split_by_source(work.due, len(devices)), strict=True)
+        for device, clip_ids in zip(devices, split_by_source(due, len(devices)), strict=True)
         if len(clip_ids)
     ]
     started = time.monotonic()
@@ -75,7 +76,7 @@ def embed_on_devices(
             else:
                 (reports if kind == "report" else problems).append(what)
 
-    for _ in progress(clips(), len(work.due), f"embedding into {space.name} on {len(shares)} devices"):
+    for _ in progress(clips(), len(due), f"embedding into {space.name} on {len(shares)} devices"):
         pass
     if problems:
         raise EncoderError("; ".join(problems) + ".  What the others embedded is stored: run it again to go on")

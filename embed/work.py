@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from embed.encoder import Encoder
 from embed.windows import ClipVectors, encode_clips
-from store import InputError, Lake, Space
+from store import Clips, InputError, Lake, Snapshot, Space, chunks
 
-CLIP_COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s", "flag")
+CLIP_COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s")
+CLIPS_A_SLICE = 8192                     # whose paths are held in memory at once
 
 # Clips and a sample rate in Hz -> (clip id, (samples,) float32 or what went wrong).  `ingest.read_clips` is one.
 ReadClips = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
@@ -27,10 +30,32 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Work:
-    """The clips that are due, and how many are done."""
+    """The clips that are due, as rows of one version of the table of clips, and how many are done.
 
-    due: pl.DataFrame
+    A row is eight bytes where a clip, with the path of its source, is some 250.
+    """
+
+    clips: Clips
+    snapshot: Snapshot
+    rows: np.ndarray                     # (due,) int64
     known: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def slices(self) -> Iterator[pl.DataFrame]:
+        """The clips that are due, in the order they were added, a few thousand at a time."""
+        for rows in chunks(self.rows, CLIPS_A_SLICE):
+            yield self.clips.read_rows(self.snapshot, rows, CLIP_COLUMNS)
+
+    def due(self) -> pl.DataFrame:
+        """All of them at once."""
+        return self.clips.read_rows(self.snapshot, self.rows, CLIP_COLUMNS)
+
+    def only(self, ids: Iterable[str]) -> Work:
+        """Of these clips, those that have one of these ids."""
+        wanted = pc.is_in(self.snapshot.keys.take(pa.array(self.rows)), value_set=pa.array(list(ids), pa.string()))
+        return replace(self, rows=self.rows[wanted.to_numpy(zero_copy_only=False)], known=0)
 
 
 def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
@@ -38,12 +63,14 @@ def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
 
     Raises InputError where the lake has no clips.
     """
-    total = check_clips(lake)
-    due = lake.vectors(space).missing(CLIP_COLUMNS)
+    check_clips(lake)
+    snapshot = lake.clips.table.snapshot()
+    ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
+    missing = ~ids.is_in(lake.vectors(space).ids().implode())
     if frames:
-        due = pl.concat([due, lake.frames(space).missing(frames, CLIP_COLUMNS)]).unique("clip_id", maintain_order=True)
-    known = total - len(due)
-    return Work(due.filter(pl.col("flag").ne_missing("superseded")).drop("flag"), known)        # their audio is gone
+        missing |= ~ids.is_in(lake.frames(space).complete(frames).implode())
+    gone = ids.is_in(lake.clips.ids("flag = 'superseded'").implode())        # their audio is
+    return Work(lake.clips, snapshot, (missing & ~gone).arg_true().to_numpy().astype(np.int64), int((~missing).sum()))
 
 
 def check_clips(lake: Lake) -> int:

@@ -13,33 +13,34 @@ from store import Failure, FrameStates, Lake, Space, failure_id, fits
 
 COMMIT_CLIPS = 512
 COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
+COMMITS_A_FRAGMENT = 48                  # some 25,000 clips, of which merging makes whole fragments (store.table)
 COMMIT_FRAME_BYTES = 128 << 20           # of frames that wait: 37 clips of 30 s at one layer
 
 
 class Ledger:
     """What becomes of the clips that are due: failures on record, and counts."""
 
-    def __init__(self, lake: Lake, space: Space, due: pl.DataFrame) -> None:
+    def __init__(self, lake: Lake, space: Space) -> None:
         self._lake, self._space = lake, space
-        self._row = dict(zip(due["clip_id"], range(len(due)), strict=True))
-        self._sources, self._durations_s = due["source"], due["duration_s"]
+        self._due: dict[str, tuple[str, float]] = {}                 # source and seconds of clips not yet stored
         self._stage = f"embed:{space.name}"
         self._failures: list[Failure] = []
         self._last = time.monotonic()
         self.stored = self.beaten = self.framed = self.failed = 0
         self.seconds_of_audio = 0.0
 
+    def expect(self, due: pl.DataFrame) -> None:
+        """Clips that will come."""
+        self._due.update(zip(due["clip_id"], zip(due["source"], due["duration_s"], strict=True), strict=True))
+
     def fail(self, clip_id: str, problem: str) -> None:
         """A clip that cannot be embedded."""
         self.failed += 1
-        self._failures.append(Failure(self._stage, self._source(clip_id), problem, clip_id))
+        self._failures.append(Failure(self._stage, self._due.pop(clip_id)[0], problem, clip_id))
 
     def encoded(self, clip_id: str) -> None:
         """A clip that was, and waits to be stored."""
-        self.seconds_of_audio += self._durations_s[self._row[clip_id]]
-
-    def _source(self, clip_id: str) -> str:
-        return str(self._sources[self._row[clip_id]])
+        self.seconds_of_audio += self._due[clip_id][1]
 
     def is_late(self) -> bool:
         """Whether what waits has waited long enough."""
@@ -53,7 +54,7 @@ class Ledger:
 
     def count(self, ids: Sequence[str], stored: int, framed: int) -> None:
         """Clips that are in the lake now, of which `stored` were not there yet; older failures of theirs are forgotten."""
-        self._lake.failures.clear([failure_id(self._stage, self._source(i), i) for i in ids])
+        self._lake.failures.clear([failure_id(self._stage, self._due.pop(i)[0], i) for i in ids])
         self.stored += stored
         self.beaten += len(ids) - stored
         self.framed += framed
@@ -62,14 +63,14 @@ class Ledger:
 class Writer(Ledger):
     """Takes what was encoded in this process."""
 
-    def __init__(self, lake: Lake, space: Space, due: pl.DataFrame, frames: Sequence[int] = ()) -> None:
-        """`frames`: the layers that the clips' frames are of, in their order."""
-        super().__init__(lake, space, due)
+    def __init__(self, lake: Lake, space: Space, frames: Sequence[int] = (), *, compact: bool = True) -> None:
+        """`frames`: the layers that the clips' frames are of, in their order.  `compact`: whether to merge the pieces."""
+        super().__init__(lake, space)
         self._vectors, self._frames = lake.vectors(space), lake.frames(space)
         self._layers = tuple(frames)
         self._waiting: list[tuple[str, ClipVectors]] = []
         self._frame_bytes = 0
-        self.commits = 0
+        self._compact, self._commits = compact, 0
 
     def take(self, clip_id: str, outcome: ClipVectors | Exception) -> None:
         """One clip's vectors, or what went wrong; a failure where the vectors cannot be stored."""
@@ -93,7 +94,15 @@ class Writer(Ledger):
         if self._layers:
             self._frames.add(frame_rows(waiting, self._layers))
         self.count(ids, self._vectors.add(ids, *stack(waiting)), len(ids) if self._layers else 0)
-        self.commits += 1
+        self._commits += 1
+        if self._commits == COMMITS_A_FRAGMENT:
+            self.merge()
+
+    def merge(self) -> None:
+        """Merge the pieces that the commits left behind: each one costs every later reader and writer time and memory."""
+        if self._compact and self._commits > 1:
+            self._vectors.table.compact()
+        self._commits = 0
 
 
 def problem_of(clip_id: str, outcome: ClipVectors | Exception, space: Space) -> str:

@@ -15,10 +15,11 @@ from store.fragments import Fragment, append_fragments, write_fragment
 from store.frames import Frames, FrameStates
 from store.lake import Lake
 from store.space import Space, Spaces
+from store.table import Snapshot, chunks
 from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
     "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates", "Frames",
-    "InputError", "Lake", "LakeError", "LayerVectors", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces", "TonelakeError",
-    "Vectors", "append_fragments", "failure_id", "fits", "write_fragment",
+    "InputError", "Lake", "LakeError", "LayerVectors", "Snapshot", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces",
+    "TonelakeError", "Vectors", "append_fragments", "chunks", "failure_id", "fits", "write_fragment",
 ]

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from store.errors import ClipNotFound, InputError
-from store.table import Table, chunks
+from store.table import Snapshot, Table, chunks
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -96,6 +97,10 @@ class Clips:
         return pl.DataFrame({"clip_id": list(ids)}, schema={"clip_id": pl.String}).join(
             found, on="clip_id", how="inner", maintain_order="left"
         )
+
+    def read_rows(self, snapshot: Snapshot, rows: np.ndarray, columns: Sequence[str]) -> pl.DataFrame:
+        """Clips by their places in one version of the table, in the order asked."""
+        return frame(snapshot.dataset.take(rows.tolist(), columns=list(columns)))
 
     def find(self, clip: str) -> dict[str, Any]:
         """The one clip whose id is, or begins with, `clip`.  Raises ClipNotFound."""

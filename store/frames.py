@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from store.clips import Clips, frame
+from store.clips import frame
 from store.errors import InputError, LakeError
 from store.space import Space
 from store.table import Table, in_list
@@ -40,20 +40,19 @@ class FrameStates(NamedTuple):
 class Frames:
     """The stored frames of one space of a lake."""
 
-    def __init__(self, connection: Any, space: Space, clips: Clips) -> None:
+    def __init__(self, connection: Any, space: Space) -> None:
         self.space = space
         self.table = Table(connection, f"frames_{space.name}", SCHEMA)
-        self._clips = clips
 
     def layers(self) -> list[int]:
         """Numbers of the layers of which there are frames."""
         return frame(self.table.read(["layer"]))["layer"].unique().sort().to_list()
 
-    def missing(self, layers: Sequence[int], columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Clips of which the frames of one of these layers are not stored."""
+    def complete(self, layers: Sequence[int]) -> pl.Series:
+        """Ids of the clips of which the frames of all of these layers are stored."""
         stored = frame(self.table.read(["clip_id", "layer"])).filter(pl.col("layer").is_in(list(layers)))
-        complete = stored.group_by("clip_id").agg(pl.col("layer").n_unique()).filter(pl.col("layer") == len(set(layers)))
-        return self._clips.read(columns).join(complete, on="clip_id", how="anti", maintain_order="left")
+        counts = stored.group_by("clip_id").agg(pl.col("layer").n_unique())
+        return counts.filter(pl.col("layer") == len(set(layers)))["clip_id"]
 
     def add(self, frames: Sequence[FrameStates]) -> int:
         """Store frames; a clip's layer that is stored already stays as it is.  The number stored."""

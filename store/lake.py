@@ -42,7 +42,7 @@ class Lake:
 
     def frames(self, space: Space | str | None = None) -> Frames:
         """The stored frames of a space, named as for `vectors`."""
-        return Frames(self._connection, space if isinstance(space, Space) else self.spaces.get(space), self.clips)
+        return Frames(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"

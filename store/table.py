@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from store.errors import FilterError, LakeError
 
-ROWS_PER_FRAGMENT = 25_000           # 25,000 × 768 × float16 = 38 MB a layer column: large enough to scan at full speed
+ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
+BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; merging holds two fragments in memory
 TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
 
@@ -185,7 +186,7 @@ class Table:
         if handle is None:
             return
         try:
-            handle.to_lance().optimize.compact_files(target_rows_per_fragment=ROWS_PER_FRAGMENT)
+            handle.to_lance().optimize.compact_files(target_rows_per_fragment=rows_per_fragment(handle.schema))
         except OSError as error:
             if "conflict" not in str(error):     # another writer came between: it will compact at its own end
                 raise
@@ -246,6 +247,17 @@ class Table:
             self._handle = self._connection.open_table(self.name)
 
 
+def rows_per_fragment(schema: pa.Schema) -> int:
+    """The size that fragments are merged to.
+
+    >>> rows_per_fragment(pa.schema([pa.field(f"mean_{i:02d}", pa.list_(pa.float16(), 768)) for i in range(26)]))
+    6721
+    """
+    vectors = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
+    row = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in vectors)
+    return min(ROWS_PER_FRAGMENT, BYTES_PER_FRAGMENT // max(row, 1) or 1)
+
+
 def quote(text: str) -> str:
     """An SQL string literal.
 
@@ -260,7 +272,7 @@ def in_list(column: str, values: Sequence[str]) -> str:
     return f"{column} IN ({', '.join(quote(value) for value in values)})"
 
 
-def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+def chunks(items: Any, size: int) -> Iterator[Any]:
     """Slices of at most `size`; the last one may be shorter, and is there."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
