@@ -1,13 +1,18 @@
 """What sounds like this, which groups are near, and at which layer: answers from stored vectors."""
 
+from index.alignment import Match, add_parts, align
+from index.between_clips import path
+from index.facets import facet_report
 from index.flat import METRICS
-from index.grouping import group_matrix, groups
+from index.grouping import group_matrix, groups, typical
 from index.layer_report import LayerReport, layers
+from index.measures import DEFAULT_MEASURE, MEASURES
 from index.mixture import Learned, learn_weights
 from index.neighbours import similar
 from index.saved import Saved, build_index, describe, drop_indexes, list_indexes
 
 __all__ = [
-    "METRICS", "LayerReport", "Learned", "Saved", "build_index", "describe", "drop_indexes", "group_matrix", "groups", "layers",
-    "learn_weights", "list_indexes", "similar",
+    "DEFAULT_MEASURE", "MEASURES", "METRICS", "LayerReport", "Learned", "Match", "Saved", "add_parts", "align", "build_index",
+    "describe", "drop_indexes", "facet_report", "group_matrix", "groups", "layers", "learn_weights", "list_indexes", "path",
+    "similar", "typical",
 ]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from store import InputError, Lake, Space
+
+if TYPE_CHECKING:
+    from index.facets import Facets
 
 METRICS = ("cosine", "ip", "l2")
 KEPT_SHARE = 0.25                        # of the machine's memory; a layer of 100,000 clips × 768 × float32 is 307 MB
@@ -30,17 +34,23 @@ class FlatLayer:
     metric: str
     ids: pl.Series                       # clip ids
     vectors: np.ndarray                  # (clip, dim) float32; of unit length for cosine
+    facets: Facets | None = None         # through which clips and queries are seen
+
+    def ready(self, query: np.ndarray) -> np.ndarray:
+        """A (dim,) query of the space as the metric compares it."""
+        seen = query[None] if self.facets is None else self.facets.apply(query[None])
+        return prepare(seen, self.metric)[0]
 
     def scores(self, query: np.ndarray) -> np.ndarray:
         """(clip,) float32: the cosine or inner product of every clip with a query."""
-        return self.vectors @ prepare(query[None], self.metric)[0]
+        return self.vectors @ self.ready(query)
 
     def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(rows, scores) of the k nearest, nearest first; `allowed`, a (clip,) bool mask, is kept exactly.
 
         Fewer than k come back only where fewer are allowed.
         """
-        query = prepare(query[None], self.metric)[0]
+        query = self.ready(query)
         rows = None if allowed is None else np.flatnonzero(allowed)
         kept = len(self.ids) if rows is None else len(rows)
         if not kept:
@@ -60,16 +70,27 @@ def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine", 
     """A layer of every embedded clip, from memory where the lake has not changed since it was read."""
     if metric not in METRICS:
         raise InputError(f"no metric {metric!r}: choose one of {', '.join(METRICS)}")
-    table = lake.vectors(space)
-    key = (lake.uri, space.fingerprint, layer, metric, stat, table.table.version, lake.clips.table.version)
+
+    def read() -> FlatLayer:
+        ids, vectors = lake.vectors(space).layer(layer, stat=stat)
+        if not len(ids):
+            raise InputError(f"no clip is embedded in space {space.name!r} yet: run `tonelake embed --space {space.name}`")
+        return FlatLayer(metric, ids, prepare(vectors, metric))
+
+    return keep_layer((*version_of(lake, space), layer, metric, stat), read)
+
+
+def version_of(lake: Lake, space: Space) -> tuple:
+    """What changes whenever clips or vectors do."""
+    return (lake.uri, space.fingerprint, lake.vectors(space).table.version, lake.clips.table.version)
+
+
+def keep_layer(key: tuple, make: Callable[[], FlatLayer]) -> FlatLayer:
+    """A layer from memory, or made and kept there, while the layers used least recently go."""
     if key in _kept:
         _kept.move_to_end(key)
         return _kept[key]
-    ids, vectors = table.layer(layer, stat=stat)
-    if not len(ids):
-        raise InputError(f"no clip is embedded in space {space.name!r} yet: run `tonelake embed --space {space.name}`")
-    _kept[key] = FlatLayer(metric, ids, prepare(vectors, metric))
-    newest = _kept[key]
+    newest = _kept[key] = make()
     while len(_kept) > 1 and sum(layer.vectors.nbytes for layer in _kept.values()) > KEPT_SHARE * memory_bytes():
         _kept.popitem(last=False)
     return newest

@@ -5,7 +5,7 @@ Two clips "belong together" where they have the same value, or, of a list column
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,13 @@ class Labelled:
     track: np.ndarray                    # (clip,) int: clips of one track share a number
     start_s: np.ndarray                  # (clip,)
     end_s: np.ndarray                    # (clip,)
+
+    def subset(self, rows: np.ndarray) -> Labelled:
+        """Only these clips; groups keep their numbers, also those that are then empty."""
+        return replace(
+            self, ids=self.ids.gather(rows), member=self.member[rows], track=self.track[rows], start_s=self.start_s[rows],
+            end_s=self.end_s[rows],
+        )
 
     def same(self, queries: np.ndarray) -> np.ndarray:
         """(query, clip) bool: whether two clips belong together."""
@@ -53,6 +60,19 @@ class Labelled:
         pairs, part = np.unique(np.stack([group, self.track[clip]]), axis=1, return_inverse=True)
         ones = np.ones(len(clip), np.float32)
         return pairs[0], sparse.csr_array((ones, (part, clip)), shape=(pairs.shape[1], len(self.ids)))
+
+    def track_members(self) -> sparse.csr_array:
+        """(track, group): how many clips of a track are in a group."""
+        clip, group = self.member.nonzero()
+        shape = (int(self.track.max()) + 1, len(self.names))
+        return sparse.csr_array((np.ones(len(clip)), (self.track[clip], group)), shape=shape)
+
+    def only_groups(self, groups: np.ndarray) -> Labelled:
+        """Only these groups, and the clips that are in one of them."""
+        member = self.member[:, groups]
+        rows = np.flatnonzero(np.asarray(member.sum(axis=1)).ravel() > 0)
+        kept = replace(self, names=[self.names[g] for g in groups], member=member)
+        return kept.subset(rows)
 
     def tracks_of_groups(self) -> np.ndarray:
         """(group,) int: how many tracks each group has."""
@@ -85,6 +105,13 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
         column, clips["clip_id"], names, member, clips["track"].rank("dense").to_numpy().astype(np.int64),
         start_s, start_s + clips["duration_s"].to_numpy(),
     )
+
+
+def rows_of(ids: pl.Series, wanted: pl.Series) -> np.ndarray:
+    """(wanted,) int: the place of each wanted id among `ids`, all of which are there."""
+    numbered = pl.DataFrame({"clip_id": ids}).with_row_index("row")
+    asked = pl.DataFrame({"clip_id": wanted})
+    return asked.join(numbered, on="clip_id", how="left", maintain_order="left")["row"].to_numpy()
 
 
 def find_group(labelled: Labelled, name: str) -> int:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from index.flat import unit
-from index.labels import read_labelled
+from index.labels import Labelled, read_labelled, rows_of
 from store import InputError, Lake, Space
 
 Weights = dict[int, float]               # by number of the layer
@@ -87,9 +86,7 @@ def learn_weights(lake: Lake, space: Space, column: str, *, stat: str = "mean", 
     cosines: list[list[np.ndarray]] = [[], []]
     for layer in range(len(space.layers)):
         ids, vectors = lake.vectors(space).layer(layer, stat=stat, dtype="float16")
-        numbered = pl.DataFrame({"clip_id": ids}).with_row_index("row")
-        wanted = pl.DataFrame({"clip_id": labelled.ids})
-        rows = wanted.join(numbered, on="clip_id", how="left", maintain_order="left")["row"].to_numpy()
+        rows = rows_of(ids, labelled.ids)
         for half, (first, second, _) in enumerate(pairs):
             a, b = (unit(vectors[rows[side]].astype(np.float32)) for side in (first, second))
             cosines[half].append((a * b).sum(axis=1))
@@ -124,7 +121,7 @@ def learn_weights(lake: Lake, space: Space, column: str, *, stat: str = "mean", 
     )
 
 
-def split_groups(labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def split_groups(labelled: Labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Groups of two tracks or more in two halves, at random: numbers of groups."""
     usable = np.flatnonzero(labelled.tracks_of_groups() >= 2)
     if len(usable) < MIN_GROUPS:
@@ -136,7 +133,9 @@ def split_groups(labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     return mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
 
 
-def sample_pairs(labelled, groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sample_pairs(
+    labelled: Labelled, groups: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of clips of some groups: (pair,) rows of the one, rows of the other, and whether they belong together.
 
     As many of one group as of different ones, groups equally often, never of one track.

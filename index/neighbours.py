@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from index.flat import load_layer
+from index.facets import load_faceted
+from index.flat import FlatLayer, load_layer
 from index.mixture import Weights, learn_weights, normalized, parse_weights
 from index.query import One, Query, resolve
 from index.saved import find_saved, search_saved
@@ -20,13 +22,15 @@ SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "source")
 def similar(
     lake: Lake, query: One | Sequence[One], *, minus: Sequence[One] = (), space: str | None = None,
     layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
-    where: str | None = None, metric: str = "cosine", not_same: str | None = None, stat: str = "mean", explain: bool = False,
+    where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
+    unlike: str | None = None, stat: str = "mean", explain: bool = False,
 ) -> pl.DataFrame:
     """The k clips nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
 
     Several count as the mean of their directions; those of `minus` are taken away from it.  `layers` mixes layers by
     weight: `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.mixture`).  `where`: an SQL filter over
-    clip columns, kept exactly.  `not_same`: a column in which a hit must differ from the query, as `track` or `artist`.
+    clip columns, kept exactly.  `like` and `unlike`: label columns, to look only at what their groups differ by, or to
+    leave it out (see `index.facets`).  `not_same`: a column in which a hit must differ from the query, as `track` or `artist`.
     A file that is not in the lake is embedded with the space's encoder; the query's own clips are never among the answers.
 
     Returns rank, score (or distance, for l2), clip_id and what tells a person which clip that is; with `explain` also
@@ -38,11 +42,15 @@ def similar(
     weights = choose_layers(lake, chosen, layer, layers, stat)
     if len(weights) > 1 and metric != "cosine":
         raise InputError(f"a mixture of layers is a sum of cosines: leave out --metric {metric}")
-    if not_same is not None:
-        lake.clips.check_column(not_same)
+    if (like or unlike) and metric != "cosine":
+        raise InputError(f"a facet compares by cosine: leave out --metric {metric}")
+    for column in (not_same, like, unlike):
+        if column is not None:
+            lake.clips.check_column(column)
     everything = range(len(chosen.layers)) if explain else weights
     asked = resolve(lake, query, chosen, list(dict.fromkeys([*weights, *everything])), stat, minus=minus)
-    ids, rows, scores = search(lake, chosen, weights, asked, k, where, metric, not_same, stat)
+    seek = Seek(lake, chosen, metric, stat, like, unlike)
+    ids, rows, scores = search(seek, weights, asked, k, where, not_same)
     found = ids.gather(rows)
     hits = pl.DataFrame({
         "rank": np.arange(1, len(rows) + 1),
@@ -69,14 +77,44 @@ def choose_layers(
     return parse_weights(layers, space)
 
 
+@dataclass(frozen=True)
+class Seek:
+    """Where a search looks, and through what."""
+
+    lake: Lake
+    space: Space
+    metric: str = "cosine"
+    stat: str = "mean"
+    like: str | None = None
+    unlike: str | None = None
+
+    def load(self, layer: int) -> FlatLayer:
+        """A layer to be scanned."""
+        if self.like or self.unlike:
+            return load_faceted(self.lake, self.space, layer, like=self.like, unlike=self.unlike, stat=self.stat)
+        return load_layer(self.lake, self.space, layer, metric=self.metric, stat=self.stat)
+
+    def scores(self, weights: Weights, vectors: Mapping[int, np.ndarray]) -> tuple[pl.Series, np.ndarray]:
+        """(ids of all embedded clips, (clip,) float32): the weighted sum of their cosines to a query in each layer."""
+        while True:
+            layers = {layer: self.load(layer) for layer in weights}
+            ids = next(iter(layers.values())).ids
+            if all(layer.ids.equals(ids) for layer in layers.values()):      # else clips came or went while they were read
+                break
+        total = np.zeros(len(ids), np.float32)
+        for layer, weight in weights.items():
+            total += np.float32(weight) * layers[layer].scores(vectors[layer])
+        return ids, total
+
+
 def search(
-    lake: Lake, space: Space, weights: Weights, asked: Query, k: int, where: str | None, metric: str, not_same: str | None,
-    stat: str,
+    seek: Seek, weights: Weights, asked: Query, k: int, where: str | None, not_same: str | None
 ) -> tuple[pl.Series, np.ndarray, np.ndarray]:
     """(ids of all embedded clips, rows of the k nearest, their scores), nearest first."""
+    lake, space = seek.lake, seek.space
     first, *others = weights
     if not others:
-        saved = find_saved(lake, space, first, metric=metric, stat=stat)
+        saved = None if seek.like or seek.unlike else find_saved(lake, space, first, metric=seek.metric, stat=seek.stat)
         if saved is not None:
             snapshot = lake.vectors(space).table.snapshot()
             ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
@@ -84,22 +122,20 @@ def search(
             found = search_saved(lake, space, saved, asked.vectors[first], k, allowed, snapshot)
             if found is not None:
                 return ids, *found
-    index = load_layer(lake, space, first, metric=metric, stat=stat)
-    allowed = allowed_rows(lake, index.ids, asked, where, not_same)
-    if not others:
-        rows, scores = index.search(asked.vectors[first], k, allowed)
+        index = seek.load(first)
+        rows, scores = index.search(asked.vectors[first], k, allowed_rows(lake, index.ids, asked, where, not_same))
         return index.ids, rows, scores
-    total = weights[first] * index.scores(asked.vectors[first])
-    for layer in others:
-        other = load_layer(lake, space, layer, metric=metric, stat=stat)
-        if not other.ids.equals(index.ids):          # clips came or went while the layers were read
-            return search(lake, space, weights, asked, k, where, metric, not_same, stat)
-        total += weights[layer] * other.scores(asked.vectors[layer])
-    candidates = np.arange(len(total)) if allowed is None else np.flatnonzero(allowed)
-    if k < len(candidates):
-        candidates = candidates[np.argpartition(-total[candidates], k - 1)[:k]]
-    order = np.lexsort((candidates, -total[candidates]))
-    return index.ids, candidates[order], total[candidates[order]].astype(np.float32)
+    ids, total = seek.scores(weights, asked.vectors)
+    rows = best(total, k, allowed_rows(lake, ids, asked, where, not_same))
+    return ids, rows, total[rows]
+
+
+def best(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Rows of the k highest scores among those allowed, highest first, equal ones in their order."""
+    rows = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
+    if k < len(rows):
+        rows = rows[np.argpartition(-scores[rows], k - 1)[:k]]
+    return rows[np.lexsort((rows, -scores[rows]))]
 
 
 def explained(lake: Lake, space: Space, asked: Query, hits: pl.Series, stat: str) -> list[pl.Series]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from embed import encode_clips, encoder_of
+from embed import ClipVectors, encode_clips, encoder_of
 from index.flat import unit
 from ingest import Workers, to_source
 from store import InputError, Lake, Space, SpaceMismatch
@@ -98,11 +98,17 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], s
             vectors = {layer: lake.vectors(space).take(embedded, layer, stat=stat).vectors for layer in layers}
             pooled = {layer: v.mean(axis=0) if stat == "mean" else v.max(axis=0) for layer, v in vectors.items()}
             return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),))
-        scanned = pool.ask({"do": "scan", "source": source})
-        encoder = encoder_of(space)
-        length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
-        request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
-        samples = pool.ask(request)["samples"]
-    heard = encode_clips(encoder, [samples], space.window_s, space.hop_s)[0]
+        heard, tags = hear_file(path, space, pool)
     values = heard.mean if stat == "mean" else heard.max
-    return Query({layer: values[layer] for layer in layers}, labels=(scanned["tags"],))
+    return Query({layer: values[layer] for layer in layers}, labels=(tags,))
+
+
+def hear_file(path: Path, space: Space, pool: Workers, frames: Sequence[int] = ()) -> tuple[ClipVectors, dict[str, Any]]:
+    """A file's vectors in a space, with the frames of these layers, and its tags."""
+    source = to_source(path)
+    scanned = pool.ask({"do": "scan", "source": source})
+    encoder = encoder_of(space)
+    length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
+    request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
+    samples = pool.ask(request)["samples"]
+    return encode_clips(encoder, [samples], space.window_s, space.hop_s, tuple(frames))[0], scanned["tags"]

@@ -270,7 +270,7 @@ def commands(group: typer.Typer, prefix: str = "tonelake") -> dict[str, str]:
         name = command.name or command.callback.__name__
         found[f"{prefix} {name}"] = command.callback.__doc__ or ""
     for sub in group.registered_groups:
-        found |= commands(sub.typer_instance, f"{prefix} {sub.name}")
+        found |= commands(sub.typer_instance, f"{prefix} {sub.name}" if isinstance(sub.name, str) else prefix)
     return found
 
 

@@ -12,7 +12,8 @@ import index
 from index.mixture import learn_weights, parse_weights
 from index.query import resolve
 from store import InputError, SpaceMismatch
-from tonelake.cli import app, signed
+from tonelake.cli import app
+from tonelake.cli_search import signed
 
 
 def cosines(lake, layer, query):

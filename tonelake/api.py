@@ -18,7 +18,7 @@ from store import Lake
 
 if TYPE_CHECKING:
     from embed import EmbedReport, Plan
-    from index import LayerReport, Learned
+    from index import LayerReport, Learned, Match
     from index.query import One
     from ingest import IngestReport
 
@@ -174,15 +174,55 @@ class Tonelake:
     def similar(
         self, query: One | Sequence[One], *, minus: Sequence[One] = (), space: str | None = None,
         layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
-        where: str | None = None, metric: str = "cosine", not_same: str | None = None, explain: bool = False,
+        where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
+        unlike: str | None = None, explain: bool = False,
     ) -> pl.DataFrame:
         """The k clips nearest to clips, audio files or a vector; see `index.similar`."""
         import index
 
         return index.similar(
             self.lake, query, minus=minus, space=space, layer=layer, layers=layers, k=k, where=where, metric=metric,
-            not_same=not_same, explain=explain,
+            not_same=not_same, like=like, unlike=unlike, explain=explain,
         )
+
+    def facets(
+        self, *, like: str | None = None, unlike: str | None = None, space: str | None = None,
+        layers: Sequence[int | str | None] = (),
+    ) -> pl.DataFrame:
+        """What looking only at a column, or leaving one out, is worth at each layer; see `index.facet_report`."""
+        import index
+
+        return index.facet_report(self.lake, like=like, unlike=unlike, space=space, layers=layers)
+
+    def path(
+        self, start: str, end: str, *, steps: int = 5, space: str | None = None, layer: int | str | None = None,
+        layers: str | Mapping[int | str, float] | None = None, where: str | None = None, like: str | None = None,
+        unlike: str | None = None,
+    ) -> pl.DataFrame:
+        """Clips that lead from one to another; see `index.path`."""
+        import index
+
+        return index.path(
+            self.lake, start, end, steps=steps, space=space, layer=layer, layers=layers, where=where, like=like, unlike=unlike
+        )
+
+    def align(
+        self, query: str | Path, other: str | Path, *, space: str | None = None, layer: int | str | None = None,
+        seconds: float = 5.0, warp: bool = False,
+    ) -> Match:
+        """Where in two clips the best match lies; see `index.align`."""
+        import index
+
+        return index.align(self.lake, query, other, space=space, layer=layer, seconds=seconds, warp=warp)
+
+    def parts(
+        self, hits: pl.DataFrame, query: str | Path, *, space: str | None = None, layer: int | str | None = None,
+        seconds: float = 5.0, warp: bool = False,
+    ) -> pl.DataFrame:
+        """Hits of `similar` with the stretch of each that is most like the query; see `index.add_parts`."""
+        import index
+
+        return index.add_parts(self.lake, hits, query, space=space, layer=layer, seconds=seconds, warp=warp)
 
     def learn_weights(self, column: str, *, space: str | None = None, seed: int = 0) -> Learned:
         """Weights of layers by which clips that share a value of a column are near; see `index.mixture`."""
@@ -223,20 +263,36 @@ class Tonelake:
 
     def groups(
         self, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
-        layer: int | str | None = None, where: str | None = None,
+        layer: int | str | None = None, where: str | None = None, measure: str = "centroid", min_clips: int = 1,
     ) -> pl.DataFrame:
         """Groups nearest to one, or all groups with their nearest; see `index.groups`."""
         import index
 
-        return index.groups(self.lake, column, name, k=k, space=space, layer=layer, where=where)
+        return index.groups(
+            self.lake, column, name, k=k, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips
+        )
 
     def group_matrix(
-        self, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None
+        self, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
+        measure: str = "centroid", min_clips: int = 1,
     ) -> pl.DataFrame:
-        """The similarity of every pair of groups."""
+        """The similarity of every pair of groups; see `index.group_matrix`."""
         import index
 
-        return index.group_matrix(self.lake, column, space=space, layer=layer, where=where)
+        return index.group_matrix(
+            self.lake, column, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips
+        )
+
+    def typical(
+        self, column: str, name: str | None = None, *, k: int = 5, space: str | None = None, layer: int | str | None = None,
+        where: str | None = None, min_clips: int = 1,
+    ) -> pl.DataFrame:
+        """The most typical and the most unusual clips of a group; see `index.typical`."""
+        import index
+
+        return index.typical(
+            self.lake, column, name, k=k, space=space, layer=layer, where=where, min_clips=min_clips
+        )
 
     def layers(self, column: str, *, space: str | None = None, where: str | None = None, seed: int = 0) -> LayerReport:
         """Which layer tells the groups of a column apart; see `index.layers`."""

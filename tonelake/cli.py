@@ -5,15 +5,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from ingest import IngestReport
-    from tonelake.api import Tonelake
+from tonelake import cli_search
+from tonelake.cli_shared import (
+    Csv,
+    Dataset,
+    Json,
+    LakePath,
+    Multi,
+    Strict,
+    Where,
+    WorkerCount,
+    finish,
+    open_lake,
+    say,
+    show,
+)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -22,21 +32,9 @@ app = typer.Typer(
 )
 ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring audio in as clips.")
 app.add_typer(ingest_app, name="ingest")
-index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Search among very many clips: approximate indexes.")
-app.add_typer(index_app, name="index")
+app.add_typer(cli_search.app)
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT
-
-LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or s3://… URI.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines, as a pipe gets anyway.")]
-Csv = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="The embedding space; needed where there are several.")]
-Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's.")]
-Where = Annotated[str | None, typer.Option("--where", help="SQL over clip columns: \"artist = 'X' AND year > 1990\".")]
-Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column split at | or ;. May be repeated.")]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' dataset column.")]
-WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding processes; default: cores - 1.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
 
 def show_version(wanted: bool) -> None:
@@ -136,113 +134,6 @@ def embed(
     raise typer.Exit(1 if strict and report.failed else 0)
 
 
-# -- answers
-
-
-@app.command()
-def similar(
-    query: Annotated[
-        list[str], typer.Argument(help="Clip ids (or their first digits) or audio files; what follows a - is subtracted.")
-    ],
-    lake: LakePath = "lake",
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
-    layer: Layer = None,
-    layers: Annotated[
-        str | None, typer.Option(help="A mixture: 3:0.5,11:0.5, or 3,11, or all, or auto:COLUMN (learned from its groups).")
-    ] = None,
-    space: SpaceName = None, where: Where = None,
-    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
-    not_same: Annotated[
-        str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist, …")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Also how near each hit is at every layer.")] = False,
-    as_json: Json = False, as_csv: Csv = False,
-) -> None:
-    """Clips that sound like QUERY.   Example: tonelake similar kick.wav -k 5 --layer 7 --not-same track"""
-    opened = open_lake(lake, create=False)
-    wanted, minus = signed(query)
-    mixture: Any = layers
-    if layers is not None and layers.startswith("auto:"):
-        learned = opened.learn_weights(layers.removeprefix("auto:"), space=space)
-        say(str(learned))
-        mixture = learned.weights
-    hits = opened.similar(
-        wanted, minus=minus, k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric, not_same=not_same,
-        explain=explain,
-    )
-    show(hits, as_json, as_csv, "hits", "no clip satisfies the filter")
-    if explain and sys.stdout.isatty() and not (as_json or as_csv):
-        show(hits, False, False, "by_layer")
-
-
-@index_app.command("build")
-def index_build(
-    lake: LakePath = "lake", space: SpaceName = None,
-    layers: Annotated[str | None, typer.Option(help="Layers to index: 5,7, or all; default: the space's.")] = None,
-    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
-    recall: Annotated[float, typer.Option(help="Share of the true ten nearest that a search has to find.")] = 0.95,
-    kind: Annotated[str, typer.Option(help="auto, hnsw or ivf-pq.")] = "auto",
-) -> None:
-    """Index layers, or bring their indexes up to date.   Example: tonelake index build --layers 5,7 --recall 0.98"""
-    opened = open_lake(lake, create=False)
-    names: list[str] = layers.split(",") if layers else []
-    if layers == "all":
-        names = list(opened.lake.spaces.get(space).layers)
-    for line in opened.build_indexes([name.strip() for name in names], space=space, metric=metric, kind=kind, recall=recall):
-        say(line)
-
-
-@index_app.command("list")
-def index_list(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
-    """The indexes there are, and which have fallen behind.   Example: tonelake index list"""
-    show(open_lake(lake, create=False).indexes(), as_json, as_csv, "indexes", "no indexes: every search is exact")
-
-
-@index_app.command("drop")
-def index_drop(lake: LakePath = "lake", space: SpaceName = None, layer: Layer = None) -> None:
-    """Delete indexes; search is exact again.   Example: tonelake index drop --layer 7"""
-    count = open_lake(lake, create=False).drop_indexes(space=space, layer=layer)
-    say(f"{count} indexes dropped" if count else "there was no index to drop")
-
-
-@app.command()
-def groups(
-    column: Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")],
-    name: Annotated[str | None, typer.Argument(help="One group: list those nearest to it.")] = None,
-    lake: LakePath = "lake",
-    k: Annotated[int | None, typer.Option("-k", min=1, help="How many groups.")] = None,
-    matrix: Annotated[Path | None, typer.Option(help="Write the similarity of every pair to this CSV file.")] = None,
-    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
-) -> None:
-    """Artists (or pieces, …) as sets of clips: which are near.   Example: tonelake groups artist "Nina Simone\""""
-    opened = open_lake(lake, create=False)
-    if matrix is not None:
-        table = opened.group_matrix(column, layer=layer, space=space, where=where)
-        write_file(matrix, table.write_csv())
-        say(f"{matrix}: {len(table)} × {len(table)} similarities")
-        return
-    show(opened.groups(column, name, k=k, layer=layer, space=space, where=where), as_json, as_csv)
-
-
-@app.command()
-def layers(
-    column: Annotated[str, typer.Argument(help="Label column whose groups should be told apart.")],
-    lake: LakePath = "lake", space: SpaceName = None, where: Where = None,
-    picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of the sample where clips are many.")] = 0,
-    as_json: Json = False, as_csv: Csv = False,
-) -> None:
-    """For each layer, how well it separates COLUMN.   Example: tonelake layers artist --picture artist.png"""
-    report = open_lake(lake, create=False).layers(column, space=space, where=where, seed=seed)
-    show(report.table, as_json, as_csv, "layers")
-    say(report.summary())
-    if picture is not None:
-        from tonelake.picture import draw_layers
-
-        draw_layers(report, picture)
-        say(f"{picture}: drawn")
-
-
 # -- what is there
 
 
@@ -336,63 +227,6 @@ def ui(
     from tonelake.serve import serve
 
     serve(open_lake(lake, create=False).lake.uri, port=port, address=address, browser=browser)
-
-
-# -- shared by the commands
-
-
-def open_lake(path: str, *, create: bool = True) -> Tonelake:
-    import tonelake
-
-    return tonelake.open(path, create=create)
-
-
-def signed(words: list[str]) -> tuple[list[str], list[str]]:
-    """What is wanted, and what is subtracted: `A B - C + D` is A, B and D less C."""
-    from store import InputError
-
-    parts: dict[str, list[str]] = {"+": [], "-": []}
-    sign = ""
-    for word in words:
-        if word in parts and not sign:
-            sign = word
-        else:
-            parts[sign or "+"].append(word)
-            sign = ""
-    if sign or not parts["+"]:
-        raise InputError(f"{' '.join(words)!r}: write clips or files, as in A B or A - B")
-    return parts["+"], parts["-"]
-
-
-def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = None, empty: str = "nothing to show") -> None:
-    """A result; `view` names the function of `tonelake.views` by which a person sees it."""
-    from tonelake import views
-    from tonelake.render import emit
-
-    emit(frame, as_json=as_json, as_csv=as_csv, view=getattr(views, view) if view else None, empty=empty)
-
-
-def say(text: str) -> None:
-    """A sentence for a person; standard output stays the results'."""
-    from tonelake.render import printable
-
-    for line in text.split("\n"):
-        typer.echo(printable(line), err=True)
-
-
-def finish(report: IngestReport, strict: bool) -> None:
-    for line in (*report.notes, str(report)):
-        say(line)
-    raise typer.Exit(1 if strict and report.failed else 0)
-
-
-def write_file(path: Path, text: str) -> None:
-    from store import InputError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def main() -> None:

@@ -5,12 +5,60 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import polars as pl
+
 from store import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from index import LayerReport
 
 INK, MAP_COLOUR, RECALL_COLOUR = "#333333", "#2a6f97", "#e07a5f"
+MOST_NAMES = 120                         # of groups whose names fit beside a heat map
+
+
+def draw_matrix(table: pl.DataFrame, path: Path, title: str) -> None:
+    """A group matrix as a heat map, groups ordered so that alike ones lie side by side (average linkage, best leaf order).
+
+    `table`: a column of names, then one column a group.  Raises InputError where the picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    names = table[:, 0].to_list()
+    values = table[:, 1:].to_numpy().astype(float)
+    order = cluster_order(values)
+    side = min(24.0, 4 + 0.16 * len(names))
+    figure = Figure(figsize=(side, side), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    apart = values[~np.eye(len(names), dtype=bool)]
+    low, high = np.nanpercentile(apart, [1, 99]) if np.isfinite(apart).any() else (0, 1)
+    shown = axes.imshow(values[np.ix_(order, order)], cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+    if len(names) <= MOST_NAMES:
+        labels = [names[i][:30] for i in order]
+        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), labels, fontsize=7)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    axes.set_title(title, loc="left", color=INK)
+    figure.colorbar(shown, ax=axes, shrink=0.6, label="similarity")
+    save(figure, path)
+
+
+def cluster_order(values: np.ndarray) -> np.ndarray:
+    """An order of groups in which alike ones are neighbours."""
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+    from scipy.spatial.distance import squareform
+
+    if len(values) < 3:
+        return np.arange(len(values))
+    distances = np.nanmax(values) - np.nan_to_num((values + values.T) / 2, nan=float(np.nanmin(values)))
+    np.fill_diagonal(distances, 0)
+    condensed = squareform(np.maximum(distances, 0), checks=False)
+    tree = linkage(condensed, "average")
+    return leaves_list(optimal_leaf_ordering(tree, condensed) if len(values) <= MOST_NAMES * 5 else tree)
 
 
 def draw_layers(report: LayerReport, path: Path) -> None:
@@ -37,6 +85,10 @@ def draw_layers(report: LayerReport, path: Path) -> None:
               f"{report.left_out} do not count", transform=axes.transAxes, fontsize=8, color="#777777")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

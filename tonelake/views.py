@@ -15,8 +15,22 @@ HITS_BY_LAYER = 5                        # columns beside the layer's name and t
 def hits(frame: pl.DataFrame) -> pl.DataFrame:
     """Neighbours: which clips, how near, and where in their tracks."""
     return frame.select(
-        "rank", pl.col("^score|distance$"), "clip_id", "artist", "title", "track", at=clock(pl.col("start_s")), flag="flag"
+        "rank", pl.col("^(score|distance)$"), "clip_id", "artist", "title", "track",
+        pl.col("^(query_at_s|hit_at_s|part_score)$"), at=clock(pl.col("start_s")), flag="flag",
     )
+
+
+def stations(frame: pl.DataFrame) -> pl.DataFrame:
+    """A path: the stations, and how near they are to its ends."""
+    return frame.select(
+        "step", "score", "to_start", "to_end", "clip_id", "artist", "title", "track", at=clock(pl.col("start_s"))
+    )
+
+
+def typical(frame: pl.DataFrame) -> pl.DataFrame:
+    """Typical and unusual clips."""
+    hidden = ("duration_s", "start_s", "source", "flag")
+    return frame.select(pl.exclude(*hidden), at=clock(pl.col("start_s")))
 
 
 def by_layer(frame: pl.DataFrame) -> pl.DataFrame:

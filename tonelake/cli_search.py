@@ -1,0 +1,234 @@
+"""Commands that answer from stored vectors: neighbours, groups, layers, indexes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tonelake.cli_shared import Csv, Json, LakePath, Layer, Like, SpaceName, Unlike, Where, open_lake, say, show, write_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+app = typer.Typer()
+index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Search among very many clips: approximate indexes.")
+app.add_typer(index_app, name="index")
+
+
+@app.command()
+def similar(
+    query: Annotated[
+        list[str], typer.Argument(help="Clip ids (or their first digits) or audio files; what follows a - is subtracted.")
+    ],
+    lake: LakePath = "lake",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    layer: Layer = None,
+    layers: Annotated[
+        str | None, typer.Option(help="A mixture: 3:0.5,11:0.5, or 3,11, or all, or auto:COLUMN (learned from its groups).")
+    ] = None,
+    space: SpaceName = None, where: Where = None,
+    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
+    not_same: Annotated[
+        str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist, …")
+    ] = None,
+    like: Like = None, unlike: Unlike = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also how near each hit is at every layer.")] = False,
+    parts: Annotated[
+        float | None, typer.Option(help="Where in each hit so many seconds are most like the query; needs stored frames.")
+    ] = None,
+    warp: Annotated[bool, typer.Option("--warp", help="With --parts: the hit may play it faster or slower.")] = False,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Clips that sound like QUERY.   Example: tonelake similar kick.wav -k 5 --layer 7 --not-same track"""
+    opened = open_lake(lake, create=False)
+    wanted, minus = signed(query)
+    mixture: Any = layers
+    if layers is not None and layers.startswith("auto:"):
+        learned = opened.learn_weights(layers.removeprefix("auto:"), space=space)
+        say(str(learned))
+        mixture = learned.weights
+    if parts is not None and (len(wanted) > 1 or minus):
+        raise typer.BadParameter("--parts compares hits with one clip or file")
+    hits = opened.similar(
+        wanted, minus=minus, k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric, not_same=not_same,
+        like=like, unlike=unlike, explain=explain,
+    )
+    if (like or unlike) and layers is None:
+        tell_facets(opened.facets(like=like, unlike=unlike, space=space, layers=[layer]))
+    if parts is not None:
+        hits = opened.parts(hits, wanted[0], space=space, layer=layer, seconds=parts, warp=warp)
+    show(hits, as_json, as_csv, "hits", "no clip satisfies the filter")
+    if explain and sys.stdout.isatty() and not (as_json or as_csv):
+        show(hits, False, False, "by_layer")
+
+
+@app.command()
+def facets(
+    lake: LakePath = "lake", like: Like = None, unlike: Unlike = None, space: SpaceName = None, as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """What a facet is worth at each layer, on tracks held out.   Example: tonelake facets --like meter --unlike artist"""
+    show(open_lake(lake, create=False).facets(like=like, unlike=unlike, space=space), as_json, as_csv)
+
+
+@app.command()
+def path(
+    start: Annotated[str, typer.Argument(help="A clip id (or its first digits) or an audio file.")],
+    end: Annotated[str, typer.Argument(help="Another one.")],
+    lake: LakePath = "lake",
+    steps: Annotated[int, typer.Option(min=1, help="Clips in between.")] = 5,
+    layer: Layer = None, layers: Annotated[str | None, typer.Option(help="A mixture: 3:0.5,11:0.5, or 3,11, or all.")] = None,
+    space: SpaceName = None, where: Where = None, like: Like = None, unlike: Unlike = None, as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Clips that lead from one to another.   Example: tonelake path 3fa91c 77b0d2 --steps 8"""
+    found = open_lake(lake, create=False).path(
+        start, end, steps=steps, layer=layer, layers=layers, space=space, where=where, like=like, unlike=unlike
+    )
+    show(found, as_json, as_csv, "stations", "no clip satisfies the filter")
+
+
+@app.command()
+def align(
+    query: Annotated[str, typer.Argument(help="A clip id (or its first digits) or an audio file.")],
+    other: Annotated[str, typer.Argument(help="Another one.")],
+    lake: LakePath = "lake",
+    seconds: Annotated[float, typer.Option(help="Length of the match.")] = 5.0,
+    warp: Annotated[bool, typer.Option("--warp", help="The other may play it faster or slower.")] = False,
+    layer: Layer = None, space: SpaceName = None, as_json: Json = False,
+) -> None:
+    """Where in two clips the best match lies, by stored frames.   Example: tonelake align 3fa91c 77b0d2 --seconds 3"""
+    found = open_lake(lake, create=False).align(query, other, space=space, layer=layer, seconds=seconds, warp=warp)
+    if as_json or not sys.stdout.isatty():
+        import json
+
+        print(json.dumps(vars(found)))
+    else:
+        print(found)
+
+
+@index_app.command("build")
+def index_build(
+    lake: LakePath = "lake", space: SpaceName = None,
+    layers: Annotated[str | None, typer.Option(help="Layers to index: 5,7, or all; default: the space's.")] = None,
+    metric: Annotated[str, typer.Option(help="cosine, ip or l2.")] = "cosine",
+    recall: Annotated[float, typer.Option(help="Share of the true ten nearest that a search has to find.")] = 0.95,
+    kind: Annotated[str, typer.Option(help="auto, hnsw or ivf-pq.")] = "auto",
+) -> None:
+    """Index layers, or bring their indexes up to date.   Example: tonelake index build --layers 5,7 --recall 0.98"""
+    opened = open_lake(lake, create=False)
+    names: list[str] = layers.split(",") if layers else []
+    if layers == "all":
+        names = list(opened.lake.spaces.get(space).layers)
+    for line in opened.build_indexes([name.strip() for name in names], space=space, metric=metric, kind=kind, recall=recall):
+        say(line)
+
+
+@index_app.command("list")
+def index_list(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
+    """The indexes there are, and which have fallen behind.   Example: tonelake index list"""
+    show(open_lake(lake, create=False).indexes(), as_json, as_csv, "indexes", "no indexes: every search is exact")
+
+
+@index_app.command("drop")
+def index_drop(lake: LakePath = "lake", space: SpaceName = None, layer: Layer = None) -> None:
+    """Delete indexes; search is exact again.   Example: tonelake index drop --layer 7"""
+    count = open_lake(lake, create=False).drop_indexes(space=space, layer=layer)
+    say(f"{count} indexes dropped" if count else "there was no index to drop")
+
+
+@app.command()
+def groups(
+    column: Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")],
+    name: Annotated[str | None, typer.Argument(help="One group: list those nearest to it.")] = None,
+    lake: LakePath = "lake",
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many groups.")] = None,
+    by: Annotated[str, typer.Option(help="centroid, mean (of all pairs of clips) or chamfer (of nearest ones).")] = "centroid",
+    min_clips: Annotated[int, typer.Option("--min-clips", min=1, help="Leave out groups of fewer.")] = 1,
+    matrix: Annotated[Path | None, typer.Option(help="Write the similarity of every pair to this CSV file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw it as a clustered heat map: a PNG, SVG or PDF file.")] = None,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Artists (or pieces, …) as sets of clips: which are near.   Example: tonelake groups artist "Nina Simone\""""
+    opened = open_lake(lake, create=False)
+    if matrix is None and picture is None:
+        found = opened.groups(
+            column, name, k=k, layer=layer, space=space, where=where, measure=by, min_clips=min_clips
+        )
+        show(found, as_json, as_csv)
+        return
+    table = opened.group_matrix(column, layer=layer, space=space, where=where, measure=by, min_clips=min_clips)
+    if matrix is not None:
+        write_file(matrix, table.write_csv())
+        say(f"{matrix}: {len(table)} × {len(table)} similarities")
+    if picture is not None:
+        from tonelake.picture import draw_matrix
+
+        draw_matrix(table, picture, f"{column}, by {by}")
+        say(f"{picture}: drawn")
+
+
+@app.command()
+def typical(
+    column: Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")],
+    name: Annotated[str | None, typer.Argument(help="One group; default: over all groups.")] = None,
+    lake: LakePath = "lake",
+    k: Annotated[int, typer.Option("-k", min=1, help="How many of either kind.")] = 5,
+    min_clips: Annotated[int, typer.Option("--min-clips", min=1, help="Leave out groups of fewer.")] = 1,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """The clips nearest to their group's other tracks, and those farthest.   Example: tonelake typical artist "Nina Simone\""""
+    found = open_lake(lake, create=False).typical(
+        column, name, k=k, layer=layer, space=space, where=where, min_clips=min_clips
+    )
+    show(found, as_json, as_csv, "typical")
+
+
+@app.command()
+def layers(
+    column: Annotated[str, typer.Argument(help="Label column whose groups should be told apart.")],
+    lake: LakePath = "lake", space: SpaceName = None, where: Where = None,
+    picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of the sample where clips are many.")] = 0,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """For each layer, how well it separates COLUMN.   Example: tonelake layers artist --picture artist.png"""
+    report = open_lake(lake, create=False).layers(column, space=space, where=where, seed=seed)
+    show(report.table, as_json, as_csv, "layers")
+    say(report.summary())
+    if picture is not None:
+        from tonelake.picture import draw_layers
+
+        draw_layers(report, picture)
+        say(f"{picture}: drawn")
+
+
+# -- shared by these
+
+
+def signed(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is wanted, and what is subtracted: `A B - C + D` is A, B and D less C."""
+    from store import InputError
+
+    parts: dict[str, list[str]] = {"+": [], "-": []}
+    sign = ""
+    for word in words:
+        if word in parts and not sign:
+            sign = word
+        else:
+            parts[sign or "+"].append(word)
+            sign = ""
+    if sign or not parts["+"]:
+        raise InputError(f"{' '.join(words)!r}: write clips or files, as in A B or A - B")
+    return parts["+"], parts["-"]
+
+
+def tell_facets(table: pl.DataFrame) -> None:
+    """What the facets of a search are worth, a sentence each."""
+    verbs = {"like": "looks at", "unlike": "leaves out"}
+    for row in table.to_dicts():
+        say(f"{verbs[row['facet']]} {row['column']}: on tracks held out, pairs that share it are told from others with AUC "
+            f"{row['auc_after']:.3f}, before {row['auc_before']:.3f}")
