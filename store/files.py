@@ -1,4 +1,4 @@
-"""Small text files inside a lake, on a local disk or an object store.  They appear whole or not at all.
+"""Files inside a lake that are no tables, on a local disk or an object store.  They appear whole or not at all.
 
 Locally a file is written beside its place, fsynced, and linked in; on an object store an upload is atomic by itself
 and goes through Lance's own client, so that tables and files always use the same credentials.
@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from store.errors import LakeError
 
 
 def is_local(uri: str) -> bool:
@@ -22,17 +26,17 @@ def is_local(uri: str) -> bool:
 
 
 class LakeFiles:
-    """The text files below one folder of a lake."""
+    """The files below one folder of a lake."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
-    def names(self) -> list[str]:
-        """Names of the files, sorted; an absent folder is an empty one."""
+    def names(self, suffix: str = ".json") -> list[str]:
+        """Names of the files that end so, sorted; an absent folder is an empty one."""
         if is_local(self.uri):
             folder = Path(self.uri)
-            return sorted(f.name for f in folder.iterdir() if f.suffix == ".json") if folder.is_dir() else []
-        return sorted(name for name in self._session().list() if name.endswith(".json"))
+            return sorted(f.name for f in folder.iterdir() if f.suffix == suffix) if folder.is_dir() else []
+        return sorted(name for name in self._session().list() if name.endswith(suffix))
 
     def read(self, name: str) -> str | None:
         """The text of a file, or None where there is none."""
@@ -75,6 +79,43 @@ class LakeFiles:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink()
+
+    def put(self, name: str, write: Callable[[Path], None]) -> None:
+        """Create or replace a file with what `write` writes to the path it is given.  Raises LakeError, and leaves an
+        older file as it was, where it cannot be written."""
+        if not is_local(self.uri):
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder) / "file")
+                self._session().upload_file(str(Path(folder) / "file"), name)
+            return
+        target = Path(self.uri) / name
+        beside = target.with_name(f".{name}.{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(target)
+        except OSError as error:
+            reason = error.strerror or error
+            raise LakeError(f"{target} cannot be written ({reason}): free some space and run it again") from error
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+
+    @contextmanager
+    def fetched(self, name: str) -> Iterator[Path | None]:
+        """A file's path, of a copy where it is on an object store; None where there is none."""
+        if is_local(self.uri):
+            path = Path(self.uri) / name
+            yield path if path.is_file() else None
+            return
+        session = self._session()
+        with tempfile.TemporaryDirectory() as folder:
+            found = session.contains(name)
+            if found:
+                session.download_file(name, str(Path(folder) / "file"))
+            yield Path(folder) / "file" if found else None
 
     def _session(self):
         from lance.file import LanceFileSession

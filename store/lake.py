@@ -44,6 +44,10 @@ class Lake:
         """The stored frames of a space, named as for `vectors`."""
         return Frames(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
+    def files(self, folder: str) -> LakeFiles:
+        """What lies below a folder of the lake beside its tables: derived files, runs."""
+        return LakeFiles(f"{self.uri.rstrip('/')}/{folder}")
+
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
 

@@ -18,7 +18,7 @@ from store import Lake
 
 if TYPE_CHECKING:
     from embed import EmbedReport, Plan
-    from index import LayerReport, Learned, Match
+    from index import LayerReport, Learned, Map, Match
     from index.query import One
     from ingest import IngestReport
 
@@ -261,6 +261,18 @@ class Tonelake:
         chosen = self.lake.spaces.get(space)
         return index.drop_indexes(self.lake, chosen, None if layer is None else chosen.layer_index(layer))
 
+    def map(
+        self, layer: int | str | None = None, *, space: str | None = None, method: str = "umap", neighbours: int = 15,
+        min_dist: float = 0.1, seed: int = 0, again: bool = False,
+    ) -> Map:
+        """The clips of one layer as points of a plane, made or brought up to date; see `index.make_map`."""
+        import index
+
+        return index.make_map(
+            self.lake, space=space, layer=layer, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed,
+            again=again, step=self._step,
+        )
+
     def groups(
         self, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
         layer: int | str | None = None, where: str | None = None, measure: str = "centroid", min_clips: int = 1,
@@ -299,6 +311,13 @@ class Tonelake:
         import index
 
         return index.layers(self.lake, column, space=space, where=where, seed=seed)
+
+    def _step(self, name: str) -> None:
+        """Say what a long answer is at, where progress is shown."""
+        from tonelake.render import status_line
+
+        if self._show:
+            status_line(name)
 
     def _progress(self):
         from tonelake.render import progress_bar

@@ -171,6 +171,36 @@ def groups(
         say(f"{picture}: drawn")
 
 
+@app.command("map")
+def make_map(
+    lake: LakePath = "lake", layer: Layer = None, space: SpaceName = None,
+    method: Annotated[str, typer.Option(help="umap or pca.")] = "umap",
+    neighbours: Annotated[int, typer.Option(min=2, help="Clips each clip is kept near: fewer, finer.")] = 15,
+    min_dist: Annotated[float, typer.Option(min=0, max=1, help="How close points may lie: smaller, denser clumps.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="The same one gives the same map.")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Forget the map there is.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Also draw it to this PNG, SVG or PDF file.")] = None,
+    colour: Annotated[str | None, typer.Option(help="Label column to colour the picture by; default: clusters.")] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """The clips as a map, and its clusters with what tells of them.   Example: tonelake map --layer 7 --picture map.png"""
+    opened = open_lake(lake, create=False)
+    if colour is not None:
+        opened.lake.clips.check_column(colour)
+    found = opened.map(
+        layer, space=space, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed, again=again
+    )
+    show(found.clusters, as_json, as_csv, "clusters", "no clusters: too few clips, or all of a kind")
+    say(str(found))
+    say(found.file)
+    if picture is not None:
+        from tonelake.picture import draw_map
+
+        labels = opened.lake.clips.take(found.points["clip_id"].to_list(), [colour])[colour] if colour else None
+        draw_map(found, picture, labels)
+        say(f"{picture}: drawn")
+
+
 @app.command()
 def typical(
     column: Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")],

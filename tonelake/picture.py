@@ -13,9 +13,13 @@ from store import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from index import LayerReport
+    from index import LayerReport, Map
 
 INK, MAP_COLOUR, RECALL_COLOUR = "#333333", "#2a6f97", "#e07a5f"
+COLOURS = (                              # Paul Tol's muted and bright schemes, which colour-blind people can tell apart
+    "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#4477aa", "#ee6677",
+    "#228833",
+)
 MOST_NAMES = 120                         # of groups whose names fit beside a heat map
 
 
@@ -44,6 +48,36 @@ def draw_matrix(table: pl.DataFrame, path: Path, title: str) -> None:
         axes.set_yticks([])
     axes.set_title(title, loc="left", color=INK)
     figure.colorbar(shown, ax=axes, shrink=0.6, label="similarity")
+    save(figure, path)
+
+
+def draw_map(made: Map, path: Path, labels: pl.Series | None = None) -> None:
+    """A map, coloured by the commonest values of a label column, or by cluster with what tells of each."""
+    from matplotlib.figure import Figure
+
+    x, y = (made.points[name].to_numpy() for name in ("projection_x", "projection_y"))
+    values = made.points["cluster"].replace(-1, None) if labels is None else labels
+    if isinstance(values.dtype, pl.List):
+        values = values.cast(pl.List(pl.String)).list.join(", ")
+    values = values.cast(pl.String).fill_null("")
+    common = values.filter(values != "").value_counts(sort=True)[values.name].head(len(COLOURS)).to_list()
+    figure = Figure(figsize=(9, 8), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    size = float(np.clip(4000 / max(len(x), 1), 0.3, 14))
+    rest = ~values.is_in(common).to_numpy()
+    axes.scatter(x[rest], y[rest], s=size, c="#c8c8c8", linewidths=0, alpha=0.6, rasterized=True)
+    for value, colour in zip(common, COLOURS, strict=False):
+        mine = (values == value).to_numpy()
+        axes.scatter(x[mine], y[mine], s=size, c=colour, linewidths=0, alpha=0.8, label=value[:40], rasterized=True)
+    if labels is None:
+        for row in made.clusters.head(len(COLOURS)).to_dicts():
+            axes.annotate("\n".join(row["labels"][:2]) or str(row["cluster"]), (row["x"], row["y"]), fontsize=6, ha="center",
+                          color=INK)
+    else:
+        axes.legend(frameon=False, fontsize=8, title=labels.name, markerscale=max(1.0, 4 / size**0.5))
+    axes.set_title(f"{made.space}, layer {made.layer}", loc="left", color=INK)
+    axes.set_aspect("equal")
+    axes.axis("off")
     save(figure, path)
 
 

@@ -93,6 +93,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def status_line(text: str) -> None:
+    """What is being done, on standard error, in place of what was there before; nothing where that is no terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text} …\r")
+        sys.stderr.flush()
+
+
 def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     """Items, with a bar, rate and time left on standard error while they are taken; no bar where that is no terminal."""
     from rich.console import Console

@@ -33,6 +33,11 @@ def typical(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.exclude(*hidden), at=clock(pl.col("start_s")))
 
 
+def clusters(frame: pl.DataFrame) -> pl.DataFrame:
+    """A map's clusters, with what tells of them."""
+    return frame.select("cluster", "clips", "labels")
+
+
 def by_layer(frame: pl.DataFrame) -> pl.DataFrame:
     """At each layer, the cosine of the average clip and of the first hits; hits are named by rank."""
     first = frame.head(HITS_BY_LAYER)
