@@ -80,12 +80,13 @@ def principal(vectors: np.ndarray, count: int, rng: np.random.Generator, *, cent
     Not centred, products between vectors are kept as well as `count` directions can.
     """
     rows = np.sort(rng.choice(len(vectors), min(SAMPLE, len(vectors)), replace=False))
-    centre = vectors[rows].mean(axis=0) if centred else np.float32(0)
+    centre = vectors[rows].mean(axis=0) if centred else np.zeros(vectors.shape[1], np.float32)
     sample = (vectors[rows] - centre).astype(np.float64)
     _, directions = np.linalg.eigh(sample.T @ sample)
     best = directions[:, ::-1][:, :count]
     best = best * np.where(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])] < 0, -1, 1)       # one sign each time
-    found = ((vectors - centre) @ best).astype(np.float32)
+    best = best.astype(np.float32)
+    found = vectors @ best - centre @ best                           # without a centred copy of all
     return found if found.shape[1] >= count else np.pad(found, ((0, 0), (0, count - found.shape[1])))
 
 
