@@ -2,19 +2,23 @@
 
 from index.alignment import Match, add_parts, align
 from index.between_clips import path
+from index.comparison import compare
+from index.copies import duplicates
 from index.facets import facet_report
 from index.flat import METRICS
 from index.grouping import group_matrix, groups, typical
-from index.layer_report import LayerReport, layers
+from index.layer_report import LayerReport, effects, layers
 from index.layout import METHODS
 from index.maps import Map, make_map, mapped_layers, read_map
 from index.measures import DEFAULT_MEASURE, MEASURES
 from index.mixture import Learned, learn_weights
 from index.neighbours import similar
+from index.reference import Overlap, overlap_with
 from index.saved import Saved, build_index, describe, drop_indexes, list_indexes
 
 __all__ = [
-    "DEFAULT_MEASURE", "MEASURES", "METHODS", "METRICS", "LayerReport", "Learned", "Map", "Match", "Saved", "add_parts",
-    "align", "build_index", "describe", "drop_indexes", "facet_report", "group_matrix", "groups", "layers", "learn_weights",
-    "list_indexes", "make_map", "mapped_layers", "path", "read_map", "similar", "typical",
+    "DEFAULT_MEASURE", "MEASURES", "METHODS", "METRICS", "LayerReport", "Learned", "Map", "Match", "Overlap", "Saved",
+    "add_parts", "align", "build_index", "compare", "describe", "drop_indexes", "duplicates", "effects", "facet_report",
+    "group_matrix", "groups", "layers", "learn_weights", "list_indexes", "make_map", "mapped_layers", "overlap_with", "path",
+    "read_map", "similar", "typical",
 ]

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from store import InputError, Lake, Space
+
+DUPLICATE_COLUMN = "same_as"             # of clips: the first clip of the set of duplicates that one belongs to
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Labelled:
 def read_labelled(lake: Lake, space: Space, column: str, where: str | None = None) -> Labelled:
     """Embedded clips with a value in `column`.  Raises InputError where there are none."""
     lake.clips.check_column(column)
-    columns = list(dict.fromkeys(["clip_id", "track", "start_s", "duration_s", column]))
+    same_as = [DUPLICATE_COLUMN] if DUPLICATE_COLUMN in lake.clips.columns() else []
+    columns = list(dict.fromkeys(["clip_id", "track", "start_s", "duration_s", *same_as, column]))
     clips = lake.clips.read(columns, where=where).drop_nulls(column)
     if not len(clips):
         raise InputError(f"no clip has a value in column {column!r}" + (f" where {where}" if where else ""))
@@ -102,9 +106,21 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     member = sparse.csr_array((ones, (rows["row"].to_numpy(), group)), shape=(len(clips), len(names)))
     start_s = clips["start_s"].to_numpy()
     return Labelled(
-        column, clips["clip_id"], names, member, clips["track"].rank("dense").to_numpy().astype(np.int64),
-        start_s, start_s + clips["duration_s"].to_numpy(),
+        column, clips["clip_id"], names, member, track_numbers(clips), start_s, start_s + clips["duration_s"].to_numpy(),
     )
+
+
+def track_numbers(clips: pl.DataFrame) -> np.ndarray:
+    """(clip,) int: the same for clips of one track, and for tracks that share a clip found to be the same."""
+    track = (clips["track"].rank("dense") - 1).to_numpy().astype(np.int64)
+    if DUPLICATE_COLUMN not in clips.columns:
+        return track
+    marked = clips[DUPLICATE_COLUMN].is_not_null().to_numpy()
+    sets = clips[DUPLICATE_COLUMN].filter(pl.Series(marked)).rank("dense").to_numpy().astype(np.int64) - 1
+    tracks = int(track.max()) + 1
+    nodes = tracks + (int(sets.max()) + 1 if len(sets) else 0)
+    graph = sparse.coo_array((np.ones(len(sets)), (track[marked], tracks + sets)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][track].astype(np.int64)
 
 
 def rows_of(ids: pl.Series, wanted: pl.Series) -> np.ndarray:

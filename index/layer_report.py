@@ -1,29 +1,29 @@
-"""Which layer tells the groups of a column apart: a report over all layers of a space.
-
-For each layer: the mean cosine of two clips of one group and of two groups, their difference (span), the area under the
-ROC curve of telling the two kinds of pairs apart, and, with every clip as a query, recall@1 and mean average precision
-with 95 % bootstrap intervals.
+"""Which layer tells the groups of a column apart: a report over all layers of a space, each figure with its interval.
 
 What would make every layer look good is left out: pairs of one track where groups span tracks (an artist), and pairs
-that share audio where a group is a track (a piece).
+that share audio where a group is a track (a piece).  Duplicates count as one track where they are known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from index.flat import unit
 from index.labels import Labelled, read_labelled
-from index.retrieval import bootstrap_means, rank, resample_weights
+from index.retrieval import bootstrap_means, resample_weights
+from index.separation import FIGURES, PREPARATIONS, Separation, figures, retrieval_of, separate
 from store import InputError, Lake, Space
 
 PAIR_BUDGET = 30_000_000                 # query-clip pairs a layer: 5 s on 2 cores; queries are sampled beyond it
-AUC_PAIRS = 500_000                      # sampled for the ROC curve, whose error is then below 0.001
 DRAWS = 1_000                            # of the bootstrap
-BLOCK = 256                              # queries compared at a time
+BLOCK = 256                              # queries looked at at a time
+HISTOGRAM_BINS = 50
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class LayerReport:
 
     column: str
     space: str
-    table: pl.DataFrame      # layer, name, same, different, span, auc, recall_1, recall_1_low/_high, map, map_low/_high, best
+    prepared: str            # what was done to vectors before: one of PREPARATIONS
+    table: pl.DataFrame      # layer, name, each of FIGURES with _low and _high, best
+    histograms: pl.DataFrame # layer, name, low, high, same, different: shares of the pairs of either kind by cosine
     recommended: str         # name of the layer with the highest mAP
     equals: list[str]        # layers whose mAP the bootstrap does not tell from it
     clips: int
@@ -42,44 +44,130 @@ class LayerReport:
     left_out: str            # which pairs do not count
 
     def summary(self) -> str:
-        """The finding in one or two sentences."""
+        """The finding in a few sentences."""
+        best = self.table.filter("best").row(0, named=True)
         text = f"layer {self.recommended} separates {self.column} best ({self.queries} queries, {self.groups} groups"
         text += f", {self.clips} clips; {self.left_out} do not count)"
         if self.equals:
             text += f"; not told apart from it at 95 %: {', '.join(self.equals)}"
-        return text + "."
+        text += (
+            f".  There the nearest clip is of the same {self.column} in {best['recall_1']:.0%} of cases, one of the ten "
+            f"nearest in {best['recall_10']:.0%}, and mAP is {best['map']:.2f} where a random order gives {self.chance:.2f}."
+        )
+        return text
 
 
-def layers(
-    lake: Lake, column: str, *, space: str | None = None, where: str | None = None, stat: str = "mean", seed: int = 0
-) -> LayerReport:
-    """The report for one column.  Raises InputError where its groups allow no comparison."""
-    chosen = lake.spaces.get(space)
-    labelled = read_labelled(lake, chosen, column, where)
+@dataclass(frozen=True)
+class Question:
+    """What layers are asked: the labelled clips, which of them are queries, and which pairs do not count."""
+
+    labelled: Labelled
+    across: bool
+    queries: np.ndarray
+    unit_of: np.ndarray                  # (query,) the number of its track
+    weights: np.ndarray                  # (draw, track) of the bootstrap
+
+    def measure(self, lake: Lake, space: Space, layer: int, prepare: str, stat: str) -> Separation:
+        """One layer, its vectors prepared."""
+        stored = lake.vectors(space).take(self.labelled.ids.to_list(), layer, stat=stat).vectors
+        return separate(PREPARATIONS[prepare](stored), self.labelled, self.queries, self.unit_of, self.excluded)
+
+    def excluded(self, labelled: Labelled, block: np.ndarray) -> np.ndarray:
+        return excluded(labelled, block, self.across)
+
+
+def ask(labelled: Labelled, seed: int) -> Question:
+    """Raises InputError where the groups allow no comparison."""
     across = spans_tracks(labelled)
     queries = choose_queries(labelled, across, seed)
     tracks, unit_of = np.unique(labelled.track[queries], return_inverse=True)
-    rows, precision = [], []
-    for number, name in enumerate(chosen.layers):
-        row, average_precision, first = measure_layer(lake, chosen, number, labelled, queries, across, stat, seed)
-        rows.append({"layer": number, "name": name} | row | {"recall_1": first.mean(), "map": average_precision.mean()})
-        precision.append(np.stack([first, average_precision]))
-    draws = bootstrap_means(np.stack(precision), unit_of, resample_weights(len(tracks), DRAWS, seed))    # (draw, layer, 2)
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    best = int(np.argmax(np.stack(precision)[:, 1].mean(axis=1)))
-    lead = np.percentile(draws[:, best, 1][:, None] - draws[:, :, 1], 2.5, axis=0)
-    table = pl.DataFrame(rows).with_columns(
-        recall_1_low=pl.Series(low[:, 0]), recall_1_high=pl.Series(high[:, 0]),
-        map_low=pl.Series(low[:, 1]), map_high=pl.Series(high[:, 1]), best=pl.col("layer") == best,
-    ).select(
-        "layer", "name", "same", "different", "span", "auc", "recall_1", "recall_1_low", "recall_1_high",
-        "map", "map_low", "map_high", "best",
-    )
-    equals = [name for i, name in enumerate(chosen.layers) if i != best and lead[i] <= 0]
+    return Question(labelled, across, queries, unit_of, resample_weights(len(tracks), DRAWS, seed))
+
+
+def layers(
+    lake: Lake, column: str, *, space: str | None = None, where: str | None = None, prepare: str = "l2", stat: str = "mean",
+    seed: int = 0, progress: Progress = lambda items, total, label: items,
+) -> LayerReport:
+    """The report for one column.  Raises InputError where its groups allow no comparison."""
+    check_preparation(prepare)
+    chosen = lake.spaces.get(space)
+    question = ask(read_labelled(lake, chosen, column, where), seed)
+    rows, precision, histograms = [], [], []
+    for number in progress(range(len(chosen.layers)), len(chosen.layers), f"comparing layers by {column}"):
+        found = question.measure(lake, chosen, number, prepare, stat)
+        rows.append({"layer": number, "name": chosen.layers[number]} | with_intervals(found, question))
+        precision.append(retrieval_of(found)[-1])
+        histograms.append(histogram(found).select(
+            pl.lit(number).alias("layer"), pl.lit(chosen.layers[number]).alias("name"), pl.all()
+        ))
+    best, lead = lead_of(np.stack(precision), question)
+    table = pl.DataFrame(rows).with_columns(best=pl.col("layer") == best)
+    labelled = question.labelled
     return LayerReport(
-        column, chosen.name, table, chosen.layers[best], equals, len(labelled.ids), len(labelled.names), len(queries),
-        chance_of(labelled, queries, across), "pairs of one track" if across else "pairs that share audio",
+        column, chosen.name, prepare, table, pl.concat(histograms), chosen.layers[best],
+        [name for i, name in enumerate(chosen.layers) if i != best and lead[i] <= 0], len(labelled.ids), len(labelled.names),
+        len(question.queries), chance_of(labelled, question.queries, question.across),
+        "pairs of one track" if question.across else "pairs that share audio",
     )
+
+
+def effects(
+    lake: Lake, column: str, *, space: str | None = None, where: str | None = None, stat: str = "mean", seed: int = 0,
+    progress: Progress = lambda items, total, label: items,
+) -> pl.DataFrame:
+    """What centring, whitening and normalising do to each layer: a row a layer and preparation.
+
+    Columns: layer, name, prepared (see `index.separation.PREPARATIONS`), each of map, recall_1, anisotropy and hubness with
+    its interval, and gain, the mAP less that of plain cosines on the same queries, with its paired interval.
+    """
+    chosen = lake.spaces.get(space)
+    question = ask(read_labelled(lake, chosen, column, where), seed)
+    shown = ("map", "recall_1", "anisotropy", "hubness")
+    rows = []
+    pairs = [(layer, prepare) for layer in range(len(chosen.layers)) for prepare in PREPARATIONS]
+    plain = np.empty(0)
+    for layer, prepare in progress(pairs, len(pairs), f"comparing preparations by {column}"):
+        found = question.measure(lake, chosen, layer, prepare, stat)
+        precision = retrieval_of(found)[-1]
+        if prepare == "l2":              # the first of each layer
+            plain = precision
+        row = with_intervals(found, question)
+        low, high = np.percentile(bootstrap_means(precision - plain, question.unit_of, question.weights), [2.5, 97.5])
+        rows.append(
+            {"layer": layer, "name": chosen.layers[layer], "prepared": prepare}
+            | {f"{name}{end}": row[f"{name}{end}"] for name in shown for end in ("", "_low", "_high")}
+            | {"gain": float((precision - plain).mean()), "gain_low": float(low), "gain_high": float(high)}
+        )
+    return pl.DataFrame(rows)
+
+
+def with_intervals(found: Separation, question: Question) -> dict[str, float]:
+    """Each of FIGURES as three columns."""
+    values = figures(found, question.unit_of, question.weights)
+    return {f"{name}{end}": values[name][i] for name in FIGURES for i, end in enumerate(("", "_low", "_high"))}
+
+
+def lead_of(precision: np.ndarray, question: Question) -> tuple[int, np.ndarray]:
+    """Of (layer, query) average precisions: the best layer, and how far ahead of each other it is at least (at 95 %)."""
+    best = int(np.argmax(precision.mean(axis=1)))
+    draws = bootstrap_means(precision[best] - precision, question.unit_of, question.weights)     # (draw, layer)
+    return best, np.percentile(draws, 2.5, axis=0)
+
+
+def histogram(found: Separation) -> pl.DataFrame:
+    """low, high, same, different: shares of pairs by cosine, over the range that has any."""
+    totals = found.histograms.sum(axis=1)                            # (kind, bin)
+    used = np.flatnonzero(totals.sum(axis=0))
+    low, high = found.edges[used[0]], found.edges[used[-1] + 1]
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    middles = (found.edges[:-1] + found.edges[1:]) / 2
+    shares = [np.histogram(middles, edges, weights=one)[0] / max(one.sum(), 1) for one in totals]
+    return pl.DataFrame({"low": edges[:-1], "high": edges[1:], "same": shares[0], "different": shares[1]})
+
+
+def check_preparation(prepare: str) -> None:
+    if prepare not in PREPARATIONS:
+        raise InputError(f"no preparation {prepare!r}: choose {', '.join(PREPARATIONS)}")
 
 
 def spans_tracks(labelled: Labelled) -> bool:
@@ -91,8 +179,6 @@ def spans_tracks(labelled: Labelled) -> bool:
 def excluded(labelled: Labelled, queries: np.ndarray, across: bool) -> np.ndarray:
     """(query, clip) bool: pairs that do not count."""
     return labelled.same_track(queries) if across else labelled.overlap(queries)
-
-
 def choose_queries(labelled: Labelled, across: bool, seed: int) -> np.ndarray:
     """Rows that are asked: all clips that have another of their group to find, or a seeded sample of them."""
     most = max(200, PAIR_BUDGET // len(labelled.ids))
@@ -120,34 +206,6 @@ def chance_of(labelled: Labelled, queries: np.ndarray, across: bool) -> float:
         counted = ~excluded(labelled, block, across)
         shares.append((labelled.same(block) & counted).sum(axis=1) / counted.sum(axis=1))
     return float(np.concatenate(shares).mean())
-
-
-def measure_layer(
-    lake: Lake, space: Space, number: int, labelled: Labelled, queries: np.ndarray, across: bool, stat: str, seed: int
-) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-    """(same, different, span, auc; average precision of each query; recall@1 of each query) of one layer."""
-    from sklearn.metrics import roc_auc_score
-
-    vectors = unit(lake.vectors(space).take(labelled.ids.to_list(), number, stat=stat).vectors)
-    rng = np.random.default_rng(seed)
-    share = min(1.0, AUC_PAIRS / (len(queries) * len(labelled.ids)))
-    sums, counts = np.zeros(2), np.zeros(2)
-    sampled: list[tuple[np.ndarray, np.ndarray]] = []
-    rankings = []
-    for block in blocks(queries):
-        scores = vectors[block] @ vectors.T                          # (query, clip)
-        same, counted = labelled.same(block), ~excluded(labelled, block, across)
-        for i, mask in enumerate((same & counted, ~same & counted)):
-            sums[i] += scores[mask].sum(dtype=np.float64)
-            counts[i] += mask.sum()
-        picked = counted if share == 1.0 else counted & (rng.random(counted.shape, np.float32) < share)
-        sampled.append((same[picked], scores[picked]))
-        rankings += [rank(scores[i, counted[i]], same[i, counted[i]]) for i in range(len(block))]
-    kinds, values = (np.concatenate(part) for part in zip(*sampled, strict=True))
-    auc = float(roc_auc_score(kinds, values)) if 0 < kinds.sum() < len(kinds) else float("nan")
-    mean_same, mean_different = sums / counts
-    row = {"same": mean_same, "different": mean_different, "span": mean_same - mean_different, "auc": auc}
-    return row, np.array([r.precision for r in rankings]), np.array([r.first for r in rankings])
 
 
 def blocks(rows: np.ndarray) -> list[np.ndarray]:

@@ -7,10 +7,11 @@ from ingest.manifest import ingest_manifest
 from ingest.recordings import IngestReport, Progress, silent_progress
 from ingest.segment import Cut
 from ingest.sources import read_source, to_path, to_source
+from ingest.tables import read_table
 from ingest.waves import read_clips
 from ingest.workers import Workers
 
 __all__ = [
     "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_folder",
-    "ingest_manifest", "read_clips", "read_source", "silent_progress", "to_path", "to_source",
+    "ingest_manifest", "read_clips", "read_source", "read_table", "silent_progress", "to_path", "to_source",
 ]

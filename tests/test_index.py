@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from fakes import FakeEncoder, clip_rows, fill
+from scipy.stats import skew
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sounds import melody, write
 
@@ -256,7 +257,7 @@ def test_ranking_agrees_with_scikit_learn_ties_included():
         positive[0] = True
         found = rank(scores, positive)
         assert found.precision == pytest.approx(average_precision_score(positive, scores), abs=1e-9)
-        assert found.first == pytest.approx(positive[scores == scores.max()].mean())
+        assert found.recall[0] == pytest.approx(positive[scores == scores.max()].mean())
 
 
 @pytest.mark.parametrize("column", ["artist", "track", "tags"])
@@ -269,15 +270,21 @@ def test_the_layer_report_equals_brute_force(filled, column):
         ids, vectors = filled.vectors().layer(number)
         assert ids.to_list() == [r["clip_id"] for r in rows]
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        kinds, scores, precision, first = [], [], [], []
+        kinds, scores, precision, first, tenth, r_precision = [], [], [], [], [], []
+        times = np.zeros(len(rows))
         for i, a in enumerate(rows):
-            same, score = [], []
+            same, score, other = [], [], []
             for j, b in enumerate(rows):
                 apart = abs(a["start_s"] - b["start_s"]) >= 10 - 1e-9
                 if a["track"] == b["track"] and (across or not apart):
                     continue
                 same.append(bool(set(a["tags"]) & set(b["tags"])) if column == "tags" else a[column] == b[column])
                 score.append(float(unit[i] @ unit[j]))
+                other.append(j)
+            order = np.argsort(-np.array(score), kind="stable")
+            tenth.append(any(np.array(same)[order[:10]]))
+            r_precision.append(np.array(same)[order[: sum(same)]].mean())
+            times[np.array(other)[order[:10]]] += 1
             kinds += same
             scores += score
             precision.append(average_precision_score(same, score))
@@ -290,8 +297,74 @@ def test_the_layer_report_equals_brute_force(filled, column):
         assert row["auc"] == pytest.approx(roc_auc_score(kinds, scores), abs=1e-4)
         assert row["map"] == pytest.approx(np.mean(precision), abs=1e-4)
         assert row["recall_1"] == pytest.approx(np.mean(first), abs=1e-3)
-        assert row["map_low"] <= row["map"] <= row["map_high"]
+        assert row["recall_10"] == pytest.approx(np.mean(tenth), abs=1e-3)
+        assert row["r_precision"] == pytest.approx(np.mean(r_precision), abs=1e-3)
+        assert row["anisotropy"] == pytest.approx(scores.mean(), abs=1e-5)
+        assert row["hubness"] == pytest.approx(skew(times), abs=1e-3)
+        for figure in ("span", "auc", "recall_1", "recall_10", "r_precision", "map", "anisotropy"):
+            assert row[f"{figure}_low"] <= row[figure] <= row[f"{figure}_high"], figure
+        drawn = report.histograms.filter(layer=number)
+        assert drawn["same"].sum() == pytest.approx(1) == drawn["different"].sum()
+        middle = (drawn["low"] + drawn["high"]) / 2
+        assert (drawn["same"] * middle).sum() == pytest.approx(row["same"], abs=0.02)
     assert report.chance == pytest.approx(kinds.mean(), abs=0.01)
+
+
+def test_preparations_do_what_they_say(filled):
+    from index.separation import PREPARATIONS
+
+    vectors = filled.vectors().layer("high").vectors
+    assert PREPARATIONS["raw"](vectors) is vectors
+    np.testing.assert_allclose(np.linalg.norm(PREPARATIONS["l2"](vectors), axis=1), 1, atol=1e-6)
+    away = vectors - vectors.mean(axis=0)
+    np.testing.assert_allclose(PREPARATIONS["centred"](vectors), away / np.linalg.norm(away, axis=1, keepdims=True), atol=1e-6)
+    many = (np.random.default_rng(0).standard_normal((20_000, 3)) * [1, 5, 0.2] + 4).astype(np.float32)
+    white = PREPARATIONS["whitened"](many)
+    inverse = np.linalg.inv(np.cov(many.T))                          # cosines there are Mahalanobis' inner products
+    a, b = (many[i].astype(np.float64) - many.mean(axis=0) for i in (3, 8))
+    mahalanobis = a @ inverse @ b / np.sqrt((a @ inverse @ a) * (b @ inverse @ b))
+    assert white[3] @ white[8] == pytest.approx(mahalanobis, abs=0.01)
+
+
+def test_effects_tell_what_preparations_gain(lake):
+    """All vectors lean one way, and what tells artists apart is small: centring and whitening bring it out."""
+    rows = clip_rows(24, 6)
+    lake.clips.add(rows)
+    from store import Space
+
+    space = lake.spaces.make(Space("lean", "1", 24_000, ("a",), (16,), 30.0, 30.0, "float32"))
+    rng = np.random.default_rng(2)
+    track = np.repeat(np.arange(24), 6)
+    vectors = 8 + 3 * rng.standard_normal((144, 1)) * rng.standard_normal(16) + rng.standard_normal((6, 16))[track // 4]
+    vectors = (vectors + 0.4 * rng.standard_normal((144, 16))).astype(np.float32)
+    lake.vectors(space).add(rows["clip_id"].to_list(), [vectors], [vectors], [1] * 144)
+    table = index.effects(lake, "artist")
+    row = {r["prepared"]: r for r in table.to_dicts()}
+    assert list(row) == ["l2", "raw", "centred", "whitened"]
+    assert row["l2"]["gain"] == 0
+    assert row["whitened"]["gain_low"] > 0.1
+    assert row["l2"]["anisotropy"] > 0.6 > 0.2 > abs(row["centred"]["anisotropy"])
+    report = index.layers(lake, "artist", prepare="whitened")
+    assert report.table["map"][0] == pytest.approx(row["whitened"]["map"])
+    assert row["whitened"]["gain"] == pytest.approx(row["whitened"]["map"] - row["l2"]["map"])
+    with pytest.raises(InputError, match="no preparation 'pca'"):
+        index.layers(lake, "artist", prepare="pca")
+
+
+def test_a_hub_shows(lake):
+    """One clip that is near all others."""
+    rows = clip_rows(40, 5)
+    lake.clips.add(rows)
+    from store import Space
+
+    space = lake.spaces.make(Space("hub", "1", 24_000, ("even", "hub"), (32, 32), 30.0, 30.0, "float32"))
+    vectors = np.random.default_rng(2).standard_normal((200, 32)).astype(np.float32)
+    hub = vectors.copy()
+    hub[::20] = vectors.mean(axis=0)
+    hub += 0.5
+    lake.vectors(space).add(rows["clip_id"].to_list(), [vectors, hub], [vectors, hub], [1] * 200)
+    even, with_hub = index.layers(lake, "artist").table["hubness"]
+    assert with_hub > even + 1
 
 
 def test_the_recommended_layer_is_the_one_made_for_it(filled):

@@ -18,7 +18,7 @@ from store import Lake
 
 if TYPE_CHECKING:
     from embed import EmbedReport, Plan
-    from index import LayerReport, Learned, Map, Match
+    from index import LayerReport, Learned, Map, Match, Overlap
     from index.query import One
     from ingest import IngestReport
 
@@ -306,11 +306,54 @@ class Tonelake:
             self.lake, column, name, k=k, space=space, layer=layer, where=where, min_clips=min_clips
         )
 
-    def layers(self, column: str, *, space: str | None = None, where: str | None = None, seed: int = 0) -> LayerReport:
+    def layers(
+        self, column: str, *, space: str | None = None, where: str | None = None, prepare: str = "l2", seed: int = 0
+    ) -> LayerReport:
         """Which layer tells the groups of a column apart; see `index.layers`."""
         import index
 
-        return index.layers(self.lake, column, space=space, where=where, seed=seed)
+        return index.layers(
+            self.lake, column, space=space, where=where, prepare=prepare, seed=seed, progress=self._progress()
+        )
+
+    def effects(self, column: str, *, space: str | None = None, where: str | None = None, seed: int = 0) -> pl.DataFrame:
+        """What centring, whitening and normalising do to each layer; see `index.effects`."""
+        import index
+
+        return index.effects(self.lake, column, space=space, where=where, seed=seed, progress=self._progress())
+
+    def compare(
+        self, first: str, second: str, column: str | None = None, *, where: str | None = None, seed: int = 0
+    ) -> pl.DataFrame:
+        """Two spaces side by side, layer by layer; see `index.compare`."""
+        import index
+
+        return index.compare(self.lake, first, second, column, where=where, seed=seed, progress=self._progress())
+
+    def overlap(
+        self, column: str, reference: str | Path | pl.DataFrame, *, k: int = 10, space: str | None = None,
+        layer: int | str | None = None, where: str | None = None, measure: str = "centroid", min_clips: int = 1, seed: int = 0,
+    ) -> Overlap:
+        """Nearest groups against a list from elsewhere, a CSV file or a frame; see `index.overlap_with`."""
+        import index
+
+        table = reference if isinstance(reference, pl.DataFrame) else Path(reference).expanduser()
+        return index.overlap_with(
+            self.lake, column, table, k=k, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips,
+            seed=seed,
+        )
+
+    def duplicates(
+        self, *, space: str | None = None, layer: int | str | None = None, cosine: float = 0.9, correlation: float = 0.8,
+        confirm: bool = True, where: str | None = None, save: bool = False, workers: int | None = None,
+    ) -> pl.DataFrame:
+        """Clips that are the same recording; see `index.copies`."""
+        import index
+
+        return index.duplicates(
+            self.lake, ingest.read_clips, space=space, layer=layer, cosine=cosine, correlation=correlation, confirm=confirm,
+            where=where, save=save, workers=workers, progress=self._progress(),
+        )
 
     def _step(self, name: str) -> None:
         """Say what a long answer is at, where progress is shown."""

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonelake.cli_shared import Csv, Json, LakePath, Layer, Like, SpaceName, Unlike, Where, open_lake, say, show, write_file
+from tonelake.cli_shared import (
+    Csv,
+    Json,
+    LakePath,
+    Layer,
+    Like,
+    SpaceName,
+    Unlike,
+    Where,
+    WorkerCount,
+    open_lake,
+    say,
+    show,
+    write_file,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -221,12 +235,18 @@ def typical(
 def layers(
     column: Annotated[str, typer.Argument(help="Label column whose groups should be told apart.")],
     lake: LakePath = "lake", space: SpaceName = None, where: Where = None,
+    prepare: Annotated[str, typer.Option(help="What is done to vectors first: l2 (cosine), raw, centred, whitened.")] = "l2",
+    compare_all: Annotated[bool, typer.Option("--effects", help="What each of these does to every layer, instead.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap, and of the sample where clips are many.")] = 0,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """For each layer, how well it separates COLUMN.   Example: tonelake layers artist --picture artist.png"""
-    report = open_lake(lake, create=False).layers(column, space=space, where=where, seed=seed)
+    opened = open_lake(lake, create=False)
+    if compare_all:
+        show(opened.effects(column, space=space, where=where, seed=seed), as_json, as_csv, "effects")
+        return
+    report = opened.layers(column, space=space, where=where, prepare=prepare, seed=seed)
     show(report.table, as_json, as_csv, "layers")
     say(report.summary())
     if picture is not None:
@@ -234,6 +254,62 @@ def layers(
 
         draw_layers(report, picture)
         say(f"{picture}: drawn")
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A space.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    column: Annotated[str | None, typer.Argument(help="Label column: which space tells its groups apart better.")] = None,
+    lake: LakePath = "lake", where: Where = None,
+    seed: Annotated[int, typer.Option(help="Of the samples and the bootstrap.")] = 0,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Two spaces, layer by layer.   Example: tonelake compare mert-v1-95m mert-v1-95m-5s artist"""
+    found = open_lake(lake, create=False).compare(first, second, column, where=where, seed=seed)
+    show(found, as_json, as_csv, "comparison")
+
+
+@app.command()
+def overlap(
+    column: Annotated[str, typer.Argument(help="Label column: artist, piece, …")],
+    reference: Annotated[Path, typer.Argument(help="CSV: a group, its neighbour and, if need be, rank or score.")],
+    lake: LakePath = "lake",
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each that are compared.")] = 10,
+    by: Annotated[str, typer.Option(help="As for groups: centroid, mean or chamfer.")] = "centroid",
+    min_clips: Annotated[int, typer.Option("--min-clips", min=1, help="Leave out groups of fewer.")] = 1,
+    layer: Layer = None, space: SpaceName = None, where: Where = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Nearest groups against a list from elsewhere.   Example: tonelake overlap artist recommended.csv -k 20"""
+    found = open_lake(lake, create=False).overlap(
+        column, reference, k=k, space=space, layer=layer, where=where, measure=by, min_clips=min_clips, seed=seed
+    )
+    show(found.table, as_json, as_csv)
+    say(str(found))
+
+
+@app.command()
+def duplicates(
+    lake: LakePath = "lake",
+    cosine: Annotated[float, typer.Option(min=-1, max=1, help="Of centred vectors: from here on clips are compared.")] = 0.9,
+    correlation: Annotated[float, typer.Option(min=0, max=1, help="Of waveforms: from here on they are the same.")] = 0.8,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Do not listen: the embedding alone decides.")] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep the sets as label column same_as; they then count as one track everywhere.")
+    ] = False,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, workers: WorkerCount = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Clips that are the same recording, confirmed on the audio.   Example: tonelake duplicates --save"""
+    found = open_lake(lake, create=False).duplicates(
+        space=space, layer=layer, cosine=cosine, correlation=correlation, confirm=not no_audio, where=where, save=save,
+        workers=workers,
+    )
+    show(found, as_json, as_csv, "duplicates", "no clip stands twice")
+    number = found["set"].n_unique()
+    say(f"{len(found)} clips in {number} sets" + (", kept as label column same_as" if save and number else ""))
 
 
 # -- shared by these

@@ -1,4 +1,4 @@
-"""The layer report as a picture: retrieval by layer, with its intervals."""
+"""Results as pictures: the layer report, a group matrix as a heat map, a map.  Nothing is computed here but their order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import polars as pl
 from store import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from index import LayerReport, Map
@@ -96,30 +97,64 @@ def cluster_order(values: np.ndarray) -> np.ndarray:
 
 
 def draw_layers(report: LayerReport, path: Path) -> None:
-    """Write PNG, SVG or PDF, by the file's ending.  Raises InputError where it cannot be written."""
+    """The report on one page: retrieval and geometry by layer with their intervals, and what the cosines of the best layer
+    are like.  PNG, SVG or PDF, by the file's ending.  Raises InputError where it cannot be written."""
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     table = report.table
-    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=150)
-    axes = figure.subplots()
-    x = table["layer"].to_numpy()
-    for name, label, colour in (("map", "mean average precision", MAP_COLOUR), ("recall_1", "recall@1", RECALL_COLOUR)):
-        axes.plot(x, table[name], "o-", color=colour, label=label, linewidth=2, markersize=5)
-        axes.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.15, linewidth=0)
-    axes.axhline(report.chance, color=INK, linestyle=":", linewidth=1, label="chance")
+    figure = Figure(figsize=(11, 7.6), layout="constrained", dpi=150)
+    retrieval, cosines, geometry, spread = figure.subplots(2, 2).ravel()
     best = table.filter("best").row(0, named=True)
-    top = max(best["map_high"], best["recall_1_high"])
-    axes.annotate(f"best: {best['name']}", (best["layer"], top), xytext=(0, 4), textcoords="offset points",
-                  ha="center", color=MAP_COLOUR, fontweight="bold")
-    axes.set_xticks(x, table["name"])
-    axes.set_xlabel("layer")
-    axes.set_ylim(0, min(1.05, 1.2 * table.select("map_high", "recall_1_high").to_numpy().max()))
-    axes.set_title(f"Which layer of {report.space} tells {report.column} apart?", loc="left", color=INK)
-    axes.text(0, -0.2, f"{report.queries:,} queries, {report.groups:,} groups; bands: 95 % bootstrap over tracks; "
-              f"{report.left_out} do not count", transform=axes.transAxes, fontsize=8, color="#777777")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+
+    for name, label, colour in (
+        ("map", "mean average precision", MAP_COLOUR), ("recall_1", "recall@1", RECALL_COLOUR),
+        ("r_precision", "R-precision", "#81b29a"),
+    ):
+        banded(retrieval, table, name, label, colour)
+    retrieval.axhline(report.chance, color=INK, linestyle=":", linewidth=1, label="chance")
+    retrieval.axvline(best["layer"], color=MAP_COLOUR, linewidth=6, alpha=0.12)
+    retrieval.set_ylim(0, min(1.05, 1.2 * table.select("map_high", "recall_1_high").to_numpy().max()))
+    retrieval.set_title(f"Retrieval: layer {best['name']} is best", loc="left", fontsize=10)
+    retrieval.legend(frameon=False, fontsize=8)
+
+    shares = report.histograms.filter(pl.col("layer") == best["layer"])
+    kinds = (("different", "pairs of two", "#9a9a9a"), ("same", f"pairs of one {report.column}", MAP_COLOUR))
+    for name, label, colour in kinds:
+        cosines.stairs(shares[name], [*shares["low"], shares["high"][-1]], fill=True, color=colour, alpha=0.5, label=label)
+    told = f"AUC {best['auc']:.3f}, span {best['span']:.3f}"
+    cosines.set_title(f"Cosines at layer {best['name']}: {told}", loc="left", fontsize=10)
+    cosines.set_xlabel("cosine" if report.prepared != "raw" else "inner product")
+    cosines.set_ylabel("share of pairs")
+    cosines.legend(frameon=False, fontsize=8)
+
+    banded(geometry, table, "auc", "AUC", MAP_COLOUR)
+    banded(geometry, table, "anisotropy", "anisotropy (mean cosine)", "#9a9a9a")
+    banded(geometry, table, "span", "span (same less different)", RECALL_COLOUR)
+    geometry.set_title("How far apart the pairs lie", loc="left", fontsize=10)
+    geometry.legend(frameon=False, fontsize=8)
+
+    banded(spread, table, "hubness", "hubness", "#6d597a")
+    spread.axhline(0, color=INK, linestyle=":", linewidth=1)
+    spread.set_title("Hubness: whether few clips are everybody's neighbours", loc="left", fontsize=10)
+
+    for axes in (retrieval, geometry, spread):
+        axes.set_xticks(table["layer"].to_numpy(), table["name"], rotation=90 if max(map(len, table["name"])) > 3 else 0)
+        axes.set_xlabel("layer")
+    for axes in (retrieval, cosines, geometry, spread):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"Which layer of {report.space} tells {report.column} apart?", x=0.01, ha="left", color=INK)
+    figure.supxlabel(
+        f"{report.queries:,} queries, {report.groups:,} groups; bands: 95 % bootstrap over tracks; "
+        f"{report.left_out} do not count", fontsize=8, color="#777777", x=0.01, ha="left",
+    )
     save(figure, path)
+
+
+def banded(axes: Axes, table: pl.DataFrame, name: str, label: str, colour: str) -> None:
+    """A figure by layer, with its interval as a band."""
+    x = table["layer"].to_numpy()
+    axes.plot(x, table[name], "o-", color=colour, label=label, linewidth=1.8, markersize=4)
+    axes.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.15, linewidth=0)
 
 
 def save(figure: Figure, path: Path) -> None:

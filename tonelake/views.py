@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 HITS_BY_LAYER = 5                        # columns beside the layer's name and the average
 
@@ -77,10 +77,32 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
     """The layer report: retrieval with its intervals in one column each, the best layer starred."""
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
-        "same", "different", "span", "auc",
-        interval(("recall_1", "recall_1_low", "recall_1_high"), "recall@1 (95 %)"),
-        interval(("map", "map_low", "map_high"), "mAP (95 %)"),
+        "span", "auc", interval("recall_1", "recall@1 (95 %)"), interval("map", "mAP (95 %)"),
+        number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
     )
+
+
+def effects(frame: pl.DataFrame) -> pl.DataFrame:
+    """What preparations do to layers."""
+    return frame.select(
+        pl.col("name").alias("layer"), "prepared", interval("map", "mAP (95 %)"), interval("gain", "gain (95 %)"),
+        number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
+    )
+
+
+def comparison(frame: pl.DataFrame) -> pl.DataFrame:
+    """Two spaces, layer by layer."""
+    pair = pl.when(pl.col("layer_a") == pl.col("layer_b")).then("layer_a").otherwise(pl.format("{} / {}", "layer_a", "layer_b"))
+    columns = [pair.alias("layer"), pl.col("agreement"), pl.col("cka")]
+    if "gain" in frame.columns:
+        columns += [pl.col("map_a"), pl.col("map_b"), interval("gain", "gain (95 %)")]
+    return frame.select(columns)
+
+
+def duplicates(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sets of clips that are the same."""
+    return frame.select("set", "clip_id", "cosine", "correlation", "offset_s", "artist", "title", "track",
+                        at=clock(pl.col("start_s")))
 
 
 def precision(frame: pl.DataFrame) -> pl.DataFrame:
@@ -88,10 +110,11 @@ def precision(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))
 
 
-def interval(columns: Sequence[str], name: str) -> pl.Expr:
+def interval(column: str, name: str) -> pl.Expr:
     """A value and its interval as text: 0.33 (0.17-0.53)."""
-    value, low, high = (number(pl.col(column), ".2f") for column in columns)
-    return pl.format("{} ({}-{})", value, low, high).alias(name)
+    value, low, high = (number(pl.col(f"{column}{end}"), ".2f") for end in ("", "_low", "_high"))
+    between = pl.when(pl.col(f"{column}_low") < 0).then(pl.format(" to {}", high)).otherwise(pl.format("-{}", high))
+    return pl.format("{} ({}{})", value, low, between).alias(name)
 
 
 def number(value: pl.Expr, form: str) -> pl.Expr:
