@@ -46,9 +46,10 @@ def ivf_pq(rows: int, dim: int) -> str:
     return f"IVF{lists},PQ{codes}x4fs,Refine(SQfp16)"
 
 
+STEPS = (10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 KINDS = {
-    "hnsw": Kind(lambda rows, dim: "HNSW32,SQfp16", "efSearch", (16, 32, 64, 128, 256, 512, 1024, 2048)),
-    "ivf-pq": Kind(ivf_pq, "nprobe", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)),
+    "hnsw": Kind(lambda rows, dim: "HNSW32,SQfp16", "efSearch", STEPS),
+    "ivf-pq": Kind(ivf_pq, "nprobe", (1, 2, 3, 4, 6, 8, *STEPS[1:-1])),
 }
 
 
@@ -71,7 +72,7 @@ class Approximate:
         if width != self._set:
             require_faiss().ParameterSpace().set_index_parameter(self.faiss_index, KINDS[self.kind].dial, width)
             self._set = width
-        scores, found = self.faiss_index.search(np.ascontiguousarray(queries, np.float32), k)
+        scores, found = self.faiss_index.search(queries, k)          # which makes them contiguous where they are not
         return found, np.sqrt(np.maximum(scores, 0)) if self.metric == "l2" else scores
 
     def add(self, vectors: np.ndarray) -> None:

@@ -124,10 +124,10 @@ def track_numbers(clips: pl.DataFrame) -> np.ndarray:
 
 
 def rows_of(ids: pl.Series, wanted: pl.Series) -> np.ndarray:
-    """(wanted,) int: the place of each wanted id among `ids`, all of which are there."""
+    """(wanted,) int: the place of each wanted id among `ids`, -1 for one that is not there."""
     numbered = pl.DataFrame({"clip_id": ids}).with_row_index("row")
     asked = pl.DataFrame({"clip_id": wanted})
-    return asked.join(numbered, on="clip_id", how="left", maintain_order="left")["row"].to_numpy()
+    return asked.join(numbered, on="clip_id", how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def find_group(labelled: Labelled, name: str) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from index.approximate import KINDS, RECALL_AT, Approximate, build, require_faiss
-from index.flat import METRICS, prepare
+from index.flat import METRICS, prepare, prepare_one
 from store import InputError, Lake, LakeError, Space
 from store.files import is_local
 from store.table import Snapshot
@@ -29,7 +29,7 @@ from store.table import Snapshot
 NARROW = 0.1                             # a filter that keeps less is answered by a scan: exact, and faster
 EXTEND_SHARE = 0.5                       # more new clips than this share are indexed anew, with widths tuned again
 
-_loaded: dict[Path, Loaded] = {}         # by description file
+_loaded: dict[tuple[str, tuple[str, str]], Loaded] = {}              # by lake, and files: these are never written again
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def build_index(
     row_ids = snapshot.row_ids
     old = find_saved(lake, space, layer, metric=metric, stat=stat)
     if old is not None and kind in ("auto", old.kind) and old.asked == recall:
-        loaded = load(folder, old)
+        loaded = load(lake, space, old)
         known, view = loaded.row_ids, loaded.at(snapshot)
         new = view.later
         if not len(new) and not view.gone:
@@ -194,15 +194,15 @@ class Loaded:
         return self.view
 
 
-def load(folder: Path, saved: Saved) -> Loaded:
+def load(lake: Lake, space: Space, saved: Saved) -> Loaded:
     """An index, from memory where it was loaded before.
 
     Raises LakeError where a file is damaged, saying how to make it again.
     """
-    path = folder / f"{name_of(saved)}.json"
-    known = _loaded.get(path)
-    if known is not None and known.saved == saved:
+    known = _loaded.get((lake.uri, saved.files))
+    if known is not None:
         return known
+    folder = index_folder(lake, space)
     faiss = require_faiss()
     try:
         size = sum((folder / file).stat().st_size for file in saved.files)
@@ -214,11 +214,15 @@ def load(folder: Path, saved: Saved) -> Loaded:
             raise ValueError("it does not hold what its description says")
     except (OSError, ValueError, RuntimeError) as error:
         raise LakeError(
-            f"the index {path.name} is damaged ({error}): drop and build it again with `tonelake index drop --space "
+            f"the index {name_of(saved)}.json is damaged ({error}): drop and build it again with `tonelake index drop --space "
             f"{saved.space}` and `tonelake index build`"
         ) from error
-    _loaded[path] = Loaded(saved, Approximate(saved.kind, saved.metric, found, saved.width, saved.recall), row_ids)
-    return _loaded[path]
+    for key, older in list(_loaded.items()):
+        if key[0] == lake.uri and (older.saved.space, name_of(older.saved)) == (saved.space, name_of(saved)):
+            del _loaded[key]
+    loaded = Loaded(saved, Approximate(saved.kind, saved.metric, found, saved.width, saved.recall), row_ids)
+    _loaded[lake.uri, saved.files] = loaded
+    return loaded
 
 
 def list_indexes(lake: Lake) -> pl.DataFrame:
@@ -228,7 +232,7 @@ def list_indexes(lake: Lake) -> pl.DataFrame:
         for saved in read_all(lake, space):
             snapshot = lake.vectors(space).table.snapshot()
             try:
-                view = load(index_folder(lake, space), saved).at(snapshot)
+                view = load(lake, space, saved).at(snapshot)
                 behind, gone = len(view.later), view.gone
                 state = "up to date" if not behind and not gone else "behind"
             except LakeError:
@@ -250,6 +254,7 @@ def drop_indexes(lake: Lake, space: Space, layer: int | None = None) -> int:
     found = [saved for saved in read_all(lake, space) if layer is None or saved.layer == layer]
     for saved in found:
         drop(folder, saved)
+        _loaded.pop((lake.uri, saved.files), None)
     return len(found)
 
 
@@ -257,7 +262,6 @@ def drop(folder: Path, saved: Saved) -> None:
     (folder / f"{name_of(saved)}.json").unlink(missing_ok=True)
     for file in saved.files:
         (folder / file).unlink(missing_ok=True)
-    _loaded.pop(folder / f"{name_of(saved)}.json", None)
 
 
 def find_saved(lake: Lake, space: Space, layer: int, *, metric: str, stat: str) -> Saved | None:
@@ -274,16 +278,18 @@ def search_saved(
     `allowed`: (row,) bool.  None where a filter is so narrow that a scan is exact and fast, or where the index did not
     find k clips that are allowed: then the caller scans.
     """
-    loaded = load(index_folder(lake, space), saved)
+    loaded = load(lake, space, saved)
     view = loaded.at(snapshot)
+    prepared = prepare_one(query, saved.metric)
+    if allowed is None and view.place is None and k <= saved.rows:   # nothing is new, gone or forbidden
+        found, scores = loaded.index.search(prepared, k)
+        if found[0, -1] >= 0:
+            return found[0], scores[0]
     share = 1.0 if allowed is None else float(allowed.mean())
     if share < NARROW:
         return None
-    prepared = prepare(query[None], saved.metric)
     wanted = min(k if allowed is None else int(k / share) + k, len(loaded.row_ids)) + view.gone
     found, scores = (values[0] for values in loaded.index.search(prepared, min(wanted, len(loaded.row_ids))))
-    if allowed is None and view.place is None and len(found) >= k and found[k - 1] >= 0:
-        return found[:k], scores[:k]     # nothing is new, gone or forbidden
     rows = found if view.place is None else np.where(found >= 0, view.place[found], -1)
     if len(view.later):
         if view.vectors is None:
@@ -297,6 +303,25 @@ def search_saved(
         return None
     order = np.lexsort((rows, scores if saved.metric == "l2" else -scores))[:k]
     return rows[order], scores[order]
+
+
+def search_saved_batch(
+    lake: Lake, space: Space, saved: Saved, queries: np.ndarray, k: int
+) -> tuple[pl.Series, np.ndarray, np.ndarray] | None:
+    """(ids of all embedded clips, (query, k) rows of them, scores), nearest first, by an index that is up to date.
+
+    None where it is not, where vectors of clips are stored that are no longer in the lake, or where it did not find k.
+    """
+    snapshot = lake.vectors(space).table.snapshot()
+    loaded = load(lake, space, saved)
+    ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
+    if loaded.at(snapshot).place is not None or len(loaded.at(snapshot).later):
+        return None
+    clips = lake.clips.ids()
+    if not ids.equals(clips) and not ids.is_in(clips.implode()).all():
+        return None
+    found, scores = loaded.index.search(prepare(queries, saved.metric), min(k, saved.rows))
+    return None if (found < 0).any() else (ids, found, scores)
 
 
 def positions(known: np.ndarray, now: np.ndarray) -> np.ndarray:

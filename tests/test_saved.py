@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import index
 from embed.settings import describe_space
 from index import approximate, flat, saved
-from store import InputError, Lake, LakeError
+from store import InputError, Lake, LakeError, SpaceMismatch
 from tonelake.cli import app
 
 DIM, CLIPS = 24, 3_000
@@ -96,7 +96,7 @@ def test_the_recorded_recall_is_that_of_queries_and_their_true_neighbours(big):
     lake, space, _ = big
     made, _ = index.build_index(lake, space, 0, kind="hnsw")
     values = flat.unit(lake.vectors(space).layer(0).vectors)
-    found = saved.load(saved.index_folder(lake, space), made).index
+    found = saved.load(lake, space, made).index
     rows = np.sort(np.random.default_rng(0).choice(len(values), 200, replace=False))
     scores = values[rows] @ values.T
     scores[np.arange(200), rows] = -np.inf
@@ -258,3 +258,55 @@ def test_the_commands_build_list_and_drop(big):
     run = CliRunner().invoke(app, ["index", "drop", "--layer", "low", "--lake", lake.uri])
     assert "1 indexes dropped" in run.stderr
     assert len(list((Path(lake.uri) / "indexes" / "big").glob("*.json"))) == 1
+
+
+# -- many queries at once
+
+
+def test_many_queries_equal_one_after_the_other(filled):
+    clips = filled.vectors().ids().to_list()[::7]
+    for how in ({}, {"where": "year > 1975"}, {"metric": "l2"}, {"layer": "low", "k": 300}):
+        many = index.similar_many(filled, clips, **how)
+        score = "distance" if how.get("metric") == "l2" else "score"
+        for clip in clips[:6]:
+            one = index.similar(filled, clip, **how)
+            mine = many.filter(query=clip)
+            assert mine["rank"].to_list() == one["rank"].to_list()
+            np.testing.assert_allclose(mine[score], one[score], atol=1e-5)
+            assert set(mine["clip_id"]) == set(one["clip_id"])
+    vectors = filled.vectors().layer("high").vectors[:5]
+    by_vector = index.similar_many(filled, vectors, k=1)
+    assert by_vector["clip_id"].to_list() == filled.vectors().ids().to_list()[:5]
+    assert by_vector["query"].to_list() == [0, 1, 2, 3, 4]
+    assert len(index.similar_many(filled, [], k=3)) == len(index.similar_many(filled, clips, where="year = 1")) == 0
+    with pytest.raises(SpaceMismatch, match=r"shape \(5, 3\)"):
+        index.similar_many(filled, np.zeros((5, 3), np.float32))
+
+
+def test_many_queries_without_faiss(filled, monkeypatch):
+    clips = filled.vectors().ids().to_list()[:20]
+    for metric in ("cosine", "l2", "ip"):
+        expected = index.similar_many(filled, clips, metric=metric)
+        with monkeypatch.context() as patch:
+            patch.setattr("index.many.faiss_module", lambda: None)
+            found = index.similar_many(filled, clips, metric=metric)
+        assert found["clip_id"].to_list() == expected["clip_id"].to_list()
+        np.testing.assert_allclose(found[:, 2], expected[:, 2], atol=1e-4)
+
+
+def test_many_queries_ask_the_index_while_it_is_up_to_date(big, monkeypatch):
+    lake, space, ids = big
+    before = index.similar_many(lake, ids[:200])
+    saved.build_index(lake, space, space.default_layer)
+    with monkeypatch.context() as patch:
+        patch.setattr("index.many.load_layer", lambda *_, **__: pytest.fail("it scanned"))
+        found = index.similar_many(lake, ids[:200])
+    both = found.join(before, on=["query", "clip_id"], how="inner")
+    assert len(both) / len(before) > 0.95
+    np.testing.assert_allclose(both["score"], both["score_right"], atol=2e-3)
+    assert not (found["query"] == found["clip_id"]).any()
+    add(lake, space, ids[2_700:], seed=2)                # the index does not have these: a scan does
+    after = index.similar_many(lake, ids[2_700:2_800], k=3)
+    assert after.equals(index.similar_many(lake, ids[2_700:2_800], k=3)) and len(after) == 300
+    lake.clips.table.delete(f"clip_id = '{after['clip_id'][0]}'")
+    assert after["clip_id"][0] not in index.similar_many(lake, ids[2_700:2_710], k=3)["clip_id"].to_list()

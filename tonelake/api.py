@@ -185,6 +185,15 @@ class Tonelake:
             not_same=not_same, like=like, unlike=unlike, explain=explain,
         )
 
+    def similar_many(
+        self, queries: Sequence[str] | np.ndarray, *, k: int = 10, space: str | None = None, layer: int | str | None = None,
+        where: str | None = None, metric: str = "cosine",
+    ) -> pl.DataFrame:
+        """The k nearest clips of each of many clips or vectors; see `index.similar_many`."""
+        import index
+
+        return index.similar_many(self.lake, queries, k=k, space=space, layer=layer, where=where, metric=metric)
+
     def facets(
         self, *, like: str | None = None, unlike: str | None = None, space: str | None = None,
         layers: Sequence[int | str | None] = (),
