@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from index.flat import unit
-from index.graph import neighbour_graph
+from index.graph import MANY_ROWS, neighbour_graph
 
 REDUCED = 200                            # dimensions: of 768, they keep 93 % of the neighbours at half the cost
 SAMPLE = 50_000                          # rows that principal components are found from
-EPOCHS, FEW_EPOCHS, MANY_ROWS = 200, 100, 300_000        # above MANY_ROWS each point has neighbours enough for fewer
+EPOCHS, FEW_EPOCHS = 200, 70             # the fewer for many rows, where each costs half a minute
 EXTENT = 10.0                            # of the start, as umap-learn scales its own
 PLACED_BY = 5                            # neighbours that a new point is placed by
 METHODS = ("umap", "pca")
