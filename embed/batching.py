@@ -37,7 +37,10 @@ class Batches:
         return self._sizes.get(samples, 1)
 
     def measure(self, samples: int, forward: Callable[[np.ndarray], Any]) -> int:
-        """Find the size for a length on CUDA, by the memory that one and two windows take; nothing to do elsewhere."""
+        """Find the size for a length on CUDA, by the memory that one and two windows take; nothing to do elsewhere.
+
+        Raises EncoderError where not even one window fits.
+        """
         if self._kind != "cuda" or samples in self._sizes:
             return self.size(samples)
         import torch
@@ -47,8 +50,17 @@ class Batches:
             forward(np.zeros((count, samples), np.float32))
             return torch.cuda.max_memory_allocated(self._device)
 
-        peak(1)                                                      # libraries allocate their workspaces
-        one, two = peak(1), peak(2)
+        try:
+            peak(1)                                                  # libraries allocate their workspaces
+            one = peak(1)
+        except torch.OutOfMemoryError as error:
+            raise self._no_room(samples) from error
+        try:
+            two = peak(2)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            self._sizes[samples] = 1
+            return 1
         free, _ = torch.cuda.mem_get_info(self._device)
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         fitting = int(FREE_SHARE * free / max(two - one, 1))
@@ -76,13 +88,16 @@ class Batches:
                 results.append(forward(part, rows))
             except torch.OutOfMemoryError as error:
                 if size == 1:
-                    raise EncoderError(
-                        f"one window of {samples:,} samples does not fit into the memory of {self._device}: choose a shorter "
-                        "--window, a lower --precision, or end what else uses it"
-                    ) from error
+                    raise self._no_room(samples) from error
                 self._sizes[samples] = size // 2
                 if self._kind == "cuda":
                     torch.cuda.empty_cache()
                 continue
             begin += size
         return results
+
+    def _no_room(self, samples: int) -> EncoderError:
+        return EncoderError(
+            f"one window of {samples:,} samples does not fit into the memory of {self._device}: choose a shorter --window, a "
+            "lower --precision, or end what else uses it"
+        )

@@ -144,3 +144,27 @@ def test_on_a_gpu_a_clip_has_the_same_bits_alone_and_in_any_company(checkpoints)
         for layer in range(len(encoder.layers)):
             assert np.array_equal(alone.mean[layer], together[row].mean[layer])
             assert np.array_equal(alone.max[layer], backwards[row].max[layer])
+
+
+@pytest.mark.parametrize(("room", "size"), [(0, None), (1, 1), (64, 8)])
+def test_the_batch_size_is_measured_from_what_one_and_two_windows_take(monkeypatch, room, size):
+    """A device, played by numbers: 100 MB for the first window, 50 MB for each other one, 600 MB free."""
+    taken = []
+
+    def forward(part):
+        if len(part) > room:
+            raise torch.OutOfMemoryError("out of memory")
+        taken.append(50e6 + 50e6 * len(part))
+
+    for name, answer in {
+        "reset_peak_memory_stats": lambda device: None, "max_memory_allocated": lambda device: taken[-1],
+        "mem_get_info": lambda device: (600e6, 80e9), "memory_reserved": lambda device: 0, "memory_allocated": lambda device: 0,
+        "empty_cache": lambda: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    batches = Batches("cuda", 24_000)
+    if size is None:
+        with pytest.raises(EncoderError, match="one window of 100 samples does not fit into the memory of cuda"):
+            batches.measure(100, forward)
+    else:
+        assert batches.measure(100, forward) == batches.size(100) == size
