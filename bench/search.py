@@ -84,8 +84,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
     """A lake: by its index, and by its exact scan; both through the library, from a vector to a frame's rows."""
     from index import build_index
-    from index.flat import load_layer
-    from index.many import nearest_batch
+    from index.flat import load_layer, nearest_batch
     from index.saved import search_saved, search_saved_batch
     from store import Lake, Space
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from index.flat import faiss_module, prepare
+from index.flat import faiss_module, nearest_batch, prepare
 from store import InputError
 
 RECALL_AT = 10
@@ -138,13 +138,11 @@ def without_own(found: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
 
 def exact(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> np.ndarray:
     """(query, k) rows of the true nearest, by a scan that holds a part of the vectors at a time."""
-    faiss = require_faiss()
-    measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
     start = 0
     for part in prepared_chunks(vectors, metric):
-        near, places = faiss.knn(queries, part, min(k, len(part)), metric=measure)
+        places, near = nearest_batch(queries, part, min(k, len(part)), metric)
         scores, rows = np.hstack([scores, near]), np.hstack([rows, places + start])
         order = np.argsort(scores if metric == "l2" else -scores, axis=1, kind="stable")[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from index.flat import unit
+from index.flat import nearest_batch, unit
 from index.labels import read_labelled, rows_of
 from index.layer_report import Question, ask
-from index.layout import nearest_of
 from index.retrieval import bootstrap_means
 from index.separation import PREPARATIONS, retrieval_of, separate
 from store import InputError, Lake, Space
@@ -94,7 +93,7 @@ def agreement(first: np.ndarray, second: np.ndarray, asked: np.ndarray) -> float
     k = min(K, len(first) - 1)
     lists = []
     for vectors in (first, second):
-        near, _ = nearest_of(vectors[asked], vectors, k + 1)
+        near, _ = nearest_batch(vectors[asked], vectors, k + 1)
         lists.append([row[row != own][:k] for row, own in zip(near, asked, strict=True)])
     return float(np.mean([len(np.intersect1d(x, y)) / k for x, y in zip(*lists, strict=True)]))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from index.facets import Facets
 
 METRICS = ("cosine", "ip", "l2")
+NUMPY_QUERIES = 256                      # compared at a time
+GPU_QUERIES, GPU_NEIGHBOURS = 64, 2048   # a batch that is worth copying the vectors for; most neighbours a GPU finds
 KEPT_SHARE = 0.25                        # of the machine's memory; a layer of 100,000 clips × 768 × float32 is 307 MB
 
 _kept: OrderedDict[tuple, FlatLayer] = OrderedDict()
@@ -128,23 +130,57 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def nearest(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """(rows, scores) of the k nearest rows to one (dim,) query, nearest first, rows of one score in their order."""
-    faiss = faiss_module()
-    if faiss is not None:
-        kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        scores, rows = (found[0] for found in faiss.knn(query[None], vectors, k, metric=kind))
-        scores = np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores
-    else:
-        scores, rows = nearest_numpy(query, vectors, k, metric)
+    rows, scores = (found[0] for found in nearest_batch(query[None], vectors, k, metric))
     order = np.lexsort((rows, scores if metric == "l2" else -scores))
-    return rows[order].astype(np.int64), scores[order]
+    return rows[order], scores[order]
 
 
-def nearest_numpy(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The same by NumPy alone: (scores, rows), in no promised order."""
-    scores = np.linalg.norm(vectors - query, axis=1) if metric == "l2" else vectors @ query
-    far = scores if metric == "l2" else -scores
-    rows = np.argpartition(far, k - 1)[:k]
-    return scores[rows], rows
+def nearest_batch(
+    queries: np.ndarray, vectors: np.ndarray, k: int, metric: str = "cosine"
+) -> tuple[np.ndarray, np.ndarray]:
+    """(query, k) int64 rows of the nearest vectors, nearest first, and their products or, for l2, distances.
+
+    Exact: by FAISS, on a GPU where it has one and the batch is worth the copy, else by NumPy.
+    """
+    if not k or not len(queries):
+        return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    faiss = faiss_module()
+    if faiss is None:
+        return nearest_numpy(queries, vectors, k, metric)
+    kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
+    gpu = gpu_resources() if len(queries) >= GPU_QUERIES and k <= GPU_NEIGHBOURS else None
+    if gpu is not None:
+        scores, rows = faiss.knn_gpu(gpu, queries, vectors, k, metric=kind)
+    else:
+        scores, rows = faiss.knn(queries, vectors, k, metric=kind)
+    return rows.astype(np.int64), np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores
+
+
+def nearest_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same by NumPy alone, some queries at a time."""
+    parts = []
+    for start in range(0, len(queries), NUMPY_QUERIES):
+        block = queries[start : start + NUMPY_QUERIES]
+        if metric == "l2":
+            scores = np.stack([np.linalg.norm(vectors - query, axis=1) for query in block])
+        else:
+            scores = block @ vectors.T
+        far = scores if metric == "l2" else -scores
+        rows = np.argpartition(far, k - 1, axis=1)[:, :k]
+        order = np.argsort(np.take_along_axis(far, rows, 1), axis=1, kind="stable")
+        rows = np.take_along_axis(rows, order, 1)
+        parts.append((rows, np.take_along_axis(scores, rows, 1)))
+    rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return rows, scores
+
+
+@lru_cache(maxsize=1)
+def gpu_resources() -> Any:
+    """What FAISS needs on a GPU; None where it has none."""
+    faiss = faiss_module()
+    if getattr(faiss, "get_num_gpus", lambda: 0)() < 1 or not hasattr(faiss, "StandardGpuResources"):
+        return None
+    return faiss.StandardGpuResources()
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from index.flat import faiss_module
+from index.flat import faiss_module, nearest_batch
 
 EXACT_ROWS = 20_000                      # compared with each other in seconds: 0.6 TFLOP of 768 dimensions
 BLOCK = 4096                             # queries at a time
@@ -30,13 +30,7 @@ def neighbour_graph(
     faiss = faiss_module()
     if faiss is None or exact or (exact is None and rows <= EXACT_ROWS):
         def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            if faiss is not None:
-                return faiss.knn(queries, vectors, k + 1, metric=faiss.METRIC_INNER_PRODUCT)
-            products = queries @ vectors.T
-            near = np.argpartition(-products, k, axis=1)[:, : k + 1]
-            scores = np.take_along_axis(products, near, 1)
-            order = np.argsort(-scores, axis=1, kind="stable")
-            return np.take_along_axis(scores, order, 1), np.take_along_axis(near, order, 1)
+            return nearest_batch(queries, vectors, k + 1)
     else:
         links, width = (LINKS, WIDTH) if rows <= MANY_ROWS else (FEW_LINKS, SMALL_WIDTH)
         made = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
@@ -46,11 +40,11 @@ def neighbour_graph(
         made.hnsw.efSearch = max(width, 2 * k)
 
         def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return made.search(queries, k + 1)
+            return made.search(queries, k + 1)[::-1]
 
     near, products = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
     for start in range(0, rows, BLOCK):
-        found, scores = drop_own(*search(vectors[start : start + BLOCK])[::-1], np.arange(start, min(start + BLOCK, rows)))
+        found, scores = drop_own(*search(vectors[start : start + BLOCK]), np.arange(start, min(start + BLOCK, rows)))
         near[start : start + len(found)], products[start : start + len(found)] = found, scores
     return near, products
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index.flat import unit
+from index.flat import nearest_batch, unit
 from index.graph import MANY_ROWS, neighbour_graph
 
 REDUCED = 200                            # dimensions: of 768, they keep 93 % of the neighbours at half the cost
@@ -104,22 +104,9 @@ def place(vectors: np.ndarray, known: np.ndarray, points: np.ndarray, k: int) ->
 
     Shapes: (new, dim) and (known, dim) unit vectors, (known, 2) points; rows of the result's neighbours are of `known`.
     """
-    near, cosines = nearest_of(vectors, known, min(k, len(known)))
+    near, cosines = nearest_batch(vectors, known, min(k, len(known)))
     some = slice(0, PLACED_BY)
     far = np.sqrt(np.maximum(2 - 2 * cosines[:, some], 0))
     weight = np.exp(-(far - far[:, :1]) / np.maximum(far.mean(axis=1, keepdims=True), 1e-6))
     at = (points[near[:, some]] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
     return Layout(at.astype(np.float32), near, cosines)
-
-
-def nearest_of(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(query, k) rows of the nearest vectors by inner product, nearest first, and the products."""
-    from index.flat import faiss_module
-
-    faiss = faiss_module()
-    if faiss is not None:
-        products, near = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-        return near, products
-    products = queries @ vectors.T
-    near = np.argsort(-products, axis=1, kind="stable")[:, :k]
-    return near, np.take_along_axis(products, near, 1)

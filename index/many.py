@@ -11,14 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from index.flat import faiss_module, load_layer, prepare
+from index.flat import load_layer, nearest_batch, prepare
 from index.labels import rows_of
 from index.neighbours import allowed_rows
 from index.query import Query
 from index.saved import find_saved, search_saved_batch
 from store import InputError, Lake, SpaceMismatch
-
-BLOCK = 4096                             # queries at a time
 
 
 def similar_many(
@@ -57,30 +55,6 @@ def similar_many(
     kept = index.vectors if allowed is None else index.vectors[candidates]
     rows, scores = nearest_batch(prepare(vectors, metric), kept, min(k + (own is not None), len(candidates)), metric)
     return as_frame(names, index.ids, candidates[rows], scores, own, k, metric)
-
-
-def nearest_batch(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """(query, k) rows of the nearest vectors, nearest first, and their scores or distances."""
-    if not k or not len(queries):
-        return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    faiss = faiss_module()
-    parts = []
-    for start in range(0, len(queries), BLOCK):
-        block = queries[start : start + BLOCK]
-        if faiss is not None:
-            kind = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-            scores, rows = faiss.knn(block, vectors, k, metric=kind)
-            parts.append((rows, np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores))
-            continue
-        products = block @ vectors.T
-        if metric == "l2":
-            squares = np.square(block).sum(axis=1)[:, None] + np.square(vectors).sum(axis=1) - 2 * products
-            products = -np.sqrt(np.maximum(squares, 0))
-        rows = np.argsort(-products, axis=1, kind="stable")[:, :k]
-        scores = np.take_along_axis(products, rows, 1)
-        parts.append((rows, -scores if metric == "l2" else scores))
-    rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return rows, scores
 
 
 def as_frame(

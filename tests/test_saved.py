@@ -288,7 +288,7 @@ def test_many_queries_without_faiss(filled, monkeypatch):
     for metric in ("cosine", "l2", "ip"):
         expected = index.similar_many(filled, clips, metric=metric)
         with monkeypatch.context() as patch:
-            patch.setattr("index.many.faiss_module", lambda: None)
+            patch.setattr("index.flat.faiss_module", lambda: None)
             found = index.similar_many(filled, clips, metric=metric)
         assert found["clip_id"].to_list() == expected["clip_id"].to_list()
         np.testing.assert_allclose(found[:, 2], expected[:, 2], atol=1e-4)
@@ -310,3 +310,36 @@ def test_many_queries_ask_the_index_while_it_is_up_to_date(big, monkeypatch):
     assert after.equals(index.similar_many(lake, ids[2_700:2_800], k=3)) and len(after) == 300
     lake.clips.table.delete(f"clip_id = '{after['clip_id'][0]}'")
     assert after["clip_id"][0] not in index.similar_many(lake, ids[2_700:2_710], k=3)["clip_id"].to_list()
+
+
+def test_a_gpu_answers_batches_and_single_queries_stay_where_the_vectors_are(filled, monkeypatch):
+    asked = []
+
+    class Gpu:
+        """FAISS, as if it had a GPU."""
+
+        StandardGpuResources = object
+
+        def __getattr__(self, name):
+            return getattr(faiss, name)
+
+        def get_num_gpus(self):
+            return 1
+
+        def knn_gpu(self, resources, queries, vectors, k, metric):
+            asked.append(len(queries))
+            return faiss.knn(queries, vectors, k, metric=metric)
+
+    clips = filled.vectors().ids().to_list()
+    expected = index.similar_many(filled, clips)
+    with_gpu = Gpu()
+    monkeypatch.setattr("index.flat.faiss_module", lambda: with_gpu)
+    flat.gpu_resources.cache_clear()
+    try:
+        assert index.similar_many(filled, clips).equals(expected)
+        assert asked == [240]
+        index.similar(filled, clips[0])
+        index.similar_many(filled, clips[:10])
+        assert asked == [240]
+    finally:
+        flat.gpu_resources.cache_clear()
