@@ -5,8 +5,8 @@ their covariance within groups, kept along the directions in which the groups' m
 `unlike artist` removes the directions by which artists differ: the least change after which no linear classifier can
 tell them apart (LEACE: Belrose et al., arXiv 2306.03819).  Both act on centred vectors of unit length.
 
-What a facet is worth is measured on tracks that it was not learned from: how often a pair of clips that share a value
-is nearer than one that does not (AUC), before and after.
+What a facet is worth is measured on tracks that it was not learned from (`like`, where groups are many: on groups): how
+often a pair of clips that share a value is nearer than one that does not (AUC), before and after.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from store import InputError, Lake, Space
 
 LEARN_ROWS = 50_000                      # drawn where clips are more: 65 for each of 768 dimensions
 SMALLEST = 1e-6                          # of the largest variance; what varies less is rounding
+MANY_GROUPS = 8                          # from here on a facet is judged on groups it was not learned from
 MIN_TRACKS = 4                           # two to learn from, two to judge by
 
 
@@ -36,7 +37,7 @@ class Facet:
     column: str
     centre: np.ndarray                   # (dim,)
     matrix: np.ndarray                   # (dim, directions kept)
-    auc_before: float                    # on tracks held out
+    auc_before: float                    # on what was held out; NaN where that was too little
     auc_after: float
 
     def apply(self, vectors: np.ndarray) -> np.ndarray:
@@ -105,15 +106,33 @@ def learn_facet(
         np.sort(rng.choice(len(labelled.ids), LEARN_ROWS, replace=False))
     )
     vectors = before.apply(stored[rows_of(ids, chosen.ids)].astype(np.float32))
-    learn, judge = split_tracks(chosen, rng)
-    held = MAPS[kind](vectors[learn], chosen.subset(learn).member)
-    first, second, same = sample_pairs(chosen.subset(judge), np.arange(len(chosen.names)), rng)
-    seen = vectors[judge]
     centre, matrix = MAPS[kind](vectors, chosen.member)
-    return Facet(
-        kind, column, centre, matrix, auc_of(seen, first, second, same),
-        auc_of((seen - held[0]) @ held[1], first, second, same),
-    )
+    return Facet(kind, column, centre, matrix, *judge(kind, vectors, chosen, rng))
+
+
+def judge(kind: str, vectors: np.ndarray, labelled: Labelled, rng: np.random.Generator) -> tuple[float, float]:
+    """(AUC before, AUC after) of a facet learned from a part of the clips, among the others.
+
+    `like` is judged on other groups where there are many, else, as `unlike` always, on other tracks.  NaN where they allow
+    no judgement.
+    """
+    usable = np.flatnonzero(labelled.tracks_of_groups() >= 2)
+    if kind == "like" and len(usable) >= MANY_GROUPS:
+        mixed = rng.permutation(usable)
+        learn, held = (np.flatnonzero(np.asarray(labelled.member[:, half].sum(axis=1)).ravel() > 0) for half in (
+            mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+        ))
+        held = np.setdiff1d(held, learn)                 # a clip of several groups may be in both
+    else:
+        learn, held = split_tracks(labelled, rng)
+    others = labelled.subset(held)
+    pairs = np.flatnonzero(others.tracks_of_groups() >= 2)
+    if not len(pairs) or len(learn) < 2:
+        return float("nan"), float("nan")
+    centre, matrix = MAPS[kind](vectors[learn], labelled.subset(learn).member)
+    first, second, same = sample_pairs(others, pairs, rng)
+    seen = vectors[held]
+    return auc_of(seen, first, second, same), auc_of((seen - centre) @ matrix, first, second, same)
 
 
 def split_tracks(labelled: Labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -213,4 +232,4 @@ def facet_report(
     schema = {
         "layer": pl.String, "facet": pl.String, "column": pl.String, "auc_before": pl.Float64, "auc_after": pl.Float64,
     }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("auc_before", "auc_after").fill_nan(None))

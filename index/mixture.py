@@ -140,11 +140,11 @@ def sample_pairs(
 
     As many of one group as of different ones, groups equally often, never of one track.
     """
-    members = [labelled.member[:, [group]].nonzero()[0] for group in groups]
+    members = [members for members in (labelled.member[:, [group]].nonzero()[0] for group in groups) if len(members)]
     pool = np.unique(np.concatenate(members))
     first, second = [], []
     for _ in range(8):                   # rounds of drawing; pairs of one track are dropped
-        which = rng.integers(len(groups), size=PAIRS)
+        which = rng.integers(len(members), size=PAIRS)
         for group in which:
             a, b = rng.choice(members[group], 2)
             first.append(a)

@@ -149,6 +149,29 @@ def test_a_facet_that_cannot_be_learned_says_why(factors):
         index.facet_report(factors)
 
 
+def test_groups_of_two_tracks_and_many_groups(lake):
+    """Twelve keys, some of one track, some of two: judged on keys that were not learned from; and too little to judge."""
+    rows = clip_rows(20, 4)
+    key = [f"key {t if t < 4 else 4 + (t - 4) // 2}" for t in range(20)]
+    lake.clips.add(rows.with_columns(key=pl.Series([key[t] for t in np.repeat(np.arange(20), 4)])))
+    space = lake.spaces.make(Space("keys", "1", 24_000, ("a",), (DIM,), 30.0, 30.0, "float32"))
+    rng = np.random.default_rng(3)
+    named = {name: rng.standard_normal(DIM) for name in sorted(set(key))}
+    vectors = np.stack([named[key[t]] for t in np.repeat(np.arange(20), 4)]) + rng.standard_normal((80, DIM))
+    lake.vectors(space).add(rows["clip_id"].to_list(), [vectors.astype(np.float32)], [vectors.astype(np.float32)], [1] * 80)
+    (found,) = index.facet_report(lake, like="key").to_dicts()
+    assert found["auc_after"] > 0.5 and found["auc_before"] > 0.5
+    few = lake.clips.read(["clip_id", "track", "source", "digest", "start_s", "duration_s"]).with_columns(
+        pair=pl.col("track").replace_strict(
+            {f"track{t:03d}": f"pair {t // 2}" for t in range(6)}, default=None, return_dtype=pl.String
+        )
+    )
+    lake.clips.add(few)
+    (found,) = index.facet_report(lake, like="pair").to_dicts()
+    assert found["auc_after"] is None                    # one track of each pair to learn from, and one to judge by
+    assert len(index.similar(lake, rows["clip_id"][0], like="pair", k=3)) == 3
+
+
 def test_new_clips_and_labels_reach_the_facets(tmp_path, factors):
     import shutil
 

@@ -336,5 +336,9 @@ def tell_facets(table: pl.DataFrame) -> None:
     """What the facets of a search are worth, a sentence each."""
     verbs = {"like": "looks at", "unlike": "leaves out"}
     for row in table.to_dicts():
-        say(f"{verbs[row['facet']]} {row['column']}: on tracks held out, pairs that share it are told from others with AUC "
-            f"{row['auc_after']:.3f}, before {row['auc_before']:.3f}")
+        what = f"{verbs[row['facet']]} {row['column']}"
+        if row["auc_after"] is None:
+            say(f"{what}; too few tracks to tell what that is worth")
+        else:
+            say(f"{what}: on what was held out, pairs that share it are told from others with AUC {row['auc_after']:.3f}, "
+                f"before {row['auc_before']:.3f}")
