@@ -169,6 +169,7 @@ class View:
     gone: int
     later: np.ndarray                    # rows that the index does not have
     vectors: np.ndarray | None = None    # theirs, once they were read
+    clips_version: int = -1              # of the table of clips, when all vectors were last found to be of clips of the lake
 
 
 @dataclass
@@ -315,11 +316,14 @@ def search_saved_batch(
     snapshot = lake.vectors(space).table.snapshot()
     loaded = load(lake, space, saved)
     ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
-    if loaded.at(snapshot).place is not None or len(loaded.at(snapshot).later):
+    view = loaded.at(snapshot)
+    if view.place is not None or len(view.later):
         return None
-    clips = lake.clips.ids()
-    if not ids.equals(clips) and not ids.is_in(clips.implode()).all():
-        return None
+    if view.clips_version != lake.clips.table.version:               # looked at once for each version of the clips
+        clips = lake.clips.ids()
+        if not ids.equals(clips) and not ids.is_in(clips.implode()).all():
+            return None
+        view.clips_version = lake.clips.table.version
     found, scores = loaded.index.search(prepare(queries, saved.metric), min(k, saved.rows))
     return None if (found < 0).any() else (ids, found, scores)
 
