@@ -286,8 +286,9 @@ def measure(rows: int) -> tuple[str, dict[str, float]]:
     ratios |= {f"vs_{key}_{size}": latency[key] / latency["ours"] for key in ways if key not in ("ours", "faiss")}
     left_out = [key for key in WAYS if key not in ways]
     note = f"\nLeft out for want of memory: {', '.join(left_out)}.\n" if left_out else ""
-    faster = [(WHY[key][0], latency["ours"] / latency[key], WHY[key][1]) for key in WHY if latency.get(key, 1e9) < latency["ours"]]
-    note += "".join(f"\n{name} is {times:.2f} times as fast here: {why}.\n" for name, times, why in faster)
+    for key, (name, why) in WHY.items():
+        if latency.get(key, float("inf")) < latency["ours"]:
+            note += f"\n{name} is {latency['ours'] / latency[key]:.2f} times as fast here: {why}.\n"
     return f"## {rows:,} vectors of {DIM}\n\n{table(header, lines)}{note}", ratios
 
 
