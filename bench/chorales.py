@@ -36,9 +36,9 @@ that lean one way (anisotropy near 1) all lie close to 1, so their differences a
 right: where hubness is high, some clips are everybody's neighbours.
 """
 TUNES = """\
-A tune is the melody of a hymn; Bach set many of them several times, in other keys, meters and harmonies. Here pairs of one
-piece do not count, so what is found is the tune and not the rendering. The best layer is `{best}`; a random order gives
-{chance:.3f}.
+A tune is the melody of a hymn, named here by its first notes in semitones from the first; Bach set many of them several
+times, in other keys, meters and harmonies. Here pairs of one piece do not count, so what is found is the tune and not the
+rendering. The best layer is `{best}`, and it is not good: none of these descriptors follows a melody through another key.
 """
 GROUPS = """\
 ## Which pieces are near each other?
@@ -49,9 +49,6 @@ Of {several} pieces whose tune has another setting, {same} ({share:.0%}) have on
 drawn at random would be of the same tune in {chance:.1%} of cases. The closest:
 
 {closest}
-A similarity of 1 between two pieces is no error: the corpus holds some pieces twice, under two numbers, and both are
-rendered by the same organ.
-
 ![Similarity of tunes]({pictures}/tunes.png)
 
 Rows and columns are ordered so that alike tunes lie side by side; light squares on the diagonal are families. A tune is

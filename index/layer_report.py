@@ -46,13 +46,13 @@ class LayerReport:
     def summary(self) -> str:
         """The finding in a few sentences."""
         best = self.table.filter("best").row(0, named=True)
-        text = f"layer {self.recommended} separates {self.column} best ({self.queries} queries, {self.groups} groups"
+        text = f"Layer {self.recommended} separates {self.column} best ({self.queries} queries, {self.groups} groups"
         text += f", {self.clips} clips; {self.left_out} do not count)"
         if self.equals:
             text += f"; not told apart from it at 95 %: {', '.join(self.equals)}"
         text += (
             f".  There the nearest clip is of the same {self.column} in {best['recall_1']:.0%} of cases, one of the ten "
-            f"nearest in {best['recall_10']:.0%}, and mAP is {best['map']:.2f} where a random order gives {self.chance:.2f}."
+            f"nearest in {best['recall_10']:.0%}, and mAP is {best['map']:.3f} where a random order gives {self.chance:.3f}."
         )
         return text
 

@@ -301,7 +301,7 @@ def test_the_layer_report_equals_brute_force(filled, column):
         assert row["r_precision"] == pytest.approx(np.mean(r_precision), abs=1e-3)
         assert row["anisotropy"] == pytest.approx(scores.mean(), abs=1e-5)
         assert row["hubness"] == pytest.approx(skew(times), abs=1e-3)
-        for figure in ("span", "auc", "recall_1", "recall_10", "r_precision", "map", "anisotropy"):
+        for figure in ("span", "auc", "recall_1", "recall_10", "r_precision", "map", "anisotropy", "hubness"):
             assert row[f"{figure}_low"] <= row[figure] <= row[f"{figure}_high"], figure
         drawn = report.histograms.filter(layer=number)
         assert drawn["same"].sum() == pytest.approx(1) == drawn["different"].sum()
@@ -349,6 +349,14 @@ def test_effects_tell_what_preparations_gain(lake):
     assert row["whitened"]["gain"] == pytest.approx(row["whitened"]["map"] - row["l2"]["map"])
     with pytest.raises(InputError, match="no preparation 'pca'"):
         index.layers(lake, "artist", prepare="pca")
+
+
+def test_the_jackknife_gives_the_standard_error_of_a_mean():
+    from index.separation import jackknife
+
+    values = np.random.default_rng(0).standard_normal(40)
+    error = jackknife(lambda left: left @ values / left.sum(axis=1), 40)
+    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(40))
 
 
 def test_a_hub_shows(lake):

@@ -62,9 +62,10 @@ def draw_map(made: Map, path: Path, labels: pl.Series | None = None) -> None:
         values = values.cast(pl.List(pl.String)).list.join(", ")
     values = values.cast(pl.String).fill_null("")
     common = values.filter(values != "").value_counts(sort=True)[values.name].head(len(COLOURS)).to_list()
-    figure = Figure(figsize=(9, 8), layout="constrained", dpi=150)
+    tall = np.ptp(y) / max(np.ptp(x), 1e-9)
+    figure = Figure(figsize=(10, float(np.clip(9 * tall, 4, 12)) + 0.6), layout="constrained", dpi=150)
     axes = figure.subplots()
-    size = float(np.clip(4000 / max(len(x), 1), 0.3, 14))
+    size = float(np.clip(20_000 / max(len(x), 1), 0.3, 20))
     rest = ~values.is_in(common).to_numpy()
     axes.scatter(x[rest], y[rest], s=size, c="#c8c8c8", linewidths=0, alpha=0.6, rasterized=True)
     for value, colour in zip(common, COLOURS, strict=False):
@@ -75,7 +76,8 @@ def draw_map(made: Map, path: Path, labels: pl.Series | None = None) -> None:
             axes.annotate("\n".join(row["labels"][:2]) or str(row["cluster"]), (row["x"], row["y"]), fontsize=6, ha="center",
                           color=INK)
     else:
-        axes.legend(frameon=False, fontsize=8, title=labels.name, markerscale=max(1.0, 4 / size**0.5))
+        larger = max(1, 5 / size**0.5)
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8, title=labels.name, markerscale=larger)
     axes.set_title(f"{made.space}, layer {made.layer}", loc="left", color=INK)
     axes.set_aspect("equal")
     axes.axis("off")
