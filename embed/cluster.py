@@ -16,6 +16,7 @@ import os
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -30,7 +31,7 @@ from embed.errors import EncoderError
 from embed.pipeline import EmbedReport
 from embed.settings import EmbedSettings, check_settings, encoder_of, open_space
 from embed.windows import encode_clips
-from embed.work import Progress, ReadClips, find_work
+from embed.work import Progress, ReadClips, clumps, find_work
 from embed.writer import COMMIT_CLIPS, Ledger, frame_rows, problem_of, stack
 from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments, write_fragment
 
@@ -171,6 +172,7 @@ class Cluster:
             num_gpus=1 if gpus else None, num_cpus=None if gpus else 1,
             fn_constructor_kwargs={
                 "lake": lake.uri, "space": space.name, "device": device, "frames": tuple(frames),
+                "attempts": SharedAttempts(ray.remote(Attempts).options(num_cpus=0).remote()),
             },
         )
         try:
@@ -264,16 +266,58 @@ def read_unit(unit: pa.Table, *, rate: int, read: str) -> pa.Table:
     return pa.table(columns, schema=READ)
 
 
-class EncodeUnit:
-    """An actor: samples -> vectors, written as fragments of the lake's tables that are not appended yet."""
+class Attempts:
+    """What was begun and not ended: of a process that died, what it died on."""
 
-    def __init__(self, lake: str, space: str, device: str, frames: tuple[int, ...]) -> None:
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def begin(self, keys: Sequence[str]) -> list[int]:
+        """How often each was begun before without being ended."""
+        before = [self._open[key] for key in keys]
+        self._open.update(keys)
+        return before
+
+    def end(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self._open[key]
+
+
+class SharedAttempts:
+    """The same, kept by an actor for all processes of a run; where that one is lost, as if nothing was begun."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def begin(self, keys: Sequence[str]) -> list[int]:
+        import ray
+
+        try:
+            return ray.get(self._actor.begin.remote(list(keys)))
+        except ray.exceptions.RayActorError:
+            return [0] * len(keys)
+
+    def end(self, keys: Sequence[str]) -> None:
+        self._actor.end.remote(list(keys))
+
+
+class EncodeUnit:
+    """An actor: samples -> vectors, written as fragments of the lake's tables that are not appended yet.
+
+    Ray does a unit again where its process died.  Then clips go one by one, and one that has a process die a second time is
+    a failure, so that it cannot hold up the others for ever.
+    """
+
+    def __init__(
+        self, lake: str, space: str, device: str, frames: tuple[int, ...], attempts: Attempts | SharedAttempts
+    ) -> None:
         opened = Lake(lake, create=False)
         self._space = opened.spaces.get(space)
         self._vectors, self._frames = opened.vectors(self._space), opened.frames(self._space)
         self._encoder: Encoder = encoder_of(self._space, device=device)
         self._encoder.prepare(round(self._space.window_s * self._space.sample_rate))
         self._layers = frames
+        self._attempts = attempts
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         failed: dict[str, str] = {}
@@ -284,8 +328,13 @@ class EncodeUnit:
                 failed[row["clip_id"]] = row["error"]
             else:
                 together.append((row["clip_id"], np.frombuffer(row["samples"], "<f4")))
-        for start in range(0, len(together), self._encoder.clips_at_once):
-            ids, waves = zip(*together[start : start + self._encoder.clips_at_once], strict=True)
+        units = [f"unit {clip_id}" for clip_id, _ in together]
+        one_by_one = any(self._attempts.begin(units))
+        for batch in clumps(together, 1 if one_by_one else self._encoder.clips_at_once):
+            ids, waves = zip(*batch, strict=True)
+            if one_by_one and any(self._attempts.begin(ids)):
+                failed[ids[0]] = f"clip {ids[0]}: the process that encoded it died, twice"
+                continue
             found = encode_clips(self._encoder, waves, self._space.window_s, self._space.hop_s, self._layers)
             for clip_id, vectors in zip(ids, found, strict=True):
                 problem = problem_of(clip_id, vectors, self._space)
@@ -293,14 +342,17 @@ class EncodeUnit:
                     failed[clip_id] = problem
                 else:
                     good.append((clip_id, vectors))
+            if one_by_one:
+                self._attempts.end(ids)
         vectors_json = frames_json = ""
         if good:
-            ids = [clip_id for clip_id, _ in good]
-            vectors_json = write_fragment(self._vectors.table, self._vectors.rows(ids, *stack(good))).to_json()
+            stored = [clip_id for clip_id, _ in good]
+            vectors_json = write_fragment(self._vectors.table, self._vectors.rows(stored, *stack(good))).to_json()
             if self._layers:
                 rows = self._frames.rows(frame_rows(good, self._layers))
                 frames_json = write_fragment(self._frames.table, rows).to_json()
         clips = [clip_id for clip_id, _ in good]
+        self._attempts.end(units)
         return pa.table([[clips], [vectors_json], [frames_json], [json.dumps(failed)]], schema=WRITTEN)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import embed.cluster
@@ -294,3 +295,42 @@ def processes(name):
             except OSError:
                 pass
     return found
+
+
+def test_a_clip_that_kills_its_process_twice_is_a_failure_and_holds_up_no_other(lake, monkeypatch):
+    """The actor, without Ray: what it is given again after each death is what Ray would give it."""
+    from fakes import FakeEncoder, clip_rows
+
+    from embed.cluster import READ, Appender, Attempts, EncodeUnit
+    from embed.settings import describe_space
+
+    class Deadly(FakeEncoder):
+        def encode(self, windows, keep=None, frames=()):
+            if windows[0, 0] == 13:
+                raise SystemExit("died")
+            return super().encode(windows, keep, frames)
+
+    monkeypatch.setattr(embed.cluster, "encoder_of", lambda space, device: Deadly())
+    rows = clip_rows(1, 5)
+    lake.clips.add(rows)
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    ids = rows["clip_id"].to_list()
+    waves = [np.full(8_000, 13 if clip == 3 else clip, np.float32).tobytes() for clip in range(5)]
+    unit = pa.table([ids, waves, [None] * 5], schema=READ)
+    attempts = Attempts()
+
+    def begin():
+        return EncodeUnit(lake.uri, "fake", "cpu", (), attempts)
+
+    for _ in range(2):                   # the first time in the middle of the unit, then alone
+        with pytest.raises(SystemExit):
+            begin()(unit)
+    written = begin()(unit).to_pylist()
+    appender = Appender(lake, space)
+    appender.expect(lake.clips.read())
+    assert set(appender.take(iter(written))) == set(ids)
+    appender.flush()
+    assert (appender.stored, appender.failed) == (4, 1)
+    assert lake.failures.read()["error"].to_list() == [f"clip {ids[3]}: the process that encoded it died, twice"]
+    assert set(lake.vectors(space).ids()) == set(ids) - {ids[3]}
+    assert attempts.begin([f"unit {clip}" for clip in ids]) == [0] * 5           # done, and forgotten
