@@ -98,21 +98,24 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
     store.table.compact()
     (made, _), build_s = timed(lambda: build_index(lake, space, 0, recall=RECALL))
     snapshot = store.table.snapshot()
+    row_of = dict(zip(ids, range(len(ids)), strict=True))            # a table may keep its rows in another order
+    place = np.array([row_of[clip] for clip in snapshot.keys.to_pylist()])
 
     def single(query: np.ndarray) -> np.ndarray:
         found = search_saved(lake, space, made, query[0], K, None, snapshot)
         assert found is not None
-        return found[0][None]
+        return place[found[0]][None]
 
     def each(batch: np.ndarray) -> np.ndarray:
         found = search_saved_batch(lake, space, made, batch, K)
         assert found is not None
-        return found[1]
+        return place[found[1]]
 
     flat, load_s = timed(lambda: load_layer(lake, space, 0))
 
     def scan(batch: np.ndarray) -> np.ndarray:
-        return flat.search(batch[0], K)[0][None] if len(batch) == 1 else nearest_batch(batch, flat.vectors, K, "cosine")[0]
+        rows = flat.search(batch[0], K)[0][None] if len(batch) == 1 else nearest_batch(batch, flat.vectors, K, "cosine")[0]
+        return place[rows]
 
     indexed = Entry("tonelake, index", each, single, build_s, made.bytes / 1e6, f"{made.kind}, width {made.width}")
     exact = Entry("tonelake, exact", scan, scan, load_s, vectors.nbytes / 1e6, "scan")

@@ -343,3 +343,21 @@ def test_a_gpu_answers_batches_and_single_queries_stay_where_the_vectors_are(fil
         assert asked == [240]
     finally:
         flat.gpu_resources.cache_clear()
+
+
+def test_rows_may_lie_in_any_order_ids_and_vectors_stay_together(lake):
+    """Lance may store the rows of a write in another order; an index and a scan answer by clip all the same."""
+    from dataclasses import replace
+
+    rows = clip_rows(200, 10)
+    lake.clips.add(rows)
+    space = lake.spaces.make(replace(describe_space(FakeEncoder(), "mixed", 30.0), dims=(DIM, DIM)))
+    ids, values = rows["clip_id"].to_list(), vectors_of(2_000, seed=3)
+    order = np.random.default_rng(0).permutation(2_000)
+    lake.vectors(space).add([ids[i] for i in order], [values[order]] * 2, [values[order]] * 2, [1] * 2_000)
+    saved.build_index(lake, space, 0)
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    for row in (0, 777):
+        true = np.argsort(-(unit @ unit[row]), kind="stable")[1:4]
+        assert index.similar(lake, ids[row], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
+        assert index.similar_many(lake, [ids[row]], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
