@@ -11,12 +11,12 @@ set side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from embed.work import Progress
 from index.flat import nearest_batch, unit
 from index.labels import read_labelled, rows_of
 from index.layer_report import Question, ask
@@ -28,7 +28,6 @@ K = 10
 QUERIES = 2_000
 CKA_CLIPS = 5_000
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 def compare(

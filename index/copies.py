@@ -10,7 +10,7 @@ track do not count, and splits keep them on one side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import polars as pl
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from embed.work import Progress, ReadClips
 from index.flat import unit
 from index.graph import neighbour_graph
 from index.labels import DUPLICATE_COLUMN
@@ -30,8 +31,6 @@ RATE_HZ = 4_000                          # lossy encoders keep what is below 2 k
 MOST_LAG_S = 2.5
 SHORTEST_OVERLAP = 0.5                   # of the shorter clip
 
-Read = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 Confirmed = tuple[int, int, float, float | None, float | None]      # row, later row, cosine, correlation, offset in seconds
 
@@ -42,7 +41,7 @@ SCHEMA: dict[str, Any] = {
 
 
 def duplicates(
-    lake: Lake, read: Read, *, space: str | None = None, layer: int | str | None = None, cosine: float = COSINE,
+    lake: Lake, read: ReadClips, *, space: str | None = None, layer: int | str | None = None, cosine: float = COSINE,
     correlation: float = CORRELATION, confirm: bool = True, where: str | None = None, save: bool = False, stat: str = "mean",
     workers: int | None = None, progress: Progress = lambda items, total, label: items,
 ) -> pl.DataFrame:
@@ -86,7 +85,8 @@ def candidates(vectors: np.ndarray, clips: pl.DataFrame, cosine: float) -> list[
 
 
 def check(
-    pairs: list[tuple[int, int, float]], clips: pl.DataFrame, read: Read, least: float, workers: int | None, progress: Progress
+    pairs: list[tuple[int, int, float]], clips: pl.DataFrame, read: ReadClips, least: float, workers: int | None,
+    progress: Progress,
 ) -> Generator[Confirmed, None, None]:
     """The pairs that their audio confirms, with correlation and offset in seconds.
 

@@ -6,13 +6,12 @@ that share audio where a group is a track (a piece).  Duplicates count as one tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
+from embed.work import Progress
 from index.labels import Labelled, read_labelled
 from index.retrieval import bootstrap_means, resample_weights
 from index.separation import FIGURES, PREPARATIONS, Separation, figures, retrieval_of, separate
@@ -23,7 +22,6 @@ DRAWS = 1_000                            # of the bootstrap
 BLOCK = 256                              # queries looked at at a time
 HISTOGRAM_BINS = 50
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ import polars as pl
 
 from index.clusters import describe_clusters, find_clusters
 from index.flat import unit
+from index.graph import neighbour_graph
+from index.labels import rows_of
 from index.layout import METHODS, Layout, lay_out, place
 from store import InputError, Lake, Space
 
@@ -75,11 +77,10 @@ def make_map(
     old = None if again else read_points(lake, chosen, number)
     done = "made"
     if old is not None and old[1] == settings:
-        row_of = {clip: row for row, clip in enumerate(old[0]["clip_id"])}
-        before = np.array([row_of.get(clip, -1) for clip in ids])
+        before = rows_of(old[0]["clip_id"], ids)
         new = int((before < 0).sum())
         if not new and len(ids) == len(old[0]):
-            return read_map(lake, space=chosen.name, layer=number)
+            return assemble(lake, chosen, number, *old, "as it was")
         if new <= PLACED_SHARE * (len(ids) - new):
             step("placing new clips")
             layout, done = extended(vectors, before, old[0], neighbours), f"{new:,} new ones placed"
@@ -105,8 +106,7 @@ def start_from(
         found = next((other for other in others if other is not None and other[1]["method"] == "umap"), None)
     if found is None:
         return None
-    row_of = {clip: row for row, clip in enumerate(found[0]["clip_id"])}
-    before = np.array([row_of.get(clip, -1) for clip in ids])
+    before = rows_of(found[0]["clip_id"], ids)
     known = before >= 0
     if known.mean() < 0.5:
         return None
@@ -125,8 +125,6 @@ def extended(vectors: np.ndarray, before: np.ndarray, old: pl.DataFrame, neighbo
     if len(known) < len(vectors):
         fresh = np.flatnonzero(before < 0)
         points[fresh] = place(vectors[fresh], vectors[known], points[known], neighbours).points
-    from index.graph import neighbour_graph
-
     near, cosines = neighbour_graph(vectors, min(neighbours, len(vectors) - 1), repeatable=True)
     return Layout(points, near, cosines)
 
@@ -162,7 +160,7 @@ def assemble(lake: Lake, space: Space, layer: int, frame: pl.DataFrame, settings
 
 
 def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = None) -> Map:
-    """The stored map of a layer, without clips that are gone since.  Raises InputError where there is none."""
+    """The stored map of a layer, of the clips it was made of.  Raises InputError where there is none."""
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
     found = read_points(lake, chosen, number)
@@ -171,8 +169,7 @@ def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = 
             f"layer {chosen.layers[number]} of space {chosen.name!r} has no map: run `tonelake map --space {chosen.name} "
             f"--layer {chosen.layers[number]}`"
         )
-    frame, settings = found
-    return assemble(lake, chosen, number, frame, settings, "as it was")
+    return assemble(lake, chosen, number, *found, "as it was")
 
 
 def read_points(lake: Lake, space: Space, layer: int) -> tuple[pl.DataFrame, dict[str, Any]] | None:

@@ -11,6 +11,7 @@ import polars as pl
 
 from index.facets import load_faceted
 from index.flat import FlatLayer, load_layer
+from index.labels import rows_of
 from index.mixture import Weights, learn_weights, normalized, parse_weights
 from index.query import One, Query, resolve
 from index.saved import find_saved, search_saved
@@ -147,8 +148,7 @@ def explained(lake: Lake, space: Space, asked: Query, hits: pl.Series, stat: str
         index = load_layer(lake, space, layer, stat=stat)
         if ids is None or not ids.equals(index.ids):                 # once, unless clips came or went meanwhile
             ids = index.ids
-            row = dict(zip(ids, range(len(ids)), strict=True))
-            rows = [row[clip] for clip in hits]
+            rows = rows_of(ids, hits)
         scores = index.scores(asked.vectors[layer])
         alike[:, layer] = scores[rows]
         usual[layer] = scores.mean()

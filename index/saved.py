@@ -98,7 +98,7 @@ def build_index(
         time.perf_counter() - started, ("", ""), 0,
     )
     if old is not None and old.kind != index.kind:
-        drop(folder, old)
+        drop(lake, folder, old)
     return save(folder, description, index, row_ids), "built"
 
 
@@ -254,15 +254,15 @@ def drop_indexes(lake: Lake, space: Space, layer: int | None = None) -> int:
     folder = index_folder(lake, space)
     found = [saved for saved in read_all(lake, space) if layer is None or saved.layer == layer]
     for saved in found:
-        drop(folder, saved)
-        _loaded.pop((lake.uri, saved.files), None)
+        drop(lake, folder, saved)
     return len(found)
 
 
-def drop(folder: Path, saved: Saved) -> None:
+def drop(lake: Lake, folder: Path, saved: Saved) -> None:
     (folder / f"{name_of(saved)}.json").unlink(missing_ok=True)
     for file in saved.files:
         (folder / file).unlink(missing_ok=True)
+    _loaded.pop((lake.uri, saved.files), None)
 
 
 def find_saved(lake: Lake, space: Space, layer: int, *, metric: str, stat: str) -> Saved | None:
