@@ -18,11 +18,11 @@ import polars as pl
 
 from embed.work import Progress
 from index.flat import nearest_batch, unit
-from index.labels import read_labelled, rows_of
+from index.labels import read_labelled
 from index.layer_report import Question, ask
 from index.retrieval import bootstrap_means
 from index.separation import PREPARATIONS, retrieval_of, separate
-from store import InputError, Lake, Space
+from store import InputError, Lake, Space, rows_of
 
 K = 10
 QUERIES = 2_000

@@ -21,9 +21,8 @@ from scipy.sparse.csgraph import connected_components
 from embed.work import Progress, ReadClips
 from index.flat import unit
 from index.graph import neighbour_graph
-from index.labels import DUPLICATE_COLUMN
 from index.neighbours import SHOWN
-from store import InputError, Lake
+from store import DUPLICATE_COLUMN, InputError, Lake
 
 NEIGHBOURS = 10
 COSINE, CORRELATION = 0.9, 0.8

@@ -19,9 +19,9 @@ import polars as pl
 from scipy import sparse
 
 from index.flat import FlatLayer, keep_layer, unit, version_of
-from index.labels import Labelled, read_labelled, rows_of
+from index.labels import Labelled, read_labelled
 from index.mixture import sample_pairs
-from store import InputError, Lake, Space
+from store import InputError, Lake, Space, rows_of
 
 LEARN_ROWS = 50_000                      # drawn where clips are more: 65 for each of 768 dimensions
 SMALLEST = 1e-6                          # of the largest variance; what varies less is rounding

@@ -10,11 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
-from store import InputError, Lake, Space
-
-DUPLICATE_COLUMN = "same_as"             # of clips: the first clip of the set of duplicates that one belongs to
+from store import DUPLICATE_COLUMN, InputError, Lake, Space, track_numbers
 
 
 @dataclass(frozen=True)
@@ -108,26 +105,6 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     return Labelled(
         column, clips["clip_id"], names, member, track_numbers(clips), start_s, start_s + clips["duration_s"].to_numpy(),
     )
-
-
-def track_numbers(clips: pl.DataFrame) -> np.ndarray:
-    """(clip,) int: the same for clips of one track, and for tracks that share a clip found to be the same."""
-    track = (clips["track"].rank("dense") - 1).to_numpy().astype(np.int64)
-    if DUPLICATE_COLUMN not in clips.columns:
-        return track
-    marked = clips[DUPLICATE_COLUMN].is_not_null().to_numpy()
-    sets = clips[DUPLICATE_COLUMN].filter(pl.Series(marked)).rank("dense").to_numpy().astype(np.int64) - 1
-    tracks = int(track.max()) + 1
-    nodes = tracks + (int(sets.max()) + 1 if len(sets) else 0)
-    graph = sparse.coo_array((np.ones(len(sets)), (track[marked], tracks + sets)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1][track].astype(np.int64)
-
-
-def rows_of(ids: pl.Series, wanted: pl.Series) -> np.ndarray:
-    """(wanted,) int: the place of each wanted id among `ids`, -1 for one that is not there."""
-    numbered = pl.DataFrame({"clip_id": ids}).with_row_index("row")
-    asked = pl.DataFrame({"clip_id": wanted})
-    return asked.join(numbered, on="clip_id", how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def find_group(labelled: Labelled, name: str) -> int:

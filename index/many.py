@@ -12,11 +12,10 @@ import numpy as np
 import polars as pl
 
 from index.flat import load_layer, nearest_batch, prepare
-from index.labels import rows_of
 from index.neighbours import allowed_rows
 from index.query import Query
 from index.saved import find_saved, search_saved_batch
-from store import InputError, Lake, SpaceMismatch
+from store import InputError, Lake, SpaceMismatch, rows_of
 
 
 def similar_many(

@@ -20,9 +20,8 @@ import polars as pl
 from index.clusters import describe_clusters, find_clusters
 from index.flat import unit
 from index.graph import neighbour_graph
-from index.labels import rows_of
 from index.layout import METHODS, Layout, lay_out, place
-from store import InputError, Lake, Space
+from store import InputError, Lake, Space, rows_of
 
 PLACED_SHARE = 0.3                       # more new clips than this share of the old ones, and the map is laid out anew
 FIXED_LABELS = ("artist", "album", "dataset", "stem", "split")

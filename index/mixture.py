@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from index.flat import unit
-from index.labels import Labelled, read_labelled, rows_of
-from store import InputError, Lake, Space
+from index.labels import Labelled, read_labelled
+from store import InputError, Lake, Space, rows_of
 
 Weights = dict[int, float]               # by number of the layer
 

@@ -11,11 +11,10 @@ import polars as pl
 
 from index.facets import load_faceted
 from index.flat import FlatLayer, load_layer
-from index.labels import rows_of
 from index.mixture import Weights, learn_weights, normalized, parse_weights
 from index.query import One, Query, resolve
 from index.saved import find_saved, search_saved
-from store import InputError, Lake, Space
+from store import InputError, Lake, Space, rows_of
 
 SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "source")
 

@@ -16,10 +16,12 @@ from store.frames import Frames, FrameStates
 from store.lake import Lake
 from store.space import Space, Spaces
 from store.table import Snapshot, chunks
+from store.tracks import DUPLICATE_COLUMN, rows_of, track_numbers
 from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
-    "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates", "Frames",
-    "InputError", "Lake", "LakeError", "LayerVectors", "Snapshot", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces",
-    "TonelakeError", "Vectors", "append_fragments", "chunks", "failure_id", "fits", "write_fragment",
+    "DUPLICATE_COLUMN", "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates",
+    "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Snapshot", "Space", "SpaceMismatch", "SpaceNotFound", "Spaces",
+    "TonelakeError", "Vectors", "append_fragments", "chunks", "failure_id", "fits",
+    "rows_of", "track_numbers", "write_fragment",
 ]
