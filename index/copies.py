@@ -169,7 +169,4 @@ def remember(lake: Lake, found: pl.DataFrame) -> None:
         before = lake.clips.read(["clip_id"], where=f"{DUPLICATE_COLUMN} IS NOT NULL")
         gone = before.join(marks, on="clip_id", how="anti")
         marks = pl.concat([marks, gone.with_columns(pl.col("clip_id").alias(DUPLICATE_COLUMN))])
-    if len(marks):
-        needed = ["clip_id", "track", "source", "digest", "start_s", "duration_s"]
-        rows = lake.clips.take(marks["clip_id"].to_list(), needed)
-        lake.clips.add(rows.join(marks, on="clip_id", how="left"))
+    lake.clips.set_labels(marks)

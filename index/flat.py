@@ -7,7 +7,6 @@ and normalised once and kept for the queries that follow, for as long as neither
 from __future__ import annotations
 
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from store import InputError, Lake, Space
+from store import InputError, Lake, Space, memory_bytes
 
 if TYPE_CHECKING:
     from index.facets import Facets
@@ -97,15 +96,6 @@ def keep_layer(key: tuple, make: Callable[[], FlatLayer]) -> FlatLayer:
     while len(_kept) > 1 and sum(layer.vectors.nbytes for layer in _kept.values()) > KEPT_SHARE * memory_bytes():
         _kept.popitem(last=False)
     return newest
-
-
-@lru_cache(maxsize=1)
-def memory_bytes() -> int:
-    """Physical memory of this machine; 8 GB where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30
 
 
 def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:

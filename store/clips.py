@@ -125,6 +125,14 @@ class Clips:
         rows = self._fit(rows)
         return self._upsert(rows)
 
+    def set_labels(self, values: pl.DataFrame) -> Added:
+        """Write label columns of clips that are in the lake: `values` has clip_id and the columns.
+
+        A null leaves what is there.  Raises InputError where a column cannot be stored; clips that are gone are left out.
+        """
+        rows = self.take(values["clip_id"].to_list(), ["clip_id", "track", "source", "digest", "start_s", "duration_s"])
+        return self.add(rows.join(values, on="clip_id", how="left", maintain_order="left")) if len(rows) else Added()
+
     def set_flag(self, ids: Sequence[str], flag: str) -> None:
         """Say what is odd about these clips."""
         for part in chunks(ids, ROWS_PER_WRITE):

@@ -38,6 +38,20 @@ class LakeFiles:
             return sorted(f.name for f in folder.iterdir() if f.suffix == suffix) if folder.is_dir() else []
         return sorted(name for name in self._session().list() if name.endswith(suffix))
 
+    def folders(self) -> list[str]:
+        """Names of the folders below, sorted."""
+        if is_local(self.uri):
+            folder = Path(self.uri)
+            return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+        return sorted({name.split("/")[0] for name in self._session().list() if "/" in name})
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if is_local(self.uri):
+            (Path(self.uri) / name).unlink(missing_ok=True)
+        elif self._session().contains(name):
+            self._session().delete_file(name)
+
     def read(self, name: str) -> str | None:
         """The text of a file, or None where there is none."""
         if is_local(self.uri):

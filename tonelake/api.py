@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from index import LayerReport, Learned, Map, Match, Overlap
     from index.query import One
     from ingest import IngestReport
+    from probes import Predictions, ProbeConfig, Run
 
 PLAYERS = 2                              # processes that decode what is to be heard
 
@@ -363,6 +364,62 @@ class Tonelake:
             self.lake, ingest.read_clips, space=space, layer=layer, cosine=cosine, correlation=correlation, confirm=confirm,
             where=where, save=save, workers=workers, progress=self._progress(),
         )
+
+    # -- probes
+
+    def probe(
+        self, columns: str | Sequence[str] = (), *, config: str | Path | ProbeConfig | None = None,
+        protocol: str | None = None, name: str | None = None, again: bool = False, **settings: Any,
+    ) -> list[Run]:
+        """Train probes on stored vectors; `settings` are those of `probes.ProbeConfig`, and change `config`'s.
+
+        A list of one run, or of as many as a protocol has; see `probes.probe`.
+        """
+        import probes
+        from store import InputError
+
+        wanted = (columns,) if isinstance(columns, str) else tuple(columns)
+        if isinstance(config, str | Path):
+            config = probes.config_from_file(Path(config).expanduser())
+        if config is None and not wanted and protocol != "chorales":
+            raise InputError("name the label column to learn, as in: tonelake probe artist")
+        base = config or probes.ProbeConfig(wanted or ("piece",))
+        base = base.with_(columns=wanted or None, **settings)
+        stages = probes.stages_of(protocol, base) if protocol else [probes.Stage("", "", base)]
+        several = name is not None and len(stages) > 1
+        return [
+            probes.probe(
+                self.lake, stage.config, name=f"{name}-{stage.name.replace(' ', '-')}" if several else name, again=again,
+                progress=self._progress(), step=self._step,
+            )
+            for stage in stages
+        ]
+
+    def probe_run(self, name: str) -> Run:
+        """A finished run, by its name or a part of it."""
+        import probes
+
+        return probes.read_run(self.lake, name)
+
+    def compare_probes(self, names: Sequence[str] = ()) -> pl.DataFrame:
+        """Runs side by side, by default all; see `probes.compare_runs`."""
+        import probes
+
+        runs = [probes.read_run(self.lake, name) for name in names] if names else probes.all_runs(self.lake)
+        return probes.compare_runs(runs)
+
+    def predict(
+        self, run: str, *, where: str | None = None, save: bool = False, out: str | Path | None = None
+    ) -> Predictions:
+        """What a run says of clips, also written to the clips or to a file; see `probes.predict`."""
+        import probes
+
+        found = probes.predict(self.lake, run, where=where)
+        if save:
+            probes.save_predictions(self.lake, found)
+        if out is not None:
+            probes.write_predictions(found, Path(out).expanduser())
+        return found
 
     def _step(self, name: str) -> None:
         """Say what a long answer is at, where progress is shown."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tonelake import cli_search
+from tonelake import cli_probe, cli_search
 from tonelake.cli_shared import (
     Csv,
     Dataset,
@@ -33,6 +33,7 @@ app = typer.Typer(
 ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring audio in as clips.")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(cli_search.app)
+app.add_typer(cli_probe.app)
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 

@@ -105,15 +105,39 @@ def duplicates(frame: pl.DataFrame) -> pl.DataFrame:
                         at=clock(pl.col("start_s")))
 
 
+def probe_layers(frame: pl.DataFrame) -> pl.DataFrame:
+    """Layers of a probe at their best settings: the main figure with its interval, the chosen one starred."""
+    main = next((name for name in ("accuracy", "map", "r2") if f"{name}_low" in frame.columns), "")
+    others = [name for name in ("balanced_accuracy", "macro_f1", "roc_auc", "rmse") if name in frame.columns]
+    return frame.select(
+        pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
+        interval(main, f"{main} (95 %)"), *others[:2], number(pl.col("rate"), "g"), number(pl.col("decay"), "g"),
+    )
+
+
+def probes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Runs side by side."""
+    return frame.select(
+        "run", "head", "split", "layer", "figure", interval("value", "value (95 %)", ""), "baseline",
+        pl.col("baseline_value").alias("its value"),
+    )
+
+
+def predicted(frame: pl.DataFrame) -> pl.DataFrame:
+    """Predictions without what only programs read."""
+    return frame.select(pl.exclude("probabilities", "likeliest"))
+
+
 def precision(frame: pl.DataFrame) -> pl.DataFrame:
     """Layers with enough digits to tell cosines near 1 apart."""
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))
 
 
-def interval(column: str, name: str) -> pl.Expr:
-    """A value and its interval as text: 0.33 (0.17-0.53)."""
-    value, low, high = (number(pl.col(f"{column}{end}"), ".2f") for end in ("", "_low", "_high"))
-    between = pl.when(pl.col(f"{column}_low") < 0).then(pl.format(" to {}", high)).otherwise(pl.format("-{}", high))
+def interval(column: str, name: str, prefix: str | None = None) -> pl.Expr:
+    """A value and its interval as text: 0.33 (0.17-0.53); its ends are in `<column>_low`, or by another prefix."""
+    first = f"{column}_" if prefix is None else prefix
+    value, low, high = (number(pl.col(c), ".2f") for c in (column, f"{first}low", f"{first}high"))
+    between = pl.when(pl.col(f"{first}low") < 0).then(pl.format(" to {}", high)).otherwise(pl.format("-{}", high))
     return pl.format("{} ({}{})", value, low, between).alias(name)
 
 

@@ -1,0 +1,229 @@
+"""What a trained grid came to: the choice of layer and setting, its figures, and the files of the run.
+
+For each layer the setting (learning rate, weight decay) with the best mean score on the validation clips is taken, and among
+layers that with the best one; the clips to judge on decide nothing.  What is told of a layer is the mean over seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from probes import baselines, pictures, runs
+from probes.experiment import Experiment
+from probes.heads import Tensors
+from probes.inputs import Slot
+from probes.metrics import MAIN, Figure, as_dict, confusion, figures, per_class, reliability
+from probes.outputs import prediction_columns, probabilities
+from probes.parts import part_name, preparation_from
+from probes.report import write_report
+from probes.splits import SIDES, leaks
+from store import InputError
+from store.files import LakeFiles
+
+LAYER_DRAWS = 200                        # of the bootstrap, for each layer; the chosen one gets more
+
+
+class Chosen:
+    """A slot at its best setting: the fits of every fold and seed."""
+
+    def __init__(self, experiment: Experiment, slot: Slot, parts: list[Tensors]) -> None:
+        self.experiment, self.slot, self.parts = experiment, slot, parts
+        scores = np.stack([part["score"].numpy() for part in parts])             # (fold, seed, setting)
+        means = np.where(np.isfinite(scores), scores, -np.inf).mean(axis=(0, 1))
+        if not np.isfinite(means).any():
+            raise InputError(
+                f"no fit of layer {slot.name} came to a finite loss: lower the learning rates, or prepare with standardise"
+            )
+        self.setting = int(means.argmax())
+        self.score = float(means[self.setting])
+        self.scores = scores
+
+    def fits(self) -> pl.DataFrame:
+        """A row a fit."""
+        config = self.experiment.config
+        rows = [
+            (
+                self.slot.name, setting.rate, setting.decay, seed, fold, k == self.setting,
+                int(part["epochs"][seed, k]), int(part["epoch"][seed, k]), float(part["score"][seed, k]),
+                float(part["loss"][seed, k]), float(part["train_loss"][seed, k]),
+            )
+            for fold, part in enumerate(self.parts) for seed in range(config.seeds) for k, setting in enumerate(config.settings)
+        ]
+        names = ["layer", "rate", "decay", "seed", "fold", "chosen", "epochs", "best_epoch", "score", "loss", "train_loss"]
+        return pl.DataFrame(rows, schema=names, orient="row")
+
+    def state(self, fold: int, seed: int) -> Tensors:
+        """The weights of one fit."""
+        names = self.experiment.shape(self.slot).sizes()
+        return {key: self.parts[fold][key][seed, self.setting] for key in names}
+
+    def scores_of_judged(self) -> list[np.ndarray]:
+        """For each seed, (judged clip, out) probabilities, or values; each fold's by its own fit."""
+        found: list[list[np.ndarray]] = [[] for _ in range(self.experiment.config.seeds)]
+        for fold, split in enumerate(self.experiment.splits):
+            made = preparation_from(self.experiment.config, self.parts[fold], "")
+            for block in self.experiment.inputs.blocks(self.slot, split.test):
+                vectors = made.apply(self.experiment.inputs.some(self.slot, block))
+                for seed, own in enumerate(found):
+                    own.append(self.outputs(vectors, fold, seed))
+        return [np.concatenate(own) for own in found]
+
+    def outputs(self, vectors: np.ndarray, fold: int, seed: int) -> np.ndarray:
+        """(clip, out) probabilities, or values in the targets' own units, of prepared vectors."""
+        experiment = self.experiment
+        scale = experiment.target_scale(experiment.splits[fold]) if experiment.task.kind == "regression" else None
+        shape, state = experiment.shape(self.slot), self.state(fold, seed)
+        return probabilities(experiment.task.kind, shape, state, vectors, experiment.config.device, scale)
+
+    def tensors(self) -> Tensors:
+        """For weights.safetensors."""
+        found: Tensors = {}
+        for fold, part in enumerate(self.parts):
+            found |= {f"{fold}.{key}": value for key, value in part.items() if key.startswith("prepare.")}
+            if self.experiment.task.kind == "regression":
+                scale = self.experiment.target_scale(self.experiment.splits[fold])
+                for key, value in zip(("mean", "scale"), scale, strict=True):
+                    found[f"{fold}.target.{key}"] = torch.from_numpy(np.asarray(value, np.float32))
+            for seed in range(self.experiment.config.seeds):
+                found |= {f"{fold}.{seed}.{key}": value.clone() for key, value in self.state(fold, seed).items()}
+        return found
+
+
+def conclude(
+    experiment: Experiment, name: str, files: LakeFiles, partial: LakeFiles, started: datetime, resumed: int
+) -> None:
+    """Choose, judge, and write a run's files, metrics last."""
+    task, config = experiment.task, experiment.config
+    judged = experiment.judged()
+    targets, track = task.targets[judged], task.track[judged]
+    layer_rows, fits, best = [], [], None
+    best_scores: list[np.ndarray] = []
+    for number, slot in enumerate(experiment.slots):
+        parts = [runs.read_tensors(partial, part_name(experiment, fold, slot), name) for fold in range(len(experiment.splits))]
+        chosen = Chosen(experiment, slot, parts)
+        scores = chosen.scores_of_judged()
+        found = figures(task.kind, targets, scores, track, draws=LAYER_DRAWS)
+        setting = config.settings[chosen.setting]
+        layer_rows.append(
+            {"layer": number, "name": slot.name, "rate": setting.rate, "decay": setting.decay, "valid": chosen.score}
+            | {f"{key}{end}": getattr(figure, part) for key, figure in found.items()
+               for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))}
+        )
+        fits.append(chosen.fits())
+        if best is None or chosen.score > best.score:
+            best, best_scores = chosen, scores
+    assert best is not None
+    layers = pl.DataFrame(layer_rows).with_columns(best=pl.col("name") == best.slot.name)
+    found = figures(task.kind, targets, best_scores, track)
+    beside = baselines.all_of(experiment, best, draws=LAYER_DRAWS)
+    leaking = leaks(task, experiment.splits)
+    tables = {
+        "fits": pl.concat(fits), "layers": layers, "predictions": predictions(experiment, best_scores),
+        "split": split_table(experiment),
+    }
+    if task.kind != "regression":
+        tables["classes"] = per_class(task.kind, task.names, targets, best_scores)
+    if task.kind == "multiclass":
+        matrix = confusion(targets, best_scores, len(task.names))
+        columns = dict(zip(column_names(task.names), matrix.T, strict=True))
+        tables["confusion"] = pl.DataFrame({"true": list(task.names)} | columns)
+        average = np.mean(best_scores, axis=0)
+        tables["calibration"] = reliability(average.max(axis=1), average.argmax(axis=1) == targets)
+    for key, table in tables.items():
+        runs.write_table(files, key, table)
+    shape = experiment.shape(best.slot)
+    runs.write_tensors(files, runs.WEIGHTS, best.tensors(), {
+        "head": json.dumps(shape._asdict()), "layer": best.slot.name, "names": json.dumps(list(task.names)), "kind": task.kind,
+        "columns": json.dumps(best.slot.columns), "fingerprint": experiment.space.fingerprint,
+    })
+    metrics: dict[str, Any] = {
+        "run": name, "task": task.kind, "columns": list(task.columns), "space": experiment.space.name,
+        "fingerprint": experiment.space.fingerprint, "layer": best.slot.name, "setting": str(config.settings[best.setting]),
+        "fits": experiment.fits, "resumed": resumed, "clips": len(task), "judged": len(judged),
+        "outputs": len(task.names), "main": MAIN[task.kind], "figures": as_dict(found),
+        "by_seed": by_seed(experiment, targets, best_scores, track),
+        "baselines": {key: as_dict(value) for key, value in beside.figures.items()},
+        "leaks": leaking.to_dicts(), "notes": [*experiment.notes, *beside.notes],
+        "weights_of_layers": layer_weights(best), "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+    metrics["summary"] = summary(metrics, found, beside.figures)
+    drawn = pictures.draw(files, metrics, tables)
+    runs.write_text(files, runs.REPORT, write_report(config, metrics, tables, experiment.splits, drawn))
+    runs.write_text(files, runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def by_seed(experiment: Experiment, targets: np.ndarray, scores: list[np.ndarray], track: np.ndarray) -> list[float]:
+    """The main figure of each seed."""
+    main = MAIN[experiment.task.kind]
+    return [round(figures(experiment.task.kind, targets, [own], track, draws=1)[main].value, 6) for own in scores]
+
+
+def layer_weights(best: Chosen) -> dict[str, float] | None:
+    """Of a learned weighting: each layer's share, the mean over seeds and folds."""
+    if not best.slot.parts:
+        return None
+    shares = [
+        torch.softmax(best.state(fold, seed)["mix"], dim=-1).numpy()
+        for fold in range(len(best.parts)) for seed in range(best.experiment.config.seeds)
+    ]
+    means = np.mean(shares, axis=0)
+    return {name: round(float(share), 4) for name, share in zip(best.experiment.space.layers, means, strict=True)}
+
+
+def predictions(experiment: Experiment, scores: list[np.ndarray]) -> pl.DataFrame:
+    """Each judged clip: what it is, what was predicted by the mean over seeds, and how sure."""
+    task = experiment.task
+    judged = experiment.judged()
+    fold = np.repeat(np.arange(len(experiment.splits)), [len(split.test) for split in experiment.splits])
+    first = pl.DataFrame({"clip_id": task.ids.gather(judged), "fold": fold})
+    if task.kind == "multiclass":
+        first = first.with_columns(target=pl.Series([task.names[i] for i in task.targets[judged]]))
+    elif task.kind == "multilabel":
+        own = [[task.names[i] for i in np.flatnonzero(row)] for row in task.targets[judged]]
+        first = first.with_columns(target=pl.Series(own, dtype=pl.List(pl.String)))
+    else:
+        first = first.with_columns(pl.Series(f"target_{c}", task.targets[judged, i]) for i, c in enumerate(task.columns))
+    return pl.concat([first, prediction_columns(task.kind, task.names, np.mean(scores, axis=0))], how="horizontal")
+
+
+def split_table(experiment: Experiment) -> pl.DataFrame:
+    """Which clip stood on which side of which fold."""
+    parts = []
+    for fold, split in enumerate(experiment.splits):
+        for side, rows in zip(SIDES, (split.train, split.valid, split.test), strict=True):
+            parts.append(pl.DataFrame({"clip_id": experiment.task.ids.gather(rows)}).with_columns(
+                fold=pl.lit(fold, pl.Int64), side=pl.lit(side)
+            ))
+    return pl.concat(parts)
+
+
+def column_names(names: Iterable[str]) -> list[str]:
+    """Names of classes as names of columns that do not collide with `true`."""
+    return [name if name != "true" else "true " for name in names]
+
+
+def summary(metrics: dict[str, Any], found: dict[str, Figure], beside: dict[str, dict[str, Figure]]) -> str:
+    """The finding in a few sentences."""
+    main = MAIN[metrics["task"]]
+    others = ", ".join(f"{name} {figure[main].value:.3f}" for name, figure in beside.items())
+    text = (
+        f"Layer {metrics['layer']} of {metrics['space']} tells {', '.join(metrics['columns'])} with {LONG[main]} {found[main]} "
+        f"on {metrics['judged']:,} clips held out ({metrics['setting']}; the best of {metrics['fits']:,} fits on the "
+        f"validation clips); beside it: {others}."
+    )
+    serious = [leak for leak in metrics["leaks"] if leak["clips"] and leak["column"] in ("track", "duplicate", "audio")]
+    if serious:
+        said = ", ".join(f"{leak['share']:.0%} by {leak['column']}" for leak in serious)
+        text += f"  This flatters: of the clips judged, some stand on the other side as well ({said})."
+    return text
+
+
+LONG = {"accuracy": "accuracy", "map": "mAP", "r2": "R²"}

@@ -1,0 +1,82 @@
+"""What a probe is trained to make small, and the gradient of it, for every fit of a stack at once.
+
+    logits   (group, clip, setting, out) float32
+    targets  multiclass (group, clip) int64; multilabel and regression (group, clip, out) float32
+    loss     (group, setting), the mean over the clips of the batch, each fit's own
+
+Values and gradients are those of torch's cross_entropy, binary_cross_entropy_with_logits and mse_loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with its weights on a device."""
+
+    kind: str                                        # multiclass, multilabel or regression
+    weights: torch.Tensor | None = None              # (class,) or of positive examples (tag,); None: all 1
+    smoothing: float = 0.0
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss and its gradient by the logits."""
+        return FUNCTIONS[self.kind](self, logits, targets)
+
+
+def cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    classes = logits.shape[-1]
+    own = torch.ones_like(targets, dtype=torch.float32) if loss.weights is None else loss.weights[targets]     # (group, clip)
+    scale = own / own.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    place = targets[:, :, None, None].expand(*logits.shape[:3], 1)
+    logged = torch.log_softmax(logits, dim=-1)
+    picked = logged.gather(-1, place)[..., 0]                                    # (group, clip, setting)
+    value = -(picked * scale[:, :, None]).sum(dim=1)
+    if not loss.smoothing:
+        gradient = logged.exp_().mul_(scale[:, :, None, None])
+        return value, gradient.scatter_add_(-1, place, -scale[:, :, None, None].expand_as(place))
+    even = torch.ones(classes, device=logits.device) if loss.weights is None else loss.weights
+    spread = loss.smoothing / classes / own.sum(dim=1).clamp_min(1e-12)          # (group,)
+    value = (1 - loss.smoothing) * value - spread[:, None] * (logged * even).sum(dim=(1, 3))
+    whole = (1 - loss.smoothing) * scale + spread[:, None] * even.sum()
+    gradient = logged.exp_().mul_(whole[:, :, None, None]).sub_(spread[:, None, None, None] * even)
+    return value, gradient.scatter_add_(-1, place, -(1 - loss.smoothing) * scale[:, :, None, None].expand_as(place))
+
+
+def binary_cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Only negatives are smoothed: a tag that was not given may still hold, one that was given does."""
+    wanted = (targets + (1 - targets) * loss.smoothing)[:, :, None]              # (group, clip, 1, tag)
+    positive = wanted if loss.weights is None else wanted * loss.weights
+    count = targets.shape[1] * targets.shape[2]
+    value = (positive * functional.softplus(-logits) + (1 - wanted) * functional.softplus(logits)).sum(dim=(1, 3)) / count
+    return value, (torch.sigmoid(logits) * (positive + 1 - wanted) - positive) / count
+
+
+def mean_squared(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    away = logits - targets[:, :, None]
+    count = targets.shape[1] * targets.shape[2]
+    return away.square().sum(dim=(1, 3)) / count, away * (2 / count)
+
+
+FUNCTIONS: dict[str, Callable[[Loss, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "multiclass": cross_entropy, "multilabel": binary_cross_entropy, "regression": mean_squared,
+}
+
+
+def balanced_weights(kind: str, targets: np.ndarray, outputs: int) -> np.ndarray | None:
+    """Weights that make rare classes count as much as common ones.
+
+    multiclass: clips / (classes · clips of the class), of mean 1 over clips; classes that do not occur weigh 0.
+    multilabel: clips without a tag / clips with it, the weight of its positives (`pos_weight`).
+    """
+    if kind == "regression":
+        return None
+    counts = np.bincount(targets, minlength=outputs) if kind == "multiclass" else (targets > 0).sum(axis=0)
+    wanted = len(targets) / max((counts > 0).sum(), 1) if kind == "multiclass" else len(targets) - counts
+    return np.divide(wanted, counts, out=np.zeros(outputs), where=counts > 0).astype(np.float32)

@@ -1,0 +1,53 @@
+"""From vectors to what a person reads: probabilities of a fit, and predictions as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import torch
+
+from probes.heads import Shape, Tensors
+from probes.training import predict
+
+MOST_TOLD = 5                            # classes a clip, with their probabilities
+
+
+def probabilities(
+    kind: str, shape: Shape, state: Tensors, vectors: np.ndarray, device: str,
+    scale: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
+    """(clip, out) float32 of prepared vectors (clip, width): probabilities of classes, which sum to 1, or of tags; or values
+    in the units that `scale`, the mean and spread of each target, brings them to."""
+    logits = predict(shape, state, torch.from_numpy(vectors).to(device))
+    if kind == "multiclass":
+        return torch.softmax(logits, dim=-1).cpu().numpy()
+    if kind == "multilabel":
+        return torch.sigmoid(logits).cpu().numpy()
+    values = logits.cpu().numpy()
+    return values if scale is None else values * scale[1] + scale[0]
+
+
+def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> pl.DataFrame:
+    """Of (clip, out) scores.
+
+    multiclass: predicted, probability, gap (to the next class), and the likeliest classes with their probabilities;
+    multilabel: predicted (tags from one half up) and every tag's probability; regression: predicted_<target>.
+    """
+    if kind == "regression":
+        return pl.DataFrame({f"predicted_{name}": scores[:, i] for i, name in enumerate(names)})
+    if kind == "multilabel":
+        told = [[names[int(i)] for i in np.flatnonzero(row >= 0.5)] for row in scores]
+        likely = pl.Series("probabilities", scores.astype(np.float32)).cast(pl.List(pl.Float32))
+        return pl.DataFrame({"predicted": pl.Series(told, dtype=pl.List(pl.String)), "probabilities": likely})
+    count = min(MOST_TOLD, len(names))
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    ordered = np.take_along_axis(scores, order, 1)
+    array = np.array(names, dtype=object)
+    return pl.DataFrame({
+        "predicted": pl.Series(array[order[:, 0]].tolist(), dtype=pl.String), "probability": ordered[:, 0],
+        "gap": ordered[:, 0] - (ordered[:, 1] if count > 1 else 0),
+        "likeliest": pl.Series([list(array[row]) for row in order], dtype=pl.List(pl.String)),
+        "probabilities": pl.Series("probabilities", ordered.astype(np.float32)).cast(pl.List(pl.Float32)),
+    })

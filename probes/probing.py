@@ -1,0 +1,77 @@
+"""Train a grid of probes on stored vectors: from settings to a finished run.  Importing this loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from embed.work import Progress
+from probes import runs
+from probes.config import ProbeConfig
+from probes.runs import Run
+from store import InputError, Lake
+from store.files import LakeFiles
+
+Step = Callable[[str], None]
+
+
+def no_progress(items: Iterable[Any], total: int, label: str) -> Iterable[Any]:
+    return items
+
+
+def probe(
+    lake: Lake, config: ProbeConfig, *, name: str | None = None, again: bool = False, progress: Progress = no_progress,
+    step: Step = lambda name: None,
+) -> Run:
+    """Run an experiment, go on with one that was interrupted, or give the finished run of the same settings and data.
+
+    `name`: of the run's folder; by default made of the columns, the space and a digest.  `again`: train it anew.
+    Raises InputError where the settings cannot be met, or where `name` belongs to another experiment.
+    """
+    from probes.conclusion import conclude
+    from probes.experiment import make_experiment
+    from probes.parts import part_name, save_part
+
+    step("reading labels")
+    experiment = make_experiment(lake, config)
+    digest = experiment.digest
+    name = name or f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]
+    files = runs.folder_of(lake, name)
+    if files.read(runs.CONFIG) is not None:
+        _, before = runs.read_config(files, name)
+        if before != digest:
+            raise InputError(f"run {name!r} holds another experiment (other settings, clips or labels): choose another --name")
+        done = runs.find_run(lake, name)
+        if done is not None and not again:
+            return done
+        if again:
+            forget(files, lake, name)
+    runs.write_text(files, runs.CONFIG, runs.config_text(experiment.config, digest))
+    started = datetime.now(UTC)
+    partial = lake.files(f"probes/{name}/partial")
+    resumed = 0
+    parts = experiment.parts()
+    for fold, slots in progress(parts, len(parts), f"training {experiment.fits:,} fits"):
+        known = set(partial.names(".safetensors"))
+        missing = [slot for slot in slots if part_name(experiment, fold, slot) not in known]
+        resumed += len(slots) - len(missing)
+        if missing:
+            fitted, preparations = experiment.fit(fold, missing)
+            for number, (slot, made) in enumerate(zip(missing, preparations, strict=True)):
+                save_part(partial, part_name(experiment, fold, slot), fitted, number, made)
+    step("judging")
+    conclude(experiment, name, files, partial, started, resumed)
+    for part in partial.names(".safetensors"):
+        partial.remove(part)
+    found = runs.find_run(lake, name)
+    assert found is not None
+    return found
+
+
+def forget(files: LakeFiles, lake: Lake, name: str) -> None:
+    """Delete what a run came to, its mark of being done first."""
+    files.remove(runs.METRICS)
+    partial = lake.files(f"probes/{name}/partial")
+    for part in partial.names(".safetensors"):
+        partial.remove(part)

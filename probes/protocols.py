@@ -1,0 +1,71 @@
+"""Settings of published studies by name, so that a figure can be set beside theirs.
+
+    marble     MARBLE's constrained track (Yuan et al. 2023, arXiv 2306.10548): an MLP of 512 with dropout 0.2 on each
+               layer and on a learned weighting of all, batch 64, six learning rates
+    chorales   the chorale study: which of 430 pieces is a snippet of?  Adam 1e-3, batch 256, classes weighted by inverse
+               frequency, decays 1e-4, 1e-6 and 0; then SGD with L2; then an MLP; then what is left across pieces and tunes
+
+Neither says how vectors are prepared: they are taken raw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from probes.config import ProbeConfig
+from store import InputError
+
+MARBLE_RATES = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
+CHORALE_DECAYS = (1e-4, 1e-6, 0.0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One experiment of a protocol, and what it is for."""
+
+    name: str
+    why: str
+    config: ProbeConfig
+
+
+def marble(config: ProbeConfig) -> list[Stage]:
+    """One experiment on the column asked for; the split and the seeds are the user's."""
+    layers = ("each", "weighted") if config.layers == ("each",) else config.layers
+    settings = replace(
+        config, head="mlp", hidden=512, dropout=0.2, batch=64, rates=MARBLE_RATES, decays=(0.0,), optimizer="adam",
+        layers=layers, prepare="raw", class_weights="none", protocol="marble",
+    )
+    return [Stage("mlp", "an MLP on each layer and on a learned weighting of all", settings)]
+
+
+def chorales(config: ProbeConfig) -> list[Stage]:
+    """Five experiments on the columns piece, tune and key of `tonelake ingest chorales --seed-rule`."""
+    base = replace(
+        config, columns=("piece",), split="random", batch=256, rates=(1e-3,), decays=CHORALE_DECAYS, optimizer="adam",
+        head="linear", class_weights="balanced", prepare="raw" if config.prepare == ProbeConfig.prepare else config.prepare,
+        protocol="chorales",
+    )
+    return [
+        Stage("linear", "which piece is a snippet of, by a linear head on each layer; snippets split at random", base),
+        Stage("sgd", "the same by SGD with an L2 penalty", replace(base, optimizer="sgd", rates=(1e-2, 1e-1))),
+        Stage("mlp", "the same by an MLP of 512", replace(base, head="mlp", hidden=512)),
+        Stage(
+            "by piece", "which tune is a snippet of, where no piece stands on both sides: a tune is known by other settings",
+            replace(base, columns=("tune",), split="by:piece"),
+        ),
+        Stage(
+            "by tune", "which key is a snippet in, where no tune stands on both sides",
+            replace(base, columns=("key",), split="by:tune"),
+        ),
+    ]
+
+
+PROTOCOLS: dict[str, Callable[[ProbeConfig], list[Stage]]] = {"marble": marble, "chorales": chorales}
+
+
+def stages_of(protocol: str, config: ProbeConfig) -> list[Stage]:
+    """The experiments of a protocol.  Raises InputError where there is none of that name."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"no protocol {protocol!r}: choose {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol](config)
