@@ -5,14 +5,14 @@ so their weights stand side by side as the columns of one matrix; groups (seeds,
 
     x        (group, clip, width), or (group, layer, clip, width) where layers are weighed
     weights  (group, setting, out, in), biases (group, setting, out), both float32
-    logits   (group, clip, setting, out) float32
+    logits   (group, setting, out, clip) float32; clips last, so that neither product nor softmax needs a transposed copy
 
 Gradients are written out rather than recorded: at this size the bookkeeping of autograd costs as much as the products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,54 +58,74 @@ def initial(shape: Shape, seed: int, fold: int) -> Tensors:
     return start
 
 
+class Room:
+    """Large tensors that are made anew each step, kept from step to step: memory fresh from the system costs more than the
+    products that fill it."""
+
+    def __init__(self) -> None:
+        self._held: Tensors = {}
+
+    def __call__(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """A tensor of that shape and type with anything in it, the same one each time."""
+        held = self._held.get(name)
+        if held is None or held.shape != torch.Size(shape) or held.dtype != dtype:
+            held = self._held[name] = torch.empty(*shape, dtype=dtype, device=device)
+        return held
+
+
 class Pass(NamedTuple):
     """A forward pass, and what its backward pass needs."""
 
     logits: torch.Tensor
-    backward: Callable[[torch.Tensor], Tensors]      # (group, clip, setting, out) gradient of logits -> of each parameter
+    backward: Callable[[torch.Tensor], Tensors]      # (group, setting, out, clip) gradient of logits -> of each parameter
 
 
-def forward(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None) -> Pass:
-    """`working`: parameters whose weights have the type of x.  `mask`: (group, clip, 1, hidden) of dropout, scaled."""
+def forward(
+    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None, room: Room | None = None
+) -> Pass:
+    """`working`: parameters whose weights have the type of x.  `mask`: (group, 1, hidden, clip) of dropout, scaled.
+
+    Gradients that lie in `room` are overwritten by the next backward pass with the same.
+    """
+    room = room or Room()
     if shape.mixed:
-        return mixed(shape, working, x, mask)
-    return (linear if shape.kind == "linear" else mlp)(working, x, mask)
+        return mixed(shape, working, x, mask, room)
+    return (linear if shape.kind == "linear" else mlp)(working, x, mask, room)
 
 
-def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None) -> Pass:
-    logits = side_by_side(x, working["weight"]) + working["bias"][:, None]
+def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room) -> Pass:
+    logits = side_by_side(working["weight"], x).add_(working["bias"][..., None])
 
     def backward(gradient: torch.Tensor) -> Tensors:
-        return {"weight": weight_gradient(gradient, x, working["weight"]), "bias": gradient.sum(dim=1)}
+        return {"weight": weight_gradient(gradient, x, room), "bias": gradient.sum(dim=-1)}
 
     return Pass(logits, backward)
 
 
-def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None) -> Pass:
+def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room) -> Pass:
     """One hidden layer, ReLU, dropout."""
-    hidden = torch.relu_(side_by_side(x, working["hidden.weight"]) + working["hidden.bias"][:, None])
+    hidden = torch.relu_(side_by_side(working["hidden.weight"], x).add_(working["hidden.bias"][..., None]))
     alive = hidden > 0
     if mask is not None:
         hidden = hidden * mask
-    groups, clips, settings, _ = hidden.shape
-    each = hidden.to(x.dtype).transpose(1, 2).reshape(groups * settings, clips, -1)
+    each = hidden.to(x.dtype).flatten(0, 1)                                      # (group · setting, hidden, clip)
     weight = working["weight"].flatten(0, 1)                                     # (group · setting, out, hidden)
-    logits = torch.bmm(each, weight.transpose(1, 2)).view(groups, settings, clips, -1).transpose(1, 2).float()
-    logits = logits + working["bias"][:, None]
+    logits = torch.bmm(weight, each).float().view(*hidden.shape[:2], -1, x.shape[1]) + working["bias"][..., None]
 
     def backward(gradient: torch.Tensor) -> Tensors:
-        own = gradient.to(x.dtype).transpose(1, 2).reshape(groups * settings, clips, -1)
-        inner = torch.bmm(own, weight).view(groups, settings, clips, -1).transpose(1, 2).float()
-        inner = inner * alive if mask is None else inner * alive * mask
+        own = gradient.to(x.dtype).flatten(0, 1)
+        inner = torch.bmm(weight.transpose(1, 2), own).float().view_as(hidden) * alive
+        if mask is not None:
+            inner = inner * mask
         return {
-            "hidden.weight": weight_gradient(inner, x, working["hidden.weight"]), "hidden.bias": inner.sum(dim=1),
-            "weight": torch.bmm(own.transpose(1, 2), each).float().view_as(working["weight"]), "bias": gradient.sum(dim=1),
+            "hidden.weight": weight_gradient(inner, x, room), "hidden.bias": inner.sum(dim=-1),
+            "weight": torch.bmm(own, each.transpose(1, 2)).float().view_as(working["weight"]), "bias": gradient.sum(dim=-1),
         }
 
     return Pass(logits, backward)
 
 
-def mixed(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None) -> Pass:
+def mixed(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room) -> Pass:
     """A softmax weighting of layers that each fit learns for itself, as in SUPERB and MARBLE; then the head."""
     groups, layers, clips, width = x.shape
     share = torch.softmax(working["mix"], dim=-1)                                # (group, setting, layer) float32
@@ -114,17 +134,17 @@ def mixed(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | 
     blend = torch.bmm(share.to(x.dtype), flat).view(groups * settings, clips, width)
     one = {name: value.flatten(0, 1)[:, None] for name, value in working.items() if name != "mix"}
     if mask is not None:
-        mask = mask[:, None].expand(groups, settings, *mask.shape[1:]).flatten(0, 1)
-    inside = (linear if shape.kind == "linear" else mlp)(one, blend, mask)
-    logits = inside.logits.view(groups, settings, clips, -1).transpose(1, 2)
+        mask = mask.expand(groups, settings, *mask.shape[2:]).flatten(0, 1)[:, None]
+    inside = (linear if shape.kind == "linear" else mlp)(one, blend, mask, room)
+    logits = inside.logits.view(groups, settings, -1, clips)
 
     def backward(gradient: torch.Tensor) -> Tensors:
-        own = gradient.transpose(1, 2).reshape(groups * settings, clips, 1, -1)
+        own = gradient.flatten(0, 1)[:, None]                                    # (group · setting, 1, out, clip)
         found = {name: value.view_as(working[name]) for name, value in inside.backward(own).items()}
         first = "weight" if shape.kind == "linear" else "hidden.weight"
-        upstream = own[:, :, 0] if shape.kind == "linear" else hidden_gradient(one, blend, own, mask)
-        to_blend = torch.bmm(upstream.to(x.dtype), one[first][:, 0]).view(groups, settings, clips * width)
-        to_share = torch.bmm(to_blend, flat.transpose(1, 2)).float()             # (group, setting, layer)
+        upstream = own[:, 0] if shape.kind == "linear" else hidden_gradient(one, blend, own, mask)
+        to_blend = torch.bmm(upstream.to(x.dtype).transpose(1, 2), one[first][:, 0])
+        to_share = torch.bmm(to_blend.view(groups, settings, clips * width), flat.transpose(1, 2)).float()
         found["mix"] = share * (to_share - (share * to_share).sum(dim=-1, keepdim=True))
         return found
 
@@ -132,18 +152,23 @@ def mixed(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | 
 
 
 def hidden_gradient(working: Tensors, x: torch.Tensor, own: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """(group, clip, hidden) the gradient of an mlp's hidden layer before its ReLU, for groups of one setting."""
-    alive = (side_by_side(x, working["hidden.weight"]) + working["hidden.bias"][:, None])[:, :, 0] > 0
-    inner = torch.bmm(own[:, :, 0].to(x.dtype), working["weight"][:, 0]).float() * alive
-    return inner if mask is None else inner * mask[:, :, 0]
+    """(group, hidden, clip) the gradient of an mlp's hidden layer before its ReLU, for groups of one setting."""
+    alive = (side_by_side(working["hidden.weight"], x) + working["hidden.bias"][..., None])[:, 0] > 0
+    inner = torch.bmm(working["weight"][:, 0].transpose(1, 2), own[:, 0].to(x.dtype)).float() * alive
+    return inner if mask is None else inner * mask[:, 0]
 
 
-def side_by_side(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """(group, clip, setting, out) float32: x times the weights of every setting in one product a group."""
+def side_by_side(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """(group, setting, out, clip) float32: the weights of every setting times x in one product a group."""
     groups, settings, out, width = weight.shape
-    return torch.bmm(x, weight.view(groups, settings * out, width).transpose(1, 2)).float().view(groups, -1, settings, out)
+    return torch.bmm(weight.view(groups, settings * out, width), x.transpose(1, 2)).float().view(groups, settings, out, -1)
 
 
-def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Like `weight` in float32: of the gradients of a layer's outputs, (group, clip, setting, out), and its inputs."""
-    return torch.bmm(gradient.to(x.dtype).flatten(2).transpose(1, 2), x).float().view_as(weight)
+def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, room: Room) -> torch.Tensor:
+    """(group, setting, out, in) float32: of the gradients of a layer's outputs, (group, setting, out, clip), and its inputs."""
+    groups, settings, out, clips = gradient.shape
+    shape = (groups, settings * out, x.shape[-1])
+    made = torch.bmm(gradient.to(x.dtype).view(groups, settings * out, clips), x, out=room("product", shape, x.dtype, x.device))
+    if made.dtype != torch.float32:
+        made = room("gradient", shape, torch.float32, x.device).copy_(made)
+    return made.view(groups, settings, out, -1)

@@ -1,6 +1,6 @@
 """What a probe is trained to make small, and the gradient of it, for every fit of a stack at once.
 
-    logits   (group, clip, setting, out) float32
+    logits   (group, setting, out, clip) float32
     targets  multiclass (group, clip) int64; multilabel and regression (group, clip, out) float32
     loss     (group, setting), the mean over the clips of the batch, each fit's own
 
@@ -31,37 +31,36 @@ class Loss:
 
 
 def cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    classes = logits.shape[-1]
+    classes = logits.shape[2]
     own = torch.ones_like(targets, dtype=torch.float32) if loss.weights is None else loss.weights[targets]     # (group, clip)
-    scale = own / own.sum(dim=1, keepdim=True).clamp_min(1e-12)
-    place = targets[:, :, None, None].expand(*logits.shape[:3], 1)
-    logged = torch.log_softmax(logits, dim=-1)
-    picked = logged.gather(-1, place)[..., 0]                                    # (group, clip, setting)
-    value = -(picked * scale[:, :, None]).sum(dim=1)
+    total = own.sum(dim=1, keepdim=True).clamp_min(1e-12)
+    scale = (own / total)[:, None, None]                                         # (group, 1, 1, clip)
+    place = targets[:, None, None].expand(*logits.shape[:2], 1, -1)
+    logged = torch.log_softmax(logits, dim=2)
+    value = -(logged.gather(2, place) * scale).sum(dim=(2, 3))
     if not loss.smoothing:
-        gradient = logged.exp_().mul_(scale[:, :, None, None])
-        return value, gradient.scatter_add_(-1, place, -scale[:, :, None, None].expand_as(place))
-    even = torch.ones(classes, device=logits.device) if loss.weights is None else loss.weights
-    spread = loss.smoothing / classes / own.sum(dim=1).clamp_min(1e-12)          # (group,)
-    value = (1 - loss.smoothing) * value - spread[:, None] * (logged * even).sum(dim=(1, 3))
-    whole = (1 - loss.smoothing) * scale + spread[:, None] * even.sum()
-    gradient = logged.exp_().mul_(whole[:, :, None, None]).sub_(spread[:, None, None, None] * even)
-    return value, gradient.scatter_add_(-1, place, -(1 - loss.smoothing) * scale[:, :, None, None].expand_as(place))
+        gradient = logged.exp_().mul_(scale)
+        return value, gradient.scatter_add_(2, place, -scale.expand_as(place))
+    even = (torch.ones(classes, device=logits.device) if loss.weights is None else loss.weights)[:, None]
+    spread = (loss.smoothing / classes / total)[..., None, None]                 # (group, 1, 1, 1)
+    value = (1 - loss.smoothing) * value - (spread * logged * even).sum(dim=(2, 3))
+    gradient = logged.exp_().mul_((1 - loss.smoothing) * scale + spread * even.sum()).sub_(spread * even)
+    return value, gradient.scatter_add_(2, place, -(1 - loss.smoothing) * scale.expand_as(place))
 
 
 def binary_cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Only negatives are smoothed: a tag that was not given may still hold, one that was given does."""
-    wanted = (targets + (1 - targets) * loss.smoothing)[:, :, None]              # (group, clip, 1, tag)
-    positive = wanted if loss.weights is None else wanted * loss.weights
+    wanted = (targets + (1 - targets) * loss.smoothing).transpose(1, 2)[:, None]             # (group, 1, tag, clip)
+    positive = wanted if loss.weights is None else wanted * loss.weights[:, None]
     count = targets.shape[1] * targets.shape[2]
-    value = (positive * functional.softplus(-logits) + (1 - wanted) * functional.softplus(logits)).sum(dim=(1, 3)) / count
+    value = (positive * functional.softplus(-logits) + (1 - wanted) * functional.softplus(logits)).sum(dim=(2, 3)) / count
     return value, (torch.sigmoid(logits) * (positive + 1 - wanted) - positive) / count
 
 
 def mean_squared(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    away = logits - targets[:, :, None]
+    away = logits - targets.transpose(1, 2)[:, None]
     count = targets.shape[1] * targets.shape[2]
-    return away.square().sum(dim=(1, 3)) / count, away * (2 / count)
+    return away.square().sum(dim=(2, 3)) / count, away * (2 / count)
 
 
 FUNCTIONS: dict[str, Callable[[Loss, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {

@@ -1,4 +1,9 @@
-"""torch's own Adam, AdamW and SGD, stepped for every fit of a stack with its own learning rate and weight decay."""
+"""torch's own Adam, AdamW and SGD for every fit of a stack in one call, each with its own learning rate and weight decay.
+
+torch's fused kernels take one learning rate.  Adam's step and momentum's are the rate times something that does not depend
+on it; so what is stepped is each weight divided by its rate, at rate 1, and the products take it times the rate, in the same
+pass that casts it to their type.
+"""
 
 from __future__ import annotations
 
@@ -9,60 +14,73 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from probes.config import Setting
-from probes.heads import Tensors
+from probes.heads import Room, Tensors
 
 MOMENTUM = 0.9                           # of sgd
 
 
 class Optimizer:
-    """Steps parameters (group, setting, …) in place.
+    """Parameters (group, setting, …) and their steps.  `working` holds them as the products take them."""
 
-    Each fit's own parameters are contiguous, so a setting is one call of torch's fused kernel over all groups.
-    """
-
-    def __init__(self, kind: str, settings: Sequence[Setting], parameters: Tensors) -> None:
-        self.kind, self.settings = kind, list(settings)
-        self.parameters = parameters
+    def __init__(self, kind: str, settings: Sequence[Setting], parameters: Tensors, dtype: torch.dtype) -> None:
+        self.kind, self.dtype = kind, dtype
+        device = next(iter(parameters.values())).device
+        self.rates = torch.tensor([setting.rate for setting in settings], device=device)
+        self.decays = torch.tensor([setting.decay for setting in settings], device=device)
+        self.scaled = {name: value / along(self.rates, value) for name, value in parameters.items()}
         self.first = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.second = {name: torch.zeros_like(value) for name, value in parameters.items()} if kind != "sgd" else {}
-        self.steps = 0
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """For each setting, its slices of every tensor."""
-        def slices(tensors: Tensors, k: int) -> list[torch.Tensor]:
-            return [value[g, k] for value in tensors.values() for g in range(value.shape[0])]
-
-        count = len(self.settings)
-        self._parameters, self._first = ([slices(t, k) for k in range(count)] for t in (self.parameters, self.first))
-        self._second = [slices(self.second, k) for k in range(count)]
-        device = next(iter(self.parameters.values())).device
-        self._steps = [[torch.tensor(float(self.steps), device=device) for _ in own] for own in self._parameters]
+        self.steps = {name: torch.zeros((), device=device) for name in parameters}
+        self.working: Tensors = {}
+        self.room = Room()
+        self._refresh()
 
     def step(self, gradients: Tensors) -> None:
-        """One step; `gradients` have the parameters' names and shapes."""
-        ordered = [gradients[name] for name in self.parameters]
-        for k, setting in enumerate(self.settings):
-            own = [value[g, k] for value in ordered for g in range(value.shape[0])]
-            if self.kind == "sgd":
-                sgd(
-                    self._parameters[k], own, list(self._first[k]), fused=True, weight_decay=setting.decay,
-                    lr=setting.rate, momentum=MOMENTUM, dampening=0.0, nesterov=False, maximize=False,
-                )
-            else:
-                adam(
-                    self._parameters[k], own, self._first[k], self._second[k], [], self._steps[k], fused=True,
-                    decoupled_weight_decay=self.kind == "adamw", amsgrad=False, beta1=0.9, beta2=0.999, lr=setting.rate,
-                    weight_decay=setting.decay, eps=1e-8, maximize=False,
-                )
-        self.steps += 1
+        """One step; `gradients` have the parameters' names and shapes, and may be overwritten."""
+        if self.decays.any():
+            for name, value in self.scaled.items():
+                if self.kind == "adamw":                 # decoupled: the weight itself shrinks by rate · decay
+                    value *= 1 - along(self.rates * self.decays, value)
+                else:
+                    gradients[name] = gradients[name].addcmul(value, along(self.rates * self.decays, value))
+        parameters, found = list(self.scaled.values()), [gradients[name].contiguous() for name in self.scaled]
+        if self.kind == "sgd":
+            sgd(
+                parameters, found, list(self.first.values()), fused=True, weight_decay=0.0, lr=1.0, momentum=MOMENTUM,
+                dampening=0.0, nesterov=False, maximize=False,
+            )
+        else:
+            adam(
+                parameters, found, list(self.first.values()), list(self.second.values()), [], list(self.steps.values()),
+                fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=1.0, weight_decay=0.0, eps=1e-8, maximize=False,
+            )
+        self._refresh()
 
-    def keep(self, groups: torch.Tensor, settings: torch.Tensor) -> Tensors:
-        """Go on with these groups and settings alone; the parameters that are left."""
+    def _refresh(self) -> None:
+        for name, value in self.scaled.items():
+            kind = self.dtype if name.endswith("weight") else torch.float32
+            if name not in self.working or self.working[name].shape != value.shape:
+                self.working[name] = torch.empty_like(value, dtype=kind)
+            if kind == torch.float32:
+                torch.mul(value, along(self.rates, value), out=self.working[name])
+            else:                                        # two passes: torch's product into another type is not vectorised
+                scratch = self.room("scaled", value.shape, torch.float32, value.device)
+                self.working[name].copy_(torch.mul(value, along(self.rates, value), out=scratch))
+
+    def parameters(self, group: int, setting: int) -> Tensors:
+        """One fit's parameters in float32."""
+        return {name: value[group, setting] * self.rates[setting] for name, value in self.scaled.items()}
+
+    def keep(self, groups: torch.Tensor, settings: torch.Tensor) -> None:
+        """Go on with these groups and settings alone."""
         def kept(tensors: Tensors) -> Tensors:
             return {name: value[groups][:, settings].contiguous() for name, value in tensors.items()}
 
-        self.parameters, self.first, self.second = kept(self.parameters), kept(self.first), kept(self.second)
-        self.settings = [self.settings[int(k)] for k in settings]
-        self._lay_out()
-        return self.parameters
+        self.scaled, self.first, self.second = kept(self.scaled), kept(self.first), kept(self.second)
+        self.rates, self.decays = self.rates[settings], self.decays[settings]
+        self._refresh()
+
+
+def along(of_settings: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(setting,) as a factor of (group, setting, …)."""
+    return of_settings.view(1, -1, *([1] * (value.dim() - 2)))

@@ -29,6 +29,7 @@ SIDES = ("train", "valid", "test")
 SIDE_NAMES = {
     "train": 0, "training": 0, "learn": 0, "valid": 1, "val": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2, "eval": 2,
 }
+PASSES, MOST_MOVES = 5, 300_000          # of moving units, at most so many in all: five seconds
 GROUP_COLUMNS = ("piece", "tune", "artist", "album")     # besides tracks and duplicates, what a leak is looked for by
 
 
@@ -103,61 +104,54 @@ def closed_groups(task: Task, column: str) -> np.ndarray:
 def spread(task: Task, unit: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
     """(clip,) int: the side of each clip, whole units on one side, labels as evenly as can be.
 
-    Iterative stratification: the rarest label that still has units goes first, each of its units, large ones before small
-    ones, to the side that lacks it most; sides that lack it equally, by what they lack in all, then by chance.
+    Iterative stratification: units of the rarest label go first, large ones before small ones, each to the side that lacks
+    that label most; of sides that lack it equally, to that which lacks most in all, then by chance.  Units are then moved
+    one at a time as long as that brings sides nearer to their shares: of every label, and of clips.
     """
     rng = np.random.default_rng(seed)
     units = int(unit.max()) + 1
-    clip, label = np.nonzero(task.labels())
-    counts = sparse.coo_array((np.ones(len(clip)), (unit[clip], label)), shape=(units, task.labels().shape[1])).tocsr()
-    size = np.bincount(unit, minlength=units).astype(float)
+    labels = task.labels()
+    clip, label = np.nonzero(labels)
+    counts = sparse.coo_array((np.ones(len(clip)), (unit[clip], label)), shape=(units, labels.shape[1])).tocsr()
+    counts = sparse.csr_array(sparse.hstack([counts, np.bincount(unit, minlength=units)[:, None]]))    # last: its clips
     by_label = counts.tocsc()
-    lacking = np.outer(np.asarray(shares, float), np.asarray(counts.sum(axis=0)).ravel())          # (side, label)
-    lacking_all = np.asarray(shares, float) * size.sum()                                           # (side,)
-    usable = np.asarray(shares) > 0
+    wanted = np.outer(np.asarray(shares, float), counts.sum(axis=0))             # (side, label)
+    lacking, usable = wanted.copy(), np.asarray(shares) > 0
     side = np.full(units, -1)
-    shuffled = rng.permutation(units)
-    place = np.empty(units, np.int64)
-    place[shuffled] = np.arange(units)
-
-    def give(one: int, wants: np.ndarray) -> None:
-        keys = np.stack([rng.random(len(shares)), lacking_all, wants, usable])
-        chosen = int(np.lexsort(keys)[-1])
-        side[one] = chosen
-        row = slice(counts.indptr[one], counts.indptr[one + 1])
-        lacking[chosen, counts.indices[row]] -= counts.data[row]
-        lacking_all[chosen] -= size[one]
-
-    total = np.diff(by_label.indptr)
-    for rarest in np.argsort(total, kind="stable"):
+    place = rng.permutation(units)
+    for rarest in np.argsort(np.diff(by_label.indptr), kind="stable"):           # all units have the last one
         column = slice(by_label.indptr[rarest], by_label.indptr[rarest + 1])
         members, amounts = by_label.indices[column], by_label.data[column]
         for one in members[np.lexsort((place[members], -amounts))]:
             if side[one] < 0:
-                give(int(one), lacking[:, rarest])
-    for one in shuffled[side[shuffled] < 0]:             # of no label at all
-        give(int(one), lacking_all)
-    for poor in np.flatnonzero(usable & (lacking_all > np.asarray(shares) * size.sum() / 2)):
-        fill_up(int(poor), side, counts, size, lacking_all, shuffled)
+                side[one] = np.lexsort([rng.random(len(shares)), lacking[:, -1], lacking[:, rarest], usable])[-1]
+                row = slice(counts.indptr[one], counts.indptr[one + 1])
+                lacking[side[one], counts.indices[row]] -= counts.data[row]
+    for _ in range(min(PASSES, MOST_MOVES // units)):
+        if not even_out(side, counts, wanted, lacking, usable, rng.permutation(units)):
+            break
     return side[unit]
 
 
-def fill_up(
-    poor: int, side: np.ndarray, counts: sparse.csr_array, size: np.ndarray, lacking: np.ndarray, order: np.ndarray
-) -> None:
-    """Give units of the first side to one that got less than half of its share, where every label alone is too rare to be
-    parted: units first whose labels the first side has most of, and never the last unit of a label."""
-    while lacking[poor] > 0:
-        mine = order[side[order] == 0]
-        left = (counts[mine] > 0).sum(axis=0)                                    # (label,) units that have it
-        rarest = np.array([left[counts[[one]].indices].min(initial=len(mine)) for one in mine])
-        fitting = (rarest > 1) & (size[mine] <= 2 * lacking[poor])
-        if not fitting.any():
-            return
-        one = mine[fitting][rarest[fitting].argmax()]
-        side[one] = poor
-        lacking[poor] -= size[one]
-        lacking[0] += size[one]
+def even_out(
+    side: np.ndarray, counts: sparse.csr_array, wanted: np.ndarray, lacking: np.ndarray, usable: np.ndarray, order: np.ndarray
+) -> int:
+    """Move each unit to where the squared lacks, each by what was wanted, come to least; how many were moved."""
+    sides, moved = np.flatnonzero(usable), 0
+    for one in order:
+        row = slice(counts.indptr[one], counts.indptr[one + 1])
+        own, amount = counts.indices[row], counts.data[row]
+        scale = np.maximum(wanted[np.ix_(sides, own)], 1e-9)
+        lack = lacking[np.ix_(sides, own)]
+        lack[sides == side[one]] += amount               # without it
+        gain = ((lack**2 - (lack - amount) ** 2) / scale).sum(axis=1)
+        best = sides[gain.argmax()]
+        if best != side[one] and gain.max() > gain[sides == side[one]][0] + 1e-9:
+            lacking[side[one], own] += amount
+            lacking[best, own] -= amount
+            side[one] = best
+            moved += 1
+    return moved
 
 
 def by_column(task: Task, column: str, seed: int) -> tuple[list[Split], list[str]]:
@@ -206,7 +200,10 @@ def check_sides(task: Task, split: Split, how: str) -> None:
     """Raise InputError where there is nothing to learn from or to be judged on."""
     for name, rows in (("learn from", split.train), ("judge on", split.test)):
         if not len(rows):
-            raise InputError(f"--split {how} leaves no clip to {name}: split by another column, or at random")
+            raise InputError(
+                f"--split {how} leaves no clip to {name}, as if each label had one group only: split by another column, or use "
+                "--split random, and mind what it says of leaks"
+            )
     if task.kind == "regression":
         return
     seen = task.labels()[split.train].any(axis=0)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from probes.config import Setting
-from probes.heads import Shape, Tensors, forward, initial
+from probes.heads import Room, Shape, Tensors, forward, initial
 from probes.losses import Loss
 from probes.optimizers import Optimizer
 
@@ -85,14 +85,14 @@ def train(
         name: torch.stack([s[name] for s in start])[:, None].repeat(slots, k, *([1] * len(size))).to(device)
         for name, size in shape.sizes().items()
     }
-    optimizer = Optimizer(schedule.optimizer, settings, parameters)
-    states = {name: value.clone() for name, value in parameters.items()}
+    optimizer = Optimizer(schedule.optimizer, settings, parameters, sides.dtype)
+    states = parameters                              # overwritten by better ones
     best, best_loss = (np.full((groups, k), -np.inf), np.full((groups, k), np.inf))
     best_epoch, epochs = (np.zeros((groups, k), np.int64) for _ in range(2))
     train_loss = np.full((groups, k), np.nan)
     running = np.ones((groups, k), bool)
     on_groups, on_settings = np.arange(groups), np.arange(k)         # those still in the products
-    steps, history = 0, []
+    steps, history, room = 0, [], Room()
     stops = len(sides.valid_targets) > 0
     for epoch in range(schedule.epochs):
         orders = torch.from_numpy(np.stack([np.random.default_rng([seed, fold, epoch]).permutation(count) for seed in seeds]))
@@ -101,7 +101,7 @@ def train(
         total = torch.zeros(len(on_groups), len(on_settings), device=device)
         batches = 0
         for x, targets in sides.batches(orders.to(device), slot, seed, schedule.batch):
-            made = forward(shape, working(parameters, sides.dtype), x.transpose(1, 2) if shape.mixed else x, masks(x.shape[1]))
+            made = forward(shape, optimizer.working, x.transpose(1, 2) if shape.mixed else x, masks(x.shape[1]), room)
             value, gradient = loss(made.logits, targets)
             optimizer.step(made.backward(gradient))
             total += value
@@ -111,14 +111,14 @@ def train(
         train_loss[here] = np.where(running[here], (total / batches).cpu().numpy(), train_loss[here])
         epochs[here] += running[here]
         if stops:
-            score, valid_loss = judge(sides, shape, loss, parameters, slot)
+            score, valid_loss = judge(sides, shape, loss, optimizer.working, slot)
         else:
             score, valid_loss = np.full(total.shape, float(epoch)), train_loss[here]         # the last state is kept
         valid_loss = np.nan_to_num(valid_loss, nan=np.inf)
         better = running[here] & ((score > best[here]) | ((score == best[here]) & (valid_loss < best_loss[here])))
         for g, s in zip(*np.nonzero(better), strict=True):
-            for name, value in parameters.items():
-                states[name][on_groups[g], on_settings[s]] = value[g, s]
+            for name, value in optimizer.parameters(int(g), int(s)).items():
+                states[name][on_groups[g], on_settings[s]] = value
         best[here], best_loss[here] = np.where(better, score, best[here]), np.where(better, valid_loss, best_loss[here])
         best_epoch[here] = np.where(better, epoch + 1, best_epoch[here])
         seen = np.full((groups, k), np.nan)
@@ -133,7 +133,7 @@ def train(
             break
         if not (left_groups.all() and left_settings.all()):
             keep = [torch.from_numpy(np.flatnonzero(left)).to(device) for left in (left_groups, left_settings)]
-            parameters = optimizer.keep(*keep)
+            optimizer.keep(*keep)
             on_groups, on_settings = on_groups[left_groups], on_settings[left_settings]
 
     def by_fit(values: np.ndarray) -> np.ndarray:
@@ -145,11 +145,6 @@ def train(
         {name: value.view(slots, len(seeds), *value.shape[1:]) for name, value in states.items()}, by_fit(best),
         by_fit(best_loss), by_fit(best_epoch), by_fit(epochs), by_fit(train_loss), steps, [by_fit(h) for h in history],
     )
-
-
-def working(parameters: Tensors, kind: torch.dtype) -> Tensors:
-    """Parameters as the products take them: weights in the type of the vectors, biases in float32."""
-    return {name: value.to(kind) if name.endswith("weight") else value for name, value in parameters.items()}
 
 
 class Dropout:
@@ -164,15 +159,14 @@ class Dropout:
         if not self.share:
             return None
         drawn = torch.stack([torch.rand(clips, self.hidden, generator=g) for g in self.generators])
-        return ((drawn >= self.share).float() / (1 - self.share)).to(self.seed.device)[self.seed][:, :, None]
+        return ((drawn >= self.share).float() / (1 - self.share)).transpose(1, 2).to(self.seed.device)[self.seed][:, None]
 
 
 def judge(
-    sides: Sides, shape: Shape, loss: Loss, parameters: Tensors, slot: torch.Tensor
+    sides: Sides, shape: Shape, loss: Loss, working: Tensors, slot: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """(group, setting) score and loss on what is stopped by."""
-    ready = working(parameters, sides.dtype)
-    groups, k = len(slot), next(iter(parameters.values())).shape[1]
+    groups, k = len(slot), working["bias"].shape[1]
     clips = len(sides.valid_targets)
     block = max(EVALUATED_AT_ONCE // (4 * groups * max(k * shape.outputs, shape.width * max(shape.mixed, 1))), 1)
     right, total, weight = torch.zeros(groups, k, device=slot.device), torch.zeros(groups, k, device=slot.device), 0.0
@@ -180,13 +174,13 @@ def judge(
         x = sides.valid_block(slot, start, start + block)
         targets = sides.valid_targets[start : start + block]
         own = targets.expand(groups, *targets.shape)
-        logits = forward(shape, ready, x.transpose(1, 2) if shape.mixed else x).logits
+        logits = forward(shape, working, x.transpose(1, 2) if shape.mixed else x).logits
         value, _ = loss(logits, own)
         amount = float(loss.weights[targets].sum()) if loss.kind == "multiclass" and loss.weights is not None else len(targets)
         total += value * amount
         weight += amount
         if loss.kind == "multiclass":
-            right += (logits.argmax(dim=-1) == own[:, :, None]).sum(dim=1)
+            right += (logits.argmax(dim=2) == own[:, None]).sum(dim=-1)
     mean_loss = (total / max(weight, 1e-12)).cpu().numpy().astype(float)
     return ((right / clips).cpu().numpy().astype(float) if loss.kind == "multiclass" else -mean_loss), mean_loss
 
@@ -195,4 +189,4 @@ def predict(shape: Shape, state: Tensors, x: torch.Tensor) -> torch.Tensor:
     """(clip, out) float32 logits of one fit for (clip, width), or (clip, part, width) of weighed layers."""
     one = {name: value[None, None].to(x.device) for name, value in state.items()}
     made = forward(shape, one, (x.transpose(0, 1) if shape.mixed else x)[None].float())
-    return made.logits[0, :, 0]
+    return made.logits[0, 0].T
