@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench-embed bench-growth bench-map bench-search report-chorales ui lock clean
+.PHONY: help demo test lint types build bench-embed bench-growth bench-map bench-probes bench-search report-chorales ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -37,6 +37,9 @@ bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 mi
 
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth
+
+bench-probes: $(READY)  ## a grid of probes against a loop and scikit-learn (half an hour)
+	$(BIN)/python -m bench.probes
 
 report-chorales: $(READY) ## docs/chorales.md anew (10 minutes)
 	$(BIN)/python -m bench.chorales
