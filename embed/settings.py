@@ -9,7 +9,7 @@ from embed.encoder import PRECISIONS, Encoder
 from embed.errors import EncoderError
 from embed.precision import Choice, choose_precision
 from embed.registry import DEFAULT_ENCODER, full_name, load_encoder
-from store import InputError, Lake, Space
+from store import InputError, Lake, Space, is_projection
 from store.space import check_name
 
 MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
@@ -44,6 +44,8 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     """
     check_settings(settings)
     stored = find_space(lake, settings)
+    if stored is not None:
+        refuse_projection(stored)
     name = settings.encoder or (stored.location if stored else DEFAULT_ENCODER)
     precision = settings.precision if settings.precision != "auto" or stored is None else stored.precision
     choice = load_settled(name, precision, settle_device(settings, stored))
@@ -63,6 +65,7 @@ def encoder_of(space: Space, device: str | None = None) -> Encoder:
 
     Raises EncoderError where the weights at hand are not those of the space.
     """
+    refuse_projection(space)
     device = device or (space.device if device_is_here(space.device) else "cpu")
     encoder = load_encoder(space.location, precision=space.precision, device=device)
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
@@ -71,6 +74,15 @@ def encoder_of(space: Space, device: str | None = None) -> Encoder:
             "vectors of another encoder.  Put the old weights back, or run `tonelake embed` to make a new space"
         )
     return encoder
+
+
+def refuse_projection(space: Space) -> None:
+    """Raise InputError for a space that no encoder fills."""
+    if is_projection(space):
+        raise InputError(
+            f"space {space.name!r} is a projection of another one: embed into that, then run "
+            f"`tonelake metric --extend {space.name}`"
+        )
 
 
 def describe_space(encoder: Encoder, name: str, window_s: float, hop_s: float | None = None) -> Space:

@@ -13,7 +13,7 @@ import polars as pl
 from embed import ClipVectors, encode_clips, encoder_of
 from index.flat import unit
 from ingest import Workers, to_source
-from store import InputError, Lake, Space, SpaceMismatch
+from store import InputError, Lake, Space, SpaceMismatch, is_projection, read_projection
 
 MAX_QUERY_S = 600.0                      # of a file that is not in the lake, so much is listened to
 
@@ -98,8 +98,12 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], s
             vectors = {layer: lake.vectors(space).take(embedded, layer, stat=stat).vectors for layer in layers}
             pooled = {layer: v.mean(axis=0) if stat == "mean" else v.max(axis=0) for layer, v in vectors.items()}
             return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),))
-        heard, tags = hear_file(path, space, pool)
+        projection = read_projection(lake, space) if is_projection(space) else None
+        heard, tags = hear_file(path, lake.spaces.get(projection.parent) if projection else space, pool)
     values = heard.mean if stat == "mean" else heard.max
+    if projection is not None:
+        joined = np.concatenate([values[layer] for layer in projection.layers])
+        return Query({0: projection.apply(joined[None])[0]}, labels=(tags,))
     return Query({layer: values[layer] for layer in layers}, labels=(tags,))
 
 

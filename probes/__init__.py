@@ -1,12 +1,13 @@
 """Classifiers and regressors on stored vectors: every layer and setting at once.  Importing this loads no torch."""
 
 from probes.config import ProbeConfig
+from probes.metric import Learned, learn_metric
 from probes.prediction import Predictions, predict, save_predictions, write_predictions
 from probes.probing import probe
 from probes.protocols import PROTOCOLS, Stage, stages_of
 from probes.runs import Run, all_runs, compare_runs, config_from_file, read_run
 
 __all__ = [
-    "PROTOCOLS", "Predictions", "ProbeConfig", "Run", "Stage", "all_runs", "compare_runs", "config_from_file", "predict",
-    "probe", "read_run", "save_predictions", "stages_of", "write_predictions",
+    "PROTOCOLS", "Learned", "Predictions", "ProbeConfig", "Run", "Stage", "all_runs", "compare_runs", "config_from_file",
+    "learn_metric", "predict",    "probe", "read_run", "save_predictions", "stages_of", "write_predictions",
 ]

@@ -110,27 +110,27 @@ class Inputs:
         columns = []
         for layer, stat in slot.columns:
             stored = self.vectors.read(self.snapshot, layer, stat=stat, dtype=self.space.dtype)
+            self._check(layer, np.isfinite(stored.sum(axis=1, dtype=np.float32))[self.rows])     # of every clip of the task
             columns.append(stored[wanted].astype(np.float32))
-        return self._joined(slot, columns)
+        return joined(slot, columns)
 
     def some(self, slot: Slot, clips: np.ndarray) -> np.ndarray:
         """The same of some clips, in their order, read row by row."""
         rows = self.rows[clips]
         read = self.vectors.read_rows
-        return self._joined(slot, [read(self.snapshot, rows, layer, stat=stat) for layer, stat in slot.columns])
-
-    def _joined(self, slot: Slot, columns: list[np.ndarray]) -> np.ndarray:
+        columns = [read(self.snapshot, rows, layer, stat=stat) for layer, stat in slot.columns]
         for (layer, _), vectors in zip(slot.columns, columns, strict=True):
-            bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-            if bad:
-                raise InputError(
-                    f"{bad} of {len(vectors)} vectors of layer {self.space.layers[layer]} of space {self.space.name!r} hold "
-                    "NaN or infinity, so another program wrote them: embed these clips again in a new space"
-                )
-        if not slot.parts:
-            return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
-        each = len(columns) // slot.parts
-        return np.stack([np.concatenate(columns[i : i + each], axis=1) for i in range(0, len(columns), each)], axis=1)
+            self._check(layer, np.isfinite(vectors.sum(axis=1)))
+        return joined(slot, columns)
+
+    def _check(self, layer: int, finite: np.ndarray) -> None:
+        """Raise InputError unless all vectors of a layer are."""
+        if not finite.all():
+            raise InputError(
+                f"{int((~finite).sum())} of {len(finite)} vectors of layer {self.space.layers[layer]} of space "
+                f"{self.space.name!r} hold NaN or infinity, so another program wrote them: embed these clips again, into a "
+                "new space"
+            )
 
     def blocks(self, slot: Slot, clips: np.ndarray) -> list[np.ndarray]:
         """Clips in parts that can be read into memory one at a time."""
@@ -153,6 +153,14 @@ class Inputs:
         spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
         spread[spread < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1               # a constant stays constant
         return Preparation(l2, mean.astype(np.float32), spread.astype(np.float32))
+
+
+def joined(slot: Slot, columns: list[np.ndarray]) -> np.ndarray:
+    """A slot's columns side by side, or, where they are weighed, layer by layer."""
+    if not slot.parts:
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
+    each = len(columns) // slot.parts
+    return np.stack([np.concatenate(columns[i : i + each], axis=1) for i in range(0, len(columns), each)], axis=1)
 
 
 def check_preparation(kind: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from store import printable
 from store.files import LakeFiles
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def draw_confusion(metrics: dict[str, Any], table: pl.DataFrame) -> Figure:
     figure, axes = empty(side, side)
     shown = axes.imshow(share[np.ix_(order, order)], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     if len(order) <= MOST_CLASSES:
-        labels = [names[i][:24] for i in order]
+        labels = [printable(names[i])[:24].replace("$", r"\$") for i in order]
         axes.set_xticks(range(len(order)), labels, rotation=90, fontsize=7)
         axes.set_yticks(range(len(order)), labels, fontsize=7)
     else:
@@ -131,6 +133,8 @@ def draw_weights(metrics: dict[str, Any]) -> Figure:
 
 def save(files: LakeFiles, name: str, figure: Figure) -> None:
     def write(path: Path) -> None:
-        figure.savefig(path, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)      # labels in scripts that the font lacks
+            figure.savefig(path, format="png")
 
     files.put(name, write)

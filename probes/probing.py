@@ -36,7 +36,8 @@ def probe(
     step("reading labels")
     experiment = make_experiment(lake, config)
     digest = experiment.digest
-    name = name or f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]
+    if name is None:
+        name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]
     files = runs.folder_of(lake, name)
     if files.read(runs.CONFIG) is not None:
         _, before = runs.read_config(files, name)

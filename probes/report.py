@@ -10,6 +10,7 @@ import polars as pl
 
 from probes.config import ProbeConfig
 from probes.splits import Split
+from store import printable
 
 MOST_ROWS = 12
 WORDS = {
@@ -173,7 +174,7 @@ def frame_table(frame: pl.DataFrame) -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; what would break one is escaped."""
     def safe(cell: str) -> str:
-        return cell.replace("|", "\\|").replace("\n", " ")
+        return printable(cell).replace("|", "\\|").replace("\n", " ")
 
     return "\n".join(f"| {' | '.join(map(safe, line))} |" for line in [header, ["---"] * len(header), *rows])
 

@@ -211,8 +211,8 @@ def check_sides(task: Task, split: Split, how: str) -> None:
         raise InputError(f"--split {how} leaves clips of one class only to learn from: split by another column, or at random")
     if task.kind == "multiclass" and not seen[task.targets[split.test]].any():
         raise InputError(
-            f"--split {how} judges only values of {task.title!r} that are never learned from, since none has two groups of "
-            f"{how.rpartition(':')[2]}: use --split random, and mind what it says of leaks"
+            f"--split {how} judges only values of {task.title!r} that are never learned from: split by another column, or use "
+            "--split random, and mind what it says of leaks"
         )
 
 

@@ -15,14 +15,17 @@ from store.fragments import Fragment, append_fragments, write_fragment
 from store.frames import Frames, FrameStates
 from store.lake import Lake
 from store.machine import memory_bytes
+from store.projection import Projection, extend_projected, is_projection, make_projected, read_projection
 from store.space import Space, Spaces
 from store.table import Snapshot, chunks
+from store.text import printable
 from store.tracks import DUPLICATE_COLUMN, rows_of, track_numbers
 from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
     "DUPLICATE_COLUMN", "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates",
-    "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Snapshot", "Space", "SpaceMismatch", "SpaceNotFound",
-    "Spaces", "TonelakeError", "Vectors", "append_fragments", "chunks", "failure_id", "fits", "memory_bytes", "rows_of",
+    "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Projection", "Snapshot", "Space", "SpaceMismatch",
+    "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "append_fragments", "chunks", "extend_projected", "failure_id",
+    "fits", "is_projection", "make_projected", "memory_bytes", "printable", "read_projection", "rows_of",
     "track_numbers", "write_fragment",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from index import LayerReport, Learned, Map, Match, Overlap
     from index.query import One
     from ingest import IngestReport
+    from probes import Learned as LearnedMetric
     from probes import Predictions, ProbeConfig, Run
 
 PLAYERS = 2                              # processes that decode what is to be heard
@@ -394,6 +395,33 @@ class Tonelake:
             )
             for stage in stages
         ]
+
+    def learn_metric(
+        self, column: str, *, space: str | None = None, layer: int | str | None = None, dim: int = 128,
+        loss: str = "contrastive", rate: float = 3e-3, epochs: int = 60, seed: int = 0, where: str | None = None,
+        name: str | None = None,
+    ) -> LearnedMetric:
+        """A projection in which clips of one group lie near, as a space of its own; see `probes.learn_metric`."""
+        import index
+        import probes
+
+        def judge(judged: str, number: int, only: str) -> dict[str, tuple[float, float, float]]:
+            row = index.layers(self.lake, column, space=judged, where=only, seed=seed).table.row(number, named=True)
+            return {key: (row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in ("map", "recall_1", "r_precision")}
+
+        return probes.learn_metric(
+            self.lake, column, judge, space=space, layer=layer, dim=dim, loss=loss, rate=rate, epochs=epochs, seed=seed,
+            where=where, name=name, progress=self._progress(),
+        )
+
+    def extend_metric(self, space: str) -> int:
+        """Bring clips that were embedded since into a projected space; how many."""
+        from store import InputError, extend_projected, is_projection
+
+        found = self.lake.spaces.get(space)
+        if not is_projection(found):
+            raise InputError(f"space {space!r} is no projection: `tonelake embed --space {space}` brings new clips in")
+        return extend_projected(self.lake, found)
 
     def probe_run(self, name: str) -> Run:
         """A finished run, by its name or a part of it."""

@@ -124,3 +124,34 @@ def predict(
         say(f"{len(found.table):,} clips: {out} written")
     if not (save or out) or as_json or as_csv:
         show(found.table, as_json, as_csv, "predicted")
+
+
+@app.command()
+def metric(
+    column: Annotated[str | None, typer.Argument(help="Clips with one value of this label column shall lie near.")] = None,
+    lake: LakePath = "lake",
+    space: SpaceName = None,
+    layer: Annotated[str | None, typer.Option(help="Layer by number or name, or all side by side.")] = None,
+    dim: Annotated[int, typer.Option(help="Width of the new vectors.")] = 128,
+    loss: Annotated[str, typer.Option(help="contrastive or proxy.")] = "contrastive",
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 3e-3,
+    epochs: Annotated[int, typer.Option(help="At most.")] = 60,
+    seed: Annotated[int, typer.Option(help="Of the groups held out, and of the start.")] = 0,
+    where: Where = None,
+    name: Annotated[str | None, typer.Option(help="Of the new space; default: the space's and the column's.")] = None,
+    extend: Annotated[str | None, typer.Option(help="Bring new clips into this projected space.")] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Learn a space in which a column's groups lie near.   Example: tonelake metric artist --layer 7"""
+    opened = open_lake(lake, create=False)
+    if (column is None) == (extend is None):
+        raise typer.BadParameter("name a label column to learn from, or a space with --extend")
+    if extend is not None:
+        say(f"space {extend}: {opened.extend_metric(extend):,} clips new")
+        return
+    assert column is not None
+    found = opened.learn_metric(
+        column, space=space, layer=layer, dim=dim, loss=loss, rate=rate, epochs=epochs, seed=seed, where=where, name=name,
+    )
+    say(f"{found}.  Now: tonelake similar CLIP --space {found.space}")
+    show(found.table(), as_json, as_csv)

@@ -44,7 +44,7 @@ def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = No
 
 def say(text: str) -> None:
     """A sentence for a person; standard output stays the results'."""
-    from tonelake.render import printable
+    from store import printable
 
     for line in text.split("\n"):
         typer.echo(printable(line), err=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from store import printable
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -82,15 +84,6 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(cell("", item) for item in value)
     return printable(str(value))[: NARROW.get(name, 200)]
-
-
-def printable(text: str) -> str:
-    r"""Text without control characters, which a tag or file name may hold to play with a terminal.
-
-    >>> printable("a\x1b[31mb")
-    'a\\x1b[31mb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def status_line(text: str) -> None:

@@ -1,0 +1,123 @@
+"""A space made of another one by a linear map: vectors of some of its layers, side by side, times a matrix, plus an offset.
+
+It is kept in `projections/<space>/` of the lake.  A projected space has one layer; what holds for every vector holds for it,
+but that its vectors come from its parent's and not from audio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.errors import LakeError, SpaceMismatch
+from store.space import STATS, Space
+
+if TYPE_CHECKING:
+    from store.lake import Lake
+
+LOCATION = "projection"                  # of a projected space, where others name their encoder
+FILE = "projection.safetensors"
+BLOCK = 4096                             # clips projected at a time
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The map."""
+
+    parent: str                          # name of the space
+    fingerprint: str                     # of the parent
+    layers: tuple[int, ...]              # of the parent, in the order they are joined
+    weight: np.ndarray                   # (out, in) float32
+    bias: np.ndarray                     # (out,) float32
+
+    def apply(self, vectors: np.ndarray) -> np.ndarray:
+        """(clip, in) -> (clip, out) float32."""
+        return (vectors @ self.weight.T + self.bias).astype(np.float32)
+
+    @property
+    def digest(self) -> str:
+        """Of the map and of where it starts from."""
+        hasher = hashlib.blake2b(digest_size=16)
+        for part in (self.fingerprint.encode(), str(self.layers).encode(), self.weight.tobytes(), self.bias.tobytes()):
+            hasher.update(part)
+        return hasher.hexdigest()
+
+    def describe(self, parent: Space, name: str, layer: str, about: str) -> Space:
+        """The space it makes, whose one layer is called `layer`."""
+        return replace(
+            parent, name=name, revision=parent.fingerprint, layers=(layer,), dims=(len(self.bias),), adapter=self.digest,
+            encoder=about, location=LOCATION, default_layer=0, dtype="float16",
+        )
+
+
+def is_projection(space: Space) -> bool:
+    """Whether a space's vectors come from another space's."""
+    return space.location == LOCATION
+
+
+def make_projected(lake: Lake, projection: Projection, name: str, layer: str, about: str) -> Space:
+    """Store a projection and make its space, without vectors.  Raises SpaceMismatch where the name is another space's."""
+    space = projection.describe(lake.spaces.get(projection.parent), name, layer, about)
+    if not any(known.fingerprint == space.fingerprint for known in lake.spaces.all()):
+        if any(known.name == name for known in lake.spaces.all()):
+            raise SpaceMismatch(f"space {name!r} is another one: choose another --name")
+        lake.files(f"projections/{name}").put(FILE, lambda path: write(path, projection))
+    return lake.spaces.make(space)
+
+
+def read_projection(lake: Lake, space: Space) -> Projection:
+    """The map of a projected space.  Raises LakeError where it is gone or another one."""
+    from safetensors import SafetensorError, safe_open
+
+    with lake.files(f"projections/{space.name}").fetched(FILE) as path:
+        if path is None:
+            raise LakeError(f"projections/{space.name}/{FILE} is gone: new clips cannot be brought into space {space.name!r}")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                found = Projection(
+                    about["parent"], about["fingerprint"], tuple(json.loads(about["layers"])), file.get_tensor("weight"),
+                    file.get_tensor("bias"),
+                )
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise LakeError(f"projections/{space.name}/{FILE} cannot be read: {error}") from error
+    if found.digest != space.adapter:
+        raise SpaceMismatch(f"projections/{space.name}/{FILE} is not the map that space {space.name!r} was made by")
+    return found
+
+
+def write(path: Path, projection: Projection) -> None:
+    from safetensors.numpy import save_file
+
+    about = {
+        "parent": projection.parent, "fingerprint": projection.fingerprint, "layers": json.dumps(list(projection.layers)),
+    }
+    save_file({"weight": projection.weight, "bias": projection.bias}, path, metadata=about)
+
+
+def extend_projected(lake: Lake, space: Space) -> int:
+    """Bring clips that are embedded in the parent, and not yet here, into a projected space; how many.
+
+    Its maxima are those of the parent, projected.  Raises SpaceMismatch where the parent is another way of embedding now.
+    """
+    projection = read_projection(lake, space)
+    parent = lake.spaces.get(projection.parent)
+    if parent.fingerprint != projection.fingerprint:
+        raise SpaceMismatch(f"space {space.name!r} was made of another {parent.name!r} than the lake holds now")
+    source, target = lake.vectors(parent), lake.vectors(space)
+    known = target.ids()
+    ids = source.ids()
+    due = ids.filter(~ids.is_in(known.implode())).unique(maintain_order=True)
+    for start in range(0, len(due), BLOCK):
+        block = due[start : start + BLOCK].to_list()
+        made = []
+        for stat in STATS:
+            parts = [source.take(block, layer, stat=stat).vectors for layer in projection.layers]
+            made.append([projection.apply(np.concatenate(parts, axis=1))])
+        target.add(block, made[0], made[1], [0] * len(block))
+    return len(due)
