@@ -28,7 +28,7 @@ from store.space import check_name
 from store.table import in_list
 
 LOSSES = ("contrastive", "proxy")
-SIDES = (0.6, 0.2, 0.2)                  # of groups: to learn from, to be stopped by, to be judged on
+HELD_SHARE = 0.2                         # of groups, to be stopped by, and as many to be judged on
 MIN_GROUPS = 6
 CLIPS_A_GROUP = 4                        # of a batch
 GROUPS_A_BATCH = 32
@@ -140,7 +140,8 @@ def split_groups(targets: np.ndarray, track: np.ndarray, seed: int, column: str)
             f"a metric cannot be learned from {column!r}: {len(usable)} of its groups have clips that can be compared, and "
             f"{MIN_GROUPS} are needed"
         )
-    first, second = (round(len(usable) * share) for share in (SIDES[0], SIDES[0] + SIDES[1]))
+    held = max(round(len(usable) * HELD_SHARE), 2)       # two at least, or there is nothing to be confused with
+    first, second = len(usable) - 2 * held, len(usable) - held
     return [np.sort(np.concatenate([usable[:first], groups[~enough]])), np.sort(usable[first:second]), np.sort(usable[second:])]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from probes.config import ProbeConfig
 from store import InputError
@@ -43,8 +44,7 @@ def chorales(config: ProbeConfig) -> list[Stage]:
     """Five experiments on the columns piece, tune and key of `tonelake ingest chorales --seed-rule`."""
     base = replace(
         config, columns=("piece",), split="random", batch=256, rates=(1e-3,), decays=CHORALE_DECAYS, optimizer="adam",
-        head="linear", class_weights="balanced", prepare="raw" if config.prepare == ProbeConfig.prepare else config.prepare,
-        protocol="chorales",
+        head="linear", class_weights="balanced", prepare="raw", protocol="chorales",
     )
     return [
         Stage("linear", "which piece is a snippet of, by a linear head on each layer; snippets split at random", base),
@@ -64,8 +64,8 @@ def chorales(config: ProbeConfig) -> list[Stage]:
 PROTOCOLS: dict[str, Callable[[ProbeConfig], list[Stage]]] = {"marble": marble, "chorales": chorales}
 
 
-def stages_of(protocol: str, config: ProbeConfig) -> list[Stage]:
-    """The experiments of a protocol.  Raises InputError where there is none of that name."""
+def stages_of(protocol: str, config: ProbeConfig, **changes: Any) -> list[Stage]:
+    """The experiments of a protocol, with what is asked for differently.  Raises InputError for one that does not exist."""
     if protocol not in PROTOCOLS:
         raise InputError(f"no protocol {protocol!r}: choose {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[protocol](config)
+    return [replace(stage, config=stage.config.with_(**changes)) for stage in PROTOCOLS[protocol](config)]

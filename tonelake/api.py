@@ -385,8 +385,11 @@ class Tonelake:
         if config is None and not wanted and protocol != "chorales":
             raise InputError("name the label column to learn, as in: tonelake probe artist")
         base = config or probes.ProbeConfig(wanted or ("piece",))
-        base = base.with_(columns=wanted or None, **settings)
-        stages = probes.stages_of(protocol, base) if protocol else [probes.Stage("", "", base)]
+        base = base.with_(columns=wanted or None)
+        if protocol:
+            stages = probes.stages_of(protocol, base, **settings)
+        else:
+            stages = [probes.Stage("", "", base.with_(**settings))]
         several = name is not None and len(stages) > 1
         return [
             probes.probe(
