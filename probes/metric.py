@@ -165,6 +165,7 @@ def fit(
     number = np.searchsorted(learned, targets)           # of those learned from
     proxies = torch.nn.Parameter(torch.randn(len(learned), dim, generator=generator) / dim**0.5)
     optimizer = torch.optim.AdamW([weight, proxies] if loss == "proxy" else [weight], rate, weight_decay=1e-4)
+    value: torch.Tensor | None
     best, kept, waited, done = recall(x, weight, targets, track, rows[1]), weight.detach().clone(), 0, 0
     for _ in progress(range(epochs)):
         done += 1
@@ -176,6 +177,8 @@ def fit(
                 value = torch.nn.functional.cross_entropy(logits, own)
             else:
                 value = contrastive(z, own, torch.from_numpy(track[batch]))
+            if value is None:
+                continue
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -214,7 +217,7 @@ def batches(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Gene
 
 
 def contrastive(z: Any, group: Any, track: Any) -> Any:
-    """Khosla et al., equation 2 (outside the logarithm): z (clip, dim) of length 1."""
+    """Khosla et al., equation 2 (outside the logarithm): z (clip, dim) of length 1; None where no two clips are alike."""
     import torch
 
     same = group[:, None] == group[None]
@@ -226,11 +229,13 @@ def contrastive(z: Any, group: Any, track: Any) -> Any:
         alike, counted = across, ~recording
     else:
         counted = ~itself
-    logits = (z @ z.T / TEMPERATURE).masked_fill(~counted, -torch.inf)
-    logged = logits - torch.logsumexp(logits, dim=1, keepdim=True)
     has = alike.any(dim=1)
-    positive = torch.where(alike, logged, 0.0).sum(dim=1)[has] / alike.sum(dim=1)[has]
-    return -positive.mean()
+    if not has.any():
+        return None
+    alike, counted = alike[has], counted[has]
+    logits = (z[has] @ z.T / TEMPERATURE).masked_fill(~counted, -torch.inf)
+    logged = logits - torch.logsumexp(logits, dim=1, keepdim=True)
+    return -(torch.where(alike, logged, 0.0).sum(dim=1) / alike.sum(dim=1)).mean()
 
 
 def recall(x: Any, weight: Any, targets: np.ndarray, track: np.ndarray, rows: np.ndarray) -> float:

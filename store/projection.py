@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from store.errors import LakeError, SpaceMismatch
-from store.space import STATS, Space
+from store.space import PROJECTED, STATS, Space
 
 if TYPE_CHECKING:
     from store.lake import Lake
 
-LOCATION = "projection"                  # of a projected space, where others name their encoder
 FILE = "projection.safetensors"
 BLOCK = 4096                             # clips projected at a time
 
@@ -51,13 +50,13 @@ class Projection:
         """The space it makes, whose one layer is called `layer`."""
         return replace(
             parent, name=name, revision=parent.fingerprint, layers=(layer,), dims=(len(self.bias),), adapter=self.digest,
-            encoder=about, location=LOCATION, default_layer=0, dtype="float16",
+            encoder=about, location=PROJECTED, default_layer=0, dtype="float16",
         )
 
 
 def is_projection(space: Space) -> bool:
     """Whether a space's vectors come from another space's."""
-    return space.location == LOCATION
+    return space.location == PROJECTED
 
 
 def make_projected(lake: Lake, projection: Projection, name: str, layer: str, about: str) -> Space:

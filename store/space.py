@@ -19,6 +19,7 @@ from store.files import LakeFiles
 FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 STATS = ("mean", "max")
+PROJECTED = "projection"                  # the location of a space that was made of another one (`store.projection`)
 
 
 @dataclass(frozen=True)
@@ -133,15 +134,16 @@ class Spaces:
         return sorted((s for s in found if s is not None), key=lambda s: (s.created_at, s.name))
 
     def get(self, name: str | None = None) -> Space:
-        """The space of that name; without a name the only one there is."""
+        """The space of that name; without a name the only one there is, projections of it aside."""
         if name is not None:
             check_name(name)
             space = self._read(f"{name}.json")
             if space is not None:
                 return space
-        known = [s.name for s in self.all()]
-        if name is None and len(known) == 1:
-            return self.get(known[0])
+        spaces = self.all()
+        known, embedded = [s.name for s in spaces], [s for s in spaces if s.location != PROJECTED]
+        if name is None and len(embedded) == 1:
+            return embedded[0]
         if not known:
             raise SpaceNotFound("nothing is embedded in this lake yet: run `tonelake embed`")
         if name is None:

@@ -61,6 +61,7 @@ def test_it_is_a_space_like_any_other(learned):
     clip = opened.clips()["clip_id"][0]
     hits = opened.similar(clip, space=found.space, k=5, not_same="track")
     assert len(hits) == 5
+    assert opened.lake.spaces.get().name == "wide"       # what was embedded is still meant where no space is named
     assert opened.layers("artist", space=found.space).recommended == "artist"
     run, = opened.probe("artist", space=found.space, rates=(1e-2,), seeds=1, epochs=5)
     assert run.metrics["layer"] == "artist"
