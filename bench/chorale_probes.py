@@ -59,7 +59,7 @@ def main() -> None:
     lake.ingest_chorales(seed_rule=True)
     lake.embed(SPACE)
     about = circumstances("the split, the starts and the order of clips (seeded)")
-    runs = lake.probe("piece", protocol="chorales", **CHANGES)
+    runs = lake.probe("piece", protocol="chorales", again=True, **CHANGES)
     stages = stages_of("chorales", ProbeConfig(("piece",)), **CHANGES)
     (DOCS / PICTURES).mkdir(parents=True, exist_ok=True)
     status = lake.status()

@@ -23,6 +23,7 @@ DRAWS = 1_000                            # of the bootstrap
 CELLS = 400_000_000                      # draws × clips × classes at most: ten seconds of sums
 FEW_MARKS = 32
 CALIBRATION_BINS = 15                    # as in Guo et al. 2017 (arXiv 1706.04599)
+UNBOUNDED = ("r2", "rmse")
 MAIN = {"multiclass": "accuracy", "multilabel": "map", "regression": "r2"}
 
 
@@ -43,7 +44,8 @@ def figures(
 ) -> dict[str, Figure]:
     """The figures of a kind of task, each the mean over runs that differ by their seed.
 
-    `scores`: one array a run; `track`: (clip,) int.  The interval is of tracks drawn anew, each draw a mean over the runs.
+    `scores`: one array a run; `track`: (clip,) int.  The interval is of tracks drawn anew, each draw a mean over the runs,
+    and is moved by the draws' bias: draws leave classes out, which moves a mean over classes.
     """
     draws = int(np.clip(CELLS // max(scores[0].size * len(scores), 1), 50, draws))
     weights = np.concatenate([np.ones((1, len(targets))), drawn(track, draws, seed)])
@@ -52,7 +54,9 @@ def figures(
     for name in runs[0]:
         values = np.mean([run[name] for run in runs], axis=0)                    # (1 + draw,)
         rest = values[1:][np.isfinite(values[1:])]
-        low, high = np.percentile(rest, [2.5, 97.5]) if len(rest) else (np.nan, np.nan)
+        low, high = np.percentile(rest, [2.5, 97.5]) + values[0] - rest.mean() if len(rest) else (np.nan, np.nan)
+        if not name.startswith(UNBOUNDED):
+            low, high = np.clip([low, high], 0, 1)
         result[name] = Figure(float(values[0]), float(low), float(high))
     return result
 

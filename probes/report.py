@@ -124,6 +124,11 @@ def leaks_table(metrics: dict[str, Any]) -> str:
 def cautions(config: ProbeConfig, metrics: dict[str, Any]) -> str:
     """What a reader should know before quoting a figure."""
     lines = [f"- {note[0].upper()}{note[1:]}." for note in metrics["notes"]]
+    if not any(leak["column"] == "duplicate" for leak in metrics["leaks"]):
+        lines.append(
+            "- Nobody looked for duplicates: the same recording may stand on both sides under two names. `tonelake duplicates "
+            "--save` finds them, and later splits keep them together."
+        )
     shared = {leak["column"]: leak for leak in metrics["leaks"] if leak["clips"]}
     if {"track", "duplicate", "audio"} & shared.keys():
         lines.append(

@@ -104,6 +104,14 @@ def test_intervals_come_from_whole_tracks():
     assert by_clip.high - by_clip.low == pytest.approx(2 * 1.96 * np.sqrt(p * (1 - p) / 1000), rel=0.15)
 
 
+def test_an_interval_holds_its_value_where_draws_leave_classes_out():
+    rng = np.random.default_rng(6)
+    targets = np.repeat(np.arange(60), 3)                    # each class a track of its own
+    scores = rng.dirichlet(np.ones(60), 180) + 0.05 * np.eye(60)[targets]
+    found = metrics.figures("multiclass", targets, [scores], targets)
+    assert all(figure.low <= figure.value <= figure.high for figure in found.values())
+
+
 def test_calibration_is_the_gap_between_sure_and_right():
     confidence = np.array([0.95, 0.95, 0.55, 0.55])
     right = np.array([1.0, 1.0, 1.0, 0.0])
