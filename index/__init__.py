@@ -7,7 +7,7 @@ from index.copies import duplicates
 from index.facets import facet_report
 from index.flat import METRICS
 from index.grouping import group_matrix, groups, typical
-from index.layer_report import LayerReport, effects, layers
+from index.layer_report import LayerReport, effects, layers, retrieval_at
 from index.layout import METHODS
 from index.many import similar_many
 from index.maps import Map, make_map, mapped_layers, read_map
@@ -21,5 +21,5 @@ __all__ = [
     "DEFAULT_MEASURE", "MEASURES", "METHODS", "METRICS", "LayerReport", "Learned", "Map", "Match", "Overlap", "Saved",
     "add_parts", "align", "build_index", "compare", "describe", "drop_indexes", "duplicates", "effects", "facet_report",
     "group_matrix", "groups", "layers", "learn_weights", "list_indexes", "make_map", "mapped_layers", "overlap_with", "path",
-    "read_map", "similar", "similar_many", "typical",
+    "read_map", "retrieval_at", "similar", "similar_many", "typical",
 ]

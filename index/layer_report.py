@@ -109,6 +109,16 @@ def layers(
     )
 
 
+def retrieval_at(
+    lake: Lake, column: str, space: str, layer: int, *, where: str | None = None, seed: int = 0
+) -> dict[str, tuple[float, float, float]]:
+    """mAP, recall@1 and R-precision of one layer, each with its interval.  Raises as `layers`."""
+    chosen = lake.spaces.get(space)
+    question = ask(read_labelled(lake, chosen, column, where), seed)
+    row = with_intervals(question.measure(lake, chosen, layer, "l2", "mean"), question)
+    return {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("map", "recall_1", "r_precision")}
+
+
 def effects(
     lake: Lake, column: str, *, space: str | None = None, where: str | None = None, stat: str = "mean", seed: int = 0,
     progress: Progress = lambda items, total, label: items,

@@ -4,10 +4,10 @@ from probes.config import ProbeConfig
 from probes.metric import Learned, learn_metric
 from probes.prediction import Predictions, predict, save_predictions, write_predictions
 from probes.probing import probe
-from probes.protocols import PROTOCOLS, Stage, stages_of
+from probes.protocols import PROTOCOLS, Stage, probe_all, stages_of
 from probes.runs import Run, all_runs, compare_runs, config_from_file, read_run
 
 __all__ = [
     "PROTOCOLS", "Learned", "Predictions", "ProbeConfig", "Run", "Stage", "all_runs", "compare_runs", "config_from_file",
-    "learn_metric", "predict",    "probe", "read_run", "save_predictions", "stages_of", "write_predictions",
+    "learn_metric", "predict",    "probe", "probe_all", "read_run", "save_predictions", "stages_of", "write_predictions",
 ]

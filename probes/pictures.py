@@ -52,11 +52,15 @@ def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
     axes.plot(x, layers[main], "o-", color=COLOUR, label=f"{main.replace('_', ' ')} on clips held out", markersize=4)
     if metrics["task"] == "multiclass":
         axes.plot(x, layers["valid"], ".--", color=PALE, label="on validation clips", linewidth=1)
-    for name, found in metrics["baselines"].items():
-        value = found[main]["value"]
-        if value is not None:
-            axes.axhline(value, color=PALE, linewidth=0.8, linestyle=":")
-            axes.annotate(name, (len(layers) - 1, value), fontsize=7, color="#777777", ha="right", va="bottom")
+    beside = {name: found[main]["value"] for name, found in metrics["baselines"].items() if found[main]["value"] is not None}
+    room = 0.04 * max([*layers[f"{main}_high"].drop_nulls(), *beside.values()], default=1.0)
+    shown: dict[float, list[str]] = {}                   # names of lines that lie too near each other stand together
+    for name, value in sorted(beside.items(), key=lambda item: item[1]):
+        axes.axhline(value, color=PALE, linewidth=0.8, linestyle=":")
+        near = next((known for known in shown if abs(known - value) < room), value)
+        shown.setdefault(near, []).append(name)
+    for value, names in shown.items():
+        axes.annotate(", ".join(names), (len(layers) - 1, value), fontsize=7, color="#777777", ha="right", va="bottom")
     best = int(layers["best"].arg_max() or 0)
     axes.axvline(best, color=COLOUR, linewidth=6, alpha=0.12)
     axes.set_xticks(x, layers["name"], rotation=90 if max(map(len, layers["name"])) > 3 else 0)

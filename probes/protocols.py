@@ -10,12 +10,15 @@ Neither says how vectors are prepared: they are taken raw.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from embed.work import Progress
 from probes.config import ProbeConfig
-from store import InputError
+from probes.probing import Step, no_progress, probe
+from probes.runs import Run
+from store import InputError, Lake
 
 MARBLE_RATES = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
 CHORALE_DECAYS = (1e-4, 1e-6, 0.0)
@@ -62,6 +65,30 @@ def chorales(config: ProbeConfig) -> list[Stage]:
 
 
 PROTOCOLS: dict[str, Callable[[ProbeConfig], list[Stage]]] = {"marble": marble, "chorales": chorales}
+
+
+def probe_all(
+    lake: Lake, columns: Sequence[str], *, config: ProbeConfig | None = None, protocol: str | None = None,
+    name: str | None = None, again: bool = False, settings: Mapping[str, Any] | None = None, progress: Progress = no_progress,
+    step: Step = lambda name: None,
+) -> list[Run]:
+    """Run the experiments of a protocol, or the one that settings describe; see `probes.probe`.
+
+    `columns` and `settings` change what `config` says, and what the protocol does.  Raises InputError where nothing says
+    what to learn.
+    """
+    if config is None and not columns and protocol != "chorales":
+        raise InputError("name the label column to learn, as in: tonelake probe artist")
+    base = (config or ProbeConfig(tuple(columns) or ("piece",))).with_(columns=tuple(columns) or None)
+    changes = settings or {}
+    if protocol is None:
+        return [probe(lake, base.with_(**changes), name=name, again=again, progress=progress, step=step)]
+    stages = stages_of(protocol, base, **changes)
+    runs = []
+    for stage in stages:
+        own = name if name is None or len(stages) == 1 else f"{name}-{stage.name.replace(' ', '-')}"
+        runs.append(probe(lake, stage.config, name=own, again=again, progress=progress, step=step))
+    return runs
 
 
 def stages_of(protocol: str, config: ProbeConfig, **changes: Any) -> list[Stage]:

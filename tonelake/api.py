@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import polars as pl
 
 import ingest
 from store import Lake
+from tonelake.status import Status, spaces_of, status_of
 
 if TYPE_CHECKING:
     from embed import EmbedReport, Plan
@@ -25,31 +25,6 @@ if TYPE_CHECKING:
     from probes import Predictions, ProbeConfig, Run
 
 PLAYERS = 2                              # processes that decode what is to be heard
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a lake holds."""
-
-    uri: str
-    clips: int
-    tracks: int
-    hours: float
-    flagged: int
-    failures: int
-    labels: tuple[str, ...]
-    spaces: pl.DataFrame                 # name, encoder, layers, embedded, missing
-
-    def next_step(self) -> str:
-        """The command that comes next."""
-        if not self.clips:
-            return "tonelake ingest folder PATH"
-        if not len(self.spaces):
-            return "tonelake embed"
-        behind = self.spaces.filter(pl.col("missing") > 0)
-        if len(behind):
-            return f"tonelake embed --space {behind['name'][0]}"
-        return "tonelake similar CLIP, tonelake layers COLUMN, or tonelake ui"
 
 
 class Tonelake:
@@ -63,28 +38,11 @@ class Tonelake:
 
     def status(self) -> Status:
         """Counts, spaces and what comes next."""
-        clips = self.lake.clips.read(["track", "duration_s", "flag"])
-        return Status(
-            uri=self.lake.uri, clips=len(clips), tracks=clips["track"].n_unique(),
-            hours=float(clips["duration_s"].sum()) / 3600,
-            flagged=len(clips) - clips["flag"].null_count(), failures=self.lake.failures.count(),
-            labels=tuple(self.lake.clips.label_columns()), spaces=self.spaces(),
-        )
+        return status_of(self.lake)
 
     def spaces(self) -> pl.DataFrame:
-        """One row a space: name, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
-        rows = []
-        for space in self.lake.spaces.all():
-            vectors = self.lake.vectors(space)
-            rows.append((
-                space.name, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s, space.precision,
-                vectors.count(), len(vectors.missing(["clip_id"])), space.fingerprint[:12],
-            ))
-        schema = {
-            "name": pl.String, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64, "window_s": pl.Float64,
-            "hop_s": pl.Float64, "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64, "fingerprint": pl.String,
-        }
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        """The spaces, and how far each is embedded; see `tonelake.status.spaces_of`."""
+        return spaces_of(self.lake)
 
     def clips(self, where: str | None = None) -> pl.DataFrame:
         """Clips with all their columns."""
@@ -374,30 +332,17 @@ class Tonelake:
     ) -> list[Run]:
         """Train probes on stored vectors; `settings` are those of `probes.ProbeConfig`, and change `config`'s.
 
-        A list of one run, or of as many as a protocol has; see `probes.probe`.
+        A list of one run, or of as many as a protocol has; see `probes.probe_all`.
         """
         import probes
-        from store import InputError
 
         wanted = (columns,) if isinstance(columns, str) else tuple(columns)
         if isinstance(config, str | Path):
             config = probes.config_from_file(Path(config).expanduser())
-        if config is None and not wanted and protocol != "chorales":
-            raise InputError("name the label column to learn, as in: tonelake probe artist")
-        base = config or probes.ProbeConfig(wanted or ("piece",))
-        base = base.with_(columns=wanted or None)
-        if protocol:
-            stages = probes.stages_of(protocol, base, **settings)
-        else:
-            stages = [probes.Stage("", "", base.with_(**settings))]
-        several = name is not None and len(stages) > 1
-        return [
-            probes.probe(
-                self.lake, stage.config, name=f"{name}-{stage.name.replace(' ', '-')}" if several else name, again=again,
-                progress=self._progress(), step=self._step,
-            )
-            for stage in stages
-        ]
+        return probes.probe_all(
+            self.lake, wanted, config=config, protocol=protocol, name=name, again=again, settings=settings,
+            progress=self._progress(), step=self._step,
+        )
 
     def learn_metric(
         self, column: str, *, space: str | None = None, layer: int | str | None = None, dim: int = 128,
@@ -409,8 +354,7 @@ class Tonelake:
         import probes
 
         def judge(judged: str, number: int, only: str) -> dict[str, tuple[float, float, float]]:
-            row = index.layers(self.lake, column, space=judged, where=only, seed=seed).table.row(number, named=True)
-            return {key: (row[key], row[f"{key}_low"], row[f"{key}_high"]) for key in ("map", "recall_1", "r_precision")}
+            return index.retrieval_at(self.lake, column, judged, number, where=only, seed=seed)
 
         return probes.learn_metric(
             self.lake, column, judge, space=space, layer=layer, dim=dim, loss=loss, rate=rate, epochs=epochs, seed=seed,

@@ -1,0 +1,60 @@
+"""What a lake holds, and which command comes next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from store import Lake
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a lake holds."""
+
+    uri: str
+    clips: int
+    tracks: int
+    hours: float
+    flagged: int
+    failures: int
+    labels: tuple[str, ...]
+    spaces: pl.DataFrame                 # name, encoder, layers, embedded, missing
+
+    def next_step(self) -> str:
+        """The command that comes next."""
+        if not self.clips:
+            return "tonelake ingest folder PATH"
+        if not len(self.spaces):
+            return "tonelake embed"
+        behind = self.spaces.filter(pl.col("missing") > 0)
+        if len(behind):
+            return f"tonelake embed --space {behind['name'][0]}"
+        return "tonelake similar CLIP, tonelake layers COLUMN, or tonelake ui"
+
+
+def status_of(lake: Lake) -> Status:
+    """Counts, spaces and what comes next."""
+    clips = lake.clips.read(["track", "duration_s", "flag"])
+    return Status(
+        uri=lake.uri, clips=len(clips), tracks=clips["track"].n_unique(), hours=float(clips["duration_s"].sum()) / 3600,
+        flagged=len(clips) - clips["flag"].null_count(), failures=lake.failures.count(),
+        labels=tuple(lake.clips.label_columns()), spaces=spaces_of(lake),
+    )
+
+
+def spaces_of(lake: Lake) -> pl.DataFrame:
+    """One row a space: name, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
+    rows = []
+    for space in lake.spaces.all():
+        vectors = lake.vectors(space)
+        rows.append((
+            space.name, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s, space.precision,
+            vectors.count(), len(vectors.missing(["clip_id"])), space.fingerprint[:12],
+        ))
+    schema = {
+        "name": pl.String, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64, "window_s": pl.Float64,
+        "hop_s": pl.Float64, "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64, "fingerprint": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
