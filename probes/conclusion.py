@@ -160,10 +160,10 @@ def conclude(
     runs.write_text(files, runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def by_seed(experiment: Experiment, targets: np.ndarray, scores: list[np.ndarray], track: np.ndarray) -> list[float]:
+def by_seed(experiment: Experiment, targets: np.ndarray, scores: list[np.ndarray], track: np.ndarray) -> list[float | None]:
     """The main figure of each seed."""
-    main = MAIN[experiment.task.kind]
-    return [round(figures(experiment.task.kind, targets, [own], track, draws=1)[main].value, 6) for own in scores]
+    kind = experiment.task.kind
+    return [as_dict(figures(kind, targets, [own], track, draws=1))[MAIN[kind]]["value"] for own in scores]
 
 
 def layer_weights(best: Chosen) -> dict[str, float] | None:

@@ -21,7 +21,8 @@ from scipy import sparse
 
 DRAWS = 1_000                            # of the bootstrap
 CELLS = 400_000_000                      # draws × clips × classes at most: ten seconds of sums
-FEW_MARKS = 32
+WEIGHTS = 40_000_000                     # draws × clips at most: 320 MB
+FEW_MARKS = 32                           # scores of positives up to which counting by products is the faster way
 CALIBRATION_BINS = 15                    # as in Guo et al. 2017 (arXiv 1706.04599)
 UNBOUNDED = ("r2", "rmse")
 MAIN = {"multiclass": "accuracy", "multilabel": "map", "regression": "r2"}
@@ -47,7 +48,7 @@ def figures(
     `scores`: one array a run; `track`: (clip,) int.  The interval is of tracks drawn anew, each draw a mean over the runs,
     and is moved by the draws' bias: draws leave classes out, which moves a mean over classes.
     """
-    draws = int(np.clip(CELLS // max(scores[0].size * len(scores), 1), 50, draws))
+    draws = int(np.clip(min(CELLS // max(scores[0].size * len(scores), 1), WEIGHTS // len(targets)), min(40, draws), draws))
     weights = np.concatenate([np.ones((1, len(targets))), drawn(track, draws, seed)])
     runs = [OF_KIND[kind](targets, run, weights) for run in scores]
     result = {}

@@ -68,7 +68,7 @@ def figures_table(metrics: dict[str, Any]) -> str:
     text = table(["", "probe (95 %)", *others], rows)
     seeds = metrics["by_seed"]
     if len(seeds) > 1:
-        text += f"\n\n{WORDS[metrics['main']]} by seed: {', '.join(f'{s:.3f}' for s in seeds)}."
+        text += f"\n\n{WORDS[metrics['main']]} by seed: {', '.join(number(seed) for seed in seeds)}."
     return text
 
 

@@ -43,10 +43,11 @@ class Run:
     metrics: dict[str, Any]
 
     def table(self, name: str) -> pl.DataFrame:
-        """fits, layers, classes, predictions, split or confusion.  Raises LakeError where it is not there."""
+        """fits, layers, classes, predictions, split, … as its files are called.  Raises InputError where it has no such one."""
         with self.files.fetched(f"{name}.parquet") as path:
             if path is None:
-                raise LakeError(f"run {self.name!r} has no {name}.parquet: run it again")
+                known = ", ".join(file.removesuffix(".parquet") for file in self.files.names(".parquet"))
+                raise InputError(f"run {self.name!r} has no table {name!r}: it has {known}")
             try:
                 return pl.read_parquet(path)
             except (pl.exceptions.PolarsError, OSError) as error:
@@ -82,7 +83,7 @@ def all_runs(lake: Lake) -> list[Run]:
 
 def read_run(lake: Lake, name: str) -> Run:
     """A run by its name, or by a part of it that only one run has.  Raises InputError where there is none."""
-    names = [run.name for run in all_runs(lake)]
+    names = [n for n in lake.files("probes").folders() if folder_of(lake, n).read(METRICS) is not None]
     near = [name] if name in names else [n for n in names if name in n]
     if len(near) != 1:
         which = f"{len(near)} runs have {name!r} in their name" if near else f"no run {name!r} in this lake"

@@ -111,7 +111,7 @@ def spread(task: Task, unit: np.ndarray, shares: Sequence[float], seed: int) -> 
     rng = np.random.default_rng(seed)
     units = int(unit.max()) + 1
     labels = task.labels()
-    clip, label = np.nonzero(labels)
+    clip, label = labels.nonzero()
     counts = sparse.coo_array((np.ones(len(clip)), (unit[clip], label)), shape=(units, labels.shape[1])).tocsr()
     counts = sparse.csr_array(sparse.hstack([counts, np.bincount(unit, minlength=units)[:, None]]))    # last: its clips
     by_label = counts.tocsc()
@@ -206,7 +206,7 @@ def check_sides(task: Task, split: Split, how: str) -> None:
             )
     if task.kind == "regression":
         return
-    seen = task.labels()[split.train].any(axis=0)
+    seen = task.labels()[split.train].sum(axis=0) > 0
     if task.kind == "multiclass" and seen.sum() < 2:
         raise InputError(f"--split {how} leaves clips of one class only to learn from: split by another column, or at random")
     if task.kind == "multiclass" and not seen[task.targets[split.test]].any():
@@ -223,9 +223,9 @@ def unseen(task: Task, splits: Sequence[Split]) -> list[str]:
     labels = task.labels()
     lost, clips = set(), 0
     for split in splits:
-        absent = labels[split.test].any(axis=0) & ~labels[split.train].any(axis=0)
-        lost |= set(np.flatnonzero(absent))
-        clips += int(labels[split.test][:, absent].any(axis=1).sum())
+        absent = np.flatnonzero((labels[split.test].sum(axis=0) > 0) & (labels[split.train].sum(axis=0) == 0))
+        lost |= set(absent)
+        clips += int((labels[split.test][:, absent].sum(axis=1) > 0).sum())
     if not lost:
         return []
     named = ", ".join(task.names[i] for i in sorted(lost)[:5]) + (" …" if len(lost) > 5 else "")

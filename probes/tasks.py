@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from store import InputError, Lake, Space, track_numbers
 
+UNUSED = ("source", "digest", "cut", "added_at", "title")        # of clips: long, and no group
 KINDS = ("multiclass", "multilabel", "regression")
 
 
@@ -49,15 +51,15 @@ class Task:
             self, clips=self.clips[rows], targets=self.targets[rows], track=self.track[rows], notes=(*self.notes, *notes)
         )
 
-    def labels(self) -> np.ndarray:
-        """(clip, label) bool, by which clips are spread evenly over the sides of a split: classes, tags, or the fifths of
-        the first target's range."""
+    def labels(self) -> sparse.csr_array:
+        """(clip, label) 1 where a clip has it: by these clips are spread evenly over the sides of a split.  Classes, tags, or
+        the fifths of the first target's range."""
         if self.kind == "multilabel":
-            return self.targets > 0
-        if self.kind == "multiclass":
-            return self.targets[:, None] == np.arange(len(self.names))
-        edges = np.quantile(self.targets[:, 0], [0.2, 0.4, 0.6, 0.8])
-        return np.searchsorted(edges, self.targets[:, 0])[:, None] == np.arange(5)
+            return sparse.csr_array((self.targets > 0).astype(np.float64))
+        numbers, count = self.targets, len(self.names)
+        if self.kind == "regression":
+            numbers, count = np.searchsorted(np.quantile(self.targets[:, 0], [0.2, 0.4, 0.6, 0.8]), self.targets[:, 0]), 5
+        return sparse.csr_array((np.ones(len(self)), numbers, np.arange(len(self) + 1)), shape=(len(self), count))
 
 
 def read_task(
@@ -71,7 +73,7 @@ def read_task(
         raise InputError("name the label column to learn")
     for column in columns:
         lake.clips.check_column(column)
-    clips = lake.clips.read(where=where)
+    clips = lake.clips.read([name for name in lake.clips.columns() if name not in UNUSED or name in columns], where=where)
     filtered = f" where {where}" if where else ""
     if not len(clips):
         raise InputError(f"the lake has no clips{filtered}")
