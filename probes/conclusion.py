@@ -7,7 +7,7 @@ layers that with the best one; the clips to judge on decide nothing.  What is to
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,13 +37,8 @@ class Chosen:
         self.experiment, self.slot, self.parts = experiment, slot, parts
         scores = np.stack([part["score"].numpy() for part in parts])             # (fold, seed, setting)
         means = np.where(np.isfinite(scores), scores, -np.inf).mean(axis=(0, 1))
-        if not np.isfinite(means).any():
-            raise InputError(
-                f"no fit of layer {slot.name} came to a finite loss: lower the learning rates, or prepare with standardise"
-            )
         self.setting = int(means.argmax())
-        self.score = float(means[self.setting])
-        self.scores = scores
+        self.score = float(means[self.setting])          # minus infinity where every setting diverged
 
     def fits(self) -> pl.DataFrame:
         """A row a fit."""
@@ -103,11 +98,15 @@ def conclude(
     task, config = experiment.task, experiment.config
     judged = experiment.judged()
     targets, track = task.targets[judged], task.track[judged]
-    layer_rows, fits, best = [], [], None
+    layer_rows, fits, diverged, best = [], [], [], None
     best_scores: list[np.ndarray] = []
     for number, slot in enumerate(experiment.slots):
         parts = [runs.read_tensors(partial, part_name(experiment, fold, slot), name) for fold in range(len(experiment.splits))]
         chosen = Chosen(experiment, slot, parts)
+        fits.append(chosen.fits())
+        if not np.isfinite(chosen.score):
+            diverged.append(slot.name)
+            continue
         scores = chosen.scores_of_judged()
         found = figures(task.kind, targets, scores, track, draws=LAYER_DRAWS)
         setting = config.settings[chosen.setting]
@@ -116,10 +115,11 @@ def conclude(
             | {f"{key}{end}": getattr(figure, part) for key, figure in found.items()
                for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))}
         )
-        fits.append(chosen.fits())
         if best is None or chosen.score > best.score:
             best, best_scores = chosen, scores
-    assert best is not None
+    if best is None:
+        raise InputError("no fit came to a finite loss: lower the learning rates, or prepare with standardise")
+    lost = [f"no setting of layer {', '.join(diverged)} came to a finite loss: lower the learning rates"] if diverged else []
     layers = pl.DataFrame(layer_rows).with_columns(best=pl.col("name") == best.slot.name)
     found = figures(task.kind, targets, best_scores, track)
     beside = baselines.all_of(experiment, best, draws=LAYER_DRAWS)
@@ -132,8 +132,8 @@ def conclude(
         tables["classes"] = per_class(task.kind, task.names, targets, best_scores)
     if task.kind == "multiclass":
         matrix = confusion(targets, best_scores, len(task.names))
-        columns = dict(zip(column_names(task.names), matrix.T, strict=True))
-        tables["confusion"] = pl.DataFrame({"true": list(task.names)} | columns)
+        columns = dict(zip(task.names, matrix.T, strict=True))
+        tables["confusion"] = pl.DataFrame({first_column(task.names): list(task.names)} | columns)
         average = np.mean(best_scores, axis=0)
         tables["calibration"] = reliability(average.max(axis=1), average.argmax(axis=1) == targets)
     for key, table in tables.items():
@@ -150,7 +150,7 @@ def conclude(
         "outputs": len(task.names), "main": MAIN[task.kind], "figures": as_dict(found),
         "by_seed": by_seed(experiment, targets, best_scores, track),
         "baselines": {key: as_dict(value) for key, value in beside.figures.items()},
-        "leaks": leaking.to_dicts(), "notes": [*experiment.notes, *beside.notes],
+        "leaks": leaking.to_dicts(), "notes": [*experiment.notes, *lost, *beside.notes],
         "weights_of_layers": layer_weights(best), "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
@@ -205,9 +205,12 @@ def split_table(experiment: Experiment) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def column_names(names: Iterable[str]) -> list[str]:
-    """Names of classes as names of columns that do not collide with `true`."""
-    return [name if name != "true" else "true " for name in names]
+def first_column(names: Sequence[str]) -> str:
+    """`true`, or, where a class is called that, the like that no class is called."""
+    name = "true"
+    while name in names:
+        name += " "
+    return name
 
 
 def summary(metrics: dict[str, Any], found: dict[str, Figure], beside: dict[str, dict[str, Figure]]) -> str:

@@ -72,7 +72,7 @@ def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
 
 def draw_confusion(metrics: dict[str, Any], table: pl.DataFrame) -> Figure:
     """Of each class, what share of its clips was taken for which; classes in the order in which they are confused."""
-    names, counts = table["true"].to_list(), table[:, 1:].to_numpy().astype(float)
+    names, counts = table[:, 0].to_list(), table[:, 1:].to_numpy().astype(float)
     kept = counts.sum(axis=1) > 0
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
     order = similar_first(share)

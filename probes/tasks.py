@@ -18,7 +18,7 @@ from scipy import sparse
 
 from store import InputError, Lake, Space, track_numbers
 
-UNUSED = ("source", "digest", "cut", "added_at", "title")        # of clips: long, and no group
+UNUSED = ("source", "digest", "cut", "added_at")     # of clips: long, and no group
 KINDS = ("multiclass", "multilabel", "regression")
 
 

@@ -8,7 +8,7 @@ leave the products as soon as all fits of their setting, or of their layer and s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -70,8 +70,6 @@ class Fitted:
     epoch: np.ndarray                    # of that state, from 1
     epochs: np.ndarray                   # trained
     train_loss: np.ndarray               # the mean over the last epoch
-    steps: int = 0
-    history: list[np.ndarray] = field(default_factory=list)      # an epoch each: score of every fit, NaN once stopped
 
 
 def train(
@@ -92,7 +90,7 @@ def train(
     train_loss = np.full((groups, k), np.nan)
     running = np.ones((groups, k), bool)
     on_groups, on_settings = np.arange(groups), np.arange(k)         # those still in the products
-    steps, history, room = 0, [], Room()
+    room = Room()
     stops = len(sides.valid_targets) > 0
     for epoch in range(schedule.epochs):
         orders = torch.from_numpy(np.stack([np.random.default_rng([seed, fold, epoch]).permutation(count) for seed in seeds]))
@@ -106,7 +104,6 @@ def train(
             optimizer.step(made.backward(gradient))
             total += value
             batches += 1
-        steps += batches
         here = np.ix_(on_groups, on_settings)
         train_loss[here] = np.where(running[here], (total / batches).cpu().numpy(), train_loss[here])
         epochs[here] += running[here]
@@ -115,15 +112,13 @@ def train(
         else:
             score, valid_loss = np.full(total.shape, float(epoch)), train_loss[here]         # the last state is kept
         valid_loss = np.nan_to_num(valid_loss, nan=np.inf)
-        better = running[here] & ((score > best[here]) | ((score == best[here]) & (valid_loss < best_loss[here])))
+        higher = (score > best[here]) | ((score == best[here]) & (valid_loss < best_loss[here]))
+        better = running[here] & np.isfinite(valid_loss) & higher
         for g, s in zip(*np.nonzero(better), strict=True):
             for name, value in optimizer.parameters(int(g), int(s)).items():
                 states[name][on_groups[g], on_settings[s]] = value
         best[here], best_loss[here] = np.where(better, score, best[here]), np.where(better, valid_loss, best_loss[here])
         best_epoch[here] = np.where(better, epoch + 1, best_epoch[here])
-        seen = np.full((groups, k), np.nan)
-        seen[here] = np.where(running[here], score, np.nan)
-        history.append(seen)
         diverged = ~np.isfinite(train_loss[here])
         if stops and schedule.patience:
             running[here] &= epoch + 1 - best_epoch[here] < schedule.patience
@@ -143,7 +138,7 @@ def train(
         best = -best_loss
     return Fitted(
         {name: value.view(slots, len(seeds), *value.shape[1:]) for name, value in states.items()}, by_fit(best),
-        by_fit(best_loss), by_fit(best_epoch), by_fit(epochs), by_fit(train_loss), steps, [by_fit(h) for h in history],
+        by_fit(best_loss), by_fit(best_epoch), by_fit(epochs), by_fit(train_loss),
     )
 
 
