@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from index.flat import faiss_module, nearest_batch, prepare
-from store import InputError
+from store import InputError, memory_bytes
 
 RECALL_AT = 10
 QUERIES = 1_000                          # drawn to tune by: with 200, chance would widen the search twofold
 CHUNK = 50_000                           # rows in float32 at once
+ADD_SHARE = 8                            # one part in so many of the machine's memory holds those that are added at once
 HNSW_ROWS = 1_000_000                    # above, a graph takes too long to build
 TRAIN_ROWS = 200_000
 PQ_CODE = 4                              # dimensions a code of 4 bits stands for
@@ -76,8 +77,13 @@ class Approximate:
         return found, np.sqrt(np.maximum(scores, 0)) if self.metric == "l2" else scores
 
     def add(self, vectors: np.ndarray) -> None:
-        """Append vectors; their positions follow those there are."""
-        for part in prepared_chunks(vectors, self.metric):
+        """Append vectors; their positions follow those there are.
+
+        In as few calls as memory allows: FAISS orders what comes in one call by its level, and a graph of 100,000 vectors
+        that came in two finds 2 % less at the same width.
+        """
+        at_once = max(memory_bytes() // ADD_SHARE // (4 * vectors.shape[1]), CHUNK)
+        for part in prepared_chunks(vectors, self.metric, at_once):
             self.faiss_index.add(part)
 
 
@@ -150,10 +156,11 @@ def exact(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> np.n
     return rows
 
 
-def prepared_chunks(vectors: np.ndarray, metric: str) -> Iterator[np.ndarray]:
-    """Vectors as the metric compares them, in float32, some at a time."""
-    for start in range(0, len(vectors), CHUNK):
-        yield prepare(vectors[start : start + CHUNK], metric)
+def prepared_chunks(vectors: np.ndarray, metric: str, rows: int | None = None) -> Iterator[np.ndarray]:
+    """Vectors as the metric compares them, in float32, so many rows at a time, by default CHUNK."""
+    rows = rows or CHUNK
+    for start in range(0, len(vectors), rows):
+        yield prepare(vectors[start : start + rows], metric)
 
 
 def require_faiss() -> Any:

@@ -81,20 +81,24 @@ class Pass(NamedTuple):
 
 
 def forward(
-    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None, room: Room | None = None
+    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None, room: Room | None = None,
+    rates: torch.Tensor | None = None,
 ) -> Pass:
     """`working`: parameters whose weights have the type of x.  `mask`: (group, 1, hidden, clip) of dropout, scaled.
 
-    Gradients that lie in `room` are overwritten by the next backward pass with the same.
+    `rates`: (1, setting) by which every parameter is to be multiplied (see `probes.optimizers`); gradients are of the
+    products.  Gradients that lie in `room` are overwritten by the next backward pass with the same.
     """
     room = room or Room()
+    if rates is None:
+        rates = torch.ones(1, working["bias"].shape[1], device=x.device)
     if shape.mixed:
-        return mixed(shape, working, x, mask, room)
-    return (linear if shape.kind == "linear" else mlp)(working, x, mask, room)
+        return mixed(shape, working, x, mask, room, rates)
+    return (linear if shape.kind == "linear" else mlp)(working, x, mask, room, rates)
 
 
-def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room) -> Pass:
-    logits = side_by_side(working["weight"], x).add_(working["bias"][..., None])
+def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room, rates: torch.Tensor) -> Pass:
+    logits = side_by_side(working["weight"], working["bias"], x, rates)
 
     def backward(gradient: torch.Tensor) -> Tensors:
         return {"weight": weight_gradient(gradient, x, room), "bias": gradient.sum(dim=-1)}
@@ -102,19 +106,20 @@ def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: R
     return Pass(logits, backward)
 
 
-def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room) -> Pass:
+def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room, rates: torch.Tensor) -> Pass:
     """One hidden layer, ReLU, dropout."""
-    hidden = torch.relu_(side_by_side(working["hidden.weight"], x).add_(working["hidden.bias"][..., None]))
+    hidden = torch.relu_(side_by_side(working["hidden.weight"], working["hidden.bias"], x, rates))
     alive = hidden > 0
     if mask is not None:
         hidden = hidden * mask
     each = hidden.to(x.dtype).flatten(0, 1)                                      # (group · setting, hidden, clip)
     weight = working["weight"].flatten(0, 1)                                     # (group · setting, out, hidden)
-    logits = torch.bmm(weight, each).float().view(*hidden.shape[:2], -1, x.shape[1]) + working["bias"][..., None]
+    made = torch.bmm(weight, each).float().view(*hidden.shape[:2], -1, x.shape[1])
+    logits = made.add_(working["bias"][..., None]).mul_(rates[..., None, None])
 
     def backward(gradient: torch.Tensor) -> Tensors:
         own = gradient.to(x.dtype).flatten(0, 1)
-        inner = torch.bmm(weight.transpose(1, 2), own).float().view_as(hidden) * alive
+        inner = torch.bmm(weight.transpose(1, 2), own).float().view_as(hidden) * (alive * rates[..., None, None])
         if mask is not None:
             inner = inner * mask
         return {
@@ -125,25 +130,28 @@ def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room
     return Pass(logits, backward)
 
 
-def mixed(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room) -> Pass:
+def mixed(
+    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room, rates: torch.Tensor
+) -> Pass:
     """A softmax weighting of layers that each fit learns for itself, as in SUPERB and MARBLE; then the head."""
     groups, layers, clips, width = x.shape
-    share = torch.softmax(working["mix"], dim=-1)                                # (group, setting, layer) float32
+    share = torch.softmax(working["mix"] * rates[..., None], dim=-1)             # (group, setting, layer) float32
     settings = share.shape[1]
     flat = x.reshape(groups, layers, clips * width)
     blend = torch.bmm(share.to(x.dtype), flat).view(groups * settings, clips, width)
     one = {name: value.flatten(0, 1)[:, None] for name, value in working.items() if name != "mix"}
     if mask is not None:
         mask = mask.expand(groups, settings, *mask.shape[2:]).flatten(0, 1)[:, None]
-    inside = (linear if shape.kind == "linear" else mlp)(one, blend, mask, room)
+    each_rate = rates.expand(groups, settings).reshape(-1, 1)
+    inside = (linear if shape.kind == "linear" else mlp)(one, blend, mask, room, each_rate)
     logits = inside.logits.view(groups, settings, -1, clips)
 
     def backward(gradient: torch.Tensor) -> Tensors:
         own = gradient.flatten(0, 1)[:, None]                                    # (group · setting, 1, out, clip)
         found = {name: value.view_as(working[name]) for name, value in inside.backward(own).items()}
         first = "weight" if shape.kind == "linear" else "hidden.weight"
-        upstream = own[:, 0] if shape.kind == "linear" else hidden_gradient(one, blend, own, mask)
-        to_blend = torch.bmm(upstream.to(x.dtype).transpose(1, 2), one[first][:, 0])
+        upstream = own[:, 0] if shape.kind == "linear" else hidden_gradient(one, blend, own, mask, each_rate)
+        to_blend = torch.bmm((upstream * each_rate[..., None]).to(x.dtype).transpose(1, 2), one[first][:, 0])
         to_share = torch.bmm(to_blend.view(groups, settings, clips * width), flat.transpose(1, 2)).float()
         found["mix"] = share * (to_share - (share * to_share).sum(dim=-1, keepdim=True))
         return found
@@ -151,17 +159,20 @@ def mixed(shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | 
     return Pass(logits, backward)
 
 
-def hidden_gradient(working: Tensors, x: torch.Tensor, own: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def hidden_gradient(
+    working: Tensors, x: torch.Tensor, own: torch.Tensor, mask: torch.Tensor | None, rates: torch.Tensor
+) -> torch.Tensor:
     """(group, hidden, clip) the gradient of an mlp's hidden layer before its ReLU, for groups of one setting."""
-    alive = (side_by_side(working["hidden.weight"], x) + working["hidden.bias"][..., None])[:, 0] > 0
-    inner = torch.bmm(working["weight"][:, 0].transpose(1, 2), own[:, 0].to(x.dtype)).float() * alive
+    alive = side_by_side(working["hidden.weight"], working["hidden.bias"], x, rates)[:, 0] > 0
+    inner = torch.bmm(working["weight"][:, 0].transpose(1, 2), own[:, 0].to(x.dtype)).float() * (alive * rates[..., None])
     return inner if mask is None else inner * mask[:, 0]
 
 
-def side_by_side(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """(group, setting, out, clip) float32: the weights of every setting times x in one product a group."""
+def side_by_side(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+    """(group, setting, out, clip) float32: a linear layer of every setting in one product a group."""
     groups, settings, out, width = weight.shape
-    return torch.bmm(weight.view(groups, settings * out, width), x.transpose(1, 2)).float().view(groups, settings, out, -1)
+    made = torch.bmm(weight.view(groups, settings * out, width), x.transpose(1, 2)).float().view(groups, settings, out, -1)
+    return made.add_(bias[..., None]).mul_(rates[..., None, None])
 
 
 def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, room: Room) -> torch.Tensor:

@@ -89,8 +89,8 @@ def learn_metric(
     parent = lake.spaces.get(space)
     if is_projection(parent):
         raise InputError(f"space {parent.name!r} is a projection itself: project the space that it came from")
-    (slot,) = slots_of(parent, [layer if layer is not None else parent.default_layer])
-    if slot.parts:
+    slot, *more = slots_of(parent, [layer if layer is not None else parent.default_layer])
+    if slot.parts or more:
         raise InputError("a projection starts from one layer, or from all side by side")
     name = name or f"{parent.name[: 60 - len(column)]}-{column}".encode("ascii", "ignore").decode()
     check_name(name)

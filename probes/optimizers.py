@@ -1,8 +1,8 @@
 """torch's own Adam, AdamW and SGD for every fit of a stack in one call, each with its own learning rate and weight decay.
 
 torch's fused kernels take one learning rate.  Adam's step and momentum's are the rate times something that does not depend
-on it; so what is stepped is each weight divided by its rate, at rate 1, and the products take it times the rate, in the same
-pass that casts it to their type.
+on it; so what is stepped is each weight divided by its rate, at rate 1, and what comes out of a product is multiplied by the
+rate, which is far smaller than the weights.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from probes.config import Setting
-from probes.heads import Room, Tensors
+from probes.heads import Tensors
 
 MOMENTUM = 0.9                           # of sgd
 
 
 class Optimizer:
-    """Parameters (group, setting, …) and their steps.  `working` holds them as the products take them."""
+    """Parameters (group, setting, …) and their steps.  `working` holds them, divided by their rates, as products take them."""
 
     def __init__(self, kind: str, settings: Sequence[Setting], parameters: Tensors, dtype: torch.dtype) -> None:
         self.kind, self.dtype = kind, dtype
         device = next(iter(parameters.values())).device
-        self.rates = torch.tensor([setting.rate for setting in settings], device=device)
-        self.decays = torch.tensor([setting.decay for setting in settings], device=device)
+        self.rates = torch.tensor([[setting.rate for setting in settings]], device=device)               # (1, setting)
+        self.decays = torch.tensor([[setting.decay for setting in settings]], device=device)
         self.scaled = {name: value / along(self.rates, value) for name, value in parameters.items()}
         self.first = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.second = {name: torch.zeros_like(value) for name, value in parameters.items()} if kind != "sgd" else {}
         self.steps = {name: torch.zeros((), device=device) for name in parameters}
-        self.working: Tensors = {}
-        self.room = Room()
+        self.working = self.scaled
         self._refresh()
 
     def step(self, gradients: Tensors) -> None:
@@ -57,19 +56,21 @@ class Optimizer:
         self._refresh()
 
     def _refresh(self) -> None:
+        """Weights in the type of the products."""
+        if self.dtype == torch.float32:
+            self.working = self.scaled
+            return
+        before = self.working
+        self.working = dict(self.scaled)
         for name, value in self.scaled.items():
-            kind = self.dtype if name.endswith("weight") else torch.float32
-            if name not in self.working or self.working[name].shape != value.shape:
-                self.working[name] = torch.empty_like(value, dtype=kind)
-            if kind == torch.float32:
-                torch.mul(value, along(self.rates, value), out=self.working[name])
-            else:                                        # two passes: torch's product into another type is not vectorised
-                scratch = self.room("scaled", value.shape, torch.float32, value.device)
-                self.working[name].copy_(torch.mul(value, along(self.rates, value), out=scratch))
+            if name.endswith("weight"):
+                held = before[name]
+                fits = held.dtype == self.dtype and held.shape == value.shape
+                self.working[name] = held.copy_(value) if fits else value.to(self.dtype)
 
     def parameters(self, group: int, setting: int) -> Tensors:
         """One fit's parameters in float32."""
-        return {name: value[group, setting] * self.rates[setting] for name, value in self.scaled.items()}
+        return {name: value[group, setting] * self.rates[0, setting] for name, value in self.scaled.items()}
 
     def keep(self, groups: torch.Tensor, settings: torch.Tensor) -> None:
         """Go on with these groups and settings alone."""
@@ -77,10 +78,10 @@ class Optimizer:
             return {name: value[groups][:, settings].contiguous() for name, value in tensors.items()}
 
         self.scaled, self.first, self.second = kept(self.scaled), kept(self.first), kept(self.second)
-        self.rates, self.decays = self.rates[settings], self.decays[settings]
+        self.rates, self.decays = self.rates[:, settings], self.decays[:, settings]
         self._refresh()
 
 
 def along(of_settings: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """(setting,) as a factor of (group, setting, …)."""
+    """(1, setting) as a factor of (group, setting, …)."""
     return of_settings.view(1, -1, *([1] * (value.dim() - 2)))

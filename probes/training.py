@@ -99,7 +99,8 @@ def train(
         total = torch.zeros(len(on_groups), len(on_settings), device=device)
         batches = 0
         for x, targets in sides.batches(orders.to(device), slot, seed, schedule.batch):
-            made = forward(shape, optimizer.working, x.transpose(1, 2) if shape.mixed else x, masks(x.shape[1]), room)
+            x = x.transpose(1, 2) if shape.mixed else x
+            made = forward(shape, optimizer.working, x, masks(targets.shape[1]), room, optimizer.rates)
             value, gradient = loss(made.logits, targets)
             optimizer.step(made.backward(gradient))
             total += value
@@ -108,7 +109,7 @@ def train(
         train_loss[here] = np.where(running[here], (total / batches).cpu().numpy(), train_loss[here])
         epochs[here] += running[here]
         if stops:
-            score, valid_loss = judge(sides, shape, loss, optimizer.working, slot)
+            score, valid_loss = judge(sides, shape, loss, optimizer, slot)
         else:
             score, valid_loss = np.full(total.shape, float(epoch)), train_loss[here]         # the last state is kept
         valid_loss = np.nan_to_num(valid_loss, nan=np.inf)
@@ -158,10 +159,10 @@ class Dropout:
 
 
 def judge(
-    sides: Sides, shape: Shape, loss: Loss, working: Tensors, slot: torch.Tensor
+    sides: Sides, shape: Shape, loss: Loss, optimizer: Optimizer, slot: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """(group, setting) score and loss on what is stopped by."""
-    groups, k = len(slot), working["bias"].shape[1]
+    groups, k = len(slot), optimizer.rates.shape[1]
     clips = len(sides.valid_targets)
     block = max(EVALUATED_AT_ONCE // (4 * groups * max(k * shape.outputs, shape.width * max(shape.mixed, 1))), 1)
     right, total, weight = torch.zeros(groups, k, device=slot.device), torch.zeros(groups, k, device=slot.device), 0.0
@@ -169,7 +170,7 @@ def judge(
         x = sides.valid_block(slot, start, start + block)
         targets = sides.valid_targets[start : start + block]
         own = targets.expand(groups, *targets.shape)
-        logits = forward(shape, working, x.transpose(1, 2) if shape.mixed else x).logits
+        logits = forward(shape, optimizer.working, x.transpose(1, 2) if shape.mixed else x, rates=optimizer.rates).logits
         value, _ = loss(logits, own)
         amount = float(loss.weights[targets].sum()) if loss.kind == "multiclass" and loss.weights is not None else len(targets)
         total += value * amount

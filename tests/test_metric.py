@@ -151,7 +151,8 @@ def test_no_group_stands_on_two_sides():
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"loss": "triplet"}, "choose contrastive"), ({"dim": 1}, "at least 2"), ({"layer": "weighted"}, "one layer, or from all"),
+    [({"loss": "triplet"}, "choose contrastive"), ({"dim": 1}, "at least 2"), ({"layer": "each"}, "one layer"),
+     ({"layer": "weighted"}, "one layer, or from all"),
      ({"name": "No Name"}, "cannot name a space"), ({"layer": 7}, "no layer 7")],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, settings, why):

@@ -55,11 +55,13 @@ def test_losses_and_gradients_are_those_of_autograd(head, mixed, kind):
         targets = (torch.rand(groups, clips, out, generator=generator) > 0.5).float()
     weights = torch.rand(out, generator=generator) if kind != "regression" else None
     smoothing = 0.1 if kind != "regression" else 0.0
-    made = forward(shape, state, x, mask)
+    rates = 0.5 + torch.rand(1, settings, generator=generator)
+    made = forward(shape, state, x, mask, rates=rates)
     values, gradient = Loss(kind, weights, smoothing)(made.logits, targets)
     found = made.backward(gradient)
 
-    leaves = {name: value.clone().requires_grad_() for name, value in state.items()}
+    by_rate = {n: value * rates.view(1, -1, *[1] * (value.dim() - 2)) for n, value in state.items()}
+    leaves = {name: value.requires_grad_() for name, value in by_rate.items()}
     for g in range(groups):
         for k in range(settings):
             logits = plain_forward(shape, {n: v[g, k] for n, v in leaves.items()}, x[g], None if mask is None else mask[g, 0].T)

@@ -91,6 +91,24 @@ def test_an_index_finds_as_much_as_was_asked_and_scores_are_exact(big, used, kin
     assert used == [True] * 30
 
 
+def test_a_graph_is_the_one_that_faiss_makes_of_all_vectors_at_once():
+    """More rows than are scanned at once; on one thread FAISS's own graph is the same each time."""
+    import faiss
+
+    vectors = np.random.default_rng(0).standard_normal((60_000, 8)).astype(np.float32)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        made = approximate.build(vectors, "ip", kind="hnsw")
+        raw = faiss.index_factory(8, "HNSW32,SQfp16", faiss.METRIC_INNER_PRODUCT)
+        raw.train(vectors)
+        raw.add(vectors)
+        raw.hnsw.efSearch = max(made.width, 10)
+        np.testing.assert_array_equal(made.search(vectors[:300], 10)[0], raw.search(vectors[:300], 10)[1])
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
 def test_the_recorded_recall_is_that_of_queries_and_their_true_neighbours(big):
     """Second opinion: NumPy."""
     lake, space, _ = big
