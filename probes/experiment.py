@@ -21,7 +21,7 @@ from store import Lake, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory that vectors of one part may take; beyond it they stream
 PARAMETERS_AT_ONCE = 600_000             # on a CPU: with their moments and gradients, what its cache holds of a part
-LARGE_HEAD = 65_536                      # parameters of a fit from which its products are worth bfloat16
+LARGE_HEAD = 4_096                       # parameters of a fit from which its products are worth bfloat16
 
 
 @dataclass
