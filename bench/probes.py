@@ -27,12 +27,10 @@ from embed.settings import describe_space
 from probes import ProbeConfig
 from probes.experiment import Experiment, make_experiment
 from probes.heads import initial
-from probes.parts import preparation_from, save_part
+from probes.parts import part_tensors
 from probes.protocols import MARBLE_RATES
-from probes.runs import read_tensors
 from probes.training import predict
 from store import Lake
-from store.files import LakeFiles
 
 LAYERS, DIM, BATCH, SEEDS = 13, 768, 64, 3
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)     # of scikit-learn's regularisation: as many settings as rates
@@ -66,7 +64,7 @@ class Described:
 
 
 def fill(folder: Path, size: Size) -> Lake:
-    """A lake of random clips: each class has a centre in each layer, and a track four clips of one class."""
+    """A lake of random clips, each a track of its own: each class has a centre in each layer."""
     lake = Lake(folder)
     rng = np.random.default_rng(0)
     labels = np.sort(np.arange(size.clips) % size.classes)
@@ -86,14 +84,20 @@ def fill(folder: Path, size: Size) -> Lake:
     return lake
 
 
-def loop(experiment: Experiment, layer: int, size: Size) -> tuple[float, list[list[tuple[float, float]]], int]:
-    """Every rate and seed of one layer, one after another; seconds, (valid, test) accuracy [rate][seed], and epochs in all."""
+def prepared(experiment: Experiment, layer: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Vectors and targets of what is learned from, stopped by and judged on, as a loop of one's own would have them."""
     slot, split = experiment.slots[layer], experiment.splits[0]
-    sides = [split.train, split.valid, split.test]
     vectors = experiment.inputs.whole(slot)
     made = experiment.inputs.preparation(slot, experiment.config.prepare, split.train, vectors[split.train])
-    train, valid, test = (torch.from_numpy(made.apply(vectors[rows])) for rows in sides)
-    targets, valid_targets, test_targets = (torch.from_numpy(experiment.task.targets[rows]) for rows in sides)
+    sides = (split.train, split.valid, split.test)
+    return [made.apply(vectors[rows]) for rows in sides], [experiment.task.targets[rows] for rows in sides]
+
+
+def loop(experiment: Experiment, layer: int, size: Size) -> tuple[float, list[list[tuple[float, float]]], int]:
+    """Every rate and seed of one layer, one after another; seconds, (valid, test) accuracy [rate][seed], and epochs in all."""
+    vectors, labels = prepared(experiment, layer)
+    train, valid, test = map(torch.from_numpy, vectors)
+    targets, valid_targets, test_targets = map(torch.from_numpy, labels)
     epochs, found = 0, []
     started = time.perf_counter()
     for rate in MARBLE_RATES:
@@ -101,7 +105,7 @@ def loop(experiment: Experiment, layer: int, size: Size) -> tuple[float, list[li
         for seed in range(SEEDS):
             torch.manual_seed(seed)
             head = torch.nn.Linear(DIM, size.classes)
-            for name, value in initial(experiment.shape(slot), seed, 0).items():
+            for name, value in initial(experiment.shape(experiment.slots[layer]), seed, 0).items():
                 getattr(head, name).data.copy_(value)
             optimizer = torch.optim.Adam(head.parameters(), rate)
             best, state, waited = (-1.0, -np.inf), None, 0
@@ -144,10 +148,8 @@ def ours(experiment: Experiment) -> tuple[float, list[np.ndarray], np.ndarray, i
         spent += time.perf_counter() - started
         epochs += int(fitted.epochs.sum())
         for number, (slot, made) in enumerate(zip(slots, preparations, strict=True)):
-            with tempfile.TemporaryDirectory() as folder:        # as a run keeps and reads them
-                save_part(LakeFiles(folder), "part.safetensors", fitted, number, made)
-                part = read_tensors(LakeFiles(folder), "part.safetensors", "bench")
-            vectors = torch.from_numpy(preparation_from(config, part, "").apply(experiment.inputs.some(slot, split.test)))
+            part = part_tensors(fitted, number, made)
+            vectors = torch.from_numpy(made.apply(experiment.inputs.some(slot, split.test)))
             scores[slot.name] = np.array([
                 [
                     (fitted.score[number, seed, k], accuracy(predict(experiment.shape(slot), {
@@ -167,18 +169,14 @@ def scikit(experiment: Experiment, layer: int) -> tuple[float, float]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    slot, split = experiment.slots[layer], experiment.splits[0]
-    vectors = experiment.inputs.whole(slot)
-    made = experiment.inputs.preparation(slot, experiment.config.prepare, split.train, vectors[split.train])
-    prepared = [made.apply(vectors[rows]) for rows in (split.train, split.valid, split.test)]
-    targets = [experiment.task.targets[rows] for rows in (split.train, split.valid, split.test)]
+    vectors, targets = prepared(experiment, layer)
     best = (-1.0, 0.0)
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for strength in STRENGTHS:
-            model = LogisticRegression(C=strength).fit(prepared[0], targets[0])
-            best = max(best, (model.score(prepared[1], targets[1]), model.score(prepared[2], targets[2])))
+            model = LogisticRegression(C=strength).fit(vectors[0], targets[0])
+            best = max(best, (model.score(vectors[1], targets[1]), model.score(vectors[2], targets[2])))
     return time.perf_counter() - started, best[1]
 
 

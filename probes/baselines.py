@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,8 @@ import numpy as np
 
 from probes.inputs import Inputs, slots_of
 from probes.metrics import Figure, figures
-from probes.parts import preparation_from, save_part
-from probes.runs import read_tensors
+from probes.parts import part_tensors, preparation_from
 from store import InputError
-from store.files import LakeFiles
 
 if TYPE_CHECKING:
     from probes.conclusion import Chosen
@@ -129,11 +126,8 @@ def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
         experiment, space=space, config=config, slots=slots_of(space, ("all",)),
         inputs=Inputs(experiment.lake, space, experiment.task.ids),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        files = LakeFiles(folder)
-        parts = []
-        for fold in range(len(beside.splits)):
-            fitted, (made,) = beside.fit(fold, beside.slots)
-            save_part(files, f"{fold}.safetensors", fitted, 0, made)
-            parts.append(read_tensors(files, f"{fold}.safetensors", "spectral"))
+    parts = []
+    for fold in range(len(beside.splits)):
+        fitted, (made,) = beside.fit(fold, beside.slots)
+        parts.append(part_tensors(fitted, 0, made))
     return Chosen(beside, beside.slots[0], parts).scores_of_judged()

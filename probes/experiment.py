@@ -59,7 +59,7 @@ class Experiment:
 
     def parts(self) -> list[tuple[int, list[Slot]]]:
         """The grid in parts that are trained at once: a fold, and slots of one shape that fit the cache or the GPU."""
-        most = PARAMETERS_AT_ONCE if self.config.device == "cpu" else gpu_parameters(self.config.device)
+        most = parameters_at_once(self.config.device)
         fits = len(self.config.settings) * self.config.seeds
         found: list[tuple[int, list[Slot]]] = []
         for fold, split in enumerate(self.splits):
@@ -161,8 +161,8 @@ def memory_of(device: str) -> float:
     return float(memory_bytes())
 
 
-def gpu_parameters(device: str) -> float:
-    """How many parameters a part may have on a GPU: each with two moments, a gradient, a best state and a copy."""
+def parameters_at_once(device: str) -> float:
+    """How many parameters a part may have; on a GPU each with two moments, a gradient, a best state and a copy."""
     return memory_of(device) / 2 / 24 if device.startswith("cuda") else PARAMETERS_AT_ONCE
 
 

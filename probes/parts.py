@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from probes import runs
 from probes.config import ProbeConfig
 from probes.experiment import Experiment, states_of
 from probes.heads import Tensors
 from probes.inputs import Preparation, Slot
 from probes.training import Fitted
-from store.files import LakeFiles
 
 PARTIAL = ("score", "loss", "epoch", "epochs", "train_loss")
 
@@ -20,13 +18,15 @@ def part_name(experiment: Experiment, fold: int, slot: Slot) -> str:
     return f"{fold}-{experiment.slots.index(slot):03d}.safetensors"
 
 
-def save_part(files: LakeFiles, name: str, fitted: Fitted, number: int, made: Preparation) -> None:
-    tensors = states_of(fitted, number) | {key: torch.from_numpy(getattr(fitted, key)[number]) for key in PARTIAL}
+def part_tensors(fitted: Fitted, number: int, made: Preparation) -> Tensors:
+    """One slot of a part: states (seed, setting, …), what became of each fit, and what is done to vectors before."""
+    tensors = {name: value.cpu() for name, value in states_of(fitted, number).items()}
+    tensors |= {key: torch.from_numpy(getattr(fitted, key)[number]) for key in PARTIAL}
     for key in ("mean", "scale"):
         value = getattr(made, key)
         if value is not None:
             tensors[f"prepare.{key}"] = torch.from_numpy(np.asarray(value))
-    runs.write_tensors(files, name, tensors)
+    return tensors
 
 
 def preparation_from(config: ProbeConfig, tensors: Tensors, prefix: str) -> Preparation:

@@ -26,7 +26,6 @@ class Predictions:
     run: str
     columns: tuple[str, ...]
     table: pl.DataFrame                  # clip_id and the columns of `probes.outputs.prediction_columns`
-    classes: tuple[str, ...]
 
     def as_labels(self) -> pl.DataFrame:
         """The same as label columns: `<column>_predicted`, and of classes `<column>_probability`."""
@@ -64,23 +63,25 @@ def predict(lake: Lake, run: str | Run, *, where: str | None = None) -> Predicti
     if not len(ids):
         raise InputError(f"no clip{f' where {where}' if where else ''} is embedded in space {space.name!r}: nothing to predict")
     inputs = Inputs(lake, space, ids)
-    folds = sorted({int(key.split(".")[0]) for key in tensors})
+    folds = []                           # what each does to vectors, its targets' scale, and the states of its seeds
+    for fold in sorted({int(key.split(".")[0]) for key in tensors}):
+        states = []
+        for seed in range(config.seeds):
+            prefix = f"{fold}.{seed}."
+            states.append({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        folds.append((preparation_from(config, tensors, f"{fold}."), target_scale(tensors, fold), states))
     parts = []
     for start in range(0, len(ids), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(ids)))
         stored = inputs.some(slot, rows)
-        total, count = np.zeros((len(rows), shape.outputs)), 0
-        for fold in folds:
-            vectors = preparation_from(config, tensors, f"{fold}.").apply(stored.copy())
-            scale = target_scale(tensors, fold)
-            for seed in range(config.seeds):
-                prefix = f"{fold}.{seed}."
-                state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        total = np.zeros((len(rows), shape.outputs))
+        for made, scale, states in folds:
+            vectors = made.apply(stored.copy())
+            for state in states:
                 total += probabilities(kind, shape, state, vectors, "cpu", scale)
-                count += 1
-        parts.append(prediction_columns(kind, names, total / count))
+        parts.append(prediction_columns(kind, names, total / (len(folds) * config.seeds)))
     table = pl.concat([pl.DataFrame({"clip_id": ids}), pl.concat(parts)], how="horizontal")
-    return Predictions(found.name, config.columns, table, names if kind != "regression" else ())
+    return Predictions(found.name, config.columns, table)
 
 
 def target_scale(tensors: dict, fold: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -109,8 +110,6 @@ def read_about(run: Run) -> dict[str, str]:
 def save_predictions(lake: Lake, predictions: Predictions) -> Added:
     """Write predictions to the clips as label columns; what other runs wrote of the same column is replaced."""
     return lake.clips.set_labels(predictions.as_labels())
-
-
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:

@@ -31,7 +31,7 @@ def probe(
     """
     from probes.conclusion import conclude
     from probes.experiment import make_experiment
-    from probes.parts import part_name, save_part
+    from probes.parts import part_name, part_tensors
 
     step("reading labels")
     experiment = make_experiment(lake, config)
@@ -60,7 +60,7 @@ def probe(
         if missing:
             fitted, preparations = experiment.fit(fold, missing)
             for number, (slot, made) in enumerate(zip(missing, preparations, strict=True)):
-                save_part(partial, part_name(experiment, fold, slot), fitted, number, made)
+                runs.write_tensors(partial, part_name(experiment, fold, slot), part_tensors(fitted, number, made))
     step("judging")
     conclude(experiment, name, files, partial, started, resumed)
     for part in partial.names(".safetensors"):

@@ -88,10 +88,8 @@ def closed_groups(task: Task, column: str) -> np.ndarray:
     if column not in task.clips.columns:
         raise InputError(f"clips have no column {column!r} to split by: they have {', '.join(task.clips.columns)}")
     values = task.clips[column]
-    if isinstance(values.dtype, pl.List):
-        pairs = pl.DataFrame({"row": np.arange(len(task)), "value": values}).explode("value").drop_nulls()
-    else:
-        pairs = pl.DataFrame({"row": np.arange(len(task)), "value": values}).drop_nulls()
+    pairs = pl.DataFrame({"row": np.arange(len(task)), "value": values})
+    pairs = (pairs.explode("value") if isinstance(values.dtype, pl.List) else pairs).drop_nulls()
     tracks = int(task.track.max()) + 1
     rows = pairs["row"].to_numpy()
     group = pairs["value"].rank("dense").to_numpy().astype(np.int64) - 1 if len(pairs) else np.zeros(0, np.int64)

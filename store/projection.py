@@ -62,8 +62,9 @@ def is_projection(space: Space) -> bool:
 def make_projected(lake: Lake, projection: Projection, name: str, layer: str, about: str) -> Space:
     """Store a projection and make its space, without vectors.  Raises SpaceMismatch where the name is another space's."""
     space = projection.describe(lake.spaces.get(projection.parent), name, layer, about)
-    if not any(known.fingerprint == space.fingerprint for known in lake.spaces.all()):
-        if any(known.name == name for known in lake.spaces.all()):
+    spaces = lake.spaces.all()
+    if not any(known.fingerprint == space.fingerprint for known in spaces):
+        if any(known.name == name for known in spaces):
             raise SpaceMismatch(f"space {name!r} is another one: choose another --name")
         lake.files(f"projections/{name}").put(FILE, lambda path: write(path, projection))
     return lake.spaces.make(space)
