@@ -23,7 +23,7 @@ from store import InputError, memory_bytes
 RECALL_AT = 10
 QUERIES = 1_000                          # drawn to tune by: with 200, chance would widen the search twofold
 CHUNK = 50_000                           # rows in float32 at once
-ADD_SHARE = 8                            # one part in so many of the machine's memory holds those that are added at once
+ADD_SHARE = 6                            # one part in so many of the machine's memory holds those that are added at once
 HNSW_ROWS = 1_000_000                    # above, a graph takes too long to build
 TRAIN_ROWS = 200_000
 PQ_CODE = 4                              # dimensions a code of 4 bits stands for

@@ -35,10 +35,14 @@ class Lake:
         self.clips = Clips(self._connection)
         self.failures = Failures(self._connection)
         self.spaces = Spaces(LakeFiles(f"{self.uri.rstrip('/')}/spaces"))
+        self._vectors: dict[Space, Vectors] = {}         # opened: a query need not read their keys again
 
     def vectors(self, space: Space | str | None = None) -> Vectors:
         """The vectors of a space given by name, as a Space, or not at all where the lake has only one."""
-        return Vectors(self._connection, space if isinstance(space, Space) else self.spaces.get(space), self.clips)
+        asked = space if isinstance(space, Space) else self.spaces.get(space)
+        if asked not in self._vectors:
+            self._vectors[asked] = Vectors(self._connection, asked, self.clips)
+        return self._vectors[asked]
 
     def frames(self, space: Space | str | None = None) -> Frames:
         """The stored frames of a space, named as for `vectors`."""
