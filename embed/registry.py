@@ -13,6 +13,7 @@ from embed.encoder import PRECISIONS, Encoder
 from embed.errors import EncoderError
 
 DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
+SMALL = Path(__file__).parent / "small"              # a small MERT that comes along; its README.md says what it is worth
 FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 
 
@@ -35,7 +36,7 @@ SHORT = {"mert-95m": "m-a-p/MERT-v1-95M", "mert-330m": "m-a-p/MERT-v1-330M"}
 
 def encoder_names() -> list[str]:
     """What `load_encoder` knows by name."""
-    return [*HUB, *SHORT, "spectral"]
+    return [*HUB, *SHORT, "small", "spectral"]
 
 
 def full_name(name: str) -> str:
@@ -45,7 +46,7 @@ def full_name(name: str) -> str:
     'm-a-p/MERT-v1-95M'
     """
     name = SHORT.get(name.lower(), name)
-    return name if name in HUB or name == "spectral" else str(Path(name).expanduser().absolute())
+    return name if name in HUB or name in ("small", "spectral") else str(Path(name).expanduser().absolute())
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
@@ -68,6 +69,8 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
 
     if name in HUB:
         return HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device).at(precision)
+    if name == "small":
+        return HubertEncoder(SMALL, name=name, location=name, device=device).at(precision)
     folder = Path(name)
     if not folder.is_dir():
         raise EncoderError(

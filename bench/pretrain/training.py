@@ -1,0 +1,327 @@
+"""Masked prediction after HuBERT and MERT: spans of frames are hidden, and asked for by both teachers.
+
+The loss: cross-entropy of the mel and the chroma clusters of hidden frames, and the mean squared error of the constant-Q
+spectrum of all frames, four times as much where they are hidden.  In half of the examples another one of the batch is mixed
+in, and the targets stay (in-batch noise mixture, arXiv 2306.00107, section 3.3).
+
+A step depends on the seed, its number and the weights alone.  So a training that was stopped goes on from its last
+checkpoint to the same end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.pretrain import teachers
+from bench.pretrain.examples import RATE, make_example
+from bench.pretrain.music import Piece
+from bench.pretrain.teachers import CLUSTERS, CQT_BINS, Teachers
+
+FIT_EXAMPLES = 384                       # that the teachers are fitted by
+CHECKED = 48                             # examples of another seed, by which progress is told
+UNSEEN = 10**9                           # step numbers from here on are of checks
+WEIGHTS = {"mel": 1.0, "chroma": 1.0, "cqt": 1.0, "early": 0.5, "early_mel": 0.5}
+MEL_SPREAD = 2.5                         # of log mel spectra, about
+HIDDEN_WEIGHT = 4.0                      # of the constant-Q error where frames are hidden
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the result."""
+
+    hidden: int = 192
+    blocks: int = 6
+    heads: int = 4
+    channels: tuple[int, ...] = (32, 48, 64, 96, 128, 160, 192)
+    steps: int = 4_200
+    batch: int = 8                       # examples of five seconds
+    rate: float = 2e-3                   # at its highest
+    warmup: int = 150                    # steps
+    decay: float = 0.01                  # of weights
+    dropout: float = 0.0                 # no example comes twice; and with it attention takes four times as long on a CPU
+    mask_share: float = 0.06             # of frames that begin a hidden span
+    mask_length: int = 10                # frames, 0.13 s
+    mixed: float = 0.5
+    seed: int = 0
+
+
+def config_json(recipe: Recipe) -> dict[str, Any]:
+    """`config.json` in MERT's own form."""
+    return {
+        "model_type": "mert_model", "architectures": ["MERTModel"], "hidden_size": recipe.hidden,
+        "num_hidden_layers": recipe.blocks, "num_attention_heads": recipe.heads, "intermediate_size": 4 * recipe.hidden,
+        "hidden_act": "gelu", "hidden_dropout": recipe.dropout, "attention_dropout": recipe.dropout,
+        "activation_dropout": 0.0, "feat_proj_dropout": 0.0, "final_dropout": 0.0, "layerdrop": 0.0,
+        "layer_norm_eps": 1e-5, "initializer_range": 0.02, "do_stable_layer_norm": True,
+        "feat_extract_norm": "group", "feat_extract_activation": "gelu", "feat_proj_layer_norm": True,
+        "conv_dim": list(recipe.channels), "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_bias": False, "num_feat_extract_layers": 7, "num_conv_pos_embeddings": 128,
+        "num_conv_pos_embedding_groups": 16, "apply_spec_augment": True, "mask_time_prob": 0.05, "mask_time_length": 10,
+        "feature_extractor_cqt": False, "deepnorm": False, "sample_rate": RATE, "vocab_size": 32,
+    }
+
+
+PREPROCESSOR = {
+    "do_normalize": True, "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1, "padding_side": "right",
+    "padding_value": 0, "return_attention_mask": True, "sampling_rate": RATE,
+}
+
+
+def build(recipe: Recipe) -> Any:
+    """The model with its three heads, new, by the recipe's seed."""
+    import torch
+    from transformers import HubertConfig, HubertModel
+
+    from embed.checkpoint import NO_SETTINGS
+
+    torch.manual_seed(recipe.seed)
+    config = HubertConfig(**{k: v for k, v in config_json(recipe).items() if k not in NO_SETTINGS})
+    config._attn_implementation = "sdpa"
+
+    class Pupil(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = HubertModel(config)
+            self.mel = torch.nn.Linear(recipe.hidden, CLUSTERS["mel"])
+            self.chroma = torch.nn.Linear(recipe.hidden, CLUSTERS["chroma"])
+            self.cqt = torch.nn.Linear(recipe.hidden, CQT_BINS)
+            self.early = torch.nn.Linear(recipe.hidden, CQT_BINS + teachers.MEL_BANDS)
+
+        def forward(self, samples: Any, hidden: Any) -> tuple[Any, Any, Any, Any]:
+            """(batch, samples), (batch, frame) bool -> the answers, (batch, frame, …) each; the last by the convolutions alone."""
+            encoder = self.encoder
+            features = encoder.feature_projection(encoder.feature_extractor(samples).transpose(1, 2))
+            early = self.early(features)
+            features = torch.where(hidden[:, :, None], encoder.masked_spec_embed.to(features.dtype), features)
+            states = encoder.encoder(features).last_hidden_state
+            return self.mel(states), self.chroma(states), self.cqt(states), early
+
+    return Pupil()
+
+
+def losses(model: Any, batch: Batch, recipe: Recipe, teach: Teachers, device: str, number: int) -> dict[str, Any]:
+    """The step's losses, and how often the clusters of hidden frames were named rightly."""
+    import torch
+
+    from embed.hubert import normalize
+
+    rng = np.random.default_rng((recipe.seed, 1, number))
+    sound, room, plain = (torch.from_numpy(part).to(device) for part in batch)
+    mel, chroma, cqt = teach.targets(sound, plain)
+    heard = normalize(mix(room, recipe.mixed, rng))
+    hidden = torch.from_numpy(spans(mel.shape, recipe, rng)).to(device)
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16):
+        answers = [answer.float() for answer in model(heard, hidden)]
+    entropy = torch.nn.functional.cross_entropy
+    error = (answers[2] - cqt).square().mean(dim=2)
+    weight = torch.where(hidden, HIDDEN_WEIGHT, 1.0)
+    return {
+        "mel": entropy(answers[0][hidden], mel[hidden]), "chroma": entropy(answers[1][hidden], chroma[hidden]),
+        "cqt": (error * weight).sum() / weight.sum(), "early": (answers[3][..., :CQT_BINS] - cqt).square().mean(),
+        "early_mel": (answers[3][..., CQT_BINS:] - teachers.log_mel(sound) / MEL_SPREAD).square().mean(),
+        "cqt_hidden": error[hidden].mean(), "cqt_seen": error[~hidden].mean(),
+        "mel_named": (answers[0][hidden].argmax(1) == mel[hidden]).float().mean(),
+        "chroma_named": (answers[1][hidden].argmax(1) == chroma[hidden]).float().mean(),
+    }
+
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]                    # sound, room, plain: (example, samples) each
+
+
+def mix(room: Any, share: float, rng: np.random.Generator) -> Any:
+    """Into some of a batch's examples another's second or more, at a lower level."""
+    mixed = room.clone()
+    level = room.std(dim=1)
+    for row in np.flatnonzero(rng.random(len(room)) < share):
+        other = int(rng.integers(len(room)))
+        length = int(rng.uniform(0.2, 0.6) * room.shape[1])
+        source, target = (int(rng.integers(room.shape[1] - length)) for _ in range(2))
+        gain = level[row] / (level[other] + 1e-6) * 10 ** (-rng.uniform(3, 20) / 20)
+        mixed[row, target : target + length] += gain * room[other, source : source + length]
+    return mixed
+
+
+def spans(shape: Sequence[int], recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+    """(batch, frame) bool: spans to hide; they may overlap, and hide a good two fifths."""
+    begins = rng.random(tuple(shape)) < recipe.mask_share
+    hidden = begins.copy()
+    for shift in range(1, recipe.mask_length):
+        hidden[:, shift:] |= begins[:, :-shift]
+    return hidden
+
+
+class Examples:
+    """Batches by number, made in another process beside the training."""
+
+    def __init__(self, corpus: Sequence[Piece], seed: int, batch: int, steps: range) -> None:
+        self.corpus, self.seed, self.batch, self.steps = corpus, seed, batch, steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, place: int) -> Batch:
+        return make_batch(self.corpus, self.seed, range(self.steps[place] * self.batch, (self.steps[place] + 1) * self.batch))
+
+    def load(self, workers: int) -> Iterator[Batch]:
+        """In order."""
+        from torch.utils.data import DataLoader
+
+        def first(batches: list[Batch]) -> Batch:
+            return batches[0]
+
+        how: dict[str, Any] = {"multiprocessing_context": "fork", "prefetch_factor": 4} if workers else {}
+        return iter(DataLoader(self, batch_size=1, collate_fn=first, num_workers=workers, **how))
+
+
+def make_batch(corpus: Sequence[Piece], seed: int, numbers: range) -> Batch:
+    made = [make_example(corpus, seed, number) for number in numbers]
+    return tuple(np.stack(part) for part in zip(*made, strict=True))         # type: ignore[return-value]
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """The learning rate: up in a line, down by a cosine to a hundredth."""
+    if step < recipe.warmup:
+        return recipe.rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
+    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * done)))
+
+
+def train(
+    recipe: Recipe, corpus: Sequence[Piece], work: Path, *, device: str = "cpu", workers: int = 1, every: int = 250,
+    until: int | None = None,
+) -> Any:
+    """The trained model; `work` holds teachers, checkpoint and log, and what stands there already is gone on from.
+
+    `every`: steps between checkpoints.  `until`: stop there, and go on another time.
+    """
+    import torch
+
+    work.mkdir(parents=True, exist_ok=True)
+    check_recipe(work / "recipe.json", recipe)
+    teach = load_teachers(work / "teachers.safetensors", recipe, corpus, device)
+    model = build(recipe).to(device)
+    optimizer = torch.optim.AdamW(groups(model, recipe.decay), lr=recipe.rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    step = restore(work / "checkpoint.safetensors", model, optimizer)
+    last = recipe.steps if until is None else min(until, recipe.steps)
+    checked = make_batch(corpus, recipe.seed + 1, range(CHECKED))
+    started, seen = time.monotonic(), step
+    sums: dict[str, float] = {}
+    for batch in Examples(corpus, recipe.seed, recipe.batch, range(step, last)).load(workers):
+        model.train()
+        torch.manual_seed(recipe.seed * 1_000_003 + step)            # of dropout
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, recipe)
+        found = losses(model, batch, recipe, teach, device, step)
+        optimizer.zero_grad(set_to_none=True)
+        sum(weight * found[name] for name, weight in WEIGHTS.items()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if step % every == 0 or step == last:
+            count = (step - 1) % every + 1
+            pace = (time.monotonic() - started) / (step - seen)
+            line = {"step": step, "seconds_a_step": round(pace, 3)} | {k: round(v / count, 4) for k, v in sums.items()}
+            line |= {f"checked_{k}": round(v, 4) for k, v in check(model, checked, recipe, teach, device).items()}
+            sums = {}
+            save(work / "checkpoint.safetensors", model, optimizer, step)
+            with (work / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+    return model
+
+
+def check(model: Any, batch: Batch, recipe: Recipe, teach: Teachers, device: str) -> dict[str, float]:
+    """The losses on examples of another seed, the same ones each time."""
+    import torch
+
+    model.eval()
+    sums: dict[str, float] = {}
+    pieces = range(0, len(batch[0]), recipe.batch)
+    with torch.no_grad():
+        for first in pieces:
+            part = tuple(signal[first : first + recipe.batch] for signal in batch)
+            for name, value in losses(model, part, recipe, teach, device, UNSEEN + first).items():    # type: ignore[arg-type]
+                sums[name] = sums.get(name, 0.0) + float(value) / len(pieces)
+    return sums
+
+
+def groups(model: Any, decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases, norms and the mask's vector do not."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def check_recipe(path: Path, recipe: Recipe) -> None:
+    """Raise SystemExit where the folder holds a training by another recipe."""
+    text = json.dumps(asdict(recipe), indent=2)
+    if path.exists() and path.read_text() != text:
+        raise SystemExit(f"{path} is of another recipe: name another folder with --work, or remove this one")
+    path.write_text(text)
+
+
+def load_teachers(path: Path, recipe: Recipe, corpus: Sequence[Piece], device: str) -> Teachers:
+    """From their file, or fitted and written there."""
+    from safetensors.torch import load_file, save_file
+
+    if not path.exists():
+        sound, _, plain = make_batch(corpus, recipe.seed + 2, range(FIT_EXAMPLES))
+        save_file(teachers.fit(sound, plain, recipe.seed)._asdict(), path)
+    return Teachers(**{name: tensor.to(device) for name, tensor in load_file(path).items()})
+
+
+def save(path: Path, model: Any, optimizer: Any, step: int) -> None:
+    """Weights and the optimiser's moments, whole or not at all."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    names = [name for name, p in model.named_parameters()]
+    of = {id(p): name for name, p in model.named_parameters()}
+    for parameter, state in optimizer.state.items():
+        for kind, tensor in state.items():
+            tensors[f"optimizer.{kind}.{of[id(parameter)]}"] = tensor.detach().cpu().contiguous()
+    tensors["step"] = torch.tensor(step)
+    beside = path.with_suffix(".tmp")
+    save_file(tensors, beside, {"parameters": str(len(names))})
+    beside.replace(path)
+
+
+def restore(path: Path, model: Any, optimizer: Any) -> int:
+    """The step that a checkpoint stands at, its state loaded; 0 where there is none."""
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    for name, parameter in model.named_parameters():
+        kept = {kind: tensors.get(f"optimizer.{kind}.{name}") for kind in ("step", "exp_avg", "exp_avg_sq")}
+        if kept["step"] is not None:
+            optimizer.state[parameter] = {kind: tensor.to(parameter.device) for kind, tensor in kept.items()}
+    return int(tensors["step"])
+
+
+def export(model: Any, recipe: Recipe, folder: Path) -> int:
+    """The encoder without its heads in the hub's form, float16; the size of its weights in bytes."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: t.detach().to("cpu", torch.float16).contiguous() for name, t in model.encoder.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config_json(recipe), indent=2) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+    return (folder / "model.safetensors").stat().st_size

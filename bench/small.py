@@ -1,0 +1,168 @@
+"""What the small MERT is worth: pieces found again and linear probes, layer by layer, on music and timbres it never heard.
+
+Every clip is four bars of a chorale whose tune was held out of training, played by instruments of families held out of
+training, each clip by its own; `random` has the same shape and random weights.  Writes `bench/results/small.*` and the
+model card.
+
+    python -m bench.small
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import soundfile
+
+import tonelake
+from bench.pretrain.examples import RATE, play
+from bench.pretrain.music import held_out_chorales
+from bench.pretrain.timbres import HELD_OUT
+from bench.pretrain.training import Recipe, build, export
+from bench.report import circumstances, table, write_results
+from embed.registry import SMALL
+from ingest.chorales import clip_row, windows
+from ingest.scan import clip_id, file_digest
+from ingest.scores import Score
+
+BARS = 4
+TUNE_PIECES = 3                          # pieces that a tune needs to be asked for
+TASKS = {                                # name: (column, what, split)
+    "piece": ("piece", "mAP", ""),
+    "key": ("key", "accuracy", "folds:5:tune"),
+    "meter": ("meter", "balanced accuracy", "folds:5:tune"),
+    "tune": ("tune", "accuracy", "folds:5:track"),
+}
+FIGURE = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
+ENCODERS = ("random", "spectral", "small")
+
+
+def make_clips(lake: Any, scores: list[Score], folder: Path, seed: int = 0) -> None:
+    """Windows that do not overlap, each as a file, and its row; voices of one clip share a family or not, as chance has it."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    families = list(HELD_OUT.values())
+    for score in scores:
+        for start, length in windows(score, BARS, BARS):
+            seconds = length * score.quarter_s
+            notes = score.window(start, length)
+            notes[:, :2] *= score.quarter_s
+            voice = np.argsort(np.argsort(notes[:, 2], kind="stable")) * 4 // max(len(notes), 1)       # by pitch
+            tones = [families[int(rng.integers(len(families)))](rng) for _ in range(1 if rng.random() < 0.5 else 4)]
+            sound = play(np.column_stack([notes, voice]), tones, np.exp(rng.uniform(-0.7, 0.2, 4)), seconds, RATE)
+            path = folder / f"{score.piece}-{start:g}.flac"
+            soundfile.write(path, 0.8 * sound / max(float(np.abs(sound).max()), 1e-6), RATE)
+            digest = file_digest(path)
+            rows.append(clip_row(score, start, length) | {
+                "clip_id": clip_id(digest, 0.0, len(sound) / RATE), "source": str(path), "digest": digest, "start_s": 0.0,
+                "duration_s": len(sound) / RATE, "cut": f"{BARS}bars",
+            })
+    lake.clips.add(pl.DataFrame(rows, infer_schema_length=None))
+
+
+def random_twin(folder: Path, seed: int = 100) -> Path:
+    """A checkpoint of the same shape whose weights were never trained."""
+    recipe = Recipe(seed=seed)
+    export(build(recipe), recipe, folder)
+    return folder
+
+
+def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
+    """A row an encoder, task and layer: value, low, high, at 95 %."""
+    rows = []
+    for encoder, space in spaces.items():
+        for task, (column, what, split) in TASKS.items():
+            if not split:
+                found = lake.layers(column, space=space).table.select(
+                    "name", value="map", low="map_low", high="map_high"
+                )
+            else:
+                some = "tune IN (" + ", ".join(f"'{tune}'" for tune in frequent_tunes(lake)) + ")" if task == "tune" else None
+                run, = lake.probe(
+                    column, space=space, split=split, rates=(1e-3, 1e-2), decays=(0.0, 1e-3), seeds=1, epochs=60, where=some,
+                    class_weights="balanced" if "balanced" in what else "none", name=f"{encoder}-{task}",
+                )
+                key = FIGURE[what]
+                found = run.table("layers").select("name", value=key, low=f"{key}_low", high=f"{key}_high")
+            rows.append(found.with_columns(encoder=pl.lit(encoder), task=pl.lit(task)))
+            print(encoder, task, found.sort("value")[-1].to_dicts(), flush=True)
+    return pl.concat(rows).select("task", "encoder", layer="name", value="value", low="low", high="high")
+
+
+def frequent_tunes(lake: Any) -> list[str]:
+    pieces = lake.clips().group_by("tune").agg(pl.col("piece").n_unique())
+    return sorted(pieces.filter(pl.col("piece") >= TUNE_PIECES)["tune"].to_list())
+
+
+def best_of(found: pl.DataFrame) -> pl.DataFrame:
+    """Each encoder's best layer of each task."""
+    return found.sort("value", descending=True).group_by("task", "encoder", maintain_order=True).first()
+
+
+def report(found: pl.DataFrame, majority: dict[str, float]) -> str:
+    """The tables: best layers side by side, then every layer of `small`."""
+    best = best_of(found)
+
+    def cell(row: dict[str, Any]) -> str:
+        return f"{row['value']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+
+    lines = []
+    for task, (_, what, _) in TASKS.items():
+        row = {r["encoder"]: r for r in best.filter(pl.col("task") == task).to_dicts()}
+        lines.append([task, what, *(f"{cell(row[e])}, layer {row[e]['layer']}" for e in ENCODERS), f"{majority[task]:.3f}"])
+    text = table(["task", "figure", *ENCODERS, "chance"], lines) + "\n## Every layer of `small`\n\n"
+    own = found.filter(pl.col("encoder") == "small")
+    layers = own["layer"].unique(maintain_order=True).to_list()
+    by = {(r["task"], r["layer"]): r for r in own.to_dicts()}
+    text += table(["layer", *TASKS], [[layer, *(cell(by[task, layer]) for task in TASKS)] for layer in layers])
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoder", default=str(SMALL), help="a checkpoint folder to judge in the shipped one's place")
+    parser.add_argument("--window", type=float, default=30.0)
+    parser.add_argument("--pieces", type=int, help="so many pieces only, for a first look")
+    parser.add_argument("--dry", action="store_true", help="write nothing")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        lake = tonelake.open(Path(home) / "lake")
+        make_clips(lake.lake, held_out_chorales()[: given.pieces], Path(home) / "clips")
+        folders = {"random": str(random_twin(Path(home) / "random")), "spectral": "spectral", "small": given.encoder}
+        spaces = {name: lake.embed(folders[name], space=name, window=given.window).space for name in ENCODERS}
+        clips = lake.clips()
+        print(f"{len(clips)} clips of {clips['piece'].n_unique()} pieces", flush=True)
+        found = measure(lake, spaces)
+        asked = clips.filter(pl.col("tune").is_in(frequent_tunes(lake)))
+        majority = {
+            "piece": lake.layers("piece", space="small").chance, "key": share(clips, "key"),
+            "meter": 1 / clips["meter"].n_unique(), "tune": share(asked, "tune"),
+        }
+        about = circumstances("the timbres of the clips, and all weights of `random` (seeded)")
+        about["clips"] = (
+            f"{len(clips)} of {BARS} bars of {clips['piece'].n_unique()} chorales with {clips['tune'].n_unique()} held-out "
+            f"tunes; tunes are asked for where they have {TUNE_PIECES} pieces or more: {len(frequent_tunes(lake))}"
+        )
+        text = report(found, majority)
+        print(text)
+        if not given.dry:
+            best = {(r["task"], r["encoder"]): r["value"] for r in best_of(found).to_dicts()}
+            others = ENCODERS[:-1]
+            ratios = {f"{task}_{other}": best[task, "small"] / best[task, other] for task in TASKS for other in others}
+            layers = json.loads(found.write_json())
+            write_results("small", "The small MERT on music and timbres it never heard", text, about, ratios, layers=layers)
+
+
+def share(clips: pl.DataFrame, column: str) -> float:
+    """Of the most frequent value."""
+    return float(clips[column].value_counts()["count"].max() / len(clips))           # type: ignore[operator, arg-type]
+
+
+if __name__ == "__main__":
+    main()
