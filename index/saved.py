@@ -46,7 +46,7 @@ class Saved:
     rows: int
     dim: int
     width: int
-    recall: float                        # recall@10 measured when it was built
+    recall: float                        # recall@10 of queries held out when it was built
     asked: float                         # recall asked for
     table_version: int
     faiss: str
@@ -91,7 +91,7 @@ def build_index(
                 build_seconds=time.perf_counter() - started,
             ), index, np.concatenate([known, row_ids[new]])), f"extended by {len(new):,} clips"
     vectors = table.read(snapshot, layer, stat=stat, dtype=space.dtype)
-    index = build(vectors, metric, kind=kind, recall=recall)
+    index, order = build(vectors, metric, kind=kind, recall=recall)
     description = Saved(
         space.name, space.fingerprint, layer, stat, metric, index.kind, KINDS[index.kind].factory(*vectors.shape), len(vectors),
         vectors.shape[1], index.width, index.recall, recall, snapshot.dataset.version, faiss.__version__, time.time(),
@@ -99,7 +99,7 @@ def build_index(
     )
     if old is not None and old.kind != index.kind:
         drop(lake, folder, old)
-    return save(folder, description, index, row_ids), "built"
+    return save(folder, description, index, row_ids[order]), "built"
 
 
 def save(folder: Path, saved: Saved, index: Approximate, row_ids: np.ndarray) -> Saved:
@@ -165,9 +165,10 @@ class View:
     """An index as it stands to one version of its table."""
 
     version: int
-    place: np.ndarray | None             # (position,) row of the table, -1 where it is gone; None where they are the same
+    place: np.ndarray                    # (position,) row of the table, -1 where it is gone
     gone: int
     later: np.ndarray                    # rows that the index does not have
+    whole: bool                          # nothing is gone, and nothing came later
     vectors: np.ndarray | None = None    # theirs, once they were read
     clips_version: int = -1              # of the table of clips, when all vectors were last found to be of clips of the lake
 
@@ -186,12 +187,11 @@ class Loaded:
         version = snapshot.dataset.version
         if self.view is None or self.view.version != version:
             now = snapshot.row_ids
-            if np.array_equal(self.row_ids, now):
-                self.view = View(version, None, 0, np.empty(0, np.int64))
-            else:
-                place = positions(self.row_ids, now)
-                later = np.flatnonzero(~np.isin(now, self.row_ids))
-                self.view = View(version, place, int((place < 0).sum()), later)
+            place = positions(self.row_ids, now)
+            new = np.ones(len(now), bool)
+            new[place[place >= 0]] = False
+            gone, later = int((place < 0).sum()), np.flatnonzero(new)
+            self.view = View(version, place, gone, later, not gone and not len(later))
         return self.view
 
 
@@ -282,16 +282,16 @@ def search_saved(
     loaded = load(lake, space, saved)
     view = loaded.at(snapshot)
     prepared = prepare_one(query, saved.metric)
-    if allowed is None and view.place is None and k <= saved.rows:   # nothing is new, gone or forbidden
+    if allowed is None and view.whole and k <= saved.rows:
         found, scores = loaded.index.search(prepared, k)
         if found[0, -1] >= 0:
-            return found[0], scores[0]
+            return view.place[found[0]], scores[0]
     share = 1.0 if allowed is None else float(allowed.mean())
     if share < NARROW:
         return None
     wanted = min(k if allowed is None else int(k / share) + k, len(loaded.row_ids)) + view.gone
     found, scores = (values[0] for values in loaded.index.search(prepared, min(wanted, len(loaded.row_ids))))
-    rows = found if view.place is None else np.where(found >= 0, view.place[found], -1)
+    rows = np.where(found >= 0, view.place[found], -1)
     if len(view.later):
         if view.vectors is None:
             vectors = lake.vectors(space).read_rows(snapshot, view.later, saved.layer, stat=saved.stat)
@@ -317,7 +317,7 @@ def search_saved_batch(
     loaded = load(lake, space, saved)
     ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
     view = loaded.at(snapshot)
-    if view.place is not None or len(view.later):
+    if not view.whole:
         return None
     if view.clips_version != lake.clips.table.version:               # looked at once for each version of the clips
         clips = lake.clips.ids()
@@ -325,7 +325,7 @@ def search_saved_batch(
             return None
         view.clips_version = lake.clips.table.version
     found, scores = loaded.index.search(prepare(queries, saved.metric), min(k, saved.rows))
-    return None if (found < 0).any() else (ids, found, scores)
+    return None if (found < 0).any() else (ids, view.place[found], scores)
 
 
 def positions(known: np.ndarray, now: np.ndarray) -> np.ndarray:

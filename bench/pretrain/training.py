@@ -95,7 +95,7 @@ def build(recipe: Recipe) -> Any:
             self.early = torch.nn.Linear(recipe.hidden, CQT_BINS + teachers.MEL_BANDS)
 
         def forward(self, samples: Any, hidden: Any) -> tuple[Any, Any, Any, Any]:
-            """(batch, samples), (batch, frame) bool -> the answers, (batch, frame, …) each; the last by the convolutions alone."""
+            """(batch, samples), (batch, frame) bool -> the answers, (batch, frame, …) each; the last by convolutions alone."""
             encoder = self.encoder
             features = encoder.feature_projection(encoder.feature_extractor(samples).transpose(1, 2))
             early = self.early(features)
