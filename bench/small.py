@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import soundfile
+from safetensors import safe_open
 
 import tonelake
 from bench.pretrain.examples import RATE, play
-from bench.pretrain.music import held_out_chorales
+from bench.pretrain.music import OTHERS, held_out_chorales
 from bench.pretrain.timbres import HELD_OUT
 from bench.pretrain.training import Recipe, build, export
 from bench.report import circumstances, table, write_results
@@ -124,6 +125,33 @@ def report(found: pl.DataFrame, majority: dict[str, float]) -> str:
     return text
 
 
+def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
+    """The model card, of what its training and this benchmark say."""
+    done = json.loads((folder / "training.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    recipe, last = done["recipe"], done["log"][-1]
+    with safe_open(folder / "model.safetensors", "np") as weights:
+        parameters = sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())       # noqa: SIM118
+    *others, final = (name.split("_")[0].capitalize() for name in OTHERS)
+    hidden, seen = (1 - last[f"checked_cqt_{part}"] for part in ("hidden", "seen"))
+    training = (
+        f"{last['step']:,} steps of {recipe['batch']} examples in {done['hours']:.1f} hours on {about['machine']}, seed "
+        f"{recipe['seed']}; AdamW, {recipe['rate']:g} at most, bfloat16 products.  At its end, on examples of another seed: "
+        f"hidden frames' mel clusters named rightly {last['checked_mel_named']:.0%} of the time and chroma clusters "
+        f"{last['checked_chroma_named']:.0%} (chance: under 2 %), {hidden:.0%} of the constant-Q spectrum's variance "
+        f"explained where hidden, {seen:.0%} where not.  `training.json` has recipe and log."
+    )
+    text = (Path(__file__).parent / "pretrain" / "card.md").read_text(encoding="utf-8").format(
+        shape=f"{config['num_hidden_layers']} blocks of {config['hidden_size']}, {config['num_attention_heads']} heads, "
+        f"convolutions of {', '.join(map(str, config['conv_dim']))} channels, pre-norm as the 330M model",
+        layers=config["num_hidden_layers"] + 1, parameters=f"{parameters / 1e6:.1f}",
+        size=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}", examples=f"{last['step'] * recipe['batch']:,}",
+        composers=", ".join(others) + f" and {final}", training=training,
+        results=f"Measured {about['date']}: {about['clips']}.\n\n{results.replace('## ', '### ')}",
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default=str(SMALL), help="a checkpoint folder to judge in the shipped one's place")
@@ -157,6 +185,7 @@ def main() -> None:
             ratios = {f"{task}_{other}": best[task, "small"] / best[task, other] for task in TASKS for other in others}
             layers = json.loads(found.write_json())
             write_results("small", "The small MERT on music and timbres it never heard", text, about, ratios, layers=layers)
+            write_card(Path(given.encoder), text, about)
 
 
 def share(clips: pl.DataFrame, column: str) -> float:

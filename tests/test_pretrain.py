@@ -117,7 +117,7 @@ def test_a_click_is_seen_by_the_frame_it_lies_in():
 
 def test_spans_hide_about_as_much_as_they_say():
     hidden = training.spans((200, 374), Recipe(), np.random.default_rng(0))
-    assert hidden.mean() == pytest.approx(1 - (1 - 0.06) ** 10, abs=0.02)
+    assert hidden.mean() == pytest.approx(1 - (1 - Recipe.mask_share) ** Recipe.mask_length, abs=0.02)
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], hidden[0].astype(int), [0]]))))[::2]
     assert runs.min() >= 1 and runs[:-1].min() >= Recipe.mask_length
 

@@ -26,7 +26,7 @@ def main() -> None:
     corpus = read_corpus(given.work / "corpus.npz")
     print(f"{len(corpus)} pieces of the corpus; {recipe.steps * recipe.batch:,} examples in all", flush=True)
     model = train(recipe, corpus, given.work, device=given.device, workers=given.workers, until=given.until)
-    print(f"{export(model, recipe, given.out) / 1e6:.1f} MB in {given.out}")
+    print(f"{export(model, recipe, given.out, given.work) / 1e6:.1f} MB in {given.out}")
 
 
 if __name__ == "__main__":

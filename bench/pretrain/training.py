@@ -1,7 +1,7 @@
 """Masked prediction after HuBERT and MERT: spans of frames are hidden, and asked for by both teachers.
 
 The loss: cross-entropy of the mel and the chroma clusters of hidden frames, and the mean squared error of the constant-Q
-spectrum of all frames, four times as much where they are hidden.  In half of the examples another one of the batch is mixed
+spectrum of all frames, half as much again where they are hidden.  In half of the examples another one of the batch is mixed
 in, and the targets stay (in-batch noise mixture, arXiv 2306.00107, section 3.3).
 
 A step depends on the seed, its number and the weights alone.  So a training that was stopped goes on from its last
@@ -21,15 +21,16 @@ import numpy as np
 
 from bench.pretrain import teachers
 from bench.pretrain.examples import RATE, make_example
+from bench.pretrain.filterbank import start_as_filterbank
 from bench.pretrain.music import Piece
 from bench.pretrain.teachers import CLUSTERS, CQT_BINS, Teachers
 
 FIT_EXAMPLES = 384                       # that the teachers are fitted by
 CHECKED = 48                             # examples of another seed, by which progress is told
 UNSEEN = 10**9                           # step numbers from here on are of checks
-WEIGHTS = {"mel": 1.0, "chroma": 1.0, "cqt": 1.0, "early": 0.5, "early_mel": 0.5}
+WEIGHTS = {"mel": 1.0, "chroma": 1.0, "cqt": 2.0, "early": 0.5, "early_mel": 0.5}
 MEL_SPREAD = 2.5                         # of log mel spectra, about
-HIDDEN_WEIGHT = 4.0                      # of the constant-Q error where frames are hidden
+HIDDEN_WEIGHT = 1.5                      # of the constant-Q error where frames are hidden
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Recipe:
     blocks: int = 6
     heads: int = 4
     channels: tuple[int, ...] = (32, 48, 64, 96, 128, 160, 192)
-    steps: int = 4_200
+    steps: int = 3_400
     batch: int = 8                       # examples of five seconds
-    rate: float = 2e-3                   # at its highest
-    warmup: int = 150                    # steps
+    rate: float = 1.5e-3                 # at its highest
+    warmup: int = 100                    # steps
     decay: float = 0.01                  # of weights
     dropout: float = 0.0                 # no example comes twice; and with it attention takes four times as long on a CPU
-    mask_share: float = 0.06             # of frames that begin a hidden span
+    mask_share: float = 0.04             # of frames that begin a hidden span
     mask_length: int = 10                # frames, 0.13 s
     mixed: float = 0.5
     seed: int = 0
@@ -103,7 +104,9 @@ def build(recipe: Recipe) -> Any:
             states = encoder.encoder(features).last_hidden_state
             return self.mel(states), self.chroma(states), self.cqt(states), early
 
-    return Pupil()
+    pupil = Pupil()
+    start_as_filterbank(pupil.encoder.feature_extractor, RATE)
+    return pupil
 
 
 def losses(model: Any, batch: Batch, recipe: Recipe, teach: Teachers, device: str, number: int) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def mix(room: Any, share: float, rng: np.random.Generator) -> Any:
 
 
 def spans(shape: Sequence[int], recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """(batch, frame) bool: spans to hide; they may overlap, and hide a good two fifths."""
+    """(batch, frame) bool: spans to hide; they may overlap, and hide a third."""
     begins = rng.random(tuple(shape)) < recipe.mask_share
     hidden = begins.copy()
     for shift in range(1, recipe.mask_length):
@@ -314,8 +317,11 @@ def restore(path: Path, model: Any, optimizer: Any) -> int:
     return int(tensors["step"])
 
 
-def export(model: Any, recipe: Recipe, folder: Path) -> int:
-    """The encoder without its heads in the hub's form, float16; the size of its weights in bytes."""
+def export(model: Any, recipe: Recipe, folder: Path, work: Path | None = None) -> int:
+    """The encoder without its heads in the hub's form, float16; the size of its weights in bytes.
+
+    `work`: the folder of its training, of whose log `training.json` then tells.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -324,4 +330,18 @@ def export(model: Any, recipe: Recipe, folder: Path) -> int:
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config_json(recipe), indent=2) + "\n")
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+    if work is not None:
+        log = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
+        done = {"recipe": asdict(recipe), "hours": round(hours_of(log), 2), "log": log}
+        (folder / "training.json").write_text(json.dumps(done, indent=1) + "\n")
     return (folder / "model.safetensors").stat().st_size
+
+
+def hours_of(log: Sequence[dict[str, float]]) -> float:
+    """How long a training took, without what was lost where it was stopped between checkpoints.
+
+    >>> hours_of([{"step": 1800, "seconds_a_step": 1.0}, {"step": 3600, "seconds_a_step": 2.0}])
+    1.5
+    """
+    steps = np.diff([0, *(line["step"] for line in log)])
+    return float((steps * [line["seconds_a_step"] for line in log]).sum() / 3600)

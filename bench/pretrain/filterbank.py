@@ -1,0 +1,89 @@
+"""The convolution stack as a filter bank, to start from: what a training of hours would have to find first.
+
+GELU(x) - GELU(-x) = x.  So a stack whose channels come in pairs of opposite sign can pass its signal on linearly, layer by
+layer, and each layer's features be chosen: the principal components of a span of audio as long as the layer sees (of
+audio whose power falls as 1/f), as many as there are pairs of channels; and those of the last layer windowed sinusoids, a
+cosine and a sine for each band.  The last GELU rectifies them, and how loud each band is can be read off linearly.
+Each layer's weights follow from the features of the one below by least squares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import toeplitz
+
+LOWEST_HZ, HIGHEST_HZ = 60.0, 6_000.0
+NARROWEST_HZ = 60.0                      # what a window of 400 samples can tell apart
+FLOOR = 1e-4                             # of white noise beneath, so that nothing is divided by zero
+
+
+def covariance(samples: int, rate: int) -> np.ndarray:
+    """(sample, sample) of audio whose power falls as 1/f between LOWEST_HZ and HIGHEST_HZ, of unit variance."""
+    frequencies = np.geomspace(LOWEST_HZ, HIGHEST_HZ, 2_000)             # evenly on a logarithmic scale: 1/f
+    lags = np.cos(2 * np.pi / rate * np.outer(np.arange(samples), frequencies)).mean(axis=1)
+    return toeplitz(lags) + FLOOR * np.eye(samples)
+
+
+def centres(count: int) -> np.ndarray:
+    """Of so many bands in Hz: as near as they can be told apart, and from some point on a fixed share apart."""
+    low, high = 1e-4, 1.0                # the share, by bisection
+    for _ in range(60):
+        share = (low + high) / 2
+        found = [LOWEST_HZ * 1.5]
+        for _ in range(count - 1):
+            found.append(found[-1] + max(NARROWEST_HZ, share * found[-1]))
+        low, high = (share, high) if found[-1] < HIGHEST_HZ * 0.9 else (low, share)
+    return np.array(found)
+
+
+def windowed_sinusoids(bands: int, samples: int, rate: int) -> np.ndarray:
+    """(2 · band, sample): a cosine and a sine for each."""
+    time = np.arange(samples) - (samples - 1) / 2
+    turn = 2 * np.pi / rate * np.outer(centres(bands), time)
+    return np.hanning(samples + 2)[1:-1] * np.stack([np.cos(turn), np.sin(turn)], axis=1).reshape(2 * bands, samples)
+
+
+def principal(count: int, cov: np.ndarray) -> np.ndarray:
+    """(count, sample): the directions of most variance, or all samples where there are no more of them."""
+    if count >= len(cov):
+        return np.eye(len(cov))
+    return np.linalg.eigh(cov)[1][:, ::-1][:, :count].T
+
+
+def start_as_filterbank(extractor: Any, rate: int) -> np.ndarray:
+    """Set a HuBERT feature extractor's weights; (feature, sample), what its last layer's pairs of channels answer to."""
+    import torch
+
+    step, field = 1, 1
+    below = np.ones((1, 1))              # features of the layer below, (feature, sample)
+    paired = False
+    for number, layer in enumerate(extractor.conv_layers):
+        weight = layer.conv.weight
+        kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        field += (kernel - 1) * step
+        cov = covariance(field, rate)
+        pairs = weight.shape[0] // 2
+        last = number == len(extractor.conv_layers) - 1
+        wanted = windowed_sinusoids(pairs // 2, field, rate) if last else principal(pairs, cov)
+        wanted /= np.sqrt(np.einsum("fs,st,ft->f", wanted, cov, wanted))[:, None]            # of unit variance
+        seen = np.zeros((kernel, len(below), field))
+        for tap in range(kernel):
+            seen[tap, :, tap * step : tap * step + below.shape[1]] = below
+        seen = seen.reshape(-1, field)
+        gram = seen @ cov @ seen.T
+        mixing = np.linalg.solve(gram + 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram)), seen @ cov @ wanted.T).T
+        below = mixing @ seen
+        taps = mixing.reshape(len(wanted), kernel, -1).transpose(0, 2, 1)                    # (out, in, tap)
+        signs = np.array([1.0, -1.0])
+        full = np.einsum("oit,p->opit", taps, signs)
+        if paired:
+            full = np.einsum("opit,q->opiqt", full, signs).reshape(2 * len(wanted), -1, kernel)
+        else:
+            full = full.reshape(2 * len(wanted), -1, kernel)
+        with torch.no_grad():
+            weight[: full.shape[0]].mul_(0.02)                       # from channels that are not paired: hardly anything
+            weight[: full.shape[0], : full.shape[1]] = torch.from_numpy(full.astype(np.float32))
+        paired, step = True, step * stride
+    return below
