@@ -87,3 +87,61 @@ def start_as_filterbank(extractor: Any, rate: int) -> np.ndarray:
             weight[: full.shape[0], : full.shape[1]] = torch.from_numpy(full.astype(np.float32))
         paired, step = True, step * stride
     return below
+
+
+SEMITONES = np.arange(40, 88)            # MIDI pitches, 82 to 1,245 Hz
+NARROW = 25                              # periods that a semitone's filter hears
+OWN_BANDS = 3                            # that a group of the positional convolution combines
+
+
+def start_as_semitones(model: Any, frames_a_second: float) -> None:
+    """Set the projection and the positional convolution of a HuBERT model whose convolutions are such a filter bank.
+
+    Bands of 400 samples cannot tell low semitones apart; sums of a band over a few frames, in phase, can.  The positional
+    convolution has 16 groups of 12 channels: each hears three bands, cosine and sine, and answers for three semitones by
+    their four quarter-waves, which its GELU rectifies.  What is left of the projection takes each band's loudness.
+    """
+    import torch
+
+    conv, projection = model.encoder.pos_conv_embed.conv, model.feature_projection.projection
+    width, groups = conv.out_channels, conv.groups
+    a_group = width // groups
+    bands = centres(projection.in_features // 4)
+    per_group = len(SEMITONES) // groups
+    if a_group < max(2 * OWN_BANDS, 4 * per_group):
+        return                           # a model too narrow for it
+    kernel = conv.kernel_size[0]
+    reads = 0.05 * np.random.default_rng(0).standard_normal((width, projection.in_features)) / np.sqrt(projection.in_features)
+    taps = 1e-3 * np.random.default_rng(1).standard_normal((width, a_group, kernel))
+    loud = iter(range(len(bands)))
+    time = np.arange(kernel) - kernel // 2                           # frames
+    for group in range(groups):
+        pitches = SEMITONES[group * per_group : (group + 1) * per_group]
+        hertz = 440 * 2 ** ((pitches - 69) / 12)
+        own = np.sort(np.argsort(np.abs(bands - hertz.mean()))[:OWN_BANDS])
+        first = group * a_group
+        for place, band in enumerate(own):
+            for part in range(2):        # cosine, sine: each the difference of its pair
+                reads[first + 2 * place + part, 4 * band + 2 * part : 4 * band + 2 * part + 2] = (1.0, -1.0)
+        for place in range(2 * OWN_BANDS, a_group):
+            band = next(loud, None)
+            if band is not None:
+                reads[first + place, 4 * band : 4 * band + 4] = 1.0
+        for number, hz in enumerate(hertz):
+            half = max(NARROW / hz * frames_a_second / 2, 1.5)
+            window = np.where(np.abs(time) < half, 0.5 + 0.5 * np.cos(np.pi * time / half), 0)
+            turn = 2 * np.pi * hz / frames_a_second * time
+            near = np.maximum(1 - np.abs(bands[own] - hz) / (2 * NARROWEST_HZ), 0.05)
+            window = window / window.sum() / near.sum()
+            out = first + 4 * number
+            for place, share in enumerate(near):
+                cosine, sine = 2 * place, 2 * place + 1
+                for phase, (on_cosine, on_sine) in enumerate(((np.cos(turn), -np.sin(turn)), (-np.sin(turn), -np.cos(turn)))):
+                    for sign in range(2):
+                        taps[out + 2 * phase + sign, cosine] += (1 - 2 * sign) * share * window * on_cosine
+                        taps[out + 2 * phase + sign, sine] += (1 - 2 * sign) * share * window * on_sine
+    with torch.no_grad():
+        projection.weight.copy_(torch.from_numpy(reads.astype(np.float32)))
+        projection.bias.zero_()
+        conv.weight = torch.from_numpy(taps.astype(np.float32))      # through its weight norm
+        conv.bias.zero_()
