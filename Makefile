@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench-embed bench-growth bench-map bench-probes bench-search report-chorales report-probes ui lock clean
+.PHONY: help demo test lint types build bench-embed bench-growth bench-map bench-probes bench-search bench-small pretrain report-chorales report-probes ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -50,6 +50,12 @@ bench-map: $(READY)    ## maps against plain UMAP (25 minutes)
 bench-search: $(READY)  ## an index of ours among its like: FAISS, LanceDB, hnswlib, Voyager, USearch
 	$(BIN)/python -m pip install --quiet hnswlib voyager usearch
 	$(BIN)/python -m bench.search
+
+bench-small: $(READY)  ## what the small MERT is worth, and its card (15 minutes)
+	$(BIN)/python -m bench.small
+
+pretrain: $(READY)     ## the small MERT anew (an hour or two; stopped, it goes on from small-work)
+	$(BIN)/python -m bench.pretrain --work small-work
 
 report-probes: $(READY) ## docs/chorales-probes.md anew (15 minutes)
 	$(BIN)/python -m bench.chorale_probes

@@ -130,5 +130,6 @@ def fetch(model: HubModel, download: bool) -> Path:
         f"  On a machine with network ({model.size}, licence {model.licence}: not for commercial use):\n"
         f"    hf download {model.repository} --revision {model.revision} --local-dir {model.repository.split('/')[1]}\n"
         f"  then copy that folder here and pass it: tonelake embed --encoder {model.repository.split('/')[1]}\n"
-        f"  Without any weights: tonelake embed --encoder spectral (hand-crafted descriptors)"
+        f"  Without: tonelake embed --encoder small (a little MERT that comes along, trained on made-up music),\n"
+        f"  or --encoder spectral (hand-crafted descriptors)"
     )

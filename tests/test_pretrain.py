@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.pretrain import examples, music, teachers, timbres, training
+from bench.pretrain import examples, filterbank, music, teachers, timbres, training
 from bench.pretrain.training import Recipe
 from embed import load_encoder
 
@@ -120,6 +120,53 @@ def test_spans_hide_about_as_much_as_they_say():
     assert hidden.mean() == pytest.approx(1 - (1 - Recipe.mask_share) ** Recipe.mask_length, abs=0.02)
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], hidden[0].astype(int), [0]]))))[::2]
     assert runs.min() >= 1 and runs[:-1].min() >= Recipe.mask_length
+
+
+@pytest.fixture(scope="module")
+def new():
+    """A model of the recipe's shape, as its training finds it."""
+    return training.build(Recipe()).encoder.eval()
+
+
+def sine(*hertz, seconds=2.0):
+    time = np.arange(int(24_000 * seconds)) / 24_000
+    return sum(np.sin(2 * np.pi * hz * time) for hz in hertz).astype(np.float32)
+
+
+def test_pairs_of_channels_answer_to_windowed_sinusoids(new):
+    """Second opinion: NumPy's correlation of the sound with what the layers are said to hear."""
+    import copy
+
+    import torch
+
+    extractor = copy.deepcopy(new.feature_extractor)
+    heard = filterbank.start_as_filterbank(extractor, 24_000)
+    sound = sine(440, 1_318)
+    with torch.no_grad():
+        channels = extractor(torch.from_numpy(sound / sound.std())[None])[0].numpy()
+    found = channels[0::2] - channels[1::2]                          # GELU(x) - GELU(-x) = x
+    expected = np.stack([np.correlate(sound, filters, "valid")[::320] for filters in heard])
+    bands = np.repeat(filterbank.centres(len(heard) // 2), 2)
+    loud = np.abs(expected).mean(axis=1) > 0.2 * np.abs(expected).mean(axis=1).max()
+    assert loud.sum() >= 8
+    for one, other in zip(found[loud], expected[loud], strict=True):
+        assert np.corrcoef(one, other)[0, 1] > 0.99
+    strongest = np.sqrt(found[0::2] ** 2 + found[1::2] ** 2).mean(axis=1)
+    assert abs(bands[::2][int(np.argmax(strongest))] - 440) <= filterbank.NARROWEST_HZ / 2
+
+
+@pytest.mark.parametrize("midi", [45, 52, 60, 69, 76, 84])
+def test_the_positional_convolution_begins_as_semitones(new, midi):
+    import torch
+
+    from embed.hubert import normalize
+
+    with torch.no_grad():
+        heard = normalize(torch.from_numpy(sine(440 * 2 ** ((midi - 69) / 12)))[None])
+        features = new.feature_projection(new.feature_extractor(heard).transpose(1, 2))
+        waves = new.encoder.pos_conv_embed(features)[0]              # (frame, channel): four to a semitone
+    loudness = waves.reshape(len(waves), -1, 4).sum(dim=2).mean(dim=0).numpy()
+    assert abs(int(filterbank.SEMITONES[int(loudness.argmax())]) - midi) <= 1
 
 
 def test_a_training_that_was_stopped_ends_where_an_undisturbed_one_does(tmp_path, corpus, small_fit):

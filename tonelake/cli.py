@@ -104,7 +104,7 @@ def ingest_chorales(
 def embed(
     lake: LakePath = "lake",
     encoder: Annotated[
-        str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")
+        str | None, typer.Option(help="mert-95m (default), mert-330m, small, spectral, or a checkpoint folder.")
     ] = None,
     space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: made of the encoder's.")] = None,
     window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,
