@@ -1,6 +1,7 @@
 """Audio in, clips out: folders, manifests and chorales; decoding in processes that may die alone."""
 
 from ingest.chorales import ingest_chorales
+from ingest.datasets import SETS, ingest_dataset
 from ingest.errors import AudioError
 from ingest.folder import SUFFIXES, ingest_folder
 from ingest.manifest import ingest_manifest
@@ -12,6 +13,6 @@ from ingest.waves import read_clips
 from ingest.workers import Workers
 
 __all__ = [
-    "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_folder",
-    "ingest_manifest", "read_clips", "read_source", "read_table", "silent_progress", "to_path", "to_source",
+    "SETS", "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_dataset",
+    "ingest_folder", "ingest_manifest", "read_clips", "read_source", "read_table", "silent_progress", "to_path", "to_source",
 ]

@@ -94,6 +94,17 @@ def test_the_constant_q_spectrum_agrees_with_librosas(recwarn):
     assert magnitude.max() == pytest.approx(1.0, rel=0.1)
 
 
+def test_a_sound_at_half_its_rate_has_the_same_constant_q_spectrum():
+    import torch
+
+    sound = sine(220, 1_046, 3_520) / 3
+    plain = torch.from_numpy(sound[::2].copy())[None]                # nothing lies above 6 kHz: no filter is needed
+    halved = teachers.halved(torch.from_numpy(sound)[None])
+    assert halved.shape == plain.shape
+    one, other = (teachers.constant_q(signal)[0, 40:100] for signal in (plain, halved))
+    assert float((one - other).abs().max()) < 0.05
+
+
 def test_frames_of_the_teachers_are_the_models():
     import torch
     from transformers import HubertConfig, HubertModel

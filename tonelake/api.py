@@ -94,6 +94,15 @@ class Tonelake:
             self.lake, bars=bars, hop=hop, limit=limit, seed_rule=seed_rule, progress=self._progress()
         )
 
+    def ingest_dataset(
+        self, name: str, folder: str | Path, *, seconds: float | None = None, hop: float | None = None,
+        workers: int | None = None,
+    ) -> IngestReport:
+        """A published data set (`ingest.SETS`) from the folder it unpacks to, with labels and split."""
+        return ingest.ingest_dataset(
+            self.lake, name, Path(folder), seconds=seconds, hop=hop, workers=workers, progress=self._progress()
+        )
+
     # -- vectors
 
     def embed(

@@ -17,7 +17,7 @@ from bench.pretrain.music import Piece, compose
 from bench.pretrain.timbres import LEARNED, Tone, drum, plain
 
 RATE, PLAIN_RATE = 24_000, 12_000
-SECONDS = 5.0
+SECONDS = 2.5
 CORPUS_SHARE = 0.5                       # of the examples are of the corpus, the others made up
 
 

@@ -91,6 +91,7 @@ def start_as_filterbank(extractor: Any, rate: int) -> np.ndarray:
 
 SEMITONES = np.arange(40, 88)            # MIDI pitches, 82 to 1,245 Hz
 NARROW = 25                              # periods that a semitone's filter hears
+QUIETER = 0.5                            # what turns in phase, beside loudness: it is of no use by itself
 OWN_BANDS = 3                            # that a group of the positional convolution combines
 
 
@@ -122,7 +123,7 @@ def start_as_semitones(model: Any, frames_a_second: float) -> None:
         first = group * a_group
         for place, band in enumerate(own):
             for part in range(2):        # cosine, sine: each the difference of its pair
-                reads[first + 2 * place + part, 4 * band + 2 * part : 4 * band + 2 * part + 2] = (1.0, -1.0)
+                reads[first + 2 * place + part, 4 * band + 2 * part : 4 * band + 2 * part + 2] = (QUIETER, -QUIETER)
         for place in range(2 * OWN_BANDS, a_group):
             band = next(loud, None)
             if band is not None:
@@ -132,7 +133,7 @@ def start_as_semitones(model: Any, frames_a_second: float) -> None:
             window = np.where(np.abs(time) < half, 0.5 + 0.5 * np.cos(np.pi * time / half), 0)
             turn = 2 * np.pi * hz / frames_a_second * time
             near = np.maximum(1 - np.abs(bands[own] - hz) / (2 * NARROWEST_HZ), 0.05)
-            window = window / window.sum() / near.sum()
+            window = window / window.sum() / near.sum() / QUIETER
             out = first + 4 * number
             for place, share in enumerate(near):
                 cosine, sine = 2 * place, 2 * place + 1

@@ -1,8 +1,8 @@
 """What the model is asked for, frame by frame: frame i lies around sample 320 i + 200 of 24 kHz, as the model's does.
 
 The acoustic teacher hears the sound as it is played: k-means clusters of its log-mel spectrum (300) and of its chroma (200),
-as in arXiv 2306.00107, section 3.2.  The musical teacher hears the same notes by one plain tone and gives their constant-Q
-spectrum (Brown and Puckette 1992), so that what it asks for is the music, and not the instrument that plays it.
+as in arXiv 2306.00107, section 3.2.  The musical teacher gives the constant-Q spectrum (Brown and Puckette 1992) of the sound,
+and of the same notes played by one plain tone: the latter asks for the music, and not for the instrument that plays it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.signal import firwin
 
 from bench.pretrain.examples import PLAIN_RATE, RATE
 
@@ -20,6 +21,7 @@ CLUSTERS = {"mel": 300, "chroma": 200}
 PER_OCTAVE, OCTAVES, LOWEST_HZ = 24, 7, 32.703           # from C1 to C8
 CQT_BINS = PER_OCTAVE * OCTAVES
 CQT_FFT = 4096                           # of PLAIN_RATE, 0.34 s: below 100 Hz bins are wider than constant Q asks
+HALVING = 63                             # taps of the filter before every other sample is taken
 FLOOR = 1e-2                             # magnitudes below it, of a note of full scale, count as silence
 
 
@@ -31,10 +33,13 @@ class Teachers(NamedTuple):
     cqt_mean: Any                        # (168,)
     cqt_std: Any
 
-    def targets(self, sound: Any, plain: Any) -> tuple[Any, Any, Any]:
-        """(batch, samples) twice -> clusters (batch, frame) twice and the constant-Q spectrum (batch, frame, 168), scaled."""
-        mel, chroma = nearest(log_mel(sound), self.mel), nearest(chroma_of(sound), self.chroma)
-        return mel, chroma, (constant_q(plain) - self.cqt_mean) / self.cqt_std
+    def clusters(self, sound: Any) -> tuple[Any, Any]:
+        """(batch, samples) at 24 kHz -> mel and chroma clusters, (batch, frame) each."""
+        return nearest(log_mel(sound), self.mel), nearest(chroma_of(sound), self.chroma)
+
+    def cqt(self, sound: Any) -> Any:
+        """(batch, samples) at 12 kHz -> the constant-Q spectrum (batch, frame, 168), scaled."""
+        return (constant_q(sound) - self.cqt_mean) / self.cqt_std
 
 
 def frames_of(samples: int) -> int:
@@ -88,6 +93,14 @@ def chroma_filters(device: str) -> Any:
     from librosa.filters import chroma
 
     return torch.from_numpy(chroma(sr=RATE, n_fft=CHROMA_FFT, tuning=0.0).astype(np.float32)).to(device)
+
+
+def halved(sound: Any) -> Any:
+    """(batch, samples) at 24 kHz -> at 12 kHz; what lies above 5.3 kHz is lost, and the constant-Q spectrum ends below."""
+    import torch
+
+    taps = torch.from_numpy(firwin(HALVING, 5_600, fs=RATE).astype(np.float32)).to(sound.device)
+    return torch.nn.functional.conv1d(sound[:, None], taps[None, None], stride=2, padding=HALVING // 2)[:, 0]
 
 
 def constant_q(plain: Any) -> Any:

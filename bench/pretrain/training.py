@@ -28,7 +28,7 @@ from bench.pretrain.teachers import CLUSTERS, CQT_BINS, Teachers
 FIT_EXAMPLES = 384                       # that the teachers are fitted by
 CHECKED = 48                             # examples of another seed, by which progress is told
 UNSEEN = 10**9                           # step numbers from here on are of checks
-WEIGHTS = {"mel": 1.0, "chroma": 1.0, "cqt": 2.0, "early": 0.5, "early_mel": 0.5}
+WEIGHTS = {"mel": 1.0, "chroma": 1.0, "cqt": 1.0, "own": 1.0, "early": 0.5, "early_mel": 0.5}
 MEL_SPREAD = 2.5                         # of log mel spectra, about
 HIDDEN_WEIGHT = 1.5                      # of the constant-Q error where frames are hidden
 
@@ -42,7 +42,7 @@ class Recipe:
     heads: int = 4
     channels: tuple[int, ...] = (32, 48, 64, 96, 128, 160, 192)
     steps: int = 2_900
-    batch: int = 8                       # examples of five seconds
+    batch: int = 4                       # examples
     rate: float = 1e-3                   # at its highest
     warmup: int = 100                    # steps
     decay: float = 0.01                  # of weights
@@ -92,7 +92,7 @@ def build(recipe: Recipe) -> Any:
             self.encoder = HubertModel(config)
             self.mel = torch.nn.Linear(recipe.hidden, CLUSTERS["mel"])
             self.chroma = torch.nn.Linear(recipe.hidden, CLUSTERS["chroma"])
-            self.cqt = torch.nn.Linear(recipe.hidden, CQT_BINS)
+            self.cqt = torch.nn.Linear(recipe.hidden, 2 * CQT_BINS)
             self.early = torch.nn.Linear(recipe.hidden, CQT_BINS + teachers.MEL_BANDS)
 
         def forward(self, samples: Any, hidden: Any) -> tuple[Any, Any, Any, Any]:
@@ -118,18 +118,23 @@ def losses(model: Any, batch: Batch, recipe: Recipe, teach: Teachers, device: st
 
     rng = np.random.default_rng((recipe.seed, 1, number))
     sound, room, plain = (torch.from_numpy(part).to(device) for part in batch)
-    mel, chroma, cqt = teach.targets(sound, plain)
+    mel, chroma = teach.clusters(sound)
+    own, cqt = teach.cqt(teachers.halved(sound)), teach.cqt(plain)
     heard = normalize(mix(room, recipe.mixed, rng))
     hidden = torch.from_numpy(spans(mel.shape, recipe, rng)).to(device)
     kind = torch.device(device).type
     with torch.autocast(kind, torch.bfloat16):
         answers = [answer.float() for answer in model(heard, hidden)]
     entropy = torch.nn.functional.cross_entropy
-    error = (answers[2] - cqt).square().mean(dim=2)
+    error = (answers[2][..., :CQT_BINS] - cqt).square().mean(dim=2)
+    own_error = (answers[2][..., CQT_BINS:] - own).square().mean(dim=2)
     weight = torch.where(hidden, HIDDEN_WEIGHT, 1.0)
+    weight = weight / weight.sum()
     return {
         "mel": entropy(answers[0][hidden], mel[hidden]), "chroma": entropy(answers[1][hidden], chroma[hidden]),
-        "cqt": (error * weight).sum() / weight.sum(), "early": (answers[3][..., :CQT_BINS] - cqt).square().mean(),
+        "cqt": (error * weight).sum(), "own": (own_error * weight).sum(),
+        "early": (answers[3][..., :CQT_BINS] - own).square().mean(), "own_seen": own_error[~hidden].mean(),
+        "variance": cqt.var(), "own_variance": own.var(),
         "early_mel": (answers[3][..., CQT_BINS:] - teachers.log_mel(sound) / MEL_SPREAD).square().mean(),
         "cqt_hidden": error[hidden].mean(), "cqt_seen": error[~hidden].mean(),
         "mel_named": (answers[0][hidden].argmax(1) == mel[hidden]).float().mean(),

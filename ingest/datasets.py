@@ -1,0 +1,79 @@
+"""Published data sets as recordings: their files, labels and splits, and the files that are known to be bad.
+
+A reader takes the folder that a set unpacks to and gives what it lists.  The tables in `SETS` are the command line's
+choices.  Splits are the published ones, in column `split` as train, valid and test; where a set comes without its lists,
+the reader says where they are to be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ingest import readers, stems
+from ingest.readers import Listed
+from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
+from ingest.segment import Cut
+from ingest.sources import to_source
+from store import InputError, Lake
+
+SHOWN = 3                                # missing files that are named
+
+
+class DataSet(NamedTuple):
+    """How to read one."""
+
+    read: Callable[[Path], Listed]
+    seconds: float | None                # clips of this length, None: whole files, where nobody says otherwise
+    what: str                            # for people: labels and layout
+
+
+SETS = {
+    "gtzan": DataSet(readers.gtzan, None, "1,000 clips of 30 s by genre; fault-filtered split where its lists are there"),
+    "fma": DataSet(readers.fma, None, "fma_small, _medium, _large or _full with fma_metadata: genre, genres, split"),
+    "jamendo": DataSet(readers.jamendo, 30.0, "MTG-Jamendo: genres, instruments, moods, tags; split-0 where its lists are there"),
+    "magnatagatune": DataSet(readers.magnatagatune, None, "25,863 clips of 29 s with 188 tags; the usual split by folder"),
+    "nsynth": DataSet(readers.nsynth, None, "single notes: pitch, velocity, instrument family and source, qualities, split"),
+    "giantsteps": DataSet(readers.giantsteps, None, "GiantSteps key and MTG keys: two minutes of dance music, key"),
+    "meter2800": DataSet(readers.meter2800, None, "METER2800: meter in 2 and 4 classes, split"),
+    "slakh": DataSet(stems.slakh, 30.0, "Slakh2100: mix and stems of rendered MIDI; stem, instrument, split"),
+    "musdb": DataSet(stems.musdb, 30.0, "MUSDB18-HQ: mix, drums, bass, other, vocals; stem, split"),
+}
+
+
+def ingest_dataset(
+    lake: Lake, name: str, folder: Path, *, seconds: float | None = None, hop: float | None = None,
+    workers: int | None = None, progress: Progress = silent_progress,
+) -> IngestReport:
+    """A published data set from the folder that it unpacks to.
+
+    `seconds`, `hop`: how to cut, by default as the set is used.  Raises InputError, before anything is written, for a set
+    that is not known or a folder that does not hold it.
+    """
+    if name not in SETS:
+        raise InputError(f"no data set {name!r}: choose {', '.join(SETS)}")
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: `tonelake ingest {name}` takes the folder that {name} unpacks to")
+    listed = SETS[name].read(folder)
+    there = [(path, track, labels) for path, track, labels in listed.files if path.is_file()]
+    missing = [path for path, _, _ in listed.files if not path.is_file()]
+    if not there:
+        first = f"the first of {len(missing):,} that it lists is {missing[0]}" if missing else f"it wants {listed.layout}"
+        raise InputError(f"{folder} holds no audio of {name}: {first}")
+    columns = sorted({column for _, _, labels in there for column in labels})
+    lake.clips.check_labels(readers.frame_of([labels for _, _, labels in there], columns))
+    recordings = [Recording(to_source(path), track, labels) for path, track, labels in there]
+    cut = Cut(seconds or SETS[name].seconds, hop)
+    report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers, progress=progress)
+    return replace(report, notes=(*listed.notes, *absence(missing, len(listed.files))))
+
+
+def absence(missing: Sequence[Path], total: int) -> tuple[str, ...]:
+    """That files are listed and not there."""
+    if not missing:
+        return ()
+    names = ", ".join(path.name for path in missing[:SHOWN]) + (" …" if len(missing) > SHOWN else "")
+    return (f"{len(missing):,} of {total:,} files that are listed are not there: {names}",)
