@@ -21,12 +21,12 @@ import soundfile
 from safetensors import safe_open
 
 import tonelake
+from bench.pretrain.__main__ import SHIPPED
 from bench.pretrain.examples import RATE, play
 from bench.pretrain.music import OTHERS, held_out_chorales
 from bench.pretrain.timbres import HELD_OUT
 from bench.pretrain.training import Recipe, build, export
 from bench.report import circumstances, table, write_results
-from embed.registry import SMALL
 from ingest.chorales import clip_row, windows
 from ingest.scan import clip_id, file_digest
 from ingest.scores import Score
@@ -70,7 +70,7 @@ def make_clips(lake: Any, scores: list[Score], folder: Path, seed: int = 0) -> N
 def random_twin(folder: Path, seed: int = 100) -> Path:
     """A checkpoint of the same shape whose weights were never trained."""
     recipe = Recipe(seed=seed)
-    export(build(recipe), recipe, folder)
+    export(build(recipe, filters=False), recipe, folder)
     return folder
 
 
@@ -154,7 +154,7 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", default=str(SMALL), help="a checkpoint folder to judge in the shipped one's place")
+    parser.add_argument("--encoder", default=str(SHIPPED), help="a checkpoint folder to judge in the shipped one's place")
     parser.add_argument("--window", type=float, default=30.0)
     parser.add_argument("--pieces", type=int, help="so many pieces only, for a first look")
     parser.add_argument("--dry", action="store_true", help="write nothing")

@@ -13,7 +13,6 @@ from embed.encoder import PRECISIONS, Encoder
 from embed.errors import EncoderError
 
 DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
-SMALL = Path(__file__).parent / "small"              # a small MERT that comes along; its README.md says what it is worth
 FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 
 
@@ -36,7 +35,7 @@ SHORT = {"mert-95m": "m-a-p/MERT-v1-95M", "mert-330m": "m-a-p/MERT-v1-330M"}
 
 def encoder_names() -> list[str]:
     """What `load_encoder` knows by name."""
-    return [*HUB, *SHORT, "small", "spectral"]
+    return [*HUB, *SHORT, "spectral"]
 
 
 def full_name(name: str) -> str:
@@ -46,7 +45,7 @@ def full_name(name: str) -> str:
     'm-a-p/MERT-v1-95M'
     """
     name = SHORT.get(name.lower(), name)
-    return name if name in HUB or name in ("small", "spectral") else str(Path(name).expanduser().absolute())
+    return name if name in HUB or name == "spectral" else str(Path(name).expanduser().absolute())
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
@@ -69,8 +68,6 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
 
     if name in HUB:
         return HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device).at(precision)
-    if name == "small":
-        return HubertEncoder(SMALL, name=name, location=name, device=device).at(precision)
     folder = Path(name)
     if not folder.is_dir():
         raise EncoderError(
@@ -130,6 +127,5 @@ def fetch(model: HubModel, download: bool) -> Path:
         f"  On a machine with network ({model.size}, licence {model.licence}: not for commercial use):\n"
         f"    hf download {model.repository} --revision {model.revision} --local-dir {model.repository.split('/')[1]}\n"
         f"  then copy that folder here and pass it: tonelake embed --encoder {model.repository.split('/')[1]}\n"
-        f"  Without: tonelake embed --encoder small (a little MERT that comes along, trained on made-up music),\n"
-        f"  or --encoder spectral (hand-crafted descriptors)"
+        f"  Without any weights: tonelake embed --encoder spectral (hand-crafted descriptors)"
     )

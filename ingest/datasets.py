@@ -33,7 +33,7 @@ class DataSet(NamedTuple):
 SETS = {
     "gtzan": DataSet(readers.gtzan, None, "1,000 clips of 30 s by genre; fault-filtered split where its lists are there"),
     "fma": DataSet(readers.fma, None, "fma_small, _medium, _large or _full with fma_metadata: genre, genres, split"),
-    "jamendo": DataSet(readers.jamendo, 30.0, "MTG-Jamendo: genres, instruments, moods, tags; split-0 where its lists are there"),
+    "jamendo": DataSet(readers.jamendo, 30.0, "MTG-Jamendo: genres, instruments, moods, all tags; split-0 where its lists are"),
     "magnatagatune": DataSet(readers.magnatagatune, None, "25,863 clips of 29 s with 188 tags; the usual split by folder"),
     "nsynth": DataSet(readers.nsynth, None, "single notes: pitch, velocity, instrument family and source, qualities, split"),
     "giantsteps": DataSet(readers.giantsteps, None, "GiantSteps key and MTG keys: two minutes of dance music, key"),

@@ -64,8 +64,8 @@ def gtzan(folder: Path) -> Listed:
     notes = [f"{bad} file left out that is known not to decode ({', '.join(sorted(GTZAN_BAD))})"] if bad else []
     if not sides:
         notes.append(
-            "no split: put train_filtered.txt, valid_filtered.txt and test_filtered.txt, the lists of the fault-filtered GTZAN, "
-            "into the folder; without them artists and repeated recordings stand on both sides"
+            "no split: put train_filtered.txt, valid_filtered.txt and test_filtered.txt, the lists of the fault-filtered "
+            "GTZAN, into the folder; without them artists and repeated recordings stand on both sides"
         )
     return Listed(files, "genres/jazz/jazz.00042.wav", tuple(notes))
 
@@ -282,7 +282,8 @@ def meter2800(folder: Path) -> Listed:
             for row in read_table(table).to_dicts():
                 if row.get("filename") is None or row.get("label") is None:
                     raise InputError(f"{table.name}: needs columns filename and label: it has {', '.join(row)}")
-                labels = rows.setdefault(Path(str(row["filename"])).stem, {"collection": Path(str(row["filename"])).parent.name})
+                name = Path(str(row["filename"]))
+                labels = rows.setdefault(name.stem, {"collection": name.parent.name})
                 labels[f"label{suffix}"], labels[f"split{suffix}"] = str(row["label"]), SIDES[word]
                 labels |= {key: str(row[key]) for key in ("meter", "alt_meter") if row.get(key) is not None}
     if not rows:

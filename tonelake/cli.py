@@ -31,6 +31,17 @@ app = typer.Typer(
     "Start with: tonelake demo.  Or: tonelake ingest folder MUSIC, tonelake embed, tonelake similar FILE.",
 )
 ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Bring audio in as clips.")
+DATA_SETS = {                            # as ingest.SETS, which would take half a second to import
+    "gtzan": "GTZAN: 1,000 clips of 30 s by genre",
+    "fma": "FMA, any size, with fma_metadata: genre, genres, split",
+    "jamendo": "MTG-Jamendo: tags by genre, instrument and mood, split",
+    "magnatagatune": "MagnaTagATune: 188 tags, split by folder",
+    "nsynth": "NSynth: single notes with pitch, family, qualities, split",
+    "giantsteps": "GiantSteps key and MTG keys: key",
+    "meter2800": "METER2800: meter in 2 and 4 classes, split",
+    "slakh": "Slakh2100: mix and stems as clips of one track",
+    "musdb": "MUSDB18-HQ: mix, drums, bass, other and vocals as clips of one track",
+}
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(cli_search.app)
 app.add_typer(cli_probe.app)
@@ -82,6 +93,26 @@ def ingest_manifest(
     finish(open_lake(lake).ingest_manifest(file, multi=multi or (), dataset=dataset, workers=workers), strict)
 
 
+def add_dataset_command(name: str, what: str) -> None:
+    """`tonelake ingest NAME`."""
+
+    def command(
+        path: Annotated[Path, typer.Argument(help="Folder that the set unpacks to, audio and tables.")],
+        lake: LakePath = "lake",
+        seconds: Annotated[float | None, typer.Option(help="Length of a clip; default: as the set is used.")] = None,
+        hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next, with --seconds.")] = None,
+        workers: WorkerCount = None, strict: Strict = False,
+    ) -> None:
+        finish(open_lake(lake).ingest_dataset(name, path, seconds=seconds, hop=hop, workers=workers), strict)
+
+    command.__doc__ = f"{what}.   Example: tonelake ingest {name} ~/sets/{name}"
+    ingest_app.command(name)(command)
+
+
+for _name, _what in DATA_SETS.items():
+    add_dataset_command(_name, _what)
+
+
 @ingest_app.command("chorales")
 def ingest_chorales(
     lake: LakePath = "lake",
@@ -104,7 +135,7 @@ def ingest_chorales(
 def embed(
     lake: LakePath = "lake",
     encoder: Annotated[
-        str | None, typer.Option(help="mert-95m (default), mert-330m, small, spectral, or a checkpoint folder.")
+        str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")
     ] = None,
     space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: made of the encoder's.")] = None,
     window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,

@@ -75,8 +75,8 @@ PREPROCESSOR = {
 }
 
 
-def build(recipe: Recipe) -> Any:
-    """The model with its three heads, new, by the recipe's seed."""
+def build(recipe: Recipe, *, filters: bool = True) -> Any:
+    """The model with its heads, new, by the recipe's seed.  `filters` False: all of it at random, to compare with."""
     import torch
     from transformers import HubertConfig, HubertModel
 
@@ -105,8 +105,9 @@ def build(recipe: Recipe) -> Any:
             return self.mel(states), self.chroma(states), self.cqt(states), early
 
     pupil = Pupil()
-    start_as_filterbank(pupil.encoder.feature_extractor, RATE)
-    start_as_semitones(pupil.encoder, RATE / teachers.HOP)
+    if filters:
+        start_as_filterbank(pupil.encoder.feature_extractor, RATE)
+        start_as_semitones(pupil.encoder, RATE / teachers.HOP)
     return pupil
 
 
