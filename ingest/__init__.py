@@ -1,5 +1,6 @@
 """Audio in, clips out: folders, manifests and chorales; decoding in processes that may die alone."""
 
+from ingest.catalogue import ingest_catalogue
 from ingest.chorales import ingest_chorales
 from ingest.datasets import SETS, ingest_dataset
 from ingest.errors import AudioError
@@ -13,6 +14,7 @@ from ingest.waves import read_clips
 from ingest.workers import Workers
 
 __all__ = [
-    "SETS", "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_chorales", "ingest_dataset",
+    "SETS", "SUFFIXES", "AudioError", "Cut", "IngestReport", "Progress", "Workers", "ingest_catalogue",
+    "ingest_chorales", "ingest_dataset",
     "ingest_folder", "ingest_manifest", "read_clips", "read_source", "read_table", "silent_progress", "to_path", "to_source",
 ]

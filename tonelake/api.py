@@ -103,6 +103,16 @@ class Tonelake:
             self.lake, name, Path(folder), seconds=seconds, hop=hop, workers=workers, progress=self._progress()
         )
 
+    def ingest_catalogue(
+        self, file: str | Path, *, folder: str | Path | None = None, accept_terms: bool = False, limit: int | None = None,
+        workers: int | None = None,
+    ) -> IngestReport:
+        """A catalogue of songs by meter, fetched by yt-dlp; see `ingest.catalogue`."""
+        return ingest.ingest_catalogue(
+            self.lake, Path(file).expanduser(), folder=Path(folder).expanduser() if folder else None,
+            accept_terms=accept_terms, limit=limit, workers=workers, progress=self._progress(),
+        )
+
     # -- vectors
 
     def embed(

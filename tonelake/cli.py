@@ -93,6 +93,20 @@ def ingest_manifest(
     finish(open_lake(lake).ingest_manifest(file, multi=multi or (), dataset=dataset, workers=workers), strict)
 
 
+@ingest_app.command("catalogue")
+def ingest_catalogue(
+    file: Annotated[Path, typer.Argument(help="JSON: a list of songs with meters and sources.")],
+    lake: LakePath = "lake",
+    out: Annotated[Path | None, typer.Option(help="Folder for the files; default: beside FILE.")] = None,
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="You may fetch what FILE lists.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many songs.")] = None,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Songs by meter, fetched and cut.   Example: tonelake ingest catalogue wikimeter.json --accept-terms"""
+    done = open_lake(lake).ingest_catalogue(file, folder=out, accept_terms=accept_terms, limit=limit, workers=workers)
+    finish(done, strict)
+
+
 def add_dataset_command(name: str, what: str) -> None:
     """`tonelake ingest NAME`."""
 
