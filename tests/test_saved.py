@@ -101,6 +101,7 @@ def test_a_graph_is_the_one_that_faiss_makes_of_all_vectors_at_once():
     try:
         made, order = approximate.build(vectors, "ip", kind="hnsw")
         raw = faiss.index_factory(8, "HNSW32,SQfp16", faiss.METRIC_INNER_PRODUCT)
+        raw.hnsw.efConstruction = approximate.BUILD_WIDTH
         raw.train(vectors)
         raw.add(vectors[order[: -approximate.QUERIES]])
         raw.add(vectors[order[-approximate.QUERIES :]])
