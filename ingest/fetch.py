@@ -1,8 +1,9 @@
 """One address -> one audio file that decodes, once: by yt-dlp, with retries, checks and a ledger around it.
 
-yt-dlp resumes what was cut off, but takes up a damaged part file as if it were whole, gives up at once where a server asks
-for patience, and keeps its own books by file name.  So a file counts only when it was decoded from end to end, files are
-named by their address, and `ledger.jsonl` beside them says of every address what became of it.
+yt-dlp resumes what was cut off, but takes up a damaged part file as if it were sound, gives up at once where a server asks
+for patience, and keeps its own books by file name.  So a part that an earlier run left is thrown away (an mp3 whose first
+third is zeros still decodes, to fewer seconds), a file counts only when it was decoded from end to end, files are named
+by their address, and `ledger.jsonl` beside them says of every address what became of it.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def fetch(
     if known is not None:
         return known, False
     name, problem = file_name(url), ""
+    remove(ledger.folder, name)
     for attempt in range(TRIES):
         if attempt:
             sleep(PATIENCE_S * 2 ** (attempt - 1) if TEMPORARY.search(problem) else 0.0)
@@ -107,7 +109,7 @@ def fetch(
             problem = str(error)
             if not TEMPORARY.search(problem):
                 break
-        except AudioError as error:      # perhaps it went on from a damaged part: once more, from the beginning
+        except AudioError as error:      # once more, from the beginning
             again = not problem.startswith("what came")
             problem = f"what came is no audio that can be read: {error}"
             remove(ledger.folder, name)

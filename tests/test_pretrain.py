@@ -36,7 +36,7 @@ def test_an_example_is_the_same_wherever_it_is_made_and_no_two_are_alike(corpus)
         np.testing.assert_array_equal(one, same)
         assert np.isfinite(one).all() and one.dtype == np.float32
         assert not np.array_equal(one, other)
-    assert [len(signal) for signal in first] == [120_000, 120_000, 60_000]
+    assert [len(signal) / rate for signal, rate in zip(first, (24_000, 24_000, 12_000), strict=True)] == [examples.SECONDS] * 3
 
 
 @pytest.mark.parametrize("name", [*timbres.LEARNED, *timbres.HELD_OUT])
@@ -88,7 +88,8 @@ def test_the_constant_q_spectrum_agrees_with_librosas(recwarn):
     ))[:, 200:300].mean(axis=1)
     recwarn.clear()
     wide = slice(24 * 2, None)                               # below 130 Hz our windows are shorter than constant Q asks
-    assert np.corrcoef(magnitude[wide], theirs[wide])[0, 1] > 0.99
+    assert np.corrcoef(magnitude[wide], theirs[wide])[0, 1] > 0.95           # librosa's windows are a little longer
+    assert abs(int(magnitude.argmax()) - int(theirs.argmax())) <= 0
     peaks = {int(i) for i in np.argsort(magnitude)[-4:]}
     assert peaks & {round(24 * np.log2(hz / teachers.LOWEST_HZ)) for hz in (220, 277.2)}
     assert magnitude.max() == pytest.approx(1.0, rel=0.1)
@@ -157,13 +158,22 @@ def test_pairs_of_channels_answer_to_windowed_sinusoids(new):
         channels = extractor(torch.from_numpy(sound / sound.std())[None])[0].numpy()
     found = channels[0::2] - channels[1::2]                          # GELU(x) - GELU(-x) = x
     expected = np.stack([np.correlate(sound, filters, "valid")[::320] for filters in heard])
-    bands = np.repeat(filterbank.centres(len(heard) // 2), 2)
     loud = np.abs(expected).mean(axis=1) > 0.2 * np.abs(expected).mean(axis=1).max()
     assert loud.sum() >= 8
     for one, other in zip(found[loud], expected[loud], strict=True):
         assert np.corrcoef(one, other)[0, 1] > 0.99
-    strongest = np.sqrt(found[0::2] ** 2 + found[1::2] ** 2).mean(axis=1)
-    assert abs(bands[::2][int(np.argmax(strongest))] - 440) <= filterbank.NARROWEST_HZ / 2
+
+
+def test_a_sine_is_loudest_in_the_band_around_it(new):
+    import torch
+
+    for hz in (150, 440, 1_000, 2_500):
+        with torch.no_grad():
+            channels = new.feature_extractor(torch.from_numpy(sine(hz) * 2**0.5)[None])[0].numpy()
+        found = channels[0::2] - channels[1::2]
+        strongest = np.sqrt(found[0::2] ** 2 + found[1::2] ** 2).mean(axis=1)
+        bands = filterbank.centres(len(strongest))
+        assert int(np.argmax(strongest)) == int(np.argmin(np.abs(bands - hz)))
 
 
 @pytest.mark.parametrize("midi", [45, 52, 60, 69, 76, 84])
@@ -188,7 +198,8 @@ def test_a_training_that_was_stopped_ends_where_an_undisturbed_one_does(tmp_path
     halves = training.train(TINY, corpus, tmp_path / "halves", workers=0, every=2)
     for (name, one), (_, other) in zip(whole.state_dict().items(), halves.state_dict().items(), strict=True):
         assert torch.equal(one, other), name
-    logs = [[json.loads(line) for line in (tmp_path / run / "log.jsonl").open()] for run in ("whole", "halves")]
+    texts = [(tmp_path / run / "log.jsonl").read_text() for run in ("whole", "halves")]
+    logs = [[json.loads(line) for line in text.splitlines()] for text in texts]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]] == [2, 4]
     assert all(a["checked_cqt"] == b["checked_cqt"] for a, b in zip(*logs, strict=True))
 
