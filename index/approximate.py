@@ -11,6 +11,7 @@ Either scores what it returns by float16 vectors, which is what the store holds:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,13 @@ class Approximate:
             self._set = width
         scores, found = self.faiss_index.search(queries, k)          # which makes them contiguous where they are not
         return found, np.sqrt(np.maximum(scores, 0)) if self.metric == "l2" else scores
+
+    def search_one(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(k,) positions and scores for one (dim,) float32 query of any length: for cosine the scores are scaled, not it."""
+        found, scores = self.search(query[None], k)
+        if self.metric == "cosine":
+            scores *= 1.0 / (math.sqrt(query @ query) or 1.0)
+        return found[0], scores[0]
 
     def add(self, vectors: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Append vectors, or some rows of them; their positions follow those there are.

@@ -141,7 +141,7 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
         import yt_dlp
     except ImportError as error:
         raise InputError("fetching needs yt-dlp: pip install 'tonelake[youtube]'") from error
-    runtimes = {name: {} for name in ("deno", "node") if shutil.which(name)}
+    runtimes: dict[str, dict] = {name: {} for name in ("deno", "node") if shutil.which(name)}
 
     def download(url: str, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
         options = {
