@@ -157,7 +157,7 @@ def segments(duration_s: float, start_s: float = 0.0, end_s: float | None = None
     ((150.0, 35.0), [])
     """
     begin, end = start_s + MARGIN_S, min(duration_s if end_s is None else end_s, duration_s) - MARGIN_S
-    found = []
+    found: list[tuple[float, float]] = []
     while end - begin >= LEAST_S and len(found) < MOST_SEGMENTS:
         length = min(SEGMENT_S, end - begin)
         found.append((round(begin, 3), round(length, 3)))
