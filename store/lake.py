@@ -22,8 +22,6 @@ from store.frames import Frames
 from store.space import Space, Spaces
 from store.vectors import Vectors
 
-CACHE_BYTES = 64 << 20
-
 
 class Lake:
     """One lake, opened; made where there is none, unless `create` is False."""
@@ -76,9 +74,7 @@ def check_folder(path: Path, create: bool) -> None:
 def connect(uri: str) -> Any:
     import lancedb
 
-    # Its caches would grow to 7 GB: with every commit, by what it knows of each file.
-    session = lancedb.Session(index_cache_size_bytes=CACHE_BYTES, metadata_cache_size_bytes=CACHE_BYTES)
     try:
-        return lancedb.connect(uri, read_consistency_interval=timedelta(0), session=session)
+        return lancedb.connect(uri, read_consistency_interval=timedelta(0))
     except (OSError, ValueError, RuntimeError) as error:
         raise LakeError(f"the lake at {uri} cannot be opened: {error}") from error
