@@ -1,6 +1,6 @@
 """Training examples: the i-th of a seed is the same wherever and whenever it is made.
 
-An example is five seconds of a piece as three signals: `sound` (samples,) float32 at 24 kHz, played by learned instruments,
+An example is 2.5 s of a piece as three signals: `sound` (samples,) float32 at 24 kHz, played by learned instruments,
 dry; `room`, the same with reverberation and noise, which the model hears; and `plain` at 12 kHz, the same notes by one soft
 tone, which the musical teacher hears.
 """
