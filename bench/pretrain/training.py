@@ -41,10 +41,10 @@ class Recipe:
     blocks: int = 6
     heads: int = 4
     channels: tuple[int, ...] = (32, 48, 64, 96, 128, 160, 192)
-    steps: int = 2_900
+    steps: int = 20_000
     batch: int = 4                       # examples
     rate: float = 1e-3                   # at its highest
-    warmup: int = 100                    # steps
+    warmup: int = 300                    # steps
     decay: float = 0.01                  # of weights
     dropout: float = 0.0                 # no example comes twice; and with it attention takes four times as long on a CPU
     mask_share: float = 0.04             # of frames that begin a hidden span
