@@ -80,16 +80,21 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-@pytest.fixture
-def server(tmp_path):
-    files = {}
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("files"), {}
     for number, name in enumerate(("good", "cut", "busy", "damaged", "second")):
-        path = encode(tmp_path / f"{name}.mp3", melody(45, seed=number, rate=22_050), rate=22_050, bit_rate=64_000)
-        files[f"{name}.mp3"] = path.read_bytes()
-    files["short.mp3"] = encode(tmp_path / "short.mp3", melody(25, seed=9, rate=22_050), rate=22_050).read_bytes()
-    files["page.mp3"] = b"<html><body>Please log in</body></html>"
-    files["noise.mp3"] = bytes(range(256)) * 400
-    served = Server(files)
+        path = encode(folder / f"{name}.mp3", melody(45, seed=number, rate=22_050), rate=22_050, bit_rate=64_000)
+        made[f"{name}.mp3"] = path.read_bytes()
+    made["short.mp3"] = encode(folder / "short.mp3", melody(25, seed=9, rate=22_050), rate=22_050).read_bytes()
+    made["page.mp3"] = b"<html><body>Please log in</body></html>"
+    made["noise.mp3"] = bytes(range(256)) * 400
+    return made
+
+
+@pytest.fixture
+def server(files):
+    served = Server(dict(files))
     threading.Thread(target=served.serve_forever, daemon=True).start()
     yield served
     served.shutdown()
