@@ -26,7 +26,9 @@ def corpus():
 @pytest.fixture
 def small_fit(monkeypatch):
     """Teachers fitted by little, a handful of examples checked."""
-    monkeypatch.setattr(training, "FIT_EXAMPLES", 4)
+    monkeypatch.setattr(training, "FIT_EXAMPLES", 2)
+    for name in teachers.CLUSTERS:
+        monkeypatch.setitem(teachers.CLUSTERS, name, 8)
     monkeypatch.setattr(training, "CHECKED", 2)
 
 
