@@ -298,14 +298,13 @@ def save(path: Path, model: Any, optimizer: Any, step: int) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    names = [name for name, p in model.named_parameters()]
     of = {id(p): name for name, p in model.named_parameters()}
     for parameter, state in optimizer.state.items():
         for kind, tensor in state.items():
             tensors[f"optimizer.{kind}.{of[id(parameter)]}"] = tensor.detach().cpu().contiguous()
     tensors["step"] = torch.tensor(step)
     beside = path.with_suffix(".tmp")
-    save_file(tensors, beside, {"parameters": str(len(names))})
+    save_file(tensors, beside)
     beside.replace(path)
 
 
