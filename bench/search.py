@@ -42,9 +42,11 @@ class Entry:
     place: np.ndarray | None = None      # of its rows among the vectors; None where they are the same
 
     def recall_of(self, queries: np.ndarray, true: np.ndarray) -> float:
+        from index.approximate import overlap
+
         found = self.batch(queries)
         found = found if self.place is None else self.place[found]
-        return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, true, strict=True)]))
+        return overlap(found, true)
 
 
 def make_vectors(rows: int) -> tuple[np.ndarray, np.ndarray]:

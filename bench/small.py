@@ -30,6 +30,7 @@ from bench.report import circumstances, table, write_results
 from ingest.chorales import clip_row, windows
 from ingest.scan import clip_id, file_digest
 from ingest.scores import Score
+from store.table import in_list
 
 BARS = 4
 TUNE_PIECES = 3                          # pieces that a tune needs to be asked for
@@ -84,7 +85,7 @@ def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
                     "name", value="map", low="map_low", high="map_high"
                 )
             else:
-                some = "tune IN (" + ", ".join(f"'{tune}'" for tune in frequent_tunes(lake)) + ")" if task == "tune" else None
+                some = in_list("tune", frequent_tunes(lake)) if task == "tune" else None
                 run, = lake.probe(
                     column, space=space, split=split, rates=(1e-3, 1e-2), decays=(0.0, 1e-3), seeds=1, epochs=60, where=some,
                     class_weights="balanced" if "balanced" in what else "none", name=f"{encoder}-{task}",

@@ -164,13 +164,12 @@ def read_all(lake: Lake, space: Space) -> list[Saved]:
 class View:
     """An index as it stands to one version of its table."""
 
-    version: int
+    snapshot: Snapshot
     place: np.ndarray                    # (position,) row of the table, -1 where it is gone
     gone: int
     later: np.ndarray                    # rows that the index does not have
     whole: bool                          # nothing is gone, and nothing came later
     vectors: np.ndarray | None = None    # theirs, once they were read
-    snapshot: Snapshot | None = None     # the one that was last asked about
     clips_version: int = -1              # of the table of clips, when all vectors were last found to be of clips of the lake
 
 
@@ -185,18 +184,16 @@ class Loaded:
 
     def at(self, snapshot: Snapshot) -> View:
         """How it stands to a version of the table; compared once for each."""
-        if self.view is not None and self.view.snapshot is snapshot:         # which says so faster than its version
-            return self.view
-        version = snapshot.dataset.version
-        if self.view is None or self.view.version != version:
+        view = self.view
+        # Being the same object says so faster than the version does.
+        if view is None or (view.snapshot is not snapshot and view.snapshot.dataset.version != snapshot.dataset.version):
             now = snapshot.row_ids
             place = positions(self.row_ids, now)
             new = np.ones(len(now), bool)
             new[place[place >= 0]] = False
             gone, later = int((place < 0).sum()), np.flatnonzero(new)
-            self.view = View(version, place, gone, later, not gone and not len(later))
-        self.view.snapshot = snapshot
-        return self.view
+            view = self.view = View(snapshot, place, gone, later, not gone and not len(later))
+        return view
 
 
 def load(lake: Lake, space: Space, saved: Saved) -> Loaded:

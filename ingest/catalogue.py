@@ -86,23 +86,21 @@ def ingest_catalogue(
     recordings, rows, failures, succeeded, fresh = [], [], [], [], 0
     with Workers(1) as pool:
         measure = measured_by(pool)
-        results = [(s, try_song(s, ledger, download, measure, sleep)) for s in progress(songs, len(songs), "fetching")]
-    for song, result in results:
-        if isinstance(result, FetchError):
-            failures.append(Failure(STAGE, song.urls[0], f"{song.artist} - {song.title}: {result}"))
-            continue
-        found, new = result
-        fresh += new
-        spans = segments(found.duration_s, song.start_s, song.end_s)
-        if not spans:
-            problem = f"{found.duration_s:.0f} s are too short for a segment of {LEAST_S:g} s"
-            failures.append(Failure(STAGE, song.urls[0], f"{song.artist} - {song.title}: {problem}"))
-            continue
-        succeeded.append(failure_id(STAGE, song.urls[0]))
-        source = to_source(ledger.folder / found.file)
-        labels = song.labels() | {"url": found.url}
-        recordings.append(Recording(source, song.stem, labels, tuple(spans), tuple({} for _ in spans)))
-        rows += [(f"/{name.upper()}/{song.stem}_seg{i:02d}.mp3", labels) for i in range(len(spans))]
+        for song in progress(songs, len(songs), "fetching"):
+            try:
+                found, new = fetch_song(song, ledger, download, measure, sleep)
+                fresh += new
+                spans = segments(found.duration_s, song.start_s, song.end_s)
+                if not spans:
+                    raise FetchError(f"{found.duration_s:.0f} s are too short for a segment of {LEAST_S:g} s")
+            except FetchError as error:
+                failures.append(Failure(STAGE, song.urls[0], f"{song.artist} - {song.title}: {error}"))
+                continue
+            succeeded.append(failure_id(STAGE, song.urls[0]))
+            source = to_source(ledger.folder / found.file)
+            labels = song.labels() | {"url": found.url}
+            recordings.append(Recording(source, song.stem, labels, tuple(spans), tuple({} for _ in spans)))
+            rows += [(f"/{name.upper()}/{song.stem}_seg{i:02d}.mp3", labels) for i in range(len(spans))]
     lake.failures.record(failures)
     lake.failures.clear(succeeded)
     table = ledger.folder / f"data_{name}.tab"
@@ -125,16 +123,6 @@ def fetch_song(
         except FetchError as error:
             problems.append(str(error))
     raise FetchError("; ".join(problems))
-
-
-def try_song(
-    song: Song, ledger: Ledger, download: Download, measure: Measure, sleep: Callable[[float], None]
-) -> tuple[Fetched, bool] | FetchError:
-    """The same, with the error as a result."""
-    try:
-        return fetch_song(song, ledger, download, measure, sleep)
-    except FetchError as error:
-        return error
 
 
 def measured_by(pool: Workers) -> Measure:

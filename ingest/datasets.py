@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
+
 from ingest import readers, stems
 from ingest.readers import Listed
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
@@ -27,19 +29,18 @@ class DataSet(NamedTuple):
 
     read: Callable[[Path], Listed]
     seconds: float | None                # clips of this length, None: whole files, where nobody says otherwise
-    what: str                            # for people: labels and layout
 
 
 SETS = {
-    "gtzan": DataSet(readers.gtzan, None, "1,000 clips of 30 s by genre; fault-filtered split where its lists are there"),
-    "fma": DataSet(readers.fma, None, "fma_small, _medium, _large or _full with fma_metadata: genre, genres, split"),
-    "jamendo": DataSet(readers.jamendo, 30.0, "MTG-Jamendo: genres, instruments, moods, all tags; split-0 where its lists are"),
-    "magnatagatune": DataSet(readers.magnatagatune, None, "25,863 clips of 29 s with 188 tags; the usual split by folder"),
-    "nsynth": DataSet(readers.nsynth, None, "single notes: pitch, velocity, instrument family and source, qualities, split"),
-    "giantsteps": DataSet(readers.giantsteps, None, "GiantSteps key and MTG keys: two minutes of dance music, key"),
-    "meter2800": DataSet(readers.meter2800, None, "METER2800: meter in 2 and 4 classes, split"),
-    "slakh": DataSet(stems.slakh, 30.0, "Slakh2100: mix and stems of rendered MIDI; stem, instrument, split"),
-    "musdb": DataSet(stems.musdb, 30.0, "MUSDB18-HQ: mix, drums, bass, other, vocals; stem, split"),
+    "gtzan": DataSet(readers.gtzan, None),
+    "fma": DataSet(readers.fma, None),
+    "jamendo": DataSet(readers.jamendo, 30.0),
+    "magnatagatune": DataSet(readers.magnatagatune, None),
+    "nsynth": DataSet(readers.nsynth, None),
+    "giantsteps": DataSet(readers.giantsteps, None),
+    "meter2800": DataSet(readers.meter2800, None),
+    "slakh": DataSet(stems.slakh, 30.0),
+    "musdb": DataSet(stems.musdb, 30.0),
 }
 
 
@@ -63,8 +64,7 @@ def ingest_dataset(
     if not there:
         first = f"the first of {len(missing):,} that it lists is {missing[0]}" if missing else f"it wants {listed.layout}"
         raise InputError(f"{folder} holds no audio of {name}: {first}")
-    columns = sorted({column for _, _, labels in there for column in labels})
-    lake.clips.check_labels(readers.frame_of([labels for _, _, labels in there], columns))
+    lake.clips.check_labels(pl.DataFrame([labels for _, _, labels in there], infer_schema_length=None))
     recordings = [Recording(to_source(path), track, labels) for path, track, labels in there]
     cut = Cut(seconds or SETS[name].seconds, hop)
     report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers, progress=progress)

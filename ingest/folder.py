@@ -41,7 +41,7 @@ def ingest_folder(
     return replace(report, notes=notes)
 
 
-def audio_files(folder: Path) -> Iterator[Path]:
+def audio_files(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> Iterator[Path]:
     """Audio files below a folder, by name, hidden ones left out.  Links are followed, each folder entered once.
 
     A folder or broken link that is named like an audio file is handed out too: it ends as a recorded failure.
@@ -58,7 +58,7 @@ def audio_files(folder: Path) -> Iterator[Path]:
         entered.add((stat.st_dev, stat.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files + folders):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield Path(root) / name
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from ingest.folder import SUFFIXES, audio_files
 from ingest.tables import read_table
 from store import InputError
 
 File = tuple[Path, str, dict[str, Any]]                              # path, track, labels
-AUDIO = (".wav", ".flac", ".mp3", ".au", ".ogg", ".m4a", ".opus")
+AUDIO = SUFFIXES | {".au"}
 SIDES = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid", "test": "test"}
 
 
@@ -309,15 +308,8 @@ def sub_folders(folder: Path) -> list[Path]:
 
 
 def audio_below(folder: Path) -> Iterator[Path]:
-    """Audio files below a folder, by name, hidden ones left out."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in AUDIO and not path.name.startswith(".") and path.is_file():
-            yield path
-
-
-def frame_of(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
-    """Labels as a frame, for checking their names and types."""
-    return pl.DataFrame([{name: row.get(name) for name in columns} for row in rows], infer_schema_length=None)
+    """Audio files below a folder, by name, those of old sets included."""
+    return (path for path in audio_files(folder, AUDIO) if path.is_file())
 
 
 def inside(folder: Path, path: str) -> Path:

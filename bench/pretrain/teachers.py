@@ -33,9 +33,9 @@ class Teachers(NamedTuple):
     cqt_mean: Any                        # (168,)
     cqt_std: Any
 
-    def clusters(self, sound: Any) -> tuple[Any, Any]:
-        """(batch, samples) at 24 kHz -> mel and chroma clusters, (batch, frame) each."""
-        return nearest(log_mel(sound), self.mel), nearest(chroma_of(sound), self.chroma)
+    def clusters(self, mel: Any, chroma: Any) -> tuple[Any, Any]:
+        """What `log_mel` and `chroma_of` give -> their clusters, (batch, frame) each."""
+        return nearest(mel, self.mel), nearest(chroma, self.chroma)
 
     def cqt(self, sound: Any) -> Any:
         """(batch, samples) at 12 kHz -> the constant-Q spectrum (batch, frame, 168), scaled."""
@@ -144,7 +144,7 @@ def fit(sound: np.ndarray, plain: np.ndarray, seed: int) -> Teachers:
     pieces = [torch.from_numpy(sound[i : i + 16]) for i in range(0, len(sound), 16)]
 
     def centres(of: Any, count: int) -> Any:
-        features = np.concatenate([of(piece).numpy().reshape(-1, of(piece).shape[2]) for piece in pieces])
+        features = np.concatenate([of(piece).flatten(0, 1).numpy() for piece in pieces])
         found = MiniBatchKMeans(count, batch_size=4096, n_init=1, max_iter=30, random_state=seed).fit(features)
         return torch.from_numpy(found.cluster_centers_.astype(np.float32))
 

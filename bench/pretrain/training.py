@@ -119,7 +119,8 @@ def losses(model: Any, batch: Batch, recipe: Recipe, teach: Teachers, device: st
 
     rng = np.random.default_rng((recipe.seed, 1, number))
     sound, room, plain = (torch.from_numpy(part).to(device) for part in batch)
-    mel, chroma = teach.clusters(sound)
+    log_mel = teachers.log_mel(sound)
+    mel, chroma = teach.clusters(log_mel, teachers.chroma_of(sound))
     own, cqt = teach.cqt(teachers.halved(sound)), teach.cqt(plain)
     heard = normalize(mix(room, recipe.mixed, rng))
     hidden = torch.from_numpy(spans(mel.shape, recipe, rng)).to(device)
@@ -136,7 +137,7 @@ def losses(model: Any, batch: Batch, recipe: Recipe, teach: Teachers, device: st
         "cqt": (error * weight).sum(), "own": (own_error * weight).sum(),
         "early": (answers[3][..., :CQT_BINS] - own).square().mean(), "own_seen": own_error[~hidden].mean(),
         "variance": cqt.var(), "own_variance": own.var(),
-        "early_mel": (answers[3][..., CQT_BINS:] - teachers.log_mel(sound) / MEL_SPREAD).square().mean(),
+        "early_mel": (answers[3][..., CQT_BINS:] - log_mel / MEL_SPREAD).square().mean(),
         "cqt_hidden": error[hidden].mean(), "cqt_seen": error[~hidden].mean(),
         "mel_named": (answers[0][hidden].argmax(1) == mel[hidden]).float().mean(),
         "chroma_named": (answers[1][hidden].argmax(1) == chroma[hidden]).float().mean(),
