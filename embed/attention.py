@@ -2,7 +2,7 @@
 
 torch's fused kernel for CPUs computes in float32 tiles; one head's scores for 512 frames (512 × 2,249 × 2 bytes =
 2.3 MB) fit the cache, so two plain bfloat16 matrix products with a softmax between them run at the hardware's rate.
-Everything else (float32, other devices, masks) goes to torch's own function.
+Everything else (float32, other devices, masks, gradients) goes to torch's own function.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def attend(
     """(batch, head, frame, dim) queries, keys and values -> (batch, frame, head, dim), in transformers' form."""
     import torch
 
-    if attention_mask is not None or query.device.type != "cpu" or query.dtype != torch.bfloat16 or module.training:
+    plain = attention_mask is not None or query.device.type != "cpu" or query.dtype != torch.bfloat16
+    if plain or module.training or query.requires_grad:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **how)

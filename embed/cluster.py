@@ -314,7 +314,7 @@ class EncodeUnit:
         opened = Lake(lake, create=False)
         self._space = opened.spaces.get(space)
         self._vectors, self._frames = opened.vectors(self._space), opened.frames(self._space)
-        self._encoder: Encoder = encoder_of(self._space, device=device)
+        self._encoder: Encoder = encoder_of(self._space, device=device, home=lake)
         self._encoder.prepare(round(self._space.window_s * self._space.sample_rate))
         self._layers = frames
         self._attempts = attempts

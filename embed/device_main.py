@@ -52,7 +52,7 @@ def work(share: dict[str, Any], say: Any) -> Any:
         torch.set_num_threads(share["threads"])
     lake = Lake(share["lake"], create=False)
     space = lake.spaces.get(share["space"])
-    encoder = encoder_of(space, device=share["device"])
+    encoder = encoder_of(space, device=share["device"], home=lake.uri)
     module, _, name = share["read"].partition(":")
     mine = pl.Series(share["clip_ids"], dtype=pl.String)
 

@@ -31,6 +31,8 @@ class Encoder(Protocol):
     name: str                            # as a person calls it
     revision: str                        # digest of weights and settings, or the version of our own code
     location: str                        # what `load_encoder` takes to load it again
+    adapter: str                         # digest of a LoRA adapter; empty for none
+    adapter_location: str
     sample_rate: int                     # Hz
     layers: tuple[str, ...]
     dims: tuple[int, ...]                # width of each layer

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embed import attention, convolutions
+from embed.adapter import Adapter
 from embed.batching import MOST_WINDOWS, Batches
 from embed.checkpoint import check_state, read_config, read_json, read_state, state_digest
 from embed.encoder import Keep, Pooled
@@ -35,6 +36,7 @@ class HubertEncoder:
         self.device = device
         self._model, raw, self.revision = load_model(folder)
         self._model.to(device)
+        self.adapter = self.adapter_location = ""
         preprocessor = read_json(folder, "preprocessor_config.json")
         self._normalize = bool(preprocessor.get("do_normalize", True))
         self.sample_rate = int(preprocessor.get("sampling_rate") or raw.get("sample_rate") or 0)
@@ -57,7 +59,7 @@ class HubertEncoder:
             def forward(windows: np.ndarray) -> Any:
                 return self._run(windows, pool)
 
-            compile_blocks(self._model, self._frames_of(samples))
+            compile_blocks(self._model, self.frames_of(samples))
             try:
                 self._batches.measure(samples, forward)
             except Exception:            # compilers fail in many ways (no C compiler, no Triton), and plain blocks run anywhere
@@ -90,7 +92,7 @@ class HubertEncoder:
             torch.cuda.synchronize(self.device)                      # the last copies from the device
         means, maxima, states = zip(*parts, strict=True)
         mean, maximum = (torch.cat(tensors, dim=1).numpy() for tensors in (means, maxima))        # (layer, batch, dim)
-        total = self._frames_of(windows.shape[1])
+        total = self.frames_of(windows.shape[1])
         counts = [len(range(total)[slice(*place)]) for place in keep or [(0, None)] * len(windows)]
         layers = [[state.numpy() for part in states for state in part[i]] for i in range(len(frames))]
         return Pooled(list(mean), list(maximum), np.array(counts), layers)
@@ -108,7 +110,8 @@ class HubertEncoder:
         with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
             return run_tapped(self._model, normalize(batch) if self._normalize else batch, reduce)
 
-    def _frames_of(self, samples: int) -> int:
+    def frames_of(self, samples: int) -> int:
+        """How many frames the encoder makes of a window."""
         return int(self._model._get_feat_extract_output_lengths(samples))
 
     def at(self, precision: str) -> HubertEncoder:
@@ -127,6 +130,32 @@ class HubertEncoder:
         other._model = lower(self._model, getattr(torch, precision))
         other._batches = Batches(self.device, self.sample_rate)
         return other
+
+    def adapted(self, adapter: Adapter, location: str) -> HubertEncoder:
+        """This encoder with an adapter's updates added to its weights.
+
+        Raises CheckpointError where they do not fit, and EncoderError where the weights are in a lower precision already.
+        """
+        if self.precision != "float32":
+            raise EncoderError(f"a model in {self.precision} cannot take an adapter: load it in float32")
+        other = copy.copy(self)
+        shared = {id(tensor): tensor for tensor in (*self._model.parameters(), *self._model.buffers())}
+        other._model = copy.deepcopy(self._model, shared)
+        adapter.apply(other._model)
+        other._batches = Batches(self.device, self.sample_rate)
+        other.name = f"{self.name} + {adapter.name}"
+        other.adapter, other.adapter_location = adapter.digest, location
+        return other
+
+    @property
+    def model(self) -> Any:
+        """The transformers model, in eval mode, its parameters frozen."""
+        return self._model
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether each window is brought to zero mean and unit variance before the model hears it; see `normalize`."""
+        return self._normalize
 
     def hidden_states(self, window: np.ndarray) -> np.ndarray:
         """(samples,) -> (layer, frame, dim) float32: the unpooled states of one window."""

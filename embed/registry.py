@@ -49,11 +49,12 @@ def full_name(name: str) -> str:
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
-                 download: bool = True) -> Encoder:
-    """The encoder of that name, or of that checkpoint folder.
+                 download: bool = True, adapter: str = "", home: str = "") -> Encoder:
+    """The encoder of that name, or of that checkpoint folder, with an adapter where one is named.
 
     Raises EncoderError where its weights cannot be had, saying how to get them, and CheckpointError where they are not
-    what they should be.  `download` False: only what is on this machine already.
+    what they should be.  `download` False: only what is on this machine already.  `adapter`: its location, `home`
+    the lake that it may lie in; see `embed.adapter`.
     """
     if precision not in PRECISIONS:
         raise EncoderError(f"no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
@@ -63,17 +64,25 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
 
         if precision != "float32":
             raise EncoderError("spectral descriptors are computed in float32 only: leave --precision out")
+        if adapter:
+            raise EncoderError(f"spectral descriptors are computed, not learned: no adapter fits them, and {adapter} does not")
         return SpectralEncoder()
+    from embed.adapter import read_adapter, resolved
     from embed.hubert import HubertEncoder
 
+    def ready(encoder: HubertEncoder) -> HubertEncoder:
+        if adapter:
+            encoder = encoder.adapted(read_adapter(resolved(adapter, home)), adapter)
+        return encoder.at(precision)
+
     if name in HUB:
-        return HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device).at(precision)
+        return ready(HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device))
     folder = Path(name)
     if not folder.is_dir():
         raise EncoderError(
             f"{folder.name!r} is neither a checkpoint folder nor an encoder known by name ({', '.join(encoder_names())})"
         )
-    return HubertEncoder(folder, device=device).at(precision)
+    return ready(HubertEncoder(folder, device=device))
 
 
 def have_weights(name: str = DEFAULT_ENCODER) -> bool:

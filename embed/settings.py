@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from embed.adapter import base_space, find_adapter
 from embed.encoder import PRECISIONS, Encoder
 from embed.errors import EncoderError
 from embed.precision import Choice, choose_precision
@@ -25,6 +26,7 @@ class EmbedSettings:
     hop_s: float | None = None           # from window to window; default: the window's length, no overlap
     precision: str = "auto"
     device: str = "auto"
+    adapter: str | None = None           # a fine-tuning run of the lake, or a folder in PEFT's form
 
 
 DEFAULT_WINDOW_S = 30.0                  # MERT was trained on 5 s; the artist study found 30 s to separate best
@@ -43,12 +45,14 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     the space was embedded by other settings.
     """
     check_settings(settings)
+    settings = with_adapters_base(lake, settings)
     stored = find_space(lake, settings)
     if stored is not None:
         refuse_projection(stored)
     name = settings.encoder or (stored.location if stored else DEFAULT_ENCODER)
     precision = settings.precision if settings.precision != "auto" or stored is None else stored.precision
-    choice = load_settled(name, precision, settle_device(settings, stored))
+    adapter = settings.adapter or (stored.adapter_location if stored else "")
+    choice = load_settled(name, precision, settle_device(settings, stored), adapter, lake.uri)
     encoder = choice.encoder
     window_s = settings.window_s or (stored.window_s if stored else DEFAULT_WINDOW_S)
     hop_s = settings.hop_s or (stored.hop_s if stored and settings.window_s in (None, stored.window_s) else window_s)
@@ -60,17 +64,37 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     return space, encoder
 
 
-def encoder_of(space: Space, device: str | None = None) -> Encoder:
+def with_adapters_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
+    """Settings with an adapter's location, and, where they leave it open, all that the space has that it was trained from."""
+    if settings.adapter is None:
+        return settings
+    location = find_adapter(lake, settings.adapter)
+    base = base_space(lake, location)
+    if base is None or settings.encoder is not None:
+        return replace(settings, adapter=location)
+    space = lake.spaces.get(base)
+    window_s = settings.window_s or space.window_s
+    return replace(
+        settings, adapter=location, encoder=space.location, window_s=window_s,
+        hop_s=settings.hop_s or (space.hop_s if window_s == space.window_s else window_s),
+        precision=space.precision if settings.precision == "auto" else settings.precision,
+    )
+
+
+def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> Encoder:
     """The encoder that a space was embedded with: by default on the device that it was embedded on, or here on the CPU.
 
-    Raises EncoderError where the weights at hand are not those of the space.
+    `home`: the lake's URI, inside which an adapter may lie.  Raises EncoderError where the weights at hand are not those of
+    the space.
     """
     refuse_projection(space)
     device = device or (space.device if device_is_here(space.device) else "cpu")
-    encoder = load_encoder(space.location, precision=space.precision, device=device)
+    encoder = load_encoder(
+        space.location, precision=space.precision, device=device, adapter=space.adapter_location, home=home
+    )
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(
-            f"{space.location} has changed since space {space.name!r} was embedded by it: a query would be compared with "
+            f"{encoder.name} has changed since space {space.name!r} was embedded by it: a query would be compared with "
             "vectors of another encoder.  Put the old weights back, or run `tonelake embed` to make a new space"
         )
     return encoder
@@ -90,7 +114,8 @@ def describe_space(encoder: Encoder, name: str, window_s: float, hop_s: float | 
     return Space(
         name=name, encoder=encoder.name, revision=encoder.revision, sample_rate=encoder.sample_rate,
         layers=encoder.layers, dims=encoder.dims, window_s=window_s, hop_s=hop_s or window_s, precision=encoder.precision,
-        location=encoder.location, device=encoder.device, default_layer=encoder.default_layer,
+        location=encoder.location, device=encoder.device, default_layer=encoder.default_layer, adapter=encoder.adapter,
+        adapter_location=encoder.adapter_location,
     )
 
 
@@ -134,14 +159,17 @@ def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
     for space in spaces:
         window_s = settings.window_s or DEFAULT_WINDOW_S
         asked = replace(space, window_s=window_s, hop_s=settings.hop_s or window_s)
-        if space.location == location and asked == space and settings.precision in ("auto", space.precision):
+        same = space.location == location and space.adapter_location == (settings.adapter or "")
+        if same and asked == space and settings.precision in ("auto", space.precision):
             return space
     return None
 
 
-def load_settled(name: str, precision: str, device: str) -> Choice:
+def load_settled(name: str, precision: str, device: str, adapter: str = "", home: str = "") -> Choice:
     """An encoder in the precision asked for, or, for `auto`, in the one that a measurement on this device chooses."""
-    encoder = load_encoder(name, precision="float32" if precision == "auto" else precision, device=device)
+    encoder = load_encoder(
+        name, precision="float32" if precision == "auto" else precision, device=device, adapter=adapter, home=home
+    )
     return choose_precision(encoder) if precision == "auto" else Choice(encoder, f"{precision}: as asked for")
 
 

@@ -40,6 +40,7 @@ class SpectralEncoder:
     layers = tuple(FAMILIES)
     dims = tuple(FAMILIES.values())
     default_layer = 0
+    adapter = adapter_location = ""
     precision = "float32"
     device = "cpu"
     clips_at_once = 1

@@ -94,7 +94,7 @@ def frames_of(lake: Lake, space: Space, query: str | Path, layer: int) -> FrameS
     if not is_file(query):
         return lake.frames(space).read(lake.clips.find(str(query))["clip_id"], layer)
     with Workers(1) as pool:
-        heard, _ = hear_file(Path(query), space, pool, frames=(layer,))
+        heard, _ = hear_file(lake, Path(query), space, pool, frames=(layer,))
     return FrameStates(str(query), layer, heard.frame_s, heard.frames[0])
 
 

@@ -99,7 +99,7 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], s
             pooled = {layer: v.mean(axis=0) if stat == "mean" else v.max(axis=0) for layer, v in vectors.items()}
             return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),))
         projection = read_projection(lake, space) if is_projection(space) else None
-        heard, tags = hear_file(path, lake.spaces.get(projection.parent) if projection else space, pool)
+        heard, tags = hear_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
     values = heard.mean if stat == "mean" else heard.max
     if projection is not None:
         joined = np.concatenate([values[layer] for layer in projection.layers])
@@ -107,11 +107,13 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], s
     return Query({layer: values[layer] for layer in layers}, labels=(tags,))
 
 
-def hear_file(path: Path, space: Space, pool: Workers, frames: Sequence[int] = ()) -> tuple[ClipVectors, dict[str, Any]]:
+def hear_file(
+    lake: Lake, path: Path, space: Space, pool: Workers, frames: Sequence[int] = ()
+) -> tuple[ClipVectors, dict[str, Any]]:
     """A file's vectors in a space, with the frames of these layers, and its tags."""
     source = to_source(path)
     scanned = pool.ask({"do": "scan", "source": source})
-    encoder = encoder_of(space)
+    encoder = encoder_of(space, home=lake.uri)
     length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
     request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
     samples = pool.ask(request)["samples"]

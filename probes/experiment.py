@@ -140,12 +140,18 @@ def joined(parts: list[torch.Tensor]) -> torch.Tensor:
     return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
-def make_experiment(lake: Lake, config: ProbeConfig) -> Experiment:
-    """Resolve settings against a lake.  Raises InputError where they cannot be met."""
+def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | None = None) -> Experiment:
+    """Resolve settings against a lake; `given`: splits from elsewhere, for which `config.split` is but a name.
+
+    Raises InputError where they cannot be met.
+    """
     space = lake.spaces.get(config.space)
     slots = slots_of(space, config.layers, config.input)
     task = read_task(lake, space, config.columns, kind=config.task, where=config.where)
-    splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
+    if given is None:
+        splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
+    else:
+        splits, notes = list(given), []
     device = settle_device(EmbedSettings(device=config.device), None)
     precision = config.precision
     if precision == "auto":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from embed.work import Progress
 from probes import runs
 from probes.config import ProbeConfig
 from probes.runs import Run
+from probes.splits import Split
 from store import InputError, Lake
 from store.files import LakeFiles
 
@@ -22,11 +23,12 @@ def no_progress(items: Iterable[Any], total: int, label: str) -> Iterable[Any]:
 
 def probe(
     lake: Lake, config: ProbeConfig, *, name: str | None = None, again: bool = False, progress: Progress = no_progress,
-    step: Step = lambda name: None,
+    step: Step = lambda name: None, splits: Sequence[Split] | None = None,
 ) -> Run:
     """Run an experiment, go on with one that was interrupted, or give the finished run of the same settings and data.
 
-    `name`: of the run's folder; by default made of the columns, the space and a digest.  `again`: train it anew.
+    `name`: of the run's folder; by default made of the columns, the space and a digest.  `again`: train it anew.  `splits`:
+    rows of the task, where they come from elsewhere.
     Raises InputError where the settings cannot be met, or where `name` belongs to another experiment.
     """
     from probes.conclusion import conclude
@@ -34,7 +36,7 @@ def probe(
     from probes.parts import part_name, part_tensors
 
     step("reading labels")
-    experiment = make_experiment(lake, config)
+    experiment = make_experiment(lake, config, splits)
     digest = experiment.digest
     if name is None:
         name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]

@@ -3,6 +3,8 @@
     random              clips at random: clips of one track may stand on both sides, which flatters (see `leaks`)
     by:COLUMN           whole groups of a column, say by:track, by:piece or by:artist
     column:COLUMN       as a column says: train, valid (or val, validation, dev), test
+    column:COLUMN+GROUP the same, and clips without a value are added to train and valid by whole groups, say of track:
+                        a benchmark with more data, its test side untouched
     folds:K             K folds of clips, each judged once; folds:K:COLUMN of whole groups
 
 Groups of `by` and of folds are closed over tracks and duplicates, so that none stands on two sides.  Labels are spread
@@ -154,6 +156,7 @@ def even_out(
 
 def by_column(task: Task, column: str, seed: int) -> tuple[list[Split], list[str]]:
     """The split that a column gives.  Without valid, an eighth of the tracks of train becomes it."""
+    column, _, group = column.partition("+")
     if column not in task.clips.columns:
         raise InputError(f"clips have no column {column!r} to split by: they have {', '.join(task.clips.columns)}")
     values = task.clips[column].cast(pl.String)
@@ -164,6 +167,8 @@ def by_column(task: Task, column: str, seed: int) -> tuple[list[Split], list[str
         raise InputError(f"column {column!r} holds {held}: a split column says train, valid or test")
     side = values.replace_strict(known, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy().copy()
     notes = []
+    if group:
+        notes += add_clips(task, side, group, seed)
     if (side < 0).any():
         notes.append(f"{int((side < 0).sum()):,} clips without a value in {column!r} are left out")
     if not (side == 1).any() and (side == 0).any():
@@ -175,6 +180,24 @@ def by_column(task: Task, column: str, seed: int) -> tuple[list[Split], list[str
         taken = int((inner == 1).sum())
         notes.append(f"column {column!r} has no valid: {taken:,} clips of train, whole tracks, are taken for it")
     return [Split(*(np.flatnonzero(side == s) for s in range(3)))], notes
+
+
+def add_clips(task: Task, side: np.ndarray, group: str, seed: int) -> list[str]:
+    """Give the clips of side -1 to train and valid, an eighth to the latter; groups that reach into test stay out."""
+    unit = closed_groups(task, group)
+    added = np.flatnonzero((side < 0) & ~np.isin(unit, unit[side == 2]))
+    kept_out = int((side < 0).sum()) - len(added)
+    notes = [f"{kept_out:,} added clips share a {group} or a duplicate with the test side and stay out"] if kept_out else []
+    if len(added):
+        # A group that the given split has on a side already goes to that side.
+        for number in (0, 1):
+            side[added[np.isin(unit[added], unit[side == number])]] = number
+        free = added[side[added] < 0]
+        if len(free):
+            part = task.subset(free)
+            side[free] = spread(part, np.unique(unit[free], return_inverse=True)[1], (0.875, 0.125, 0.0), seed)
+        notes.append(f"{len(added):,} clips are added to train and valid, whole {group}s; test stays as it was")
+    return notes
 
 
 def folds(task: Task, how: str, seed: int) -> tuple[list[Split], list[str]]:

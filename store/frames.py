@@ -6,12 +6,13 @@ One row a clip and layer, because layers are chosen one by one and clips are lar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from store.clips import frame
 from store.errors import InputError, LakeError
@@ -84,6 +85,30 @@ class Frames:
                 f"`tonelake embed --space {self.space.name} --frames {self.space.layers[number]}`"
             )
         return found
+
+    def reader(self, clip_ids: Sequence[str], layer: int | str | None = None) -> Callable[[Sequence[int]], list[np.ndarray]]:
+        """A function that reads the (frame, dim) float16 states of some of these clips, by their places in `clip_ids`.
+
+        For reading again and again in any order: where the rows lie is looked up once.  Raises InputError where the frames
+        of one of the clips are not stored.
+        """
+        number = self.space.layer_index(layer)
+        table = self.table.snapshot()
+        keys = pa.array([f"{clip}-{number:02d}" for clip in clip_ids], pa.string())
+        rows = pc.index_in(keys, value_set=table.keys)
+        if rows.null_count:
+            name = self.space.layers[number]
+            raise InputError(
+                f"{rows.null_count:,} of {len(keys):,} clips have no stored frames of layer {name}: run "
+                f"`tonelake embed --space {self.space.name} --frames {name}`"
+            )
+        places, dim = rows.to_numpy(), self.space.dims[number]
+
+        def read(wanted: Sequence[int]) -> list[np.ndarray]:
+            states = table.dataset.take(places[list(wanted)].tolist(), columns=["states"]).column("states").combine_chunks()
+            return [states[i].values.to_numpy(zero_copy_only=True).reshape(-1, dim) for i in range(len(states))]
+
+        return read
 
     def each(self, clip_ids: Sequence[str] | None = None, layer: int | str | None = None) -> Iterator[FrameStates]:
         """The stored frames of one layer, of these clips or of all, a clip at a time and in the table's order.

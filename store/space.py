@@ -41,6 +41,7 @@ class Space:
 
     encoder: str = ""                     # what a person calls it: m-a-p/MERT-v1-95M, spectral, a folder's name
     location: str = ""                    # where the encoder was loaded from: a hub id, a folder, a built-in name
+    adapter_location: str = ""            # … and its adapter: a folder, or a path inside the lake
     device: str = "cpu"                   # where it was first embedded
     precision_reason: str = ""            # why `auto` came to this precision
     default_layer: int = 0                # what `similar` looks at when no layer is named
@@ -107,7 +108,7 @@ class Space:
 
 
 # What is not part of what a space is.
-DESCRIPTION = {"name", "encoder", "location", "device", "precision_reason", "default_layer", "created_at"}
+DESCRIPTION = {"name", "encoder", "location", "adapter_location", "device", "precision_reason", "default_layer", "created_at"}
 
 
 def check_name(name: str) -> None:

@@ -23,6 +23,7 @@ class FakeEncoder:
     layers = ("low", "high")
     dims = (4, 6)
     default_layer = 1
+    adapter = adapter_location = ""
     precision = "float32"
     device = "cpu"
     clips_at_once = 1

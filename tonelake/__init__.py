@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tonelake.api import Tonelake
 
 __version__ = "0.1.0"
-PACKAGES = ("store", "ingest", "embed", "index", "probes", "ui")
+PACKAGES = ("store", "ingest", "embed", "index", "probes", "finetune", "ui")
 HOME = Path(__file__).resolve().parent.parent
 
 # The packages have plain names: a user's own embed.py in the working directory would hide ours, and fail oddly later.

@@ -3,6 +3,7 @@ frame or a small report that prints itself."""
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,6 +19,8 @@ from tonelake.status import Status, spaces_of, status_of
 
 if TYPE_CHECKING:
     from embed import EmbedReport, Plan
+    from finetune import FinetuneConfig, Tuning, TuningPlan
+    from finetune.orthogonality import Angles
     from index import LayerReport, Learned, Map, Match, Overlap
     from index.query import One
     from ingest import IngestReport
@@ -118,7 +121,7 @@ class Tonelake:
     def embed(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None,
         hop: float | None = None, precision: str = "auto", device: str = "auto", frames: Sequence[int | str] = (),
-        engine: str = "local", address: str | None = None, workers: int | None = None,
+        engine: str = "local", address: str | None = None, workers: int | None = None, adapter: str | None = None,
     ) -> EmbedReport:
         """Embed every clip that has no vector in the space, and store the frames of these layers as well.
 
@@ -126,7 +129,7 @@ class Tonelake:
         """
         import embed
 
-        settings = embed.EmbedSettings(encoder, space, window, hop, precision, device)
+        settings = embed.EmbedSettings(encoder, space, window, hop, precision, device, adapter)
         return embed.embed_lake(
             self.lake, settings, ingest.read_clips, frames=frames, engine=engine, address=address, workers=workers,
             progress=self._progress(),
@@ -135,12 +138,12 @@ class Tonelake:
     def plan(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None,
         hop: float | None = None, precision: str = "auto", device: str = "auto", frames: Sequence[int | str] = (),
-        workers: int | None = None, price: float = 0.0,
+        workers: int | None = None, price: float = 0.0, adapter: str | None = None,
     ) -> Plan:
         """What the same `embed` would take, measured on a few clips; `price` is that of an hour of this machine."""
         import embed
 
-        settings = embed.EmbedSettings(encoder, space, window, hop, precision, device)
+        settings = embed.EmbedSettings(encoder, space, window, hop, precision, device, adapter)
         embed.check_clips(self.lake)
         chosen, loaded = embed.find_or_describe(self.lake, settings)
         layers = sorted({chosen.layer_index(layer) for layer in frames})
@@ -414,6 +417,64 @@ class Tonelake:
         if out is not None:
             probes.write_predictions(found, Path(out).expanduser())
         return found
+
+    # -- fine-tuning
+
+    def finetune(
+        self, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, name: str | None = None,
+        again: bool = False, workers: int | None = None, **settings: Any,
+    ) -> Tuning:
+        """Teach an encoder a label column by LoRA; `settings` are those of `finetune.FinetuneConfig`, and change `config`'s."""
+        import finetune
+
+        watch = finetune.Watch(self._progress(), self._step, self._epoch)
+        return finetune.finetune(
+            self.lake, finetune.settle(config, column, settings), ingest.read_clips, name=name, again=again, workers=workers,
+            watch=watch,
+        )
+
+    def plan_finetune(
+        self, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, workers: int | None = None,
+        price: float = 0.0, **settings: Any,
+    ) -> TuningPlan:
+        """What the same `finetune` would take, measured on a few steps; `price` is that of an hour of this machine."""
+        import finetune
+
+        return finetune.plan_finetune(
+            self.lake, finetune.settle(config, column, settings), ingest.read_clips, workers=workers, price=price
+        )
+
+    def adapters(self) -> pl.DataFrame:
+        """The fine-tuning runs of the lake; see `finetune.list_tunings`."""
+        import finetune
+
+        return finetune.list_tunings(finetune.all_tunings(self.lake))
+
+    def adapter_run(self, name: str) -> Tuning:
+        """A finished fine-tuning, by its name or a part of it."""
+        import finetune
+
+        return finetune.read_tuning(self.lake, name)
+
+    def compare_adapters(self, names: Sequence[str]) -> pl.DataFrame:
+        """Runs on the tracks that all of them held out; see `finetune.comparison`."""
+        import finetune
+        from finetune.comparison import compare_tunings
+
+        return compare_tunings([finetune.read_tuning(self.lake, name) for name in names])
+
+    def orthogonality(self, run: str) -> Angles:
+        """Angles between a run's class directions, and between its layers' updates; see `finetune.orthogonality`."""
+        from finetune.orthogonality import orthogonality
+
+        return orthogonality(self.lake, run)
+
+    def _epoch(self, line: dict[str, float]) -> None:
+        """Say what an epoch of training came to, where progress is shown."""
+        if self._show:
+            from tonelake.render import epoch_line
+
+            print(epoch_line(line), file=sys.stderr)
 
     def _step(self, name: str) -> None:
         """Say what a long answer is at, where progress is shown."""

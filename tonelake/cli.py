@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tonelake import cli_probe, cli_search
+from tonelake import cli_finetune, cli_probe, cli_search
 from tonelake.cli_shared import (
     Csv,
     Dataset,
@@ -45,6 +45,7 @@ DATA_SETS = {                            # as ingest.SETS, which would take half
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(cli_search.app)
 app.add_typer(cli_probe.app)
+app.add_typer(cli_finetune.app)
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 
@@ -151,6 +152,9 @@ def embed(
     encoder: Annotated[
         str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")
     ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="A fine-tuning run, or a folder in PEFT's form; its encoder and window are taken up.")
+    ] = None,
     space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: made of the encoder's.")] = None,
     window: Annotated[float | None, typer.Option(help="Seconds the encoder hears at once; default 30.")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds from window to window; default: the window, no overlap.")] = None,
@@ -169,12 +173,12 @@ def embed(
     if plan:
         print(opened.plan(
             encoder, space=space, window=window, hop=hop, precision=precision, device=device, frames=layers, workers=workers,
-            price=price,
+            price=price, adapter=adapter,
         ))
         return
     report = opened.embed(
         encoder, space=space, window=window, hop=hop, precision=precision, device=device, frames=layers, engine=engine,
-        address=address, workers=workers,
+        address=address, workers=workers, adapter=adapter,
     )
     say(str(report))
     raise typer.Exit(1 if strict and report.failed else 0)

@@ -93,6 +93,17 @@ def status_line(text: str) -> None:
         sys.stderr.flush()
 
 
+def epoch_line(line: dict[str, float]) -> str:
+    """What an epoch came to.
+
+    >>> epoch_line({"epoch": 3.0, "loss": 1.25, "eval_loss": 1.5, "eval_accuracy": 0.75, "eval_runtime": 2.0})
+    'epoch 3: loss 1.250, validation loss 1.500, accuracy 0.750'
+    """
+    names = {"loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_map": "mAP", "eval_r2": "R²"}
+    told = ", ".join(f"{name} {line[key]:.3f}" for key, name in names.items() if key in line)
+    return f"epoch {round(line.get('epoch', 0))}: {told}"
+
+
 def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     """Items, with a bar, rate and time left on standard error while they are taken; no bar where that is no terminal."""
     from rich.console import Console

@@ -123,6 +123,23 @@ def probes(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def epochs(frame: pl.DataFrame) -> pl.DataFrame:
+    """Epochs of a fine-tuning."""
+    return frame.with_columns(number(pl.col("rate"), "g"))
+
+
+def tunings(frame: pl.DataFrame) -> pl.DataFrame:
+    """Fine-tuning runs."""
+    return frame.select("run", "where", "split", "figure", interval("value", "value (95 %)", ""), "frozen", "epochs")
+
+
+def tunings_compared(frame: pl.DataFrame) -> pl.DataFrame:
+    """Runs on the tracks that all of them held out, and how far each is from the first."""
+    return frame.select(
+        "run", "where", "tracks", "figure", interval("value", "value (95 %)", ""), interval("away", "from the first (95 %)")
+    )
+
+
 def predicted(frame: pl.DataFrame) -> pl.DataFrame:
     """Predictions without what only programs read."""
     return frame.select(pl.exclude("probabilities", "likeliest"))

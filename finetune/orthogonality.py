@@ -1,0 +1,106 @@
+"""Angles: between the directions by which a head tells its classes, and between what LoRA did to one layer and another.
+
+Of a head's last linear layer (class, hidden), each row is the direction of a class: 90° means that two classes are told by
+different things, 0° that they are told by the same.  Of LoRA, each layer's update ΔW = scale · B · A is taken as one long
+vector, and beside the angle stands the share of rank-r subspaces that two layers have in common: ‖Q₁ᵀ Q₂‖² / r of orthonormal
+bases of what A reads, as Hu et al. 2021 (arXiv 2106.09685, section 7.2) compare subspaces.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from embed.adapter import read_adapter, resolved
+from finetune.runs import read_tuning
+from finetune.starting import FILES, Found, read_file
+from store import InputError, Lake
+
+LAYER = re.compile(r"layers\.(\d+)\.(.*)")
+
+
+class Angles(NamedTuple):
+    """Two tables: first, second, degrees and what else is known of each pair."""
+
+    classes: pl.DataFrame
+    layers: pl.DataFrame
+
+
+def orthogonality(lake: Lake | None, run: str) -> Angles:
+    """Of a run of the lake, or of a checkpoint file in PEFT's names (`lake` may then be None).  Raises InputError."""
+    path = Path(run).expanduser()
+    if path.is_file() or path.suffix in FILES:
+        found = read_file(path)
+        head = last_linear(found.others)
+        names = [str(number) for number in range(0 if head is None else len(head))]
+    else:
+        if lake is None:
+            raise InputError(f"{run} is no checkpoint file")
+        tuning = read_tuning(lake, run)
+        found = Found(read_adapter(resolved(tuning.adapter, lake.uri)).pairs, {})
+        head = tuning.head()["outer.weight"]
+        classes = tuning.table("classes")["name"].to_list() if tuning.config.task != "regression" else []
+        names = classes or [str(number) for number in range(len(head))]
+    if head is None and not found.pairs:
+        raise InputError(f"{run} holds neither a head nor LoRA updates")
+    return Angles(class_angles(names, head), layer_angles(found.pairs))
+
+
+def last_linear(tensors: dict[str, Any]) -> Any:
+    """The weight of a head's last linear layer: the last matrix that is no part of the encoder; None where there is none."""
+    heads = [t for name, t in tensors.items() if t.ndim == 2 and name.endswith("weight") and "encoder." not in name]
+    return heads[-1] if heads else None
+
+
+def class_angles(names: list[str], head: Any) -> pl.DataFrame:
+    """Each pair of classes, nearest first."""
+    schema = {"first": pl.String, "second": pl.String, "degrees": pl.Float64}
+    if head is None or len(head) < 2:
+        return pl.DataFrame(schema=schema)
+    return pairs_table(names, np.asarray(head.float().numpy(), np.float64)).select(schema.keys())
+
+
+def layer_angles(pairs: dict[str, tuple[Any, Any]]) -> pl.DataFrame:
+    """Each pair of layers of one kind (q_proj, v_proj), nearest first, with the share of subspace in common."""
+    kinds: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    for module, (first, second) in pairs.items():
+        found = LAYER.search(module)
+        if found:
+            a, b = (np.asarray(t.float().numpy(), np.float64) for t in (first, second))
+            kinds.setdefault(found[2].rpartition(".")[2], []).append((int(found[1]), a, b))
+    parts = []
+    for kind, members in sorted(kinds.items()):
+        members = [member for member in members if np.abs(member[2]).max(initial=0) > 0]     # B is zero before training
+        if len(members) < 2:
+            continue
+        table = pairs_table([str(number) for number, _, _ in members], update_products(members), gram=True)
+        bases = {str(number): np.linalg.qr(a.T)[0] for number, a, _ in members}
+        shared = [
+            float(np.square(bases[x].T @ bases[y]).sum() / min(bases[x].shape[1], bases[y].shape[1]))
+            for x, y in table.select("first", "second").iter_rows()
+        ]
+        parts.append(table.with_columns(module=pl.lit(kind), shared=pl.Series(shared)))
+    schema = {"module": pl.String, "first": pl.String, "second": pl.String, "degrees": pl.Float64, "shared": pl.Float64}
+    return pl.concat(parts).select(schema.keys()) if parts else pl.DataFrame(schema=schema)
+
+
+def update_products(members: list[tuple[int, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(layer, layer) ⟨B₁A₁, B₂A₂⟩ = trace((B₁ᵀB₂)(A₂A₁ᵀ)), without ever forming an update."""
+    return np.array([
+        [float(np.sum((b.T @ other_b) * (a @ other_a.T))) for _, other_a, other_b in members] for _, a, b in members
+    ])
+
+
+def pairs_table(names: list[str], vectors: np.ndarray, gram: bool = False) -> pl.DataFrame:
+    """first, second, degrees of each pair of vectors (or of their products), the smallest angle first."""
+    products = vectors if gram else vectors @ vectors.T
+    lengths = np.sqrt(np.clip(np.diag(products), 1e-300, None))
+    degrees = np.degrees(np.arccos(np.clip(products / np.outer(lengths, lengths), -1, 1)))
+    rows, columns = np.triu_indices(len(names), 1)
+    return pl.DataFrame({
+        "first": [names[i] for i in rows], "second": [names[i] for i in columns], "degrees": degrees[rows, columns],
+    }).sort("degrees", maintain_order=True)
