@@ -62,7 +62,8 @@ def pitch_shifted(wave: torch.Tensor, semitones: float) -> torch.Tensor:
         return wave
     ratio = 2 ** (semitones / 12)
     window = torch.hann_window(FFT, device=wave.device)
-    spectrum = torch.stft(wave, FFT, HOP, window=window, return_complex=True)    # (bin, frame)
+    # Silence before the start: a reflection's phases would set neighbouring bins against each other from there on.
+    spectrum = torch.stft(wave, FFT, HOP, window=window, pad_mode="constant", return_complex=True)       # (bin, frame)
     length = round(len(wave) * ratio)
     slower = torch.istft(stretched(spectrum, 1 / ratio), FFT, HOP, window=window, length=length)
     bins = torch.fft.rfft(slower)

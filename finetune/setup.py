@@ -64,6 +64,8 @@ class Setup:
         """(clip,) int: the class of each clip; of tags that which is named first, -1 where there is none."""
         if self.task.kind == "multiclass":
             return self.task.targets
+        if self.task.kind == "regression":
+            return np.full(len(self.task), -1)
         number = {name: i for i, name in enumerate(self.task.names)}
         lists = self.task.clips[self.config.column].cast(pl.List(pl.String)).to_list()
         return np.array([number.get(tags[0], -1) if tags else -1 for tags in lists])

@@ -114,7 +114,7 @@ def regression_figures(targets: np.ndarray, scores: np.ndarray, weights: np.ndar
     spread = weights @ np.square(targets, dtype=np.float64) - total * centre**2
     error = weights @ np.square(targets - scores, dtype=np.float64)
     r2, rmse = 1 - divided(error, spread), np.sqrt(error / total)                # (draw, target)
-    result = {"r2": np.nanmean(r2, axis=1), "rmse": rmse.mean(axis=1)}
+    result = {"r2": mean_of(r2), "rmse": rmse.mean(axis=1)}
     if targets.shape[1] > 1:
         result |= {f"r2_{i}": r2[:, i] for i in range(targets.shape[1])}
         result |= {f"rmse_{i}": rmse[:, i] for i in range(targets.shape[1])}

@@ -1,0 +1,541 @@
+"""Fine-tuning: the model, its training, what it stores, and the way back into the lake.  Random checkpoints, real audio."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sounds import melody, write
+
+from embed import CheckpointError, EncoderError, encode_clips, encoder_of, load_encoder
+from embed.adapter import read_adapter
+from embed.hubert import normalize
+from finetune import FinetuneConfig, Watch, config_from_file, finetune, plan_finetune, read_tuning, settle, tuning
+from finetune.model import Head, Tuned
+from finetune.orthogonality import orthogonality
+from ingest import Cut, ingest_folder, read_clips
+from store import InputError
+
+QUICK = FinetuneConfig(
+    "kind", epochs=2, rank=2, alpha=4.0, hidden=16, window_s=2.0, crop_s=4.0, together=4, batch=2, lora_rate=1e-2,
+    head_rate=1e-2, split="random", shares=(0.5, 0.25, 0.25), device="cpu", precision="float32",
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def sung(tmp_path_factory, checkpoints):
+    """Twelve tracks of five seconds, embedded in windows of two by a random checkpoint, frames of layers 0 and 1 stored.
+    Do not change it."""
+    import tonelake
+
+    folder = tmp_path_factory.mktemp("sung")
+    for number in range(12):
+        sound = melody(5.2, seed=number, rate=24_000) * (0.2 if number % 2 else 1.0)
+        write(folder / "music" / f"{number}.wav", sound, rate=24_000)
+    lake = tonelake.open(folder / "lake", progress=False)
+    ingest_folder(lake.lake, folder / "music", Cut(None))
+    lake.embed(str(checkpoints / "95M-tiny"), window=2.0, precision="float32", device="cpu", frames=[0, 1])
+    clips = lake.clips().sort("source")
+    number = clips["source"].str.extract(r"(\d+)\.wav").cast(pl.Int64)
+    lake.lake.clips.set_labels(clips.select("clip_id").with_columns(
+        kind=pl.Series(["soft" if i % 2 else "loud" for i in number]),
+        tags=pl.Series([["low", "odd"] if i % 2 else (["even", "low"] if i % 3 else ["even"]) for i in number]),
+        speed=(number * 1.5).cast(pl.Float64), part=pl.Series(["mix" if i < 6 else "bass" for i in number]),
+    ))
+    return lake
+
+
+@pytest.fixture
+def mine(sung, tmp_path):
+    """A copy to write to."""
+    import tonelake
+
+    shutil.copytree(sung.lake.uri, tmp_path / "lake")
+    return tonelake.open(tmp_path / "lake", create=False, progress=False)
+
+
+def tuned(lake, config, outputs=2):
+    """A model as a run begins with it."""
+    from finetune.setup import make_setup
+
+    setup = make_setup(lake.lake, config)
+    return Tuned(setup.load_encoder(), setup.config, outputs), setup
+
+
+# -- the model
+
+
+def test_the_head_is_what_numpy_computes():
+    import torch
+    from scipy.special import erf
+
+    torch.manual_seed(3)
+    head = Head(layers=4, width=10, outputs=3, hidden=6, dropout=0.4).eval()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_()
+        given = torch.randn(5, 4, 10)
+        found = head(given).numpy()
+    p = {name: tensor.numpy().astype(np.float64) for name, tensor in head.state_dict().items()}
+    weights = np.exp(p["layer_scores"]) / np.exp(p["layer_scores"]).sum()
+    mixed = np.tensordot(weights, given.numpy().astype(np.float64), axes=([0], [1]))
+    normed = (mixed - mixed.mean(1, keepdims=True)) / np.sqrt(mixed.var(1, keepdims=True) + 1e-5)
+    inner = (normed * p["norm.weight"] + p["norm.bias"]) @ p["inner.weight"].T + p["inner.bias"]
+    expected = (inner * (1 + erf(inner / np.sqrt(2))) / 2) @ p["outer.weight"].T + p["outer.bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["95M-tiny", "330M-tiny"])
+def test_before_training_a_clip_is_pooled_as_it_is_stored(checkpoints, variant):
+    """LoRA begins as nothing: what the head is given are the vectors of `embed`, mean and maximum, every layer."""
+    import torch
+
+    config = replace(QUICK, task="multiclass", checkpointing=False)
+    wave = melody(5.2, seed=4, rate=24_000)[:, 0]
+    expected = encode_clips(load_encoder(str(checkpoints / variant)), [wave], 2.0)[0]
+    model = Tuned(load_encoder(str(checkpoints / variant)), config, 2).eval()
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            found = model.pooled([torch.from_numpy(wave), torch.from_numpy(wave[:60_000])])[0].detach().numpy()
+        dim = found.shape[1] // 2
+        for layer, (mean, maximum) in enumerate(zip(expected.mean, expected.max, strict=True)):
+            scale = np.abs(maximum).max()
+            np.testing.assert_allclose(found[layer, :dim], mean, atol=2e-5 * scale)
+            np.testing.assert_allclose(found[layer, dim:], maximum, atol=2e-5 * scale)
+
+
+def test_checkpointing_gradients_changes_none_of_them(mine):
+    import torch
+
+    grads = []
+    for checkpointing in (False, True):
+        model, _ = tuned(mine, replace(QUICK, checkpointing=checkpointing, lora_dropout=0.0, dropout=0.0))
+        wave = torch.from_numpy(melody(2.0, seed=1, rate=24_000)[:, 0])
+        model.train()(torch.tensor([1]), [wave])["loss"].backward()
+        grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys() and any(".lora_B" in name for name in grads[0])
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("95M", 589_824), ("330M", 1_572_864)])
+def test_of_mert_as_many_parameters_learn_as_the_literature_counts(checkpoints, variant, expected):
+    import torch
+    from transformers import HubertModel
+
+    from embed.checkpoint import read_config
+
+    config, _ = read_config(checkpoints / "hub_configs" / variant)
+    with torch.device("meta"):
+        backbone = HubertModel(config).requires_grad_(False)
+        encoder = type("Encoder", (), {
+            "model": backbone, "layers": tuple(range(config.num_hidden_layers + 1)), "dims": (config.hidden_size,),
+            "sample_rate": 24_000, "normalizes": True,
+        })
+        model = Tuned(encoder, FinetuneConfig("kind", task="multiclass"), 10)
+    names = [name for name, _ in model.parameters_of(lora=True)]
+    assert sum(p.numel() for _, p in model.parameters_of(lora=True)) == expected
+    assert len(names) == 4 * config.num_hidden_layers                # A and B of q_proj and v_proj
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        *names, *(name for name, _ in model.parameters_of(lora=False))
+    }
+
+
+# -- training
+
+
+def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(sung, tmp_path):
+    """With dropout, crops and augmentation by chance, after a checkpoint that was cut off while it was written."""
+    import tonelake
+
+    config = replace(QUICK, epochs=3, crop_s=3.0, noise=0.01, shift_s=0.2, gain=0.2)
+    runs = []
+    for name in ("whole", "killed"):
+        shutil.copytree(sung.lake.uri, tmp_path / name)
+        lake = tonelake.open(tmp_path / name, create=False, progress=False)
+        if name == "killed":
+            seen = []
+
+            def stop(line, seen=seen):
+                seen.append(line)
+                if len(seen) == 2:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                finetune(lake.lake, config, read_clips, name="run", watch=Watch(epoch=stop))
+            work = tmp_path / name / "adapters" / "run" / "work"
+            steps = sorted(int(f.name.split("-")[1]) for f in work.glob("checkpoint-*"))
+            shutil.copytree(work / f"checkpoint-{steps[-1]}", work / "checkpoint-999")
+            (work / "checkpoint-999" / "model.safetensors").write_bytes(b"cut o")
+            with pytest.raises(InputError, match="no fine-tuning"):
+                read_tuning(lake.lake, "run")
+        said = []
+        runs.append(finetune(lake.lake, config, read_clips, name="run", watch=Watch(step=said.append)))
+        assert any("going on from checkpoint" in step for step in said) == (name == "killed")
+        assert not (tmp_path / name / "adapters" / "run" / "work").exists()
+    whole, killed = runs
+    assert whole.table("history").drop("rate").equals(killed.table("history").drop("rate"))
+    for name, tensor in whole.head().items():
+        np.testing.assert_array_equal(tensor.numpy(), killed.head()[name].numpy())
+    saved = [tmp_path / name / "adapters/run/adapter/adapter_model.safetensors" for name in ("whole", "killed")]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
+def test_a_finished_run_is_given_again_and_another_one_does_not_take_its_name(mine):
+    run = mine.finetune(config=QUICK, name="first")
+    stamp = run.metrics["finished"]
+    assert mine.finetune(config=QUICK, name="first").metrics["finished"] == stamp
+    with pytest.raises(InputError, match="holds another fine-tuning"):
+        mine.finetune(config=QUICK, name="first", seed=1)
+    assert mine.finetune(config=QUICK, name="first", again=True).metrics["finished"] != stamp
+    again = config_from_file(Path(mine.lake.uri) / "adapters" / "first" / "config.yaml")
+    assert mine.finetune(config=again, name="first").name == "first"
+
+
+def test_what_is_frozen_stays_and_what_learns_moves(mine, monkeypatch):
+    import torch
+
+    model, _ = tuned(mine, QUICK)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    kept, real = {}, tuning.make_model
+    monkeypatch.setattr(tuning, "make_model", lambda *given: kept.setdefault("model", real(*given)))
+    mine.finetune(config=QUICK)
+    for name, parameter in kept["model"].named_parameters():
+        same = torch.equal(parameter.detach(), before[name])
+        assert same == (not parameter.requires_grad), name
+
+
+def test_stored_frames_train_as_the_audio_does_with_the_blocks_below_frozen(mine):
+    """Up to the rounding of what is stored: float16."""
+    runs = [
+        mine.finetune(config=QUICK, name=name, above=1, frames=frames, crop_s=6.0, lora_dropout=0.0, dropout=0.0, epochs=3)
+        for name, frames in (("heard", False), ("stored", True))
+    ]
+    heard, stored = (run.table("history") for run in runs)
+    np.testing.assert_allclose(heard["loss"], stored["loss"], rtol=2e-3)
+    np.testing.assert_allclose(heard["valid_loss"], stored["valid_loss"], rtol=2e-3)
+    assert runs[0].metrics["trainable_lora"] == runs[1].metrics["trainable_lora"] == 2 * 2 * 2 * 2 * 48
+    assert list(runs[1].metrics["weights_of_layers"]) == ["1", "2", "3"]
+
+
+def test_frames_that_are_not_stored_are_asked_for(mine):
+    with pytest.raises(InputError, match=r"no stored frames of layer 2.*--frames 2"):
+        mine.finetune(config=QUICK, above=2, frames=True)
+    with pytest.raises(InputError, match="change the audio"):
+        mine.finetune(config=QUICK, frames=True, noise=0.1)
+
+
+def test_a_multilabel_run_is_judged_by_tags_and_by_the_first_of_them(mine):
+    from sklearn.metrics import average_precision_score, f1_score
+
+    run = mine.finetune(config=QUICK, column="tags", epochs=1)
+    predictions, classes = run.table("predictions"), run.table("classes")
+    scores = np.array(predictions["scores"].to_list())
+    names = classes["name"].to_list()
+    true = np.array([[name in tags for name in names] for tags in predictions["target"].to_list()])
+    figures = run.metrics["figures"]
+    present = true.any(axis=0)
+    macro = f1_score(true[:, present], scores[:, present] >= 0.5, average="macro", zero_division=0)
+    assert figures["macro_f1_present"]["value"] == pytest.approx(macro, abs=1e-6)
+    expected = np.mean([average_precision_score(true[:, i], scores[:, i]) for i in np.flatnonzero(present)])
+    assert figures["map"]["value"] == pytest.approx(expected, abs=1e-6)
+    first = [tags[0] for tags in predictions["target"].to_list()]
+    hits = [names[i] == tag for i, tag in zip(scores.argmax(axis=1), first, strict=True)]
+    assert figures["primary_accuracy"]["value"] == pytest.approx(np.mean(hits), abs=1e-6)
+    ordered = np.sort(scores, axis=1)
+    assert figures["confidence_gap"]["value"] == pytest.approx((ordered[:, -1] - ordered[:, -2]).mean(), abs=1e-6)
+    assert {"frozen_accuracy", "frozen_ap", "primary_accuracy"} <= set(classes.columns)
+    assert "primary accuracy" in run.report() and "frozen" in run.report()
+
+
+def test_numbers_are_learned_in_their_own_units(mine):
+    run = mine.finetune(config=QUICK, column="speed", epochs=1)
+    assert run.metrics["main"] == "r2" and "rmse" in run.metrics["figures"]
+    assert run.table("predictions")["predicted_speed"].is_finite().all()
+
+
+def test_losses_are_the_fields_own(mine):
+    import torch
+
+    model, _ = tuned(mine, replace(QUICK, column="tags", label_smoothing=0.1), outputs=3)
+    model.weights = torch.tensor([2.0, 0.5, 1.0])
+    logits, labels = torch.tensor([[0.3, -1.0, 2.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    wanted = np.array([[1.0, 0.1, 0.1]])
+    expected = -(model.weights.numpy() * wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
+    assert float(model.loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+# -- back into the lake
+
+
+@pytest.fixture(scope="session")
+def trained(sung, tmp_path_factory):
+    """A lake with two finished runs, of the mix and of the bass.  Do not change it."""
+    import tonelake
+
+    folder = tmp_path_factory.mktemp("trained") / "lake"
+    shutil.copytree(sung.lake.uri, folder)
+    lake = tonelake.open(folder, create=False, progress=False)
+    lake.finetune(config=QUICK, name="mix")
+    lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
+    return lake
+
+
+@pytest.fixture
+def adapted(trained, tmp_path):
+    import tonelake
+
+    shutil.copytree(trained.lake.uri, tmp_path / "lake")
+    return tonelake.open(tmp_path / "lake", create=False, progress=False)
+
+
+def test_plain_peft_opens_the_adapter_and_hears_the_same(adapted, checkpoints):
+    import warnings
+
+    import torch
+    from peft import PeftModel
+
+    folder = f"{adapted.lake.uri}/adapters/mix/adapter"
+    plain = load_encoder(str(checkpoints / "95M-tiny"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = PeftModel.from_pretrained(plain.model, folder).eval()
+    wave = torch.from_numpy(melody(2.0, seed=3, rate=24_000)[:, 0])[None]
+    with torch.no_grad():
+        theirs = model(normalize(wave)).last_hidden_state[0].numpy()
+    ours = load_encoder(str(checkpoints / "95M-tiny"), adapter=folder).hidden_states(wave[0].numpy())[-1]
+    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+    unchanged = load_encoder(str(checkpoints / "95M-tiny")).hidden_states(wave[0].numpy())[-1]
+    assert np.abs(ours - unchanged).max() > 1e-3 * np.abs(theirs).max()
+
+
+def test_an_adapters_vectors_are_a_space_of_their_own(adapted):
+    base = adapted.lake.spaces.get("95m-tiny-w2")
+    report = adapted.embed(adapter="mix")
+    space = adapted.lake.spaces.get(report.space)
+    assert (report.new, report.failed) == (12, 0)
+    assert space.fingerprint != base.fingerprint and space.adapter and space.window_s == base.window_s
+    assert space.adapter_location == "adapters/mix/adapter"
+    assert adapted.embed(adapter="mix").known == 12
+    assert adapted.embed(space=space.name).known == 12
+    clip = adapted.clips()["clip_id"][0]
+    assert adapted.similar(clip, space=space.name, k=3)["clip_id"].len() == 3
+    source = adapted.clips()["source"][0]
+    assert adapted.similar(source, space=space.name, k=3)["clip_id"].len() == 3
+    compared = adapted.compare(base.name, space.name, "kind")
+    assert len(compared) == 4
+    with pytest.raises(InputError, match="itself of an adapter"):
+        adapted.finetune(config=QUICK, space=space.name)
+    other = adapted.embed(adapter="other")
+    assert other.space != report.space and other.new == 12
+
+
+def test_a_moved_lake_finds_its_adapters_and_one_that_changed_is_refused(adapted, tmp_path):
+    import tonelake
+
+    name = adapted.embed(adapter="mix").space
+    shutil.move(adapted.lake.uri, tmp_path / "moved")
+    moved = tonelake.open(tmp_path / "moved", create=False, progress=False)
+    space = moved.lake.spaces.get(name)
+    assert encoder_of(space, home=moved.lake.uri).adapter == space.adapter
+    shutil.copy(
+        tmp_path / "moved/adapters/other/adapter/adapter_model.safetensors", tmp_path / "moved/adapters/mix/adapter/"
+    )
+    with pytest.raises(EncoderError, match="has changed since"):
+        encoder_of(space, home=moved.lake.uri)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"use_dora": True}, "use_dora"), ({"peft_type": "IA3"}, "peft_type"), ({"r": 3}, "not of rank 3"),
+    ({"bias": "all"}, "bias"),
+])
+def test_what_is_not_plain_lora_is_refused(adapted, change, said):
+    folder = Path(adapted.lake.uri) / "adapters" / "mix" / "adapter"
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match=said):
+        read_adapter(str(folder))
+
+
+def test_an_adapter_of_another_encoder_is_refused(adapted, checkpoints):
+    with pytest.raises(CheckpointError, match=r"belongs to 95M-tiny"):
+        adapted.embed(str(checkpoints / "330M-tiny"), adapter="mix")
+    with pytest.raises(InputError, match="no adapter folder and no run"):
+        adapted.embed(adapter="../mix")
+    with pytest.raises(EncoderError, match="no adapter fits"):
+        adapted.embed("spectral", adapter="mix")
+
+
+def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted):
+    said = []
+    config = replace(QUICK, column="tags", start="mix", epochs=1)
+    run = finetune(adapted.lake, config, read_clips, watch=Watch(step=said.append))
+    begun = run.metrics["started_from"]
+    assert "head.outer.weight ((2, 16) instead of (3, 16))" in begun and "head.outer.bias" in begun
+    assert begun.startswith("17 tensors taken up") and "lora" not in begun         # 12 of LoRA, 5 of the head
+    assert begun in said
+
+
+def test_a_checkpoint_file_of_another_project_is_taken_up(adapted, tmp_path):
+    import torch
+
+    model, _ = tuned(adapted, QUICK)
+    theirs = {
+        name.removeprefix("peft.").replace("base_model.model.", "mert.base_model.model."): torch.randn_like(tensor)
+        for name, tensor in model.trained().items() if ".lora_" in name
+    } | {"classifier.0.weight": torch.randn(5, 7), "classifier.3.weight": torch.randn(4, 5)}
+    torch.save({"model_state_dict": theirs, "epoch": 3}, tmp_path / "best.pt")
+    run = finetune(adapted.lake, replace(QUICK, start=str(tmp_path / "best.pt"), epochs=1), read_clips)
+    assert run.metrics["started_from"].startswith("12 tensors taken up; left out")
+    assert "classifier.0.weight (not in this model)" in run.metrics["started_from"]
+    angles = orthogonality(None, str(tmp_path / "best.pt"))
+    assert len(angles.classes) == 6 and len(angles.layers) == 6
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(print))
+    with pytest.raises(InputError, match="refused"):
+        finetune(adapted.lake, replace(QUICK, start=str(tmp_path / "evil.pt")), read_clips)
+
+
+def test_angles_are_those_of_whole_updates(trained):
+    angles = orthogonality(trained.lake, "mix")
+    adapter = read_adapter(f"{trained.lake.uri}/adapters/mix/adapter")
+    for row in angles.layers.to_dicts():
+        names = [f"encoder.layers.{row[side]}.attention.{row['module']}" for side in ("first", "second")]
+        one, other = (adapter.update(name).numpy().ravel() for name in names)
+        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        assert row["degrees"] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-2)
+    head = read_tuning(trained.lake, "mix").head()["outer.weight"].numpy()
+    cosine = head[0] @ head[1] / np.linalg.norm(head[0]) / np.linalg.norm(head[1])
+    assert angles.classes["degrees"].to_list() == pytest.approx([np.degrees(np.arccos(cosine))], abs=1e-3)
+    assert set(angles.classes.select("first", "second").row(0)) == {"loud", "soft"}
+
+
+def test_runs_are_compared_on_the_tracks_that_both_held_out(trained):
+    first, second = (read_tuning(trained.lake, name) for name in ("mix", "other"))
+    assert set(first.table("predictions")["track"]) == set(second.table("predictions")["track"])
+    compared = trained.compare_adapters(["mix", "other"])
+    assert compared["run"].to_list() == ["mix", "other"] and compared["away"][0] == 0
+    predictions = second.table("predictions")
+    assert compared["value"][1] == pytest.approx((predictions["predicted"] == predictions["target"]).mean())
+    assert trained.adapters()["run"].to_list() == ["mix", "other"]
+
+
+# -- settings
+
+
+def test_added_clips_join_a_benchmark_and_leave_its_test_side_as_it_was(mine):
+    from finetune.setup import make_setup
+
+    clips = mine.clips().sort("source")
+    sides = ["train", "train", "test", "test", "valid", "train"] + [None] * 6
+    mine.lake.clips.set_labels(clips.select("clip_id").with_columns(fold=pl.Series(sides)))
+    setup = make_setup(mine.lake, replace(QUICK, split="column:fold+track"))
+    folds = setup.task.clips["fold"]
+    assert set(folds.gather(setup.split.test)) == {"test"} and len(setup.split.test) == 2
+    assert len(setup.split.train) + len(setup.split.valid) == 10
+    assert folds.gather(setup.split.train).null_count() >= 4
+    assert any("6 clips are added to train and valid" in note for note in setup.notes)
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"rank": 0}, "rank 0"), ({"schedule": "linear"}, "no schedule"), ({"window_s": 0.1}, "a window of 0.1 s"),
+    ({"batch": 64}, "batch 64"), ({"above": 3}, "above layer 3 lies no block"), ({"device": "tpu"}, "no device"),
+    ({"split": "folds:3"}, "has one split"), ({"split": "run:none"}, "no fine-tuning 'none'"),
+    ({"column": "nothing"}, "nothing"), ({"shares": (0.8, 0.0, 0.2)}, "valid a share"),
+])
+def test_settings_that_cannot_be_are_refused(mine, settings, said):
+    with pytest.raises(InputError, match=said):
+        mine.finetune(config=QUICK, **settings)
+
+
+def test_spectral_descriptors_cannot_be_tuned(mine):
+    mine.embed("spectral")
+    with pytest.raises(InputError, match="no weights to learn"):
+        mine.finetune(config=QUICK, space="spectral")
+
+
+def test_yaml_settings_are_read_as_what_they_are(tmp_path):
+    (tmp_path / "my.yaml").write_text("column: meter\nlora_rate: 1e-4\ntargets: [q_proj, k_proj]\nshares: [0.6, 0.2, 0.2]\n")
+    config = config_from_file(tmp_path / "my.yaml")
+    assert (config.lora_rate, config.targets, config.shares) == (1e-4, ("q_proj", "k_proj"), (0.6, 0.2, 0.2))
+    assert settle(config, None, {"rank": 8}).rank == 8
+    (tmp_path / "bad.yaml").write_text("column: meter\nlearning: fast\n")
+    with pytest.raises(InputError, match="no setting 'learning'"):
+        config_from_file(tmp_path / "bad.yaml")
+
+
+def test_every_setting_is_an_option():
+    from dataclasses import fields
+
+    from tonelake.cli_finetune import SETTINGS
+
+    assert {f.name for f in fields(FinetuneConfig)} - {"column", "space", "where"} == set(SETTINGS)
+
+
+def test_a_plan_measures_and_stores_nothing(mine):
+    before = sorted(mine.lake.files("adapters").folders())
+    plan = plan_finetune(mine.lake, QUICK, read_clips, price=2.0)
+    assert plan.steps == 2 and plan.epochs == 2 and plan.step_s > 0 and plan.trainable_lora == 3 * 2 * 2 * 2 * 48
+    assert plan.cost == pytest.approx(2 * plan.seconds / 3600) and "cost" in str(plan)
+    assert sorted(mine.lake.files("adapters").folders()) == before
+
+
+def test_clips_that_cannot_be_read_are_left_out_and_said(mine):
+    sources = mine.clips().sort("source")["source"]
+    moved = Path(sources[0]).with_suffix(".gone")
+    Path(sources[0]).rename(moved)
+    try:
+        run = mine.finetune(config=QUICK, epochs=1)
+    finally:
+        moved.rename(Path(sources[0]))
+    assert run.metrics["clips"] == 11
+    assert any("1 clips are left out" in note for note in run.metrics["notes"])
+
+
+def test_from_notes_to_a_tuned_space_and_back(tmp_path, checkpoints):
+    """The whole way, on rendered chorales: ingest, embed, probe, finetune, embed --adapter, layers and compare.
+
+    Labels are drawn by chance, so nothing but remembering helps, and each bar is heard again, quieter, by what stops the run:
+    LoRA can learn the whole training set, a linear probe of 48 features cannot.
+    """
+    import tonelake
+
+    lake = tonelake.open(tmp_path / "notes", progress=False)
+    lake.ingest_chorales(limit=14, bars=1, hop=1)
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, clip in enumerate(lake.clips("duration_s > 1.2").iter_rows(named=True)):
+        sound, lot = lake.audio(clip["clip_id"])[:, None], f"lot {rng.integers(8)}"
+        for side, level in (("train", 1.0), ("valid", 0.5), ("test", 0.25))[: 3 if number % 5 == 0 else 2]:
+            path = write(tmp_path / "music" / f"{number}-{side}.wav", sound * level, rate=24_000)
+            rows.append({"path": str(path), "lot": lot, "side": side, "piece": clip["piece"]})
+    pl.DataFrame(rows).write_csv(tmp_path / "clips.csv")
+
+    lake = tonelake.open(tmp_path / "lake", progress=False)
+    assert lake.ingest_manifest(tmp_path / "clips.csv").failed == 0
+    base = lake.embed(str(checkpoints / "95M-tiny"), window=5.0, precision="float32", device="cpu", frames=[0]).space
+    (probed,) = lake.probe("lot", split="column:side", seeds=1, epochs=20)
+    assert probed.metrics["outputs"] == 8
+    run = lake.finetune(
+        "lot", split="column:side", frames=True, epochs=20, patience=20, schedule="cosine", lora_rate=3e-3, head_rate=3e-3,
+        dropout=0.0, lora_dropout=0.0, batch=16, together=16, device="cpu", precision="float32",
+    )
+    assert run.metrics["train"] > 0.9 and run.metrics["train"] > run.metrics["frozen"]["train"] + 0.2
+    tuned_space = lake.embed(adapter=run.name).space
+    assert len(lake.layers("piece", space=tuned_space).table) == len(lake.compare(base, tuned_space, "piece")) == 4
