@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench-embed bench-growth bench-map bench-probes bench-search bench-small pretrain report-chorales report-probes ui lock clean
+.PHONY: help demo test lint types build bench-embed bench-finetune bench-growth bench-map bench-probes bench-search bench-small pretrain report-chorales report-probes ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -34,6 +34,9 @@ build: $(READY)  ## the wheel, into dist/
 
 bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 minutes)
 	$(BIN)/python -m bench.embed
+
+bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minutes)
+	$(BIN)/python -m bench.finetune
 
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth

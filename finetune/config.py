@@ -72,7 +72,7 @@ class FinetuneConfig:
     start: str | None = None                         # a run, or a checkpoint file, whose weights are taken up where they fit
     checkpointing: bool | None = None                # less memory for a third more time: for a large encoder
     device: str = "auto"
-    precision: str = "auto"                          # bfloat16 on a GPU that has it
+    precision: str = "auto"                          # bfloat16 where the device has it
 
     def __post_init__(self) -> None:
         if self.task is not None and self.task not in KINDS:

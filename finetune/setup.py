@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from embed import EmbedSettings, encoder_of, load_encoder, settle_device
+from embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, settle_device
 from embed.settings import refuse_projection
 from finetune.config import FinetuneConfig
 from finetune.runs import read_tuning
@@ -118,12 +118,14 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
 
 
 def settled_precision(config: FinetuneConfig, device: str) -> str:
-    """bfloat16 where a GPU computes in it; on a CPU float32, in which a run ends alike on every machine of its kind."""
+    """bfloat16 where the GPU or the processor computes in it: autocast, weights and what learns staying float32."""
     if config.precision != "auto":
         return config.precision
     import torch
 
-    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
 
 
 def sides_of(lake: Lake, task: Task, config: FinetuneConfig) -> tuple[Split, list[str]]:
