@@ -45,12 +45,14 @@ ENCODERS = ("random", "spectral", "small")
 
 
 def make_clips(lake: Any, scores: list[Score], folder: Path, seed: int = 0) -> None:
-    """Windows that do not overlap, each as a file, and its row; voices of one clip share a family or not, as chance has it."""
+    """A file a piece, of windows that do not overlap, one after the other, and a row each; voices of a clip share a family or
+    not, as chance has it."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     families = list(HELD_OUT.values())
     for score in scores:
+        sounds = []
         for start, length in windows(score, BARS, BARS):
             seconds = length * score.quarter_s
             notes = score.window(start, length)
@@ -58,13 +60,17 @@ def make_clips(lake: Any, scores: list[Score], folder: Path, seed: int = 0) -> N
             voice = np.argsort(np.argsort(notes[:, 2], kind="stable")) * 4 // max(len(notes), 1)       # by pitch
             tones = [families[int(rng.integers(len(families)))](rng) for _ in range(1 if rng.random() < 0.5 else 4)]
             sound = play(np.column_stack([notes, voice]), tones, np.exp(rng.uniform(-0.7, 0.2, 4)), seconds, RATE)
-            path = folder / f"{score.piece}-{start:g}.flac"
-            soundfile.write(path, 0.8 * sound / max(float(np.abs(sound).max()), 1e-6), RATE)
-            digest = file_digest(path)
+            sounds.append((start, length, 0.8 * sound / max(float(np.abs(sound).max()), 1e-6)))
+        path = folder / f"{score.piece}.flac"
+        soundfile.write(path, np.concatenate([sound for _, _, sound in sounds]), RATE)
+        digest, begin = file_digest(path), 0
+        for start, length, sound in sounds:
+            begin_s, seconds = begin / RATE, len(sound) / RATE
             rows.append(clip_row(score, start, length) | {
-                "clip_id": clip_id(digest, 0.0, len(sound) / RATE), "source": str(path), "digest": digest, "start_s": 0.0,
-                "duration_s": len(sound) / RATE, "cut": f"{BARS}bars",
+                "clip_id": clip_id(digest, begin_s, seconds), "source": str(path), "digest": digest, "start_s": begin_s,
+                "duration_s": seconds, "cut": f"{BARS}bars",
             })
+            begin += len(sound)
     lake.clips.add(pl.DataFrame(rows, infer_schema_length=None))
 
 
@@ -145,7 +151,7 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
     text = (Path(__file__).parent / "pretrain" / "card.md").read_text(encoding="utf-8").format(
         shape=f"{config['num_hidden_layers']} blocks of {config['hidden_size']}, {config['num_attention_heads']} heads, "
         f"convolutions of {', '.join(map(str, config['conv_dim']))} channels, pre-norm as the 330M model",
-        layers=config["num_hidden_layers"] + 1, parameters=f"{parameters / 1e6:.1f}",
+        layers=config["num_hidden_layers"] + 1, blocks=config["num_hidden_layers"], parameters=f"{parameters / 1e6:.1f}",
         size=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}", examples=f"{last['step'] * recipe['batch']:,}",
         composers=", ".join(others) + f" and {final}", training=training,
         results=f"Measured {about['date']}: {about['clips']}.\n\n{results.replace('## ', '### ')}",

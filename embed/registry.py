@@ -30,12 +30,14 @@ HUB = {
     "m-a-p/MERT-v1-95M": HubModel("m-a-p/MERT-v1-95M", "12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", "378 MB", "CC-BY-NC-4.0"),
     "m-a-p/MERT-v1-330M": HubModel("m-a-p/MERT-v1-330M", "0e06c986db0527c0fd1b47181c40f006805e3de0", "1.3 GB", "CC-BY-NC-4.0"),
 }
+OURS = ("small", "spectral")             # that come with tonelake
+SMALL = Path(__file__).parent / "small"  # a MERT of 3 million parameters; its README says what it is, and is not
 SHORT = {"mert-95m": "m-a-p/MERT-v1-95M", "mert-330m": "m-a-p/MERT-v1-330M"}
 
 
 def encoder_names() -> list[str]:
     """What `load_encoder` knows by name."""
-    return [*HUB, *SHORT, "spectral"]
+    return [*HUB, *SHORT, "small", "spectral"]
 
 
 def full_name(name: str) -> str:
@@ -45,7 +47,7 @@ def full_name(name: str) -> str:
     'm-a-p/MERT-v1-95M'
     """
     name = SHORT.get(name.lower(), name)
-    return name if name in HUB or name == "spectral" else str(Path(name).expanduser().absolute())
+    return name if name in HUB or name in OURS else str(Path(name).expanduser().absolute())
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
@@ -77,6 +79,8 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
 
     if name in HUB:
         return ready(HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device))
+    if name == "small":
+        return ready(HubertEncoder(SMALL, name=name, location=name, device=device))
     folder = Path(name)
     if not folder.is_dir():
         raise EncoderError(
@@ -136,5 +140,6 @@ def fetch(model: HubModel, download: bool) -> Path:
         f"  On a machine with network ({model.size}, licence {model.licence}: not for commercial use):\n"
         f"    hf download {model.repository} --revision {model.revision} --local-dir {model.repository.split('/')[1]}\n"
         f"  then copy that folder here and pass it: tonelake embed --encoder {model.repository.split('/')[1]}\n"
-        f"  Without any weights: tonelake embed --encoder spectral (hand-crafted descriptors)"
+        f"  Without them: tonelake embed --encoder small (a little model of the same form, to try things out), or\n"
+        f"  --encoder spectral (hand-crafted descriptors)"
     )

@@ -116,6 +116,16 @@ class Tonelake:
             accept_terms=accept_terms, limit=limit, workers=workers, progress=self._progress(),
         )
 
+    def separate(
+        self, separator: ingest.Separator | None = None, *, model: str = ingest.DEFAULT_MODEL, where: str | None = None,
+        folder: str | Path | None = None, workers: int | None = None,
+    ) -> IngestReport:
+        """Stems of every mix, as clips of the same track; by Demucs unless another separator is given."""
+        return ingest.separate_clips(
+            self.lake, separator or ingest.Demucs(model), where=where, workers=workers, progress=self._progress(),
+            folder=Path(folder).expanduser() if folder else None,
+        )
+
     # -- vectors
 
     def embed(

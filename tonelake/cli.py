@@ -143,6 +143,18 @@ def ingest_chorales(
     finish(open_lake(lake).ingest_chorales(bars=bars, hop=hop, limit=limit, seed_rule=seed_rule), strict)
 
 
+@app.command()
+def separate(
+    lake: LakePath = "lake", where: Where = None,
+    model: Annotated[str, typer.Option(help="Of Demucs: htdemucs, htdemucs_ft, htdemucs_6s, mdx_extra, …")] = "htdemucs",
+    out: Annotated[Path | None, typer.Option(help="Folder for the stems' files; default: stems in the lake.")] = None,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Drums, bass, vocals and the rest of each clip, as clips of its track.   Example: tonelake separate --model htdemucs_6s"""
+    opened = open_lake(lake, create=False)
+    finish(opened.separate(model=model, where=where, folder=out, workers=workers), strict)
+
+
 # -- embed
 
 
@@ -150,7 +162,7 @@ def ingest_chorales(
 def embed(
     lake: LakePath = "lake",
     encoder: Annotated[
-        str | None, typer.Option(help="mert-95m (default), mert-330m, spectral, or a checkpoint folder.")
+        str | None, typer.Option(help="mert-95m (default), mert-330m, small, spectral, or a checkpoint folder.")
     ] = None,
     adapter: Annotated[
         str | None, typer.Option(help="A fine-tuning run, or a folder in PEFT's form; its encoder and window are taken up.")

@@ -13,24 +13,24 @@ from tonelake.render import show_table
 
 PIECES = 40
 COLUMN = "key"
-LEARNED_HOP = 8                          # bars: a third of the clips, since two cores hear MERT at 7 s of audio a second
+LARGE_HOP = 8                            # bars: a third of the clips, since two cores hear MERT at 7 s of audio a second
 
 
 def run_demo(path: str) -> None:
     """Render, embed, report and query; everything goes into the lake at `path`.  Running it again takes seconds."""
     import embed
 
-    learned = embed.have_weights()
+    large = embed.have_weights()
     lake = tonelake.open(path)
     print(f"1. {PIECES} of Bach's chorales, cut by four bars and played by a built-in organ, into the lake {path!r}")
-    report = lake.ingest_chorales(limit=PIECES, hop=LEARNED_HOP if learned else 2)
+    report = lake.ingest_chorales(limit=PIECES, hop=LARGE_HOP if large else 2)
     print(f"   {report}\n")
 
-    encoder = embed.DEFAULT_ENCODER if learned else "spectral"
-    if learned:
+    encoder = embed.DEFAULT_ENCODER if large else "small"
+    if large:
         print(f"2. Every clip at every layer of {encoder}")
     else:
-        print("2. Every clip at every layer of `spectral`: hand-crafted descriptors, one family a layer.  The weights of\n"
+        print("2. Every clip at every layer of `small`, the little model that comes with tonelake.  The weights of\n"
               f"   {embed.DEFAULT_ENCODER} are not on this machine, so nothing below says anything about MERT.")
     embedded = lake.embed(encoder)
     print("   " + str(embedded).replace("\n", "\n   ") + "\n")
