@@ -140,9 +140,10 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
     with safe_open(folder / "model.safetensors", "np") as weights:
         parameters = sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())       # noqa: SIM118
     *others, final = (name.split("_")[0].capitalize() for name in OTHERS)
-    hidden, seen = (1 - last[f"checked_cqt_{part}"] for part in ("hidden", "seen"))
+    hidden, seen = (1 - last[f"checked_cqt_{part}"] / last["checked_variance"] for part in ("hidden", "seen"))
     training = (
-        f"{last['step']:,} steps of {recipe['batch']} examples in {done['hours']:.1f} hours on {about['machine']}, seed "
+        f"{last['step']:,} of the recipe's {recipe['steps']:,} steps, of {recipe['batch']} examples each, in "
+        f"{done['hours']:.1f} hours on {about['machine']}, which did other work beside it, seed "
         f"{recipe['seed']}; AdamW, {recipe['rate']:g} at most, bfloat16 products.  At its end, on examples of another seed: "
         f"hidden frames' mel clusters named rightly {last['checked_mel_named']:.0%} of the time and chroma clusters "
         f"{last['checked_chroma_named']:.0%} (chance: under 2 %), {hidden:.0%} of the constant-Q spectrum's variance "

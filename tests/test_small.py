@@ -29,7 +29,7 @@ def test_its_card_says_what_it_is_and_is_not():
     card = (SMALL / "README.md").read_text(encoding="utf-8")
     assert "substitute for MERT-v1" in card and "What it was trained on" in card and "What it is worth" in card
     done = json.loads((SMALL / "training.json").read_text())
-    assert done["log"][-1]["step"] == done["recipe"]["steps"] and done["hours"] < 2
+    assert f"{done['log'][-1]['step']:,} of the recipe's {done['recipe']['steps']:,} steps" in card and done["hours"] < 2
     recipe = training.Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in done["recipe"].items()})
     assert json.loads((SMALL / "config.json").read_text()) == json.loads(json.dumps(training.config_json(recipe)))
 
@@ -40,11 +40,10 @@ def phrases(count):
     for seed in range(count):
         rng = np.random.default_rng((9, seed))
         piece = music.compose(rng)
-        notes = piece.notes[piece.notes[:, 0] < 4.0].copy()
-        voice = np.zeros(len(notes))
+        notes = examples.cut(piece.notes, 0.0, 8.0, 0.5)
         for name in ("plucked", "filtered"):
             tone = timbres.HELD_OUT[name](np.random.default_rng(seed + len(name)))
-            made.append(examples.play(np.column_stack([notes, voice]), [tone], np.ones(4), 4.0, examples.RATE))
+            made.append(examples.play(notes, [tone], np.ones(4), 4.0, examples.RATE))
     return made
 
 
@@ -66,7 +65,7 @@ def test_it_hears_the_music_whatever_plays_it(small, tmp_path):
     recipe = training.Recipe(seed=100)
     training.export(training.build(recipe, filters=False), recipe, tmp_path / "random")
     learned, random = found_again(small, sounds), found_again(load_encoder(str(tmp_path / "random")), sounds)
-    assert max(learned) >= 0.5 and max(learned) > max(random) + 0.2
+    assert max(learned) >= 0.6 and max(learned) > max(random) + 0.3
     assert max(learned[1:]) > learned[0]
 
 
