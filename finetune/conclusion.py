@@ -140,7 +140,7 @@ def scores_of(setup: Setup, model: Tuned, source: Waves | States, side: str, dev
 
 
 def history_table(history: Sequence[dict[str, float]], main: str) -> pl.DataFrame:
-    """A row an epoch: loss of what is learned from and of what stops it, the main figure, and the rate of the head."""
+    """A row an epoch: loss of what is learned from and of what stops it, the main figure, and the adapter's rate."""
     rows: list[dict[str, Any]] = []
     pending: dict[str, float] = {}
     for line in history:

@@ -82,8 +82,9 @@ class Setup:
 
     def load_encoder(self) -> HubertEncoder:
         """The space's encoder in float32, on the CPU.  Raises EncoderError where it is another one by now."""
-        encoder_of(self.space, device="cpu", home=self.lake.uri)     # checks the fingerprint
-        encoder = load_encoder(self.space.location, device="cpu")
+        encoder = encoder_of(self.space, device="cpu", home=self.lake.uri)
+        if encoder.precision != "float32":
+            encoder = load_encoder(self.space.location, device="cpu")
         if not hasattr(encoder, "model"):
             raise InputError(f"space {self.space.name!r} is of {encoder.name}, which has no weights to learn: embed with MERT")
         return encoder                                               # type: ignore[return-value]

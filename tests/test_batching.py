@@ -103,8 +103,8 @@ def test_compiled_blocks_are_used_for_their_length_alone_and_give_the_same(check
         return run
 
     wave = melody(1.5, rate=24_000)[:, 0]
-    compile_blocks(encoder._model, encoder._frames_of(24_000), backend=backend)
-    compile_blocks(encoder._model, encoder._frames_of(24_000), backend=backend)          # a second time changes nothing
+    compile_blocks(encoder._model, encoder.frames_of(24_000), backend=backend)
+    compile_blocks(encoder._model, encoder.frames_of(24_000), backend=backend)          # a second time changes nothing
     with torch.no_grad():
         for samples, compiled in ((24_000, True), (30_000, False)):
             calls.clear()
