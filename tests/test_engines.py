@@ -310,7 +310,7 @@ def test_a_clip_that_kills_its_process_twice_is_a_failure_and_holds_up_no_other(
                 raise SystemExit("died")
             return super().encode(windows, keep, frames)
 
-    monkeypatch.setattr(embed.cluster, "encoder_of", lambda space, device: Deadly())
+    monkeypatch.setattr(embed.cluster, "encoder_of", lambda space, device, home: Deadly())
     rows = clip_rows(1, 5)
     lake.clips.add(rows)
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))

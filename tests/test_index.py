@@ -146,7 +146,7 @@ def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(heard, music, tmp
 
 
 def test_a_file_that_is_in_the_lake_is_not_its_own_answer(heard, music, monkeypatch):
-    monkeypatch.setattr("index.query.encoder_of", lambda space: pytest.fail("its vectors are stored"))
+    monkeypatch.setattr("index.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
     path = music / "Ada" / "song0.wav"
     hits = index.similar(heard, path, k=20)
     assert len(hits) == 10
