@@ -111,9 +111,9 @@ class Tuned(nn.Module):
         maxima: list[torch.Tensor] = []
         frames: list[int] = []
         for places in alike.values():
-            batch = torch.stack([part for _, part in places])
+            batch = torch.stack([part.float() for _, part in places])            # autocast on a CPU stacks no float16
             if states:
-                hidden, start = batch.float(), above
+                hidden, start = batch, above
             else:
                 hidden, start = first_layer(self.backbone, batch, self.normalizes), 0
             found = [

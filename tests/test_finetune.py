@@ -234,6 +234,17 @@ def test_stored_frames_train_as_the_audio_does_with_the_blocks_below_frozen(mine
     assert list(runs[1].metrics["weights_of_layers"]) == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize("frames", [False, True])
+def test_bfloat16_products_end_near_float32s(mine, frames):
+    runs = [
+        mine.finetune(config=QUICK, precision=precision, frames=frames, epochs=1, lora_dropout=0.0, dropout=0.0, crop_s=6.0)
+        for precision in ("float32", "bfloat16")
+    ]
+    exact, coarse = (run.table("history") for run in runs)
+    np.testing.assert_allclose(exact["loss"], coarse["loss"], rtol=0.05)
+    assert exact["loss"].to_list() != coarse["loss"].to_list()
+
+
 def test_frames_that_are_not_stored_are_asked_for(mine):
     with pytest.raises(InputError, match=r"no stored frames of layer 2.*--frames 2"):
         mine.finetune(config=QUICK, above=2, frames=True)
