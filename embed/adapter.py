@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from embed.errors import CheckpointError
-from store import InputError, Lake
+from store import Lake
 from store.files import LakeFiles
+from store.runs import METRICS, choose_run
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -134,20 +135,18 @@ def find_adapter(lake: Lake, name: str) -> str:
     """
     if (Path(name).expanduser() / CONFIG).is_file():
         return str(Path(name).expanduser().absolute())
-    runs = [run for run in lake.files("adapters").folders() if lake.files(f"adapters/{run}").read("metrics.json") is not None]
-    near = [name] if name in runs else [run for run in runs if name in run]
-    if len(near) != 1:
-        which = f"{len(near)} runs have {name!r} in their name" if near else f"{name!r} is no adapter folder and no run"
-        known = ", ".join((near or runs)[:8]) or "none; `tonelake finetune COLUMN` makes one"
-        raise InputError(f"{which}: this lake has {known}")
-    return f"adapters/{near[0]}/adapter"
+    run = choose_run(
+        lake, "adapters", name, absent=f"{name!r} is no adapter folder and no run", maker="tonelake finetune COLUMN",
+        holder="this lake",
+    )
+    return f"adapters/{run}/adapter"
 
 
 def base_space(lake: Lake, location: str) -> str | None:
     """The space that a run of the lake was trained from; None for other adapters."""
     if not location.startswith("adapters/"):
         return None
-    text = lake.files(location.removesuffix("/adapter")).read("metrics.json")
+    text = lake.files(location.removesuffix("/adapter")).read(METRICS)
     return None if text is None else json.loads(text).get("space")
 
 

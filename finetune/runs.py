@@ -28,8 +28,9 @@ from finetune.config import FinetuneConfig
 from probes.runs import read_tensors
 from store import InputError, Lake, LakeError
 from store.files import LakeFiles, is_local
+from store.runs import METRICS, choose_run, read_run_table, run_folder
 
-CONFIG, METRICS, HEAD, REPORT = "config.yaml", "metrics.json", "head.safetensors", "report.md"
+CONFIG, HEAD, REPORT = "config.yaml", "head.safetensors", "report.md"
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,7 @@ class Tuning:
 
     def table(self, name: str) -> pl.DataFrame:
         """history, layers, classes, predictions, split, … as its files are called.  Raises InputError for another name."""
-        with self.files.fetched(f"{name}.parquet") as path:
-            if path is None:
-                known = ", ".join(file.removesuffix(".parquet") for file in self.files.names(".parquet"))
-                raise InputError(f"run {self.name!r} has no table {name!r}: it has {known}")
-            try:
-                return pl.read_parquet(path)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise LakeError(f"{name}.parquet of run {self.name!r} cannot be read: {error}") from error
+        return read_run_table(self.files, self.name, name)
 
     def head(self) -> dict[str, Any]:
         """The head's tensors by name."""
@@ -70,9 +64,7 @@ class Tuning:
 
 def folder_of(lake: Lake, name: str) -> LakeFiles:
     """Raises InputError for a name that is no name of a run."""
-    if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n") or len(name) > 120:
-        raise InputError(f"{name!r} cannot name a run: use letters, digits, '-' and '_'")
-    return lake.files(f"adapters/{name}")
+    return run_folder(lake, "adapters", name)
 
 
 def work_folder(lake: Lake, name: str) -> Path:
@@ -91,12 +83,9 @@ def all_tunings(lake: Lake) -> list[Tuning]:
 
 def read_tuning(lake: Lake, name: str) -> Tuning:
     """A run by its name, or by a part of it that only one run has.  Raises InputError where there is none."""
-    names = [n for n in lake.files("adapters").folders() if folder_of(lake, n).read(METRICS) is not None]
-    near = [name] if name in names else [n for n in names if name in n]
-    if len(near) != 1:
-        which = f"{len(near)} runs have {name!r} in their name" if near else f"no fine-tuning {name!r} in this lake"
-        raise InputError(f"{which}: it has {', '.join((near or names)[:8]) or 'none; `tonelake finetune COLUMN` makes one'}")
-    run = find_tuning(lake, near[0])
+    absent = f"no fine-tuning {name!r} in this lake"
+    chosen = choose_run(lake, "adapters", name, absent=absent, maker="tonelake finetune COLUMN")
+    run = find_tuning(lake, chosen)
     assert run is not None
     return run
 
@@ -145,12 +134,6 @@ def parsed(text: str, where: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{where} holds no settings: each line is one, as `column: meter`")
     return values
-
-
-def config_text(config: FinetuneConfig, digest: str) -> str:
-    import yaml
-
-    return yaml.safe_dump(config.as_dict() | {"digest": digest}, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def list_tunings(runs: Sequence[Tuning]) -> pl.DataFrame:

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,12 @@ import polars as pl
 from probes.config import ProbeConfig
 from store import InputError, Lake, LakeError
 from store.files import LakeFiles
+from store.runs import METRICS, choose_run, read_run_table, run_folder
 
 if TYPE_CHECKING:
     from probes.heads import Tensors
 
-CONFIG, METRICS, WEIGHTS, REPORT = "config.yaml", "metrics.json", "weights.safetensors", "report.md"
+CONFIG, WEIGHTS, REPORT = "config.yaml", "weights.safetensors", "report.md"
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,7 @@ class Run:
 
     def table(self, name: str) -> pl.DataFrame:
         """fits, layers, classes, predictions, split, … as its files are called.  Raises InputError where it has no such one."""
-        with self.files.fetched(f"{name}.parquet") as path:
-            if path is None:
-                known = ", ".join(file.removesuffix(".parquet") for file in self.files.names(".parquet"))
-                raise InputError(f"run {self.name!r} has no table {name!r}: it has {known}")
-            try:
-                return pl.read_parquet(path)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise LakeError(f"{name}.parquet of run {self.name!r} cannot be read: {error}") from error
+        return read_run_table(self.files, self.name, name)
 
     def weights(self) -> Tensors:
         """Named `<fold>.<seed>.<parameter>`, and `<fold>.prepare.mean` and `.scale`."""
@@ -66,9 +60,7 @@ class Run:
 
 def folder_of(lake: Lake, name: str) -> LakeFiles:
     """Raises InputError for a name that is no name of a run."""
-    if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n") or len(name) > 120:
-        raise InputError(f"{name!r} cannot name a run: use letters, digits, '-' and '_'")
-    return lake.files(f"probes/{name}")
+    return run_folder(lake, "probes", name)
 
 
 def all_runs(lake: Lake) -> list[Run]:
@@ -83,12 +75,8 @@ def all_runs(lake: Lake) -> list[Run]:
 
 def read_run(lake: Lake, name: str) -> Run:
     """A run by its name, or by a part of it that only one run has.  Raises InputError where there is none."""
-    names = [n for n in lake.files("probes").folders() if folder_of(lake, n).read(METRICS) is not None]
-    near = [name] if name in names else [n for n in names if name in n]
-    if len(near) != 1:
-        which = f"{len(near)} runs have {name!r} in their name" if near else f"no run {name!r} in this lake"
-        raise InputError(f"{which}: it has {', '.join((near or names)[:8]) or 'none; `tonelake probe COLUMN` makes one'}")
-    run = find_run(lake, near[0])
+    chosen = choose_run(lake, "probes", name, absent=f"no run {name!r} in this lake", maker="tonelake probe COLUMN")
+    run = find_run(lake, chosen)
     assert run is not None
     return run
 
@@ -135,10 +123,11 @@ def config_from_file(path: Path) -> ProbeConfig:
     return ProbeConfig.from_dict(values, str(path))
 
 
-def config_text(config: ProbeConfig, digest: str) -> str:
+def config_text(values: Mapping[str, Any], digest: str) -> str:
+    """A run's settings as YAML, with the digest of settings and data."""
     import yaml
 
-    return yaml.safe_dump(config.as_dict() | {"digest": digest}, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return yaml.safe_dump({**values, "digest": digest}, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def write_text(files: LakeFiles, name: str, text: str) -> None:
