@@ -26,7 +26,7 @@ from finetune.starting import Started
 from finetune.trainer import predict, probabilities
 from probes.config import ProbeConfig
 from probes.metrics import MAIN, OF_KIND, as_dict
-from probes.outputs import prediction_columns
+from probes.outputs import losses, prediction_columns
 from probes.pictures import draw_confusion, draw_weights, save
 from probes.prediction import predict as predict_by_probe
 from probes.probing import probe
@@ -166,7 +166,8 @@ def predictions(setup: Setup, scores: np.ndarray) -> pl.DataFrame:
         first = first.with_columns(target=pl.Series(own, dtype=pl.List(pl.String)))
     else:
         first = first.with_columns(target=pl.Series(task.targets[rows][:, 0]))
-    scored = pl.DataFrame({"scores": pl.Series(scores.astype(np.float32)).cast(pl.List(pl.Float32))})
+    lost = losses(task.kind, task.targets[rows], scores)
+    scored = pl.DataFrame({"loss": lost, "scores": pl.Series(scores.astype(np.float32)).cast(pl.List(pl.Float32))})
     return pl.concat([first, prediction_columns(task.kind, task.names, scores), scored], how="horizontal")
 
 

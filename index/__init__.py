@@ -10,16 +10,17 @@ from index.grouping import group_matrix, groups, typical
 from index.layer_report import LayerReport, effects, layers, retrieval_at
 from index.layout import METHODS
 from index.many import similar_many
-from index.maps import Map, make_map, mapped_layers, read_map
+from index.maps import Map, make_map, map_stamp, mapped_layers, read_map, read_points
 from index.measures import DEFAULT_MEASURE, MEASURES
 from index.mixture import Learned, learn_weights
 from index.neighbours import similar
+from index.query import Query, hear
 from index.reference import Overlap, overlap_with
 from index.saved import Saved, build_index, describe, drop_indexes, list_indexes
 
 __all__ = [
-    "DEFAULT_MEASURE", "MEASURES", "METHODS", "METRICS", "LayerReport", "Learned", "Map", "Match", "Overlap", "Saved",
-    "add_parts", "align", "build_index", "compare", "describe", "drop_indexes", "duplicates", "effects", "facet_report",
-    "group_matrix", "groups", "layers", "learn_weights", "list_indexes", "make_map", "mapped_layers", "overlap_with", "path",
-    "read_map", "retrieval_at", "similar", "similar_many", "typical",
+    "DEFAULT_MEASURE", "MEASURES", "METHODS", "METRICS", "LayerReport", "Learned", "Map", "Match", "Overlap", "Query",
+    "Saved", "add_parts", "align", "build_index", "compare", "describe", "drop_indexes", "duplicates", "effects",
+    "facet_report", "group_matrix", "groups", "hear", "layers", "learn_weights", "list_indexes", "make_map", "map_stamp",
+    "mapped_layers", "overlap_with", "path", "read_map", "read_points", "retrieval_at", "similar", "similar_many", "typical",
 ]

@@ -7,6 +7,7 @@ and normalised once and kept for the queries that follow, for as long as neither
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ GPU_QUERIES, GPU_NEIGHBOURS = 64, 2048   # a batch that is worth copying the vec
 KEPT_SHARE = 0.25                        # of the machine's memory; a layer of 100,000 clips × 768 × float32 is 307 MB
 
 _kept: OrderedDict[tuple, FlatLayer] = OrderedDict()
+_keeping = threading.RLock()             # again by the same thread: what a facet is learned from is a layer too
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,18 @@ def version_of(lake: Lake, space: Space) -> tuple:
 
 
 def keep_layer(key: tuple, make: Callable[[], FlatLayer]) -> FlatLayer:
-    """A layer from memory, or made and kept there, while the layers used least recently go."""
-    if key in _kept:
-        _kept.move_to_end(key)
-        return _kept[key]
-    newest = _kept[key] = make()
-    while len(_kept) > 1 and sum(layer.vectors.nbytes for layer in _kept.values()) > KEPT_SHARE * memory_bytes():
-        _kept.popitem(last=False)
-    return newest
+    """A layer from memory, or made and kept there, while the layers used least recently go.
+
+    One thread makes a layer at a time: of several that ask for the same one, as viewers of the app do, the others wait.
+    """
+    with _keeping:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+        newest = _kept[key] = make()
+        while len(_kept) > 1 and sum(layer.vectors.nbytes for layer in _kept.values()) > KEPT_SHARE * memory_bytes():
+            _kept.popitem(last=False)
+        return newest
 
 
 def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:

@@ -9,7 +9,7 @@ moving the others, until they are many.  Layers start from each other, so that a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,9 @@ def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = 
     return assemble(lake, chosen, number, *found, "as it was")
 
 
-def read_points(lake: Lake, space: Space, layer: int) -> tuple[pl.DataFrame, dict[str, Any]] | None:
+def read_points(
+    lake: Lake, space: Space, layer: int, columns: Sequence[str] | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]] | None:
     """(points, settings) of a stored map; None where there is none of this very space, or it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -180,7 +182,7 @@ def read_points(lake: Lake, space: Space, layer: int) -> tuple[pl.DataFrame, dic
         if path is None:
             return None
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path, columns=None if columns is None else list(columns))
             settings = json.loads((table.schema.metadata or {})[b"tonelake"])
         except (pa.ArrowException, OSError, KeyError, ValueError):       # damaged, or not ours: it is derived, and made anew
             return None
@@ -189,6 +191,11 @@ def read_points(lake: Lake, space: Space, layer: int) -> tuple[pl.DataFrame, dic
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame, settings
+
+
+def map_stamp(lake: Lake, space: Space, layer: int) -> str | None:
+    """What changes when the map of a layer is written anew; None where there is no file of one."""
+    return lake.files(f"maps/{space.name}").stamp(f"{layer:02d}.parquet")
 
 
 def mapped_layers(lake: Lake, space: Space) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from store import InputError, Lake, Space, SpaceMismatch, is_projection, read_pr
 
 MAX_QUERY_S = 600.0                      # of a file that is not in the lake, so much is listened to
 
-One = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,19 @@ class Query:
     vectors: dict[int, np.ndarray]       # by number of the layer: (dim,) float32
     own: frozenset[str] = frozenset()    # clips that are the query itself, and no answer to it
     labels: tuple[dict[str, Any], ...] = field(default=())           # of each clip or file that is wanted
+    fingerprint: str = ""                # of the space, where it was heard to be asked with several times
+
+
+One = str | Path | np.ndarray | Query
+
+
+def hear(lake: Lake, path: Path, *, space: str | None = None, stat: str = "mean") -> Query:
+    """A file, listened to once, to ask `similar` with any number of times, in any layer of the space.
+
+    Raises AudioError where it cannot be heard.
+    """
+    chosen = lake.spaces.get(space)
+    return replace(resolve_one(lake, path, chosen, range(len(chosen.layers)), stat), fingerprint=chosen.fingerprint)
 
 
 def resolve(
@@ -38,7 +50,7 @@ def resolve(
     Raises ClipNotFound or AudioError for what cannot be found or heard, SpaceMismatch for a vector of another width,
     InputError where nothing is wanted, or where what is subtracted leaves nothing.
     """
-    many = [wanted] if isinstance(wanted, str | Path | np.ndarray) else list(wanted)
+    many = [wanted] if isinstance(wanted, str | Path | np.ndarray | Query) else list(wanted)
     if not many:
         raise InputError("a query needs at least one clip, file or vector")
     found = [resolve_one(lake, one, space, layers, stat) for one in many]
@@ -59,7 +71,11 @@ def resolve(
 
 
 def resolve_one(lake: Lake, query: One, space: Space, layers: Sequence[int], stat: str) -> Query:
-    """The vectors of one clip, file or vector."""
+    """The vectors of one clip, file or vector, or what was heard before."""
+    if isinstance(query, Query):
+        if query.fingerprint != space.fingerprint:
+            raise SpaceMismatch(f"this query was heard in another space than {space.name!r}: hear it again with that one")
+        return query
     if isinstance(query, np.ndarray):
         for layer in layers:
             if query.shape != (space.dims[layer],):

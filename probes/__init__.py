@@ -5,9 +5,11 @@ from probes.metric import Learned, learn_metric
 from probes.prediction import Predictions, predict, save_predictions, write_predictions
 from probes.probing import probe
 from probes.protocols import PROTOCOLS, Stage, probe_all, stages_of
+from probes.review import Judged, orders_of, review
 from probes.runs import Run, all_runs, compare_runs, config_from_file, read_run
 
 __all__ = [
-    "PROTOCOLS", "Learned", "Predictions", "ProbeConfig", "Run", "Stage", "all_runs", "compare_runs", "config_from_file",
-    "learn_metric", "predict",    "probe", "probe_all", "read_run", "save_predictions", "stages_of", "write_predictions",
+    "PROTOCOLS", "Judged", "Learned", "Predictions", "ProbeConfig", "Run", "Stage", "all_runs", "compare_runs",
+    "config_from_file", "learn_metric", "orders_of", "predict", "probe", "probe_all", "read_run", "review", "save_predictions",
+    "stages_of", "write_predictions",
 ]

@@ -20,7 +20,7 @@ from probes.experiment import Experiment
 from probes.heads import Tensors
 from probes.inputs import Slot
 from probes.metrics import MAIN, Figure, as_dict, confusion, figures, per_class, reliability
-from probes.outputs import prediction_columns, probabilities
+from probes.outputs import losses, prediction_columns, probabilities
 from probes.parts import part_name, preparation_from
 from probes.report import write_report
 from probes.splits import SIDES, leaks
@@ -191,7 +191,9 @@ def predictions(experiment: Experiment, scores: list[np.ndarray]) -> pl.DataFram
         first = first.with_columns(target=pl.Series(own, dtype=pl.List(pl.String)))
     else:
         first = first.with_columns(pl.Series(f"target_{c}", task.targets[judged, i]) for i, c in enumerate(task.columns))
-    return pl.concat([first, prediction_columns(task.kind, task.names, np.mean(scores, axis=0))], how="horizontal")
+    mean = np.mean(scores, axis=0)
+    lost = pl.DataFrame({"loss": losses(task.kind, task.targets[judged], mean)})
+    return pl.concat([first, prediction_columns(task.kind, task.names, mean), lost], how="horizontal")
 
 
 def split_table(experiment: Experiment) -> pl.DataFrame:

@@ -51,3 +51,18 @@ def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> p
         "likeliest": pl.Series([list(array[row]) for row in order], dtype=pl.List(pl.String)),
         "probabilities": pl.Series("probabilities", ordered.astype(np.float32)).cast(pl.List(pl.Float32)),
     })
+
+
+def losses(kind: str, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(clip,) float32: how far (clip, out) scores are from what they should say.
+
+    multiclass: the cross-entropy of the true class; multilabel: the mean of all tags'; regression: the mean absolute error, in
+    standard deviations of each target.
+    """
+    if kind == "regression":
+        spread = targets.std(axis=0)
+        return np.abs((scores - targets) / np.where(spread > 0, spread, 1)).mean(axis=1).astype(np.float32)
+    sure = np.clip(scores, 1e-7, 1 - 1e-7)
+    if kind == "multilabel":
+        return -np.where(targets > 0, np.log(sure), np.log(1 - sure)).mean(axis=1).astype(np.float32)
+    return -np.log(sure[np.arange(len(sure)), targets]).astype(np.float32)

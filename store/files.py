@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,19 @@ class LakeFiles:
             (Path(self.uri) / name).unlink(missing_ok=True)
         elif self._session().contains(name):
             self._session().delete_file(name)
+
+    def stamp(self, name: str) -> str | None:
+        """What changes when a file is written anew; None where there is none.
+
+        An object store is not asked for a file's age: there it changes every ten minutes.
+        """
+        if is_local(self.uri):
+            try:
+                found = (Path(self.uri) / name).stat()
+            except FileNotFoundError:
+                return None
+            return f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
+        return f"{time.time() // 600:.0f}" if self._session().contains(name) else None
 
     def read(self, name: str) -> str | None:
         """The text of a file, or None where there is none."""

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 import ingest
-from store import Lake
+from store import InputError, Lake
 from tonelake.status import Status, spaces_of, status_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from finetune import FinetuneConfig, Tuning, TuningPlan
     from finetune.orthogonality import Angles
     from index import LayerReport, Learned, Map, Match, Overlap
-    from index.query import One
+    from index.query import One, Query
     from ingest import IngestReport
     from probes import Learned as LearnedMetric
     from probes import Predictions, ProbeConfig, Run
@@ -55,11 +55,31 @@ class Tonelake:
         """What could not be ingested or embedded, newest first."""
         return self.lake.failures.read(stage)
 
-    def audio(self, clip: str, rate: int = 24_000) -> np.ndarray:
-        """The samples of one clip: (samples,) float32 at `rate` Hz.  Raises AudioError where its source is gone."""
+    def audio(
+        self, clip: str, rate: int = 24_000, *, start: float = 0.0, seconds: float | None = None
+    ) -> np.ndarray:
+        """The samples of one clip, or of `seconds` from `start` within it: (samples,) float32 at `rate` Hz.
+
+        Raises AudioError where its source is gone or has changed.
+        """
         row = self.lake.clips.find(clip)
-        span = {name: row[name] for name in ("source", "start_s", "duration_s", "digest")}
+        length = row["duration_s"] - start if seconds is None else min(seconds, row["duration_s"] - start)
+        if start < 0 or length <= 0:
+            raise InputError(f"clip {row['clip_id']} is {row['duration_s']:g} s long: nothing lies {start:g} s into it")
+        span = {"source": row["source"], "start_s": row["start_s"] + start, "duration_s": length, "digest": row["digest"]}
         return self._decoders.ask({"do": "read", "rate": rate} | span)["samples"]
+
+    def spectrogram(self, clip: str, *, seconds: float | None = None) -> bytes:
+        """A clip's mel spectrogram, or that of its first seconds, as a PNG.  Raises AudioError as `audio`."""
+        from tonelake.picture import draw_spectrogram
+
+        return draw_spectrogram(self.audio(clip, 24_000, seconds=seconds), 24_000)
+
+    def hear(self, file: str | Path, *, space: str | None = None) -> Query:
+        """An audio file, listened to once, to ask `similar` with several times; see `index.hear`."""
+        import index
+
+        return index.hear(self.lake, Path(file).expanduser(), space=space)
 
     @cached_property
     def _decoders(self) -> ingest.Workers:
@@ -395,7 +415,7 @@ class Tonelake:
 
     def extend_metric(self, space: str) -> int:
         """Bring clips that were embedded since into a projected space; how many."""
-        from store import InputError, extend_projected, is_projection
+        from store import extend_projected, is_projection
 
         found = self.lake.spaces.get(space)
         if not is_projection(found):
@@ -427,6 +447,23 @@ class Tonelake:
         if out is not None:
             probes.write_predictions(found, Path(out).expanduser())
         return found
+
+    def review(
+        self, run: str, *, by: str = "loss", target: str | None = None, predicted: str | None = None, k: int | None = 20
+    ) -> pl.DataFrame:
+        """Judged clips of a probe or a fine-tuning, the most doubtful first; see `probes.review`."""
+        import finetune
+        import probes
+
+        judged: probes.Judged
+        try:
+            judged = probes.read_run(self.lake, run)
+        except InputError as error:
+            try:
+                judged = finetune.read_tuning(self.lake, run)
+            except InputError:
+                raise error from None
+        return probes.review(self.lake, judged, by=by, target=target, predicted=predicted, k=k)
 
     # -- fine-tuning
 

@@ -269,6 +269,24 @@ def doctor(
 
 
 @app.command()
+def spectrogram(
+    clip: Annotated[str, typer.Argument(help="A clip's id, or its first digits.")],
+    file: Annotated[Path, typer.Argument(help="The PNG file to write.")],
+    lake: LakePath = "lake",
+    seconds: Annotated[float | None, typer.Option(help="Only the first seconds.", min=0.1)] = None,
+) -> None:
+    """A clip's mel spectrogram as a picture.   Example: tonelake spectrogram 3fa9 clip.png"""
+    picture = open_lake(lake, create=False).spectrogram(clip, seconds=seconds)
+    try:
+        file.write_bytes(picture)
+    except OSError as error:
+        from store import InputError
+
+        raise InputError(f"{file} cannot be written: {error.strerror or error}") from error
+    say(f"{file}: drawn")
+
+
+@app.command()
 def demo(
     lake: Annotated[str, typer.Option("--lake", help="Folder of the demo's lake.")] = "demo-lake",
 ) -> None:

@@ -127,6 +127,23 @@ def predict(
 
 
 @app.command()
+def review(
+    run: Annotated[str, typer.Argument(help="A run of a probe or fine-tuning, by its name or a part of it.")],
+    lake: LakePath = "lake",
+    by: Annotated[
+        str, typer.Option(help="loss: where run and label disagree; confidence: where the run does not know.")
+    ] = "loss",
+    target: Annotated[str | None, typer.Option(help="Only clips with this label.")] = None,
+    predicted: Annotated[str | None, typer.Option(help="Only clips of which the run says this.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Judged clips that a person should listen to, the most doubtful first.   Example: tonelake review artist -k 10"""
+    found = open_lake(lake, create=False).review(run, by=by, target=target, predicted=predicted, k=k)
+    show(found, as_json, as_csv, "reviewed", "no clip of that kind was judged")
+
+
+@app.command()
 def metric(
     column: Annotated[str | None, typer.Argument(help="Clips with one value of this label column shall lie near.")] = None,
     lake: LakePath = "lake",

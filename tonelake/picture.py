@@ -159,6 +159,23 @@ def banded(axes: Axes, table: pl.DataFrame, name: str, label: str, colour: str) 
     axes.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.15, linewidth=0)
 
 
+def draw_spectrogram(samples: np.ndarray, rate: int, width: int = 360, height: int = 64) -> bytes:
+    """(samples,) at `rate` Hz as a PNG of a mel spectrogram: time to the right, frequency upwards, 80 dB of it, no axes."""
+    import io
+
+    import librosa
+    from matplotlib.image import imsave
+
+    hop = max(1, -(-len(samples) // width))
+    power = librosa.feature.melspectrogram(
+        y=np.ascontiguousarray(samples, np.float32), sr=rate, n_fft=2048, hop_length=hop, n_mels=height, fmin=40.0,
+    )
+    decibels = librosa.power_to_db(power, ref=max(float(power.max()), 1e-10), top_db=80.0)
+    file = io.BytesIO()
+    imsave(file, decibels[:, :width], vmin=-80, vmax=0, cmap="magma", origin="lower", format="png")
+    return file.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

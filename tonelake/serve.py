@@ -15,17 +15,21 @@ def serve(lake_uri: str, *, port: int = 8501, address: str = "127.0.0.1", browse
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from ui import APP
+    from ui.opened import LAKE_VARIABLE
+    from ui.routes import routes
 
     port = free_port(address, port)
-    os.environ["TONELAKE_LAKE"] = lake_uri
+    os.environ[LAKE_VARIABLE] = lake_uri
     # A page elsewhere that makes its own name point here ("DNS rebinding") asks for a host that is not ours.
     hosts = ["*"] if address in ("0.0.0.0", "::") else ["localhost", "127.0.0.1", "[::1]", address]
-    server = st.App(APP, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)])
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    server = st.App(APP, routes=routes(), middleware=[guard])
     print(f"tonelake: {lake_uri} at http://{address}:{port}  (Ctrl-C ends it)", flush=True)
     server.run(config={
         "server.address": address, "server.port": port, "server.headless": not browser,
         "browser.gatherUsageStats": False, "browser.serverAddress": address, "client.toolbarMode": "viewer",
         "server.fileWatcherType": "none", "server.maxUploadSize": 200,
+        "client.showErrorDetails": "none",       # a surprise is a sentence in the browser, and whole on the terminal
     })
 
 

@@ -145,6 +145,11 @@ def predicted(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.exclude("probabilities", "likeliest"))
 
 
+def reviewed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Judged clips, with their places in their tracks."""
+    return frame.select(pl.exclude("start_s", "duration_s", "source", "album"), at=clock(pl.col("start_s")))
+
+
 def precision(frame: pl.DataFrame) -> pl.DataFrame:
     """Layers with enough digits to tell cosines near 1 apart."""
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))

@@ -1,0 +1,133 @@
+"""Pictures of tables, by plotly: curves by layer with intervals, histograms, matrices.  Nothing is computed but positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+CONFIG = {"displaylogo": False}          # its link would lead out of the app
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#e08214", "#8073ac")
+MOST_TICKS = 70                          # names that fit beside a matrix
+WORDS = {
+    "map": "mAP", "recall_1": "recall@1", "recall_10": "recall@10", "r_precision": "R-precision", "auc": "AUC",
+    "span": "span (same less different)", "anisotropy": "anisotropy (mean cosine)", "hubness": "hubness",
+    "same": "cosine of one group", "different": "cosine of two groups", "r2": "R²", "roc_auc": "ROC-AUC", "ap": "AP",
+}
+
+
+def word(name: str) -> str:
+    """What a figure is called."""
+    return WORDS.get(name, name.replace("_", " "))
+
+
+def faint(colour: str, alpha: float = 0.16) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def laid_out(figure: Any, height: int, **layout: Any) -> Any:
+    settings: dict[str, Any] = {
+        "height": height, "margin": {"l": 10, "r": 10, "t": 40, "b": 10}, "hovermode": "closest",
+        "legend": {"orientation": "h", "y": 1.08, "x": 0},
+    }
+    figure.update_layout(**(settings | layout))
+    return figure
+
+
+def curves(lines: Sequence[tuple[str, pl.DataFrame, str]], *, y: str, height: int = 380, chance: float | None = None) -> Any:
+    """(label, table, figure): a figure by layer, its interval as a band.  Tables have name, FIGURE, FIGURE_low and _high."""
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    same = len({tuple(table["name"]) for _, table, _ in lines}) == 1
+    for (label, table, name), colour in zip(lines, COLOURS * (len(lines) // len(COLOURS) + 1), strict=False):
+        # Spaces of different depths share an axis by how deep a layer lies.
+        x = table["name"].to_list() if same else np.linspace(0, 1, len(table)).tolist()
+        low, high = (table[f"{name}{end}"].to_list() for end in ("_low", "_high"))
+        figure.add_scatter(
+            x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faint(colour), line={"width": 0},
+            hoverinfo="skip", showlegend=False, mode="lines",
+        )
+        figure.add_scatter(
+            x=x, y=table[name].to_list(), mode="lines+markers", name=label, line={"color": colour, "width": 2},
+            customdata=list(zip(table["name"], low, high, strict=True)),
+            hovertemplate="layer %{customdata[0]}: %{y:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f})"
+            f"<extra>{plain(label)}</extra>",
+        )
+    if chance is not None:
+        figure.add_hline(
+            y=chance, line={"dash": "dot", "width": 1}, annotation_text="chance", annotation_position="bottom right"
+        )
+    axis = {"title": "layer", "type": "category"} if same else {"title": "how deep: first to last layer"}
+    return laid_out(figure, height, xaxis=axis, yaxis={"title": y})
+
+
+def histogram(table: pl.DataFrame, column: str, height: int = 320) -> Any:
+    """low, high, same, different: shares of pairs by cosine."""
+    from plotly import graph_objects
+
+    figure = graph_objects.Figure()
+    middle = ((table["low"] + table["high"]) / 2).to_list()
+    kinds = (("different", "pairs of two groups", "#8a8a8a"), ("same", f"pairs of one {plain(column)}", COLOURS[0]))
+    for name, label, colour in kinds:
+        figure.add_bar(x=middle, y=table[name].to_list(), name=label, marker={"color": colour}, opacity=0.6)
+    return laid_out(figure, height, barmode="overlay", bargap=0, xaxis={"title": "cosine"}, yaxis={"title": "share of pairs"})
+
+
+def matrix(
+    values: np.ndarray, names: Sequence[str], *, hover: str, colours: str = "Magma", pressed: bool = False,
+    limits: tuple[float, float] | None = None, axes: tuple[str, str] = ("", ""), names_across: Sequence[str] | None = None,
+) -> Any:
+    """(row, column) values as a heat map, the first row on top.  `pressed`: cells above 0 can be chosen by a click.
+
+    `hover`: plotly's template over y, x and z.
+    """
+    from plotly import graph_objects
+
+    across = list(names_across if names_across is not None else names)
+    rows, columns = list(range(len(names))), list(range(len(across)))
+    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+    spelled = np.array([[(plain(name), plain(other)) for other in across] for name in names], dtype=object)
+    figure = graph_objects.Figure()
+    figure.add_heatmap(
+        z=values, x=columns, y=rows, colorscale=colours, zmin=low, zmax=high, customdata=spelled, hovertemplate=hover,
+        colorbar={"thickness": 12}, hoverongaps=False,
+    )
+    if pressed:                          # a heat map gives no clicks away: a point on each cell that has something to show does
+        there = np.argwhere(np.nan_to_num(values) > 0)
+        size = max(6, min(36, 640 // max(len(names), 1)))
+        figure.add_scatter(
+            x=there[:, 1].tolist(), y=there[:, 0].tolist(), mode="markers", showlegend=False,
+            marker={"symbol": "square", "size": size, "color": "rgba(127,127,127,0.01)"},
+            customdata=[(*spelled[row, column], float(values[row, column])) for row, column in there],
+            hovertemplate=hover.replace("%{z", "%{customdata[2]"), unselected={"marker": {"opacity": 1}},
+            selected={"marker": {"color": "rgba(255,75,75,0.85)"}},
+        )
+    side = max(360, min(760, 18 * len(names) + 160))
+    told = {"tickfont": {"size": 10}, "constrain": "domain", "showgrid": False, "zeroline": False}
+
+    def ticks(which: Sequence[str], title: str) -> dict[str, Any]:
+        if len(which) > MOST_TICKS:
+            return told | {"showticklabels": False, "title": title}
+        return told | {"tickvals": list(range(len(which))), "ticktext": [plain(name)[:26] for name in which], "title": title}
+
+    return laid_out(
+        figure, side, xaxis=ticks(across, axes[1]) | {"tickangle": -60, "range": [-0.5, len(across) - 0.5]},
+        yaxis=ticks(names, axes[0]) | {"range": [len(names) - 0.5, -0.5], "scaleanchor": "x"}, dragmode=False,
+        clickmode="event+select" if pressed else "event",
+    )
+
+
+def show(figure: Any, key: str, about: str, **settings: Any) -> Any:
+    """Put a figure on the page; `about` is what it says to who cannot see it."""
+    import streamlit as st
+
+    return st.plotly_chart(figure, key=key, config=CONFIG, alt=about, **settings)
+
+
+def plain(text: str) -> str:
+    """Text as plotly shows it letter by letter: it would take < for the beginning of markup."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,106 @@
+// Where one looks: the middle of the view in the map's coordinates, and pixels a unit.  And the drawing above the points.
+
+export class View {
+  constructor() { this.x = 0; this.y = 0; this.zoom = 1; this.width = 1; this.height = 1; this.home = 1; }
+
+  fit({ left, right, low, high }, margin = 0.06) {
+    this.x = (left + right) / 2;
+    this.y = (low + high) / 2;
+    const room = 1 - 2 * margin;
+    this.zoom = Math.min(this.width * room / Math.max(right - left, 1e-6), this.height * room / Math.max(high - low, 1e-6));
+  }
+
+  toScreen(x, y) { return [this.width / 2 + (x - this.x) * this.zoom, this.height / 2 - (y - this.y) * this.zoom]; }
+  toMap(px, py) { return [this.x + (px - this.width / 2) / this.zoom, this.y - (py - this.height / 2) / this.zoom]; }
+  moveBy(dx, dy) { this.x -= dx / this.zoom; this.y += dy / this.zoom; }
+
+  zoomAt(px, py, factor) {
+    const [x, y] = this.toMap(px, py);
+    this.zoom = Math.min(Math.max(this.zoom * factor, this.home * 0.3), this.home * 3000);
+    this.x = x - (px - this.width / 2) / this.zoom;
+    this.y = y + (py - this.height / 2) / this.zoom;
+  }
+
+  // As the renderer wants it: map coordinates to [-1, 1].
+  transform() {
+    const scale = [2 * this.zoom / this.width, 2 * this.zoom / this.height];
+    return { scale, offset: [-this.x * scale[0], -this.y * scale[1]] };
+  }
+}
+
+// How large and how dense points are drawn: smaller and thinner the more of them there are on one screen.
+export function pointStyle(count, view, ratio) {
+  const nearer = view.zoom / view.home;
+  const size = Math.min(Math.max(60 / Math.max(count, 1) ** 0.28, 1.2) * Math.max(1, nearer) ** 0.35, 13);
+  const shown = count / Math.max(1, nearer) ** 2, room = 0.2 * view.width * view.height;
+  const alpha = Math.min(0.9, Math.max(0.22, room / Math.max(shown * size * size, 1)));
+  return { size: Math.min(size, 9 + nearer) * ratio, alpha };
+}
+
+const POINTS_BESIDE = 60;                // names of places that are looked at for each drawing
+
+// Rings, lines, names and the lasso; never redraws the points.
+export function drawOverlay(context, view, ratio, { picked, near, hovered, places, lasso, ink, ground, accent, font }) {
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, view.width, view.height);
+  if (picked && near.length) {
+    context.strokeStyle = accent;
+    context.globalAlpha = 0.35;
+    context.lineWidth = 1;
+    context.beginPath();
+    for (const one of near) { context.moveTo(...view.toScreen(...picked)); context.lineTo(...view.toScreen(...one)); }
+    context.stroke();
+    context.globalAlpha = 1;
+  }
+  const ring = (place, radius, width, colour) => {
+    for (const [stroke, thick] of [[ground, width + 2], [colour, width]]) {
+      context.beginPath();
+      context.arc(...view.toScreen(...place), radius, 0, 2 * Math.PI);
+      context.strokeStyle = stroke;
+      context.lineWidth = thick;
+      context.stroke();
+    }
+  };
+  for (const one of near) ring(one, 5, 1.5, accent);
+  if (hovered) ring(hovered, 6, 1.5, ink);
+  if (picked) ring(picked, 8, 2.5, accent);
+  drawPlaces(context, view, places, { ink, ground, font });
+  if (lasso.length > 1) {
+    context.beginPath();
+    lasso.forEach((corner, i) => context[i ? "lineTo" : "moveTo"](...view.toScreen(...corner)));
+    context.closePath();
+    context.globalAlpha = 0.12;
+    context.fillStyle = accent;
+    context.fill();
+    context.globalAlpha = 1;
+    context.strokeStyle = accent;
+    context.lineWidth = 1.5;
+    context.setLineDash([5, 4]);
+    context.stroke();
+    context.setLineDash([]);
+  }
+}
+
+// The largest places first; a name that would lie upon another one is left out until there is room.
+function drawPlaces(context, view, places, { ink, ground, font }) {
+  context.font = `600 12px ${font}`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.lineJoin = "round";
+  const taken = [];
+  for (const place of places.slice(0, POINTS_BESIDE)) {
+    const [x, y] = view.toScreen(place.x, place.y);
+    if (x < 0 || y < 0 || x > view.width || y > view.height) continue;
+    const half = context.measureText(place.name).width / 2 + 4;
+    const box = [x - half, y - 9, x + half, y + 9];
+    if (taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) continue;
+    taken.push(box);
+    context.strokeStyle = ground;
+    context.lineWidth = 4;
+    context.globalAlpha = 0.85;
+    context.strokeText(place.name, x, y);
+    context.globalAlpha = 1;
+    context.fillStyle = ink;
+    context.fillText(place.name, x, y);
+  }
+}
