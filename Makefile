@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench-embed bench-finetune bench-growth bench-map bench-probes bench-search bench-small bench-ui pretrain report-chorales report-probes ui lock clean
+.PHONY: help demo test lint types build bench-embed bench-finetune bench-growth bench-map bench-probes bench-search bench-small bench-ui pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -59,6 +59,9 @@ bench-small: $(READY)  ## what the small MERT is worth, and its card (15 minutes
 
 bench-ui: $(READY)     ## the app's map in Chromium: first points, clicks, frames (10 minutes)
 	$(BIN)/python -m bench.ui
+
+screenshots: $(READY)  ## pictures of every page of the app, docs/app/ (10 minutes)
+	$(BIN)/python -m bench.screenshots
 
 pretrain: $(READY)     ## the small MERT anew (an hour or two; stopped, it goes on from small-work)
 	$(BIN)/python -m bench.pretrain --work small-work

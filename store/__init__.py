@@ -15,6 +15,7 @@ from store.fragments import Fragment, append_fragments, write_fragment
 from store.frames import Frames, FrameStates
 from store.lake import Lake
 from store.machine import memory_bytes
+from store.places import Places
 from store.projection import Projection, extend_projected, is_projection, make_projected, read_projection
 from store.space import Space, Spaces
 from store.table import Snapshot, chunks
@@ -24,7 +25,7 @@ from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
     "DUPLICATE_COLUMN", "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates",
-    "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Projection", "Snapshot", "Space", "SpaceMismatch",
+    "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Places", "Projection", "Snapshot", "Space", "SpaceMismatch",
     "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "append_fragments", "chunks", "extend_projected", "failure_id",
     "fits", "is_projection", "make_projected", "memory_bytes", "printable", "read_projection", "rows_of",
     "track_numbers", "write_fragment",

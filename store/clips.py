@@ -106,7 +106,9 @@ class Clips:
         """The one clip whose id is, or begins with, `clip`.  Raises ClipNotFound."""
         if not re.fullmatch(r"[0-9a-f]{4,64}", clip):
             raise ClipNotFound(f"{clip!r} is neither a file nor a clip id: ids are hex digits; `tonelake clips` lists them")
-        found = self.read(where=f"clip_id LIKE '{clip}%'").to_dicts()
+        found = frame(self.table.take([clip])).to_dicts()            # a whole id, as programs give it
+        if not found:
+            found = self.read(where=f"clip_id LIKE '{clip}%'").to_dicts()
         if len(found) == 1:
             return found[0]
         if not found:

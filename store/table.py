@@ -17,15 +17,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from store.errors import FilterError, LakeError
+from store.places import Places
 
 ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
 BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; what cannot be copied is held in memory twice
 TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
+
+FEW_KEYS = 1_000                     # rows taken one by one, where it is known where they stand
 
 Result = TypeVar("Result")
 
@@ -51,6 +55,7 @@ class Table:
         self._initial_schema = schema.set(0, keyed)
         self._handle: Any = None
         self._snapshot: Snapshot | None = None
+        self._places = Places(pl.Series([], dtype=pl.String))            # of the snapshot's keys
 
     # -- reading
 
@@ -96,6 +101,7 @@ class Table:
             rows = dataset.to_table(columns=[self.key], with_row_id=True)
             ids = rows.column("_rowid").to_numpy().astype(np.int64)
             self._snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
+            self._places = Places(pl.Series(self._snapshot.keys, dtype=pl.String))
         return self._snapshot
 
     def batches(
@@ -112,6 +118,10 @@ class Table:
         names = list(columns) if columns is not None else self.schema.names
         if not keys:
             return self.schema.empty_table().select(names)
+        snapshot = self._snapshot
+        if snapshot is not None and len(keys) <= FEW_KEYS and snapshot.dataset.version == self.version:
+            rows = self._places.of(keys)
+            return snapshot.dataset.take(rows[rows >= 0].tolist(), columns=names)
         if len(keys) <= IDS_PER_FILTER:
             return self.read(names, where=in_list(self.key, keys))
         everything = self.read(list(dict.fromkeys([self.key, *names])))

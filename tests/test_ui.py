@@ -1,16 +1,10 @@
-"""The app: its pages by Streamlit's own test harness, and once in a real browser."""
+"""The app's pages by Streamlit's own test harness: what they show, and what they say when there is nothing."""
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from pathlib import Path
 
+import polars as pl
 import pytest
 from fakes import clip_rows, fill
 from streamlit.testing.v1 import AppTest
@@ -19,37 +13,52 @@ from ingest import Cut, ingest_folder
 from store import Failure, Lake
 from ui import APP
 
-HOME = Path(__file__).resolve().parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PAGES = ("library", "map", "similar", "groups", "layers", "runs")
 
 
-def page(name: str, lake: Lake, monkeypatch) -> AppTest:
+def page(name: str, lake: Lake, monkeypatch, **state: str) -> AppTest:
     monkeypatch.setenv("TONELAKE_LAKE", lake.uri)
-    test = AppTest.from_file(str(APP.parent / name), default_timeout=60).run()
+    test = AppTest.from_file(str(APP.parent / f"page_{name}.py"), default_timeout=60)
+    for key, value in state.items():
+        test.query_params[key] = value
+    test.run()
     assert not test.exception, test.exception
     return test
 
 
+def told(test: AppTest) -> str:
+    """Everything that a page says in words."""
+    parts = (*test.text, *test.info, *test.caption, *test.markdown, *test.code, *test.subheader)
+    return "\n".join(str(part.value) for part in parts)
+
+
 @pytest.fixture(scope="module")
 def audible(tmp_path_factory, music):
-    """The music, embedded by `spectral`."""
+    """The music, embedded by `spectral`, with a map and a probe."""
     import tonelake
 
     lake = Lake(tmp_path_factory.mktemp("ui") / "lake")
     ingest_folder(lake, music, Cut(3.0))
-    tonelake.open(lake.uri, progress=False).embed("spectral")
+    opened = tonelake.open(lake.uri, progress=False)
+    opened.embed("spectral")
+    for layer in ("mfcc", "chroma"):
+        opened.map(layer, method="pca")
+    opened.probe("artist", layers=("mfcc",), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="artists")
     return lake
 
 
-def test_the_lake_page_shows_what_is_there_and_what_comes_next(lake, monkeypatch):
+# -- each page
+
+
+def test_the_library_shows_what_is_there_and_what_comes_next(lake, monkeypatch):
     lake.clips.add(clip_rows(3, 2))
     lake.failures.record([Failure("ingest", "<b>x.mp3</b>", "is empty")])
-    test = page("page_lake.py", lake, monkeypatch)
+    test = page("library", lake, monkeypatch)
     shown = {metric.label: metric.value for metric in test.metric}
     assert shown == {"Clips": "6", "Tracks": "3", "Hours": "0.0", "Flagged": "0", "Failures": "1"}
     assert test.code[0].value == "tonelake embed"
     assert "Nothing is embedded yet" in test.info[0].value
-    labels, failures = (frame.value for frame in test.dataframe)
+    labels, failures, _ = (frame.value for frame in test.dataframe)
     assert labels["column"].to_list() == ["year", "tags"]
     assert failures["source"].to_list() == ["<b>x.mp3</b>"]
     fill(lake, 3, 2, seed=0)
@@ -57,110 +66,215 @@ def test_the_lake_page_shows_what_is_there_and_what_comes_next(lake, monkeypatch
     assert test.dataframe[0].value["name"].to_list() == ["fake"]
 
 
-def test_the_listen_page_shows_the_same_neighbours_as_the_command(audible, monkeypatch):
+def test_the_library_names_stale_indexes_and_half_embedded_spaces(lake, monkeypatch):
     import tonelake
 
-    test = page("page_listen.py", audible, monkeypatch)
-    clip = test.selectbox(key="clip").value
-    for layer in ("mfcc", "chroma"):
-        test.select_slider(key="layer of spectral").set_value(layer).run()
-        expected = tonelake.open(audible.uri, progress=False).similar(clip, layer=layer, k=10, not_same="track")
-        shown = [text.value for text in test.text]
-        for hit in expected.iter_rows(named=True):
-            row = shown.index(f"{hit['rank']}.  {hit['title']}\n{hit['artist']} · 0:0{hit['start_s']:.1f}")
-            assert shown[row + 1] == f"{hit['score']:.3f}"
-        assert len(expected) == 10
+    fill(lake, 30, 40, seed=0)
+    opened = tonelake.open(lake.uri, progress=False)
+    opened.build_indexes(kind="hnsw")
+    test = page("library", lake, monkeypatch)
+    assert test.dataframe[1].value["state"].to_list() == ["up to date"]
+    lake.clips.add(clip_rows(32, 2))
+    assert "tonelake embed --space fake" in told(test.run())
+    fill(lake, 32, 40, seed=3)
+    told_now = told(test.run())
+    assert "1 index is behind or damaged" in told_now and "tonelake index build --space fake" in told_now
 
 
-def test_search_narrows_the_clips_and_says_where_there_are_none(audible, monkeypatch):
-    test = page("page_listen.py", audible, monkeypatch)
-    assert len(test.selectbox(key="clip").options) == 18
-    test.text_input(key="search").set_value("béla").run()
-    assert len(test.selectbox(key="clip").options) == 6
-    test.text_input(key="search").set_value("' OR 1=1 --").run()
-    assert test.info[0].value == "No clip matches."
+def test_the_map_page_shows_and_keeps_what_was_picked_and_selected(audible, monkeypatch):
+    test = page("map", audible, monkeypatch, layer="chroma")
+    assert test.select_slider(key="layer").value == "chroma"
+    clip = audible.clips.ids()[3]
+    test.session_state["map"] = {"pick": clip, "lasso": None}
+    test.run()
+    assert test.query_params["pick"] == clip
+    everything = [[-99.0, -99.0], [99.0, -99.0], [99.0, 99.0], [-99.0, 99.0]]
+    test.session_state["map"] = {"pick": clip, "lasso": everything}
+    test.run()
+    assert "Selected: 18 clips" in told(test)
+    assert test.query_params["lasso"] == "spectral~chroma~-99_-99_99_-99_99_99_-99_99"
+    # Another page, opened by the same address, offers the selection as a filter.
+    small = "spectral~chroma~-99_-99_-98_-99_-98_-98"
+    other = page("groups", audible, monkeypatch, lasso=test.query_params["lasso"])
+    assert [toggle.label for toggle in other.toggle] == ["Only the 18 selected on the map"]
+    assert not page("groups", audible, monkeypatch, lasso=small).toggle
+    assert not page("groups", audible, monkeypatch, lasso="spectral~chroma~nonsense").toggle
 
 
-def test_an_empty_lake_and_a_missing_one_say_what_to_do(lake, tmp_path, monkeypatch):
+def test_the_similar_page_shows_the_hits_of_the_command(audible, monkeypatch):
+    import tonelake
+
+    opened = tonelake.open(audible.uri, progress=False)
+    ids = audible.clips.ids()
+    for layer, minus in (("mfcc", ""), ("chroma", ids[9])):
+        shown = listed(monkeypatch)
+        page("similar", audible, monkeypatch, clip=f"{ids[0]},{ids[4]}", minus=minus, layer=layer)
+        expected = opened.similar(
+            [ids[0], ids[4]], minus=[minus] if minus else [], layer=layer, k=12, not_same="track", explain=True
+        )
+        hits = shown["hits"]
+        assert [row["clip_id"] for row in hits["clips"]] == expected["clip_id"].to_list()
+        assert [row["score"] for row in hits["clips"]] == expected["score"].to_list()
+        assert [row["profile"] for row in hits["clips"]] == [list(one.values()) for one in expected["by_layer"]]
+        assert hits["usual"] == list(expected["usual"][0].values()) and hits["layer"] == layer
+
+
+def listed(monkeypatch) -> dict[str, dict]:
+    """What lists of clips are given, by their keys, from here on."""
+    from ui import components
+
+    shown: dict[str, dict] = {}
+    real = components.CLIPS
+
+    def watched(*, key, data, **settings):
+        shown[key] = data
+        return real(key=key, data=data, **settings)
+
+    monkeypatch.setattr(components, "CLIPS", watched)
+    return shown
+
+
+def test_search_narrows_the_clips_and_is_text_not_a_filter(audible, monkeypatch):
+    shown = listed(monkeypatch)
+    page("similar", audible, monkeypatch, q="béla")
+    assert len(shown["matches"]["clips"]) == 6
+    assert "No clip matches." in told(page("similar", audible, monkeypatch, q="' OR 1=1 --"))
+
+
+def test_a_filter_is_kept_and_a_wrong_one_is_a_sentence(audible, monkeypatch):
+    shown = listed(monkeypatch)
+    clip = audible.clips.ids()[0]
+    page("similar", audible, monkeypatch, clip=clip, where="artist = 'Cleo'")
+    assert {row["artist"] for row in shown["hits"]["clips"]} == {"Cleo"}
+    for wrong in ("artist = 'Cleo'; DROP TABLE clips", "nonsense = 3", "1 +"):
+        assert "filter" in told(page("similar", audible, monkeypatch, clip=clip, where=wrong))
+    assert audible.clips.count() == 18
+
+
+def test_an_uploaded_file_is_heard_and_forgotten(audible, music, monkeypatch, tmp_path):
+    import tempfile
+
+    shown = listed(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    file = music / "Ada" / "song0.wav"
+    test = page("similar", audible, monkeypatch)
+    test.file_uploader[0].upload("../../x<b>.wav", file.read_bytes(), "audio/wav").run()
+    assert not test.exception
+    # The file is that of a track of the lake: nothing of it is among the hits, which are of other tracks.
+    assert len(shown["hits"]["clips"]) == 12
+    assert "song0" not in {row["source"].rsplit("/")[-1].split(".")[0] for row in shown["hits"]["clips"]}
+    assert not list(tmp_path.rglob("*.wav"))
+    test.file_uploader[0].upload("noise.wav", b"no audio at all", "audio/wav").run()
+    assert not test.exception and "is not audio that can be read" in told(test)
+
+
+def test_groups_are_those_of_the_command(audible, monkeypatch):
+    import tonelake
+
+    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc")
+    assert pl.from_pandas(test.dataframe[0].value).equals(tonelake.open(audible.uri).groups("artist", layer="mfcc"))
+    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", group="Ada")
+    assert test.dataframe[0].value["artist"].to_list() == tonelake.open(audible.uri).groups("artist", "Ada", layer="mfcc")[
+        "artist"].to_list()
+    assert page("groups", audible, monkeypatch, column="artist", tab="Matrix").get("plotly_chart")
+    shown = listed(monkeypatch)
+    page("groups", audible, monkeypatch, column="artist", tab="Typical and unusual", layer="mfcc")
+    expected = tonelake.open(audible.uri).typical("artist", k=10, layer="mfcc")
+    told_ids = [row["clip_id"] for kind in ("typical", "unusual") for row in shown[kind]["clips"]]
+    assert told_ids == expected["clip_id"].to_list()
+
+
+def test_the_layer_report_is_that_of_the_command(audible, monkeypatch):
+    import tonelake
+
+    test = page("layers", audible, monkeypatch, column="artist")
+    report = tonelake.open(audible.uri).layers("artist")
+    assert report.summary() in told(test)
+    assert test.dataframe[-1].value["map"].to_list() == report.table["map"].to_list()
+    assert len(test.get("plotly_chart")) == 3
+
+
+def test_a_cell_of_the_confusion_leads_to_its_clips(audible, monkeypatch):
+    import probes
+
+    run = probes.read_run(audible, "artists")
+    judged = run.table("predictions")
+    truth, said = judged["target"][0], judged["predicted"][0]
+    shown = listed(monkeypatch)
+    test = page("runs", audible, monkeypatch, tab="Confusion", true=truth, said=said)
+    expected = probes.review(audible, run, target=truth, predicted=said, k=None)
+    assert [row["clip_id"] for row in shown["judged"]["clips"]] == expected["clip_id"].to_list()
+    assert {row["note"] for row in shown["judged"]["clips"]} == {f"{truth} → {said}"}
+    assert run.summary() in told(test)
+    page("runs", audible, monkeypatch, tab="Clips", by="confidence")
+    worst = probes.review(audible, run, by="confidence", k=None)
+    assert [row["clip_id"] for row in shown["judged"]["clips"]] == worst["clip_id"].to_list()
+    assert [row["score"] for row in shown["judged"]["clips"]] == sorted(worst["probability"])
+    classes = page("runs", audible, monkeypatch, tab="Classes").dataframe
+    assert any("f1" in frame.value.columns and "support" in frame.value.columns for frame in classes)
+
+
+# -- lakes that are not what a page hopes for
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_an_empty_lake_says_what_to_run(name, lake, monkeypatch):
     lake.clips.add(clip_rows(1, 1))
-    assert "tonelake embed" in page("page_listen.py", lake, monkeypatch).info[0].value
+    lake.clips.table.delete("true")
+    assert "tonelake" in told(page(name, lake, monkeypatch))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_a_lake_with_one_clip_says_something(name, lake, monkeypatch):
+    fill(lake, 1, 1, seed=0)
+    assert told(page(name, lake, monkeypatch)) or name == "map"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_a_half_embedded_lake_works(name, lake, monkeypatch):
+    import tonelake
+
+    fill(lake, 6, 10, seed=0)
+    tonelake.open(lake.uri, progress=False).map(method="pca")
+    lake.clips.add(clip_rows(12, 3))
+    page(name, lake, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_lake_that_is_not_there_is_a_sentence(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TONELAKE_LAKE", str(tmp_path / "nowhere"))
-    test = AppTest.from_file(str(APP.parent / "page_lake.py"), default_timeout=60).run()
-    assert any("there is no lake at" in text.value for text in test.text)
+    test = AppTest.from_file(str(APP.parent / f"page_{name}.py"), default_timeout=60).run()
+    assert not test.exception and "there is no lake at" in told(test)
 
 
-def test_a_clip_whose_file_is_gone_says_so(lake, tmp_path, music, monkeypatch):
+def test_pages_follow_a_lake_that_is_being_written_to(lake, monkeypatch):
+    import tonelake
+
+    fill(lake, 6, 10, seed=0)
+    tonelake.open(lake.uri, progress=False).map(method="pca")
+    library, there = page("library", lake, monkeypatch), page("map", lake, monkeypatch)
+    fill(lake, 9, 10, seed=3)
+    assert {metric.label: metric.value for metric in library.run().metric}["Clips"] == "90"
+    assert "30 clips came since" in told(there.run())
+
+
+def test_markup_in_a_tag_stays_text(lake, monkeypatch):
+    rows = clip_rows(4, 3).with_columns(artist=pl.lit("<img src=x onerror=alert(1)> **bold** $x$"), title=pl.lit("# big"))
+    lake.clips.add(rows)
+    fill(lake, 4, 3, seed=0)
+    for name in PAGES:
+        test = page(name, lake, monkeypatch, q="big")
+        marked = [part.value for part in (*test.markdown, *test.caption, *test.info, *test.subheader, *test.title)]
+        assert not any("onerror" in text or "**bold**" in text for text in marked)
+
+
+def test_a_clip_whose_file_moved_keeps_its_neighbours(lake, tmp_path, music, monkeypatch):
     import tonelake
 
     shutil.copytree(music / "Ada", tmp_path / "m")
-    ingest_folder(lake, tmp_path / "m", Cut(None))
+    ingest_folder(lake, tmp_path / "m", Cut(3.0))
     tonelake.open(lake.uri, progress=False).embed("spectral")
     shutil.rmtree(tmp_path / "m")
-    test = page("page_listen.py", lake, monkeypatch)
-    assert any("cannot be played" in text.value for text in test.text)
-
-
-@pytest.fixture(scope="module")
-def served(audible):
-    """The app's address, started by the command."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tonelake.cli", "ui", "--lake", audible.uri, "--port", "0", "--no-browser"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    line = process.stdout.readline()
-    address = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert address, line
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(address[0] + "/_stcore/health", timeout=1).read()
-            break
-        except OSError:
-            import time
-
-            time.sleep(0.1)
-    yield address[0]
-    process.terminate()
-    process.wait(10)
-    process.stdout.close()
-
-
-def test_the_app_listens_on_loopback_alone_and_answers_no_other_name(served):
-    port = int(served.rsplit(":", 1)[1])
-    listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
-    local = [line.split()[1].split(":") for line in listening.splitlines() if "local_address" not in line]
-    assert {address for address, of_port in local if of_port == f"{port:04X}"} == {"0100007F"}       # 127.0.0.1 in hex
-    with pytest.raises(urllib.error.HTTPError) as info:
-        urllib.request.urlopen(urllib.request.Request(served, headers={"Host": "evil.example"}), timeout=5)
-    assert info.value.code == 400
-    info.value.close()
-
-
-def test_a_port_that_is_taken_is_named(served):
-    from store import InputError
-    from tonelake.serve import free_port
-
-    port = int(served.rsplit(":", 1)[1])
-    with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1:{port}"):
-        free_port("127.0.0.1", port)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_person_hears_a_clip_and_its_neighbours(served):
-    """In Chromium: the pages open without an error, and the clip and all its neighbours have sound in them."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": 1400, "height": 900})
-        asked = []
-        view.on("request", lambda request: asked.append(request.url))
-        view.goto(served)
-        view.get_by_role("heading", name="Lake").wait_for(timeout=60_000)
-        view.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
-        view.get_by_role("link", name="Listen").click()
-        view.get_by_role("heading", name="Nearest at layer mfcc, by cosine").wait_for(timeout=60_000)
-        view.wait_for_function("document.querySelectorAll('audio').length == 11", timeout=60_000)
-        view.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.duration > 2.9)", timeout=60_000)
-        assert view.locator("[data-testid=stException]").count() == 0
-        browser.close()
-    assert not [url for url in asked if not url.startswith((served, served.replace("http", "ws"), "data:", "blob:"))]
+    shown = listed(monkeypatch)
+    page("similar", lake, monkeypatch, clip=lake.clips.ids()[0], differ="anything")
+    assert len(shown["hits"]["clips"]) == 5

@@ -21,6 +21,7 @@ COLOURS = (                              # Paul Tol's muted and bright schemes, 
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#4477aa", "#ee6677",
     "#228833",
 )
+SPECTRUM_SAMPLES = 2048                  # that a column of a spectrogram looks at
 MOST_NAMES = 120                         # of groups whose names fit beside a heat map
 
 
@@ -166,9 +167,10 @@ def draw_spectrogram(samples: np.ndarray, rate: int, width: int = 360, height: i
     import librosa
     from matplotlib.image import imsave
 
-    hop = max(1, -(-len(samples) // width))
+    samples = np.pad(np.asarray(samples, np.float32), (0, max(0, SPECTRUM_SAMPLES - len(samples))))
+    hop = -(-len(samples) // width)
     power = librosa.feature.melspectrogram(
-        y=np.ascontiguousarray(samples, np.float32), sr=rate, n_fft=2048, hop_length=hop, n_mels=height, fmin=40.0,
+        y=samples, sr=rate, n_fft=SPECTRUM_SAMPLES, hop_length=hop, n_mels=height, fmin=40.0,
     )
     decibels = librosa.power_to_db(power, ref=max(float(power.max()), 1e-10), top_db=80.0)
     file = io.BytesIO()

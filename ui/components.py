@@ -6,6 +6,7 @@ Imported by the app's pages alone, since a part can only be registered where Str
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import streamlit as st
 from store import Space
 
 STATIC = Path(__file__).parent / "static"
-# Streamlit runs a part's script from a blob, which can import nothing by a relative name.
+# Streamlit runs a part's script from a blob, which can import nothing by a relative name.  All modules are asked for at once,
+# rather than each when another one names it, and the map's points while they come.
 LOADER = """
 export default function (component) {
-  const loaded = import(location.origin + "/tonelake/static/%s.js");
+  const [loaded] = %s.map((name) => import(location.origin + "/tonelake/static/" + name + ".js"));
+  const { base, stamp } = component.data ?? {}, early = (globalThis.tonelakeEarly ??= new Map());
+  if (base && !early.has(base + stamp)) early.set(base + stamp, fetch(base + "/points"));
   loaded.then((part) => part.mount(component)).catch((error) => {
     const place = component.parentElement;
     place.textContent = "This part of the app could not be loaded (" + error.message + "): start it by `tonelake ui`.";
@@ -29,13 +33,14 @@ export default function (component) {
 """
 
 
-def register(name: str) -> Any:
-    """A part made of static/NAME.html, .css and .js."""
+def register(name: str, *modules: str) -> Any:
+    """A part made of static/NAME.html, .css and .js, which needs these modules too."""
     html, css = ((STATIC / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
-    return st.components.v2.component(f"tonelake_{name}", html=html, css=css, js=LOADER % name)
+    return st.components.v2.component(f"tonelake_{name}", html=html, css=css, js=LOADER % json.dumps([name, *modules]))
 
 
-MAP, CLIPS = register("map"), register("clips")
+MAP = register("map", "colours", "grid", "legend", "neighbours", "player", "points", "view")
+CLIPS = register("clips", "player")
 ACTIONS = ("open", "more", "less", "map")
 
 

@@ -192,8 +192,8 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
             st.info("This run kept neither losses nor confidences: train it again with --again.")
             st.stop()
         keep_valid("by", orders)
-        by = third.selectbox("First those of", orders, key="by", bind="query-params",
-                             format_func={"loss": "worst loss", "confidence": "lowest confidence"}.get)
+        by = third.selectbox("Worst first, by", orders, key="by", bind="query-params",
+                             help="loss: where the run and the label disagree; confidence: where the run does not know.")
         wanted = {"target": None if truth in (None, "any") else truth, "predicted": None if said in (None, "any") else said}
         clips = asked(probes.review, lake.lake, run, by=by, k=None, **wanted)
         st.subheader(counted(len(clips), "judged clip"))

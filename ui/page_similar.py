@@ -134,7 +134,6 @@ elif wanted:
 else:
     if not search:
         st.info("Search for a clip, bring a file of your own, or pick a point on the map.")
-        st.page_link("page_map.py", label="To the map")
     st.stop()
 
 mixed = mixture or None

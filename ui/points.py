@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from index import map_stamp, read_map, read_points
-from store import InputError, Lake, Space
+from store import InputError, Lake, Places, Space
 
 KEPT_MAPS = 8
 NAMES = ("title", "artist", "album", "track")
@@ -44,6 +44,8 @@ class Points:
         self.ids = frame["clip_id"].gather(self._order)
         self.xy = np.column_stack([frame[f"projection_{axis}"].gather(self._order) for axis in "xy"]).astype(np.float32)
         self.order = blake2b(b"".join(self.ids.hash(1).to_numpy()[:: max(1, len(frame) // 4096)]), digest_size=8).hexdigest()
+        self._places = Places(self.ids)
+        self.warm = False                # whether what a click needs has been read
         self._colours: dict[tuple[str, int], Colours] = {}
 
     @cached_property
@@ -69,9 +71,7 @@ class Points:
 
     def rows_of(self, clip_ids: Sequence[str]) -> list[int | None]:
         """The rows of these clips; None for one that is not on the map."""
-        rows = self.ids.is_in(list(clip_ids)).arg_true()
-        found = dict(zip(self.ids.gather(rows), rows, strict=True))
-        return [found.get(clip_id) for clip_id in clip_ids]
+        return [int(row) if row >= 0 else None for row in self._places.of(clip_ids)]
 
     def inside(self, polygon: Sequence[Sequence[float]]) -> pl.Series:
         """Ids of the clips whose points lie within a polygon of the map's own coordinates."""

@@ -17,11 +17,14 @@ compression would take longer than a loopback connection does.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
@@ -36,6 +39,7 @@ from ui.sound import Sound, parse_range
 HEADERS = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 MOST_NEIGHBOURS = 200
 SPECTROGRAM_S = 30.0                     # of a clip's beginning
+WARM_UP_AFTER_S = 0.7                    # when the page has drawn itself
 Answer = Callable[[Request], Response]
 
 
@@ -64,14 +68,26 @@ def space_and_layer(lake: Tonelake, request: Request) -> tuple[Space, int]:
     return space, space.layer_index(request.path_params["layer"])
 
 
-def binary(body: bytes, **headers: str) -> Response:
-    return Response(body, 200, HEADERS | {"Content-Encoding": "identity"} | headers, "application/octet-stream")
+def binary(body: bytes, after: BackgroundTask | None = None, **headers: str) -> Response:
+    return Response(body, 200, HEADERS | {"Content-Encoding": "identity"} | headers, "application/octet-stream", after)
 
 
 @answering
 def points(request: Request) -> Response:
     found = map_of(request)
-    return binary(found.xy.tobytes(), **{"X-Order": found.order})
+    return binary(found.xy.tobytes(), BackgroundTask(warm_up, found), **{"X-Order": found.order})
+
+
+def warm_up(found: Points) -> None:
+    """Answer a first click before there is one: it reads the ids and the layer or its index, and starts a decoder."""
+    if found.warm or not len(found.ids):
+        return
+    found.warm = True
+    time.sleep(WARM_UP_AFTER_S)
+    with contextlib.suppress(TonelakeError):         # whoever clicks will be told
+        lake = the_lake()
+        lake.similar(found.ids[0], space=found.space.name, layer=found.space.layers[found.layer])
+        lake.audio(found.ids[0], seconds=0.1)
 
 
 @answering

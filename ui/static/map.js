@@ -86,7 +86,10 @@ class ClipMap {
     const { base } = this.data;
     const mine = this.restart("load");
     try {
-      const { buffer, order } = await askBytes(`${base}/points`, mine.signal);
+      const early = globalThis.tonelakeEarly?.get(base + this.data.stamp);
+      globalThis.tonelakeEarly?.set(base + this.data.stamp, null);
+      const { buffer, order } = await askBytes(early ?? `${base}/points`, mine.signal);
+      if (mine.signal.aborted) return;
       const xy = new Float32Array(buffer);
       const glides = order === this.order && this.xy && xy.length / 2 <= MOST_GLIDING
         && !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -335,22 +338,30 @@ class ClipMap {
   }
 
   async clipAt(row) {
-    if (!this.told.has(row)) this.told.set(row, await askJson(`${this.data.base}/point?row=${row}`));
+    if (!this.told.has(row)) {           // the promise is kept: a click need not ask what pointing has asked
+      const answer = askJson(`${this.data.base}/point?row=${row}`);
+      answer.catch(() => this.told.delete(row));
+      this.told.set(row, answer);
+    }
     return this.told.get(row);
   }
 
   async click(x, y) {
     const row = this.at(x, y);
     if (row < 0) return;
-    this.pick(await this.clipAt(row));
+    try {
+      this.pick(await this.clipAt(row));
+    } catch (error) {
+      this.say(error.message);
+    }
   }
 
-  // Show a clip, play it, list its neighbours and tell Python and the other maps.
-  pick(clip, { silent = false } = {}) {
+  // Show a clip, play it, list its neighbours; then tell Python and the other maps, whose work would delay the answer.
+  async pick(clip, { silent = false } = {}) {
     this.picked = clip;
-    this.neighbours.show(clip, { silent });
     this.drawAbove();
-    if (!silent) {
+    await this.neighbours.show(clip, { silent });
+    if (!silent && this.picked === clip) {
       this.tell("pick", clip.clip_id);
       this.link({ clip: clip.clip_id });
     }

@@ -16,24 +16,28 @@ export class Neighbours {
 
   trouble(sentence) { this.map.find(".trouble").textContent = sentence; }
 
-  show(clip, { silent }) {
+  async show(clip, { silent }) {
     this.card.classList.add("open");
     this.introduce(clip);
+    this.map.find("img").removeAttribute("src");
+    this.card.dataset.clip = clip.clip_id;
+    this.clip = clip;
+    this.current = -1;
+    const answer = this.ask(clip);
     if (silent) {
       this.audio.removeAttribute("src");
       this.audio.dataset.clip = "";
     } else this.listen(clip);
-    this.card.dataset.clip = clip.clip_id;
-    this.clip = clip;
-    this.current = -1;
-    this.ask(clip);
+    await answer;
+    if (this.clip === clip && this.current < 0) this.picture(clip);
   }
 
   introduce(clip) {
     this.map.find("h4").textContent = titleOf(clip);
     this.map.find(".place").textContent = placeOf(clip);
-    this.map.find("img").src = pictureOf(clip.clip_id);
   }
+
+  picture(clip) { this.map.find("img").src = pictureOf(clip.clip_id); }
 
   listen(clip) { play(this.audio, clip.clip_id, (sentence) => this.trouble(sentence)); }
 
@@ -75,6 +79,7 @@ export class Neighbours {
     this.current = i;
     const clip = i < 0 ? this.clip : this.hits[i];
     this.introduce(clip);
+    this.picture(clip);
     this.listen(clip);
     [...this.list.children].forEach((row, number) => row.classList.toggle("current", number === i));
     this.list.children[i]?.scrollIntoView({ block: "nearest" });

@@ -55,8 +55,9 @@ export async function askJson(url, signal) {
   return said;
 }
 
-export async function askBytes(url, signal) {
-  const answer = await fetch(url, { signal });
+// `asked`: a URL, or what a fetch has begun.
+export async function askBytes(asked, signal) {
+  const answer = await (typeof asked === "string" ? fetch(asked, { signal }) : asked);
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `The app answered with status ${answer.status}.`);
   return { buffer: await answer.arrayBuffer(), order: answer.headers.get("X-Order") };
 }
