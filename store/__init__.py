@@ -20,13 +20,15 @@ from store.projection import Projection, extend_projected, is_projection, make_p
 from store.space import Space, Spaces
 from store.table import Snapshot, chunks
 from store.text import printable
+from store.tokens import Tokens, TokenSequence
 from store.tracks import DUPLICATE_COLUMN, rows_of, track_numbers
 from store.vectors import LayerVectors, Vectors, fits
 
 __all__ = [
     "DUPLICATE_COLUMN", "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates",
     "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Places", "Projection", "Snapshot", "Space", "SpaceMismatch",
-    "SpaceNotFound", "Spaces", "TonelakeError", "Vectors", "append_fragments", "chunks", "extend_projected", "failure_id",
+    "SpaceNotFound", "Spaces", "TokenSequence", "Tokens",
+    "TonelakeError", "Vectors", "append_fragments", "chunks", "extend_projected", "failure_id",
     "fits", "is_projection", "make_projected", "memory_bytes", "printable", "read_projection", "rows_of",
     "track_numbers", "write_fragment",
 ]

@@ -20,6 +20,7 @@ from store.failures import Failures
 from store.files import LakeFiles, is_local
 from store.frames import Frames
 from store.space import Space, Spaces
+from store.tokens import Tokens
 from store.vectors import Vectors
 
 
@@ -47,6 +48,10 @@ class Lake:
     def frames(self, space: Space | str | None = None) -> Frames:
         """The stored frames of a space, named as for `vectors`."""
         return Frames(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
+
+    def tokens(self, space: Space | str | None = None) -> Tokens:
+        """The stored token sequences of a space, named as for `vectors`."""
+        return Tokens(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
     def files(self, folder: str) -> LakeFiles:
         """What lies below a folder of the lake beside its tables: derived files, runs."""

@@ -7,6 +7,9 @@ import streamlit as st
 # No :material/…: icon as page icon or in navigation: the browser would fetch it from a public host.
 st.set_page_config(page_title="tonelake", page_icon=str(Path(__file__).parent / "icon.svg"), layout="wide")
 
+# Streamlit leaves an inch above the page.  Fixed text of ours: the only markup that is written as such.
+st.markdown("<style>.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 3rem; }</style>", unsafe_allow_html=True)
+
 pages = [
     st.Page("page_library.py", title="Library", url_path="library", default=True),
     st.Page("page_map.py", title="Map", url_path="map"),

@@ -78,7 +78,7 @@ def histogram(table: pl.DataFrame, column: str, height: int = 320) -> Any:
 
 
 def matrix(
-    values: np.ndarray, names: Sequence[str], *, hover: str, colours: str = "Magma", pressed: bool = False,
+    values: np.ndarray, names: Sequence[str], *, hover: str, colours: str = "Viridis", pressed: bool = False,
     limits: tuple[float, float] | None = None, axes: tuple[str, str] = ("", ""), names_across: Sequence[str] | None = None,
 ) -> Any:
     """(row, column) values as a heat map, the first row on top.  `pressed`: cells above 0 can be chosen by a click.
@@ -98,7 +98,7 @@ def matrix(
     )
     if pressed:                          # a heat map gives no clicks away: a point on each cell that has something to show does
         there = np.argwhere(np.nan_to_num(values) > 0)
-        size = max(6, min(36, 640 // max(len(names), 1)))
+        size = max(5, min(26, 640 // max(len(names), 1)))
         figure.add_scatter(
             x=there[:, 1].tolist(), y=there[:, 0].tolist(), mode="markers", showlegend=False,
             marker={"symbol": "square", "size": size, "color": "rgba(127,127,127,0.01)"},
@@ -106,7 +106,7 @@ def matrix(
             hovertemplate=hover.replace("%{z", "%{customdata[2]"), unselected={"marker": {"opacity": 1}},
             selected={"marker": {"color": "rgba(255,75,75,0.85)"}},
         )
-    side = max(360, min(760, 18 * len(names) + 160))
+    side = max(440, min(860, 26 * len(names) + 170))
     told = {"tickfont": {"size": 10}, "constrain": "domain", "showgrid": False, "zeroline": False}
 
     def ticks(which: Sequence[str], title: str) -> dict[str, Any]:

@@ -4,10 +4,31 @@ import polars as pl
 import streamlit as st
 
 from index import mapped_layers
+from ui import opened
 from ui.shared import asked, columns_of, counted, the_lake
 
 MOST_VALUES = 6                          # of a label column, told beside it
 MOST_FAILURES = 1_000
+
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def labels_of(uri: str, version: int) -> pl.DataFrame:
+    """What each label column holds, kept for as long as clips do not change."""
+    clips = opened.the_lake().lake.clips
+    told = []
+    for name in clips.label_columns():
+        column = clips.read([name])[name]
+        values = column.explode() if isinstance(column.dtype, pl.List) else column
+        counts = values.drop_nulls().cast(pl.String).alias("value").value_counts()
+        counts = counts.sort(["count", "value"], descending=[True, False])
+        common = [f"{value} ({number:,})" for value, number in counts.head(MOST_VALUES).iter_rows()]
+        told.append({
+            "column": name, "type": str(column.dtype), "clips with a value": len(column) - column.null_count(),
+            "different values": len(counts), "most common": ", ".join(common) + (" …" if len(counts) > MOST_VALUES else ""),
+        })
+    return pl.DataFrame(told)
+
 
 lake = the_lake()
 status = asked(lake.status)
@@ -54,17 +75,7 @@ if len(status.spaces):
 
 st.subheader("Label columns")
 if status.labels:
-    clips = lake.lake.clips.read(list(status.labels))
-    told = []
-    for name in status.labels:
-        values = clips[name].explode() if isinstance(clips[name].dtype, pl.List) else clips[name]
-        counts = values.drop_nulls().cast(pl.String).alias("value").value_counts(sort=True)
-        common = [f"{value} ({number:,})" for value, number in counts.head(MOST_VALUES).iter_rows()]
-        told.append({
-            "column": name, "type": str(clips[name].dtype), "clips with a value": len(clips) - clips[name].null_count(),
-            "different values": len(counts), "most common": ", ".join(common) + (" …" if len(counts) > MOST_VALUES else ""),
-        })
-    st.dataframe(pl.DataFrame(told), hide_index=True)
+    st.dataframe(labels_of(lake.lake.uri, lake.lake.clips.table.version), hide_index=True)
 else:
     st.info("No labels yet. `tonelake ingest folder PATH --labels FILE.csv` brings them.")
 

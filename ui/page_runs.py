@@ -36,7 +36,7 @@ for tuned in asked(finetune.all_tunings, lake.lake):
 if not found:
     nothing_yet("No probe has been trained in this lake.", "tonelake probe COLUMN")
 
-with st.expander("All runs", expanded=len(found) > 1):
+with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run beside its baselines"):
     for table in (asked(lake.compare_probes), asked(lake.adapters)):
         if len(table):
             st.dataframe(table, hide_index=True)

@@ -5,7 +5,7 @@ import { element, joinPlayers, pictureOf, placeOf, play, titleOf, typing } from 
 const PICTURED_S = 30;                   // of a clip, in its spectrogram
 const WORDS = {                          // what a row's buttons say and mean; Python hears which was pressed, and of which clip
   open: ["similar", "What sounds like this one (Enter)"],
-  more: ["＋", "Ask for this one as well"],
+  more: ["+", "Ask for this one as well"],
   less: ["−", "Ask for less of this one"],
   map: ["map", "Show it on the map"],
 };

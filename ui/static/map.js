@@ -99,6 +99,7 @@ class ClipMap {
       this.renderer.setPoints(xy, before);
       this.say(xy.length ? "" : "This map has no points.");
       this.bounds = null;
+      if (this.data.pick) this.find(".side").classList.add("open");      // it will be: points are not to lie below it
       if (!this.view.fitted) this.home();
       if (before) this.glide(); else this.draw();
       requestAnimationFrame(() => requestAnimationFrame(() => {      // the second comes when the first frame has been shown
@@ -173,7 +174,8 @@ class ClipMap {
   home() {
     const { grid } = this;
     this.bounds ??= grid ? grid.bounds : boundsOf(this.xy);
-    this.view.fit(this.bounds);
+    const card = this.find(".side.open"), wide = this.view.width > 2.5 * (card?.offsetWidth ?? 0);
+    this.view.fit(this.bounds, 0.06, card && wide ? card.offsetWidth + 16 : 0);
     this.view.home = this.view.zoom;
     this.view.fitted = true;
   }

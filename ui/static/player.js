@@ -50,14 +50,16 @@ export function typing(event) {
 
 export async function askJson(url, signal) {
   const answer = await fetch(url, { signal });
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.error ?? `The app answered with status ${answer.status}.`);
-  return said;
+  if (!answer.ok) throw new Error(await refusal(answer));
+  return answer.json();
 }
+
+// What the app says of why it does not answer.
+const refusal = async (answer) => (await answer.json().catch(() => ({}))).error ?? `The app answered with status ${answer.status}.`;
 
 // `asked`: a URL, or what a fetch has begun.
 export async function askBytes(asked, signal) {
   const answer = await (typeof asked === "string" ? fetch(asked, { signal }) : asked);
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `The app answered with status ${answer.status}.`);
+  if (!answer.ok) throw new Error(await refusal(answer));
   return { buffer: await answer.arrayBuffer(), order: answer.headers.get("X-Order") };
 }

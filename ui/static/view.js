@@ -3,11 +3,12 @@
 export class View {
   constructor() { this.x = 0; this.y = 0; this.zoom = 1; this.width = 1; this.height = 1; this.home = 1; }
 
-  fit({ left, right, low, high }, margin = 0.06) {
-    this.x = (left + right) / 2;
+  // `covered`: pixels on the right that something lies upon.
+  fit({ left, right, low, high }, margin = 0.06, covered = 0) {
+    const room = 1 - 2 * margin, width = this.width - covered;
+    this.zoom = Math.min(width * room / Math.max(right - left, 1e-6), this.height * room / Math.max(high - low, 1e-6));
+    this.x = (left + right) / 2 + covered / 2 / this.zoom;
     this.y = (low + high) / 2;
-    const room = 1 - 2 * margin;
-    this.zoom = Math.min(this.width * room / Math.max(right - left, 1e-6), this.height * room / Math.max(high - low, 1e-6));
   }
 
   toScreen(x, y) { return [this.width / 2 + (x - this.x) * this.zoom, this.height / 2 - (y - this.y) * this.zoom]; }

@@ -1,0 +1,83 @@
+"""Token sequences of clips: each frame as the number of the sound it is nearest to, in one vocabulary of one space.
+
+One row a clip and vocabulary: the number of each frame and where its middle lies, and the same as runs of one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from store.clips import frame
+from store.frames import lists
+from store.space import Space
+from store.table import Table, in_list, quote
+
+SCHEMA = pa.schema([
+    pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair stands once
+    pa.field("clip_id", pa.string()),
+    pa.field("vocabulary", pa.string()),                             # digest of its centres
+    pa.field("tokens", pa.list_(pa.uint16())),
+    pa.field("frame_s", pa.list_(pa.float32())),                     # middle of each frame, seconds from the clip's start
+    pa.field("run_tokens", pa.list_(pa.uint16())),
+    pa.field("run_frames", pa.list_(pa.uint32())),                   # how many frames each run lasts
+])
+
+
+class TokenSequence(NamedTuple):
+    """The tokens of one clip over time."""
+
+    clip_id: str
+    tokens: np.ndarray                            # (frame,) uint16
+    frame_s: np.ndarray                           # (frame,) float32, seconds from the clip's start
+
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """(run,) tokens and (run,) the frame that each run begins at."""
+        starts = np.flatnonzero(np.diff(self.tokens.astype(np.int64), prepend=-1))
+        return self.tokens[starts], starts
+
+
+class Tokens:
+    """The token sequences of one space of a lake, in all its vocabularies."""
+
+    def __init__(self, connection: Any, space: Space) -> None:
+        self.space = space
+        self.table = Table(connection, f"tokens_{space.name}", SCHEMA)
+
+    def ids(self, vocabulary: str) -> pl.Series:
+        """Ids of the clips whose tokens in a vocabulary are stored."""
+        return frame(self.table.read(["clip_id"], where=f"vocabulary = {quote(vocabulary)}"))["clip_id"]
+
+    def add(self, vocabulary: str, sequences: Sequence[TokenSequence]) -> int:
+        """Store sequences; those of a clip that has them stay as they are.  The number stored."""
+        runs = [one.runs() for one in sequences]
+        ends = [np.diff(starts, append=len(one.tokens)) for one, (_, starts) in zip(sequences, runs, strict=True)]
+        return self.table.insert_new(pa.table({
+            "tokens_id": [f"{one.clip_id}-{vocabulary}" for one in sequences],
+            "clip_id": [one.clip_id for one in sequences],
+            "vocabulary": [vocabulary] * len(sequences),
+            "tokens": lists([one.tokens for one in sequences], pa.list_(pa.uint16())),
+            "frame_s": lists([one.frame_s for one in sequences], pa.list_(pa.float32())),
+            "run_tokens": lists([tokens for tokens, _ in runs], pa.list_(pa.uint16())),
+            "run_frames": lists([lengths.astype(np.uint32) for lengths in ends], pa.list_(pa.uint32())),
+        }, schema=SCHEMA))
+
+    def each(self, vocabulary: str, clip_ids: Sequence[str] | None = None) -> Iterator[TokenSequence]:
+        """The sequences in a vocabulary, of these clips or of all, one at a time and in the table's order."""
+        where = f"vocabulary = {quote(vocabulary)}"
+        if clip_ids is not None:
+            where += f" AND {in_list('clip_id', clip_ids)}"
+        for batch in self.table.batches(["clip_id", "tokens", "frame_s"], where=where, rows=256):
+            for row in range(batch.num_rows):
+                yield TokenSequence(
+                    batch.column("clip_id")[row].as_py(), batch.column("tokens")[row].values.to_numpy(),
+                    batch.column("frame_s")[row].values.to_numpy(),
+                )
+
+    def drop(self, vocabulary: str) -> None:
+        """Forget the sequences of a vocabulary."""
+        self.table.delete(f"vocabulary = {quote(vocabulary)}")
