@@ -3,6 +3,7 @@
 from embed.encoder import Encoder, Pooled
 from embed.engines import ENGINES, embed_lake
 from embed.errors import CheckpointError, EncoderError
+from embed.live import Frames, LiveFrames
 from embed.pipeline import EmbedReport, embed_clips
 from embed.plan import Plan, make_plan
 from embed.precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16
@@ -21,7 +22,7 @@ from embed.work import check_clips
 
 __all__ = [
     "DEFAULT_ENCODER", "ENGINES", "MIN_COSINE", "CheckpointError", "ClipVectors", "EmbedReport", "EmbedSettings", "Encoder",
-    "EncoderError", "Plan", "Pooled", "check_clips", "check_settings", "choose_precision", "compare", "cpu_has_bfloat16",
-    "device_is_here", "embed_clips", "embed_lake", "encode_clips", "encoder_names", "encoder_of", "find_or_describe",
-    "have_weights", "load_encoder", "make_plan", "open_space", "settle_device",
+    "EncoderError", "Frames", "LiveFrames", "Plan", "Pooled", "check_clips", "check_settings", "choose_precision", "compare",
+    "cpu_has_bfloat16", "device_is_here", "embed_clips", "embed_lake", "encode_clips", "encoder_names", "encoder_of",
+    "find_or_describe", "have_weights", "load_encoder", "make_plan", "open_space", "settle_device",
 ]

@@ -46,8 +46,8 @@ class HubertEncoder:
         self.layers = tuple(str(i) for i in range(blocks + 1))
         self.dims = (self._model.config.hidden_size,) * (blocks + 1)
         self.default_layer = DEFAULT_LAYERS.get(blocks, round(0.6 * blocks))
-        self.frame_samples, field = frame_geometry(self._model.config)
-        self.frame_offset = field // 2
+        self.frame_samples, self.frame_field = frame_geometry(self._model.config)
+        self.frame_offset = self.frame_field // 2
         # On a CPU batching clips gains nothing, and a clip that goes alone cannot depend on its neighbours.
         self.clips_at_once = 1 if device == "cpu" else 2 * MOST_WINDOWS
         self._batches = Batches(device, self.sample_rate)
@@ -157,6 +157,16 @@ class HubertEncoder:
         """Whether each window is brought to zero mean and unit variance before the model hears it; see `normalize`."""
         return self._normalize
 
+    def states(self, window: np.ndarray, layer: int) -> np.ndarray:
+        """(samples,) -> (frame, dim) float32 of one layer; the layers above it are not computed."""
+        import torch
+
+        batch = torch.from_numpy(np.ascontiguousarray(window[None], np.float32)).to(self.device)
+        kind, dtype = torch.device(self.device).type, getattr(torch, self.precision)
+        with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
+            hidden = run_up_to(self._model, normalize(batch) if self._normalize else batch, layer)
+            return hidden[0].float().cpu().numpy()
+
     def hidden_states(self, window: np.ndarray) -> np.ndarray:
         """(samples,) -> (layer, frame, dim) float32: the unpooled states of one window."""
         return np.stack(self._run(window[None], lambda hidden: hidden[0].float().cpu().numpy()))
@@ -222,6 +232,36 @@ def run_tapped(model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any
             f"the model gave {len(found)} layers instead of {len(blocks) + 1}: this transformers is not supported"
         )
     return found
+
+
+class Enough(Exception):
+    """Raised inside a forward pass when what was asked for has been computed."""
+
+
+def run_up_to(model: Any, batch: Any, layer: int) -> Any:
+    """(batch, frame, dim) of one layer, as `run_tapped` has it, by a pass that ends there."""
+    found: list[Any] = []
+
+    def take(output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+        raise Enough
+
+    blocks = model.encoder.layers
+    if layer == 0:
+        hook = blocks[0].register_forward_pre_hook(
+            lambda _, args, kwargs: take(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+        )
+    else:
+        last = layer == len(blocks) and model.config.do_stable_layer_norm
+        module = model.encoder.layer_norm if last else blocks[layer - 1]
+        hook = module.register_forward_hook(lambda _, __, output: take(output))
+    try:
+        model(batch)
+    except Enough:
+        return found[0]
+    finally:
+        hook.remove()
+    raise EncoderError(f"the model did not pass through layer {layer}: this transformers is not supported")
 
 
 def lower(model: Any, dtype: Any) -> Any:

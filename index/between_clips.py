@@ -14,7 +14,7 @@ import polars as pl
 
 from index.flat import unit
 from index.mixture import Weights
-from index.neighbours import SHOWN, Seek, allowed_rows, best, choose_layers
+from index.neighbours import SHOWN, Seek, allowed_rows, best, choose_layers, embedded_of
 from index.query import Query, resolve_one
 from store import InputError, Lake
 
@@ -44,7 +44,7 @@ def path(
     on_the_way = [between(ends, weights, seek, place) for place in places]
     ids, _ = seek.scores(weights, on_the_way[0])
     own = Query({}, ends[0].own | ends[1].own)
-    allowed = allowed_rows(lake, ids, own, where, None)
+    allowed = allowed_rows(lake, embedded_of(lake, chosen, ids), own, where, None)
     scores = np.stack([seek.scores(weights, point)[1] for point in on_the_way])           # (station, clip)
     stations, rows = assign(scores, allowed)
     to_ends = [seek.scores(weights, one.vectors)[1] for one in ends]

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from index.flat import load_layer, nearest_batch, prepare
-from index.neighbours import allowed_rows
+from index.neighbours import allowed_rows, embedded_of
 from index.query import Query
 from index.saved import find_saved, search_saved_batch
 from store import InputError, Lake, SpaceMismatch, rows_of
@@ -49,7 +49,7 @@ def similar_many(
             ids, rows, scores = found
             return as_frame(names, ids, rows, scores, own, k, metric)
     index = load_layer(lake, chosen, number, metric=metric, stat=stat)
-    allowed = allowed_rows(lake, index.ids, Query({}), where, None)
+    allowed = allowed_rows(lake, embedded_of(lake, chosen, index.ids), Query({}), where, None)
     candidates = np.arange(len(index.ids)) if allowed is None else np.flatnonzero(allowed)
     kept = index.vectors if allowed is None else index.vectors[candidates]
     rows, scores = nearest_batch(prepare(vectors, metric), kept, min(k + (own is not None), len(candidates)), metric)

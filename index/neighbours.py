@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,16 @@ import numpy as np
 import polars as pl
 
 from index.facets import load_faceted
-from index.flat import FlatLayer, load_layer
+from index.flat import FlatLayer, load_layer, version_of
 from index.mixture import Weights, learn_weights, normalized, parse_weights
 from index.query import One, Query, resolve
 from index.saved import find_saved, search_saved
-from store import InputError, Lake, Space, rows_of
+from store import InputError, Lake, Places, Snapshot, Space, rows_of
 
+KEPT_ORDERS = 4                          # of the ids of embedded clips
 SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "source")
+
+_embedded: dict[tuple, Embedded] = {}
 
 
 def similar(
@@ -117,16 +120,17 @@ def search(
         saved = None if seek.like or seek.unlike else find_saved(lake, space, first, metric=seek.metric, stat=seek.stat)
         if saved is not None:
             snapshot = lake.vectors(space).table.snapshot()
-            ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
-            allowed = allowed_rows(lake, ids, asked, where, not_same)
+            known = embedded_at(lake, space, snapshot)
+            allowed = allowed_rows(lake, known, asked, where, not_same)
             found = search_saved(lake, space, saved, asked.vectors[first], k, allowed, snapshot)
             if found is not None:
-                return ids, *found
+                return known.ids, *found
         index = seek.load(first)
-        rows, scores = index.search(asked.vectors[first], k, allowed_rows(lake, index.ids, asked, where, not_same))
+        allowed = allowed_rows(lake, embedded_of(lake, space, index.ids), asked, where, not_same)
+        rows, scores = index.search(asked.vectors[first], k, allowed)
         return index.ids, rows, scores
     ids, total = seek.scores(weights, asked.vectors)
-    rows = best(total, k, allowed_rows(lake, ids, asked, where, not_same))
+    rows = best(total, k, allowed_rows(lake, embedded_of(lake, space, ids), asked, where, not_same))
     return ids, rows, total[rows]
 
 
@@ -155,24 +159,58 @@ def explained(lake: Lake, space: Space, asked: Query, hits: pl.Series, stat: str
     return [by_layer, pl.DataFrame(np.tile(usual, (len(hits), 1)), schema=list(space.layers)).to_struct("usual")]
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """The embedded clips in the order of an index or of a table, and what every search asks of them."""
+
+    ids: pl.Series
+    places: Places
+    gone: np.ndarray                     # rows of clips that are no longer in the lake
+
+
+def embedded_of(lake: Lake, space: Space, ids: pl.Series) -> Embedded:
+    """The clips of a loaded layer; kept for the searches that follow, until clips or vectors change."""
+    return keep_embedded((*version_of(lake, space), "layer"), lake, lambda: ids)
+
+
+def embedded_at(lake: Lake, space: Space, snapshot: Snapshot) -> Embedded:
+    """The same for one version of a space's table, in its order."""
+    version = 0 if snapshot.dataset is None else snapshot.dataset.version
+    key = (lake.uri, space.fingerprint, version, lake.clips.table.version, "table")
+    return keep_embedded(key, lake, lambda: pl.Series("clip_id", snapshot.keys, dtype=pl.String))
+
+
+def keep_embedded(key: tuple, lake: Lake, read: Callable[[], pl.Series]) -> Embedded:
+    found = _embedded.get(key)
+    # A layer may be older than the versions in the key, where a writer came between: being equal is what counts.
+    if found is None or (key[-1] == "layer" and found.ids is not (ids := read()) and not found.ids.equals(ids)):
+        ids, clips = read(), lake.clips.ids()
+        gone = np.empty(0, np.int64) if ids.equals(clips) else (~ids.is_in(clips.implode())).arg_true().to_numpy()
+        found = _embedded[key] = Embedded(ids, Places(ids), gone)
+        while len(_embedded) > KEPT_ORDERS:
+            _embedded.pop(next(iter(_embedded)), None)
+    return found
+
+
 def allowed_rows(
-    lake: Lake, ids: pl.Series, query: Query, where: str | None, not_same: str | None
+    lake: Lake, known: Embedded, query: Query, where: str | None, not_same: str | None
 ) -> np.ndarray | None:
     """(clip,) bool over the embedded clips: what may be an answer.  None where everything may."""
-    keep: pl.Series | None = None
-    clips = lake.clips.ids(where)
-    if not ids.equals(clips):            # a filter, or vectors of clips that are no longer in the lake
-        keep = ids.is_in(clips.implode())
-    if query.own:
-        others = ~ids.is_in(list(query.own))
-        keep = others if keep is None else keep & others
+    forbidden = [known.gone, known.places.of(list(query.own))]
     if not_same is not None:
         column = lake.clips.read(["clip_id", not_same])
         for value in (labels[not_same] for labels in query.labels if labels.get(not_same) is not None):
-            same = column.filter(_shares(column[not_same], value))["clip_id"]
-            differs = ~ids.is_in(same.implode())
-            keep = differs if keep is None else keep & differs
-    return None if keep is None else keep.to_numpy()
+            forbidden.append(known.places.of(column.filter(_shares(column[not_same], value))["clip_id"]))
+    if where is None and not any(len(rows) for rows in forbidden):
+        return None
+    keep = np.ones(len(known.ids), bool)
+    if where is not None:
+        wanted = known.places.of(lake.clips.ids(where))
+        keep[:] = False
+        keep[wanted[wanted >= 0]] = True
+    for rows in forbidden:
+        keep[rows[rows >= 0]] = False
+    return keep
 
 
 def _shares(column: pl.Series, value: Any) -> pl.Series:

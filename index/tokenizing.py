@@ -56,6 +56,21 @@ def drop_outdated(lake: Lake, space: Space) -> None:
         lake.tokens(space).drop(digest)
 
 
+def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str | None = None) -> pl.DataFrame:
+    """The tokens of one clip as runs: token, start_s, end_s (the middles of its first and last frame), frames."""
+    chosen = lake.spaces.get(space)
+    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    clip_id = lake.clips.find(clip)["clip_id"]
+    found = list(lake.tokens(chosen).each(vocabulary.digest, [clip_id]))
+    one = Sequences(vocabulary, found).clips[Sequences(vocabulary, found).row(clip_id)]
+    tokens, starts = one.runs()
+    ends = np.append(starts[1:], len(one.tokens))
+    return pl.DataFrame({
+        "token": tokens.astype(np.int64), "start_s": one.frame_s[starts].astype(float),
+        "end_s": one.frame_s[ends - 1].astype(float), "frames": ends - starts,
+    })
+
+
 @dataclass(frozen=True)
 class Sequences:
     """The token sequences of a lake in one vocabulary, in memory."""

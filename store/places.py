@@ -22,7 +22,7 @@ class Places:
         order = np.argsort(hashes, kind="stable")
         return hashes[order], order
 
-    def of(self, wanted: Sequence[str]) -> np.ndarray:
+    def of(self, wanted: Sequence[str] | pl.Series) -> np.ndarray:
         """(wanted,) int64: the place of each key, -1 for one that is not there.
 
         >>> Places(pl.Series(["b", "a", "c"])).of(["c", "x", "b"])

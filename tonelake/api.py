@@ -15,6 +15,7 @@ import polars as pl
 
 import ingest
 from store import InputError, Lake
+from tonelake.gestures import Gestures
 from tonelake.status import Status, spaces_of, status_of
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class Tonelake:
         import index
 
         return index.hear(self.lake, Path(file).expanduser(), space=space)
+
+    @cached_property
+    def tokens(self) -> Gestures:
+        """Vocabularies of sounds, token sequences, oracle and live audio; see `tonelake.gestures`."""
+        return Gestures(self.lake, self._progress)
 
     @cached_property
     def _decoders(self) -> ingest.Workers:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tonelake import cli_finetune, cli_probe, cli_search
+from tonelake import cli_finetune, cli_probe, cli_search, cli_tokens
 from tonelake.cli_shared import (
     Csv,
     Dataset,
@@ -45,6 +45,7 @@ DATA_SETS = {                            # as ingest.SETS, which would take half
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(cli_search.app)
 app.add_typer(cli_probe.app)
+app.add_typer(cli_tokens.app)
 app.add_typer(cli_finetune.app)
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT

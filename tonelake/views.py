@@ -150,6 +150,38 @@ def reviewed(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.exclude("start_s", "duration_s", "source", "album"), at=clock(pl.col("start_s")))
 
 
+def vocabularies(frame: pl.DataFrame) -> pl.DataFrame:
+    """Vocabularies, with their figures in short."""
+    return frame.select(
+        "vocabulary", "space", "layer", "tokens", "metric", "frames", "used", number(pl.col("perplexity"), ",.0f"),
+        number(pl.col("explained"), ".1%"), "clips",
+    )
+
+
+def token_hits(frame: pl.DataFrame) -> pl.DataFrame:
+    """Clips that share tokens, and where."""
+    return frame.select(
+        "rank", "score", "shared", "clip_id", "artist", "title", "track", "at_s", "hit_at_s",
+    )
+
+
+def passages(frame: pl.DataFrame) -> pl.DataFrame:
+    """Passages that come again."""
+    return frame.select(
+        "runs", "title", "clip_id", from_=clock(pl.col("start_s")), to=clock(pl.col("end_s")), first="first_title",
+        first_clip="first_clip_id", first_at=clock(pl.col("first_start_s")),
+    ).rename({"from_": "from"})
+
+
+def continued(frame: pl.DataFrame) -> pl.DataFrame:
+    """A continuation, a stretch of one clip a row."""
+    stretch = pl.col("jumped").cum_sum().alias("stretch")
+    return frame.group_by(stretch, maintain_order=True).agg(
+        pl.first("clip_id", "title"), clock(pl.first("start_s")).alias("from"), clock(pl.last("end_s")).alias("to"),
+        pl.len().alias("runs"), pl.first("context"), pl.col("token").cast(pl.String).str.join(" ").alias("tokens"),
+    )
+
+
 def precision(frame: pl.DataFrame) -> pl.DataFrame:
     """Layers with enough digits to tell cosines near 1 apart."""
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))

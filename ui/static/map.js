@@ -10,6 +10,7 @@ import { askBytes, askJson, element, placeOf, titleOf, typing } from "./player.j
 import { drawOverlay, pointStyle, View } from "./view.js";
 
 const FEW_ENOUGH = 200_000;              // points drawn while the view moves; rows are shuffled, so they are a fair sample
+const SETTLE_MS = 180;                   // without a turn of the wheel, and all are drawn again
 const GLIDE_MS = 700;                    // from one layer to the next, where points are at most MOST_GLIDING
 const MOST_GLIDING = 300_000;
 const REACH_PX = 9;                      // of the pointer
@@ -187,7 +188,7 @@ class ClipMap {
     this.renderer.draw({ ...this.view.transform(), size: style.size, alpha, dim: Math.min(0.1, alpha * 0.25), moved, count });
     this.drawAbove();
     clearTimeout(this.settling);
-    if (moving && count < this.renderer.count) this.settling = setTimeout(() => this.draw(), 140);
+    if (moving && count < this.renderer.count && !this.drag) this.settling = setTimeout(() => this.draw(), SETTLE_MS);
   }
 
   // At most once a frame, however many events ask for it.
@@ -272,7 +273,8 @@ class ClipMap {
       this.root.classList.remove("moving");
       if (!drag) return;
       if (drag.selects) this.select(drag.far > 5);
-      else if (drag.far <= 3) {
+      else if (drag.far > 3) this.draw();              // all of the points, now that the view rests
+      else {
         performance.mark("tonelake:click", { startTime: event.timeStamp });
         this.click(...at(event));
       }
