@@ -146,7 +146,9 @@ def continuation(
         rows.append((step, int(score.numbers[state]), clip_id, start_s, end_s, context, jumped))
         state, context, jumped = state + 1, context + 1, False
         if not goes_on[state] or rng.random() < jump:
-            others = [(other, length) for other, length in oracle.alike(state, least) if goes_on[other]]
+            # Of what two places share only that counts which has been played: not what the clip had before a jump.
+            alike = [(other, min(length, context)) for other, length in oracle.alike(state, least) if goes_on[other]]
+            others = [(other, length) for other, length in alike if length >= least]
             if others:
                 state, context = others[int(rng.integers(len(others)))]
                 jumped = True

@@ -27,12 +27,12 @@ WINDOW_S, HOP_S = 1.0, 0.2
 @pytest.fixture(scope="module")
 def encoder(checkpoints):
     """A tiny random MERT, in float32."""
-    return load_encoder(str(next(iter(sorted(p for p in checkpoints.iterdir() if p.is_dir())))), device="cpu")
+    return load_encoder(str(checkpoints / "95M-tiny"), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def music_2s():
-    return melody(2.9, seed=5, rate=RATE)
+    return melody(2.9, seed=5, rate=RATE)[:, 0]
 
 
 def streamed(live: LiveFrames, samples: np.ndarray, piece: int):
@@ -43,8 +43,8 @@ def streamed(live: LiveFrames, samples: np.ndarray, piece: int):
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
 def test_a_layer_alone_is_that_of_the_whole_pass(checkpoints, music_2s, layer):
-    for folder in sorted(p for p in checkpoints.iterdir() if p.is_dir()):
-        encoder = load_encoder(str(folder), device="cpu")
+    for name in ("95M-tiny", "330M-tiny"):
+        encoder = load_encoder(str(checkpoints / name), device="cpu")
         number = layer % len(encoder.layers)
         calls: list[int] = []
 
@@ -78,7 +78,7 @@ def test_frames_are_those_of_one_offline_pass_over_the_window(encoder, music_2s,
         offline = encoder.hidden_states(music_2s[begin * step : (end - 1) * step + field])[1]
         assert np.abs(states[first : first + hop] - offline[first - begin : first + hop - begin]).max() < 1e-5
     # A stream that fits into one window, with all that is ahead: the offline pass over all of it.
-    short = music_2s[: RATE // 2]
+    short = music_2s[: 36 * step + field]
     one = streamed(LiveFrames(encoder, 1, RATE, window_s=2.0, hop_s=1.0), short, 100)
     assert np.abs(one[1] - encoder.hidden_states(short)[1]).max() < 1e-5
     assert time_s[:3] == pytest.approx([200 / RATE, 520 / RATE, 840 / RATE])
@@ -86,7 +86,7 @@ def test_frames_are_those_of_one_offline_pass_over_the_window(encoder, music_2s,
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
 def test_any_rate_gives_the_frames_of_the_resampled_whole(encoder, rate):
-    samples = melody(1.3, seed=5, rate=rate)
+    samples = melody(1.3, seed=5, rate=rate)[:, 0]
     time_s, states = streamed(LiveFrames(encoder, 1, rate, window_s=WINDOW_S, hop_s=HOP_S), samples, 997)
     offline = soxr.resample(samples, rate, RATE, quality="HQ")
     again = streamed(LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S), offline, 4_000)
@@ -128,7 +128,7 @@ def test_an_hour_has_no_gap_no_overlap_and_constant_memory(encoder):
 
 def test_what_cannot_be_is_a_sentence(encoder):
     for settings, message in (
-        ({"rate": 100}, "4,000 to 384,000"), ({"rate": RATE, "window_s": 0.1}, "holds no hop"),
+        ({"rate": 100}, "4,000 to 384,000"), ({"rate": RATE, "window_s": 0.05}, "holds no hop"),
         ({"rate": RATE, "hop_s": 0}, "hop"),
     ):
         with pytest.raises(InputError, match=message):
@@ -151,8 +151,7 @@ def played(tmp_path_factory, music, checkpoints):
     """The music, embedded by a tiny MERT with the frames of a layer, and a vocabulary."""
     lake = tonelake.open(tmp_path_factory.mktemp("live") / "lake", progress=False)
     ingest_folder(lake.lake, music, Cut(3.0))
-    folder = sorted(p for p in checkpoints.iterdir() if p.is_dir())[0]
-    lake.embed(str(folder), space="tiny", precision="float32", device="cpu", frames=[1])
+    lake.embed(str(checkpoints / "95M-tiny"), space="tiny", precision="float32", device="cpu", frames=[1])
     lake.tokens.fit(k=16, layer=1)
     return lake
 

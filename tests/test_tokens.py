@@ -61,13 +61,13 @@ def test_tokens_are_the_nearest_centres_of_scikit_learn(heard, metric):
 
 
 def test_figures_of_a_vocabulary_are_what_they_say(heard):
-    vocabulary = fit_vocabulary(heard, k=9, layer="high")
+    vocabulary = fit_vocabulary(heard, k=15, layer="high")
     states = np.concatenate([one.states for one in heard.frames().each(None, "high")]).astype(np.float64)
     assert vocabulary.frames == len(states)
     away = np.square(states[:, None] - vocabulary.centres[None]).sum(axis=2)
     assert vocabulary.distortion == pytest.approx(away.min(axis=1).mean(), rel=1e-4)
     assert vocabulary.explained == pytest.approx(1 - away.min(axis=1).mean() / states.var(axis=0).sum(), rel=1e-4)
-    shares = np.bincount(away.argmin(axis=1), minlength=9) / len(states)
+    shares = np.bincount(away.argmin(axis=1), minlength=15) / len(states)
     shares = shares[shares > 0]
     assert vocabulary.used == len(shares)
     assert vocabulary.perplexity == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-6)
