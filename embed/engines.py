@@ -9,6 +9,7 @@ from embed.pipeline import EmbedReport, embed_clips
 from embed.settings import EmbedSettings, device_is_here, find_or_describe
 from embed.work import Progress, ReadClips, check_clips
 from store import InputError, Lake
+from store.upkeep import trim_quietly
 
 ENGINES = ("local", "ray")
 
@@ -30,7 +31,8 @@ def embed_lake(
     if engine == "ray":
         from embed.cluster import embed_on_ray
 
-        return embed_on_ray(lake, settings, read, address=address, frames=frames, workers=workers, progress=progress)
+        report = embed_on_ray(lake, settings, read, address=address, frames=frames, workers=workers, progress=progress)
+        return tidied(lake, report)
     named = [name.strip() for name in settings.device.split(",")]
     if len(named) > 1:
         check_devices(named)
@@ -43,8 +45,18 @@ def embed_lake(
 
         del encoder
         free_memory(devices)
-        return embed_on_devices(lake, space, devices, read, frames=layers, workers=workers, progress=progress)
-    return embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
+        report = embed_on_devices(lake, space, devices, read, frames=layers, workers=workers, progress=progress)
+    else:
+        report = embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
+    return tidied(lake, report)
+
+
+def tidied(lake: Lake, report: EmbedReport) -> EmbedReport:
+    """The report of an embedding, after which old versions of the tables go."""
+    if report.new or report.framed:
+        for table in (lake.vectors(report.space).table, lake.frames(report.space).table):
+            trim_quietly(table)
+    return report
 
 
 def every_device(device: str) -> list[str]:

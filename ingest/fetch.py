@@ -9,15 +9,18 @@ by their address, and `ledger.jsonl` beside them says of every address what beca
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ingest.errors import AudioError
 from store import InputError, TonelakeError
@@ -135,8 +138,23 @@ def remove(folder: Path, name: str) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_public(url: str) -> None:
+    """Raise FetchError for an address on this machine or a local network: a catalogue of somebody else's must not have us ask
+    there.  Where a name resolves to several addresses, all of them have to be public."""
+    host = urlsplit(url).hostname or ""
+    try:
+        found = {ipaddress.ip_address(str(place[4][0]).split("%")[0]) for place in socket.getaddrinfo(host, None)}
+    except (OSError, ValueError) as error:
+        raise FetchError(f"{host or url!r} has no address: {error}") from error
+    if not all(place.is_global for place in found):
+        raise FetchError(f"{host} lies on this machine or a local network, where nothing is fetched from")
+
+
 def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
-    """Downloads by yt-dlp: no cookies, no playlists, no configuration of the user's.  Raises InputError where it is missing."""
+    """Downloads by yt-dlp from public addresses: no cookies, no playlists, no configuration of the user's.
+
+    Raises InputError where yt-dlp is missing.
+    """
     try:
         import yt_dlp
     except ImportError as error:
@@ -144,6 +162,7 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
     runtimes: dict[str, dict] = {name: {} for name in ("deno", "node") if shutil.which(name)}
 
     def download(url: str, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
+        check_public(url)
         options = {
             "format": "bestaudio/best", "outtmpl": {"default": f"{str(folder).replace('%', '%%')}/{name}.%(ext)s"},
             "noplaylist": True, "quiet": True, "no_warnings": True, "noprogress": True, "logger": Silent(), "cachedir": False,

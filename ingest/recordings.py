@@ -16,6 +16,7 @@ from ingest.scan import MIN_SECONDS, Scan, clip_id
 from ingest.segment import MAX_WHOLE_S, Cut, is_silent
 from ingest.workers import Workers
 from store import Added, Failure, Lake, failure_id
+from store.upkeep import tidy
 
 ROWS_PER_BATCH = 2_000
 STAGE = "ingest"
@@ -86,6 +87,7 @@ def ingest_recordings(
                     collector.succeed(recording.source)
     finally:
         collector.flush()                # also when interrupted: what is decoded is stored
+    tidy(lake.clips.table)
     return IngestReport(
         len(recordings), collector.added, collector.flagged, collector.failed, _mark_superseded(lake, digests)
     )

@@ -54,15 +54,15 @@ class Failures:
     """The failures of a lake."""
 
     def __init__(self, connection: Any) -> None:
-        self._table = Table(connection, "failures", FAILURE_SCHEMA)
+        self.table = Table(connection, "failures", FAILURE_SCHEMA)
 
     def read(self, stage: str | None = None) -> pl.DataFrame:
         """stage, source, clip_id, error, time; newest first."""
-        found = frame(self._table.read()).drop("failure_id").sort("time", descending=True)
+        found = frame(self.table.read()).drop("failure_id").sort("time", descending=True)
         return found if stage is None else found.filter(pl.col("stage") == stage)
 
     def count(self) -> int:
-        return self._table.count()
+        return self.table.count()
 
     def record(self, failures: Sequence[Failure]) -> None:
         """Store failures; one that is known already is replaced by the newer one."""
@@ -79,12 +79,12 @@ class Failures:
             },
             orient="row",
         )
-        self._table.upsert(rows.unique("failure_id", keep="last").to_arrow())
+        self.table.upsert(rows.unique("failure_id", keep="last").to_arrow())
 
     def clear(self, ids: Sequence[str]) -> None:
         """Forget failures by id: what they name has succeeded since."""
-        if not ids or not self._table.count():
+        if not ids or not self.table.count():
             return
-        known = set(frame(self._table.read(["failure_id"]))["failure_id"])
+        known = set(frame(self.table.read(["failure_id"]))["failure_id"])
         for part in chunks(sorted(known & set(ids)), IDS_PER_FILTER):
-            self._table.delete(in_list("failure_id", part))
+            self.table.delete(in_list("failure_id", part))

@@ -18,6 +18,8 @@ from store.clips import Clips
 from store.errors import LakeError
 from store.failures import Failures
 from store.files import LakeFiles, is_local
+from store.format import FILE as FORMAT_FILE
+from store.format import check_format, write_format
 from store.frames import Frames
 from store.space import Space, Spaces
 from store.tokens import Tokens
@@ -29,11 +31,17 @@ class Lake:
 
     def __init__(self, uri: str | Path, *, create: bool = True) -> None:
         self.uri = str(uri)
+        fresh = False
         if is_local(self.uri):
             self.uri = str(Path(self.uri).expanduser().absolute())
-            check_folder(Path(self.uri), create)
+            fresh = check_folder(Path(self.uri), create)
+        check_format(self.files(""))
+        if fresh:
+            write_format(self.files(""))
         self._connection = connect(self.uri)
         self.clips = Clips(self._connection)
+        if create and not is_local(self.uri) and not self.clips.table.version:
+            write_format(self.files(""))
         self.failures = Failures(self._connection)
         self.spaces = Spaces(LakeFiles(f"{self.uri.rstrip('/')}/spaces"))
         self._vectors: dict[Space, Vectors] = {}         # opened: a query need not read their keys again
@@ -55,23 +63,24 @@ class Lake:
 
     def files(self, folder: str) -> LakeFiles:
         """What lies below a folder of the lake beside its tables: derived files, runs."""
-        return LakeFiles(f"{self.uri.rstrip('/')}/{folder}")
+        return LakeFiles(f"{self.uri.rstrip('/')}/{folder}".rstrip("/"))
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
 
 
-def check_folder(path: Path, create: bool) -> None:
-    """Raise LakeError unless `path` is a lake, or may become one."""
+def check_folder(path: Path, create: bool) -> bool:
+    """Whether a lake is to be made at `path`.  Raises LakeError unless it is one, or may become one."""
     try:
         if path.exists() and not path.is_dir():
             raise LakeError(f"{path} is a file, and a lake is a folder: name another with --lake")
-        holds_lake = any((path / part).exists() for part in ("clips.lance", "failures.lance", "spaces"))
+        holds_lake = any((path / part).exists() for part in (FORMAT_FILE, "clips.lance", "failures.lance", "spaces"))
         if not create and not holds_lake:
             raise LakeError(f"there is no lake at {path}: `tonelake ingest` makes one, --lake names another")
         if create and not holds_lake and path.exists() and any(path.iterdir()):
             raise LakeError(f"{path} holds other files and no lake: name an empty or new folder with --lake")
         path.mkdir(parents=True, exist_ok=True)
+        return not holds_lake
     except OSError as error:
         raise LakeError(f"{path} cannot hold a lake: {error.strerror or error}") from error
 

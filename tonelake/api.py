@@ -94,6 +94,24 @@ class Tonelake:
         weakref.finalize(self, pool.close)
         return pool
 
+    # -- keeping it sound
+
+    def verify(self, *, repair: bool = False, sources: bool = True, digests: bool = False) -> pl.DataFrame:
+        """Whether every row, vector, source and derived file is as it should be; see `tonelake.verify`."""
+        from tonelake.verify import verify
+
+        return verify(self.lake, repair=repair, sources=sources, digests=digests, progress=self._progress())
+
+    def optimize(self, *, keep_minutes: float = 60.0) -> pl.DataFrame:
+        """Merge small pieces of tables and remove old versions; see `store.upkeep`."""
+        from store.upkeep import optimize
+
+        found = optimize(self.lake, keep_minutes=keep_minutes, progress=self._progress())
+        return pl.DataFrame([vars(one) for one in found], schema={
+            "table": pl.String, "fragments": pl.Int64, "fragments_before": pl.Int64, "versions_removed": pl.Int64,
+            "bytes_removed": pl.Int64,
+        })
+
     # -- bringing audio in
 
     def ingest_folder(

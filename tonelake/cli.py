@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tonelake import cli_finetune, cli_probe, cli_search, cli_tokens
+from tonelake import cli_finetune, cli_probe, cli_search, cli_tokens, cli_upkeep
 from tonelake.cli_shared import (
     Csv,
     Dataset,
@@ -46,6 +46,7 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(cli_search.app)
 app.add_typer(cli_probe.app)
 app.add_typer(cli_tokens.app)
+app.add_typer(cli_upkeep.app)
 app.add_typer(cli_finetune.app)
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT

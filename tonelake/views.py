@@ -182,6 +182,14 @@ def continued(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def trimmed(frame: pl.DataFrame) -> pl.DataFrame:
+    """What became of tables."""
+    return frame.select(
+        "table", pl.format("{} of {}", "fragments", "fragments_before").alias("fragments"), "versions_removed",
+        number(pl.col("bytes_removed") / 1e6, ",.1f").alias("MB removed"),
+    )
+
+
 def precision(frame: pl.DataFrame) -> pl.DataFrame:
     """Layers with enough digits to tell cosines near 1 apart."""
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))

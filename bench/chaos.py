@@ -1,0 +1,446 @@
+"""Kill -9 in the middle of everything, a full disk, audio that goes away, derived files that are corrupted: what is lost?
+
+A ledger kept outside the lake knows the checksum of every committed row.  A child process does one piece of work and is killed
+at a random moment; then the lake is opened, every row of the ledger has to be there unchanged, none twice, `tonelake verify
+--repair` leaves nothing to do, and the same work, run again to its end, has to give what it should.
+
+    python -m bench.chaos --kills 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bench.report import circumstances, table, write_results
+
+HOME = Path(__file__).resolve().parent.parent
+TINY = HOME / "tests" / "data" / "mert" / "95M-tiny"
+WIDE_ROWS, WIDE_DIM = 1_200, 32
+SHARES = {"ingest": 0.25, "embed": 0.25, "index": 0.15, "two writers": 0.15, "probe": 0.12, "finetune": 0.08}
+LIMIT_S = 120.0
+
+
+class Tones:
+    """An encoder of two layers: band energies of frames of 100 samples.  As quick as it is useless."""
+
+    name, revision, location, adapter, adapter_location = "tones", "1", "tones", "", ""
+    sample_rate, layers, dims, default_layer = 8_000, ("0", "1"), (8, 16), 1
+    precision, device, clips_at_once, frame_samples, frame_offset = "float32", "cpu", 1, 100, 50
+
+    def prepare(self, samples: int) -> None:
+        pass
+
+    def encode(self, windows: np.ndarray, keep: Any = None, frames: Sequence[int] = ()) -> Any:
+        from embed.encoder import Pooled
+
+        time.sleep(0.002)                # so that a kill can fall between two clips
+        cut = windows[:, : windows.shape[1] // 100 * 100].reshape(len(windows), -1, 100)
+        spectra = np.abs(np.fft.rfft(cut, axis=2))
+        states = [spectra[:, :, 1 : dim + 1].astype(np.float32) for dim in self.dims]
+        return Pooled([s.mean(axis=1) for s in states], [s.max(axis=1) for s in states], np.full(len(windows), cut.shape[1]))
+
+
+# -- the work, as the child and the one who runs it again do it
+
+
+def ingest_work(home: Path) -> None:
+    from ingest import Cut, ingest_folder
+    from store import Lake
+
+    ingest_folder(Lake(home / "lake"), home / "music", Cut(1.0), workers=1)
+
+
+def embed_work(home: Path) -> None:
+    from embed.pipeline import embed_clips
+    from embed.settings import describe_space
+    from ingest import read_clips
+    from store import Lake
+
+    lake, encoder = Lake(home / "lake"), Tones()
+    space = lake.spaces.make(describe_space(encoder, "tones", 30.0))
+    embed_clips(lake, space, encoder, read_clips, workers=1)
+
+
+def index_work(home: Path) -> None:
+    from index import build_index
+    from store import Lake
+
+    lake = Lake(home / "wide")
+    build_index(lake, lake.spaces.get("wide"), 0, kind="hnsw")
+
+
+def probe_work(home: Path) -> None:
+    import tonelake
+
+    tonelake.open(home / "wide", create=False).probe(
+        "artist", epochs=30, seeds=2, layers=("0",), rates=(1e-2, 1e-3), decays=(0.0,), split="random", again=True, name="chaos"
+    )
+
+
+def finetune_work(home: Path) -> None:
+    import tonelake
+
+    tonelake.open(home / "tune", create=False).finetune(
+        "artist", space="tiny", epochs=2, split="random", device="cpu", name="chaos", again=True, workers=1
+    )
+
+
+WORK: dict[str, Callable[[Path], None]] = {
+    "ingest": ingest_work, "embed": embed_work, "two writers": embed_work, "index": index_work, "probe": probe_work,
+    "finetune": finetune_work,
+}
+
+
+def child(kind: str, home: Path) -> None:
+    """Import what the work needs, say so, and begin when told to."""
+    if kind in ("probe", "finetune"):
+        import torch  # noqa: F401
+    if kind == "index":
+        import faiss  # noqa: F401
+    import tonelake  # noqa: F401
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    WORK[kind](home)
+    print("done", flush=True)
+
+
+# -- the ledger
+
+
+def checksums(home: Path) -> dict[str, str]:
+    """Of every committed row of every table: a digest by lake, table and key."""
+    from store import Lake
+    from store.upkeep import tables_of
+
+    found = {}
+    for folder in ("lake", "wide", "tune"):
+        if not (home / folder).exists():
+            continue
+        for one in tables_of(Lake(home / folder, create=False)):
+            if one.name == "failures":
+                continue
+            rows = one.read()
+            keys = rows.column(one.key).to_pylist()
+            for key, row in zip(keys, rows.to_pylist(), strict=True):
+                place = f"{folder}/{one.name}/{key}"
+                digest = hashlib.blake2b(repr(sorted(row.items())).encode(), digest_size=12).hexdigest()
+                if place in found:
+                    digest = "twice"
+                found[place] = digest
+    return found
+
+
+@dataclass
+class Tally:
+    """What was found, by kind of work."""
+
+    kills: int = 0
+    midway: int = 0                      # kills that fell before the work was done
+    lost: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+    details: list[str] = field(default_factory=list)
+
+
+def make_home(home: Path) -> None:
+    """Three lakes: one that grows, one of many vectors, one to fine-tune on."""
+    import tonelake
+    from store import Lake, Space
+
+    add_music(home, 6, seed=0)
+    lake = Lake(home / "wide")
+    rng = np.random.default_rng(0)
+    number = np.arange(WIDE_ROWS)
+    lake.clips.add(wide_rows(number))
+    space = lake.spaces.make(Space("wide", "1", 8_000, ("0",), (WIDE_DIM,), 1.0, 1.0, "float32"))
+    add_vectors(lake, space, number, rng)
+    tune = tonelake.open(home / "tune", progress=False)
+    add_music(home / "tuned", 12, seed=9)
+    tune.ingest_folder(home / "tuned" / "music", seconds=1.0)
+    tune.embed(str(TINY), space="tiny", precision="float32", device="cpu")
+
+
+def wide_rows(number: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({
+        "clip_id": [f"{n:020x}" for n in number], "track": [f"t{n // 4}" for n in number], "source": "made:x", "digest": "00",
+        "start_s": (number % 4).astype(float), "duration_s": 1.0, "cut": "1s", "artist": [f"a{n // 4 % 5}" for n in number],
+    })
+
+
+def add_vectors(lake: Any, space: Any, number: np.ndarray, rng: np.random.Generator) -> None:
+    vectors = (rng.standard_normal((len(number), WIDE_DIM)) + (number // 4 % 5)[:, None]).astype(np.float32)
+    lake.vectors(space).add([f"{n:020x}" for n in number], [vectors], [vectors], [1] * len(number))
+
+
+def add_music(home: Path, files: int, seed: int) -> None:
+    """Noise of a few seconds, by two artists."""
+    import soundfile
+
+    rng = np.random.default_rng(seed)
+    folder = home / "music"
+    known = len(list(folder.rglob("*.wav"))) if folder.is_dir() else 0
+    for n in range(known, known + files):
+        path = folder / f"artist{n % 2}" / f"f{n}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        time_s = np.arange(round(8_000 * rng.uniform(2, 6))) / 8_000
+        sound = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 900) * time_s) + 0.05 * rng.standard_normal(len(time_s))
+        with soundfile.SoundFile(path, "w", 8_000, 1, subtype="PCM_16") as file:
+            file.artist = f"Artist {n % 2}"
+            file.write(sound)
+
+
+def prepare(kind: str, home: Path, turn: int) -> None:
+    """Give the work something to do."""
+    if kind in ("ingest", "embed", "two writers"):
+        add_music(home, 3, seed=100 + turn)
+        if kind != "ingest":
+            ingest_work(home)
+    elif kind == "index":
+        from store import Lake
+
+        lake = Lake(home / "wide")
+        number = np.arange(lake.clips.count(), lake.clips.count() + 40)
+        lake.clips.add(wide_rows(number))
+        add_vectors(lake, lake.spaces.get("wide"), number, np.random.default_rng(turn))
+
+
+def start(kind: str, home: Path) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.chaos", "--child", kind, "--home", str(home)], cwd=HOME, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: subprocess.Popen) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def kill_once(kind: str, home: Path, turn: int, usual: dict[str, float], tally: Tally, rng: random.Random) -> None:
+    """One kill and what follows."""
+    prepare(kind, home, turn)
+    before = checksums(home)
+    writers = [start(kind, home) for _ in range(2 if kind == "two writers" else 1)]
+    for one in writers:
+        go(one)
+    moment = rng.uniform(0, 1.1 * usual[kind])
+    time.sleep(moment)
+    done = [one.poll() is not None for one in writers]
+    for one in writers:
+        one.kill()                       # SIGKILL
+        one.wait()
+        for pipe in (one.stdin, one.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+    tally.kills += 1
+    tally.midway += not all(done)
+    judge(home, before, tally, f"{kind} {turn}")
+    begun = time.monotonic()
+    WORK[kind](home)
+    usual[kind] = 0.8 * usual[kind] + 0.2 * min(time.monotonic() - begun, 3 * usual[kind])
+    judge(home, before, tally, f"{kind} {turn}, run again")
+    finished(kind, home, tally, turn)
+
+
+def judge(home: Path, before: dict[str, str], tally: Tally, where: str) -> None:
+    """Hold the lakes against the ledger."""
+    after = checksums(home)
+    lost = [place for place in before if place not in after]
+    twice = [place for place, digest in after.items() if digest == "twice"]
+    changed = [place for place in before if place in after and after[place] not in (before[place], "twice")]
+    for name, found in (("lost", lost), ("duplicated", twice), ("wrong", changed)):
+        setattr(tally, name, getattr(tally, name) + len(found))
+        if found:
+            tally.details.append(f"{where}: {name} {len(found)}, {found[0]}")
+
+
+def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
+    """What the finished work has to have come to."""
+    import tonelake
+    from store import Lake
+
+    wrong = ""
+    if kind == "ingest":
+        have = Lake(home / "lake").clips.read(["source"])["source"].n_unique()
+        want = len(list((home / "music").rglob("*.wav")))
+        wrong = f"{have} of {want} files are clips" if have != want else ""
+    elif kind in ("embed", "two writers"):
+        lake = Lake(home / "lake")
+        left = len(lake.vectors("tones").missing(["clip_id"]))
+        wrong = f"{left} clips have no vector" if left else ""
+    elif kind == "index":
+        from index import similar
+        from index.flat import load_layer
+        from store import Lake as Opened
+
+        lake = Opened(home / "wide")
+        states = tonelake.open(home / "wide").indexes()["state"].to_list()
+        query = load_layer(lake, lake.spaces.get("wide"), 0).vectors[turn]
+        near = similar(lake, query, layer="0", k=5)["clip_id"][0]
+        wrong = "" if states == ["up to date"] and near == f"{turn:020x}" else f"indexes are {states}, the nearest is {near}"
+    elif kind == "probe":
+        wrong = "" if tonelake.open(home / "wide").probe_run("chaos").metrics["clips"] else "no run"
+    elif kind == "finetune":
+        wrong = "" if tonelake.open(home / "tune").adapter_run("chaos").metrics["judged"] else "no run"
+    folder = {"index": "wide", "probe": "wide", "finetune": "tune"}.get(kind, "lake")
+    if not wrong:
+        left_over = tonelake.open(home / folder).verify(repair=True, sources=False).filter(~pl.col("mended"))
+        wrong = f"verify: {left_over['problem'][0]}" if len(left_over) else ""
+    if wrong:
+        tally.wrong += 1
+        tally.details.append(f"{kind} {turn}: {wrong}")
+
+
+# -- beside kills
+
+
+def fill_the_disk(home: Path) -> str:
+    """Embed and ingest into a lake on a disk with no room; what is there stays, and with room the work is finished."""
+    import tonelake
+
+    disk = home / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        return "not done: a small file system cannot be mounted here"
+    try:
+        lake = tonelake.open(disk / "lake", progress=False)
+        lake.ingest_folder(home / "music", seconds=1.0)
+        clips = lake.clips()
+        filler = disk / "filler"
+        with filler.open("wb") as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 16))
+                file.flush()
+        said = ""
+        try:
+            embed_into(disk / "lake")
+        except Exception as error:
+            said = f"{type(error).__name__}: {str(error)[:80]}"
+        same = tonelake.open(disk / "lake", progress=False).clips().equals(clips)
+        filler.unlink()
+        embed_into(disk / "lake")
+        opened = tonelake.open(disk / "lake", progress=False)
+        left = len(opened.lake.vectors("tones").missing(["clip_id"]))
+        good = same and not left and not len(opened.verify(sources=False))
+        return f"{'held' if good else 'FAILED'}: embedding said {said or 'nothing'}; with room it was finished"
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def embed_into(path: Path) -> None:
+    from embed.pipeline import embed_clips
+    from embed.settings import describe_space
+    from ingest import read_clips
+    from store import Lake
+
+    lake, encoder = Lake(path), Tones()
+    embed_clips(lake, lake.spaces.make(describe_space(encoder, "tones", 30.0)), encoder, read_clips, workers=1)
+
+
+def remove_audio(home: Path) -> str:
+    """A file goes away while clips are embedded: the others are done, it is named, and put back it is done too."""
+    import tonelake
+
+    add_music(home, 2, seed=77)
+    ingest_work(home)
+    path = max((home / "music").rglob("*.wav"), key=lambda file: file.stat().st_mtime_ns)
+    kept = path.read_bytes()
+    path.unlink()
+    embed_work(home)
+    lake = tonelake.open(home / "lake", progress=False)
+    missing, named = len(lake.lake.vectors("tones").missing(["clip_id"])), lake.failures()["source"].to_list()
+    path.write_bytes(kept)
+    embed_work(home)
+    left = len(lake.lake.vectors("tones").missing(["clip_id"]))
+    good = missing > 0 and any(path.name in source for source in named) and not left
+    return f"{'held' if good else 'FAILED'}: {missing} clips waited, the file was named, put back they were embedded"
+
+
+def corrupt_derived(home: Path) -> str:
+    """Every derived file is cut in half: searches say so or scan, and verify makes it good."""
+    import tonelake
+    from index import saved
+
+    lake = tonelake.open(home / "wide", progress=False)
+    index_work(home)
+    lake.map("0", method="pca")
+    files = [path for kind in ("indexes", "maps") for path in (home / "wide" / kind).rglob("*") if path.is_file()]
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    saved._loaded.clear()
+    lake.verify(repair=True)
+    clean = not len(lake.verify(sources=False))
+    index_work(home)
+    good = clean and len(lake.similar(lake.clips()["clip_id"][0], k=5)) == 5 and lake.map("0", method="pca").done == "made"
+    return f"{'held' if good else 'FAILED'}: {len(files)} files cut in half, found, dropped and made again"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", choices=list(WORK), help=argparse.SUPPRESS)
+    parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        child(asked.child, asked.home)
+        return
+    rng = random.Random(asked.seed)
+    tallies = {kind: Tally() for kind in SHARES}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        make_home(home)
+        usual = {}
+        for kind in SHARES:
+            prepare(kind, home, 0)
+            begun = time.monotonic()
+            WORK[kind](home)
+            usual[kind] = time.monotonic() - begun
+        turns = [kind for kind, share in SHARES.items() for _ in range(round(share * asked.kills))]
+        rng.shuffle(turns)
+        for turn, kind in enumerate(turns, start=1):
+            kill_once(kind, home, turn, usual, tallies[kind], rng)
+            if turn % 10 == 0:
+                told = (f"{k} {t.kills}: lost {t.lost}, twice {t.duplicated}, wrong {t.wrong}" for k, t in tallies.items())
+                print(f"{turn} of {len(turns)}; " + "; ".join(told), flush=True)
+        beside = {
+            "disk full": fill_the_disk(home), "audio removed": remove_audio(home),
+            "derived files corrupted": corrupt_derived(home),
+        }
+    details = [line for tally in tallies.values() for line in tally.details]
+    print("\n".join(details + [f"{name}: {text}" for name, text in beside.items()]), flush=True)
+    rows = [
+        [kind, *(str(getattr(tally, name)) for name in ("kills", "midway", "lost", "duplicated", "wrong"))]
+        for kind, tally in tallies.items()
+    ]
+    text = table(["work", "kills", "before it was done", "rows lost", "rows twice", "wrong"], rows) + "\n\n" + table(
+        ["beside kills", "what came of it"], [[name, said] for name, said in beside.items()]
+    ) + ("\n\n" + "\n".join(f"- {line}" for line in details) if details else "")
+    total = {name: sum(getattr(tally, name) for tally in tallies.values()) for name in ("kills", "lost", "duplicated", "wrong")}
+    write_results("chaos", "Kills, full disks, corrupted files", text, circumstances(
+        f"the moments of kills and the sounds, seed {asked.seed}"), {}, **total)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Keeping a lake small: fragments that many small writes leave are merged, versions that nobody reads any more go.
+
+Lance writes each change as a new version beside the old ones.  A version is kept for a while, since a reader may be in the
+middle of it; what is older goes, and with it the files that only it needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from store.errors import LakeError
+from store.files import is_local
+from store.lake import Lake
+from store.table import Table
+
+MANY_FRAGMENTS = 32                      # small pieces make a scan slower from about here on
+VERSIONS_BETWEEN = 50                    # commits between two looks at old versions
+KEPT_MINUTES = 60.0                      # no answer takes as long to read
+TEMPORARY_HOURS = 24.0                   # a file that was being written so long ago will not be finished
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """What became of one table."""
+
+    table: str
+    fragments: int
+    fragments_before: int
+    versions_removed: int
+    bytes_removed: int
+
+
+def tables_of(lake: Lake) -> Iterator[Table]:
+    """Every table of a lake that is there, clips first."""
+    tables = [lake.clips.table, lake.failures.table]
+    for space in lake.spaces.all():
+        tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table]
+    yield from (table for table in tables if table.version)
+
+
+def optimize(
+    lake: Lake, *, keep_minutes: float = KEPT_MINUTES, progress: Any = lambda items, total, label: items
+) -> list[Trimmed]:
+    """Merge small fragments and remove old versions of every table; what became of each.
+
+    Harmless beside readers and writers: a version younger than `keep_minutes` stays, and a commit that comes between wins.
+    Raises LakeError where a table cannot be read or the disk is full; what was there stays.
+    """
+    names = list(tables_of(lake))
+    return [trim(table, keep_minutes) for table in progress(names, len(names), "optimizing")]
+
+
+def trim(table: Table, keep_minutes: float = KEPT_MINUTES) -> Trimmed:
+    before = fragments_of(table)
+    try:
+        table.compact()
+        removed = table.dataset().cleanup_old_versions(
+            older_than=timedelta(minutes=keep_minutes), error_if_tagged_old_versions=False
+        )
+    except (OSError, RuntimeError) as error:
+        reason = str(error).split(", /")[0]
+        raise LakeError(f"table {table.name!r} cannot be optimized ({reason}): nothing of it is lost; try again") from error
+    return Trimmed(table.name, fragments_of(table), before, int(removed.old_versions), int(removed.bytes_removed))
+
+
+def tidy(table: Table) -> None:
+    """After a large write: merge what it left in pieces, and let go of versions older than an hour.  Never an error: the
+    write is stored, and `tonelake optimize` says what is wrong."""
+    if table.version and (fragments_of(table) > MANY_FRAGMENTS or table.version % VERSIONS_BETWEEN == 0):
+        trim_quietly(table)
+
+
+def trim_quietly(table: Table) -> None:
+    """The same whatever there is to do."""
+    if table.version:
+        with contextlib.suppress(LakeError):
+            trim(table)
+
+
+def fragments_of(table: Table) -> int:
+    return len(table.dataset().get_fragments())
+
+
+def temporary_files(lake: Lake) -> list[Path]:
+    """Files that a writer which died left half written: `.NAME.PID.tmp`, older than a day.  None on object stores."""
+    import time
+
+    if not is_local(lake.uri):
+        return []
+    found = []
+    for path in Path(lake.uri).rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > TEMPORARY_HOURS * 3600:
+                found.append(path)
+    return sorted(found)

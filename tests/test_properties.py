@@ -1,0 +1,141 @@
+"""What holds for any input: cuts, windows, splits, tables, filters, names, ranges, keys."""
+
+from __future__ import annotations
+
+import string
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from fakes import clip_rows
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from embed.windows import place_windows
+from ingest import Cut
+from ingest.sources import to_path, to_source
+from ingest.tables import read_table
+from probes.metrics import one_hot, per_class
+from store import InputError, Lake, Places, printable
+from store.table import quote
+from ui.sound import parse_range
+
+settings.register_profile("tests", derandomize=True, deadline=None, max_examples=80, database=None,
+                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.load_profile("tests")
+
+ANY_TEXT = st.text(max_size=60)
+LABEL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
+
+
+@given(st.floats(0.5, 36_000), st.floats(1.0, 600.0), st.floats(0.1, 1.0))
+def test_clips_of_a_recording_lie_in_it_in_order_and_leave_no_hole(duration_s, seconds, share):
+    hop = max(0.1, round(share * seconds, 3))
+    assume(duration_s / hop < 20_000)
+    spans = Cut(seconds, hop).spans(duration_s)
+    assert spans and spans[0][0] == 0
+    for (start, length), (after, _) in pairwise(spans):
+        assert start < after <= start + length + 1e-6
+        assert length <= seconds + 1e-6
+    end = spans[-1][0] + spans[-1][1]
+    assert end <= duration_s + 1e-6 and duration_s - end < max(5.0, seconds / 2) + 1e-6
+
+
+@given(st.integers(1, 200_000), st.integers(100, 50_000), st.floats(0.1, 1.0), st.integers(0, 5_000))
+def test_windows_cover_a_clip_once(samples, window, share, tail):
+    hop = max(1, round(share * window))
+    assume(samples / hop < 5_000)
+    places = place_windows(samples, window, hop, tail)
+    assert places[0].first == 0 and places[-1].last == samples
+    assert all(a.last == b.first for a, b in pairwise(places))
+    assert all(0 <= p.begin <= p.first < p.last <= p.end <= samples for p in places)
+    assert all(p.end - p.begin <= window + tail for p in places)
+
+
+@given(st.lists(LABEL, min_size=1, max_size=8), st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+def test_a_table_is_read_as_it_was_written(values, separator, encoding):
+    import csv
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.csv"
+        with path.open("w", encoding=encoding, newline="") as file:
+            writer = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
+            writer.writerow(["path", "some label"])
+            writer.writerows([f"f{i}.wav", value] for i, value in enumerate(values))
+        try:
+            table = read_table(path)
+        except InputError as error:
+            assert "is not" in str(error) or "cells" in str(error)   # a sentence, never another error
+            return
+    found = table["some_label"]
+    expected = [value.strip() or None for value in values]
+    if found.dtype == pl.String:
+        assert found.to_list() == expected
+    else:
+        assert [None if v is None else float(v) for v in expected] == found.to_list()
+
+
+@given(ANY_TEXT)
+def test_text_for_a_terminal_holds_no_control_characters(text):
+    shown = printable(text)
+    assert all(character.isprintable() for character in shown)
+    assert text.isprintable() is (shown == text)
+
+
+@given(st.lists(LABEL, min_size=2, max_size=6, unique=True))
+@settings(max_examples=25)
+def test_a_quoted_value_is_that_value_and_nothing_else(values):
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder) / "lake")
+        rows = clip_rows(1, len(values)).with_columns(artist=pl.Series(values))
+        lake.clips.add(rows)
+        for value in values:
+            assert lake.clips.read(["artist"], where=f"artist = {quote(value)}")["artist"].to_list() == [value]
+
+
+FILE_NAME = st.binary(min_size=1, max_size=200).filter(lambda name: not {0, 47} & set(name) and name not in (b".", b".."))
+
+
+@given(FILE_NAME)
+def test_any_file_name_survives_as_a_source(name):
+    import os
+
+    path = Path("/music") / os.fsdecode(name)
+    source = to_source(path)
+    source.encode("utf-8")                               # a text column holds it
+    assert os.fsencode(to_path(source)) == os.fsencode(path)
+
+
+@given(st.text(alphabet=string.printable, max_size=40), st.integers(1, 10_000))
+def test_a_range_is_kept_or_refused(header, size):
+    found = parse_range(header, size)
+    assert found is None or 0 <= found[0] <= found[1] < size
+
+
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 300))
+def test_a_range_of_two_numbers_is_that_range(first, last, size):
+    found = parse_range(f"bytes={first}-{last}", size)
+    assert found == ((first, min(last, size - 1)) if first <= min(last, size - 1) else None)
+
+
+@given(st.lists(ANY_TEXT, max_size=40, unique=True), st.lists(ANY_TEXT, max_size=10))
+def test_places_are_those_of_a_dictionary(keys, wanted):
+    known = {key: i for i, key in enumerate(keys)}
+    asked = [*wanted, *keys[::2]]
+    assert Places(pl.Series(keys, dtype=pl.String)).of(asked).tolist() == [known.get(key, -1) for key in asked]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60))
+def test_figures_of_classes_are_those_of_scikit_learn(pairs):
+    from sklearn.metrics import precision_recall_fscore_support
+
+    truth, said = (np.array(side) for side in zip(*pairs, strict=True))
+    names = [f"c{i}" for i in range(5)]
+    found = per_class("multiclass", names, truth, [one_hot(said, 5).toarray().astype(np.float32)])
+    precision, recall, f1, support = precision_recall_fscore_support(truth, said, labels=range(5), zero_division=0)
+    assert found["support"].to_list() == support.tolist()
+    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        for ours, theirs, number in zip(found[name], expected, support, strict=True):
+            assert ours is None or abs(ours - theirs) < 1e-6 or number == 0
