@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench-embed bench-finetune bench-growth bench-live bench-map bench-probes bench-search bench-small bench-ui pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test lint types build bench-embed bench-finetune bench-growth bench-live bench-map bench-probes bench-search bench-small bench-ui chaos pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -40,6 +40,9 @@ bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minut
 
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth
+
+chaos: $(READY)        ## kill -9 in the middle of everything, 200 times, and what was lost (20 minutes)
+	$(BIN)/python -m bench.chaos
 
 bench-live: $(READY)   ## live audio's latency by layer, and k-means against scikit-learn (5 minutes)
 	$(BIN)/python -m bench.live

@@ -192,9 +192,9 @@ def add_music(home: Path, files: int, seed: int) -> None:
     """Noise of a few seconds, by two artists."""
     import soundfile
 
-    rng = np.random.default_rng(seed)
     folder = home / "music"
     known = len(list(folder.rglob("*.wav"))) if folder.is_dir() else 0
+    rng = np.random.default_rng((seed, known))           # no two files alike: copies are one clip
     for n in range(known, known + files):
         path = folder / f"artist{n % 2}" / f"f{n}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,13 +291,13 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
     elif kind == "index":
         from index import similar
         from index.flat import load_layer
-        from store import Lake as Opened
 
-        lake = Opened(home / "wide")
+        lake = Lake(home / "wide")
         states = tonelake.open(home / "wide").indexes()["state"].to_list()
-        query = load_layer(lake, lake.spaces.get("wide"), 0).vectors[turn]
-        near = similar(lake, query, layer="0", k=5)["clip_id"][0]
-        wrong = "" if states == ["up to date"] and near == f"{turn:020x}" else f"indexes are {states}, the nearest is {near}"
+        layer = load_layer(lake, lake.spaces.get("wide"), 0)
+        near = similar(lake, layer.vectors[turn], layer="0", k=5)["clip_id"][0]
+        good = states == ["up to date"] and near == layer.ids[turn]
+        wrong = "" if good else f"indexes are {states}, the nearest to {layer.ids[turn]} is {near}"
     elif kind == "probe":
         wrong = "" if tonelake.open(home / "wide").probe_run("chaos").metrics["clips"] else "no run"
     elif kind == "finetune":
