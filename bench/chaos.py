@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from bench.hostile import hostile
 from bench.report import circumstances, table, write_results
 
 HOME = Path(__file__).resolve().parent.parent
@@ -396,13 +398,27 @@ def corrupt_derived(home: Path) -> str:
     return f"{'held' if good else 'FAILED'}: {len(files)} files cut in half, found, dropped and made again"
 
 
+def hostile_files(home: Path, count: int) -> dict[str, int]:
+    """What came of hostile files, ingested by a process whose crash would be counted."""
+    command = [sys.executable, "-m", "bench.chaos", "--child", "hostile", "--home", str(home), "--files", str(count)]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr[-2_000:], flush=True)
+        return {"hostile_files": count, "crashes": 1, "hangs": 0}
+    return json.loads(done.stdout.splitlines()[-1]) | {"crashes": 0}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", choices=list(WORK), help=argparse.SUPPRESS)
+    parser.add_argument("--files", type=int, default=1_000, help="Hostile files.")
+    parser.add_argument("--child", choices=[*WORK, "hostile"], help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.child == "hostile":
+        print(json.dumps(hostile(asked.home, asked.files, asked.seed)))
+        return
     if asked.child:
         child(asked.child, asked.home)
         return
@@ -428,6 +444,7 @@ def main() -> None:
             "disk full": fill_the_disk(home), "audio removed": remove_audio(home),
             "derived files corrupted": corrupt_derived(home),
         }
+        files = hostile_files(home, asked.files)
     details = [line for tally in tallies.values() for line in tally.details]
     print("\n".join(details + [f"{name}: {text}" for name, text in beside.items()]), flush=True)
     rows = [
@@ -436,10 +453,11 @@ def main() -> None:
     ]
     text = table(["work", "kills", "before it was done", "rows lost", "rows twice", "wrong"], rows) + "\n\n" + table(
         ["beside kills", "what came of it"], [[name, said] for name, said in beside.items()]
-    ) + ("\n\n" + "\n".join(f"- {line}" for line in details) if details else "")
+    ) + "\n\n" + table(["hostile files", ""], [[name.replace("_", " "), f"{value:,}"] for name, value in files.items()]) + (
+        "\n\n" + "\n".join(f"- {line}" for line in details) if details else "")
     total = {name: sum(getattr(tally, name) for tally in tallies.values()) for name in ("kills", "lost", "duplicated", "wrong")}
-    write_results("chaos", "Kills, full disks, corrupted files", text, circumstances(
-        f"the moments of kills and the sounds, seed {asked.seed}"), {}, **total)
+    about = circumstances(f"the moments of kills, the sounds and the mutations, seed {asked.seed}")
+    write_results("chaos", "Kills, full disks, corrupted and hostile files", text, about, {}, **total, **files)
 
 
 if __name__ == "__main__":
