@@ -20,7 +20,7 @@ demo: $(READY)   ## forty chorales, from notes to neighbours
 	$(BIN)/tonelake demo
 
 test: $(READY)   ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -q
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -q
 
 lint: $(READY)   ## ruff
 	$(BIN)/ruff check .

@@ -54,8 +54,7 @@ class Table:
         self._connection = connection
         self._initial_schema = schema.set(0, keyed)
         self._handle: Any = None
-        self._snapshot: Snapshot | None = None
-        self._places = Places(pl.Series([], dtype=pl.String))            # of the snapshot's keys
+        self._known: tuple[Snapshot, Places] | None = None           # one value: threads never see halves of two versions
 
     # -- reading
 
@@ -97,12 +96,13 @@ class Table:
         if handle is None:
             return Snapshot(None, pa.array([], pa.string()), np.empty(0, np.int64))
         dataset = handle.to_lance()
-        if self._snapshot is None or self._snapshot.dataset.version != dataset.version:
+        known = self._known
+        if known is None or known[0].dataset.version != dataset.version:
             rows = dataset.to_table(columns=[self.key], with_row_id=True)
             ids = rows.column("_rowid").to_numpy().astype(np.int64)
-            self._snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
-            self._places = Places(pl.Series(self._snapshot.keys, dtype=pl.String))
-        return self._snapshot
+            snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
+            known = self._known = (snapshot, Places(pl.Series(snapshot.keys, dtype=pl.String)))
+        return known[0]
 
     def batches(
         self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None
@@ -118,10 +118,10 @@ class Table:
         names = list(columns) if columns is not None else self.schema.names
         if not keys:
             return self.schema.empty_table().select(names)
-        snapshot = self._snapshot
-        if snapshot is not None and len(keys) <= FEW_KEYS and snapshot.dataset.version == self.version:
-            rows = self._places.of(keys)
-            return snapshot.dataset.take(rows[rows >= 0].tolist(), columns=names)
+        known = self._known
+        if known is not None and len(keys) <= FEW_KEYS and known[0].dataset.version == self.version:
+            rows = known[1].of(keys)
+            return known[0].dataset.take(rows[rows >= 0].tolist(), columns=names)
         if len(keys) <= IDS_PER_FILTER:
             return self.read(names, where=in_list(self.key, keys))
         everything = self.read(list(dict.fromkeys([self.key, *names])))

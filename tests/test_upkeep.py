@@ -270,3 +270,47 @@ def test_the_commands_say_what_they_did(sound):
     trimmed = run.invoke(app, ["optimize", "--keep-minutes", "0", "--lake", sound.uri, "--json"])
     assert trimmed.exit_code == 0
     assert {json.loads(line)["table"] for line in trimmed.stdout.splitlines()} >= {"clips", "emb_spectral"}
+
+
+def test_optimizing_beside_writers_and_readers_loses_and_doubles_nothing(lake):
+    """Two writers, a reader and a compaction at once, each with its own handle."""
+    import threading
+
+    wrong: list[str] = []
+    done = threading.Event()
+
+    def write(first: int) -> None:
+        own = Lake(lake.uri)
+        for track in range(first, 24, 2):
+            own.clips.add(clip_rows(track + 1, 3).tail(3))
+
+    def read() -> None:
+        own, before = Lake(lake.uri), 0
+        while not done.is_set():
+            ids = own.clips.ids()
+            if ids.n_unique() != len(ids) or len(ids) < before:
+                wrong.append(f"{len(ids)} ids, {ids.n_unique()} different, {before} before")
+            before = len(ids)
+
+    def compact() -> None:
+        while not done.is_set():
+            optimize(Lake(lake.uri))
+
+    def guarded(work, *arguments):
+        try:
+            work(*arguments)
+        except Exception as error:
+            wrong.append(f"{type(error).__name__}: {error}")
+
+    lake.clips.add(clip_rows(1, 1))
+    writers = [threading.Thread(target=guarded, args=(write, first)) for first in (0, 1)]
+    others = [threading.Thread(target=guarded, args=(work,)) for work in (read, compact)]
+    for thread in (*writers, *others):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    for thread in others:
+        thread.join()
+    assert not wrong
+    assert sorted(lake.clips.ids()) == sorted(clip_rows(24, 3)["clip_id"])

@@ -49,9 +49,15 @@ def run_demo(path: str) -> None:
     hits = hits.join(labels, on="clip_id", how="left", maintain_order="left")
     show_table(hits.select("rank", "score", "clip_id", "title", "piece", "key", "meter", at=views.clock(pl.col("start_s"))))
 
+    space = lake.lake.spaces.get(embedded.space)
+    mapped = list(dict.fromkeys([layers.recommended, space.layers[space.default_layer]]))
+    print(f"\n5. The clips as a map, layer {' and '.join(mapped)}")
+    for layer in mapped:
+        print(f"   {lake.map(layer, space=space.name)}")
+
     print(f"""
 Next:
-  tonelake ui --lake {path}                                 see and hear it
+  tonelake ui --lake {path}                                 see and hear it, the map first
   tonelake layers meter --lake {path}                       another question to the same vectors
   tonelake groups key "d minor" --lake {path}               which keys are near
   tonelake ingest folder ~/Music && tonelake embed          your own music, in ./lake""")
