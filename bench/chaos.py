@@ -89,9 +89,16 @@ def index_work(home: Path) -> None:
 def probe_work(home: Path) -> None:
     import tonelake
 
-    tonelake.open(home / "wide", create=False).probe(
-        "artist", epochs=30, seeds=2, layers=("0",), rates=(1e-2, 1e-3), decays=(0.0,), split="random", again=True, name="chaos"
+    lake = tonelake.open(home / "wide", create=False)
+    lake.probe(
+        "artist", epochs=30, seeds=2, layers=("0",), rates=(1e-2, 1e-3), decays=(0.0,), split="random", again=True,
+        name=name_of_probe(lake),
     )
+
+
+def name_of_probe(lake: Any) -> str:
+    """A run of a name is of one set of clips."""
+    return f"chaos-{lake.lake.clips.count()}"
 
 
 def finetune_work(home: Path) -> None:
@@ -301,7 +308,8 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         good = states == ["up to date"] and near == layer.ids[turn]
         wrong = "" if good else f"indexes are {states}, the nearest to {layer.ids[turn]} is {near}"
     elif kind == "probe":
-        wrong = "" if tonelake.open(home / "wide").probe_run("chaos").metrics["clips"] else "no run"
+        wide = tonelake.open(home / "wide")
+        wrong = "" if wide.probe_run(name_of_probe(wide)).metrics["clips"] else "no run"
     elif kind == "finetune":
         wrong = "" if tonelake.open(home / "tune").adapter_run("chaos").metrics["judged"] else "no run"
     folder = {"index": "wide", "probe": "wide", "finetune": "tune"}.get(kind, "lake")
