@@ -226,7 +226,7 @@ def prepare(kind: str, home: Path, turn: int) -> None:
         lake = Lake(home / "wide")
         number = np.arange(lake.clips.count(), lake.clips.count() + 40)
         lake.clips.add(wide_rows(number))
-        add_vectors(lake, lake.spaces.get("wide"), number, np.random.default_rng(turn))
+        add_vectors(lake, lake.spaces.get("wide"), number, np.random.default_rng((1, turn)))
 
 
 def start(kind: str, home: Path) -> subprocess.Popen:
@@ -304,9 +304,9 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         lake = Lake(home / "wide")
         states = tonelake.open(home / "wide").indexes()["state"].to_list()
         layer = load_layer(lake, lake.spaces.get("wide"), 0)
-        near = similar(lake, layer.vectors[turn], layer="0", k=5)["clip_id"][0]
-        good = states == ["up to date"] and near == layer.ids[turn]
-        wrong = "" if good else f"indexes are {states}, the nearest to {layer.ids[turn]} is {near}"
+        near = similar(lake, layer.vectors[turn], layer="0", k=5)
+        good = states == ["up to date"] and near["score"][0] > 0.999
+        wrong = "" if good else f"indexes are {states}, the nearest to {layer.ids[turn]} is {near.row(0)}"
     elif kind == "probe":
         wide = tonelake.open(home / "wide")
         wrong = "" if wide.probe_run(name_of_probe(wide)).metrics["clips"] else "no run"
