@@ -7,14 +7,7 @@ export class Grid {
     const count = xy.length / 2;
     this.xy = xy;
     this.side = Math.max(1, Math.min(2048, Math.ceil(Math.sqrt(count / POINTS_A_CELL))));
-    let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
-    for (let i = 0; i < xy.length; i += 2) {
-      if (xy[i] < left) left = xy[i];
-      if (xy[i] > right) right = xy[i];
-      if (xy[i + 1] < low) low = xy[i + 1];
-      if (xy[i + 1] > high) high = xy[i + 1];
-    }
-    this.bounds = count ? { left, right, low, high } : { left: -1, right: 1, low: -1, high: 1 };
+    this.bounds = boundsOf(xy);
     this.cell = Math.max(this.bounds.right - this.bounds.left, this.bounds.high - this.bounds.low, 1e-9) / this.side * 1.000001;
     const cells = new Uint32Array(count);
     this.starts = new Uint32Array(this.side * this.side + 1);
@@ -47,6 +40,18 @@ export class Grid {
     }
     return found;
   }
+}
+
+// The smallest box around points.
+export function boundsOf(xy) {
+  let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
+  for (let i = 0; i < xy.length; i += 2) {
+    if (xy[i] < left) left = xy[i];
+    if (xy[i] > right) right = xy[i];
+    if (xy[i + 1] < low) low = xy[i + 1];
+    if (xy[i + 1] > high) high = xy[i + 1];
+  }
+  return xy.length ? { left, right, low, high } : { left: -1, right: 1, low: -1, high: 1 };
 }
 
 // The corners of a line that are needed to keep within `close` of it (Ramer 1972; Douglas and Peucker 1973).

@@ -2,7 +2,7 @@
 // picked and selected, and says which map to show.
 
 import { paletteOf } from "./colours.js";
-import { fewer, Grid, within } from "./grid.js";
+import { boundsOf, fewer, Grid, within } from "./grid.js";
 import { Legend } from "./legend.js";
 import { Neighbours } from "./neighbours.js";
 import { BRIGHT, DIM, HIDDEN, PointRenderer } from "./points.js";
@@ -464,15 +464,4 @@ class ClipMap {
     this.find("audio").pause();
     this.renderer?.free();
   }
-}
-
-function boundsOf(xy) {
-  let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
-  for (let i = 0; i < xy.length; i += 2) {
-    if (xy[i] < left) left = xy[i];
-    if (xy[i] > right) right = xy[i];
-    if (xy[i + 1] < low) low = xy[i + 1];
-    if (xy[i + 1] > high) high = xy[i + 1];
-  }
-  return xy.length ? { left, right, low, high } : { left: -1, right: 1, low: -1, high: 1 };
 }
