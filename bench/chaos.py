@@ -304,9 +304,11 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         lake = Lake(home / "wide")
         states = tonelake.open(home / "wide").indexes()["state"].to_list()
         layer = load_layer(lake, lake.spaces.get("wide"), 0)
-        near = similar(lake, layer.vectors[turn], layer="0", k=5)
-        good = states == ["up to date"] and near["score"][0] > 0.999
-        wrong = "" if good else f"indexes are {states}, the nearest to {layer.ids[turn]} is {near.row(0)}"
+        # An approximate index misses a few even so: what counts is that it finds as many as it was built to find.
+        asked = range(0, len(layer.ids), 20)
+        found = sum(similar(lake, layer.vectors[i], layer="0", k=5)["score"][0] > 0.999 for i in asked)
+        good = states == ["up to date"] and found >= 0.85 * len(asked)
+        wrong = "" if good else f"indexes are {states}, and find {found} of {len(asked)} clips by their own vectors"
     elif kind == "probe":
         wide = tonelake.open(home / "wide")
         wrong = "" if wide.probe_run(name_of_probe(wide)).metrics["clips"] else "no run"
