@@ -51,9 +51,9 @@ def drop_outdated(lake: Lake, space: Space) -> None:
     """Forget sequences of vocabularies that are no more."""
     files = lake.files(f"vocabularies/{space.name}").names(".safetensors")
     known = {read_vocabulary(lake, file.removesuffix(".safetensors"), space=space.name).digest for file in files}
-    table = lake.tokens(space).table
-    for digest in set(pl.Series(table.read(["vocabulary"]).column("vocabulary").to_pylist(), dtype=pl.String)) - known:
-        lake.tokens(space).drop(digest)
+    tokens = lake.tokens(space)
+    for digest in set(tokens.table.read(["vocabulary"]).column("vocabulary").to_pylist()) - known:
+        tokens.drop(digest)
 
 
 def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str | None = None) -> pl.DataFrame:
@@ -61,8 +61,8 @@ def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str |
     chosen = lake.spaces.get(space)
     vocabulary = read_vocabulary(lake, name, space=chosen.name)
     clip_id = lake.clips.find(clip)["clip_id"]
-    found = list(lake.tokens(chosen).each(vocabulary.digest, [clip_id]))
-    one = Sequences(vocabulary, found).clips[Sequences(vocabulary, found).row(clip_id)]
+    stored = Sequences(vocabulary, list(lake.tokens(chosen).each(vocabulary.digest, [clip_id])))
+    one = stored.clips[stored.row(clip_id)]
     tokens, starts = one.runs()
     ends = np.append(starts[1:], len(one.tokens))
     return pl.DataFrame({
