@@ -1,6 +1,6 @@
 // A list of clips to be heard: player, spectrogram, score and layer profile a row.  Arrows move, space plays, Enter opens.
 
-import { element, joinPlayers, pictureOf, placeOf, play, titleOf, typing } from "./player.js";
+import { element, joinPlayers, mountable, pictureOf, placeOf, play, titleOf, typing } from "./player.js";
 
 const PICTURED_S = 30;                   // of a clip, in its spectrogram
 const WORDS = {                          // what a row's buttons say and mean; Python hears which was pressed, and of which clip
@@ -9,19 +9,6 @@ const WORDS = {                          // what a row's buttons say and mean; P
   less: ["−", "Ask for less of this one"],
   map: ["map", "Show it on the map"],
 };
-
-const lists = new WeakMap();
-
-export function mount(component) {
-  const host = component.parentElement;
-  if (!lists.has(host)) lists.set(host, new ClipList(host));
-  lists.get(host).update(component);
-}
-
-export function unmount(host) {
-  lists.get(host)?.free();
-  lists.delete(host);
-}
 
 class ClipList {
   constructor(host) {
@@ -165,3 +152,5 @@ class ClipList {
     this.audio.pause();
   }
 }
+
+export const { mount, unmount } = mountable(ClipList);

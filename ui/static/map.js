@@ -6,7 +6,7 @@ import { boundsOf, fewer, Grid, within } from "./grid.js";
 import { Legend } from "./legend.js";
 import { Neighbours } from "./neighbours.js";
 import { BRIGHT, DIM, HIDDEN, PointRenderer } from "./points.js";
-import { askBytes, askJson, element, placeOf, titleOf, typing } from "./player.js";
+import { askBytes, askJson, element, mountable, placeOf, titleOf, typing } from "./player.js";
 import { drawOverlay, pointStyle, View } from "./view.js";
 
 const FEW_ENOUGH = 200_000;              // points drawn while the view moves; rows are shuffled, so they are a fair sample
@@ -16,19 +16,6 @@ const MOST_GLIDING = 300_000;
 const REACH_PX = 9;                      // of the pointer
 const LASSO_PX = 1.5;                    // a lasso keeps to what was drawn so closely
 const LINK = "tonelake:linked";          // event by which maps side by side follow each other
-
-const views = new WeakMap();
-
-export function mount(component) {
-  const host = component.parentElement;
-  if (!views.has(host)) views.set(host, new ClipMap(host));
-  views.get(host).update(component);
-}
-
-export function unmount(host) {
-  views.get(host)?.free();
-  views.delete(host);
-}
 
 class ClipMap {
   constructor(host) {
@@ -465,3 +452,5 @@ class ClipMap {
     this.renderer?.free();
   }
 }
+
+export const { mount, unmount } = mountable(ClipMap);

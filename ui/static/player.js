@@ -2,6 +2,22 @@
 
 let heard = null;
 
+// What Streamlit's loader calls for a part of the app: one `Part` for each place, told of each rerun, and freed with it.
+export function mountable(Part) {
+  const known = new WeakMap();
+  return {
+    mount(component) {
+      const host = component.parentElement;
+      if (!known.has(host)) known.set(host, new Part(host));
+      known.get(host).update(component);
+    },
+    unmount(host) {
+      known.get(host)?.free();
+      known.delete(host);
+    },
+  };
+}
+
 // An <audio> that falls silent when another one begins.
 export function joinPlayers(audio) {
   audio.addEventListener("play", () => {
