@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,11 @@ def is_local(uri: str) -> bool:
     (True, False, True)
     """
     return "://" not in uri
+
+
+def half_written(target: Path) -> Path:
+    """Where a file is written before it appears: a name of its own for each writer, be it a process or a thread."""
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 class LakeFiles:
@@ -94,7 +100,7 @@ class LakeFiles:
             return True
         target = Path(self.uri) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{name}.{os.getpid()}.tmp")
+        beside = half_written(target)
         with beside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -117,7 +123,7 @@ class LakeFiles:
                 self._session().upload_file(str(Path(folder) / "file"), name)
             return
         target = Path(self.uri) / name
-        beside = target.with_name(f".{name}.{os.getpid()}.tmp")
+        beside = half_written(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             write(beside)

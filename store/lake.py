@@ -11,6 +11,7 @@ Every table is plain Lance: LanceDB, DuckDB or polars read it without tonelake.
 from __future__ import annotations
 
 from datetime import timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from store.frames import Frames
 from store.space import Space, Spaces
 from store.tokens import Tokens
 from store.vectors import Vectors
+
+PARTS = (FORMAT_FILE, "clips.lance", "failures.lance", "spaces")      # a folder with one of these is a lake
 
 
 class Lake:
@@ -74,10 +77,12 @@ def check_folder(path: Path, create: bool) -> bool:
     try:
         if path.exists() and not path.is_dir():
             raise LakeError(f"{path} is a file, and a lake is a folder: name another with --lake")
-        holds_lake = any((path / part).exists() for part in (FORMAT_FILE, "clips.lance", "failures.lance", "spaces"))
+        # One listing: another process may be making the same lake, and what it has half written is not another's file.
+        names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+        holds_lake = not names.isdisjoint(PARTS)
         if not create and not holds_lake:
             raise LakeError(f"there is no lake at {path}: `tonelake ingest` makes one, --lake names another")
-        if create and not holds_lake and path.exists() and any(path.iterdir()):
+        if not holds_lake and any(not fnmatch(name, f".{FORMAT_FILE}.*.tmp") for name in names):
             raise LakeError(f"{path} holds other files and no lake: name an empty or new folder with --lake")
         path.mkdir(parents=True, exist_ok=True)
         return not holds_lake

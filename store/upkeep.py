@@ -87,7 +87,7 @@ def fragments_of(table: Table) -> int:
 
 
 def temporary_files(lake: Lake) -> list[Path]:
-    """Files that a writer which died left half written: `.NAME.PID.tmp`, older than a day.  None on object stores."""
+    """Files that a writer which died left half written: `.NAME.PID-….tmp`, older than a day.  None on object stores."""
     import time
 
     if not is_local(lake.uri):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -360,6 +362,26 @@ def test_a_lake_path_that_is_a_file_or_another_folder_is_refused(tmp_path):
     assert not (tmp_path / "nowhere").exists()
     with pytest.raises(LakeError, match="cannot hold a lake"):
         Lake(tmp_path / "file" / "below")
+
+
+def test_a_lake_may_be_made_where_the_making_of_one_was_cut_short(tmp_path):
+    (tmp_path / ".lake.json.123-ab.tmp").write_text('{"form')
+    assert Lake(tmp_path).clips.count() == 0
+    assert (tmp_path / "lake.json").exists()
+
+
+def test_many_make_one_lake_at_once(tmp_path):
+    """Whoever comes second finds a lake that is half made, and goes on as the first does."""
+    for attempt in range(30):
+        start = threading.Barrier(4)
+
+        def make(path=tmp_path / f"lake{attempt}", start=start) -> Lake:
+            start.wait()
+            return Lake(path)
+
+        with ThreadPoolExecutor(4) as pool:
+            lakes = [job.result() for job in [pool.submit(make) for _ in range(4)]]
+        assert {lake.clips.count() for lake in lakes} == {0}
 
 
 @pytest.fixture
