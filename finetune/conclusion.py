@@ -31,7 +31,7 @@ from probes.pictures import draw_confusion, draw_weights, save
 from probes.prediction import predict as predict_by_probe
 from probes.probing import probe
 from probes.report import interval
-from probes.runs import write_table, write_tensors, write_text
+from probes.runs import write_table, write_tensors
 from probes.splits import SIDES, leaks
 from store.files import LakeFiles
 
@@ -124,8 +124,8 @@ def conclude(
         pictures["confusion.png"] = draw_confusion(metrics, tables["confusion"])
     for file, figure in pictures.items():
         save(files, file, figure)
-    write_text(files, runs.REPORT, write_report(config, metrics, tables, split, list(pictures)))
-    write_text(files, runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    files.put_text(runs.REPORT, write_report(config, metrics, tables, split, list(pictures)))
+    files.put_text(runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def scores_of(setup: Setup, model: Tuned, source: Waves | States, side: str, device: str) -> np.ndarray:
@@ -189,7 +189,7 @@ def write_adapter(files: LakeFiles, model: Tuned, setup: Setup) -> None:
     config.base_model_name_or_path, config.inference_mode = setup.space.encoder, True
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        write_text(inside, PEFT_CONFIG, (Path(folder) / PEFT_CONFIG).read_text(encoding="utf-8"))
+        inside.put_text(PEFT_CONFIG, (Path(folder) / PEFT_CONFIG).read_text(encoding="utf-8"))
 
 
 def write_head(files: LakeFiles, model: Tuned, setup: Setup) -> None:

@@ -142,9 +142,9 @@ def make_clips(source: Any, setup: Any, side: str) -> Any:
 
 
 def write_config(files: LakeFiles, config: FinetuneConfig, digest: str) -> None:
-    from probes.runs import config_text, write_text
+    from probes.runs import config_text
 
-    write_text(files, runs.CONFIG, config_text(config.as_dict(), digest))
+    files.put_text(runs.CONFIG, config_text(config.as_dict(), digest))
 
 
 def digest_of_frozen(model: Any) -> str:

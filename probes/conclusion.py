@@ -156,8 +156,8 @@ def conclude(
     }
     metrics["summary"] = summary(metrics, found, beside.figures)
     drawn = pictures.draw(files, metrics, tables)
-    runs.write_text(files, runs.REPORT, write_report(config, metrics, tables, experiment.splits, drawn))
-    runs.write_text(files, runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    files.put_text(runs.REPORT, write_report(config, metrics, tables, experiment.splits, drawn))
+    files.put_text(runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def by_seed(experiment: Experiment, targets: np.ndarray, scores: list[np.ndarray], track: np.ndarray) -> list[float | None]:

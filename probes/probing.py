@@ -50,7 +50,7 @@ def probe(
             return done
         if again:
             forget(files, lake, name)
-    runs.write_text(files, runs.CONFIG, runs.config_text(experiment.config.as_dict(), digest))
+    files.put_text(runs.CONFIG, runs.config_text(experiment.config.as_dict(), digest))
     started = datetime.now(UTC)
     partial = lake.files(f"probes/{name}/partial")
     resumed = 0

@@ -130,13 +130,6 @@ def config_text(values: Mapping[str, Any], digest: str) -> str:
     return yaml.safe_dump({**values, "digest": digest}, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
-def write_text(files: LakeFiles, name: str, text: str) -> None:
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    files.put(name, write)
-
-
 def write_table(files: LakeFiles, name: str, table: pl.DataFrame) -> None:
     def write(path: Path) -> None:
         table.write_parquet(path)

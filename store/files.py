@@ -137,6 +137,13 @@ class LakeFiles:
             with contextlib.suppress(OSError):
                 beside.unlink()
 
+    def put_text(self, name: str, text: str) -> None:
+        """The same for a text."""
+        def write(path: Path) -> None:
+            path.write_text(text, encoding="utf-8")
+
+        self.put(name, write)
+
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path | None]:
         """A file's path, of a copy where it is on an object store; None where there is none."""

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from store.lake import Lake
 
 FILE = "lake.json"
-FORMAT = 1                               # raise it with anything that an older program would misread
-# What brings a lake from the version before to the one that is the key; run in order by `tonelake verify --repair`.
+FIRST = 1                                # the format of lakes that do not say theirs
+# For anything that an older program would misread, the next number, and what brings a lake from the number before to it; run
+# in order by `tonelake verify --repair`.
 UPGRADES: dict[int, Callable[[Lake], None]] = {}
 
 
@@ -26,7 +27,7 @@ def format_of(files: LakeFiles) -> int:
     """The version of a lake; 1 for one that was made before versions were written.  Raises LakeError for a damaged file."""
     text = files.read(FILE)
     if text is None:
-        return 1
+        return FIRST
     try:
         found = json.loads(text)["format"]
         if not isinstance(found, int) or found < 1:
@@ -34,22 +35,49 @@ def format_of(files: LakeFiles) -> int:
         return found
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{FILE} of the lake at {files.uri} cannot be read ({error}): write {{\"format\": {FORMAT}}} into it"
+            f"{FILE} of the lake at {files.uri} cannot be read ({error}): write {{\"format\": {known()}}} into it"
         ) from error
 
 
-def check_format(files: LakeFiles) -> None:
-    """Raise LakeError for a lake of a newer program, or of an older one that has to be brought up."""
+def check_format(files: LakeFiles, *, older: bool = False) -> None:
+    """Raise LakeError for a lake of a newer program, or, unless `older` ones are welcome, of one that has to be brought up."""
     found = format_of(files)
-    if found > FORMAT:
+    if found > known():
         raise LakeError(
-            f"the lake at {files.uri} has format {found}, and this tonelake knows formats up to {FORMAT}: install a newer one"
+            f"the lake at {files.uri} has format {found}, and this tonelake knows formats up to {known()}: install a newer one"
         )
-    waiting = [version for version in UPGRADES if version > found]
-    if waiting:
-        raise LakeError(f"the lake at {files.uri} has format {found}: bring it to {FORMAT} by `tonelake verify --repair`")
+    if waiting(found) and not older:
+        raise LakeError(f"the lake at {files.uri} has format {found}: bring it to {known()} by `tonelake verify --repair`")
+
+
+def known() -> int:
+    """The newest format that this program knows, which is the one that it writes."""
+    return max(UPGRADES, default=FIRST)
+
+
+def waiting(found: int) -> list[int]:
+    """The upgrades that a lake of format `found` still has before it, in order."""
+    return sorted(version for version in UPGRADES if version > found)
+
+
+def upgrade(lake: Lake) -> list[int]:
+    """Bring a lake up to what this program writes; the formats that it went through.
+
+    Each step is noted once it is done: cut short, the next call goes on with the step that was under way, so a step has to
+    bear being run twice.
+    """
+    files = lake.files("")
+    steps = waiting(format_of(files))
+    for version in steps:
+        UPGRADES[version](lake)
+        files.put_text(FILE, text_of(version))
+    return steps
+
+
+def text_of(version: int) -> str:
+    return json.dumps({"format": version, "about": "a lake of tonelake: clips, vectors, indexes, runs"}) + "\n"
 
 
 def write_format(files: LakeFiles) -> None:
     """Say which version a new lake has; nothing where it is said already."""
-    files.write_once(FILE, json.dumps({"format": FORMAT, "about": "a lake of tonelake: clips, vectors, indexes, runs"}) + "\n")
+    files.write_once(FILE, text_of(known()))

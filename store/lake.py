@@ -30,21 +30,24 @@ PARTS = (FORMAT_FILE, "clips.lance", "failures.lance", "spaces")      # a folder
 
 
 class Lake:
-    """One lake, opened; made where there is none, unless `create` is False."""
+    """One lake, opened; made where there is none, unless `create` is False.
 
-    def __init__(self, uri: str | Path, *, create: bool = True) -> None:
+    Raises LakeError where there is no lake, or one of a newer program, or, unless `older` is True, one of an older program
+    that has to be brought up before it is read (`store.format.upgrade`).
+    """
+
+    def __init__(self, uri: str | Path, *, create: bool = True, older: bool = False) -> None:
         self.uri = str(uri)
-        fresh = False
-        if is_local(self.uri):
+        local = is_local(self.uri)
+        if local:
             self.uri = str(Path(self.uri).expanduser().absolute())
-            fresh = check_folder(Path(self.uri), create)
-        check_format(self.files(""))
-        if fresh:
-            write_format(self.files(""))
+            if check_folder(Path(self.uri), create):
+                write_format(self.files(""))
         self._connection = connect(self.uri)
         self.clips = Clips(self._connection)
-        if create and not is_local(self.uri) and not self.clips.table.version:
+        if create and not local and not self.clips.table.version:
             write_format(self.files(""))
+        check_format(self.files(""), older=older)
         self.failures = Failures(self._connection)
         self.spaces = Spaces(LakeFiles(f"{self.uri.rstrip('/')}/spaces"))
         self._vectors: dict[Space, Vectors] = {}         # opened: a query need not read their keys again

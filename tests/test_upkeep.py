@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 from fakes import clip_rows, fill
 
+import store.format
 import tonelake
 from embed.work import find_work
 from ingest import Cut, ingest_folder
 from store import Lake, LakeError
-from store.format import FORMAT
 from store.upkeep import fragments_of, optimize, tidy, trim
 from tonelake.verify import verify
 
@@ -31,7 +31,7 @@ RELEASE = Path(__file__).parent / "data" / "lake-1"                   # a lake a
 
 def test_a_new_lake_says_its_format_and_an_older_one_is_the_first(tmp_path):
     lake = Lake(tmp_path / "lake")
-    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == FORMAT
+    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == store.format.known()
     (tmp_path / "lake" / "lake.json").unlink()
     lake.clips.add(clip_rows(1, 1))
     assert Lake(tmp_path / "lake", create=False).clips.count() == 1
@@ -49,15 +49,38 @@ def test_a_lake_of_a_newer_program_is_refused(tmp_path):
 
 
 def test_an_older_lake_is_brought_up_by_a_command(tmp_path, monkeypatch):
-    import store.format
+    """Two steps, of which the second is cut short once; no other command touches the lake before."""
+    from typer.testing import CliRunner
 
-    lake = Lake(tmp_path / "lake")
-    lake.clips.add(clip_rows(1, 1))
-    done = []
-    monkeypatch.setitem(store.format.UPGRADES, 2, lambda lake: done.append(lake.uri))
-    with pytest.raises(LakeError, match="bring it to"):
-        Lake(tmp_path / "lake")
-    assert not done
+    from tonelake.cli import app
+
+    Lake(tmp_path / "lake").clips.add(clip_rows(1, 1))
+    steps: list[int] = []
+
+    def second(lake: Lake) -> None:
+        steps.append(2)
+        lake.clips.set_flag(lake.clips.ids().to_list(), "brought up")
+
+    def third(lake: Lake) -> None:
+        steps.append(3)
+        if steps.count(3) == 1:
+            raise LakeError("no space left")
+
+    monkeypatch.setitem(store.format.UPGRADES, 2, second)
+    monkeypatch.setitem(store.format.UPGRADES, 3, third)
+    path, run = str(tmp_path / "lake"), CliRunner()
+    with pytest.raises(LakeError, match=r"has format 1: bring it to 3 by `tonelake verify --repair`"):
+        Lake(path)
+    told = run.invoke(app, ["verify", "--json", "--lake", path])
+    assert told.exit_code == 1 and [json.loads(line)["what"] for line in told.stdout.splitlines()] == ["format"]
+    assert not steps
+    assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code != 0
+    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == 2
+    assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code == 0
+    assert steps == [2, 3, 3] and Lake(path).clips.read()["flag"].to_list() == ["brought up"]
+    assert run.invoke(app, ["verify", "--lake", path]).exit_code == 0
+    Lake(tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "lake.json").read_text())["format"] == 3
 
 
 def test_the_lake_of_the_first_release_opens_and_answers(tmp_path):

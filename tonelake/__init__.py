@@ -32,11 +32,12 @@ for name in PACKAGES:
         )
 
 
-def open(path: str | Path = "lake", *, create: bool = True, progress: bool = True) -> Tonelake:
+def open(path: str | Path = "lake", *, create: bool = True, older: bool = False, progress: bool = True) -> Tonelake:
     """The lake at a local path or an object-store URI; made where there is none, unless `create` is False.
 
+    `older`: also one of an older format, for `verify(repair=True)` to bring up; without it such a lake is refused.
     `progress`: show a bar for long work where standard error is a terminal.
     """
     from tonelake.api import Tonelake
 
-    return Tonelake(path, create=create, progress=progress)
+    return Tonelake(path, create=create, older=older, progress=progress)

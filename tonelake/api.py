@@ -34,8 +34,10 @@ PLAYERS = 2                              # processes that decode what is to be h
 class Tonelake:
     """An opened lake and everything that can be done with it."""
 
-    def __init__(self, path: str | Path = "lake", *, create: bool = True, progress: bool = False) -> None:
-        self.lake = Lake(path, create=create)
+    def __init__(
+        self, path: str | Path = "lake", *, create: bool = True, older: bool = False, progress: bool = False
+    ) -> None:
+        self.lake = Lake(path, create=create, older=older)
         self._show = progress
 
     # -- what is in it

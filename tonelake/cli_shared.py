@@ -28,10 +28,10 @@ Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything 
 
 
 
-def open_lake(path: str, *, create: bool = True) -> Tonelake:
+def open_lake(path: str, *, create: bool = True, older: bool = False) -> Tonelake:
     import tonelake
 
-    return tonelake.open(path, create=create)
+    return tonelake.open(path, create=create, older=older)
 
 
 def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = None, empty: str = "nothing to show") -> None:

@@ -22,7 +22,7 @@ def verify(
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Whether every row, vector, source and derived file is as it should be.   Example: tonelake verify --repair"""
-    found = open_lake(lake, create=False).verify(repair=repair, sources=sources, digests=digests)
+    found = open_lake(lake, create=False, older=True).verify(repair=repair, sources=sources, digests=digests)
     show(found, as_json, as_csv, empty="nothing is wrong")
     left = len(found) - int(found["mended"].sum())
     if len(found):
