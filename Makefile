@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint types build bench-embed bench-finetune bench-growth bench-live bench-map bench-probes bench-search bench-small bench-ui chaos pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test lint types audit build bench-embed bench-endurance bench-finetune bench-growth bench-live bench-map bench-probes bench-search bench-small bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -19,8 +19,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)   ## forty chorales, from notes to neighbours
 	$(BIN)/tonelake demo
 
-test: $(READY)   ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -q
+test: $(READY)   ## the whole test suite; make test COVERAGE=1 also says which lines and branches no test runs
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -q $(if $(COVERAGE),--cov)
 
 lint: $(READY)   ## ruff
 	$(BIN)/ruff check .
@@ -28,12 +28,21 @@ lint: $(READY)   ## ruff
 types: $(READY)  ## mypy
 	$(BIN)/mypy
 
+audit:           ## known vulnerabilities of what is installed, as pip-audit knows them
+	rm -rf .venv-audit
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --progress-spinner off
+
 build: $(READY)  ## the wheel, into dist/
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 minutes)
 	$(BIN)/python -m bench.embed
+
+bench-endurance: $(READY)  ## memory, files and disk over 100,000 clips and 10,000 queries (20 minutes)
+	$(BIN)/python -m bench.endurance
 
 bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minutes)
 	$(BIN)/python -m bench.finetune
@@ -43,6 +52,10 @@ bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 
 chaos: $(READY)        ## kill -9 in the middle of everything, 200 times, and what was lost (20 minutes)
 	$(BIN)/python -m bench.chaos
+
+mutants: $(READY)      ## small errors put into the code, one at a time: which do the tests notice? (an hour or two)
+	$(BIN)/python -m pip install --quiet cosmic-ray
+	$(BIN)/python -m bench.mutants
 
 bench-live: $(READY)   ## live audio's latency by layer, and k-means against scikit-learn (5 minutes)
 	$(BIN)/python -m bench.live
@@ -89,4 +102,4 @@ lock:            ## requirements.lock anew, from pyproject.toml
 	rm -rf .venv-lock
 
 clean:           ## everything that can be made again
-	rm -rf .venv .venv-lock dist demo-lake .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lock .venv-audit dist demo-lake .pytest_cache .mypy_cache .ruff_cache

@@ -34,6 +34,7 @@ from embed.windows import encode_clips
 from embed.work import Progress, ReadClips, clumps, find_work
 from embed.writer import COMMIT_CLIPS, Ledger, frame_rows, problem_of, stack
 from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments, write_fragment
+from store.upkeep import trim_quietly
 
 if TYPE_CHECKING:
     from embed.windows import ClipVectors
@@ -397,5 +398,5 @@ class Appender(Ledger):
         self.count(clips, append_fragments(table, vectors), len(clips) if frames else 0)
         self._appended += len(vectors)
         if self._appended > COMPACT_FRAGMENTS:
-            table.compact()
+            trim_quietly(table)
             self._appended = 0

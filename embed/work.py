@@ -46,11 +46,7 @@ class Work:
     def slices(self) -> Iterator[pl.DataFrame]:
         """The clips that are due, in the order they were added, a few thousand at a time."""
         for rows in chunks(self.rows, CLIPS_A_SLICE):
-            try:
-                yield self.clips.read_rows(self.snapshot, rows, CLIP_COLUMNS)
-            except (OSError, ValueError):                            # a version of hours ago may have been removed since
-                ids = self.snapshot.keys.take(pa.array(rows)).to_pylist()
-                yield self.clips.take(ids, CLIP_COLUMNS)
+            yield self.clips.read_rows(self.snapshot, rows, CLIP_COLUMNS)
 
     def due(self) -> pl.DataFrame:
         """All of them at once."""

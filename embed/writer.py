@@ -10,10 +10,11 @@ import polars as pl
 
 from embed.windows import ClipVectors
 from store import Failure, FrameStates, Lake, Space, failure_id, fits
+from store.upkeep import trim_quietly
 
 COMMIT_CLIPS = 512
 COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
-COMMITS_A_FRAGMENT = 48                  # some 25,000 clips, of which merging makes whole fragments (store.table)
+COMMITS_A_FRAGMENT = 49                  # 25,088 clips: just more than a whole fragment of the largest size (store.table)
 COMMIT_FRAME_BYTES = 128 << 20           # of frames that wait: 37 clips of 30 s at one layer
 
 
@@ -99,9 +100,10 @@ class Writer(Ledger):
             self.merge()
 
     def merge(self) -> None:
-        """Merge the pieces that the commits left behind: each one costs every later reader and writer time and memory."""
+        """Merge the pieces that the commits left behind, and let go of those of long ago: each one costs every later reader
+        and writer time and memory, and a week of them would fill the disk."""
         if self._compact and self._commits > 1:
-            self._vectors.table.compact()
+            trim_quietly(self._vectors.table)
         self._commits = 0
 
 

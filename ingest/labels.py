@@ -12,6 +12,7 @@ from store.clips import FIXED
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "source")
 SETTABLE = ("track", "title", "artist", "album", "dataset", "stem", "split")     # fixed columns a user may fill
+TEXT_NAMES = (*PATH_NAMES, *SETTABLE)
 
 
 class Labels:
@@ -19,7 +20,7 @@ class Labels:
 
     def __init__(self, file: Path, *, multi: Sequence[str] = ()) -> None:
         """Read a table whose key column is named path (file, filename), stem or track; the first of these counts."""
-        table = read_table(file, multi=multi)
+        table = read_table(file, multi=multi, text=TEXT_NAMES)
         key = next((name for name in (*PATH_NAMES, "stem", "track") if name in table.columns), None)
         if key is None:
             raise InputError(

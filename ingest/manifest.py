@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ingest.labels import PATH_NAMES, check_label_columns
+from ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
 from ingest.sources import to_source
 from ingest.tables import read_table
@@ -33,7 +33,7 @@ def ingest_manifest(
 
 def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording], pl.DataFrame]:
     """The recordings of a manifest, each with its spans, in the order of their first rows; and its label columns."""
-    table = read_table(file, multi=multi)
+    table = read_table(file, multi=multi, text=TEXT_NAMES)
     path = next((name for name in PATH_NAMES if name in table.columns), None)
     if path is None:
         raise InputError(f"{file.name}: needs a column named path: it has {', '.join(table.columns)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +19,15 @@ from store import InputError
 
 MAX_BYTES = 512 << 20
 SEPARATORS = ",;\t|"
-INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
-NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+INTEGER = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII)
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
-def read_table(path: Path, *, multi: Sequence[str] = ()) -> pl.DataFrame:
+def read_table(path: Path, *, multi: Sequence[str] = (), text: Sequence[str] = ()) -> pl.DataFrame:
     """A CSV file with a header as a frame; empty cells are null; column names in lower case with '_'.
 
-    Columns named in `multi` become lists, split at `|` or `;`.  Raises InputError, naming the file and line.
+    Columns named in `multi` become lists, split at `|` or `;`; those in `text` stay text, whatever they hold: a file may be
+    named `1.50`.  Raises InputError, naming the file and line.
     """
     rows = _rows(path)
     header = [label_name(name) for name in rows[0]]
@@ -38,9 +40,11 @@ def read_table(path: Path, *, multi: Sequence[str] = ()) -> pl.DataFrame:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
             raise InputError(f"{path.name}, row {number}: has {len(row)} cells, the header {len(header)}")
-    columns = {
-        name: typed([row[i].strip() or None for row in rows[1:]], split=name in multi) for i, name in enumerate(header)
-    }
+    columns = {}
+    for i, name in enumerate(header):
+        cells = [row[i].strip() or None for row in rows[1:]]
+        as_it_is = name in text and name not in multi
+        columns[name] = pl.Series(cells, dtype=pl.String) if as_it_is else typed(cells, split=name in multi)
     return pl.DataFrame(columns)
 
 
@@ -58,7 +62,7 @@ def typed(cells: list[str | None], *, split: bool = False) -> pl.Series:
     filled = [c for c in cells if c is not None]
     if filled and all(INTEGER.fullmatch(c) for c in filled):
         return pl.Series([None if c is None else int(c) for c in cells], dtype=pl.Int64)
-    if filled and all(NUMBER.fullmatch(c) for c in filled):
+    if filled and all(NUMBER.fullmatch(c) and math.isfinite(float(c)) for c in filled):
         return pl.Series([None if c is None else float(c) for c in cells], dtype=pl.Float64)
     return pl.Series(cells, dtype=pl.String)
 

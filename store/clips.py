@@ -100,7 +100,7 @@ class Clips:
 
     def read_rows(self, snapshot: Snapshot, rows: np.ndarray, columns: Sequence[str]) -> pl.DataFrame:
         """Clips by their places in one version of the table, in the order asked."""
-        return frame(snapshot.dataset.take(rows.tolist(), columns=list(columns)))
+        return frame(self.table.take_rows(snapshot, rows, columns))
 
     def find(self, clip: str) -> dict[str, Any]:
         """The one clip whose id is, or begins with, `clip`.  Raises ClipNotFound."""

@@ -43,7 +43,7 @@ class LakeFiles:
         if is_local(self.uri):
             folder = Path(self.uri)
             return sorted(f.name for f in folder.iterdir() if f.suffix == suffix) if folder.is_dir() else []
-        return sorted(name for name in self._session().list() if name.endswith(suffix))
+        return sorted(name for name in self._session().list() if name.endswith(suffix) and "/" not in name)
 
     def folders(self) -> list[str]:
         """Names of the folders below, sorted."""

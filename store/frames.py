@@ -93,9 +93,9 @@ class Frames:
         of one of the clips are not stored.
         """
         number = self.space.layer_index(layer)
-        table = self.table.snapshot()
+        snapshot = self.table.snapshot()
         keys = pa.array([f"{clip}-{number:02d}" for clip in clip_ids], pa.string())
-        rows = pc.index_in(keys, value_set=table.keys)
+        rows = pc.index_in(keys, value_set=snapshot.keys)
         if rows.null_count:
             name = self.space.layers[number]
             raise InputError(
@@ -105,7 +105,7 @@ class Frames:
         places, dim = rows.to_numpy(), self.space.dims[number]
 
         def read(wanted: Sequence[int]) -> list[np.ndarray]:
-            states = table.dataset.take(places[list(wanted)].tolist(), columns=["states"]).column("states").combine_chunks()
+            states = self.table.take_rows(snapshot, places[list(wanted)], ["states"]).column("states").combine_chunks()
             return [states[i].values.to_numpy(zero_copy_only=True).reshape(-1, dim) for i in range(len(states))]
 
         return read

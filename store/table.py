@@ -28,7 +28,6 @@ ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
 BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; what cannot be copied is held in memory twice
 TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
-
 FEW_KEYS = 1_000                     # rows taken one by one, where it is known where they stand
 
 Result = TypeVar("Result")
@@ -84,11 +83,26 @@ class Table:
         if where is not None:
             check_filter(where)
         try:
-            return handle.to_lance().to_table(columns=names, filter=where)
+            with self.reading():
+                return handle.to_lance().to_table(columns=names, filter=where)
         except ValueError as error:
             if where is None:
                 raise
             raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """A missing or damaged file of the table as a LakeError."""
+        try:
+            yield
+        except (OSError, pa.ArrowInvalid) as error:
+            if isinstance(error, pa.ArrowInvalid) and not str(error).startswith("External error"):
+                raise                    # a filter that is wrong
+            reason = str(error).removeprefix("External error: ").split(", /")[0]
+            raise LakeError(
+                f"table {self.name!r} cannot be read ({reason}): where a long reading was overtaken by an upkeep, run it "
+                "again; where a file was lost or damaged, restore it from a copy"
+            ) from error
 
     def snapshot(self) -> Snapshot:
         """The table at its newest version, with every row's key and id; both are read once for each version."""
@@ -98,7 +112,8 @@ class Table:
         dataset = handle.to_lance()
         known = self._known
         if known is None or known[0].dataset.version != dataset.version:
-            rows = dataset.to_table(columns=[self.key], with_row_id=True)
+            with self.reading():
+                rows = dataset.to_table(columns=[self.key], with_row_id=True)
             ids = rows.column("_rowid").to_numpy().astype(np.int64)
             snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
             known = self._known = (snapshot, Places(pl.Series(snapshot.keys, dtype=pl.String)))
@@ -107,11 +122,12 @@ class Table:
     def batches(
         self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The same in pieces of at most `rows`, for what is larger than memory."""
+        """The same in pieces of at most `rows`, for what is larger than memory.  Raises LakeError where a file is missing."""
         handle = self._open()
         if handle is not None:
             scan = handle.to_lance().scanner(columns=list(columns), filter=where, batch_size=rows, batch_readahead=2)
-            yield from scan.to_batches()
+            with self.reading():
+                yield from scan.to_batches()
 
     def take(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of these keys, in no promised order; unknown keys are left out."""
@@ -127,6 +143,29 @@ class Table:
         everything = self.read(list(dict.fromkeys([self.key, *names])))
         wanted = pc.is_in(everything.column(self.key), value_set=pa.array(keys, pa.string()))
         return everything.filter(wanted).select(names)
+
+    def take_rows(self, snapshot: Snapshot, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
+        """Rows of a snapshot by their places in it, in the order asked.
+
+        Where its version has been removed since (`store.upkeep`), the rows are found by their keys in the newest one.  Raises
+        LakeError where they have gone from there too.
+        """
+        try:
+            return snapshot.dataset.take(rows.tolist(), columns=list(columns))
+        except (OSError, ValueError):
+            keys = snapshot.keys.take(pa.array(rows))
+            found = self.take(keys.unique().to_pylist(), list(dict.fromkeys([self.key, *columns])))
+            places = self.places_of(keys, found.column(self.key).combine_chunks())
+            return found.take(places).select(list(columns))
+
+    def places_of(self, keys: pa.Array, now: pa.Array) -> np.ndarray:
+        """Where the keys of an older version stand in a newer one.  Raises LakeError where one is not there any more."""
+        places = pc.index_in(keys, value_set=now)
+        if places.null_count:
+            raise LakeError(
+                f"{places.null_count:,} rows of table {self.name!r} were deleted while they were being read: run it again"
+            )
+        return places.to_numpy()
 
     # -- writing
 

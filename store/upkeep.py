@@ -1,7 +1,8 @@
 """Keeping a lake small: fragments that many small writes leave are merged, versions that nobody reads any more go.
 
 Lance writes each change as a new version beside the old ones.  A version is kept for a while, since a reader may be in the
-middle of it; what is older goes, and with it the files that only it needs.
+middle of it; what is older goes, and with it the files that only it needs.  Where old versions take more than a share of the
+disk, the while is shorter: whoever reads for longer (an embedding, a training) goes on by keys once its version has gone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from store.table import Table
 MANY_FRAGMENTS = 32                      # small pieces make a scan slower from about here on
 VERSIONS_BETWEEN = 50                    # commits between two looks at old versions
 KEPT_MINUTES = 60.0                      # no answer takes as long to read
+SHORT_MINUTES = 10.0                     # nor, but for the largest indexes, as long as this
+SPARE_SHARE = 0.3                        # of the live data, what old versions may take of the disk for the longer while
 TEMPORARY_HOURS = 24.0                   # a file that was being written so long ago will not be finished
 
 
@@ -69,8 +72,8 @@ def trim(table: Table, keep_minutes: float = KEPT_MINUTES) -> Trimmed:
 
 
 def tidy(table: Table) -> None:
-    """After a large write: merge what it left in pieces, and let go of versions older than an hour.  Never an error: the
-    write is stored, and `tonelake optimize` says what is wrong."""
+    """After a large write: merge what it left in pieces, and let go of old versions.  Never an error: the write is stored,
+    and `tonelake optimize` says what is wrong."""
     if table.version and (fragments_of(table) > MANY_FRAGMENTS or table.version % VERSIONS_BETWEEN == 0):
         trim_quietly(table)
 
@@ -80,6 +83,23 @@ def trim_quietly(table: Table) -> None:
     if table.version:
         with contextlib.suppress(LakeError):
             trim(table)
+            if spare_share(table) > SPARE_SHARE:
+                trim(table, SHORT_MINUTES)
+
+
+def spare_share(table: Table) -> float:
+    """What a table takes of the disk beyond its newest version, as a share of that; 0 on an object store."""
+    dataset = table.dataset()
+    if not is_local(dataset.uri):
+        return 0.0
+    home = Path(dataset.uri)
+    paths = [home / "data" / file.path for fragment in dataset.get_fragments() for file in fragment.data_files()]
+    try:
+        live = sum(path.stat().st_size for path in paths)
+        held = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+    except OSError:                      # another writer let go of a file in between
+        return 0.0
+    return held / live - 1 if live else 0.0
 
 
 def fragments_of(table: Table) -> int:

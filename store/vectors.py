@@ -77,7 +77,14 @@ class Vectors:
         """One layer of every row of a snapshot, (row, dim) in table order, clips of the lake or not."""
         if snapshot.dataset is None:
             return np.empty((0, self.space.dims[layer]), dtype)
-        return read_vectors(snapshot.dataset, self.space.column(layer, stat), dtype)
+        column = self.space.column(layer, stat)
+        try:
+            return read_vectors(snapshot.dataset, column, dtype)
+        except (OSError, pa.ArrowInvalid):       # its version has been removed since; a stored vector stays what it is
+            now = self.table.snapshot()
+            places = self.table.places_of(snapshot.keys, now.keys)
+            with self.table.reading():
+                return read_vectors(now.dataset, column, dtype)[places]
 
     def read_rows(self, snapshot: Snapshot, rows: np.ndarray, layer: int, *, stat: str = "mean") -> np.ndarray:
         """One layer of some rows of a snapshot, by their places in the table: (row, dim) float32 in the order asked."""
@@ -85,7 +92,7 @@ class Vectors:
             return np.empty((0, self.space.dims[layer]), np.float32)
         unique, back = np.unique(rows, return_inverse=True)
         column = self.space.column(layer, stat)
-        return to_matrix(snapshot.dataset.take(unique.tolist(), columns=[column]).column(column))[back]
+        return to_matrix(self.table.take_rows(snapshot, unique, [column]).column(column))[back]
 
     def take(self, ids: Sequence[str], layer: int | str | None = None, *, stat: str = "mean") -> LayerVectors:
         """One layer of these clips, in the order asked.  Raises InputError where one is not embedded in this space."""

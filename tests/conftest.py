@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# Several test processes, and those that they start, share the cores: threads that wait for one another, spinning, cost more
+# than they bring.  Before anything brings torch in.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))       # tests share `sounds` and `fakes`; it is no package
 

@@ -128,3 +128,20 @@ def test_fragments_on_s3(s3):
     table.insert_new(rows_of(lake, ids[:1], 2.0))
     assert append_fragments(table, [fragment, write_fragment(table, rows_of(lake, ids[4:], 1.0))]) == 7
     assert values(lake) == {clip: 2.0 if clip == ids[0] else 1.0 for clip in ids}
+
+
+def test_an_append_that_another_writer_overtakes_leaves_no_clip_twice(some, monkeypatch):
+    """The other one stores a part of the same clips after we have looked which are there, and before we commit."""
+    lake, table, ids = some
+    fragment = write_fragment(table, rows_of(lake, ids[:4], 1.0))
+    other = Lake(lake.uri).vectors("fake").table
+    commit = table.commit
+
+    def overtaken(write):
+        monkeypatch.setattr(table, "commit", commit)
+        assert other.insert_new(rows_of(lake, ids[2:6], 2.0)) == 4
+        return commit(write)
+
+    monkeypatch.setattr(table, "commit", overtaken)
+    assert append_fragments(table, [fragment]) == 2
+    assert values(lake) == {clip: 1.0 if clip in ids[:2] else 2.0 for clip in ids[:6]}

@@ -12,12 +12,17 @@ import polars as pl
 from fakes import clip_rows
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from sounds import encode
 
 from embed.windows import place_windows
 from ingest import Cut
+from ingest.manifest import read_manifest
 from ingest.sources import to_path, to_source
 from ingest.tables import read_table
+from ingest.tags import clean, read_tags
 from probes.metrics import one_hot, per_class
+from probes.splits import make_splits
+from probes.tasks import Task
 from store import InputError, Lake, Places, printable
 from store.table import quote
 from ui.sound import parse_range
@@ -75,6 +80,96 @@ def test_a_table_is_read_as_it_was_written(values, separator, encoding):
         assert found.to_list() == expected
     else:
         assert [None if v is None else float(v) for v in expected] == found.to_list()
+
+
+ODD = ("1.50", "007", "-0", "1e999", "٣", "nan", "../../etc/passwd", '"; drop', "a\nb", "x" * 9_000)
+CELL = st.one_of(LABEL, st.sampled_from(ODD))
+
+
+@given(st.lists(st.tuples(CELL, st.integers(0, 900), st.floats(0.25, 60), CELL), min_size=1, max_size=6),
+       st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+def test_a_manifest_is_its_rows(rows, separator, encoding):
+    """Whatever the paths and labels are: each row one span of its file, with its label as it was written."""
+    import csv
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.csv"
+        with path.open("w", encoding=encoding, newline="") as file:
+            writer = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
+            writer.writerow(["path", "start", "seconds", "title", "my label"])
+            writer.writerows([name, start, length, label, label] for name, start, length, label in rows)
+        try:
+            recordings, labels = read_manifest(path)
+        except InputError as error:
+            assert any(words in str(error) for words in ("is not", "cells", "has no path")), error
+            return
+    expected: dict[str, list] = {}
+    for name, start, length, label in rows:
+        given_labels = {"title": label.strip()} if label.strip() else {}
+        expected.setdefault(to_source(Path(folder) / name.strip()), []).append(((start, length), given_labels))
+    found = {
+        one.source: [(span, {k: v for k, v in said.items() if k == "title"})
+                     for span, said in zip(one.spans, one.span_labels, strict=True)]
+        for one in recordings
+    }
+    assert found == expected and labels.columns == ["title", "my_label"]
+    for said, (_, _, _, label) in zip(labels["my_label"], rows, strict=True):
+        assert said == (label.strip() or None) or (float(said) == float(label) and np.isfinite(said))
+
+
+@given(st.one_of(st.none(), st.text(max_size=2_000), st.integers(), st.binary(max_size=20)))
+def test_a_tag_is_one_short_printable_line_whatever_it_was(value):
+    found = clean(value)
+    assert len(found) <= 300 and found.isprintable() and "\n" not in found and found == found.strip()
+    assert clean(found) == found
+    found.encode("utf-8")                                # no lone surrogates: the store would refuse them
+
+
+@given(st.dictionaries(st.sampled_from(["title", "artist", "album"]), LABEL, max_size=3))
+@settings(max_examples=20)
+def test_tags_of_a_file_come_back_as_they_were(tags):
+    with tempfile.TemporaryDirectory() as folder:
+        file = encode(Path(folder) / "a.mp3", np.zeros((2_000, 1), np.float32), tags=tags)
+        found = read_tags(file)
+    assert set(found) <= set(tags)
+    for name, text in tags.items():
+        assert found.get(name, "") == clean(text)
+
+
+@given(st.integers(0, 10_000), st.integers(3, 90), st.integers(1, 5), st.integers(1, 6),
+       st.sampled_from(["random", "by:track", "by:piece", "folds:3", "folds:3:piece", "by:many"]))
+@settings(max_examples=60)
+def test_no_track_and_no_group_stands_on_two_sides_of_a_split_by_groups(seed, tracks, most, classes, how):
+    """Clips of tracks of any size, pieces of any number of tracks, clips of several groups at once: each clip on one side."""
+    rng = np.random.default_rng(seed)
+    track = np.repeat(np.arange(tracks), rng.integers(1, most + 1, tracks))
+    clips = len(track)
+    pieces = rng.integers(0, max(tracks // 2, 1), tracks)[track]
+    frame = pl.DataFrame({
+        "clip_id": [f"{i:020x}" for i in range(clips)], "track": [f"t{t}" for t in track], "start_s": np.arange(clips) * 1.0,
+        "duration_s": np.ones(clips), "piece": [None if p % 7 == 6 else f"p{p}" for p in pieces],
+        "many": [[f"g{g}" for g in rng.choice(tracks, rng.integers(0, 3))] for _ in range(clips)],
+    })
+    label = rng.integers(0, classes, clips)
+    task = Task("multiclass", ("label",), tuple(f"c{i}" for i in range(classes)), frame, label, track)
+    try:
+        splits, _ = make_splits(task, how, seed=seed)
+    except InputError:
+        return                                           # too few groups: a sentence
+    again, _ = make_splits(task, how, seed=seed)
+    column = how.rpartition(":")[2]
+    for split, same in zip(splits, again, strict=True):
+        sides = [split.train, split.valid, split.test]
+        assert np.array_equal(np.sort(np.concatenate(sides)), np.arange(clips))
+        assert all(np.array_equal(a, b) for a, b in zip(sides, (same.train, same.valid, same.test), strict=True))
+        if how in ("random", "folds:3"):
+            continue
+        for groups in ("track", column):
+            parts = [frame[groups].gather(rows) for rows in sides]
+            seen = [set((part.explode() if part.dtype == pl.List else part).drop_nulls()) for part in parts]
+            assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2]), (how, groups)
+    if how.startswith("folds"):
+        assert np.array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(clips))
 
 
 @given(ANY_TEXT)

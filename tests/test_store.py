@@ -284,6 +284,39 @@ print(new, stored)
     assert lake.vectors("fake").ids().n_unique() == lake.vectors("fake").count() == 60
 
 
+def test_a_commit_is_tried_again_where_another_came_between(lake, monkeypatch):
+    lake.clips.add(clip_rows(1, 1))
+    waits: list[float] = []
+    monkeypatch.setattr("store.table.time.sleep", waits.append)
+    tried = 0
+
+    def write(conflicts: int) -> str:
+        nonlocal tried
+        tried += 1
+        if tried <= conflicts:
+            raise RuntimeError("lance error: Retryable commit conflict for version 7, /rust/src/x.rs:1:2")
+        return "stored"
+
+    assert lake.clips.table.commit(lambda: write(7)) == "stored"
+    assert tried == len(waits) + 1 == 8 and sum(waits) < 15
+    tried = 0
+    with pytest.raises(LakeError, match=r"cannot be written \(Retryable commit conflict for version 7\): nothing of this"):
+        lake.clips.table.commit(lambda: write(8))
+    assert tried == 8
+
+
+def test_a_full_disk_is_a_sentence_and_not_tried_again(lake):
+    tried = []
+
+    def write() -> None:
+        tried.append(1)
+        raise OSError("lance error: LanceError(IO): No space left on device (os error 28), /rust/src/x.rs:1:2")
+
+    with pytest.raises(LakeError, match=r"\(LanceError\(IO\): No space left on device \(os error 28\)\): free some space"):
+        lake.clips.table.commit(write)
+    assert tried == [1]
+
+
 # -- spaces
 
 
@@ -349,6 +382,12 @@ def test_a_failure_is_stored_once_and_forgotten_when_it_succeeds(lake):
     assert sorted(lake.failures.read()["error"]) == ["other", "second"]
     lake.failures.clear([failure_id("ingest", "a.mp3"), failure_id("embed:x", "b.mp3")])
     assert lake.failures.read()["source"].to_list() == ["b.mp3"]
+
+
+def test_the_id_of_a_failure_stays_what_it_was(lake):
+    """Lakes hold it: a program that made others would neither find nor clear the failures of older ones."""
+    assert failure_id("ingest", "a.mp3") == "0b2a0fc7e615485064a884ef"
+    assert failure_id("embed:x", "a.mp3", "0123") != failure_id("embed:x", "a.mp3", "0124")
 
 
 def test_a_lake_path_that_is_a_file_or_another_folder_is_refused(tmp_path):

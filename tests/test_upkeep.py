@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -13,14 +14,17 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from fakes import clip_rows, fill
+from fakes import FakeEncoder, clip_rows, fill
 
+import embed.writer
 import store.format
+import store.upkeep
 import tonelake
+from embed.settings import describe_space
 from embed.work import find_work
 from ingest import Cut, ingest_folder
-from store import Lake, LakeError
-from store.upkeep import fragments_of, optimize, tidy, trim
+from store import FrameStates, Lake, LakeError
+from store.upkeep import fragments_of, optimize, spare_share, tidy, trim
 from tonelake.verify import verify
 
 RELEASE = Path(__file__).parent / "data" / "lake-1"                   # a lake as the first release writes it
@@ -138,6 +142,65 @@ def test_a_young_version_stays_for_its_readers(lake):
     assert snapshot.dataset.count_rows() == 10 and snapshot.dataset.to_table().num_rows == 10
 
 
+def test_what_is_read_from_a_version_that_has_gone_is_the_same(lake):
+    """Whole columns, rows, clips and frames, for whoever began before the table was tidied."""
+    space = fill(lake, 12, 3, seed=0)
+    ids = lake.clips.ids()
+    when = np.arange(4, dtype=np.float32)
+    frames = [FrameStates(clip_id, 1, when, np.full((4, 6), i, np.float16)) for i, clip_id in enumerate(ids)]
+    for some in (frames[:20], frames[20:]):
+        lake.frames(space).add(some)
+    vectors, clips = lake.vectors(space), lake.clips
+    of_vectors, of_clips = vectors.table.snapshot(), clips.table.snapshot()
+    rows = np.array([30, 2, 2, 17])
+    reader = lake.frames(space).reader(ids.to_list(), 1)
+
+    def everything() -> list[np.ndarray]:
+        return [
+            vectors.read(of_vectors, 1), vectors.read_rows(of_vectors, rows, 1), vectors.read(of_vectors, 0, stat="max"),
+            clips.read_rows(of_clips, rows, ["clip_id", "title"]).to_numpy(), np.stack(reader([3, 25, 3])),
+        ]
+
+    before = everything()
+    other = Lake(lake.uri)
+    for table in (other.vectors(space).table, other.clips.table, other.frames(space).table):
+        whole = table.read()
+        table.upsert(whole.take(np.random.default_rng(0).permutation(len(whole))))       # in another order, in new files
+    optimize(other, keep_minutes=0)
+    for one, again in zip(before, everything(), strict=True):
+        assert np.array_equal(one, again)
+    other.vectors(space).table.delete(f"clip_id = '{ids[2]}'")
+    optimize(other, keep_minutes=0)
+    with pytest.raises(LakeError, match="1 rows of table 'emb_fake' were deleted while they were being read"):
+        vectors.read_rows(of_vectors, np.array([2, 5]), 1)
+
+
+def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, monkeypatch):
+    """By itself: pieces are merged as it goes, and what they were merged from is let go of."""
+    from embed.windows import ClipVectors
+    from embed.writer import Writer
+
+    monkeypatch.setattr(embed.writer, "COMMIT_CLIPS", 40)
+    monkeypatch.setattr(embed.writer, "COMMITS_A_FRAGMENT", 10)
+    monkeypatch.setattr(store.upkeep, "SHORT_MINUTES", 0.0)
+    wide = replace(describe_space(FakeEncoder(), "wide", 30.0), dims=(400, 400))
+    rows = clip_rows(200, 5)
+    lake.clips.add(rows)
+    space, rng = lake.spaces.make(wide), np.random.default_rng(0)
+    writer = Writer(lake, space)
+    writer.expect(lake.clips.read())
+    most = 0.0
+    for count, clip_id in enumerate(rows["clip_id"], 1):
+        layers = [rng.standard_normal(400).astype(np.float32) for _ in range(2)]
+        writer.take(clip_id, ClipVectors(layers, layers, 1, [], np.empty(0)))
+        if count % 400 == 0:
+            most = max(most, spare_share(lake.vectors(space).table))
+    writer.flush()
+    writer.merge()
+    assert most < 0.3 and spare_share(lake.vectors(space).table) < 0.3
+    assert lake.vectors(space).count() == 1000
+
+
 def test_an_embedding_goes_on_when_its_version_of_the_clips_has_gone(lake):
     lake.clips.add(clip_rows(6, 3))
     space = fill(lake, 1, 1, seed=0)
@@ -216,6 +279,20 @@ def test_vectors_of_no_clip_and_of_no_number_go_and_come_again(sound):
     assert not len(verify(sound).filter(pl.col("what") == "vectors"))
     report = tonelake.open(sound.uri, progress=False).embed("spectral")
     assert report.new == 1 and not len(verify(sound).filter(pl.col("what") == "vectors"))
+
+
+@pytest.mark.parametrize("left", [None, 1_000, 0])
+def test_a_lost_or_cut_data_file_is_a_sentence(lake, left):
+    fill(lake, 60, 20, seed=0)
+    file = next((Path(lake.uri) / "emb_fake.lance" / "data").glob("*.lance"))
+    file.unlink() if left is None else os.truncate(file, left)
+    again = Lake(lake.uri)
+    for use in (lambda: again.vectors("fake").layer(1), again.vectors("fake").table.read,
+                lambda: list(again.vectors("fake").table.batches(["mean_01"]))):
+        with pytest.raises(LakeError, match="table 'emb_fake' cannot be read"):
+            use()
+    assert "cannot be read" in verify(again)["problem"][0]
+    assert again.clips.count() == 1200 and len(again.clips.read()) == 1200
 
 
 def test_rows_that_stand_twice_lose_their_copies(lake):

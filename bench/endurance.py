@@ -1,0 +1,235 @@
+"""Endurance: 100,000 clips ingested and embedded and 10,000 queries asked by one process; what it holds as time goes by.
+
+Memory, open files, temporary files and the lake's size are looked at every half second.  Clips are one second long, twenty to
+a file, and embedded by a MERT of three narrow blocks with random weights that the tests bring: what is watched is the
+pipeline, not the model.
+
+    python -m bench.endurance --clips 100000 --queries 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.memory import children_of
+from bench.report import RESULTS, circumstances, table, write_results
+
+CHECKPOINT = Path(__file__).parent.parent / "tests" / "data" / "mert" / "95M-tiny"
+CLIPS_A_FILE, RATE = 20, 24_000
+EVERY_S, KEPT = 0.5, 400                 # samples, and how many of a phase are written down
+PHASES = ("ingest", "embed", "query")
+
+
+class Watch:
+    """What this process holds, every half second, by phase."""
+
+    def __init__(self, lake: Path, temporary: Path) -> None:
+        self.lake, self.temporary = lake, temporary
+        self.samples: dict[str, list[dict[str, float]]] = {phase: [] for phase in PHASES}
+        self.phase, self.began = "", time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def start(self, phase: str) -> None:
+        self.phase, self.began = phase, time.monotonic()
+
+    def stop(self) -> None:
+        self.phase = ""
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        disk, looked = 0.0, -10.0
+        while not self._ended.wait(EVERY_S):
+            phase, now = self.phase, time.monotonic()
+            if not phase:
+                continue
+            if now - looked > 5:         # walking a lake is work
+                disk, looked = megabytes_below(self.lake), now
+            self.samples[phase].append({
+                "s": now - self.began,
+                "memory_mb": resident_mb(os.getpid()),
+                "children_mb": sum(resident_mb(pid) for pid in children_of(os.getpid())),
+                "files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+                "temporary": sum(1 for _ in self.temporary.rglob("*")) + sum(1 for _ in self.lake.rglob(".*.tmp")),
+                "disk_mb": disk,
+            })
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process; 0 where it has ended."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def megabytes_below(folder: Path) -> float:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:                  # merged away in between
+            continue
+    return total / 1e6
+
+
+def make_files(folder: Path, clips: int) -> None:
+    """Mono WAV files of 2.9 s, from each of which twenty clips are cut."""
+    import soundfile as sf
+
+    folder.mkdir()
+    for seed in range(clips // CLIPS_A_FILE):
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal(round((CLIPS_A_FILE / 10 + 0.9) * RATE)).cumsum()
+        sf.write(folder / f"{seed:05d}.wav", 0.5 * noise / np.abs(noise).max(), RATE)
+
+
+def be_run(clips: int, queries: int, folder: Path) -> None:
+    """All of it, in a process of its own; the samples and what the disk holds, as JSON."""
+    import ingest
+    import tonelake
+    from store.upkeep import optimize, spare_share
+
+    music, watch = folder / "music", Watch(folder / "lake", Path(tempfile.gettempdir()))
+    lake = tonelake.open(folder / "lake", progress=False)
+    watch.start("ingest")
+    ingest.ingest_folder(lake.lake, music, ingest.Cut(1.0, 0.1))
+    watch.start("embed")
+    report = lake.embed(str(CHECKPOINT), space="tiny", precision="float32", device="cpu")
+    assert report.new == clips, report
+    spare = spare_share(lake.lake.vectors("tiny").table)
+    watch.start("query")
+    ask(lake, music, queries)
+    watch.stop()
+    before = megabytes_below(folder / "lake")
+    optimize(lake.lake, keep_minutes=0)
+    print(json.dumps({
+        "samples": watch.samples, "spare_vectors": spare, "disk_mb": before, "live_mb": megabytes_below(folder / "lake"),
+    }))
+
+
+def ask(lake, music: Path, queries: int) -> None:
+    """Queries of every kind: by a clip at each layer, filtered, by a mixture of layers, and by a file."""
+    ids = lake.clips()["clip_id"].to_list()
+    files = sorted(music.iterdir())
+    rng = np.random.default_rng(0)
+    for number, clip in enumerate(rng.choice(ids, queries).tolist()):
+        if number % 100 == 0:
+            found = lake.similar(files[number % len(files)], layer=1, k=10)
+        elif number % 10 == 1:
+            found = lake.similar(clip, layer=2, k=10, where=f"start_s < {rng.uniform(0.3, 1.5):.2f}")
+        elif number % 10 == 2:
+            found = lake.similar(clip, layers={1: 0.5, 2: 0.5}, k=10)
+        else:
+            found = lake.similar(clip, layer=number % 3, k=10)
+        assert len(found) == 10, (number, clip, found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=100_000)
+    parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        be_run(arguments.clips, arguments.queries, arguments.run)
+        return
+    about = circumstances("the audio and the queries (seeded), and the weights of a model of three narrow blocks")
+    with tempfile.TemporaryDirectory() as folder:
+        make_files(Path(folder) / "music", arguments.clips)
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        command = [sys.executable, "-m", "bench.endurance", "--run", folder, "--clips", str(arguments.clips)]
+        done = subprocess.run(
+            [*command, "--queries", str(arguments.queries)], stdout=subprocess.PIPE, text=True, check=True,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        )
+        left = sum(1 for _ in temporary.rglob("*"))
+    found = json.loads(done.stdout.splitlines()[-1])
+    report(found, left, arguments.clips, arguments.queries, about)
+    print("bench/results/endurance.md, .json and .png are written")
+
+
+def stretch(samples: list[dict[str, float]], name: str, begin: float, end: float) -> float:
+    """The median of what was seen between two shares of a phase."""
+    part = samples[int(begin * len(samples)) : max(int(end * len(samples)), int(begin * len(samples)) + 1)]
+    return float(np.median([sample[name] for sample in part]))
+
+
+def report(found: dict, left: int, clips: int, queries: int, about: dict[str, str]) -> None:
+    rows, ratios = [], {}
+    for phase in PHASES:
+        samples = found["samples"][phase]
+        early, late = (stretch(samples, "memory_mb", *part) for part in ((0.2, 0.4), (0.8, 1.0)))
+        ratios[f"{phase}_memory_late_vs_early"] = late / early
+        ratios[f"{phase}_files_late_minus_early"] = stretch(samples, "files", 0.8, 1) - stretch(samples, "files", 0.2, 0.4)
+        rows.append([
+            phase, f"{samples[-1]['s']:.0f}", f"{early:.0f}", f"{late:.0f}", f"{max(s['memory_mb'] for s in samples):.0f}",
+            f"{max(s['children_mb'] for s in samples):.0f}",
+            f"{stretch(samples, 'files', 0.2, 0.4):.0f}", f"{stretch(samples, 'files', 0.8, 1):.0f}",
+            f"{max(s['temporary'] for s in samples):.0f}",
+        ])
+    ratios["disk_vs_live"] = found["disk_mb"] / found["live_mb"]
+    header = [
+        "phase", "seconds", "memory, second fifth, MB", "last fifth, MB", "peak, MB", "its processes, peak, MB",
+        "open files, second fifth", "last fifth", "temporary files, most",
+    ]
+    draw(found["samples"], clips, queries)
+    text = (
+        f"{clips:,} clips ingested and embedded, {queries:,} queries, in one process.  When it ended, {left} temporary files "
+        f"were left.  The lake took {found['disk_mb']:.0f} MB, of which its newest versions hold {found['live_mb']:.0f} MB "
+        f"({ratios['disk_vs_live']:.2f} x; nothing but the embedding's own tidying had run).\n\n{table(header, rows)}\n"
+        "![memory, open files, temporary files and disk over time](endurance.png)"
+    )
+    kept = {
+        phase: [
+            {name: round(value, 1) for name, value in sample.items()}
+            for sample in samples[:: max(1, len(samples) // KEPT)]
+        ]
+        for phase, samples in found["samples"].items()
+    }
+    write_results("endurance", "Endurance", text, about, ratios, left=left, samples=kept)
+
+
+def draw(phases: dict[str, list[dict[str, float]]], clips: int, queries: int) -> None:
+    """A column for each phase, a row for each quantity."""
+    from matplotlib.figure import Figure
+
+    quantities = {"memory_mb": "memory, MB", "files": "open files", "temporary": "temporary files", "disk_mb": "lake, MB"}
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(len(quantities), len(PHASES), squeeze=False, sharex="col")
+    for column, phase in enumerate(PHASES):
+        samples = phases[phase]
+        seconds = [sample["s"] for sample in samples]
+        for row, (name, label) in enumerate(quantities.items()):
+            axis = axes[row][column]
+            axis.plot(seconds, [sample[name] for sample in samples], linewidth=1, label="this process")
+            if name == "memory_mb":
+                axis.plot(seconds, [sample["children_mb"] for sample in samples], linewidth=1, label="its processes")
+                axis.legend(loc="lower right", fontsize=7)
+            axis.set_ylim(bottom=0)
+            if not column:
+                axis.set_ylabel(label)
+        title = f"{queries:,} queries" if phase == "query" else f"{phase} of {clips:,} clips"
+        axes[0][column].set_title(title, fontsize=10)
+        axes[-1][column].set_xlabel("seconds")
+    figure.savefig(RESULTS / "endurance.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

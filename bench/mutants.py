@@ -1,0 +1,170 @@
+"""Mutation testing: small errors are put into the code one at a time, and the tests have to notice.
+
+A seeded sample of cosmic-ray's mutants of each module, run against the tests that are about the module.  A mutant that no test
+notices is either no error (another bound that is never met, another order of what is sorted later) or a test that is missing:
+the survivors are listed with their diffs, and a person reads them.
+
+    python -m pip install cosmic-ray && python -m bench.mutants --each 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+from bench.report import RESULTS, circumstances, table, write_results
+
+HOME = Path(__file__).resolve().parent.parent
+# What of the tests is about a module; the rest would notice more and take minutes a mutant.
+TESTS = {
+    "store/table.py": "store upkeep", "store/clips.py": "store ingest", "store/failures.py": "store",
+    "store/files.py": "store upkeep", "store/format.py": "upkeep", "store/fragments.py": "fragments",
+    "store/frames.py": "frames", "store/lake.py": "store", "store/places.py": "properties", "store/projection.py": "metric",
+    "store/space.py": "store", "store/upkeep.py": "upkeep", "store/vectors.py": "store",
+    "store/tokens.py": "tokens", "store/tracks.py": "index",
+    "probes/splits.py": "probe_splits properties", "probes/metrics.py": "probe_metrics properties",
+    "index/alignment.py": "alignment", "index/approximate.py": "saved", "index/between_clips.py": "paths",
+    "index/clusters.py": "maps", "index/copies.py": "duplicates", "index/facets.py": "facets", "index/flat.py": "index",
+    "index/graph.py": "maps", "index/grouping.py": "groups", "index/layer_report.py": "index", "index/measures.py": "index",
+    "index/mixture.py": "mixture", "index/neighbours.py": "index", "index/oracle.py": "tokens", "index/passages.py": "tokens",
+    "index/query.py": "index", "index/reference.py": "comparison", "index/retrieval.py": "index", "index/saved.py": "saved",
+    "index/separation.py": "index", "index/tokenizing.py": "tokens", "index/vocabulary.py": "tokens",
+}
+TIMEOUT_S = 120
+
+
+def is_said_only(module: Path, line: int, column: int) -> bool:
+    """Whether a place lies in an annotation, which is never evaluated here."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    said: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            said.append(node.returns)
+        elif isinstance(node, ast.arg | ast.AnnAssign):
+            said.append(node.annotation)
+    return any(
+        (one.lineno, one.col_offset) <= (line, column) <= (one.end_lineno or 0, one.end_col_offset or 0) for one in said if one
+    )
+
+
+def choose(clone: Path, session: Path, each: int) -> tuple[int, int]:
+    """Skip all but a sample of a session's mutants: how many there are, and how many will run."""
+    from cosmic_ray.work_db import use_db
+    from cosmic_ray.work_item import WorkerOutcome, WorkResult
+
+    with use_db(session) as work:
+        real, said = [], []
+        for item in work.work_items:
+            place = item.mutations[0]
+            (said if is_said_only(clone / place.module_path, *place.start_pos) else real).append(item.job_id)
+        chosen = set(random.Random(0).sample(sorted(real), min(each, len(real))))
+        for job in (*real, *said):
+            if job not in chosen:
+                work.set_result(job, WorkResult(WorkerOutcome.SKIPPED))
+    return len(real), len(chosen)
+
+
+def run_module(module: str, clone: Path, each: int) -> dict[str, object]:
+    """One module's sample, in one copy of the project."""
+    with tempfile.TemporaryDirectory() as folder:
+        config, session = Path(folder) / "config.toml", Path(folder) / "session.sqlite"
+        tests = " ".join(f"tests/test_{name}.py" for name in TESTS[module].split())
+        command = f"{shlex.quote(sys.executable)} -m pytest -q -x -p no:cacheprovider --no-header --tb=no {tests}"
+        config.write_text(
+            f'[cosmic-ray]\nmodule-path = "{module}"\ntimeout = {TIMEOUT_S}.0\nexcluded-modules = []\n'
+            f'test-command = {json.dumps(command)}\n[cosmic-ray.distributor]\nname = "local"\n'
+        )
+        ray = [sys.executable, "-m", "cosmic_ray.cli"]
+        subprocess.run([*ray, "init", str(config), str(session)], cwd=clone, check=True, capture_output=True)
+        found, chosen = choose(clone, session, each)
+        subprocess.run(shlex.split(command), cwd=clone, check=True, capture_output=True)     # as it is, it passes
+        subprocess.run([*ray, "exec", str(config), str(session)], cwd=clone, check=True, capture_output=True)
+        dumped = subprocess.run([*ray, "dump", str(session)], cwd=clone, check=True, capture_output=True, text=True).stdout
+        subprocess.run(["git", "checkout", "-q", "."], cwd=clone, check=True)
+    outcomes: Counter[str] = Counter()
+    survivors = []
+    for line in dumped.splitlines():
+        item, result = json.loads(line)
+        if result is None or result["worker_outcome"] == "skipped":
+            continue
+        outcome = result["test_outcome"] or "killed"     # a worker that ended abnormally was noticed
+        outcomes[outcome] += 1
+        if outcome == "survived":
+            survivors.append({"line": item["mutations"][0]["start_pos"][0], "diff": changed_lines(result["diff"])})
+    assert sum(outcomes.values()) == chosen, (module, outcomes, chosen)
+    killed = outcomes["killed"] + outcomes["incompetent"]
+    print(f"{module}: {killed} of {chosen} noticed, {found} mutants in all", file=sys.stderr, flush=True)
+    return {"module": module, "mutants": found, "run": chosen, "noticed": killed, "survivors": survivors}
+
+
+def changed_lines(diff: str) -> list[str]:
+    return [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--each", type=int, default=40, help="mutants of a module")
+    parser.add_argument("--modules", nargs="*", default=list(TESTS), choices=list(TESTS))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    about = circumstances("which mutants were run (seeded)")
+    os.environ["OMP_NUM_THREADS"] = "1"                  # of the tests, several of which share the cores
+    found = [one for one in earlier(about["commit"]) if one["module"] not in arguments.modules]
+    keep = threading.Lock()
+    clones: SimpleQueue[Path] = SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(arguments.workers):
+            subprocess.run(["git", "clone", "-q", str(HOME), f"{folder}/{number}"], check=True)
+            clones.put(Path(folder) / str(number))
+
+        def work(module: str) -> None:
+            clone = clones.get()
+            try:
+                result = run_module(module, clone, arguments.each)
+            finally:
+                clones.put(clone)
+            with keep:
+                found.append(result)
+                report(found, about)
+
+        with ThreadPoolExecutor(arguments.workers) as pool:
+            list(pool.map(work, arguments.modules))
+    print("bench/results/mutants.md and .json are written")
+
+
+def earlier(commit: str) -> list[dict]:
+    """What was found of other modules at the same commit: a run that was cut short goes on with those that are left."""
+    kept = RESULTS / "mutants.json"
+    known = json.loads(kept.read_text()) if kept.exists() else {"about": {"commit": ""}}
+    return known["modules"] if known["about"]["commit"] == commit else []
+
+
+def report(found: list[dict], about: dict[str, str]) -> None:
+    ordered = sorted(found, key=lambda one: one["module"])
+    rows = [
+        [one["module"], TESTS[one["module"]], f"{one['mutants']}", f"{one['run']}", f"{one['noticed']}",
+         f"{100 * one['noticed'] / max(1, one['run']):.0f} %"]
+        for one in ordered
+    ]
+    run, noticed = (sum(one[key] for one in found) for key in ("run", "noticed"))
+    text = (
+        f"{noticed} of {run} sampled mutants were noticed ({100 * noticed / max(1, run):.0f} %). The survivors stand in "
+        f"`mutants.json`, with their diffs.\n\n{table(['module', 'tests', 'mutants', 'run', 'noticed', 'share'], rows)}"
+    )
+    write_results("mutants", "Mutation testing", text, about, {"noticed": noticed / max(1, run)}, modules=ordered)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Files of a lake beside its tables: whole or not at all, on a disk and on an object store alike."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from store import LakeError
+from store.files import LakeFiles
+
+
+@pytest.fixture(params=["disk", "object store"])
+def files(request, tmp_path):
+    home = str(tmp_path) if request.param == "disk" else request.getfixturevalue("s3") + "/lake"
+    return LakeFiles(f"{home}/runs")
+
+
+def test_what_is_put_is_read_listed_fetched_and_removed(files):
+    assert files.read("a.json") is None and files.names() == [] and files.folders() == [] and files.stamp("a.json") is None
+    with files.fetched("a.json") as path:
+        assert path is None
+    files.put_text("a.json", "eins Ω")
+    files.put("b.bin", lambda path: path.write_bytes(b"\0\1"))
+    LakeFiles(f"{files.uri}/deep").put_text("c.json", "3")
+    assert files.read("a.json") == "eins Ω" and files.names() == ["a.json"] and files.names(".bin") == ["b.bin"]
+    assert files.folders() == ["deep"] and files.stamp("a.json")
+    with files.fetched("b.bin") as path:
+        assert path is not None and path.read_bytes() == b"\0\1"
+    files.put_text("a.json", "zwei")
+    assert files.read("a.json") == "zwei"
+    for _ in range(2):
+        files.remove("a.json")
+    assert files.read("a.json") is None and files.names() == []
+
+
+def test_a_file_written_once_stays_as_the_first_wrote_it(files):
+    assert files.write_once("x.json", "first") is True
+    assert files.write_once("x.json", "second") is False
+    assert files.read("x.json") == "first"
+
+
+def test_a_stamp_changes_with_the_file(tmp_path):
+    files = LakeFiles(str(tmp_path))
+    files.put_text("a", "1")
+    before = files.stamp("a")
+    assert files.stamp("a") == before
+    files.put_text("a", "2")             # as long as it was, and maybe within one tick of the clock
+    assert files.stamp("a") != before
+
+
+def test_a_file_on_an_object_store_is_looked_at_anew_every_ten_minutes(s3, monkeypatch):
+    files = LakeFiles(f"{s3}/lake")
+    files.put_text("a", "1")
+    now = 6_000_000.0
+    monkeypatch.setattr("store.files.time.time", lambda: now)
+    first = files.stamp("a")
+    now += 599.0
+    assert files.stamp("a") == first
+    now += 1.0
+    assert files.stamp("a") != first
+
+
+def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside_it(tmp_path):
+    files = LakeFiles(str(tmp_path))
+    files.put_text("a.json", "old")
+
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(LakeError, match=r"a\.json cannot be written \(No space left on device\): free some space"):
+        files.put("a.json", fail)
+    assert files.read("a.json") == "old" and os.listdir(tmp_path) == ["a.json"]  # noqa: PTH208
