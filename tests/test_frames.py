@@ -88,3 +88,25 @@ def test_frames_beyond_float16_are_a_failure(lake, music):
     report = embed_clips(lake, space, Loud(), read_clips, frames=[1])
     assert (report.new, report.failed) == (0, 6)
     assert "float16" in lake.failures.read()["error"][0]
+
+
+def test_a_reader_gives_the_frames_of_clips_in_any_order_and_refuses_clips_without(embedded, tmp_path):
+    lake, _ = embedded
+    frames, ids = lake.frames("fake"), lake.clips.ids().to_list()
+    read = frames.reader(ids[::-1], "high")
+    for clip_id, states in zip([ids[0], ids[5], ids[0]], read([5, 0, 5]), strict=True):
+        np.testing.assert_array_equal(states, frames.read(clip_id, "high").states)
+    write(tmp_path / "more" / "x.wav", melody(5, seed=40))
+    ingest_folder(lake, tmp_path / "more", Cut(None))
+    with pytest.raises(InputError, match="1 of 7 clips have no stored frames of layer high"):
+        frames.reader(lake.clips.ids().to_list(), "high")
+    with pytest.raises(InputError, match="6 of 6 clips have no stored frames of layer low"):
+        frames.reader(ids, "low")
+
+
+def test_only_clips_with_all_the_layers_asked_for_are_complete(embedded):
+    lake, space = embedded
+    frames, ids = lake.frames(space), lake.clips.ids().to_list()
+    some = frames.read(ids[2], 1)
+    frames.add([FrameStates(ids[2], 0, some.frame_s, np.ones((len(some.frame_s), 4), np.float16))])
+    assert set(frames.complete([1])) == set(ids) and set(frames.complete([0, 1, 1])) == {ids[2]} == set(frames.complete([0]))

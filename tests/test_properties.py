@@ -222,6 +222,14 @@ def test_places_are_those_of_a_dictionary(keys, wanted):
     assert Places(pl.Series(keys, dtype=pl.String)).of(asked).tolist() == [known.get(key, -1) for key in asked]
 
 
+def test_keys_that_share_a_hash_are_told_apart(monkeypatch):
+    """As two of billions would: here, all of one length do."""
+    monkeypatch.setattr(pl.Series, "hash", lambda self: self.str.len_bytes().cast(pl.UInt64))
+    keys = ["b", "a", "cc", "dd", "c", "eee", "aa", "bb"]
+    asked = ["a", "x", "bb", "aa", "zzzz", "eee", "xxx", "b", "", "zz"]
+    assert Places(pl.Series(keys)).of(asked).tolist() == [keys.index(key) if key in keys else -1 for key in asked]
+
+
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60))
 def test_figures_of_classes_are_those_of_scikit_learn(pairs):
     from sklearn.metrics import precision_recall_fscore_support

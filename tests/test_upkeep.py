@@ -87,6 +87,15 @@ def test_an_older_lake_is_brought_up_by_a_command(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "new" / "lake.json").read_text())["format"] == 3
 
 
+def test_a_lake_on_an_object_store_says_its_format_too(s3):
+    lake = Lake(f"{s3}/lake")
+    assert json.loads(lake.files("").read("lake.json") or "")["format"] == store.format.known()
+    lake.clips.add(clip_rows(1, 1))
+    lake.files("").put_text("lake.json", '{"format": 99}')
+    with pytest.raises(LakeError, match="has format 99"):
+        Lake(f"{s3}/lake", create=False)
+
+
 def test_the_lake_of_the_first_release_opens_and_answers(tmp_path):
     shutil.copytree(RELEASE, tmp_path / "lake")
     lake = tonelake.open(tmp_path / "lake", create=False)
