@@ -54,6 +54,36 @@ def test_multilabel_figures_are_scikit_learns():
     assert found["macro_f1"] == pytest.approx(theirs.f1_score(targets, scores >= 0.5, average="macro", zero_division=0))
 
 
+def test_per_tag_rows_are_scikit_learns():
+    rng = np.random.default_rng(5)
+    targets = (rng.random((300, 4)) < 0.4).astype(np.float32)
+    runs = [np.clip(rng.random((300, 4)) * 0.8 + 0.3 * targets - 0.1, 0, 1).round(2).astype(np.float32) for _ in range(2)]
+    table = metrics.per_class("multilabel", list("abcd"), targets, runs)
+    said = [theirs.precision_recall_fscore_support(targets, run >= np.float32(0.5), zero_division=0) for run in runs]
+    for column, number in (("precision", 0), ("recall", 1), ("f1", 2)):
+        assert table[column].to_list() == pytest.approx(np.mean([one[number] for one in said], axis=0).tolist())
+    assert table["support"].to_list() == said[0][3].tolist()
+    for column, score in (("ap", theirs.average_precision_score), ("roc_auc", theirs.roc_auc_score)):
+        expected = np.mean([score(targets, run, average=None) for run in runs], axis=0)
+        assert table[column].to_list() == pytest.approx(expected.tolist())
+
+
+def test_of_equal_scores_the_lower_class_comes_first():
+    """As in a stable sort: which is what argmax says of the first place."""
+    rng = np.random.default_rng(6)
+    scores, targets = rng.integers(0, 3, (200, 8)).astype(np.float32), rng.integers(0, 8, 200)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    assert metrics.place_of(targets, scores).tolist() == (order == targets[:, None]).argmax(axis=1).tolist()
+    assert ((metrics.place_of(targets, scores) == 0) == (scores.argmax(axis=1) == targets)).all()
+
+
+def test_a_weighted_median_is_that_of_the_repeated_values():
+    rng = np.random.default_rng(7)
+    values, weights = rng.random(41), rng.integers(0, 4, (6, 41))
+    expected = [np.quantile(np.repeat(values, row), 0.5, method="inverted_cdf") for row in weights]
+    assert metrics.medians(values, weights.astype(float)).tolist() == expected
+
+
 def test_both_ways_of_counting_agree():
     rng = np.random.default_rng(3)
     scores, weights = rng.random(200).round(2), rng.integers(0, 3, (5, 200)).astype(float)

@@ -100,7 +100,7 @@ def test_a_column_may_say_the_split():
     given = task(part=names)
     (split,), notes = make_splits(given, "column:part")
     assert [len(rows) for rows in sides(split)] == [400, 50, 100]
-    assert "50 clips without a value in 'part'" in notes[0]
+    assert notes[0].startswith("50 clips without a value in 'part' are left out")
     (split,), notes = make_splits(task(part=["train"] * 400 + ["test"] * 200), "column:part")
     assert len(split.valid) > 20
     assert not set(given.track[split.valid]) & set(given.track[split.train])
@@ -122,6 +122,11 @@ def test_a_column_may_say_the_split():
 def test_what_is_no_split_is_refused(how, why):
     with pytest.raises(InputError, match=why):
         make_splits(task(), how)
+
+
+def test_too_few_groups_are_counted():
+    with pytest.raises(InputError, match=r"by:half: 2 groups that share no track and no duplicate cannot stand on 3 sides"):
+        make_splits(task(half=["a" if row < 300 else "b" for row in np.sort(task().track * 5)]), "by:half")
 
 
 def test_a_label_that_is_its_own_group_cannot_be_judged_by_it():
