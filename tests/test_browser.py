@@ -251,6 +251,41 @@ def test_an_uploaded_file_finds_itself_in_the_lake(view, served, chorales, tmp_p
 
 
 @needs_chromium
+def test_an_upload_past_the_limit_is_refused_by_the_page_and_by_the_server(view, served, tmp_path):
+    """The server too: whoever does not use the page sends what they like."""
+    huge = tmp_path / "huge.wav"
+    with huge.open("wb") as file:
+        file.truncate(201 << 20)
+    (tmp_path / "small.wav").write_bytes(b"RIFF")
+    view.goto(f"{served}/similar?layer=chroma")
+    chooser = view.locator("input[type=file]")
+    chooser.set_input_files(huge)
+    view.get_by_text("200.0MB or smaller").wait_for()
+    with view.expect_request(lambda request: request.method == "PUT") as sent:
+        chooser.set_input_files(tmp_path / "small.wav")
+    asked = sent.value
+    token = {name: text for name, text in asked.headers.items() if "xsrf" in name.lower()}
+    cookies = "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in view.context.cookies())
+
+    def put(size: int) -> int:
+        head = b'--edge\r\nContent-Disposition: form-data; name="x.wav"; filename="x.wav"\r\n\r\n'
+        body = head + bytes(size) + b"\r\n--edge--\r\n"
+        headers = token | {"Cookie": cookies, "Content-Type": "multipart/form-data; boundary=edge"}
+        try:
+            with urllib.request.urlopen(urllib.request.Request(asked.url, body, headers, method="PUT"), timeout=30) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        except urllib.error.URLError:    # the server hung up in the middle
+            return 413
+
+    assert put(4) in (200, 204)          # as the page does it: what is refused below is the size
+    assert put(201 << 20) == 413
+    assert put(4) in (200, 204)          # and nothing else came to harm
+
+
+@needs_chromium
 def test_a_cell_of_the_confusion_opens_its_clips(view, served, chorales):
     import probes
 
