@@ -162,3 +162,22 @@ def test_a_heat_map_puts_alike_groups_side_by_side():
     values = np.where(kind[:, None] == kind[None, :], 0.9, 0.1) + 0.01 * np.random.default_rng(0).uniform(size=(8, 8))
     values[0, 1] = np.nan
     assert np.abs(np.diff(kind[cluster_order(values)])).sum() == 1
+
+
+def test_the_nearest_group_is_one_that_can_be_compared(lake):
+    """Two groups of the same tracks alone cannot be: their nearest is another.  Two tracks are enough to be typical of."""
+    rows = clip_rows(4, 3)
+    tags = [["a", "b"]] * 6 + [["c"]] * 6
+    lake.clips.add(rows.with_columns(marks=pl.Series(tags)))
+    space = lake.spaces.make(Space("pairs", "1", 24_000, ("a",), (DIM,), 30.0, 30.0, "float32"))
+    vectors = np.random.default_rng(0).standard_normal((12, DIM)).astype(np.float32)
+    lake.vectors(space).add(rows["clip_id"].to_list(), [vectors], [vectors], [1] * 12)
+    for measure in index.MEASURES:
+        found = index.groups(lake, "marks", measure=measure)
+        assert dict(zip(found["marks"], found["nearest"], strict=True))["c"] in ("a", "b")
+        matrix = index.group_matrix(lake, "marks", measure=measure)
+        pair = matrix.filter(pl.col("marks") == "a")["b"][0]
+        if pair is None:
+            assert dict(zip(found["marks"], found["nearest"], strict=True))["a"] == "c"
+    shown = index.typical(lake, "marks", "c", k=2)
+    assert shown["kind"].to_list() == ["typical"] * 2 + ["unusual"] * 2 and set(shown["marks"]) == {"c"}

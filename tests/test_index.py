@@ -415,3 +415,29 @@ def test_a_column_without_two_groups_to_compare_says_so(filled, lake):
         index.layers(filled, "cut")
     with pytest.raises(InputError, match="layers cannot be compared by it"):
         index.layers(filled, "artist", where="start_s = 0 AND year IN (1960, 1964, 1968)")
+
+
+def test_clips_that_are_not_embedded_hide_none_that_is(lake):
+    """Of the query's own track one clip has no vector: the last row of the table is an answer all the same."""
+    space = fill(lake, 6, 4, seed=0)
+    lake.clips.add(clip_rows(6, 5))
+    ids = lake.vectors(space).ids().to_list()
+    for last in (ids[-1], ids[0]):
+        lake.vectors(space).table.delete(f"clip_id = '{ids[5]}'")
+        hits = index.similar(lake, ids[8], layer="low", k=23, not_same="track")
+        track = lake.clips.find(ids[8])["track"]
+        expected = set(lake.clips.read(where=f"track != '{track}'")["clip_id"]) & set(lake.vectors(space).ids())
+        assert last in hits["clip_id"] and set(hits["clip_id"]) == expected
+
+
+def test_layers_stay_in_memory_while_there_is_room(lake, monkeypatch):
+    space = fill(lake, 6, 4, seed=0)
+    monkeypatch.setattr(flat, "_kept", type(flat._kept)())
+    monkeypatch.setattr(flat, "memory_bytes", lambda: 1 << 30)
+    low, high = (flat.load_layer(lake, space, layer) for layer in (0, 1))
+    assert flat.load_layer(lake, space, 0) is low and flat.load_layer(lake, space, 1) is high
+    monkeypatch.setattr(flat, "memory_bytes", lambda: 4 * (low.vectors.nbytes + high.vectors.nbytes - 1))
+    flat.load_layer(lake, space, 0)      # used last: stays
+    flat.load_layer(lake, space, 0, metric="ip")
+    assert len(flat._kept) == 2 and flat.load_layer(lake, space, 0) is low
+    assert flat.load_layer(lake, space, 1) is not high

@@ -378,3 +378,19 @@ def test_rows_may_lie_in_any_order_ids_and_vectors_stay_together(lake):
         true = np.argsort(-(unit @ unit[row]), kind="stable")[1:4]
         assert index.similar(lake, ids[row], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
         assert index.similar_many(lake, [ids[row]], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_one_query_of_any_length_gets_the_scores_of_the_metric(metric):
+    """As its vectors are compared: for cosine the query's length does not matter, for the others it does."""
+    vectors, query = vectors_of(1_200, 1), 7.5 * vectors_of(1, 2)[0]
+    made, order = approximate.build(vectors, metric, kind="hnsw")
+    found, scores = made.search_one(query, 5)
+    near = vectors[order][found].astype(np.float64)
+    expected = {
+        "cosine": near @ query / np.linalg.norm(near, axis=1) / np.linalg.norm(query), "ip": near @ query,
+        "l2": np.linalg.norm(near - query, axis=1),
+    }[metric]
+    np.testing.assert_allclose(scores, expected, rtol=1e-3)              # the index holds float16
+    np.testing.assert_allclose(flat.prepare_one(query, metric), flat.prepare(query[None], metric), rtol=1e-6)
+    assert not flat.prepare_one(np.zeros(DIM, np.float32), metric).any()
