@@ -22,7 +22,7 @@ from store.table import Table
 MANY_FRAGMENTS = 32                      # small pieces make a scan slower from about here on
 VERSIONS_BETWEEN = 50                    # commits between two looks at old versions
 KEPT_MINUTES = 60.0                      # no answer takes as long to read
-SHORT_MINUTES = 10.0                     # nor, but for the largest indexes, as long as this
+SHORT_MINUTES = 2.0                      # few take as long as this, and what does goes on by keys
 SPARE_SHARE = 0.3                        # of the live data, what old versions may take of the disk for the longer while
 TEMPORARY_HOURS = 24.0                   # a file that was being written so long ago will not be finished
 
