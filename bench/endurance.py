@@ -62,7 +62,7 @@ class Watch:
                 "memory_mb": resident_mb(os.getpid()),
                 "children_mb": sum(resident_mb(pid) for pid in children_of(os.getpid())),
                 "files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
-                "temporary": sum(1 for _ in self.temporary.rglob("*")) + sum(1 for _ in self.lake.rglob(".*.tmp")),
+                "temporary": files_below(self.temporary, "*") + files_below(self.lake, ".*.tmp"),
                 "disk_mb": disk,
             })
 
@@ -76,6 +76,10 @@ def resident_mb(pid: int) -> float:
     except OSError:
         pass
     return 0.0
+
+
+def files_below(folder: Path, pattern: str) -> int:
+    return sum(1 for path in folder.rglob(pattern) if path.is_file())
 
 
 def megabytes_below(folder: Path) -> float:
@@ -159,7 +163,7 @@ def main() -> None:
             [*command, "--queries", str(arguments.queries)], stdout=subprocess.PIPE, text=True, check=True,
             env={**os.environ, "TMPDIR": str(temporary)},
         )
-        left = sum(1 for _ in temporary.rglob("*"))
+        left = files_below(temporary, "*")
     found = json.loads(done.stdout.splitlines()[-1])
     report(found, left, arguments.clips, arguments.queries, about)
     print("bench/results/endurance.md, .json and .png are written")

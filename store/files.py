@@ -32,6 +32,10 @@ def half_written(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
+def unwritten(target: Path, error: OSError) -> LakeError:
+    return LakeError(f"{target} cannot be written ({error.strerror or error}): free some space and run it again")
+
+
 class LakeFiles:
     """The files below one folder of a lake."""
 
@@ -88,7 +92,7 @@ class LakeFiles:
             return copy.read_text(encoding="utf-8")
 
     def write_once(self, name: str, text: str) -> bool:
-        """Create a file; False, and nothing written, where it exists already."""
+        """Create a file; False, and nothing written, where it exists already.  Raises LakeError where it cannot be written."""
         if not is_local(self.uri):
             session = self._session()
             if session.contains(name):
@@ -99,19 +103,21 @@ class LakeFiles:
                 session.upload_file(str(copy), name)
             return True
         target = Path(self.uri) / name
-        target.parent.mkdir(parents=True, exist_ok=True)
         beside = half_written(target)
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             os.link(beside, target)            # unlike rename, link refuses to replace: two writers, one winner
             return True
         except FileExistsError:
             return False
+        except OSError as error:
+            raise unwritten(target, error) from error
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 beside.unlink()
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
@@ -131,8 +137,7 @@ class LakeFiles:
                 os.fsync(file.fileno())
             beside.replace(target)
         except OSError as error:
-            reason = error.strerror or error
-            raise LakeError(f"{target} cannot be written ({reason}): free some space and run it again") from error
+            raise unwritten(target, error) from error
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()

@@ -73,3 +73,16 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside_it(tmp_
     with pytest.raises(LakeError, match=r"a\.json cannot be written \(No space left on device\): free some space"):
         files.put("a.json", fail)
     assert files.read("a.json") == "old" and os.listdir(tmp_path) == ["a.json"]  # noqa: PTH208
+
+
+def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("store.files.os.fsync", full)
+    with pytest.raises(LakeError, match=r"x\.json cannot be written \(No space left on device\): free some space"):
+        LakeFiles(str(tmp_path)).write_once("x.json", "text")
+    assert not os.listdir(tmp_path)  # noqa: PTH208
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LakeError, match="cannot be written"):
+        LakeFiles(str(tmp_path / "file" / "below")).write_once("x.json", "text")
