@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.memory import children_of
+from bench.growth import CHECKPOINT, make_files
+from bench.memory import children_of, resident_mb
 from bench.report import RESULTS, circumstances, table, write_results
 
-CHECKPOINT = Path(__file__).parent.parent / "tests" / "data" / "mert" / "95M-tiny"
-CLIPS_A_FILE, RATE = 20, 24_000
+CLIPS_A_FILE = 20
 EVERY_S, KEPT = 0.5, 400                 # samples, and how many of a phase are written down
 PHASES = ("ingest", "embed", "query")
 
@@ -67,17 +67,6 @@ class Watch:
             })
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process; 0 where it has ended."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return 0.0
-
-
 def files_below(folder: Path, pattern: str) -> int:
     return sum(1 for path in folder.rglob(pattern) if path.is_file())
 
@@ -90,17 +79,6 @@ def megabytes_below(folder: Path) -> float:
         except OSError:                  # merged away in between
             continue
     return total / 1e6
-
-
-def make_files(folder: Path, clips: int) -> None:
-    """Mono WAV files of 2.9 s, from each of which twenty clips are cut."""
-    import soundfile as sf
-
-    folder.mkdir()
-    for seed in range(clips // CLIPS_A_FILE):
-        rng = np.random.default_rng(seed)
-        noise = rng.standard_normal(round((CLIPS_A_FILE / 10 + 0.9) * RATE)).cumsum()
-        sf.write(folder / f"{seed:05d}.wav", 0.5 * noise / np.abs(noise).max(), RATE)
 
 
 def be_run(clips: int, queries: int, folder: Path) -> None:
@@ -155,7 +133,7 @@ def main() -> None:
         return
     about = circumstances("the audio and the queries (seeded), and the weights of a model of three narrow blocks")
     with tempfile.TemporaryDirectory() as folder:
-        make_files(Path(folder) / "music", arguments.clips)
+        make_files(Path(folder) / "music", arguments.clips, CLIPS_A_FILE)
         temporary = Path(folder) / "tmp"
         temporary.mkdir()
         command = [sys.executable, "-m", "bench.endurance", "--run", folder, "--clips", str(arguments.clips)]

@@ -25,15 +25,15 @@ CHECKPOINT = Path(__file__).parent.parent / "tests" / "data" / "mert" / "95M-tin
 CLIPS_A_FILE, RATE = 1_000, 24_000
 
 
-def make_files(folder: Path, clips: int) -> None:
-    """Mono WAV files of 101 s, from each of which 1,000 clips are cut."""
+def make_files(folder: Path, clips: int, clips_a_file: int) -> None:
+    """Mono WAV files, each just long enough for so many clips of a second, one every tenth of a second."""
     import soundfile as sf
 
     folder.mkdir()
-    for seed in range(clips // CLIPS_A_FILE):
+    for seed in range(clips // clips_a_file):
         rng = np.random.default_rng(seed)
-        noise = rng.standard_normal(round((CLIPS_A_FILE / 10 + 0.9) * RATE)).cumsum()
-        sf.write(folder / f"{seed:04d}.wav", 0.5 * noise / np.abs(noise).max(), RATE)
+        noise = rng.standard_normal(round((clips_a_file / 10 + 0.9) * RATE)).cumsum()
+        sf.write(folder / f"{seed:05d}.wav", 0.5 * noise / np.abs(noise).max(), RATE)
 
 
 def be_run(clips: int) -> None:
@@ -43,7 +43,7 @@ def be_run(clips: int) -> None:
     from store import Lake
 
     with tempfile.TemporaryDirectory() as folder:
-        make_files(Path(folder) / "music", clips)
+        make_files(Path(folder) / "music", clips, CLIPS_A_FILE)
         lake, memory = Lake(Path(folder) / "lake"), PeakMemory()
         started = time.perf_counter()
         ingest.ingest_folder(lake, Path(folder) / "music", ingest.Cut(1.0, 0.1))

@@ -33,9 +33,18 @@ class PeakMemory:
 
 def peak_mb(pid: int) -> float:
     """Peak resident memory of a process, MB; 0 where it has ended."""
+    return status_mb(pid, "VmHWM:")
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process as it is now, MB; 0 where it has ended."""
+    return status_mb(pid, "VmRSS:")
+
+
+def status_mb(pid: int, name: str) -> float:
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(name):
                 return int(line.split()[1]) / 1024
     except OSError:
         pass
