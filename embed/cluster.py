@@ -82,7 +82,6 @@ def embed_on_ray(
                     del clip_id
             finally:
                 appender.flush()         # also when interrupted: what is encoded is stored
-            lake.vectors(space).table.compact()
     return EmbedReport(
         space.name, appender.stored, work.known + appender.beaten, appender.failed, appender.framed, appender.seconds_of_audio,
         time.monotonic() - started, space.precision_reason,

@@ -52,7 +52,7 @@ def embed_lake(
 
 
 def tidied(lake: Lake, report: EmbedReport) -> EmbedReport:
-    """The report of an embedding, after which old versions of the tables go."""
+    """The report of an embedding, after which the pieces of the tables are merged and old versions go."""
     if report.new or report.framed:
         for table in (lake.vectors(report.space).table, lake.frames(report.space).table):
             trim_quietly(table)

@@ -84,8 +84,6 @@ def embed_on_devices(
     def total(field: str) -> Any:
         return sum(report[field] for report in reports)
 
-    if reports:
-        lake.vectors(space).table.compact()
     return EmbedReport(
         space.name, total("new"), work.known + total("known"), total("failed"), total("framed"), total("seconds_of_audio"),
         time.monotonic() - started, space.precision_reason,
