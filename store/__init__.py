@@ -16,6 +16,7 @@ from store.frames import Frames, FrameStates
 from store.lake import Lake
 from store.machine import memory_bytes
 from store.places import Places
+from store.pool import choose_pool
 from store.projection import Projection, extend_projected, is_projection, make_projected, read_projection
 from store.space import Space, Spaces
 from store.table import Snapshot, chunks
@@ -32,3 +33,5 @@ __all__ = [
     "fits", "is_projection", "make_projected", "memory_bytes", "printable", "read_projection", "rows_of",
     "track_numbers", "write_fragment",
 ]
+
+choose_pool()
