@@ -46,13 +46,12 @@ def embed_lake(
         del encoder
         free_memory(devices)
         report = embed_on_devices(lake, space, devices, read, frames=layers, workers=workers, progress=progress)
-    else:
-        report = embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
-    return tidied(lake, report)
+        return tidied(lake, report)
+    return embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
 
 
 def tidied(lake: Lake, report: EmbedReport) -> EmbedReport:
-    """The report of an embedding, after which the pieces of the tables are merged and old versions go."""
+    """The report of an embedding by many writers, after which one sees to the pieces of the tables and to old versions."""
     if report.new or report.framed:
         for table in (lake.vectors(report.space).table, lake.frames(report.space).table):
             trim_quietly(table)

@@ -73,7 +73,7 @@ def embed_clips(
         writer.flush()                   # also when interrupted: what is encoded is stored
         raise
     writer.flush()
-    writer.merge()
+    writer.tidy()
     return EmbedReport(
         space.name, writer.stored, work.known + writer.beaten, writer.failed, writer.framed, writer.seconds_of_audio,
         time.monotonic() - started, space.precision_reason,

@@ -10,7 +10,8 @@ import polars as pl
 
 from embed.windows import ClipVectors
 from store import Failure, FrameStates, Lake, Space, failure_id, fits
-from store.upkeep import trim_quietly
+from store.table import Table
+from store.upkeep import SHORT_MINUTES, let_go_quietly, trim_quietly
 
 COMMIT_CLIPS = 512
 COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
@@ -72,6 +73,7 @@ class Writer(Ledger):
         self._waiting: list[tuple[str, ClipVectors]] = []
         self._frame_bytes = 0
         self._compact, self._commits = compact, 0
+        self._merged: float | None = None            # when, while the pieces of that merge are still on the disk
 
     def take(self, clip_id: str, outcome: ClipVectors | Exception) -> None:
         """One clip's vectors, or what went wrong; a failure where the vectors cannot be stored."""
@@ -97,14 +99,23 @@ class Writer(Ledger):
         self.count(ids, self._vectors.add(ids, *stack(waiting)), len(ids) if self._layers else 0)
         self._commits += 1
         if self._commits == COMMITS_A_FRAGMENT:
-            self.merge()
+            self.tidy()
+        elif self._merged is not None and time.monotonic() - self._merged > 60 * SHORT_MINUTES:
+            self._merged = None
+            for table in self._tables():
+                let_go_quietly(table)
 
-    def merge(self) -> None:
+    def tidy(self) -> None:
         """Merge the pieces that the commits left behind, and let go of those of long ago: each one costs every later reader
         and writer time and memory, and a week of them would fill the disk."""
-        if self._compact and self._commits > 1:
-            trim_quietly(self._vectors.table)
+        if self._compact and self._commits:
+            for table in self._tables():
+                trim_quietly(table)
+            self._merged = time.monotonic()
         self._commits = 0
+
+    def _tables(self) -> list[Table]:
+        return [self._vectors.table, self._frames.table] if self._layers else [self._vectors.table]
 
 
 def problem_of(clip_id: str, outcome: ClipVectors | Exception, space: Space) -> str:

@@ -26,6 +26,7 @@ from store.places import Places
 
 ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
 BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; what cannot be copied is held in memory twice
+BYTES_OF_LONG_ROWS = 64 << 20        # of frames, a megabyte and more a row: read by the row, which large files do no faster
 TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
 FEW_KEYS = 1_000                     # rows taken one by one, where it is known where they stand
@@ -231,6 +232,18 @@ class Table:
         self._create()
         return self._handle.to_lance()
 
+    def bytes_per_row(self) -> float:
+        """What a row takes of the files; 0 where the files do not say."""
+        fragments = self.dataset().get_fragments()
+        size = sum(file.file_size_bytes or 0 for fragment in fragments for file in fragment.data_files())
+        return size / max(sum(fragment.physical_rows for fragment in fragments), 1)
+
+    def pieces(self) -> list[int]:
+        """The rows of each fragment that is smaller than those that they are merged to."""
+        whole = rows_per_fragment(self.schema, self.bytes_per_row())
+        sizes = [fragment.physical_rows for fragment in self.dataset().get_fragments()]
+        return [rows for rows in sizes if rows < whole]
+
     def compact(self) -> None:
         """Merge small fragments, as appending every few hundred clips leaves behind.  Harmless beside writers."""
         handle = self._open()
@@ -239,7 +252,8 @@ class Table:
         try:
             # Copying pages as they are takes half the time of decoding them, and 6 MB where that takes 500.
             handle.to_lance().optimize.compact_files(
-                target_rows_per_fragment=rows_per_fragment(handle.schema), compaction_mode="try_binary_copy"
+                target_rows_per_fragment=rows_per_fragment(handle.schema, self.bytes_per_row()),
+                compaction_mode="try_binary_copy",
             )
         except OSError as error:
             if "conflict" not in str(error):     # another writer came between: it will compact at its own end
@@ -308,15 +322,19 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def rows_per_fragment(schema: pa.Schema) -> int:
+def rows_per_fragment(schema: pa.Schema, bytes_per_row: float = 0.0) -> int:
     """The size that fragments are merged to.
 
     >>> rows_per_fragment(pa.schema([pa.field(f"mean_{i:02d}", pa.list_(pa.float16(), 768)) for i in range(26)]))
     6721
+    >>> rows_per_fragment(pa.schema([pa.field("states", pa.large_list(pa.float16()))]), bytes_per_row=3.5e6)
+    19
     """
     vectors = [field.type for field in schema if pa.types.is_fixed_size_list(field.type)]
     row = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in vectors)
-    return min(ROWS_PER_FRAGMENT, BYTES_PER_FRAGMENT // max(row, 1) or 1)
+    long = not vectors and any(pa.types.is_large_list(field.type) for field in schema)
+    most = BYTES_OF_LONG_ROWS // max(bytes_per_row, 1) if long else BYTES_PER_FRAGMENT // max(row, 1)
+    return int(min(ROWS_PER_FRAGMENT, most)) or 1
 
 
 def quote(text: str) -> str:

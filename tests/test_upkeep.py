@@ -18,10 +18,13 @@ from fakes import FakeEncoder, clip_rows, fill
 
 import embed.writer
 import store.format
+import store.table
 import store.upkeep
 import tonelake
 from embed.settings import describe_space
+from embed.windows import ClipVectors
 from embed.work import find_work
+from embed.writer import Writer
 from ingest import Cut, ingest_folder
 from store import FrameStates, Lake, LakeError
 from store.upkeep import fragments_of, optimize, spare_share, tidy, trim
@@ -184,30 +187,96 @@ def test_what_is_read_from_a_version_that_has_gone_is_the_same(lake):
         vectors.read_rows(of_vectors, np.array([2, 5]), 1)
 
 
-def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, monkeypatch):
-    """By itself: pieces are merged as it goes, and what they were merged from is let go of."""
-    from embed.windows import ClipVectors
-    from embed.writer import Writer
+def made_up(dims: tuple[int, ...], rng: np.random.Generator, frames: int = 0) -> ClipVectors:
+    layers = [rng.standard_normal(dim).astype(np.float32) for dim in dims]
+    states = [rng.standard_normal((frames, dim)).astype(np.float16) for dim in dims] if frames else []
+    return ClipVectors(layers, layers, max(frames, 1), states, np.arange(frames, dtype=np.float32))
 
-    monkeypatch.setattr(embed.writer, "COMMIT_CLIPS", 40)
+
+@pytest.fixture
+def small_commits(lake, monkeypatch):
+    """A writer into a wide space that commits every 20 clips and merges ten such pieces, and ids for it."""
+    monkeypatch.setattr(embed.writer, "COMMIT_CLIPS", 20)
     monkeypatch.setattr(embed.writer, "COMMITS_A_FRAGMENT", 10)
-    monkeypatch.setattr(store.upkeep, "SHORT_MINUTES", 0.0)
-    wide = replace(describe_space(FakeEncoder(), "wide", 30.0), dims=(400, 400))
+    monkeypatch.setattr(store.upkeep, "MANY_PIECES", 9)
     rows = clip_rows(200, 5)
     lake.clips.add(rows)
-    space, rng = lake.spaces.make(wide), np.random.default_rng(0)
-    writer = Writer(lake, space)
+    wide = replace(describe_space(FakeEncoder(), "wide", 30.0), dims=(4000, 4000))
+    writer = Writer(lake, lake.spaces.make(wide))
     writer.expect(lake.clips.read())
-    most = 0.0
-    for count, clip_id in enumerate(rows["clip_id"], 1):
-        layers = [rng.standard_normal(400).astype(np.float32) for _ in range(2)]
+    return writer, rows["clip_id"].to_list()
+
+
+def take(writer: Writer, ids: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    for clip_id in ids:
+        layers = [rng.standard_normal(4000).astype(np.float32) for _ in range(2)]
         writer.take(clip_id, ClipVectors(layers, layers, 1, [], np.empty(0)))
-        if count % 400 == 0:
-            most = max(most, spare_share(lake.vectors(space).table))
+
+
+def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, small_commits, monkeypatch):
+    """By itself: pieces are merged as it goes, and what they were merged from is let go of."""
+    monkeypatch.setattr(store.upkeep, "SHORT_MINUTES", 0.0)
+    writer, ids = small_commits
+    table, seen = lake.vectors("wide").table, []
+    for start in range(0, 1000, 200):
+        take(writer, ids[start : start + 200])
+        seen.append(spare_share(table))
     writer.flush()
-    writer.merge()
-    assert most < 0.3 and spare_share(lake.vectors(space).table) < 0.3
-    assert lake.vectors(space).count() == 1000
+    writer.tidy()
+    assert max(seen) < 0.3 and spare_share(table) < 0.3
+    assert fragments_of(table) < 10 and lake.vectors("wide").count() == 1000
+
+
+def test_what_a_merge_left_goes_when_its_time_has_come(lake, small_commits, monkeypatch):
+    """Not at the next merge only, which may be half an hour away."""
+    for module in (embed.writer, store.upkeep):
+        monkeypatch.setattr(module, "SHORT_MINUTES", 0.02)
+    writer, ids = small_commits
+    take(writer, ids[:200])
+    merged = spare_share(lake.vectors("wide").table)
+    time.sleep(1.3)
+    take(writer, ids[200:220])
+    assert merged > 0.9 and spare_share(lake.vectors("wide").table) < 0.3
+
+
+def test_the_last_pieces_of_an_embedding_are_left_to_the_next(lake, small_commits):
+    """Merged, they would stand on the disk twice until somebody writes again."""
+    writer, ids = small_commits
+    table = lake.vectors("wide").table
+    for start, stop, pieces in ((0, 90, 5), (90, 160, 9), (160, 180, 1)):
+        take(writer, ids[start:stop])
+        writer.flush()
+        writer.tidy()
+        assert fragments_of(table) == pieces and (spare_share(table) < 0.3 or pieces == 1)
+    assert lake.vectors("wide").count() == 180
+
+
+def test_frames_in_large_pieces_are_never_written_again(lake, monkeypatch):
+    """They are most of a lake: each embedding would copy all of them."""
+    monkeypatch.setattr(store.table, "BYTES_OF_LONG_ROWS", 40_000)
+    rows = clip_rows(4, 5)
+    lake.clips.add(rows)
+    space, rng = fill(lake, 1, 1, seed=0), np.random.default_rng(0)
+    frames, table = lake.frames(space), lake.frames(space).table
+
+    def add(some: list[str]) -> set[str]:
+        when = np.arange(600, dtype=np.float32)
+        frames.add([FrameStates(i, 1, when, rng.standard_normal((600, 6)).astype(np.float16)) for i in some])
+        return files_of(table)
+
+    ids = rows["clip_id"].to_list()
+    large = add(ids[:5])
+    large |= add(ids[5:10])
+    add(ids[10:11])
+    add(ids[11:12])
+    assert len(table.pieces()) == 2
+    trim(table, 0)
+    assert large < files_of(table) and fragments_of(table) == 3
+
+
+def files_of(table) -> set[str]:
+    return {file.path for fragment in table.dataset().get_fragments() for file in fragment.data_files()}
 
 
 def test_an_embedding_goes_on_when_its_version_of_the_clips_has_gone(lake):
@@ -225,11 +294,11 @@ def test_an_embedding_goes_on_when_its_version_of_the_clips_has_gone(lake):
 
 
 def test_a_large_write_tidies_up_after_itself(lake):
-    for track in range(40):
+    for track in range(49):
         lake.clips.add(clip_rows(track + 1, 1).tail(1))
-    assert fragments_of(lake.clips.table) > 32
+    assert fragments_of(lake.clips.table) == 49
     tidy(lake.clips.table)
-    assert fragments_of(lake.clips.table) == 1 and lake.clips.count() == 40
+    assert fragments_of(lake.clips.table) == 1 and lake.clips.count() == 49
 
 
 # -- sound
