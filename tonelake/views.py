@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
-
-if TYPE_CHECKING:
-    pass
 
 HITS_BY_LAYER = 5                        # columns beside the layer's name and the average
 
