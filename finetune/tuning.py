@@ -3,6 +3,7 @@ its last epoch to the same end."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -44,10 +45,7 @@ def finetune(
     the space and a digest.  `again`: train it anew.  Raises InputError where the settings cannot be met, or where `name`
     belongs to another run.
     """
-    from finetune.conclusion import conclude, frozen_probe
     from finetune.setup import make_setup
-    from finetune.starting import read_start, start_from
-    from finetune.trainer import Finetuner, last_checkpoint
 
     watch = watch or Watch()
     watch.step("reading labels")
@@ -64,14 +62,33 @@ def finetune(
         if done is not None and not again:
             shutil.rmtree(work, ignore_errors=True)
             return done
+    alone = is_main_process()
+    problem = f"run {name!r} is being trained by another process: wait until it is done"
+    with files.held(problem) if alone else contextlib.nullcontext():
+        done = runs.find_tuning(lake, name)          # by now, perhaps
+        if done is not None and not again:
+            return done
         if again:
             files.remove(runs.METRICS)
             shutil.rmtree(work, ignore_errors=True)
-    start = read_start(lake, setup.config.start) if setup.config.start else None
+        train_and_judge(setup, name, files, work, read, workers, watch, alone)
+    found = runs.find_tuning(lake, name)
+    assert found is not None
+    return found
+
+
+def train_and_judge(
+    setup: Any, name: str, files: LakeFiles, work: Path, read: ReadClips, workers: int | None, watch: Watch, alone: bool
+) -> None:
+    """Train from the last checkpoint in `work`, if there is one, and write what it came to where this is the main process."""
+    from finetune.conclusion import conclude, frozen_probe
+    from finetune.starting import read_start, start_from
+    from finetune.trainer import Finetuner, last_checkpoint
+
+    start = read_start(setup.lake, setup.config.start) if setup.config.start else None
     encoder = setup.load_encoder()
-    alone = is_main_process()
     if alone:
-        write_config(files, setup.config, digest)
+        write_config(files, setup.config, setup.digest)
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers, watch)
     setup = setup.without(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
@@ -95,9 +112,6 @@ def finetune(
         conclude(setup, model, source, trainer.state.log_history, frozen, begun, name, files, started)
         shutil.rmtree(work, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    found = runs.find_tuning(lake, name)
-    assert found is not None
-    return found
 
 
 def is_main_process() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embed.work import Progress
 from probes import runs
@@ -14,6 +14,9 @@ from probes.runs import Run
 from probes.splits import Split
 from store import InputError, Lake
 from store.files import LakeFiles
+
+if TYPE_CHECKING:
+    from probes.experiment import Experiment
 
 Step = Callable[[str], None]
 
@@ -30,11 +33,10 @@ def probe(
 
     `name`: of the run's folder; by default made of the columns, the space and a digest.  `again`: train it anew.  `splits`:
     rows of the task, where they come from elsewhere.
-    Raises InputError where the settings cannot be met, or where `name` belongs to another experiment.
+    Raises InputError where the settings cannot be met, where `name` belongs to another experiment, or where another process
+    is at this one.
     """
-    from probes.conclusion import conclude
     from probes.experiment import make_experiment
-    from probes.parts import part_name, part_tensors
 
     step("reading labels")
     experiment = make_experiment(lake, config, splits)
@@ -49,11 +51,27 @@ def probe(
         done = runs.find_run(lake, name)
         if done is not None and not again:
             return done
+    with files.held(f"run {name!r} is being trained by another process: wait until it is done"):
+        done = runs.find_run(lake, name)             # by now, perhaps
+        if done is not None and not again:
+            return done
         if again:
             forget(files, lake, name)
-    files.put_text(runs.CONFIG, runs.config_text(experiment.config.as_dict(), digest))
+        files.put_text(runs.CONFIG, runs.config_text(experiment.config.as_dict(), digest))
+        train_and_judge(experiment, name, files, lake.files(f"probes/{name}/partial"), progress, step)
+    found = runs.find_run(lake, name)
+    assert found is not None
+    return found
+
+
+def train_and_judge(
+    experiment: Experiment, name: str, files: LakeFiles, partial: LakeFiles, progress: Progress, step: Step
+) -> None:
+    """Train what is not kept in `partial` yet, and write what it all came to."""
+    from probes.conclusion import conclude
+    from probes.parts import part_name, part_tensors
+
     started = datetime.now(UTC)
-    partial = lake.files(f"probes/{name}/partial")
     known = set(partial.names(".safetensors"))
     left = [
         (fold, missing) for fold, slots in experiment.parts()
@@ -68,9 +86,6 @@ def probe(
     conclude(experiment, name, files, partial, started, resumed)
     for part in partial.names(".safetensors"):
         partial.remove(part)
-    found = runs.find_run(lake, name)
-    assert found is not None
-    return found
 
 
 def forget(files: LakeFiles, lake: Lake, name: str) -> None:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.errors import LakeError
+from store.errors import InputError, LakeError
+
+LOCK = ".lock"                           # of a folder that one run at a time writes; stays, empty
 
 
 def is_local(uri: str) -> bool:
@@ -162,6 +164,36 @@ class LakeFiles:
             if found:
                 session.download_file(name, str(Path(folder) / "file"))
             yield Path(folder) / "file" if found else None
+
+    @contextmanager
+    def held(self, problem: str) -> Iterator[None]:
+        """Keep other runs on this machine out of the folder; over when the process is, however that ends.
+
+        Raises InputError with `problem` where another one is in.  Nobody is kept out on an object store, nor where the
+        system or the disk knows no locks.
+        """
+        try:
+            import fcntl
+        except ImportError:              # not on Windows
+            yield
+            return
+        if not is_local(self.uri):
+            yield
+            return
+        target = Path(self.uri) / LOCK
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = target.open("w")
+        except OSError as error:
+            raise unwritten(target, error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(problem) from error
+            except OSError:
+                pass
+            yield
 
     def _session(self):
         from lance.file import LanceFileSession

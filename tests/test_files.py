@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from store import LakeError
+from store import InputError, LakeError
 from store.files import LakeFiles
+
+HOME = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(params=["disk", "object store"])
@@ -86,3 +90,28 @@ def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(LakeError, match="cannot be written"):
         LakeFiles(str(tmp_path / "file" / "below")).write_once("x.json", "text")
+
+
+def test_a_folder_is_held_by_one_run_and_free_once_that_has_died(tmp_path):
+    files = LakeFiles(f"{tmp_path}/runs/one")
+    with files.held("busy"), pytest.raises(InputError, match="busy"), LakeFiles(files.uri).held("busy"):
+        pass
+    with files.held("busy"), LakeFiles(f"{tmp_path}/runs/two").held("busy"):
+        pass
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import time; from store.files import LakeFiles\nwith LakeFiles({files.uri!r}).held(''):\n"
+         "    print('in', flush=True); time.sleep(60)"], stdout=subprocess.PIPE, text=True, cwd=HOME,
+    )
+    assert holder.stdout.readline() == "in\n"
+    with pytest.raises(InputError, match="busy"), files.held("busy"):
+        pass
+    holder.kill()
+    holder.communicate()
+    with files.held("busy"):
+        assert files.names() == [] and files.folders() == []
+
+
+def test_on_an_object_store_nobody_is_kept_out(s3):
+    files = LakeFiles(f"{s3}/lake/runs")
+    with files.held("busy"), files.held("busy"):
+        assert files.names() == []

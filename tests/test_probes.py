@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -126,6 +128,25 @@ def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
     assert len(calls) < len(done.table("layers")) * 3
     assert done.metrics["resumed"] > 0
     assert done.metrics["figures"] == whole.metrics["figures"]
+
+
+def test_of_two_equal_probes_at_once_one_is_told_to_wait(own, monkeypatch):
+    config, real, inside, go = quick(), Experiment.fit, threading.Event(), threading.Event()
+
+    def slow(self, *part, **more):
+        inside.set()
+        assert go.wait(60)
+        return real(self, *part, **more)
+
+    monkeypatch.setattr(Experiment, "fit", slow)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(probe, own, config, name="twin")
+        assert inside.wait(60)
+        with pytest.raises(InputError, match="run 'twin' is being trained by another process"):
+            probe(own, config, name="twin")
+        go.set()
+        done = first.result()
+    assert probe(own, config, name="twin").metrics == done.metrics
 
 
 def test_predictions_of_judged_clips_are_those_of_the_fit(artists):
