@@ -56,7 +56,7 @@ def embed_clips(
     work = find_work(lake, space, frames)
     if share is not None:
         work = work.only(share)
-    writer = Writer(lake, space, frames, compact=share is None)
+    writer = Writer(lake, space, frames, compact=share is None, total=len(work))
 
     def outcomes() -> Generator[tuple[str, ClipVectors | Exception], None, None]:
         for due in work.slices():

@@ -11,11 +11,11 @@ import polars as pl
 from embed.windows import ClipVectors
 from store import Failure, FrameStates, Lake, Space, failure_id, fits
 from store.table import Table
-from store.upkeep import SHORT_MINUTES, let_go_quietly, trim_quietly
+from store.upkeep import MANY_PIECES, SHORT_MINUTES, let_go_quietly, trim_quietly
 
 COMMIT_CLIPS = 512
 COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
-COMMITS_A_FRAGMENT = 49                  # 25,088 clips: just more than a whole fragment of the largest size (store.table)
+PIECES_AT_THE_END = 3 * MANY_PIECES      # of vectors, that are left to the next who writes
 COMMIT_FRAME_BYTES = 128 << 20           # of frames that wait: 37 clips of 30 s at one layer
 
 
@@ -65,14 +65,19 @@ class Ledger:
 class Writer(Ledger):
     """Takes what was encoded in this process."""
 
-    def __init__(self, lake: Lake, space: Space, frames: Sequence[int] = (), *, compact: bool = True) -> None:
-        """`frames`: the layers that the clips' frames are of, in their order.  `compact`: whether to merge the pieces."""
+    def __init__(
+        self, lake: Lake, space: Space, frames: Sequence[int] = (), *, compact: bool = True, total: int | None = None
+    ) -> None:
+        """`frames`: the layers that the clips' frames are of, in their order.  `compact`: whether to merge the pieces.
+        `total`: how many clips will come, where that is known."""
         super().__init__(lake, space)
         self._vectors, self._frames = lake.vectors(space), lake.frames(space)
         self._layers = tuple(frames)
         self._waiting: list[tuple[str, ClipVectors]] = []
         self._frame_bytes = 0
         self._compact, self._commits = compact, 0
+        self._a_fragment = self._vectors.table.whole_rows() // COMMIT_CLIPS + 1      # commits that make one
+        self._began, self._total = time.monotonic(), total
         self._merged: float | None = None            # when, while the pieces of that merge are still on the disk
 
     def take(self, clip_id: str, outcome: ClipVectors | Exception) -> None:
@@ -98,7 +103,7 @@ class Writer(Ledger):
             self._frames.add(frame_rows(waiting, self._layers))
         self.count(ids, self._vectors.add(ids, *stack(waiting)), len(ids) if self._layers else 0)
         self._commits += 1
-        if self._commits == COMMITS_A_FRAGMENT:
+        if self._commits >= self._a_fragment and not self.ends_soon():
             self.tidy()
         elif self._merged is not None and time.monotonic() - self._merged > 60 * SHORT_MINUTES:
             self._merged = None
@@ -110,9 +115,15 @@ class Writer(Ledger):
         and writer time and memory, and a week of them would fill the disk."""
         if self._compact and self._commits:
             for table in self._tables():
-                trim_quietly(table)
+                trim_quietly(table, PIECES_AT_THE_END if self.ends_soon() else MANY_PIECES)
             self._merged = time.monotonic()
         self._commits = 0
+
+    def ends_soon(self) -> bool:
+        """Whether the end is nearer than the time for which what a merge leaves behind stays: nobody would remove it."""
+        done = self.stored + self.beaten + self.failed
+        left = (self._total - done) / max(done, 1) * (time.monotonic() - self._began) if self._total else np.inf
+        return left < 60 * SHORT_MINUTES
 
     def _tables(self) -> list[Table]:
         return [self._vectors.table, self._frames.table] if self._layers else [self._vectors.table]

@@ -232,15 +232,16 @@ class Table:
         self._create()
         return self._handle.to_lance()
 
-    def bytes_per_row(self) -> float:
-        """What a row takes of the files; 0 where the files do not say."""
-        fragments = self.dataset().get_fragments()
+    def whole_rows(self) -> int:
+        """The size in rows that fragments are merged to."""
+        handle = self._open()
+        fragments = handle.to_lance().get_fragments() if handle is not None else []
         size = sum(file.file_size_bytes or 0 for fragment in fragments for file in fragment.data_files())
-        return size / max(sum(fragment.physical_rows for fragment in fragments), 1)
+        return rows_per_fragment(self.schema, size / max(sum(fragment.physical_rows for fragment in fragments), 1))
 
     def pieces(self) -> list[int]:
         """The rows of each fragment that is smaller than those that they are merged to."""
-        whole = rows_per_fragment(self.schema, self.bytes_per_row())
+        whole = self.whole_rows()
         sizes = [fragment.physical_rows for fragment in self.dataset().get_fragments()]
         return [rows for rows in sizes if rows < whole]
 
@@ -252,8 +253,7 @@ class Table:
         try:
             # Copying pages as they are takes half the time of decoding them, and 6 MB where that takes 500.
             handle.to_lance().optimize.compact_files(
-                target_rows_per_fragment=rows_per_fragment(handle.schema, self.bytes_per_row()),
-                compaction_mode="try_binary_copy",
+                target_rows_per_fragment=self.whole_rows(), compaction_mode="try_binary_copy"
             )
         except OSError as error:
             if "conflict" not in str(error):     # another writer came between: it will compact at its own end
@@ -323,7 +323,7 @@ def give_back_memory() -> None:
 
 
 def rows_per_fragment(schema: pa.Schema, bytes_per_row: float = 0.0) -> int:
-    """The size that fragments are merged to.
+    """The size that fragments are merged to; `bytes_per_row` as measured, for rows without vectors.
 
     >>> rows_per_fragment(pa.schema([pa.field(f"mean_{i:02d}", pa.list_(pa.float16(), 768)) for i in range(26)]))
     6721

@@ -91,12 +91,12 @@ def tidy(table: Table) -> None:
         trim_quietly(table)
 
 
-def trim_quietly(table: Table) -> None:
+def trim_quietly(table: Table, many: int = MANY_PIECES) -> None:
     """Merge pieces where that is worth it, and let go of old versions.  Never an error: what was written is stored, and
     `tonelake optimize` says what is wrong."""
     if table.version:
         with contextlib.suppress(LakeError):
-            if is_worth_merging(table.pieces(), table.count()):
+            if is_worth_merging(table.pieces(), table.count(), many):
                 with upkeep_of(table):
                     table.compact()
             let_go_quietly(table)
@@ -111,7 +111,7 @@ def let_go_quietly(table: Table) -> None:
                 let_go(table, SHORT_MINUTES)
 
 
-def is_worth_merging(pieces: Sequence[int], rows: int) -> bool:
+def is_worth_merging(pieces: Sequence[int], rows: int, many: int = MANY_PIECES) -> bool:
     """Whether fragments of so many rows, of a table of `rows`, should be merged now.
 
     Merging writes their rows a second time, and the first copies stay until their version may go: after the last commit of a
@@ -120,7 +120,7 @@ def is_worth_merging(pieces: Sequence[int], rows: int) -> bool:
     >>> is_worth_merging([512] * 12, rows=6_144), is_worth_merging([512] * 12, rows=100_000), is_worth_merging([9] * 49, 441)
     (False, True, True)
     """
-    return len(pieces) > MANY_PIECES or (len(pieces) > 1 and sum(pieces) <= FEW_ROWS * rows)
+    return len(pieces) > many or (len(pieces) > 1 and sum(pieces) <= FEW_ROWS * rows)
 
 
 def spare_share(table: Table) -> float:

@@ -197,8 +197,8 @@ def made_up(dims: tuple[int, ...], rng: np.random.Generator, frames: int = 0) ->
 def small_commits(lake, monkeypatch):
     """A writer into a wide space that commits every 20 clips and merges ten such pieces, and ids for it."""
     monkeypatch.setattr(embed.writer, "COMMIT_CLIPS", 20)
-    monkeypatch.setattr(embed.writer, "COMMITS_A_FRAGMENT", 10)
-    monkeypatch.setattr(store.upkeep, "MANY_PIECES", 9)
+    monkeypatch.setattr(store.table, "ROWS_PER_FRAGMENT", 190)
+    monkeypatch.setattr(embed.writer, "MANY_PIECES", 9)
     rows = clip_rows(200, 5)
     lake.clips.add(rows)
     wide = replace(describe_space(FakeEncoder(), "wide", 30.0), dims=(4000, 4000))
