@@ -60,7 +60,7 @@ class Described:
 
     name, revision, location, sample_rate = "random", "1", "random", 24_000
     layers, dims, default_layer = tuple(map(str, range(LAYERS))), (DIM,) * LAYERS, 7
-    precision, device = "float32", "cpu"
+    precision, device, adapter, adapter_location = "float32", "cpu", "", ""
 
 
 def fill(folder: Path, size: Size) -> Lake:
