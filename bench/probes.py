@@ -141,11 +141,11 @@ def ours(experiment: Experiment) -> tuple[float, list[np.ndarray], np.ndarray, i
     """The whole grid from the store; seconds, valid and test accuracy of every fit [layer] (seed, rate, 2), steps' epochs."""
     config, split = experiment.config, experiment.splits[0]
     targets = torch.from_numpy(experiment.task.targets[split.test])
-    started = time.perf_counter()
-    trained = list(experiment.fit_all(experiment.parts()))
-    spent = time.perf_counter() - started
-    epochs, scores = 0, {}
-    for (_, slots), (fitted, preparations) in trained:
+    spent, epochs, scores = 0.0, 0, {}
+    for fold, slots in experiment.parts():
+        started = time.perf_counter()
+        fitted, preparations = experiment.fit(fold, slots)
+        spent += time.perf_counter() - started
         epochs += int(fitted.epochs.sum())
         for number, (slot, made) in enumerate(zip(slots, preparations, strict=True)):
             part = part_tensors(fitted, number, made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,20 +13,15 @@ from probes.config import ProbeConfig, data_digest
 from probes.heads import Shape, Tensors
 from probes.inputs import Inputs, Preparation, Slot, slots_of
 from probes.losses import Loss, balanced_weights
-from probes.parallel import Check, beside_one_another
 from probes.splits import Split, make_splits
 from probes.streaming import StreamedSides
 from probes.tasks import Task, read_task
 from probes.training import Fitted, Schedule, Sides, train
 from store import Lake, Space, memory_bytes
 
-MEMORY_SHARE = 0.35                      # of the machine's memory that vectors may take; beyond it they stream
-PARAMETERS_AT_ONCE = 600_000             # on a CPU: with their moments and gradients, what its cache holds
-BYTES_A_PARAMETER = 24                   # with two moments, a gradient, a best state and a copy
+MEMORY_SHARE = 0.35                      # of the machine's memory that vectors of one part may take; beyond it they stream
+PARAMETERS_AT_ONCE = 600_000             # on a CPU: with their moments and gradients, what its cache holds of a part
 LARGE_HEAD = 4_096                       # parameters of a fit from which its products are worth bfloat16
-
-Part = tuple[int, list[Slot]]            # a fold, and slots of one shape
-Fit = tuple[Fitted, list[Preparation]]   # what became of a part, and what was done to each slot's vectors before
 
 
 @dataclass
@@ -50,12 +45,7 @@ class Experiment:
     @property
     def fits(self) -> int:
         """How many the grid has."""
-        return len(self.slots) * self.fits_of_a_slot * len(self.splits)
-
-    @property
-    def fits_of_a_slot(self) -> int:
-        """In one fold."""
-        return len(self.config.settings) * self.config.seeds
+        return len(self.slots) * len(self.config.settings) * self.config.seeds * len(self.splits)
 
     def shape(self, slot: Slot) -> Shape:
         """The head over a slot."""
@@ -67,47 +57,30 @@ class Experiment:
             return torch.float32
         return torch.bfloat16
 
-    def workers(self) -> int:
-        """How many parts are trained at once: on a CPU one for each core, as far as its memory goes."""
-        if self.config.device != "cpu":
-            return 1
-        clips = max(len(split.train) + len(split.valid) for split in self.splits)
-        largest = max(
-            self.inputs.bytes_of(slot, clips) + BYTES_A_PARAMETER * self.fits_of_a_slot * self.shape(slot).parameters()
-            for slot in self.slots
-        )
-        room = int(MEMORY_SHARE * memory_of("cpu") / largest)
-        return max(min(torch.get_num_threads(), len(self.slots) * len(self.splits), room), 1)
-
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[tuple[int, list[Slot]]]:
         """The grid in parts that are trained at once: a fold, and slots of one shape that fit the cache or the GPU."""
-        workers = self.workers()
-        most = parameters_at_once(self.config.device) / workers
-        memory = MEMORY_SHARE * memory_of(self.config.device) / workers
-        found: list[Part] = []
+        most = parameters_at_once(self.config.device)
+        fits = len(self.config.settings) * self.config.seeds
+        found: list[tuple[int, list[Slot]]] = []
         for fold, split in enumerate(self.splits):
             part: list[Slot] = []
             for slot in self.slots:
                 alike = not part or self.shape(part[0]) == self.shape(slot)
-                cells = self.fits_of_a_slot * self.shape(slot).parameters() * (len(part) + 1)
+                cells = fits * self.shape(slot).parameters() * (len(part) + 1)
                 room = self.inputs.bytes_of(slot, len(split.train) + len(split.valid)) * (len(part) + 1)
-                if part and not (alike and cells <= most and room <= memory):
+                if part and not (alike and cells <= most and room <= MEMORY_SHARE * memory_of(self.config.device)):
                     found.append((fold, part))
                     part = []
                 part.append(slot)
             found.append((fold, part))
         return found
 
-    def fit_all(self, parts: Sequence[Part]) -> Generator[tuple[Part, Fit], None, None]:
-        """Train parts, as many at once as `workers` says; each with what became of it, as they are done."""
-        return beside_one_another(parts, lambda part, check: self.fit(*part, check=check), self.workers())
-
     def streams(self, slot: Slot, split: Split) -> bool:
         """Whether a slot's vectors are more than memory should hold, so that they are read as they are needed."""
         return self.inputs.bytes_of(slot, len(split.train) + len(split.valid)) > MEMORY_SHARE * memory_of(self.config.device)
 
-    def fit(self, fold: int, slots: Sequence[Slot], check: Check = lambda: None) -> Fit:
-        """Train one part; the preparations are those of its slots.  `check` is called at each step."""
+    def fit(self, fold: int, slots: Sequence[Slot]) -> tuple[Fitted, list[Preparation]]:
+        """Train one part; the preparations are those of its slots."""
         split, config = self.splits[fold], self.config
         shape, kind = self.shape(slots[0]), self.working_type(slots[0])
         targets, valid_targets = (self.model_targets(rows, split) for rows in (split.train, split.valid))
@@ -133,8 +106,7 @@ class Experiment:
         schedule = Schedule(
             config.optimizer, config.batch, config.epochs, config.patience, config.dropout if config.head == "mlp" else 0.0
         )
-        fitted = train(sides, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule, check)
-        return fitted, preparations
+        return train(sides, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule), preparations
 
     def loss(self, split: Split) -> Loss:
         """The loss, with weights learned from what is learned from."""
@@ -196,8 +168,8 @@ def memory_of(device: str) -> float:
 
 
 def parameters_at_once(device: str) -> float:
-    """How many parameters may be trained at once."""
-    return memory_of(device) / 2 / BYTES_A_PARAMETER if device.startswith("cuda") else PARAMETERS_AT_ONCE
+    """How many parameters a part may have; on a GPU each with two moments, a gradient, a best state and a copy."""
+    return memory_of(device) / 2 / 24 if device.startswith("cuda") else PARAMETERS_AT_ONCE
 
 
 def states_of(fitted: Fitted, slot: int) -> Tensors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -72,15 +71,15 @@ def train_and_judge(
     from probes.parts import part_name, part_tensors
 
     started = datetime.now(UTC)
-    known = set(partial.names(".safetensors"))
-    left = [
-        (fold, missing) for fold, slots in experiment.parts()
-        if (missing := [slot for slot in slots if part_name(experiment, fold, slot) not in known])
-    ]
-    resumed = len(experiment.slots) * len(experiment.splits) - sum(len(slots) for _, slots in left)
-    with contextlib.closing(experiment.fit_all(left)) as trained:
-        for (fold, slots), (fitted, preparations) in progress(trained, len(left), f"training {experiment.fits:,} fits"):
-            for number, (slot, made) in enumerate(zip(slots, preparations, strict=True)):
+    resumed = 0
+    parts = experiment.parts()
+    for fold, slots in progress(parts, len(parts), f"training {experiment.fits:,} fits"):
+        known = set(partial.names(".safetensors"))
+        missing = [slot for slot in slots if part_name(experiment, fold, slot) not in known]
+        resumed += len(slots) - len(missing)
+        if missing:
+            fitted, preparations = experiment.fit(fold, missing)
+            for number, (slot, made) in enumerate(zip(missing, preparations, strict=True)):
                 runs.write_tensors(partial, part_name(experiment, fold, slot), part_tensors(fitted, number, made))
     step("judging")
     conclude(experiment, name, files, partial, started, resumed)

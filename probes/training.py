@@ -7,7 +7,7 @@ leave the products as soon as all fits of their setting, or of their layer and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +73,9 @@ class Fitted:
 
 
 def train(
-    sides: Sides, shape: Shape, loss: Loss, settings: Sequence[Setting], seeds: Sequence[int], fold: int, schedule: Schedule,
-    check: Callable[[], None] = lambda: None,
+    sides: Sides, shape: Shape, loss: Loss, settings: Sequence[Setting], seeds: Sequence[int], fold: int, schedule: Schedule
 ) -> Fitted:
-    """Train every (slot, seed, setting).  With no clip to stop by, each keeps its last state.
-
-    `check` is called at each step, and ends the training by what it raises.
-    """
+    """Train every (slot, seed, setting).  With no clip to stop by, each keeps its last state."""
     device, slots, count = sides.device, sides.slots, len(sides.train_targets)
     groups, k = slots * len(seeds), len(settings)
     start = [initial(shape, seed, fold) for seed in seeds]
@@ -103,7 +99,6 @@ def train(
         total = torch.zeros(len(on_groups), len(on_settings), device=device)
         batches = 0
         for x, targets in sides.batches(orders.to(device), slot, seed, schedule.batch):
-            check()
             x = x.transpose(1, 2) if shape.mixed else x
             made = forward(shape, optimizer.working, x, masks(targets.shape[1]), room, optimizer.rates)
             value, gradient = loss(made.logits, targets)

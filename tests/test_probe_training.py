@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,6 @@ from probes.config import Setting
 from probes.experiment import make_experiment
 from probes.heads import Shape, forward, initial
 from probes.losses import Loss, balanced_weights
-from probes.parallel import Halted, beside_one_another
 from probes.streaming import StreamedSides
 from probes.training import Schedule, Sides, train
 
@@ -203,65 +201,3 @@ def test_precision_is_of_the_head_and_not_of_what_runs_beside_it(filled):
     assert {small.working_type(slot) for slot in small.slots} == {torch.float32}
     large = make_experiment(filled, replace(config, head="mlp", hidden=10_000))
     assert {large.working_type(slot) for slot in large.slots} == {torch.bfloat16}
-
-
-@pytest.fixture
-def two_cores():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_parts_beside_one_another_come_to_what_they_come_to_alone(filled, two_cores):
-    config = ProbeConfig(("artist",), seeds=2, rates=(1e-3, 1e-2), epochs=6, split="folds:3", device="cpu")
-    experiment = make_experiment(filled, config)
-    parts = experiment.parts()
-    assert experiment.workers() == 2 and len(parts) > 3
-    found = list(experiment.fit_all(parts))
-    assert all(part in parts for part, _ in found) and len(found) == len(parts) and torch.get_num_threads() == 2
-    for (fold, slots), (fitted, _) in found:
-        alone, _ = experiment.fit(fold, slots)
-        for name, value in alone.states.items():
-            torch.testing.assert_close(fitted.states[name], value, rtol=1e-4, atol=1e-6)
-
-
-def test_as_many_parts_run_at_once_as_memory_holds(filled, two_cores, monkeypatch):
-    experiment = make_experiment(filled, ProbeConfig(("artist",), device="cpu"))
-    largest = max(
-        experiment.inputs.bytes_of(slot, len(experiment.task.ids)) + 24 * experiment.fits_of_a_slot
-        * experiment.shape(slot).parameters() for slot in experiment.slots
-    )
-    monkeypatch.setattr("probes.experiment.memory_of", lambda device: 1.5 * largest / 0.35)
-    assert experiment.workers() == 1
-    monkeypatch.setattr("probes.experiment.memory_of", lambda device: 9 * largest / 0.35)
-    assert experiment.workers() == 2
-
-
-def test_workers_end_soon_where_one_fails_or_nobody_waits(two_cores):
-    begun, ended = threading.Barrier(2, timeout=20), []
-
-    def work(item: int, check) -> int:
-        begun.wait()
-        if item == 0:
-            raise ValueError("no")
-        try:
-            while True:
-                check()
-        except Halted:
-            ended.append(item)
-            raise
-
-    with pytest.raises(ValueError, match="no"):
-        list(beside_one_another([0, 1, 2], work, 2))
-    assert ended == [1] and torch.get_num_threads() == 2
-
-    def quick(item: int, check) -> int:
-        while item:
-            check()
-        return item
-
-    coming = beside_one_another([0, 1, 2], quick, 2)
-    assert next(coming) == (0, 0)
-    coming.close()
-    assert torch.get_num_threads() == 2 and not [t for t in threading.enumerate() if t.name.startswith("fit")]

@@ -112,7 +112,7 @@ def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
     whole = probe(own, config, name="whole")
     real, calls = Experiment.fit, []
 
-    def dies(self, fold, slots, check):
+    def dies(self, fold, slots):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append((fold, [slot.name for slot in slots]))
@@ -123,7 +123,7 @@ def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
         probe(own, config, name="killed")
     assert [run.name for run in all_runs(own)] == ["whole"]  # a begun run is none
     calls.clear()
-    monkeypatch.setattr(Experiment, "fit", lambda self, *a, **k: calls.append(a) or real(self, *a))
+    monkeypatch.setattr(Experiment, "fit", lambda self, *a: calls.append(a) or real(self, *a))
     done = probe(own, config, name="killed")
     assert len(calls) < len(done.table("layers")) * 3
     assert done.metrics["resumed"] > 0
