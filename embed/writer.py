@@ -10,7 +10,7 @@ import polars as pl
 
 from embed.windows import ClipVectors
 from store import Failure, FrameStates, Lake, Space, failure_id, fits
-from store.table import Table
+from store.table import Table, give_back_memory
 from store.upkeep import MANY_PIECES, SHORT_MINUTES, let_go_quietly, trim_quietly
 
 COMMIT_CLIPS = 512
@@ -109,6 +109,7 @@ class Writer(Ledger):
             self._merged = None
             for table in self._tables():
                 let_go_quietly(table)
+        give_back_memory()
 
     def tidy(self) -> None:
         """Merge the pieces that the commits left behind, and let go of those of long ago: each one costs every later reader

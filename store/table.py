@@ -317,7 +317,8 @@ class Table:
 
 
 def give_back_memory() -> None:
-    """Let glibc return what was freed: after a merge it would keep 100 MB or more, in pieces, for the life of the process."""
+    """Let glibc return what was freed: after a merge it would keep 100 MB or more, in pieces, for the life of the process, and
+    a little more after each commit."""
     with contextlib.suppress(OSError, AttributeError, TypeError):    # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
