@@ -121,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     about = circumstances("which mutants were run (seeded)")
     os.environ["OMP_NUM_THREADS"] = "1"                  # of the tests, several of which share the cores
-    found = [one for one in earlier(about["commit"]) if one["module"] not in arguments.modules]
+    found = [one for one in earlier() if one["module"] not in arguments.modules]
     keep = threading.Lock()
     clones: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +136,7 @@ def main() -> None:
             finally:
                 clones.put(clone)
             with keep:
-                found.append(result)
+                found.append(result | {"commit": about["commit"]})
                 report(found, about)
 
         with ThreadPoolExecutor(arguments.workers) as pool:
@@ -144,24 +144,24 @@ def main() -> None:
     print("bench/results/mutants.md and .json are written")
 
 
-def earlier(commit: str) -> list[dict]:
-    """What was found of other modules at the same commit: a run that was cut short goes on with those that are left."""
+def earlier() -> list[dict]:
+    """What was found before, of modules that may not be run this time."""
     kept = RESULTS / "mutants.json"
-    known = json.loads(kept.read_text()) if kept.exists() else {"about": {"commit": ""}}
-    return known["modules"] if known["about"]["commit"] == commit else []
+    return json.loads(kept.read_text())["modules"] if kept.exists() else []
 
 
 def report(found: list[dict], about: dict[str, str]) -> None:
     ordered = sorted(found, key=lambda one: one["module"])
     rows = [
-        [one["module"], TESTS[one["module"]], f"{one['mutants']}", f"{one['run']}", f"{one['noticed']}",
+        [one["module"], one["commit"], TESTS[one["module"]], f"{one['mutants']}", f"{one['run']}", f"{one['noticed']}",
          f"{100 * one['noticed'] / max(1, one['run']):.0f} %"]
         for one in ordered
     ]
     run, noticed = (sum(one[key] for one in found) for key in ("run", "noticed"))
     text = (
         f"{noticed} of {run} sampled mutants were noticed ({100 * noticed / max(1, run):.0f} %). The survivors stand in "
-        f"`mutants.json`, with their diffs.\n\n{table(['module', 'tests', 'mutants', 'run', 'noticed', 'share'], rows)}"
+        "`mutants.json`, with their diffs.\n\n"
+        + table(["module", "commit", "tests", "mutants", "run", "noticed", "share"], rows)
     )
     write_results("mutants", "Mutation testing", text, about, {"noticed": noticed / max(1, run)}, modules=ordered)
 
