@@ -20,7 +20,7 @@ demo: $(READY)   ## forty chorales, from notes to neighbours
 	$(BIN)/tonelake demo
 
 test: $(READY)   ## the whole test suite; make test COVERAGE=1 also says which lines and branches no test runs
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -q $(if $(COVERAGE),--cov)
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder -q $(if $(COVERAGE),--cov)
 
 lint: $(READY)   ## ruff
 	$(BIN)/ruff check .

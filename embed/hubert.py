@@ -265,13 +265,14 @@ def run_up_to(model: Any, batch: Any, layer: int) -> Any:
 
 
 def lower(model: Any, dtype: Any) -> Any:
-    """A model whose linear layers hold `dtype`, as autocast would cast them at each pass; all else is shared."""
+    """A model whose linear layers and positional convolution hold `dtype`, as autocast would cast them at each pass; all else
+    is shared."""
     import torch
 
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     other = copy.deepcopy(model, shared)
-    for module in other.modules():
-        if isinstance(module, torch.nn.Linear):
+    for module in (*other.encoder.modules(), *other.feature_projection.modules()):
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv1d):
             module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
             if module.bias is not None:
                 module.bias = torch.nn.Parameter(module.bias.to(dtype), requires_grad=False)
@@ -324,6 +325,16 @@ def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise EncoderError(f"{', '.join(left[:3])} were not filled: this transformers is not supported")
+    settle_weight_norm(model)
     model.eval().requires_grad_(False)
     convolutions.install(model)
     return model, raw, revision
+
+
+def settle_weight_norm(model: Any) -> None:
+    """Compute the positional convolution's weight, which is stored as directions and lengths, once instead of at each pass."""
+    from torch.nn.utils import parametrize
+
+    conv = model.encoder.pos_conv_embed.conv
+    if parametrize.is_parametrized(conv, "weight"):
+        parametrize.remove_parametrizations(conv, "weight")

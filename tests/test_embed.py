@@ -280,9 +280,13 @@ def count(lake: Lake) -> int:
 def test_two_runs_at_once_embed_each_clip_once(lake, checkpoints, undisturbed):
     ingest_chorales(lake, limit=12)
     runs = [start_embed(lake, checkpoints / "95M-tiny") for _ in range(2)]
-    for run in runs:
-        _, err = run.communicate(timeout=120)
-        assert run.returncode == 0, err
+    try:
+        for run in runs:
+            _, err = run.communicate(timeout=120)
+            assert run.returncode == 0, err
+    finally:
+        for run in runs:
+            run.kill()
     assert_same_vectors(lake, undisturbed)
 
 

@@ -102,11 +102,13 @@ def test_a_folder_is_held_by_one_run_and_free_once_that_has_died(tmp_path):
         [sys.executable, "-c", f"import time; from store.files import LakeFiles\nwith LakeFiles({files.uri!r}).held(''):\n"
          "    print('in', flush=True); time.sleep(60)"], stdout=subprocess.PIPE, text=True, cwd=HOME,
     )
-    assert holder.stdout.readline() == "in\n"
-    with pytest.raises(InputError, match="busy"), files.held("busy"):
-        pass
-    holder.kill()
-    holder.communicate()
+    try:
+        assert holder.stdout.readline() == "in\n"
+        with pytest.raises(InputError, match="busy"), files.held("busy"):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
     with files.held("busy"):
         assert files.names() == [] and files.folders() == []
 
