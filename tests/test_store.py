@@ -28,6 +28,7 @@ from store import (
     SpaceMismatch,
     SpaceNotFound,
     failure_id,
+    fits,
 )
 
 HOME = Path(__file__).resolve().parent.parent
@@ -439,3 +440,8 @@ def test_a_lake_on_an_object_store_works_like_a_local_one(bucket):
     assert again.vectors().layer("low", where="year = 1961").vectors.shape == (3, 4)
     with pytest.raises(SpaceMismatch):
         again.spaces.make(describe_space(FakeEncoder(), "fake", 5.0))
+
+
+def test_values_fit_up_to_the_largest_of_the_type():
+    values = np.array([65504.0, -65504.0, 65505.0, np.inf, np.nan, 0.0], np.float32)
+    assert fits(values, "float16").tolist() == [True, True, False, False, False, True]
