@@ -18,6 +18,7 @@ from finetune.config import FinetuneConfig
 from finetune.runs import Tuning
 from store import InputError, Lake
 from store.files import LakeFiles
+from store.runs import training
 
 Step = Callable[[str], None]
 
@@ -63,8 +64,7 @@ def finetune(
             shutil.rmtree(work, ignore_errors=True)
             return done
     alone = is_main_process()
-    problem = f"run {name!r} is being trained by another process: wait until it is done"
-    with files.held(problem) if alone else contextlib.nullcontext():
+    with training(files, name) if alone else contextlib.nullcontext():
         done = runs.find_tuning(lake, name)          # by now, perhaps
         if done is not None and not again:
             return done

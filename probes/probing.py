@@ -13,6 +13,7 @@ from probes.runs import Run
 from probes.splits import Split
 from store import InputError, Lake
 from store.files import LakeFiles
+from store.runs import training
 
 if TYPE_CHECKING:
     from probes.experiment import Experiment
@@ -50,7 +51,7 @@ def probe(
         done = runs.find_run(lake, name)
         if done is not None and not again:
             return done
-    with files.held(f"run {name!r} is being trained by another process: wait until it is done"):
+    with training(files, name):
         done = runs.find_run(lake, name)             # by now, perhaps
         if done is not None and not again:
             return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -20,6 +21,11 @@ def run_folder(lake: Lake, kind: str, name: str) -> LakeFiles:
     if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n") or len(name) > 120:
         raise InputError(f"{name!r} cannot name a run: use letters, digits, '-' and '_'")
     return lake.files(f"{kind}/{name}")
+
+
+def training(files: LakeFiles, name: str) -> AbstractContextManager[None]:
+    """Keep other runs on this machine out of a run's folder while it is trained.  Raises InputError where one is in."""
+    return files.held(f"run {name!r} is being trained by another process: wait until it is done")
 
 
 def choose_run(lake: Lake, kind: str, name: str, *, absent: str, maker: str, holder: str = "it") -> str:
