@@ -11,6 +11,7 @@ import typer
 
 from tonelake import cli_finetune, cli_probe, cli_search, cli_tokens, cli_upkeep
 from tonelake.cli_shared import (
+    ClipId,
     Csv,
     Dataset,
     Json,
@@ -272,7 +273,7 @@ def doctor(
 
 @app.command()
 def spectrogram(
-    clip: Annotated[str, typer.Argument(help="A clip's id, or its first digits.")],
+    clip: ClipId,
     file: Annotated[Path, typer.Argument(help="The PNG file to write.")],
     lake: LakePath = "lake",
     seconds: Annotated[float | None, typer.Option(help="Only the first seconds.", min=0.1)] = None,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ingest import IngestReport
     from tonelake.api import Tonelake
 
+ClipId = Annotated[str, typer.Argument(help="A clip's id, or its first digits.")]
 LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or s3://… URI.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines, as a pipe gets anyway.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]

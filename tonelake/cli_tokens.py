@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tonelake.cli_shared import Csv, Json, LakePath, Layer, SpaceName, Where, open_lake, say, show
+from tonelake.cli_shared import ClipId, Csv, Json, LakePath, Layer, SpaceName, Where, open_lake, say, show
 
 if TYPE_CHECKING:
     from index.live import Heard
@@ -58,7 +58,7 @@ def list_(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -
 
 @tokens_app.command(name="show")
 def show_(
-    clip: Annotated[str, typer.Argument(help="A clip's id, or its first digits.")],
+    clip: ClipId,
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """A clip as runs of tokens.   Example: tonelake tokens show 3fa9"""
@@ -67,7 +67,7 @@ def show_(
 
 @tokens_app.command()
 def similar(
-    clip: Annotated[str, typer.Argument(help="A clip's id, or its first digits.")],
+    clip: ClipId,
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, k: Count = 10,
     by: Annotated[
         str, typer.Option(help="histogram: how often each token sounds; ngrams: sequences that are shared.")

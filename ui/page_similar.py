@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
-import polars as pl
 import streamlit as st
 
 from index import Query
 from ui.components import clip_list
+from ui.points import NAMES, holding, spelled
 from ui.shared import (
     asked,
     choose_layer,
@@ -85,17 +85,13 @@ with st.sidebar:
     )
 
 text, file = st.columns([3, 2])
-search = text.text_input("Search title, artist, album or track", key="q", bind="query-params").strip().lower()
+search = text.text_input("Search title, artist, album or track", key="q", bind="query-params").strip()
 upload = file.file_uploader(
     "Or a file of your own", max_upload_size=LARGEST_UPLOAD_MB, key=f"upload {st.session_state.get('upload number', 0)}",
     help="It is listened to and forgotten; nothing of it is stored.",
 )
 if search:
-    # Compared here, not in SQL: what is typed is text, never a part of a filter.
-    names = ["title", "artist", "album", "track"]
-    clips = lake.lake.clips.read(["clip_id", *names, "start_s", "duration_s"])
-    held = pl.any_horizontal(pl.col(name).str.to_lowercase().str.contains(search, literal=True) for name in names)
-    matches = clips.filter(held.fill_null(False))
+    matches = lake.lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"]).filter(holding(spelled(), search))
     if not len(matches):
         st.info("No clip matches.")
     else:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -25,8 +25,20 @@ MOST_VALUES = 65_535                     # that a colour's number can tell apart
 FEW_NUMBERS = 24                         # of different whole numbers; more are shown as a scale
 SHADES = 256                             # of a scale
 
+Names = TypeVar("Names", pl.Expr, pl.Series)
+
 _kept: OrderedDict[tuple, Points] = OrderedDict()
 _keeping = threading.Lock()
+
+
+def spelled() -> pl.Expr:
+    """What a search by name looks at: a clip's title, artist, album and track in small letters."""
+    return pl.concat_str(NAMES, separator="\n", ignore_nulls=True).str.to_lowercase()
+
+
+def holding(names: Names, text: str) -> Names:
+    """Whether each clip's names hold a text, in any case.  What is typed is text: no pattern, and no part of a filter."""
+    return names.str.contains(text.strip().lower(), literal=True)
 
 
 class Points:
@@ -62,12 +74,11 @@ class Points:
 
     @cached_property
     def _spelled(self) -> pl.Series:
-        """What a search looks at, in small letters."""
-        return self.frame.select(pl.concat_str(NAMES, separator="\n", ignore_nulls=True).str.to_lowercase())[:, 0]
+        return self.frame.select(spelled())[:, 0]
 
     def search(self, text: str) -> np.ndarray:
-        """(found,) uint32 rows whose title, artist, album or track holds a text, in any case; it is no pattern."""
-        return self._spelled.str.contains(text.strip().lower(), literal=True).arg_true().to_numpy().astype(np.uint32)
+        """(found,) uint32 rows whose title, artist, album or track holds a text."""
+        return holding(self._spelled, text).arg_true().to_numpy().astype(np.uint32)
 
     def rows_of(self, clip_ids: Sequence[str]) -> list[int | None]:
         """The rows of these clips; None for one that is not on the map."""
