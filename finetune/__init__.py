@@ -2,10 +2,10 @@
 
 from finetune.config import FinetuneConfig, settle
 from finetune.plan import TuningPlan, plan_finetune
-from finetune.runs import Tuning, all_tunings, config_from_file, list_tunings, read_tuning
+from finetune.runs import Tuning, list_tunings
 from finetune.tuning import Watch, finetune
 
 __all__ = [
-    "FinetuneConfig", "Tuning", "TuningPlan", "Watch", "all_tunings", "config_from_file", "finetune", "list_tunings",
-    "plan_finetune", "read_tuning", "settle",
+    "FinetuneConfig", "Tuning", "TuningPlan", "Watch", "finetune", "list_tunings",
+    "plan_finetune", "settle",
 ]

@@ -16,11 +16,11 @@ import torch
 
 from embed.adapter import CONFIG as PEFT_CONFIG
 from embed.adapter import WEIGHTS
-from finetune import runs
 from finetune.data import Clips, States, Waves
 from finetune.judging import judge
 from finetune.model import Tuned
 from finetune.report import write_report
+from finetune.runs import HEAD
 from finetune.setup import Setup
 from finetune.starting import Started
 from finetune.trainer import predict, probabilities
@@ -34,6 +34,7 @@ from probes.report import interval
 from probes.runs import write_table, write_tensors
 from probes.splits import SIDES, leaks
 from store.files import LakeFiles
+from store.runs import METRICS, REPORT
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ def conclude(
         pictures["confusion.png"] = draw_confusion(metrics, tables["confusion"])
     for file, figure in pictures.items():
         save(files, file, figure)
-    files.put_text(runs.REPORT, write_report(config, metrics, tables, split, list(pictures)))
-    files.put_text(runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    files.put_text(REPORT, write_report(config, metrics, tables, split, list(pictures)))
+    files.put_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def scores_of(setup: Setup, model: Tuned, source: Waves | States, side: str, device: str) -> np.ndarray:
@@ -197,7 +198,7 @@ def write_head(files: LakeFiles, model: Tuned, setup: Setup) -> None:
     if setup.task.kind == "regression":
         for key, value in zip(("mean", "scale"), setup.scale(), strict=True):
             tensors[f"target.{key}"] = torch.from_numpy(np.asarray(value, np.float32))
-    write_tensors(files, runs.HEAD, tensors, {
+    write_tensors(files, HEAD, tensors, {
         "names": json.dumps(list(setup.task.names)), "kind": setup.task.kind, "column": setup.config.column,
         "above": str(setup.config.above), "window_s": str(setup.config.window_s),
     })

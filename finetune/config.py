@@ -5,15 +5,15 @@ None means: by the size of the encoder, or by what the lake holds; it is resolve
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ClassVar
 
 from probes.splits import SHARES, check_shares
 from probes.tasks import KINDS
 from store import InputError
+from store.settings import Settings
 
 SCHEDULES = ("plateau", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -21,8 +21,10 @@ LARGE = 1024                             # width from which an encoder counts as
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Settings):
     """One fine-tuning.  The defaults are those by which WIKIMETER's models were trained."""
+
+    learned: ClassVar[str] = "column"
 
     column: str                                      # the label column
     space: str | None = None                         # of the encoder to start from; needed where the lake has several
@@ -131,61 +133,11 @@ class FinetuneConfig:
         """Batches a step."""
         return max(1, round(self.together / (self.batch or self.together)))
 
-    def digest(self, data: bytes) -> str:
-        """What tells one fine-tuning from another: the settings, and the encoder, clips and targets it runs on."""
-        text = "\n".join(f"{key}={value!r}" for key, value in sorted(self.as_dict().items()))
-        return hashlib.blake2b(text.encode() + b"\0" + data, digest_size=16).hexdigest()
-
-    def as_dict(self) -> dict[str, Any]:
-        """For YAML: tuples as lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> FinetuneConfig:
-        """Raises InputError for a setting that does not exist or has another type."""
-        known = {field.name: field for field in fields(cls)}
-        strange = sorted(set(values) - set(known))
-        if strange:
-            raise InputError(f"{where}: no setting {', '.join(map(repr, strange))}; there are {', '.join(known)}")
-        if "column" not in values:
-            raise InputError(f"{where}: names no column to learn")
-        kinds = get_type_hints(cls)
-        try:
-            return cls(**{key: fitted(key, value, str(kinds[key])) for key, value in values.items()})
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{where}: {error}") from error
-
-
-def fitted(key: str, value: Any, kind: str) -> Any:
-    """A value as read from YAML, of the type that the setting has (YAML reads 1e-3 as text).
-
-    >>> fitted("lora_rate", "1e-3", "<class 'float'>"), fitted("targets", ["q_proj"], "tuple[str, ...]")
-    (0.001, ('q_proj',))
-    """
-    if value is None:
-        return None
-    if "tuple" in kind:
-        parts = value if isinstance(value, list | tuple) else [value]
-        return tuple(float(part) if "float" in kind else str(part) for part in parts)
-    if "bool" in kind:
-        if not isinstance(value, bool):
-            raise InputError(f"{key} {value!r}: true or false")
-        return value
-    if "int" in kind:
-        if isinstance(value, bool) or int(value) != value:
-            raise InputError(f"{key} {value!r} is not a whole number")
-        return int(value)
-    return float(value) if "float" in kind else str(value)
-
 
 def settle(config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]) -> FinetuneConfig:
     """Settings from a file or as they are, changed by those given one by one.  Raises InputError where no column is named."""
     if isinstance(config, str | Path):
-        from finetune.runs import config_from_file
-
-        config = config_from_file(Path(config).expanduser())
+        config = FinetuneConfig.from_file(Path(config).expanduser())
     given = dict(settings) | ({"column": column} if column else {})
     if config is not None:
         return FinetuneConfig.from_dict(config.as_dict() | given, "settings")

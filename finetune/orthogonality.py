@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from embed.adapter import read_adapter, resolved
-from finetune.runs import read_tuning
+from finetune.runs import Tuning
 from finetune.starting import FILES, Found, read_file
 from store import InputError, Lake
 
@@ -40,7 +40,7 @@ def orthogonality(lake: Lake | None, run: str) -> Angles:
     else:
         if lake is None:
             raise InputError(f"{run} is no checkpoint file")
-        tuning = read_tuning(lake, run)
+        tuning = Tuning.named(lake, run)
         found = Found(read_adapter(resolved(tuning.adapter, lake.uri)).pairs, {})
         head = tuning.head()["outer.weight"]
         classes = tuning.table("classes")["name"].to_list() if tuning.config.task != "regression" else []

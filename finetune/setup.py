@@ -11,7 +11,7 @@ import polars as pl
 from embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, settle_device
 from embed.settings import refuse_projection
 from finetune.config import FinetuneConfig
-from finetune.runs import read_tuning
+from finetune.runs import Tuning
 from probes.config import data_digest
 from probes.losses import balanced_weights
 from probes.splits import SIDE_NAMES, Split, check_sides, make_splits
@@ -137,7 +137,7 @@ def sides_of(lake: Lake, task: Task, config: FinetuneConfig) -> tuple[Split, lis
     if kind != "run":
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
         return splits[0], notes
-    before = read_tuning(lake, rest)
+    before = Tuning.named(lake, rest)
     sides = before.table("split").group_by("track").agg(pl.col("side").first())
     known = pl.DataFrame({"track": task.clips["track"]}).join(sides, on="track", how="left", maintain_order="left")["side"]
     number = known.replace_strict(SIDE_NAMES, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()

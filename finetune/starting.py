@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from embed.adapter import CONFIG as PEFT_CONFIG
 from embed.adapter import PAIR, PREFIX, pairs_of, read_adapter, resolved
 from finetune.model import Tuned
-from finetune.runs import read_tuning
+from finetune.runs import Tuning
 from store import InputError, Lake
 
 FILES = (".safetensors", ".pt", ".pth", ".bin")
@@ -47,7 +47,7 @@ def read_start(lake: Lake, start: str) -> Found:
         return Found(adapter.pairs, {}, adapter.scale)
     if path.is_file() or path.suffix in FILES:
         return read_file(path)
-    run = read_tuning(lake, start)
+    run = Tuning.named(lake, start)
     adapter = read_adapter(resolved(run.adapter, lake.uri))
     head = {f"head.{name}": tensor for name, tensor in run.head().items() if not name.startswith("target.")}
     return Found(adapter.pairs, head, adapter.scale)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from embed.work import CLIP_COLUMNS, Progress, ReadClips
-from finetune import runs
 from finetune.config import FinetuneConfig
-from finetune.runs import Tuning
-from store import InputError, Lake
+from finetune.runs import Tuning, work_folder
+from store import Lake
 from store.files import LakeFiles
-from store.runs import training
+from store.runs import CONFIG, METRICS, check_same, training
+from store.settings import written
 
 Step = Callable[[str], None]
 
@@ -54,25 +54,22 @@ def finetune(
     digest = setup.digest
     if name is None:
         name = f"{setup.config.column}-{setup.space.name}-{digest[:8]}"[-120:].lstrip(".-")
-    files, work = runs.folder_of(lake, name), runs.work_folder(lake, name)
-    if files.read(runs.CONFIG) is not None:
-        _, before = runs.read_config(files, name)
-        if before != digest:
-            raise InputError(f"run {name!r} holds another fine-tuning (other settings, clips or labels): choose another --name")
-        done = runs.find_tuning(lake, name)
-        if done is not None and not again:
-            shutil.rmtree(work, ignore_errors=True)
-            return done
+    files, work = Tuning.folder(lake, name), work_folder(lake, name)
+    check_same(files, name, digest, "fine-tuning")
+    done = Tuning.find(lake, name)
+    if done is not None and not again:
+        shutil.rmtree(work, ignore_errors=True)
+        return done
     alone = is_main_process()
     with training(files, name) if alone else contextlib.nullcontext():
-        done = runs.find_tuning(lake, name)          # by now, perhaps
+        done = Tuning.find(lake, name)          # by now, perhaps
         if done is not None and not again:
             return done
         if again:
-            files.remove(runs.METRICS)
+            files.remove(METRICS)
             shutil.rmtree(work, ignore_errors=True)
         train_and_judge(setup, name, files, work, read, workers, watch, alone)
-    found = runs.find_tuning(lake, name)
+    found = Tuning.find(lake, name)
     assert found is not None
     return found
 
@@ -88,7 +85,7 @@ def train_and_judge(
     start = read_start(setup.lake, setup.config.start) if setup.config.start else None
     encoder = setup.load_encoder()
     if alone:
-        write_config(files, setup.config, setup.digest)
+        files.put_text(CONFIG, written(setup.config, setup.digest))
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers, watch)
     setup = setup.without(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
@@ -153,12 +150,6 @@ def make_clips(source: Any, setup: Any, side: str) -> Any:
 
     rows = getattr(setup.split, side)
     return Clips(source, rows, setup.labels[rows])
-
-
-def write_config(files: LakeFiles, config: FinetuneConfig, digest: str) -> None:
-    from probes.runs import config_text
-
-    files.put_text(runs.CONFIG, config_text(config.as_dict(), digest))
 
 
 def digest_of_frozen(model: Any) -> str:

@@ -6,10 +6,10 @@ from probes.prediction import Predictions, predict, save_predictions, write_pred
 from probes.probing import probe
 from probes.protocols import PROTOCOLS, Stage, probe_all, stages_of
 from probes.review import Judged, orders_of, review
-from probes.runs import Run, all_runs, compare_runs, config_from_file, read_run
+from probes.runs import Run, compare_runs
 
 __all__ = [
-    "PROTOCOLS", "Judged", "Learned", "Predictions", "ProbeConfig", "Run", "Stage", "all_runs", "compare_runs",
-    "config_from_file", "learn_metric", "orders_of", "predict", "probe", "probe_all", "read_run", "review", "save_predictions",
+    "PROTOCOLS", "Judged", "Learned", "Predictions", "ProbeConfig", "Run", "Stage", "compare_runs",
+    "learn_metric", "orders_of", "predict", "probe", "probe_all", "review", "save_predictions",
     "stages_of", "write_predictions",
 ]

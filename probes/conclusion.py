@@ -26,6 +26,7 @@ from probes.report import write_report
 from probes.splits import SIDES, leaks
 from store import InputError
 from store.files import LakeFiles
+from store.runs import METRICS, REPORT
 
 LAYER_DRAWS = 200                        # of the bootstrap, for each layer; the chosen one gets more
 
@@ -156,8 +157,8 @@ def conclude(
     }
     metrics["summary"] = summary(metrics, found, beside.figures)
     drawn = pictures.draw(files, metrics, tables)
-    files.put_text(runs.REPORT, write_report(config, metrics, tables, experiment.splits, drawn))
-    files.put_text(runs.METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    files.put_text(REPORT, write_report(config, metrics, tables, experiment.splits, drawn))
+    files.put_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def by_seed(experiment: Experiment, targets: np.ndarray, scores: list[np.ndarray], track: np.ndarray) -> list[float | None]:

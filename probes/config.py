@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from probes.inputs import STATS, check_preparation
 from probes.splits import DEFAULT_SPLIT, SHARES, check_shares
 from probes.tasks import KINDS
 from store import InputError
+from store.settings import Settings
 
 HEADS = ("linear", "mlp")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -32,8 +32,10 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ProbeConfig:
+class ProbeConfig(Settings):
     """One experiment.  The defaults are for a first look; `probes.protocols` has those of published studies."""
+
+    learned: ClassVar[str] = "columns"
 
     columns: tuple[str, ...]                         # the label column; several for regression
     space: str | None = None                         # needed where the lake has several
@@ -95,55 +97,8 @@ class ProbeConfig:
         """Every learning rate with every weight decay."""
         return [Setting(rate, decay) for decay in dict.fromkeys(self.decays) for rate in dict.fromkeys(self.rates)]
 
-    def digest(self, data: bytes) -> str:
-        """What tells one experiment from another: the settings, and the clips, targets and vectors it runs on."""
-        text = "\n".join(f"{key}={value!r}" for key, value in sorted(self.as_dict().items()))
-        return hashlib.blake2b(text.encode() + b"\0" + data, digest_size=16).hexdigest()
-
-    def as_dict(self) -> dict[str, Any]:
-        """For YAML: tuples as lists."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> ProbeConfig:
-        """Raises InputError for a setting that does not exist or has another type."""
-        known = {field.name: field for field in fields(cls)}
-        strange = sorted(set(values) - set(known))
-        if strange:
-            raise InputError(f"{where}: no setting {', '.join(map(repr, strange))}; there are {', '.join(known)}")
-        if "columns" not in values:
-            raise InputError(f"{where}: names no columns to learn")
-        try:
-            tidy = {
-                key: tuple(value) if isinstance(value, list) else (value,) if key in TUPLES and value is not None else value
-                for key, value in values.items()
-            }
-            return cls(**{key: checked(key, value) for key, value in tidy.items()})
-        except (TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{where}: {error}") from error
-
     def with_(self, **changes: Any) -> ProbeConfig:
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
-
-
-TUPLES = ("columns", "layers", "rates", "decays", "shares")
-NUMBERS = ("rates", "decays", "shares", "dropout", "label_smoothing")
-WHOLE = ("hidden", "batch", "epochs", "patience", "split_seed", "seeds")
-
-
-def checked(key: str, value: Any) -> Any:
-    """A value as read from YAML, of the type that the setting has."""
-    if key in NUMBERS:
-        return tuple(float(v) for v in value) if isinstance(value, tuple) else float(value)
-    if key in WHOLE:
-        if isinstance(value, bool) or int(value) != value:
-            raise InputError(f"{key} {value!r} is not a whole number")
-        return int(value)
-    if isinstance(value, tuple):
-        return tuple(str(v) for v in value)
-    return value if value is None else str(value)
 
 
 def data_digest(targets: np.ndarray, ids: list[str], space: str) -> bytes:

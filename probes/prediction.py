@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from probes.runs import WEIGHTS, Run, read_run
+from probes.runs import WEIGHTS, Run
 from store import Added, InputError, Lake, LakeError, SpaceMismatch
 
 BLOCK = 8192                             # clips read at a time
@@ -48,7 +48,7 @@ def predict(lake: Lake, run: str | Run, *, where: str | None = None) -> Predicti
     from probes.outputs import prediction_columns, probabilities
     from probes.parts import preparation_from
 
-    found = run if isinstance(run, Run) else read_run(lake, run)
+    found = run if isinstance(run, Run) else Run.named(lake, run)
     config, metrics = found.config, found.metrics
     space = lake.spaces.get(config.space)
     if space.fingerprint != metrics["fingerprint"]:

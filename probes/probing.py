@@ -11,9 +11,10 @@ from probes import runs
 from probes.config import ProbeConfig
 from probes.runs import Run
 from probes.splits import Split
-from store import InputError, Lake
+from store import Lake
 from store.files import LakeFiles
-from store.runs import training
+from store.runs import CONFIG, METRICS, check_same, training
+from store.settings import written
 
 if TYPE_CHECKING:
     from probes.experiment import Experiment
@@ -43,23 +44,20 @@ def probe(
     digest = experiment.digest
     if name is None:
         name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]
-    files = runs.folder_of(lake, name)
-    if files.read(runs.CONFIG) is not None:
-        _, before = runs.read_config(files, name)
-        if before != digest:
-            raise InputError(f"run {name!r} holds another experiment (other settings, clips or labels): choose another --name")
-        done = runs.find_run(lake, name)
-        if done is not None and not again:
-            return done
+    files = Run.folder(lake, name)
+    check_same(files, name, digest, "experiment")
+    done = Run.find(lake, name)
+    if done is not None and not again:
+        return done
     with training(files, name):
-        done = runs.find_run(lake, name)             # by now, perhaps
+        done = Run.find(lake, name)             # by now, perhaps
         if done is not None and not again:
             return done
         if again:
             forget(files, lake, name)
-        files.put_text(runs.CONFIG, runs.config_text(experiment.config.as_dict(), digest))
+        files.put_text(CONFIG, written(experiment.config, digest))
         train_and_judge(experiment, name, files, lake.files(f"probes/{name}/partial"), progress, step)
-    found = runs.find_run(lake, name)
+    found = Run.find(lake, name)
     assert found is not None
     return found
 
@@ -90,7 +88,7 @@ def train_and_judge(
 
 def forget(files: LakeFiles, lake: Lake, name: str) -> None:
     """Delete what a run came to, its mark of being done first."""
-    files.remove(runs.METRICS)
+    files.remove(METRICS)
     partial = lake.files(f"probes/{name}/partial")
     for part in partial.names(".safetensors"):
         partial.remove(part)

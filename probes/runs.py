@@ -15,119 +15,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from probes.config import ProbeConfig
-from store import InputError, Lake, LakeError
+from store import LakeError
 from store.files import LakeFiles
-from store.runs import METRICS, choose_run, read_run_table, run_folder
+from store.runs import FinishedRun
 
 if TYPE_CHECKING:
     from probes.heads import Tensors
 
-CONFIG, WEIGHTS, REPORT = "config.yaml", "weights.safetensors", "report.md"
+WEIGHTS = "weights.safetensors"
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(FinishedRun[ProbeConfig]):
     """A finished run."""
 
-    name: str
-    files: LakeFiles
-    config: ProbeConfig
-    metrics: dict[str, Any]
-
-    def table(self, name: str) -> pl.DataFrame:
-        """fits, layers, classes, predictions, split, … as its files are called.  Raises InputError where it has no such one."""
-        return read_run_table(self.files, self.name, name)
+    kind, noun, maker, settings = "probes", "run", "tonelake probe COLUMN", ProbeConfig
 
     def weights(self) -> Tensors:
         """Named `<fold>.<seed>.<parameter>`, and `<fold>.prepare.mean` and `.scale`."""
         return read_tensors(self.files, WEIGHTS, self.name)
-
-    def summary(self) -> str:
-        return str(self.metrics["summary"])
-
-    def report(self) -> str:
-        return self.files.read(REPORT) or ""
-
-
-def folder_of(lake: Lake, name: str) -> LakeFiles:
-    """Raises InputError for a name that is no name of a run."""
-    return run_folder(lake, "probes", name)
-
-
-def all_runs(lake: Lake) -> list[Run]:
-    """The finished runs of a lake, oldest first.  Folders that hold no finished run are left out."""
-    found = []
-    for name in lake.files("probes").folders():
-        run = find_run(lake, name)
-        if run is not None:
-            found.append(run)
-    return sorted(found, key=lambda run: (run.metrics.get("finished", ""), run.name))
-
-
-def read_run(lake: Lake, name: str) -> Run:
-    """A run by its name, or by a part of it that only one run has.  Raises InputError where there is none."""
-    chosen = choose_run(lake, "probes", name, absent=f"no run {name!r} in this lake", maker="tonelake probe COLUMN")
-    run = find_run(lake, chosen)
-    assert run is not None
-    return run
-
-
-def find_run(lake: Lake, name: str) -> Run | None:
-    """A finished run, or None where there is none of that name, or only a begun one."""
-    files = folder_of(lake, name)
-    metrics = files.read(METRICS)
-    if metrics is None:
-        return None
-    config, _ = read_config(files, name)
-    try:
-        return Run(name, files, config, json.loads(metrics))
-    except ValueError as error:
-        raise LakeError(f"{METRICS} of run {name!r} cannot be read ({error}): delete its folder and run it again") from error
-
-
-def read_config(files: LakeFiles, name: str) -> tuple[ProbeConfig, str]:
-    """A run's settings, and the digest of settings and data."""
-    import yaml
-
-    text = files.read(CONFIG)
-    if text is None:
-        raise LakeError(f"run {name!r} has no {CONFIG}: delete its folder")
-    try:
-        values = yaml.safe_load(text)
-        digest = values.pop("digest", "")
-        return ProbeConfig.from_dict(values, f"{CONFIG} of run {name!r}"), digest
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        raise LakeError(f"{CONFIG} of run {name!r} cannot be read: {error}") from error
-
-
-def config_from_file(path: Path) -> ProbeConfig:
-    """Settings from any YAML file, as of a run.  Raises InputError."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no settings: each line is one, as `columns: [artist]`")
-    values.pop("digest", None)
-    return ProbeConfig.from_dict(values, str(path))
-
-
-def config_text(values: Mapping[str, Any], digest: str) -> str:
-    """A run's settings as YAML, with the digest of settings and data."""
-    import yaml
-
-    return yaml.safe_dump({**values, "digest": digest}, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
 def write_table(files: LakeFiles, name: str, table: pl.DataFrame) -> None:
@@ -157,8 +69,6 @@ def read_tensors(files: LakeFiles, name: str, run: str) -> Tensors:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise LakeError(f"{name} of run {run!r} cannot be read ({error}): run it again") from error
-
-
 
 
 def compare_runs(runs: Sequence[Run]) -> pl.DataFrame:

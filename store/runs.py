@@ -2,18 +2,98 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import polars as pl
 
 from store.errors import InputError, LakeError
 from store.files import LakeFiles
+from store.settings import Settings, parsed
 
 if TYPE_CHECKING:
     from store.lake import Lake
 
-METRICS = "metrics.json"                 # of a run, written last: its presence means done
+CONFIG = "config.yaml"                   # of a run, written first
+METRICS = "metrics.json"                 # … and last: its presence means done
+REPORT = "report.md"
+
+Config = TypeVar("Config", bound=Settings)
+
+
+@dataclass(frozen=True)
+class FinishedRun(Generic[Config]):
+    """A run that has its metrics.  What a subclass says of itself: where its runs lie, and what they are called."""
+
+    name: str
+    files: LakeFiles
+    config: Config
+    metrics: dict[str, Any]
+
+    kind: ClassVar[str]                  # the folder of the lake
+    noun: ClassVar[str]
+    maker: ClassVar[str]                 # the command that makes one
+    settings: ClassVar[type[Settings]]
+
+    @classmethod
+    def folder(cls, lake: Lake, name: str) -> LakeFiles:
+        """Raises InputError for a name that is no name of a run."""
+        return run_folder(lake, cls.kind, name)
+
+    @classmethod
+    def find(cls, lake: Lake, name: str) -> Self | None:
+        """The run of exactly that name, or None where there is none, or only a begun one."""
+        files = cls.folder(lake, name)
+        metrics = files.read(METRICS)
+        if metrics is None:
+            return None
+        config, _ = read_config(files, name, cls.settings)
+        try:
+            return cls(name, files, config, json.loads(metrics))         # type: ignore[arg-type]
+        except ValueError as error:
+            text = f"{METRICS} of run {name!r} cannot be read ({error}): delete its folder and run it again"
+            raise LakeError(text) from error
+
+    @classmethod
+    def all(cls, lake: Lake) -> list[Self]:
+        """The finished runs of a lake, oldest first."""
+        found = [cls.find(lake, name) for name in lake.files(cls.kind).folders()]
+        return sorted((run for run in found if run is not None), key=lambda run: (run.metrics.get("finished", ""), run.name))
+
+    @classmethod
+    def named(cls, lake: Lake, name: str) -> Self:
+        """A run by its name, or by a part of it that only one run has.  Raises InputError where there is none."""
+        run = cls.find(lake, choose_run(lake, cls.kind, name, absent=f"no {cls.noun} {name!r} in this lake", maker=cls.maker))
+        assert run is not None
+        return run
+
+    def table(self, name: str) -> pl.DataFrame:
+        """layers, classes, predictions, split, … as its files are called.  Raises InputError where it has no such one."""
+        return read_run_table(self.files, self.name, name)
+
+    def summary(self) -> str:
+        return str(self.metrics["summary"])
+
+    def report(self) -> str:
+        return self.files.read(REPORT) or ""
+
+
+def read_config(files: LakeFiles, name: str, kind: type[Config]) -> tuple[Config, str | None]:
+    """A run's settings, and the digest of settings and data."""
+    text = files.read(CONFIG)
+    if text is None:
+        raise LakeError(f"run {name!r} has no {CONFIG}: delete its folder")
+    values, digest = parsed(text, f"{CONFIG} of run {name!r}")
+    return kind.from_dict(values, f"{CONFIG} of run {name!r}"), digest
+
+
+def check_same(files: LakeFiles, name: str, digest: str, noun: str) -> None:
+    """Raises InputError where the run of that name, begun or finished, is another than that of the digest."""
+    text = files.read(CONFIG)
+    if text is not None and parsed(text, f"{CONFIG} of run {name!r}")[1] != digest:
+        raise InputError(f"run {name!r} holds another {noun} (other settings, clips or labels): choose another --name")
 
 
 def run_folder(lake: Lake, kind: str, name: str) -> LakeFiles:

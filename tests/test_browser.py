@@ -292,7 +292,7 @@ def test_a_cell_of_the_confusion_opens_its_clips(view, served, chorales):
     view.goto(f"{served}/probes?tab=Confusion")
     cells = view.locator(".plotly .scatterlayer .point")
     cells.first.wait_for()
-    judged = probes.read_run(chorales, "keys").table("predictions")
+    judged = probes.Run.named(chorales, "keys").table("predictions")
     assert cells.count() == len(judged.select("target", "predicted").unique())
     box = cells.first.bounding_box()
     view.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

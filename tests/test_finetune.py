@@ -16,7 +16,7 @@ from sounds import melody, write
 from embed import CheckpointError, EncoderError, encode_clips, encoder_of, load_encoder
 from embed.adapter import read_adapter
 from embed.hubert import normalize
-from finetune import FinetuneConfig, Watch, config_from_file, finetune, plan_finetune, read_tuning, settle, tuning
+from finetune import FinetuneConfig, Tuning, Watch, finetune, plan_finetune, settle, tuning
 from finetune.model import Head, Tuned
 from finetune.orthogonality import orthogonality
 from ingest import Cut, ingest_folder, read_clips
@@ -184,7 +184,7 @@ def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(sung, tmp_path
             shutil.copytree(work / f"checkpoint-{steps[-1]}", work / "checkpoint-999")
             (work / "checkpoint-999" / "model.safetensors").write_bytes(b"cut o")
             with pytest.raises(InputError, match="no fine-tuning"):
-                read_tuning(lake.lake, "run")
+                Tuning.named(lake.lake, "run")
         said = []
         runs.append(finetune(lake.lake, config, read_clips, name="run", watch=Watch(step=said.append)))
         assert any("going on from checkpoint" in step for step in said) == (name == "killed")
@@ -204,7 +204,7 @@ def test_a_finished_run_is_given_again_and_another_one_does_not_take_its_name(mi
     with pytest.raises(InputError, match="holds another fine-tuning"):
         mine.finetune(config=QUICK, name="first", seed=1)
     assert mine.finetune(config=QUICK, name="first", again=True).metrics["finished"] != stamp
-    again = config_from_file(Path(mine.lake.uri) / "adapters" / "first" / "config.yaml")
+    again = FinetuneConfig.from_file(Path(mine.lake.uri) / "adapters" / "first" / "config.yaml")
     assert mine.finetune(config=again, name="first").name == "first"
 
 
@@ -431,14 +431,14 @@ def test_angles_are_those_of_whole_updates(trained):
         one, other = (adapter.update(name).numpy().ravel() for name in names)
         cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
         assert row["degrees"] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-2)
-    head = read_tuning(trained.lake, "mix").head()["outer.weight"].numpy()
+    head = Tuning.named(trained.lake, "mix").head()["outer.weight"].numpy()
     cosine = head[0] @ head[1] / np.linalg.norm(head[0]) / np.linalg.norm(head[1])
     assert angles.classes["degrees"].to_list() == pytest.approx([np.degrees(np.arccos(cosine))], abs=1e-3)
     assert set(angles.classes.select("first", "second").row(0)) == {"loud", "soft"}
 
 
 def test_runs_are_compared_on_the_tracks_that_both_held_out(trained):
-    first, second = (read_tuning(trained.lake, name) for name in ("mix", "other"))
+    first, second = (Tuning.named(trained.lake, name) for name in ("mix", "other"))
     assert set(first.table("predictions")["track"]) == set(second.table("predictions")["track"])
     compared = trained.compare_adapters(["mix", "other"])
     assert compared["run"].to_list() == ["mix", "other"] and compared["away"][0] == 0
@@ -483,12 +483,12 @@ def test_spectral_descriptors_cannot_be_tuned(mine):
 
 def test_yaml_settings_are_read_as_what_they_are(tmp_path):
     (tmp_path / "my.yaml").write_text("column: meter\nlora_rate: 1e-4\ntargets: [q_proj, k_proj]\nshares: [0.6, 0.2, 0.2]\n")
-    config = config_from_file(tmp_path / "my.yaml")
+    config = FinetuneConfig.from_file(tmp_path / "my.yaml")
     assert (config.lora_rate, config.targets, config.shares) == (1e-4, ("q_proj", "k_proj"), (0.6, 0.2, 0.2))
     assert settle(config, None, {"rank": 8}).rank == 8
     (tmp_path / "bad.yaml").write_text("column: meter\nlearning: fast\n")
     with pytest.raises(InputError, match="no setting 'learning'"):
-        config_from_file(tmp_path / "bad.yaml")
+        FinetuneConfig.from_file(tmp_path / "bad.yaml")
 
 
 def test_every_setting_is_an_option():

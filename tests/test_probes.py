@@ -15,11 +15,9 @@ from fakes import FakeEncoder, clip_rows, fill
 from embed.settings import describe_space
 from probes import (
     ProbeConfig,
-    all_runs,
-    config_from_file,
+    Run,
     predict,
     probe,
-    read_run,
     save_predictions,
     stages_of,
     write_predictions,
@@ -100,7 +98,7 @@ def test_a_run_repeats_from_its_config(artists, tmp_path):
     lake, run = artists
     text = run.files.read("config.yaml")
     (tmp_path / "again.yaml").write_text(text)
-    config = config_from_file(tmp_path / "again.yaml")
+    config = ProbeConfig.from_file(tmp_path / "again.yaml")
     assert config == run.config
     assert probe(lake, config).name == run.name              # resolved settings name the same experiment
     other = probe(lake, config.with_(seeds=1))
@@ -121,7 +119,7 @@ def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
     monkeypatch.setattr(Experiment, "fit", dies)
     with pytest.raises(KeyboardInterrupt):
         probe(own, config, name="killed")
-    assert [run.name for run in all_runs(own)] == ["whole"]  # a begun run is none
+    assert [run.name for run in Run.all(own)] == ["whole"]  # a begun run is none
     calls.clear()
     monkeypatch.setattr(Experiment, "fit", lambda self, *a: calls.append(a) or real(self, *a))
     done = probe(own, config, name="killed")
@@ -390,7 +388,7 @@ def test_a_name_belongs_to_one_experiment(own):
         with pytest.raises(InputError, match="cannot name a run"):
             probe(own, quick(), name=name)
     with pytest.raises(InputError, match="no run 'other' in this lake: it has mine"):
-        read_run(own, "other")
+        Run.named(own, "other")
 
 
 def test_a_run_of_another_space_is_not_applied(own):
@@ -417,9 +415,9 @@ def test_a_damaged_run_is_named(own, file, damage):
 def test_a_settings_file_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(InputError):
-        config_from_file(tmp_path / "bad.yaml")
+        ProbeConfig.from_file(tmp_path / "bad.yaml")
     with pytest.raises(InputError, match="cannot be read"):
-        config_from_file(tmp_path / "absent.yaml")
+        ProbeConfig.from_file(tmp_path / "absent.yaml")
 
 
 def test_hostile_labels_do_no_harm(own):

@@ -197,7 +197,7 @@ def test_the_layer_report_is_that_of_the_command(audible, monkeypatch):
 def test_a_cell_of_the_confusion_leads_to_its_clips(audible, monkeypatch):
     import probes
 
-    run = probes.read_run(audible, "artists")
+    run = probes.Run.named(audible, "artists")
     judged = run.table("predictions")
     truth, said = judged["target"][0], judged["predicted"][0]
     shown = listed(monkeypatch)

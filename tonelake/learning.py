@@ -36,7 +36,7 @@ class Learning(Opened):
 
         wanted = (columns,) if isinstance(columns, str) else tuple(columns)
         if isinstance(config, str | Path):
-            config = probes.config_from_file(Path(config).expanduser())
+            config = probes.ProbeConfig.from_file(Path(config).expanduser())
         return probes.probe_all(
             self.lake, wanted, config=config, protocol=protocol, name=name, again=again, settings=settings,
             progress=self._progress(), step=self._step,
@@ -72,13 +72,13 @@ class Learning(Opened):
         """A finished run, by its name or a part of it."""
         import probes
 
-        return probes.read_run(self.lake, name)
+        return probes.Run.named(self.lake, name)
 
     def compare_probes(self, names: Sequence[str] = ()) -> pl.DataFrame:
         """Runs side by side, by default all; see `probes.compare_runs`."""
         import probes
 
-        runs = [probes.read_run(self.lake, name) for name in names] if names else probes.all_runs(self.lake)
+        runs = [probes.Run.named(self.lake, name) for name in names] if names else probes.Run.all(self.lake)
         return probes.compare_runs(runs)
 
     def predict(
@@ -103,10 +103,10 @@ class Learning(Opened):
 
         judged: probes.Judged
         try:
-            judged = probes.read_run(self.lake, run)
+            judged = probes.Run.named(self.lake, run)
         except InputError as error:
             try:
-                judged = finetune.read_tuning(self.lake, run)
+                judged = finetune.Tuning.named(self.lake, run)
             except InputError:
                 raise error from None
         return probes.review(self.lake, judged, by=by, target=target, predicted=predicted, k=k)
@@ -141,20 +141,20 @@ class Learning(Opened):
         """The fine-tuning runs of the lake; see `finetune.list_tunings`."""
         import finetune
 
-        return finetune.list_tunings(finetune.all_tunings(self.lake))
+        return finetune.list_tunings(finetune.Tuning.all(self.lake))
 
     def adapter_run(self, name: str) -> Tuning:
         """A finished fine-tuning, by its name or a part of it."""
         import finetune
 
-        return finetune.read_tuning(self.lake, name)
+        return finetune.Tuning.named(self.lake, name)
 
     def compare_adapters(self, names: Sequence[str]) -> pl.DataFrame:
         """Runs on the tracks that all of them held out; see `finetune.comparison`."""
         import finetune
         from finetune.comparison import compare_tunings
 
-        return compare_tunings([finetune.read_tuning(self.lake, name) for name in names])
+        return compare_tunings([finetune.Tuning.named(self.lake, name) for name in names])
 
     def orthogonality(self, run: str) -> Angles:
         """Angles between a run's class directions, and between its layers' updates; see `finetune.orthogonality`."""

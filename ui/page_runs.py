@@ -29,9 +29,9 @@ MOST_CLASSES = 120                       # in the confusion; beyond, those that 
 lake = the_lake()
 st.title("Probes and fine-tunes")
 found: dict[str, probes.Judged] = {}
-for one in asked(probes.all_runs, lake.lake):
+for one in asked(probes.Run.all, lake.lake):
     found[one.name] = one
-for tuned in asked(finetune.all_tunings, lake.lake):
+for tuned in asked(finetune.Tuning.all, lake.lake):
     found[f"{tuned.name} (fine-tune)" if tuned.name in found else tuned.name] = tuned
 if not found:
     nothing_yet("No probe has been trained in this lake.", "tonelake probe COLUMN")
