@@ -32,7 +32,7 @@ TESTS = {
     "store/table.py": "store upkeep", "store/clips.py": "store ingest", "store/failures.py": "store",
     "store/files.py": "store upkeep", "store/format.py": "upkeep", "store/fragments.py": "fragments",
     "store/frames.py": "frames", "store/lake.py": "store", "store/places.py": "properties", "store/projection.py": "metric",
-    "store/space.py": "store", "store/upkeep.py": "upkeep", "store/vectors.py": "store",
+    "store/settings.py": "settings", "store/space.py": "store", "store/upkeep.py": "upkeep", "store/vectors.py": "store",
     "store/tokens.py": "tokens", "store/tracks.py": "index",
     "probes/splits.py": "probe_splits properties", "probes/metrics.py": "probe_metrics properties",
     "index/alignment.py": "alignment", "index/approximate.py": "saved", "index/between_clips.py": "paths",
