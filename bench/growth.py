@@ -59,8 +59,8 @@ def be_run(clips: int) -> None:
         assert report.new == len(vectors.ids()) == clips, report
         disk = sum(file.stat().st_size for file in Path(lake.uri).rglob("*") if file.is_file())
         print(json.dumps({
-            "clips": clips, "ingest_s": ingested - started, "embed_s": embedded - ingested, "embed_cpu_s": busy, "read_layer_s": read - embedded,
-            "peak_ingest_mb": after_ingest, "peak_mb": memory.mb, "lake_mb": disk / 1e6,
+            "clips": clips, "ingest_s": ingested - started, "embed_s": embedded - ingested, "embed_cpu_s": busy,
+            "read_layer_s": read - embedded, "peak_ingest_mb": after_ingest, "peak_mb": memory.mb, "lake_mb": disk / 1e6,
         }))
 
 
@@ -82,7 +82,8 @@ def main() -> None:
     rows = [
         [
             f"{run['clips']:,}", f"{run['ingest_s']:.1f}", f"{1000 * run['ingest_s'] / run['clips']:.2f}",
-            f"{run['embed_s']:.1f}", f"{1000 * run['embed_s'] / run['clips']:.2f}", f"{1000 * run['embed_cpu_s'] / run['clips']:.2f}",
+            f"{run['embed_s']:.1f}", f"{1000 * run['embed_s'] / run['clips']:.2f}",
+            f"{1000 * run['embed_cpu_s'] / run['clips']:.2f}",
             f"{run['peak_ingest_mb']:.0f}", f"{run['peak_mb']:.0f}", f"{1000 * run['read_layer_s']:.0f}",
             f"{run['lake_mb']:.0f}",
         ]
@@ -100,8 +101,8 @@ def main() -> None:
         "peak_last_vs_first": last["peak_mb"] / first["peak_mb"],
     }
     text = (
-        "One process and its decoder; peak memory is of both, CPU time of the former (where other work shares the cores, seconds "
-        f"grow and CPU time hardly does).\n\n{table(header, rows)}"
+        "One process and its decoder; peak memory is of both, CPU time of the former (where other work shares the cores, "
+        f"seconds grow and CPU time hardly does).\n\n{table(header, rows)}"
     )
     write_results("growth", "Growth with the number of clips", text, about, ratios, runs=found)
     print("bench/results/growth.md and .json are written")
