@@ -33,7 +33,7 @@ TESTS = {
     "store/files.py": "store upkeep", "store/format.py": "upkeep", "store/fragments.py": "fragments",
     "store/frames.py": "frames", "store/lake.py": "store", "store/places.py": "properties", "store/projection.py": "metric",
     "store/settings.py": "settings", "store/space.py": "store", "store/upkeep.py": "upkeep", "store/vectors.py": "store",
-    "store/tokens.py": "tokens", "store/tracks.py": "index",
+    "store/tokens.py": "tokens", "store/tracks.py": "duplicates properties",
     "probes/splits.py": "probe_splits properties", "probes/metrics.py": "probe_metrics properties",
     "index/alignment.py": "alignment", "index/approximate.py": "saved", "index/between_clips.py": "paths",
     "index/clusters.py": "maps", "index/copies.py": "duplicates", "index/facets.py": "facets", "index/flat.py": "index",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 import tempfile
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from ingest.tags import clean, read_tags
 from probes.metrics import one_hot, per_class
 from probes.splits import make_splits
 from probes.tasks import Task
-from store import InputError, Lake, Places, printable
+from store import DUPLICATE_COLUMN, InputError, Lake, Places, printable, rows_of, track_numbers
 from store.table import quote
 from ui.sound import parse_range
 
@@ -242,3 +242,23 @@ def test_figures_of_classes_are_those_of_scikit_learn(pairs):
     for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
         for ours, theirs, number in zip(found[name], expected, support, strict=True):
             assert ours is None or abs(ours - theirs) < 1e-6 or number == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["p", "q", "r", None])), min_size=1, max_size=12))
+def test_clips_are_of_one_track_where_a_chain_of_names_and_duplicates_leads(clips):
+    tracks, marks = (list(side) for side in zip(*clips, strict=True))
+    table = pl.DataFrame({"track": tracks, DUPLICATE_COLUMN: pl.Series(marks, dtype=pl.String)})
+    numbers = track_numbers(table)
+    parts = [{row} for row in range(len(clips))]
+    for a, b in combinations(range(len(clips)), 2):
+        if clips[a][0] == clips[b][0] or (clips[a][1] == clips[b][1] is not None):
+            joined = next(part for part in parts if a in part) | next(part for part in parts if b in part)
+            parts = [part for part in parts if not part & joined] + [joined]
+    assert {frozenset(np.flatnonzero(numbers == number)) for number in set(numbers)} == set(map(frozenset, parts))
+    assert len(set(track_numbers(table.drop(DUPLICATE_COLUMN)))) == table["track"].n_unique()
+
+
+@given(st.lists(ANY_TEXT, unique=True, min_size=1, max_size=8), st.lists(ANY_TEXT, max_size=8))
+def test_rows_of_ids_are_their_places_and_minus_one_for_strangers(ids, wanted):
+    found = rows_of(pl.Series(ids), pl.Series(wanted, dtype=pl.String))
+    assert found.tolist() == [ids.index(one) if one in ids else -1 for one in wanted]
