@@ -26,7 +26,7 @@ from finetune.starting import Started
 from finetune.trainer import predict, probabilities
 from probes.config import ProbeConfig
 from probes.metrics import MAIN, OF_KIND, as_dict
-from probes.outputs import losses, prediction_columns
+from probes.outputs import losses, prediction_columns, told_targets
 from probes.pictures import draw_confusion, draw_weights, save
 from probes.prediction import predict as predict_by_probe
 from probes.probing import probe
@@ -160,13 +160,10 @@ def predictions(setup: Setup, scores: np.ndarray) -> pl.DataFrame:
     """Each judged clip: what it is, and what is said of it."""
     task, rows = setup.task, setup.split.test
     first = pl.DataFrame({"clip_id": task.ids.gather(rows), "track": task.clips["track"].gather(rows)})
-    if task.kind == "multiclass":
-        first = first.with_columns(target=pl.Series([task.names[i] for i in task.targets[rows]]))
-    elif task.kind == "multilabel":
-        own = [[task.names[i] for i in np.flatnonzero(row)] for row in task.targets[rows]]
-        first = first.with_columns(target=pl.Series(own, dtype=pl.List(pl.String)))
-    else:
+    if task.kind == "regression":
         first = first.with_columns(target=pl.Series(task.targets[rows][:, 0]))
+    else:
+        first = first.with_columns(told_targets(task.kind, task.names, task.targets[rows]))
     lost = losses(task.kind, task.targets[rows], scores)
     scored = pl.DataFrame({"loss": lost, "scores": pl.Series(scores.astype(np.float32)).cast(pl.List(pl.Float32))})
     return pl.concat([first, prediction_columns(task.kind, task.names, scores), scored], how="horizontal")

@@ -20,7 +20,7 @@ from probes.experiment import Experiment
 from probes.heads import Tensors
 from probes.inputs import Slot
 from probes.metrics import MAIN, Figure, as_dict, confusion, figures, per_class, reliability
-from probes.outputs import losses, prediction_columns, probabilities
+from probes.outputs import losses, prediction_columns, probabilities, told_targets
 from probes.parts import part_name, preparation_from
 from probes.report import write_report
 from probes.splits import SIDES, leaks
@@ -185,13 +185,10 @@ def predictions(experiment: Experiment, scores: list[np.ndarray]) -> pl.DataFram
     judged = experiment.judged()
     fold = np.repeat(np.arange(len(experiment.splits)), [len(split.test) for split in experiment.splits])
     first = pl.DataFrame({"clip_id": task.ids.gather(judged), "fold": fold})
-    if task.kind == "multiclass":
-        first = first.with_columns(target=pl.Series([task.names[i] for i in task.targets[judged]]))
-    elif task.kind == "multilabel":
-        own = [[task.names[i] for i in np.flatnonzero(row)] for row in task.targets[judged]]
-        first = first.with_columns(target=pl.Series(own, dtype=pl.List(pl.String)))
-    else:
+    if task.kind == "regression":
         first = first.with_columns(pl.Series(f"target_{c}", task.targets[judged, i]) for i, c in enumerate(task.columns))
+    else:
+        first = first.with_columns(told_targets(task.kind, task.names, task.targets[judged]))
     mean = np.mean(scores, axis=0)
     lost = pl.DataFrame({"loss": losses(task.kind, task.targets[judged], mean)})
     return pl.concat([first, prediction_columns(task.kind, task.names, mean), lost], how="horizontal")

@@ -53,6 +53,13 @@ def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> p
     })
 
 
+def told_targets(kind: str, names: Sequence[str], targets: np.ndarray) -> pl.Series:
+    """Of multiclass or multilabel targets (clip,) or (clip, tag): what each clip is called, or the tags it has."""
+    if kind == "multiclass":
+        return pl.Series("target", [names[int(i)] for i in targets], dtype=pl.String)
+    return pl.Series("target", [[names[int(i)] for i in np.flatnonzero(row)] for row in targets], dtype=pl.List(pl.String))
+
+
 def losses(kind: str, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """(clip,) float32: how far (clip, out) scores are from what they should say.
 

@@ -10,7 +10,7 @@ from fakes import clip_rows
 from typer.testing import CliRunner
 
 import index
-from index.alignment import best_diagonal, best_warp
+from index.alignment import best_diagonal, best_warp, slow
 from store import FrameStates, InputError, Space
 from tonelake.cli import app
 
@@ -88,6 +88,16 @@ def test_hits_say_where(sung):
     assert row[ids[1]]["hit_at_s"] - row[ids[1]]["query_at_s"] == pytest.approx(9, abs=0.11)
     assert row[ids[4]]["part_score"] is None
     assert len(index.add_parts(lake, hits.head(0), ids[0])) == 0
+
+
+def test_frames_are_averaged_by_slots_and_a_slot_without_frames_is_the_one_before():
+    times = np.array([0.55, 0.6, 1.1, 1.9, 1.95, 3.01], np.float32)
+    states = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float16)
+    slot = np.floor(times * index.alignment.RATE).astype(int)
+    means = {s: states[slot == s].astype(float).mean(axis=0) for s in set(slot)}
+    wanted = [means[max([s for s in means if s <= now], default=min(means))] for now in range(slot[-1] + 1)]
+    found = slow(FrameStates("clip", 1, times, states))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 4, 9])

@@ -12,7 +12,8 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import index
-from index.reference import read_reference
+from index.reference import interval, read_reference
+from index.retrieval import resample_weights
 from store import InputError, Lake, Space
 from tonelake.cli import app
 
@@ -139,6 +140,22 @@ def test_tau_equals_scipy_and_unknown_names_are_told(two):
     assert found.table["compared"][0] == 4
     assert found.unknown == ("nobody", "stranger")
     assert "not in the lake: nobody, stranger" in str(found)
+
+
+def test_many_unknown_names_are_cut_and_counted(two):
+    table = pl.DataFrame({"artist": ["Artist 0"] * 9, "like": ["Artist 1", *(f"stranger {i}" for i in range(8))]})
+    assert str(index.overlap_with(two, "artist", table, space="a")).endswith("stranger 4 and 3 more")
+    assert str(index.overlap_with(two, "artist", table.head(6), space="a")).endswith("stranger 4")
+
+
+def test_an_interval_leaves_out_groups_without_a_value():
+    weights = resample_weights(5, 300, 0)
+    values = np.array([1.0, np.nan, -0.5, 0.25, np.nan])
+    drawn = [np.nanmean(np.repeat(values, row.astype(int))) for row in weights if row[[0, 2, 3]].any()]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    found = interval(pl.Series(values).fill_nan(None), weights[weights[:, [0, 2, 3]].any(axis=1)])
+    assert found == (0.25, pytest.approx(low), pytest.approx(high))
+    assert np.isnan(interval(pl.Series([None, None], dtype=pl.Float64), resample_weights(2, 10, 0))).all()
 
 
 def test_a_reference_that_cannot_be_used_is_named(two, tmp_path):
