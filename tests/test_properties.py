@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 import tempfile
-from itertools import combinations, pairwise
+from itertools import combinations, groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from ingest.tags import clean, read_tags
 from probes.metrics import one_hot, per_class
 from probes.splits import make_splits
 from probes.tasks import Task
-from store import DUPLICATE_COLUMN, InputError, Lake, Places, printable, rows_of, track_numbers
+from store import DUPLICATE_COLUMN, InputError, Lake, Places, TokenSequence, printable, rows_of, track_numbers
 from store.table import quote
 from ui.sound import parse_range
 
@@ -262,3 +262,10 @@ def test_clips_are_of_one_track_where_a_chain_of_names_and_duplicates_leads(clip
 def test_rows_of_ids_are_their_places_and_minus_one_for_strangers(ids, wanted):
     found = rows_of(pl.Series(ids), pl.Series(wanted, dtype=pl.String))
     assert found.tolist() == [ids.index(one) if one in ids else -1 for one in wanted]
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 65_535]), max_size=20))
+def test_runs_of_tokens_are_those_of_groupby(tokens):
+    sequence = TokenSequence("clip", np.array(tokens, np.uint16), np.arange(len(tokens), dtype=np.float32))
+    runs = [(token, next(places)[0]) for token, places in groupby(enumerate(tokens), key=lambda one: one[1])]
+    assert list(zip(*(side.tolist() for side in sequence.runs()), strict=True)) == runs
