@@ -297,8 +297,10 @@ def test_continuations_keep_to_what_was_asked(heard, gestures):
     begins = gestures.continuation(clip, steps=3, least=1, token=rows[0]["token"])
     assert begins["token"][0] == rows[0]["token"]
     tracks = dict(heard.clips.read(["clip_id", "track"]).iter_rows())
-    other = gestures.continuation(clip, steps=10, least=1, other_tracks=True)
-    assert tracks[clip] not in {tracks[c] for c in other["clip_id"]}
+    middle = next(c for c in tracks if tracks[c] == sorted(set(tracks.values()))[len(set(tracks.values())) // 2])
+    other = gestures.continuation(middle, steps=60, least=1, jump=0.9, other_tracks=True)
+    reached = {tracks[c] for c in other["clip_id"]}
+    assert tracks[middle] not in reached and min(reached) < tracks[middle] < max(reached)
     with pytest.raises(InputError, match="no allowed place"):
         gestures.continuation([60_000, 60_001], least=2)
     with pytest.raises(InputError, match="ask for 1 or more"):
