@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from fakes import clip_rows, fill
 
 from index.oracle import FactorOracle
-from index.tokenizing import longest_shared, read_sequences
+from index.tokenizing import PRIOR_FRAMES, longest_shared, read_sequences
 from index.vocabulary import find_centres, fit_vocabulary, read_vocabulary, sample_frames
 from store import FrameStates, InputError, LakeError, SpaceMismatch, TokenSequence
 from tonelake.gestures import Gestures
@@ -212,6 +213,10 @@ def test_typical_tokens_are_those_that_only_one_group_has(heard, gestures):
     for row in table.iter_rows(named=True):
         assert row["share"] == pytest.approx(counts[True, row["token"]] / total[True])
         assert row["share_elsewhere"] == pytest.approx(counts[False, row["token"]] / total[False])
+        (a, b), prior = (counts[side, row["token"]] for side in (True, False)), PRIOR_FRAMES / sum(total.values())
+        prior *= a + b                                               # Monroe et al. 2008, section 3.5.1, by hand
+        odds = [(y + prior) / (n + PRIOR_FRAMES - y - prior) for y, n in ((a, total[True]), (b, total[False]))]
+        assert row["z"] == pytest.approx(math.log(odds[0] / odds[1]) / math.sqrt(1 / (a + prior) + 1 / (b + prior)))
     for row in table.iter_rows(named=True):
         clip = next(one for one in found.clips if one.clip_id == row["clip_id"])
         at = clip.frame_s.tolist().index(pytest.approx(row["at_s"]))
