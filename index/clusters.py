@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from index.odds import log_odds
+
 SAMPLE = 20_000                          # points that are clustered; the others go with the nearest of them
 CORE = 10                                # neighbours that a dense place has
 MOST_VALUES = 2_000                      # a column of more values names clips rather than kinds of them
+PRIOR_CLIPS = 100                        # as if so many clips of the whole had been seen in each cluster, or as many as it has
 TELLING = 2.0                            # z-scores: 95 % sure
 SHOWN_LABELS = 3
 NOT_LABELS = ("clip_id", "track", "title", "source", "digest", "start_s", "duration_s", "cut", "added_at", "flag")
@@ -50,7 +53,7 @@ def describe_clusters(points: np.ndarray, cluster: np.ndarray, clips: pl.DataFra
     told: list[list[tuple[float, str]]] = [[] for _ in range(number)]
     for column in clips.columns:
         if column not in NOT_LABELS:
-            for which, score, text in telling(clips[column], cluster, number):
+            for which, score, text in telling(clips[column], cluster):
                 told[which].append((score, text))
     rows = []
     for which in range(number):
@@ -64,7 +67,7 @@ def describe_clusters(points: np.ndarray, cluster: np.ndarray, clips: pl.DataFra
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def telling(values: pl.Series, cluster: np.ndarray, number: int) -> list[tuple[int, float, str]]:
+def telling(values: pl.Series, cluster: np.ndarray) -> list[tuple[int, float, str]]:
     """(cluster, z-score, text such as "3/4 (80 %)") of the values that tell of a cluster."""
     plain = values.explode() if isinstance(values.dtype, pl.List) else values
     kind = plain.dtype
@@ -81,12 +84,9 @@ def telling(values: pl.Series, cluster: np.ndarray, number: int) -> list[tuple[i
     table = counts.filter(pl.col("cluster") >= 0).join(whole, on="value").join(sizes, on="cluster")
     inside, everywhere, size = (table[name].to_numpy().astype(float) for name in ("inside", "all", "size"))
     total = float(len(values))
-    prior = everywhere / total * np.minimum(size, 100)               # as if so many clips of the whole had been seen in each
-    mass = np.minimum(size, 100)
-    outside, rest = everywhere - inside, total - size
-    odds = np.log((inside + prior) / np.maximum(size + mass - inside - prior, 1e-9))
-    odds_outside = np.log((outside + prior) / np.maximum(rest + mass - outside - prior, 1e-9))
-    score = (odds - odds_outside) / np.sqrt(1 / (inside + prior) + 1 / (outside + prior))
+    mass = np.minimum(size, PRIOR_CLIPS)
+    prior = everywhere / total * mass
+    score = log_odds(inside, size, everywhere - inside, total - size, prior, mass)
     table = table.with_columns(score=pl.Series(score), share=pl.Series(inside / size))
     return [
         (row["cluster"], row["score"], f"{values.name} {row['value']} ({row['share']:.0%})")

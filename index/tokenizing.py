@@ -15,6 +15,7 @@ import polars as pl
 from scipy import sparse
 
 from index.neighbours import SHOWN
+from index.odds import log_odds
 from index.vocabulary import Vocabulary, read_vocabulary
 from store import InputError, Lake, Space, TokenSequence, chunks
 
@@ -218,11 +219,12 @@ def typical_tokens(
         raise InputError(f"the clips with tokens have one value of {column!r} only: there is nothing to compare with")
     counts = found.histograms()
     whole = np.asarray(counts.sum(axis=0)).ravel()
+    prior = PRIOR_FRAMES * whole / max(whole.sum(), 1)
     rows = []
     for one in groups if group is None else [group]:
         members = np.flatnonzero((names == one).fill_null(False).to_numpy())
         own = np.asarray(counts[members].sum(axis=0)).ravel()
-        z = log_odds(own, whole - own, whole)
+        z = log_odds(own, own.sum(), whole - own, (whole - own).sum(), prior, PRIOR_FRAMES)
         for token in np.argsort(-z, kind="stable")[:k]:
             if own[token] == 0 or z[token] <= 0:
                 break
@@ -236,16 +238,6 @@ def typical_tokens(
         "clip_id": pl.String, "at_s": pl.Float64,
     }
     return pl.DataFrame(rows, schema=schema)
-
-
-def log_odds(own: np.ndarray, others: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """(token,) z-scores of the log odds ratio of counts in a group and elsewhere, with a prior from the whole."""
-    prior = PRIOR_FRAMES * whole / max(whole.sum(), 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first = np.log((own + prior) / (own.sum() + PRIOR_FRAMES - own - prior))
-        second = np.log((others + prior) / (others.sum() + PRIOR_FRAMES - others - prior))
-        z = (first - second) / np.sqrt(1 / (own + prior) + 1 / (others + prior))
-    return np.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def longest_run(clips: Sequence[TokenSequence], token: int) -> tuple[str | None, float | None]:

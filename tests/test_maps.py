@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import polars as pl
@@ -72,6 +73,28 @@ def test_a_map_keeps_kinds_together_and_tells_what_they_are(kinds):
     told = [next(label for label in labels if label.startswith("genre")) for labels in made.clusters["labels"]]
     assert sorted(told) == [f"genre genre {k} (100%)" for k in range(KINDS)]
     assert made.points["clip_id"].to_list() == kinds.vectors().ids().to_list()
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_what_tells_of_a_cluster_is_the_paper_by_hand(lists):
+    rng = np.random.default_rng(0)
+    cluster = np.repeat([0, 1, 2, -1], [150, 40, 20, 30])
+    names = np.array(["a", "b", "c"])[rng.integers(3, size=240)]
+    names[:150:2], names[150:170] = "a", "b"
+    values = pl.Series("mood", [["all", name] for name in names] if lists else names)
+    found = {(which, text.split()[1]): (score, text) for which, score, text in telling(values, cluster)}
+    wanted = {}
+    for which, size in ((0, 150), (1, 40), (2, 20)):
+        for name in "abc":
+            mass = min(size, 100)
+            prior = mass * float((names == name).mean())
+            inside = int((names[cluster == which] == name).sum())
+            outside = int((names[cluster != which] == name).sum())
+            odds = [(n + prior) / (of + mass - n - prior) for n, of in ((inside, size), (outside, 240 - size))]
+            z = math.log(odds[0] / odds[1]) / math.sqrt(1 / (inside + prior) + 1 / (outside + prior))
+            if z > 2:
+                wanted[which, name] = (pytest.approx(z), f"mood {name} ({inside / size:.0%})")
+    assert {(0, "a"), (1, "b")} <= wanted.keys() and found == wanted             # and what every clip has tells of none
 
 
 def test_the_file_is_what_other_viewers_open(kinds):
@@ -191,7 +214,7 @@ def test_settings_that_cannot_be_are_named(kinds):
             index.make_map(kinds, **how)
 
 
-def test_the_graph_by_links_finds_nearly_what_comparing_all_does():
+def test_the_graph_by_links_finds_nearly_what_comparing_all_does(monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((20, 24))[rng.integers(20, size=3000)] + rng.standard_normal((3000, 24))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -202,6 +225,8 @@ def test_the_graph_by_links_finds_nearly_what_comparing_all_does():
     found, _ = neighbour_graph(vectors, 15, exact=False, repeatable=True)
     assert np.mean([len(np.intersect1d(a, b)) / 15 for a, b in zip(found, true, strict=True)]) > 0.97
     assert not (found == np.arange(3000)[:, None]).any()
+    monkeypatch.setattr(index.graph, "BLOCK", 1024)
+    np.testing.assert_array_equal(true, neighbour_graph(vectors, 15, exact=True)[0])
     np.testing.assert_array_equal(found, neighbour_graph(vectors, 15, exact=False, repeatable=True)[0])
 
 
@@ -220,7 +245,7 @@ def test_only_labels_beyond_chance_tell_of_a_cluster():
     rng = np.random.default_rng(0)
     cluster = rng.integers(-1, 3, 2000)
     label = pl.Series("mood", np.where((cluster == 1) & (rng.random(2000) < 0.7), "calm", "other"))
-    told = {(which, text.split(" (")[0]) for which, _, text in telling(label, cluster, 3)}
+    told = {(which, text.split(" (")[0]) for which, _, text in telling(label, cluster)}
     assert (1, "mood calm") in told
     assert {which for which, text in told if text == "mood calm"} == {1}
     assert telling(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster, 3) == []

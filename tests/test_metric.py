@@ -34,7 +34,7 @@ def fill(path, tracks=160, clips=3, groups=40, seed=0):
     turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
     layers = [rng.standard_normal((len(track), DIM)), np.concatenate([useful, loud], axis=1) @ turn]
     layers = [layer.astype(np.float32) for layer in layers]
-    lake.vectors(space).add(rows["clip_id"].to_list(), layers, layers, [1] * len(track))
+    lake.vectors(space).add(rows["clip_id"].to_list(), layers, [layer + 1 for layer in layers], [1] * len(track))
     return lake
 
 
@@ -76,6 +76,10 @@ def test_its_vectors_are_the_parents_times_the_matrix(learned):
     parent = opened.lake.vectors("wide").take(ids.to_list(), "two").vectors
     np.testing.assert_allclose(vectors, parent @ projection.weight.T + projection.bias, rtol=2e-3, atol=2e-3)    # float16
     assert vectors.shape[1] == 3
+    most, parent = (opened.lake.vectors(name).take(ids.to_list(), layer, stat="max").vectors
+                    for name, layer in ((space, 0), ("wide", "two")))
+    np.testing.assert_allclose(most, parent @ projection.weight.T + projection.bias, rtol=2e-3, atol=2e-3)
+    assert np.abs(most - vectors).max() > 0.1
 
 
 def test_new_clips_are_brought_in_and_by_nothing_else(tmp_path):
