@@ -249,7 +249,7 @@ def test_only_labels_beyond_chance_tell_of_a_cluster():
     assert (1, "mood calm") in told
     assert {which for which, text in told if text == "mood calm"} == {1}
     assert telling(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster) == []
-    assert telling(pl.Series("number", rng.random(2000)), cluster, 3) == []
+    assert telling(pl.Series("number", rng.random(2000)), cluster) == []
 
 
 def test_the_command(kinds, tmp_path):
