@@ -30,9 +30,9 @@ BOUND = 2e-3                             # float16 storage, and sums in another 
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory):
-    """A lake with the clips of eight chorales, to be copied."""
+    """A lake with the clips of five chorales, to be copied."""
     lake = Lake(tmp_path_factory.mktemp("ingested") / "lake")
-    ingest_chorales(lake, limit=8)
+    ingest_chorales(lake, limit=5)
     return lake
 
 
