@@ -84,3 +84,50 @@ def s3(monkeypatch):
     boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket=bucket)
     yield f"s3://{bucket}"
     server.stop()
+
+
+@pytest.fixture
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def sung(tmp_path_factory, checkpoints):
+    """Twelve tracks of five seconds, embedded in windows of two by a random checkpoint, frames of layers 0 and 1 stored.
+    Do not change it."""
+    import polars as pl
+
+    import tonelake
+    from ingest import Cut, ingest_folder
+
+    folder = tmp_path_factory.mktemp("sung")
+    for number in range(12):
+        sound = melody(5.2, seed=number, rate=24_000) * (0.2 if number % 2 else 1.0)
+        write(folder / "music" / f"{number}.wav", sound, rate=24_000)
+    lake = tonelake.open(folder / "lake", progress=False)
+    ingest_folder(lake.lake, folder / "music", Cut(None))
+    lake.embed(str(checkpoints / "95M-tiny"), window=2.0, precision="float32", device="cpu", frames=[0, 1])
+    clips = lake.clips().sort("source")
+    number = clips["source"].str.extract(r"(\d+)\.wav").cast(pl.Int64)
+    lake.lake.clips.set_labels(clips.select("clip_id").with_columns(
+        kind=pl.Series(["soft" if i % 2 else "loud" for i in number]),
+        tags=pl.Series([["low", "odd"] if i % 2 else (["even", "low"] if i % 3 else ["even"]) for i in number]),
+        speed=(number * 1.5).cast(pl.Float64), part=pl.Series(["mix" if i < 6 else "bass" for i in number]),
+    ))
+    return lake
+
+
+@pytest.fixture
+def mine(sung, tmp_path):
+    """A copy of `sung` to write to."""
+    import shutil
+
+    import tonelake
+
+    shutil.copytree(sung.lake.uri, tmp_path / "lake")
+    return tonelake.open(tmp_path / "lake", create=False, progress=False)

@@ -1,9 +1,7 @@
-"""Fine-tuning: the model, its training, what it stores, and the way back into the lake.  Random checkpoints, real audio."""
+"""Fine-tuning: the model, its training and its settings.  Random checkpoints, real audio."""
 
 from __future__ import annotations
 
-import json
-import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,71 +9,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sounds import melody, write
+from quick import QUICK, tuned
+from sounds import melody
 
-from embed import CheckpointError, EncoderError, encode_clips, encoder_of, load_encoder
-from embed.adapter import read_adapter
-from embed.hubert import normalize
+from embed import encode_clips, load_encoder
 from finetune import FinetuneConfig, Tuning, Watch, finetune, plan_finetune, settle, tuning
 from finetune.model import Head, Tuned
-from finetune.orthogonality import orthogonality
-from ingest import Cut, ingest_folder, read_clips
+from ingest import read_clips
 from store import InputError
 
-QUICK = FinetuneConfig(
-    "kind", epochs=2, rank=2, alpha=4.0, hidden=16, window_s=2.0, crop_s=4.0, together=4, batch=2, lora_rate=1e-2,
-    head_rate=1e-2, split="random", shares=(0.5, 0.25, 0.25), device="cpu", precision="float32",
-)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def sung(tmp_path_factory, checkpoints):
-    """Twelve tracks of five seconds, embedded in windows of two by a random checkpoint, frames of layers 0 and 1 stored.
-    Do not change it."""
-    import tonelake
-
-    folder = tmp_path_factory.mktemp("sung")
-    for number in range(12):
-        sound = melody(5.2, seed=number, rate=24_000) * (0.2 if number % 2 else 1.0)
-        write(folder / "music" / f"{number}.wav", sound, rate=24_000)
-    lake = tonelake.open(folder / "lake", progress=False)
-    ingest_folder(lake.lake, folder / "music", Cut(None))
-    lake.embed(str(checkpoints / "95M-tiny"), window=2.0, precision="float32", device="cpu", frames=[0, 1])
-    clips = lake.clips().sort("source")
-    number = clips["source"].str.extract(r"(\d+)\.wav").cast(pl.Int64)
-    lake.lake.clips.set_labels(clips.select("clip_id").with_columns(
-        kind=pl.Series(["soft" if i % 2 else "loud" for i in number]),
-        tags=pl.Series([["low", "odd"] if i % 2 else (["even", "low"] if i % 3 else ["even"]) for i in number]),
-        speed=(number * 1.5).cast(pl.Float64), part=pl.Series(["mix" if i < 6 else "bass" for i in number]),
-    ))
-    return lake
-
-
-@pytest.fixture
-def mine(sung, tmp_path):
-    """A copy to write to."""
-    import tonelake
-
-    shutil.copytree(sung.lake.uri, tmp_path / "lake")
-    return tonelake.open(tmp_path / "lake", create=False, progress=False)
-
-
-def tuned(lake, config, outputs=2):
-    """A model as a run begins with it."""
-    from finetune.setup import make_setup
-
-    setup = make_setup(lake.lake, config)
-    return Tuned(setup.load_encoder(), setup.config, outputs), setup
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- the model
@@ -293,160 +236,6 @@ def test_losses_are_the_fields_own(mine):
     assert float(model.loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
 
 
-# -- back into the lake
-
-
-@pytest.fixture(scope="session")
-def trained(sung, tmp_path_factory):
-    """A lake with two finished runs, of the mix and of the bass.  Do not change it."""
-    import tonelake
-
-    folder = tmp_path_factory.mktemp("trained") / "lake"
-    shutil.copytree(sung.lake.uri, folder)
-    lake = tonelake.open(folder, create=False, progress=False)
-    lake.finetune(config=QUICK, name="mix")
-    lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
-    return lake
-
-
-@pytest.fixture
-def adapted(trained, tmp_path):
-    import tonelake
-
-    shutil.copytree(trained.lake.uri, tmp_path / "lake")
-    return tonelake.open(tmp_path / "lake", create=False, progress=False)
-
-
-def test_plain_peft_opens_the_adapter_and_hears_the_same(adapted, checkpoints):
-    import warnings
-
-    import torch
-    from peft import PeftModel
-
-    folder = f"{adapted.lake.uri}/adapters/mix/adapter"
-    plain = load_encoder(str(checkpoints / "95M-tiny"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = PeftModel.from_pretrained(plain.model, folder).eval()
-    wave = torch.from_numpy(melody(2.0, seed=3, rate=24_000)[:, 0])[None]
-    with torch.no_grad():
-        theirs = model(normalize(wave)).last_hidden_state[0].numpy()
-    ours = load_encoder(str(checkpoints / "95M-tiny"), adapter=folder).hidden_states(wave[0].numpy())[-1]
-    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
-    unchanged = load_encoder(str(checkpoints / "95M-tiny")).hidden_states(wave[0].numpy())[-1]
-    assert np.abs(ours - unchanged).max() > 1e-3 * np.abs(theirs).max()
-
-
-def test_an_adapters_vectors_are_a_space_of_their_own(adapted):
-    base = adapted.lake.spaces.get("95m-tiny-w2")
-    report = adapted.embed(adapter="mix")
-    space = adapted.lake.spaces.get(report.space)
-    assert (report.new, report.failed) == (12, 0)
-    assert space.fingerprint != base.fingerprint and space.adapter and space.window_s == base.window_s
-    assert space.adapter_location == "adapters/mix/adapter"
-    assert adapted.embed(adapter="mix").known == 12
-    assert adapted.embed(space=space.name).known == 12
-    clip = adapted.clips()["clip_id"][0]
-    assert adapted.similar(clip, space=space.name, k=3)["clip_id"].len() == 3
-    source = adapted.clips()["source"][0]
-    assert adapted.similar(source, space=space.name, k=3)["clip_id"].len() == 3
-    compared = adapted.compare(base.name, space.name, "kind")
-    assert len(compared) == 4
-    with pytest.raises(InputError, match="itself of an adapter"):
-        adapted.finetune(config=QUICK, space=space.name)
-    other = adapted.embed(adapter="other")
-    assert other.space != report.space and other.new == 12
-
-
-def test_a_moved_lake_finds_its_adapters_and_one_that_changed_is_refused(adapted, tmp_path):
-    import tonelake
-
-    name = adapted.embed(adapter="mix").space
-    shutil.move(adapted.lake.uri, tmp_path / "moved")
-    moved = tonelake.open(tmp_path / "moved", create=False, progress=False)
-    space = moved.lake.spaces.get(name)
-    assert encoder_of(space, home=moved.lake.uri).adapter == space.adapter
-    shutil.copy(
-        tmp_path / "moved/adapters/other/adapter/adapter_model.safetensors", tmp_path / "moved/adapters/mix/adapter/"
-    )
-    with pytest.raises(EncoderError, match="has changed since"):
-        encoder_of(space, home=moved.lake.uri)
-
-
-@pytest.mark.parametrize(("change", "said"), [
-    ({"use_dora": True}, "use_dora"), ({"peft_type": "IA3"}, "peft_type"), ({"r": 3}, "not of rank 3"),
-    ({"bias": "all"}, "bias"),
-])
-def test_what_is_not_plain_lora_is_refused(adapted, change, said):
-    folder = Path(adapted.lake.uri) / "adapters" / "mix" / "adapter"
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | change))
-    with pytest.raises(CheckpointError, match=said):
-        read_adapter(str(folder))
-
-
-def test_an_adapter_of_another_encoder_is_refused(adapted, checkpoints):
-    with pytest.raises(CheckpointError, match=r"belongs to 95M-tiny"):
-        adapted.embed(str(checkpoints / "330M-tiny"), adapter="mix")
-    with pytest.raises(InputError, match="no adapter folder and no run"):
-        adapted.embed(adapter="../mix")
-    with pytest.raises(EncoderError, match="no adapter fits"):
-        adapted.embed("spectral", adapter="mix")
-
-
-def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted):
-    said = []
-    config = replace(QUICK, column="tags", start="mix", epochs=1)
-    run = finetune(adapted.lake, config, read_clips, watch=Watch(step=said.append))
-    begun = run.metrics["started_from"]
-    assert "head.outer.weight ((2, 16) instead of (3, 16))" in begun and "head.outer.bias" in begun
-    assert begun.startswith("17 tensors taken up") and "lora" not in begun         # 12 of LoRA, 5 of the head
-    assert begun in said
-
-
-def test_a_checkpoint_file_of_another_project_is_taken_up(adapted, tmp_path):
-    import torch
-
-    model, _ = tuned(adapted, QUICK)
-    theirs = {
-        name.removeprefix("peft.").replace("base_model.model.", "mert.base_model.model."): torch.randn_like(tensor)
-        for name, tensor in model.trained().items() if ".lora_" in name
-    } | {"classifier.0.weight": torch.randn(5, 7), "classifier.3.weight": torch.randn(4, 5)}
-    torch.save({"model_state_dict": theirs, "epoch": 3}, tmp_path / "best.pt")
-    run = finetune(adapted.lake, replace(QUICK, start=str(tmp_path / "best.pt"), epochs=1), read_clips)
-    assert run.metrics["started_from"].startswith("12 tensors taken up; left out")
-    assert "classifier.0.weight (not in this model)" in run.metrics["started_from"]
-    angles = orthogonality(None, str(tmp_path / "best.pt"))
-    assert len(angles.classes) == 6 and len(angles.layers) == 6
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(print))
-    with pytest.raises(InputError, match="refused"):
-        finetune(adapted.lake, replace(QUICK, start=str(tmp_path / "evil.pt")), read_clips)
-
-
-def test_angles_are_those_of_whole_updates(trained):
-    angles = orthogonality(trained.lake, "mix")
-    adapter = read_adapter(f"{trained.lake.uri}/adapters/mix/adapter")
-    for row in angles.layers.to_dicts():
-        names = [f"encoder.layers.{row[side]}.attention.{row['module']}" for side in ("first", "second")]
-        one, other = (adapter.update(name).numpy().ravel() for name in names)
-        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-        assert row["degrees"] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-2)
-    head = Tuning.named(trained.lake, "mix").head()["outer.weight"].numpy()
-    cosine = head[0] @ head[1] / np.linalg.norm(head[0]) / np.linalg.norm(head[1])
-    assert angles.classes["degrees"].to_list() == pytest.approx([np.degrees(np.arccos(cosine))], abs=1e-3)
-    assert set(angles.classes.select("first", "second").row(0)) == {"loud", "soft"}
-
-
-def test_runs_are_compared_on_the_tracks_that_both_held_out(trained):
-    first, second = (Tuning.named(trained.lake, name) for name in ("mix", "other"))
-    assert set(first.table("predictions")["track"]) == set(second.table("predictions")["track"])
-    compared = trained.compare_adapters(["mix", "other"])
-    assert compared["run"].to_list() == ["mix", "other"] and compared["away"][0] == 0
-    predictions = second.table("predictions")
-    assert compared["value"][1] == pytest.approx((predictions["predicted"] == predictions["target"]).mean())
-    assert trained.adapters()["run"].to_list() == ["mix", "other"]
-
-
 # -- settings
 
 
@@ -517,36 +306,3 @@ def test_clips_that_cannot_be_read_are_left_out_and_said(mine):
         moved.rename(Path(sources[0]))
     assert run.metrics["clips"] == 11
     assert any("1 clips are left out" in note for note in run.metrics["notes"])
-
-
-def test_from_notes_to_a_tuned_space_and_back(tmp_path, checkpoints):
-    """The whole way, on rendered chorales: ingest, embed, probe, finetune, embed --adapter, layers and compare.
-
-    Labels are drawn by chance, so nothing but remembering helps, and each bar is heard again, quieter, by what stops the run:
-    LoRA can learn the whole training set, a linear probe of 48 features cannot.
-    """
-    import tonelake
-
-    lake = tonelake.open(tmp_path / "notes", progress=False)
-    lake.ingest_chorales(limit=14, bars=1, hop=1)
-    rng = np.random.default_rng(0)
-    rows = []
-    for number, clip in enumerate(lake.clips("duration_s > 1.2").iter_rows(named=True)):
-        sound, lot = lake.audio(clip["clip_id"])[:, None], f"lot {rng.integers(8)}"
-        for side, level in (("train", 1.0), ("valid", 0.5), ("test", 0.25))[: 3 if number % 5 == 0 else 2]:
-            path = write(tmp_path / "music" / f"{number}-{side}.wav", sound * level, rate=24_000)
-            rows.append({"path": str(path), "lot": lot, "side": side, "piece": clip["piece"]})
-    pl.DataFrame(rows).write_csv(tmp_path / "clips.csv")
-
-    lake = tonelake.open(tmp_path / "lake", progress=False)
-    assert lake.ingest_manifest(tmp_path / "clips.csv").failed == 0
-    base = lake.embed(str(checkpoints / "95M-tiny"), window=5.0, precision="float32", device="cpu", frames=[0]).space
-    (probed,) = lake.probe("lot", split="column:side", seeds=1, epochs=20)
-    assert probed.metrics["outputs"] == 8
-    run = lake.finetune(
-        "lot", split="column:side", frames=True, epochs=20, patience=20, schedule="cosine", lora_rate=3e-3, head_rate=3e-3,
-        dropout=0.0, lora_dropout=0.0, batch=16, together=16, device="cpu", precision="float32",
-    )
-    assert run.metrics["train"] > 0.9 and run.metrics["train"] > run.metrics["frozen"]["train"] + 0.2
-    tuned_space = lake.embed(adapter=run.name).space
-    assert len(lake.layers("piece", space=tuned_space).table) == len(lake.compare(base, tuned_space, "piece")) == 4
