@@ -6,6 +6,5 @@ from finetune.runs import Tuning, list_tunings
 from finetune.tuning import Watch, finetune
 
 __all__ = [
-    "FinetuneConfig", "Tuning", "TuningPlan", "Watch", "finetune", "list_tunings",
-    "plan_finetune", "settle",
+    "FinetuneConfig", "Tuning", "TuningPlan", "Watch", "finetune", "list_tunings", "plan_finetune", "settle",
 ]

@@ -49,7 +49,10 @@ class FinishedRun(Generic[Config]):
         metrics = files.read(METRICS)
         if metrics is None:
             return None
-        config, _ = read_config(files, name, cls.settings)
+        kept = read_kept(files, name)
+        if kept is None:
+            raise LakeError(f"run {name!r} has no {CONFIG}: delete its folder")
+        config = cls.settings.from_dict(kept[0], f"{CONFIG} of run {name!r}")
         try:
             return cls(name, files, config, json.loads(metrics))         # type: ignore[arg-type]
         except ValueError as error:
@@ -80,19 +83,21 @@ class FinishedRun(Generic[Config]):
         return self.files.read(REPORT) or ""
 
 
-def read_config(files: LakeFiles, name: str, kind: type[Config]) -> tuple[Config, str | None]:
-    """A run's settings, and the digest of settings and data."""
+def read_kept(files: LakeFiles, name: str) -> tuple[dict[str, Any], str | None] | None:
+    """A run's settings as they stand in its folder, and the digest of settings and data; None where it has not begun."""
     text = files.read(CONFIG)
     if text is None:
-        raise LakeError(f"run {name!r} has no {CONFIG}: delete its folder")
-    values, digest = parsed(text, f"{CONFIG} of run {name!r}")
-    return kind.from_dict(values, f"{CONFIG} of run {name!r}"), digest
+        return None
+    try:
+        return parsed(text, f"{CONFIG} of run {name!r}")
+    except InputError as error:          # nobody's input: the lake is damaged
+        raise LakeError(f"{error}; delete its folder and run it again") from error
 
 
 def check_same(files: LakeFiles, name: str, digest: str, noun: str) -> None:
     """Raises InputError where the run of that name, begun or finished, is another than that of the digest."""
-    text = files.read(CONFIG)
-    if text is not None and parsed(text, f"{CONFIG} of run {name!r}")[1] != digest:
+    kept = read_kept(files, name)
+    if kept is not None and kept[1] != digest:
         raise InputError(f"run {name!r} holds another {noun} (other settings, clips or labels): choose another --name")
 
 

@@ -28,7 +28,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> Self:
-        """Raises InputError, which begins with `where`, for a setting that does not exist or has another type."""
+        """`where` they were read.  Raises InputError for a setting that does not exist or has another type."""
         known = [field.name for field in fields(cls)]        # type: ignore[arg-type]
         strange = sorted(str(key) for key in values if key not in known)
         if strange:

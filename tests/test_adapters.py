@@ -28,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="session")
 def trained(sung, tmp_path_factory):
     """A lake with two finished runs, of the mix and of the bass.  Do not change it."""
-
     folder = tmp_path_factory.mktemp("trained") / "lake"
     shutil.copytree(sung.lake.uri, folder)
     lake = tonelake.open(folder, create=False, progress=False)
@@ -39,7 +38,6 @@ def trained(sung, tmp_path_factory):
 
 @pytest.fixture
 def adapted(trained, tmp_path):
-
     shutil.copytree(trained.lake.uri, tmp_path / "lake")
     return tonelake.open(tmp_path / "lake", create=False, progress=False)
 
@@ -86,7 +84,6 @@ def test_an_adapters_vectors_are_a_space_of_their_own(adapted):
 
 
 def test_a_moved_lake_finds_its_adapters_and_one_that_changed_is_refused(adapted, tmp_path):
-
     name = adapted.embed(adapter="mix").space
     shutil.move(adapted.lake.uri, tmp_path / "moved")
     moved = tonelake.open(tmp_path / "moved", create=False, progress=False)

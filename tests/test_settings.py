@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from finetune import FinetuneConfig
-from probes import ProbeConfig
-from store import InputError
+from finetune import FinetuneConfig, Tuning
+from probes import ProbeConfig, Run
+from store import InputError, LakeError
+from store.runs import CONFIG, METRICS, check_same
 from store.settings import parsed, written
 
 PROBE = ProbeConfig(("genre", "mood"), rates=(1e-5, 0.1), layers=("7", "all"), where="year > 1990")
@@ -58,3 +59,17 @@ def test_what_is_no_yaml_of_settings_is_named(text, said, tmp_path):
     (tmp_path / "my.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=said):
         ProbeConfig.from_file(tmp_path / "my.yaml")
+
+
+@pytest.mark.parametrize("kind", [Run, Tuning])
+def test_a_stored_run_whose_settings_are_damaged_is_no_fault_of_the_input(kind, lake):
+    files = kind.folder(lake, "torn")
+    files.put_text(CONFIG, "columns: [")
+    files.put_text(METRICS, "{}")
+    for look in (lambda: kind.find(lake, "torn"), lambda: check_same(files, "torn", "digest", "experiment")):
+        with pytest.raises(LakeError, match=r"(?s)config\.yaml of run 'torn' cannot be read as YAML.*delete its folder"):
+            look()
+    files.remove(CONFIG)
+    check_same(files, "torn", "digest", "experiment")
+    with pytest.raises(LakeError, match=r"run 'torn' has no config\.yaml: delete its folder"):
+        kind.find(lake, "torn")
