@@ -39,7 +39,7 @@ TESTS = {
     "probes/splits.py": "probe_splits properties", "probes/metrics.py": "probe_metrics properties",
     "index/alignment.py": "alignment", "index/approximate.py": "saved", "index/between_clips.py": "paths",
     "index/clusters.py": "maps", "index/comparison.py": "comparison", "index/labels.py": "index groups",
-    "index/layout.py": "maps", "index/live.py": "live", "index/many.py": "index saved", "index/maps.py": "maps",
+    "index/layout.py": "layout maps", "index/live.py": "live", "index/many.py": "index saved", "index/maps.py": "maps",
     "index/odds.py": "tokens", "index/copies.py": "duplicates", "index/facets.py": "facets", "index/flat.py": "index",
     "index/graph.py": "maps", "index/grouping.py": "groups", "index/layer_report.py": "index", "index/measures.py": "groups",
     "index/mixture.py": "mixture", "index/neighbours.py": "index", "index/oracle.py": "tokens", "index/passages.py": "tokens",
