@@ -2,56 +2,49 @@
 
     clips that are due, in units  ->  read (any node)  ->  encode and write (an actor a GPU)  ->  append (the driver)
 
-Ray does a unit again where its worker dies; what the dead one wrote belongs to no version of any table.  The driver
-appends every half minute, so its own death costs no more than that, and `append_fragments` stores each clip once.
+Without GPUs an actor has a few processors, and reads its clips itself.  Ray does a unit again where its worker dies; what
+the dead one wrote belongs to no version of any table.  The driver appends every half minute, so its own death costs no
+more than that, and `append_fragments` stores each clip once.
 Every node needs tonelake installed, and reaches the lake and the clips' sources by the same names.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
 import socket
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 
-from embed.encoder import Encoder
+from embed.actors import Attempts, EncodeUnit, ReadAndEncodeUnit, SharedAttempts, open_space_json, read_unit
 from embed.errors import EncoderError
 from embed.pipeline import EmbedReport
-from embed.settings import EmbedSettings, check_settings, encoder_of, open_space
-from embed.windows import encode_clips
-from embed.work import Progress, ReadClips, clumps, find_work
-from embed.writer import COMMIT_CLIPS, Ledger, frame_rows, problem_of, stack
-from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments, write_fragment
+from embed.settings import EmbedSettings, check_settings
+from embed.work import Progress, ReadClips, find_work
+from embed.writer import COMMIT_CLIPS, Ledger
+from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments
 from store.upkeep import trim_quietly
 
 if TYPE_CHECKING:
-    from embed.windows import ClipVectors
+    pass
 
+CPUS_AN_ACTOR = 4                        # without GPUs: more scale worse, fewer hold the weights more often
 UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, but for longer single clips
 COMPACT_FRAGMENTS = 1000
 REACH_SECONDS = 10.0
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 SETTINGS = {                             # read when Ray is imported: no telemetry, and errors come as exceptions alone
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Of a cluster made here.  By default its workers yield to whatever else runs (15), and get a twentieth of a busy core.
+    "RAY_worker_niceness": "0",
 }
-
-READ = pa.schema([pa.field("clip_id", pa.string()), pa.field("samples", pa.large_binary()), pa.field("error", pa.string())])
-WRITTEN = pa.schema([
-    pa.field("clips", pa.list_(pa.string())), pa.field("vectors", pa.string()), pa.field("frames", pa.string()),
-    pa.field("failed", pa.string()),
-])
 
 
 def embed_on_ray(
@@ -62,8 +55,9 @@ def embed_on_ray(
     machine alone, made for the occasion.
 
     The space is opened by one of the cluster's workers, since it is their processors that `auto` is about.  `read` is
-    found again by its module and name.  `workers`: how many units are read at once, by default as many as the cluster
-    has processors to spare.  Raises EncoderError where Ray is not installed, cannot be reached, or gives up.
+    found again by its module and name.  `workers`: with GPUs, how many units are read at once, by default as many as the
+    cluster has processors to spare; without, how many processes decode for each actor, by default one.  Raises EncoderError
+    where Ray is not installed, cannot be reached, or gives up.
     """
     check_settings(settings)
     started = time.monotonic()
@@ -86,11 +80,6 @@ def embed_on_ray(
         space.name, appender.stored, work.known + appender.beaten, appender.failed, appender.framed, appender.seconds_of_audio,
         time.monotonic() - started, space.precision_reason,
     )
-
-
-def open_space_json(lake: str, settings: EmbedSettings) -> str:
-    """A space, made where it is new, as JSON.  Runs on a node like those that will encode."""
-    return open_space(Lake(lake, create=False), settings)[0].to_json()
 
 
 class Cluster:
@@ -159,22 +148,25 @@ class Cluster:
         import ray
         import ray.data
 
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if device == "cuda" else 0
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        actors = gpus or max(1, cpus // 2)                           # on processors alone: one encodes, one reads
         units = ray.data.from_arrow([unit.to_arrow() for unit in split_units(due)])
-        reading = units.map_batches(
-            read_unit, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=workers,
-            fn_kwargs={"rate": space.sample_rate, "read": f"{read.__module__}:{read.__qualname__}"},
-        )
-        writing = reading.map_batches(
-            EncodeUnit, batch_size=None, batch_format="pyarrow", compute=ray.data.ActorPoolStrategy(size=actors),
-            num_gpus=1 if gpus else None, num_cpus=None if gpus else 1,
-            fn_constructor_kwargs={
-                "lake": lake.uri, "space": space.name, "device": device, "frames": tuple(frames),
-                "attempts": SharedAttempts(ray.remote(Attempts).options(num_cpus=0).remote()),
-            },
-        )
+        reads = {"rate": space.sample_rate, "read": f"{read.__module__}:{read.__qualname__}"}
+        whole: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}          # blocks as they come: units
+        made_with = {
+            "lake": lake.uri, "space": space.name, "device": device, "frames": tuple(frames),
+            "attempts": SharedAttempts(ray.remote(Attempts).options(num_cpus=0).remote()),
+        }
+        if device == "cuda":
+            samples = units.map_batches(read_unit, num_cpus=1, concurrency=workers, fn_kwargs=reads, **whole)
+            pool = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["GPU"]))
+            a_row = whole | {"batch_size": 1}            # which is a unit, too: with GPUs Ray insists on a number
+            writing = samples.map_batches(EncodeUnit, compute=pool, num_gpus=1, fn_constructor_kwargs=made_with, **a_row)
+        else:
+            actors, cpus = share_processors([int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]])
+            pool = ray.data.ActorPoolStrategy(size=actors)
+            writing = units.map_batches(
+                ReadAndEncodeUnit, compute=pool, num_cpus=cpus,
+                fn_constructor_kwargs=made_with | reads | {"workers": workers}, **whole,
+            )
         try:
             for batch in writing.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield from batch.to_pylist()
@@ -241,6 +233,18 @@ def explain(error: BaseException) -> str:
     return lines[-1].strip()
 
 
+def share_processors(nodes: Sequence[int]) -> tuple[int, int]:
+    """(actors, processors of each) for nodes of so many processors: as many each as leave at most a tenth of all idle.
+
+    >>> share_processors([16, 16, 0]), share_processors([2, 3]), share_processors([64, 7]), share_processors([])
+    ((8, 4), (5, 1), (17, 4), (1, 1))
+    """
+    nodes = [cpus for cpus in nodes if cpus > 0] or [1]
+    sizes = range(min(CPUS_AN_ACTOR, *nodes), 0, -1)
+    cpus = next(cpus for cpus in sizes if sum(node // cpus for node in nodes) * cpus >= 0.9 * sum(nodes))
+    return sum(node // cpus for node in nodes), cpus
+
+
 def split_units(due: pl.DataFrame) -> list[pl.DataFrame]:
     """The clips in their order, cut into units."""
     units, start, seconds = [], 0, 0.0
@@ -250,110 +254,6 @@ def split_units(due: pl.DataFrame) -> list[pl.DataFrame]:
             start, seconds = row, 0.0
         seconds += duration_s
     return [*units, due[start:]]
-
-
-def read_unit(unit: pa.Table, *, rate: int, read: str) -> pa.Table:
-    """Clips -> their samples, or why there are none.  Runs on any node."""
-    module, _, name = read.partition(":")
-    read_clips: ReadClips = getattr(importlib.import_module(module), name)
-    rows: list[tuple[str, bytes | None, str | None]] = []
-    for clip_id, wave in read_clips(pl.DataFrame(unit), rate, 1):
-        if isinstance(wave, Exception):
-            rows.append((clip_id, None, str(wave)))
-        else:
-            rows.append((clip_id, wave.astype("<f4").tobytes(), None))
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), READ.types, strict=True)]
-    return pa.table(columns, schema=READ)
-
-
-class Attempts:
-    """What was begun and not ended: of a process that died, what it died on."""
-
-    def __init__(self) -> None:
-        self._open: Counter[str] = Counter()
-
-    def begin(self, keys: Sequence[str]) -> list[int]:
-        """How often each was begun before without being ended."""
-        before = [self._open[key] for key in keys]
-        self._open.update(keys)
-        return before
-
-    def end(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            del self._open[key]
-
-
-class SharedAttempts:
-    """The same, kept by an actor for all processes of a run; where that one is lost, as if nothing was begun."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
-
-    def begin(self, keys: Sequence[str]) -> list[int]:
-        import ray
-
-        try:
-            return ray.get(self._actor.begin.remote(list(keys)))
-        except ray.exceptions.RayActorError:
-            return [0] * len(keys)
-
-    def end(self, keys: Sequence[str]) -> None:
-        self._actor.end.remote(list(keys))
-
-
-class EncodeUnit:
-    """An actor: samples -> vectors, written as fragments of the lake's tables that are not appended yet.
-
-    Ray does a unit again where its process died.  Then clips go one by one, and one that has a process die a second time is
-    a failure, so that it cannot hold up the others for ever.
-    """
-
-    def __init__(
-        self, lake: str, space: str, device: str, frames: tuple[int, ...], attempts: Attempts | SharedAttempts
-    ) -> None:
-        opened = Lake(lake, create=False)
-        self._space = opened.spaces.get(space)
-        self._vectors, self._frames = opened.vectors(self._space), opened.frames(self._space)
-        self._encoder: Encoder = encoder_of(self._space, device=device, home=lake)
-        self._encoder.prepare(round(self._space.window_s * self._space.sample_rate))
-        self._layers = frames
-        self._attempts = attempts
-
-    def __call__(self, unit: pa.Table) -> pa.Table:
-        failed: dict[str, str] = {}
-        good: list[tuple[str, ClipVectors]] = []
-        together: list[tuple[str, np.ndarray]] = []
-        for row in unit.to_pylist():
-            if row["error"] is not None:
-                failed[row["clip_id"]] = row["error"]
-            else:
-                together.append((row["clip_id"], np.frombuffer(row["samples"], "<f4")))
-        units = [f"unit {clip_id}" for clip_id, _ in together]
-        one_by_one = any(self._attempts.begin(units))
-        for batch in clumps(together, 1 if one_by_one else self._encoder.clips_at_once):
-            ids, waves = zip(*batch, strict=True)
-            if one_by_one and any(self._attempts.begin(ids)):
-                failed[ids[0]] = f"clip {ids[0]}: the process that encoded it died, twice"
-                continue
-            found = encode_clips(self._encoder, waves, self._space.window_s, self._space.hop_s, self._layers)
-            for clip_id, vectors in zip(ids, found, strict=True):
-                problem = problem_of(clip_id, vectors, self._space)
-                if problem:
-                    failed[clip_id] = problem
-                else:
-                    good.append((clip_id, vectors))
-            if one_by_one:
-                self._attempts.end(ids)
-        vectors_json = frames_json = ""
-        if good:
-            stored = [clip_id for clip_id, _ in good]
-            vectors_json = write_fragment(self._vectors.table, self._vectors.rows(stored, *stack(good))).to_json()
-            if self._layers:
-                rows = self._frames.rows(frame_rows(good, self._layers))
-                frames_json = write_fragment(self._frames.table, rows).to_json()
-        clips = [clip_id for clip_id, _ in good]
-        self._attempts.end(units)
-        return pa.table([[clips], [vectors_json], [frames_json], [json.dumps(failed)]], schema=WRITTEN)
 
 
 class Appender(Ledger):

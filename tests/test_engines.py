@@ -15,11 +15,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import embed.actors
 import embed.cluster
 import embed.writer
 from embed import EmbedSettings, EncoderError, embed_lake
 from embed.cluster import split_units
 from embed.processes import split_by_source
+from embed.settings import open_space
+from embed.work import find_work
 from ingest import ingest_chorales, read_clips
 from store import InputError, Lake
 
@@ -170,7 +173,8 @@ def two_nodes(monkeypatch):
     monkeypatch.setattr(embed.cluster, "UNIT_CLIPS", 4)
     monkeypatch.setattr(embed.writer, "COMMIT_SECONDS", 0.0)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    node = {"num_cpus": 2, "object_store_memory": 200 << 20}
+    monkeypatch.setenv("RAY_worker_niceness", "0")       # beside other tests they would get a twentieth of a core
+    node = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 200 << 20}      # GPUs in Ray's books alone
     cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
     second = cluster.add_node(**node)
     yield cluster, second
@@ -178,13 +182,16 @@ def two_nodes(monkeypatch):
 
 
 def test_a_worker_killed_in_the_middle_leaves_each_clip_embedded_once(two_nodes, chorales, reference, checkpoints):
+    import ray
+
     cluster, _ = two_nodes
-    seen, killed = [], []
+    seen, killed, idle = [], [], []
 
     def kill_an_actor(clips, total, label):
         for clip in clips:
             yield clip
             seen.append(clip)
+            idle.append(ray.available_resources().get("CPU", 0))
             if len(seen) == 8:
                 killed.append(random.choice(processes("EncodeUnit")))
                 os.kill(killed[0], signal.SIGKILL)
@@ -194,26 +201,32 @@ def test_a_worker_killed_in_the_middle_leaves_each_clip_embedded_once(two_nodes,
     )
     total = chorales.clips.count()
     assert killed and killed[0] not in processes("EncodeUnit")
+    assert min(idle) == 0                # of the processors: actors have all of them between them, and read for themselves
     assert (report.new, report.known, report.failed, report.framed) == (total, 0, 0, total)
     assert_same(chorales, reference, frames=True)
 
 
-def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, chorales, reference, checkpoints):
+def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, chorales, tmp_path):
+    """With the flow that GPUs have, readers here and an actor a GPU there; the encoder needs none."""
     cluster, second = two_nodes
-    seen = []
-
-    def lose_a_node(clips, total, label):
-        for clip in clips:
-            yield clip
+    plain = Lake(tmp_path / "plain")
+    ingest_chorales(plain, limit=5)
+    for lake in (plain, chorales):
+        space, _ = open_space(lake, EmbedSettings("spectral"))
+    assert embed_lake(plain, EmbedSettings("spectral"), read_clips).failed == 0
+    due, seen = find_work(chorales, space).due(), []
+    appender = embed.cluster.Appender(chorales, space)
+    appender.expect(due)
+    with embed.cluster.Cluster(cluster.address) as ours:
+        assert ours.choose_device("auto") == "cuda"
+        for clip in appender.take(ours.run(chorales, space, "cuda", read_clips, due, [], None)):
             seen.append(clip)
             if len(seen) == 8:
                 cluster.remove_node(second, allow_graceful=False)
-
-    report = embed_lake(
-        chorales, settings(checkpoints), read_clips, engine="ray", address=cluster.address, progress=lose_a_node
-    )
-    assert (report.new, report.failed) == (chorales.clips.count(), 0)
-    assert_same(chorales, reference)
+    appender.flush()
+    assert sorted(seen) == sorted(due["clip_id"])
+    assert (appender.stored, appender.failed) == (len(due), 0)
+    assert_same(chorales, plain)
 
 
 DRIVER = """
@@ -249,6 +262,7 @@ def test_a_cluster_without_a_gpu_says_so_and_errors_of_its_workers_are_ours(chor
             cluster.choose_device("cuda")
         with pytest.raises(EncoderError, match="is neither a checkpoint folder nor an encoder"):
             cluster.open_space(chorales, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
+        assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)      # as in the local engine
         ours = offspring(os.getpid())
         listening = {line.split()[3] for line in listeners() if any(f"pid={pid}," in line for pid in ours)}
         assert all(address.startswith(("127.0.0.1:", "[::1]:", "[::ffff:127.0.0.1]:")) for address in listening), listening
@@ -301,7 +315,8 @@ def test_a_clip_that_kills_its_process_twice_is_a_failure_and_holds_up_no_other(
     """The actor, without Ray: what it is given again after each death is what Ray would give it."""
     from fakes import FakeEncoder, clip_rows
 
-    from embed.cluster import READ, Appender, Attempts, EncodeUnit
+    from embed.actors import READ, Attempts, EncodeUnit
+    from embed.cluster import Appender
     from embed.settings import describe_space
 
     class Deadly(FakeEncoder):
@@ -310,13 +325,13 @@ def test_a_clip_that_kills_its_process_twice_is_a_failure_and_holds_up_no_other(
                 raise SystemExit("died")
             return super().encode(windows, keep, frames)
 
-    monkeypatch.setattr(embed.cluster, "encoder_of", lambda space, device, home: Deadly())
+    monkeypatch.setattr(embed.actors, "encoder_of", lambda space, device, home: Deadly())
     rows = clip_rows(1, 5)
     lake.clips.add(rows)
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
     ids = rows["clip_id"].to_list()
     waves = [np.full(8_000, 13 if clip == 3 else clip, np.float32).tobytes() for clip in range(5)]
-    unit = pa.table([ids, waves, [None] * 5], schema=READ)
+    unit = pa.table([[ids], [waves], [[None] * 5]], schema=READ)
     attempts = Attempts()
 
     def begin():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import index
 from index.clusters import find_clusters, telling
 from index.graph import neighbour_graph
-from index.layout import lay_out, turned
+from index.layout import EPOCHS, lay_out, turned
 from store import InputError, Lake, Space
 from tonelake.cli import app
 
@@ -156,6 +157,27 @@ def test_layers_start_from_each_other(kinds):
     assert moved(first, chained) <= moved(first, own) + 0.05
     assert agreement(kinds, chained) > 0.98
     assert index.mapped_layers(kinds, kinds.spaces.get(None)) == [0, 1]
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.5])
+def test_the_layout_is_umap_learns_of_the_same_neighbours(spread):
+    """To the last bit of the distances, since another one leads elsewhere within a few epochs."""
+    vectors = np.random.default_rng(2).standard_normal((200, 12)) * 0.9 ** np.arange(12) + 0.3
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    start = np.random.default_rng(3).standard_normal((200, 2)) * 5
+    found = lay_out(vectors, start=start, neighbours=9, min_dist=spread, seed=4)
+    near = np.hstack([np.arange(200)[:, None], found.near])
+    far = np.sqrt(2 - 2 * np.hstack([np.ones((200, 1), np.float32), found.cosines]))
+    np.testing.assert_allclose(far, np.linalg.norm(vectors[:, None] - vectors[near], axis=2), atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from umap import UMAP
+
+        umap = UMAP(10, min_dist=spread, init=start.astype(np.float32), n_epochs=EPOCHS, random_state=4, n_jobs=1,
+                    precomputed_knn=(near, far.astype(np.float32)), force_approximation_algorithm=True)
+        theirs = umap.fit_transform(vectors)
+    inner = np.linalg.norm(theirs[:, None] - theirs[None], axis=2)
+    np.testing.assert_allclose(np.linalg.norm(found.points[:, None] - found.points[None], axis=2), inner, atol=1e-4)
 
 
 def test_principal_components_on_request(kinds):
