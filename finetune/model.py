@@ -130,7 +130,9 @@ class Tuned(nn.Module):
         clips = len(states or waves)
         total = mean.new_zeros(clips, *mean.shape[1:]).index_add(0, owner, mean * share)
         total = total / share.new_zeros(clips, 1, 1).index_add(0, owner, share)
-        peak = torch.stack([maximum[owner == clip].amax(dim=0) for clip in range(clips)])
+        # By row numbers that are known here: a mask would have a GPU waited for.
+        rows = [[row for row, of in enumerate(owners) if of == clip] for clip in range(clips)]
+        peak = torch.stack([torch.stack([maximum[row] for row in own]).amax(dim=0) for own in rows])
         return torch.cat([total, peak], dim=2)
 
     def windows(self, wave: torch.Tensor) -> list[torch.Tensor]:

@@ -27,6 +27,7 @@ class Optimizer:
         device = next(iter(parameters.values())).device
         self.rates = torch.tensor([[setting.rate for setting in settings]], device=device)               # (1, setting)
         self.decays = torch.tensor([[setting.decay for setting in settings]], device=device)
+        self.decaying = any(setting.decay for setting in settings)       # known here: asking a GPU would wait for it
         self.scaled = {name: value / along(self.rates, value) for name, value in parameters.items()}
         self.first = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.second = {name: torch.zeros_like(value) for name, value in parameters.items()} if kind != "sgd" else {}
@@ -36,7 +37,7 @@ class Optimizer:
 
     def step(self, gradients: Tensors) -> None:
         """One step; `gradients` have the parameters' names and shapes, and may be overwritten."""
-        if self.decays.any():
+        if self.decaying:
             for name, value in self.scaled.items():
                 if self.kind == "adamw":                 # decoupled: the weight itself shrinks by rate · decay
                     value *= 1 - along(self.rates * self.decays, value)

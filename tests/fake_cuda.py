@@ -27,6 +27,12 @@ class StandIns(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.Tensor.__getitem__:
             return indexed(*args)
+        if func is torch.Tensor.__setitem__:
+            return torch.ops.aten.copy_(indexed(args[0], args[1]), args[2])
+        if func is torch.Tensor.copy_:
+            return torch.ops.aten.copy_(*args)
+        if func in (torch.Tensor.__float__, torch.Tensor.item):
+            return 0.0
         if func is torch.Tensor.pin_memory:
             return args[0]
         if func is torch.Tensor.numpy:
@@ -38,17 +44,24 @@ class StandIns(TorchFunctionMode):
 
 
 def indexed(tensor, index):
-    """tensor[index] of slices, numbers, None and one tensor of rows."""
-    dim = 0
-    for one in index if isinstance(index, tuple) else (index,):
-        if one is None:
+    """tensor[index] of slices, numbers, None and tensors of rows."""
+    dim, index = 0, index if isinstance(index, tuple) else (index,)
+    taken = sum(one.dim() if isinstance(one, torch.Tensor) and one.dtype == torch.bool else 1
+                for one in index if one is not None and one is not Ellipsis)
+    skipped = tensor.dim() - taken
+    for one in index:
+        if one is Ellipsis:
+            dim += skipped
+        elif one is None:
             tensor, dim = tensor.unsqueeze(dim), dim + 1
         elif isinstance(one, slice):
             tensor, dim = torch.ops.aten.slice(tensor, dim, one.start, one.stop, one.step or 1), dim + 1
-        elif isinstance(one, int):
-            tensor = tensor.select(dim, one)
+        elif isinstance(one, int | np.integer):
+            tensor = tensor.select(dim, int(one))
         else:
-            tensor, dim = tensor.index_select(dim, one), dim + 1
+            rows = tensor.index_select(dim, one.flatten())           # which asks that both are on one device
+            tensor = rows.view(*tensor.shape[:dim], *one.shape, *tensor.shape[dim + 1 :])
+            dim += one.dim()
     return tensor
 
 
@@ -63,12 +76,12 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
 
 
 def moved(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy of a module on the GPU that is not there."""
+    """A copy of a module on the GPU that is not there, where nothing learns: a gradient would need its driver."""
     other = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
     for part in other.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                part._parameters[name] = torch.nn.Parameter(parameter.data.to(DEVICE), requires_grad=parameter.requires_grad)
+                part._parameters[name] = torch.nn.Parameter(parameter.data.to(DEVICE), requires_grad=False)
         for name, buffer in part._buffers.items():
             if buffer is not None:
                 part._buffers[name] = buffer.to(DEVICE)

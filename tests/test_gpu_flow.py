@@ -9,8 +9,13 @@ import pytest
 import torch
 from fake_cuda import DEVICE, fake_cuda, moved
 
-from embed import hubert
 from embed.hubert import HubertEncoder
+from finetune import FinetuneConfig
+from finetune.model import Tuned
+from probes.config import Setting
+from probes.heads import Shape
+from probes.losses import Loss
+from probes.training import Schedule, Sides, train
 
 
 @pytest.fixture(params=["95M-tiny", "330M-tiny"])
@@ -43,4 +48,40 @@ def test_two_devices_in_one_operation_are_noticed(encoder, monkeypatch):
         on.device = "cpu"
         with pytest.raises(Exception, match="two devices"):
             on.encode(np.zeros((1, 24_000), np.float32))
-    assert hubert and torch
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("parts", [0, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_grid_of_probes_is_trained_on_the_device(kind, head, parts, dtype, monkeypatch):
+    def side(clips):
+        vectors = torch.zeros(2, clips, *([parts] if parts else []), 10)
+        targets = torch.zeros(clips, dtype=torch.int64) if kind == "multiclass" else torch.zeros(clips, 4)
+        return vectors.to(DEVICE, dtype), targets.to(DEVICE)
+
+    shape, settings = Shape(head, 10, 4, 6, parts), [Setting(1e-3, 0.0), Setting(1e-2, 1e-3)]
+    with fake_cuda(monkeypatch) as ins:
+        weights = None if kind == "regression" else torch.ones(4).to(DEVICE)
+        loss = Loss(kind, weights, 0.0 if kind == "regression" else 0.1)
+        schedule = Schedule("adamw", batch=8, epochs=3, dropout=0.2)
+        fitted = train(Sides(*side(20), *side(9)), shape, loss, settings, [0, 1, 2], 0, schedule)
+        states = {name: (str(state.device), tuple(state.shape)) for name, state in fitted.states.items()}
+    assert states == {name: (DEVICE, (2, 3, 2, *size)) for name, size in shape.sizes().items()}
+    assert set(ins.copied) == {"cpu"} and fitted.score.shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize("above", [0, 1])
+def test_fine_tuning_gets_to_its_loss_on_the_device(encoder, kind, above, monkeypatch):
+    config = FinetuneConfig("kind", task=kind, above=above, rank=2, hidden=8, window_s=1.0, frames=above > 0)
+    model = Tuned(encoder, config, 3, None if kind == "regression" else torch.ones(3)).train()
+    with fake_cuda(monkeypatch):
+        model = moved(model)
+        waves = [torch.zeros(samples).to(DEVICE) for samples in (24_000, 60_000)]
+        states = [[torch.zeros(frames, encoder.dims[above]).half().to(DEVICE) for frames in (49, 20)]] * 2
+        labels = (torch.zeros(2, dtype=torch.int64) if kind == "multiclass" else torch.zeros(2, 3)).to(DEVICE)
+        with torch.autocast("cuda", torch.bfloat16):
+            made = model(labels, states=states) if above else model(labels, waves=waves)
+        assert (str(made["loss"].device), str(made["logits"].device)) == (DEVICE, DEVICE)
+        assert made["logits"].shape == (2, 3)
