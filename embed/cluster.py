@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 CPUS_AN_ACTOR = 4                        # without GPUs: more scale worse, fewer hold the weights more often
 UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, but for longer single clips
+GPU_UNITS = 2                            # times that for a GPU, whose batches have up to 64 windows and are filled up to it
 COMPACT_FRAGMENTS = 1000
 REACH_SECONDS = 10.0
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -148,7 +149,9 @@ class Cluster:
         import ray
         import ray.data
 
-        units = ray.data.from_arrow([unit.to_arrow() for unit in split_units(due)])
+        size = GPU_UNITS if device == "cuda" else 1
+        parts = split_units(due, size * UNIT_CLIPS, size * UNIT_SECONDS)
+        units = ray.data.from_arrow([unit.to_arrow() for unit in parts])
         reads = {"rate": space.sample_rate, "read": f"{read.__module__}:{read.__qualname__}"}
         whole: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}          # blocks as they come: units
         made_with = {
@@ -245,11 +248,11 @@ def share_processors(nodes: Sequence[int]) -> tuple[int, int]:
     return sum(node // cpus for node in nodes), cpus
 
 
-def split_units(due: pl.DataFrame) -> list[pl.DataFrame]:
+def split_units(due: pl.DataFrame, most_clips: int, most_seconds: float) -> list[pl.DataFrame]:
     """The clips in their order, cut into units."""
     units, start, seconds = [], 0, 0.0
     for row, duration_s in enumerate(due["duration_s"]):
-        if row > start and (row - start >= UNIT_CLIPS or seconds + duration_s > UNIT_SECONDS):
+        if row > start and (row - start >= most_clips or seconds + duration_s > most_seconds):
             units.append(due[start:row])
             start, seconds = row, 0.0
         seconds += duration_s

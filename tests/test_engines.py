@@ -19,6 +19,7 @@ import embed.actors
 import embed.cluster
 import embed.writer
 from embed import EmbedSettings, EncoderError, embed_lake
+from embed.batching import MOST_WINDOWS
 from embed.cluster import split_units
 from embed.processes import split_by_source
 from embed.settings import open_space
@@ -158,11 +159,18 @@ def test_devices_engines_and_addresses_that_cannot_be_are_refused(chorales, chec
 
 def test_units_keep_the_order_and_their_limits():
     due = pl.DataFrame({"clip_id": [str(i) for i in range(100)], "duration_s": [30.0] * 70 + [900.0] * 29 + [9_000.0]})
-    units = split_units(due)
+    units = split_units(due, 32, 1200)
     assert pl.concat(units)["clip_id"].to_list() == due["clip_id"].to_list()
     assert all(len(u) <= 32 and (len(u) == 1 or u["duration_s"].sum() <= 1200) for u in units)
     assert [len(u) for u in units[:3]] == [32, 32, 7]
-    assert len(split_units(due[:1])) == 1
+    assert len(split_units(due[:1], 32, 1200)) == 1
+
+
+def test_a_units_clips_fill_the_largest_batch_of_a_gpu():
+    """Of 30 s clips in windows of 30 s; what is missing would be computed for nothing."""
+    clips, seconds = (embed.cluster.GPU_UNITS * most for most in (embed.cluster.UNIT_CLIPS, embed.cluster.UNIT_SECONDS))
+    due = pl.DataFrame({"clip_id": [str(i) for i in range(200)], "duration_s": [30.0] * 200})
+    assert len(split_units(due, clips, seconds)[0]) % MOST_WINDOWS == 0
 
 
 @pytest.fixture
