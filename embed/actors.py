@@ -5,7 +5,6 @@ Without GPUs an actor reads its clips itself, ahead of what it encodes; else pro
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ from embed.encoder import Encoder
 from embed.errors import EncoderError
 from embed.settings import EmbedSettings, encoder_of, open_space
 from embed.windows import encode_clips
-from embed.work import ReadClips, clumps
+from embed.work import clumps, found_again
 from embed.writer import frame_rows, problem_of, stack
 from store import Lake, write_fragment
 
@@ -50,12 +49,6 @@ def read_unit(unit: pa.Table, *, rate: int, read: str) -> pa.Table:
         else:
             rows.append((clip_id, wave.astype("<f4").tobytes(), None))
     return pa.table([[column] for column in zip(*rows, strict=True)], schema=READ)
-
-
-def found_again(read: str) -> ReadClips:
-    """A function by its `module:name`, which travels where the function itself would be pickled."""
-    module, _, name = read.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 class Attempts:

@@ -27,7 +27,7 @@ from embed.actors import Attempts, EncodeUnit, ReadAndEncodeUnit, SharedAttempts
 from embed.errors import EncoderError
 from embed.pipeline import EmbedReport
 from embed.settings import EmbedSettings, check_settings
-from embed.work import Progress, ReadClips, find_work
+from embed.work import Progress, ReadClips, find_work, told_as
 from embed.writer import COMMIT_CLIPS, Ledger
 from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments
 from store.upkeep import trim_quietly
@@ -152,7 +152,7 @@ class Cluster:
         size = GPU_UNITS if device == "cuda" else 1
         parts = split_units(due, size * UNIT_CLIPS, size * UNIT_SECONDS)
         units = ray.data.from_arrow([unit.to_arrow() for unit in parts])
-        reads = {"rate": space.sample_rate, "read": f"{read.__module__}:{read.__qualname__}"}
+        reads = {"rate": space.sample_rate, "read": told_as(read)}
         whole: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}          # blocks as they come: units
         made_with = {
             "lake": lake.uri, "space": space.name, "device": device, "frames": tuple(frames),

@@ -3,7 +3,6 @@ on standard output for each clip that is done, at last the report."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import signal
 import sys
@@ -44,6 +43,7 @@ def work(share: dict[str, Any], say: Any) -> Any:
 
     from embed.pipeline import embed_clips
     from embed.settings import encoder_of
+    from embed.work import found_again
     from store import Lake
 
     if share["device"] == "cpu":
@@ -53,7 +53,6 @@ def work(share: dict[str, Any], say: Any) -> Any:
     lake = Lake(share["lake"], create=False)
     space = lake.spaces.get(share["space"])
     encoder = encoder_of(space, device=share["device"], home=lake.uri)
-    module, _, name = share["read"].partition(":")
     mine = pl.Series(share["clip_ids"], dtype=pl.String)
 
     def told(outcomes: Any, total: int, label: str) -> Any:
@@ -62,7 +61,7 @@ def work(share: dict[str, Any], say: Any) -> Any:
             say(clip=clip_id)
 
     return embed_clips(
-        lake, space, encoder, getattr(importlib.import_module(module), name), frames=share["frames"],
+        lake, space, encoder, found_again(share["read"]), frames=share["frames"],
         workers=share["workers"], progress=told, share=mine,
     )
 

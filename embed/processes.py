@@ -24,7 +24,7 @@ import polars as pl
 
 from embed.errors import EncoderError
 from embed.pipeline import EmbedReport
-from embed.work import Progress, ReadClips, find_work
+from embed.work import Progress, ReadClips, find_work, told_as
 from store import Lake, Space
 
 HOME = Path(__file__).resolve().parent.parent
@@ -59,7 +59,7 @@ def embed_on_devices(
     each = max(1, (workers or cores - 1) // len(devices))
     shares = [
         Share(
-            lake.uri, space.name, device, f"{read.__module__}:{read.__qualname__}", tuple(frames), each,
+            lake.uri, space.name, device, told_as(read), tuple(frames), each,
             max(1, cores // devices.count("cpu")) if device == "cpu" else 1, tuple(clip_ids),
         )
         for device, clip_ids in zip(devices, split_by_source(due, len(devices)), strict=True)

@@ -5,6 +5,7 @@ Every engine is built of these two: the local one runs `encoded` once, several d
 
 from __future__ import annotations
 
+import importlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,17 @@ CLIPS_A_SLICE = 8192                     # whose paths are held in memory at onc
 # Clips and a sample rate in Hz -> (clip id, (samples,) float32 or what went wrong).  `ingest.read_clips` is one.
 ReadClips = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def told_as(read: ReadClips) -> str:
+    """`module:name` of a function at the top of a module: what travels to other processes instead of a pickle."""
+    return f"{read.__module__}:{read.__qualname__}"
+
+
+def found_again(told: str) -> ReadClips:
+    """The function that `told_as` told."""
+    module, _, name = told.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True)

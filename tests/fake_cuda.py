@@ -46,9 +46,7 @@ class StandIns(TorchFunctionMode):
 def indexed(tensor, index):
     """tensor[index] of slices, numbers, None and tensors of rows."""
     dim, index = 0, index if isinstance(index, tuple) else (index,)
-    taken = sum(one.dim() if isinstance(one, torch.Tensor) and one.dtype == torch.bool else 1
-                for one in index if one is not None and one is not Ellipsis)
-    skipped = tensor.dim() - taken
+    skipped = tensor.dim() - sum(one is not None and one is not Ellipsis for one in index)
     for one in index:
         if one is Ellipsis:
             dim += skipped
