@@ -100,10 +100,12 @@ def part_notes(part: Any) -> list[tuple[float, float, float]]:
     """(start, length, MIDI pitch) of a part's notes in time order, tied notes joined, grace notes left out."""
     notes: list[tuple[float, float, float]] = []
     tied: dict[int, int] = {}                                # pitch -> the note that a tie prolongs
-    for element in part.recurse().notes:
+    elements = part.recurse().notes
+    for element in elements:
         if element.duration.isGrace:
             continue
-        start, length = float(element.getOffsetInHierarchy(part)), float(element.quarterLength)
+        # where the iterator stands: getOffsetInHierarchy looks for the way up from each note, a fifth of the parsing
+        start, length = float(elements.currentHierarchyOffset()), float(element.quarterLength)
         for pitch, tie in zip(element.pitches, _ties(element), strict=True):
             midi = pitch.midi
             if tie in ("stop", "continue") and midi in tied:

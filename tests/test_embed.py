@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
-import subprocess
-import sys
+import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from fakes import FRAME, FakeEncoder
 from sounds import melody, write
 
@@ -31,8 +29,6 @@ from embed.spectral import FAMILIES, describe
 from embed.windows import place_windows
 from ingest import Cut, ingest_chorales, ingest_folder, read_clips
 from store import InputError, Lake, SpaceMismatch
-
-HOME = Path(__file__).resolve().parent.parent
 
 
 def embed_fake(lake: Lake, read=read_clips, encoder=None):
@@ -213,27 +209,24 @@ def test_a_file_that_was_replaced_is_not_embedded_as_the_old_one(lake, tmp_path)
     assert (report.new, report.failed) == (1, 0)
 
 
-EMBED = """
-import sys
-import embed.writer
-embed.writer.COMMIT_SECONDS = 0.1          # many commits, so that kills meet them
-import tonelake
-print(tonelake.open(sys.argv[1], progress=False).embed(sys.argv[2], precision="float32", device="cpu"))
-"""
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """A lake with the clips of twelve chorales.  Do not change it."""
+    lake = Lake(tmp_path_factory.mktemp("twelve") / "lake")
+    ingest_chorales(lake, limit=12)
+    return lake
 
 
-def start_embed(lake: Lake, encoder: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", EMBED, lake.uri, str(encoder)],
-        cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )
+@pytest.fixture
+def chorales(twelve, tmp_path):
+    """Its copy."""
+    return Lake(shutil.copytree(twelve.uri, tmp_path / "chorales"))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, checkpoints):
-    """Clips of twelve chorales, embedded in one go."""
-    lake = Lake(tmp_path_factory.mktemp("undisturbed") / "lake")
-    ingest_chorales(lake, limit=12)
+def undisturbed(twelve, tmp_path_factory, checkpoints):
+    """The same clips, embedded in one go."""
+    lake = Lake(shutil.copytree(twelve.uri, tmp_path_factory.mktemp("undisturbed") / "lake"))
     space, encoder = open_space(lake, EmbedSettings(str(checkpoints / "95M-tiny"), precision="float32", device="cpu"))
     assert embed_clips(lake, space, encoder, read_clips).failed == 0
     return lake
@@ -249,27 +242,27 @@ def assert_same_vectors(lake: Lake, reference: Lake) -> None:
             np.testing.assert_array_equal(mine.take(ids, layer, stat=stat).vectors, theirs.take(ids, layer, stat=stat).vectors)
 
 
-def test_ten_kills_leave_each_clip_embedded_once_with_the_same_vectors(lake, checkpoints, undisturbed):
-    ingest_chorales(lake, limit=12)
+def test_ten_kills_leave_each_clip_embedded_once_with_the_same_vectors(chorales, checkpoints, undisturbed):
+    encoder = str(checkpoints / "95M-tiny")
     rng = random.Random(7)
     kills = met_work = 0
     while kills < 10:
-        process = start_embed(lake, checkpoints / "95M-tiny")
-        before = count(lake)
+        process = warm.start(warm.embed_in_small_commits, chorales.uri, encoder)
+        before = count(chorales)
         deadline = time.monotonic() + 60
         # Wait until this run has stored something, then kill it at a random moment of its work; every third one earlier.
-        while kills % 3 and count(lake) == before and process.poll() is None and time.monotonic() < deadline:
+        while kills % 3 and count(chorales) == before and process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(rng.uniform(0.0, 0.25) if kills % 3 else rng.uniform(0.5, 3.0))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
         kills += 1
-        met_work += 0 < count(lake) < lake.clips.count()
+        met_work += 0 < count(chorales) < chorales.clips.count()
     assert met_work >= 3                 # the kills met a run that was at work, not one that was done
-    last = start_embed(lake, checkpoints / "95M-tiny")
-    _, err = last.communicate(timeout=120)
-    assert last.returncode == 0, err
-    assert_same_vectors(lake, undisturbed)
+    last = warm.start(warm.embed_in_small_commits, chorales.uri, encoder)
+    last.join(120)
+    assert last.exitcode == 0
+    assert_same_vectors(chorales, undisturbed)
 
 
 def count(lake: Lake) -> int:
@@ -277,17 +270,17 @@ def count(lake: Lake) -> int:
     return lake.vectors(spaces[0]).count() if spaces else 0
 
 
-def test_two_runs_at_once_embed_each_clip_once(lake, checkpoints, undisturbed):
-    ingest_chorales(lake, limit=12)
-    runs = [start_embed(lake, checkpoints / "95M-tiny") for _ in range(2)]
+def test_two_runs_at_once_embed_each_clip_once(chorales, checkpoints, undisturbed):
+    encoder = str(checkpoints / "95M-tiny")
+    runs = [warm.start(warm.embed_in_small_commits, chorales.uri, encoder) for _ in range(2)]
     try:
         for run in runs:
-            _, err = run.communicate(timeout=120)
-            assert run.returncode == 0, err
+            run.join(120)
+            assert run.exitcode == 0
     finally:
         for run in runs:
             run.kill()
-    assert_same_vectors(lake, undisturbed)
+    assert_same_vectors(chorales, undisturbed)
 
 
 # -- spaces and settings
@@ -311,8 +304,6 @@ def test_a_space_keeps_its_settings_and_auto_takes_them_up(lake, music, checkpoi
 
 
 def test_other_weights_of_one_name_make_another_space(lake, checkpoints, tmp_path):
-    import shutil
-
     folder = shutil.copytree(checkpoints / "95M-tiny", tmp_path / "model")
     first, _ = open_space(lake, EmbedSettings(str(folder), precision="float32", device="cpu"))
     shutil.rmtree(folder)

@@ -19,7 +19,7 @@ def test_from_notes_to_a_tuned_space_and_back(tmp_path, checkpoints):
     LoRA can learn the whole training set, a linear probe of 48 features cannot.
     """
     lake = tonelake.open(tmp_path / "notes", progress=False)
-    lake.ingest_chorales(limit=14, bars=1, hop=1)
+    lake.ingest_chorales(limit=10, bars=1, hop=1)
     rng = np.random.default_rng(0)
     rows = []
     for number, clip in enumerate(lake.clips("duration_s > 1.2").iter_rows(named=True)):
