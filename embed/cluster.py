@@ -162,7 +162,10 @@ class Cluster:
             samples = units.map_batches(read_unit, num_cpus=1, concurrency=workers, fn_kwargs=reads, **whole)
             pool = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["GPU"]))
             a_row = whole | {"batch_size": 1}            # which is a unit, too: with GPUs Ray insists on a number
-            writing = samples.map_batches(EncodeUnit, compute=pool, num_gpus=1, fn_constructor_kwargs=made_with, **a_row)
+            # No processor of its own, which Ray Data would give it: readers would wait for ever where GPUs are as many.
+            writing = samples.map_batches(
+                EncodeUnit, compute=pool, num_gpus=1, num_cpus=0, fn_constructor_kwargs=made_with, **a_row
+            )
         else:
             actors, cpus = share_processors([int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]])
             pool = ray.data.ActorPoolStrategy(size=actors)
