@@ -15,7 +15,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	$(BIN)/python -c "import librosa.util.utils"   # compiles some of itself at its first import, in each process that comes first
+	$(BIN)/python -c "from embed.loading_librosa import load_librosa; load_librosa()"
 	@touch $@
 
 demo: $(READY)   ## forty chorales, from notes to neighbours

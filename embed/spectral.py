@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from embed.encoder import Keep, Pooled
+from embed.loading_librosa import load_librosa
 
 SAMPLE_RATE = 24_000
 FFT = 2048                               # 85 ms
@@ -67,9 +68,7 @@ class SpectralEncoder:
 
 def describe(samples: np.ndarray) -> list[np.ndarray]:
     """(samples,) -> one (dim, frame) float32 array a family."""
-    import librosa
-    from librosa.onset import onset_strength
-
+    librosa = load_librosa()
     rate = SAMPLE_RATE
     samples = samples / (np.sqrt(np.mean(samples**2)) + 1e-5)        # of one loudness, as MERT's input is
     magnitude = np.abs(librosa.stft(samples, n_fft=FFT, hop_length=HOP))
@@ -88,7 +87,7 @@ def describe(samples: np.ndarray) -> list[np.ndarray]:
     ]), 20.0) / 2000.0)                                              # octaves from 2 kHz, about the middle of music
     flatness = np.log10(np.maximum(librosa.feature.spectral_flatness(S=magnitude)[0], 1e-6)) / 3 + 1
     crossings = librosa.feature.zero_crossing_rate(samples, frame_length=FFT, hop_length=HOP)[0] * 10 - 1
-    onset = onset_strength(S=mel_db, sr=rate)
+    onset = librosa.onset.onset_strength(S=mel_db, sr=rate)
     rhythm = librosa.feature.tempogram(onset_envelope=onset, sr=rate, hop_length=HOP, win_length=RHYTHM_LAGS)
     families = [
         np.concatenate([mfcc / 50, slope / 5]),                      # typical coefficients reach 50, slopes 5

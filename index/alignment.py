@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from embed.loading_librosa import load_librosa
 from index.flat import unit
 from index.query import hear_file, is_file
 from ingest import Workers
@@ -136,8 +137,7 @@ def best_diagonal(likeness: np.ndarray, length: int) -> tuple[int, int, float]:
 
 def best_warp(likeness: np.ndarray) -> tuple[int, int, float]:
     """(first column, column after the last, mean along the way): the stretch that all rows fit best when time may warp."""
-    from librosa.sequence import dtw
-
-    _, way = dtw(C=1 - likeness, subseq=True, step_sizes_sigma=np.array([[1, 1], [1, 2], [2, 1]]))   # half to twice as fast
+    steps = np.array([[1, 1], [1, 2], [2, 1]])               # half to twice as fast
+    _, way = load_librosa().sequence.dtw(C=1 - likeness, subseq=True, step_sizes_sigma=steps)
     columns = way[:, 1]
     return int(columns.min()), int(columns.max()) + 1, float(likeness[way[:, 0], columns].mean())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from embed.loading_librosa import load_librosa
 from store import InputError
 
 if TYPE_CHECKING:
@@ -164,9 +165,9 @@ def draw_spectrogram(samples: np.ndarray, rate: int, width: int = 360, height: i
     """(samples,) at `rate` Hz as a PNG of a mel spectrogram: time to the right, frequency upwards, 80 dB of it, no axes."""
     import io
 
-    import librosa
     from matplotlib.image import imsave
 
+    librosa = load_librosa()
     samples = np.pad(np.asarray(samples, np.float32), (0, max(0, SPECTRUM_SAMPLES - len(samples))))
     hop = -(-len(samples) // width)
     power = librosa.feature.melspectrogram(
