@@ -260,7 +260,7 @@ def test_ten_kills_leave_each_clip_embedded_once_with_the_same_vectors(chorales,
         met_work += 0 < count(chorales) < chorales.clips.count()
     assert met_work >= 3                 # the kills met a run that was at work, not one that was done
     last = warm.start(warm.embed_in_small_commits, chorales.uri, encoder)
-    last.join(120)
+    last.join(480)
     assert last.exitcode == 0
     assert_same_vectors(chorales, undisturbed)
 
@@ -275,7 +275,7 @@ def test_two_runs_at_once_embed_each_clip_once(chorales, checkpoints, undisturbe
     runs = [warm.start(warm.embed_in_small_commits, chorales.uri, encoder) for _ in range(2)]
     try:
         for run in runs:
-            run.join(120)
+            run.join(480)
             assert run.exitcode == 0
     finally:
         for run in runs:
