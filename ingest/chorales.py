@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ingest.errors import AudioError
-from ingest.organ import render
 from ingest.recordings import Collector, IngestReport, Progress, silent_progress
 from ingest.scan import clip_id
 from ingest.scores import Score, chorale_names, load_score
@@ -86,16 +84,3 @@ def clip_row(score: Score, start: float, length: float) -> dict[str, Any]:
         "artist": "Johann Sebastian Bach", "title": score.title, "piece": score.piece,
         "bwv": score.piece.removeprefix("bwv"), "tune": score.tune, "key": score.key, "meter": score.meter_at(start),
     }
-
-
-def render_source(source: str, start_s: float, duration_s: float, rate: int, digest: str | None = None) -> np.ndarray:
-    """The samples of a `chorale:` source: (round(duration_s · rate),) float32.
-
-    Raises AudioError where the piece is not what was ingested, as after an upgrade of music21.
-    """
-    score = load_score(source.removeprefix("chorale:"))
-    if digest is not None and score.digest != digest:
-        raise AudioError(f"{source}: its notes differ from those ingested: another music21 is installed; ingest it again")
-    notes = score.window(start_s / score.quarter_s, duration_s / score.quarter_s)
-    notes[:, :2] *= score.quarter_s
-    return render(notes, duration_s, rate, voices=score.voices)

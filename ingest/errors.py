@@ -1,6 +1,6 @@
 """Errors of audio: what a file is, what is wrong with it."""
 
-from store import TonelakeError
+from store.errors import TonelakeError
 
 
 class AudioError(TonelakeError):

@@ -15,7 +15,9 @@ import numpy as np
 
 from ingest.decode import read_audio
 from ingest.errors import AudioError
+from ingest.organ import render
 from ingest.scan import file_digest
+from ingest.scores import load_score
 
 
 def to_source(path: Path) -> str:
@@ -46,9 +48,7 @@ def read_source(source: str, start_s: float, duration_s: float, rate: int, diges
     has changed since: its vectors would be those of other music.
     """
     if source.startswith("chorale:"):
-        from ingest.chorales import render_source
-
-        return render_source(source, start_s, duration_s, rate, digest)
+        return _render_chorale(source, start_s, duration_s, rate, digest)
     path = to_path(source)
     if digest is not None and _digest_now(source) != digest:
         raise AudioError(f"{path.name}: has changed since it was ingested: ingest it again")
@@ -59,6 +59,16 @@ def read_source(source: str, start_s: float, duration_s: float, rate: int, diges
     if not np.isfinite(samples).all():
         raise AudioError(f"{path.name}: decodes to NaN or infinite samples at {start_s:.1f} s")
     return samples
+
+
+def _render_chorale(source: str, start_s: float, duration_s: float, rate: int, digest: str | None) -> np.ndarray:
+    """The organ's samples of a piece; see `read_source`."""
+    score = load_score(source.removeprefix("chorale:"))
+    if digest is not None and score.digest != digest:
+        raise AudioError(f"{source}: its notes differ from those ingested: another music21 is installed; ingest it again")
+    notes = score.window(start_s / score.quarter_s, duration_s / score.quarter_s)
+    notes[:, :2] *= score.quarter_s
+    return render(notes, duration_s, rate, voices=score.voices)
 
 
 def _digest_now(source: str) -> str:

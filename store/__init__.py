@@ -13,7 +13,7 @@ from store.errors import (
 from store.failures import Failure, Failures, failure_id
 from store.fragments import Fragment, append_fragments, write_fragment
 from store.frames import Frames, FrameStates
-from store.imports import put_off_rest_client
+from store.imports import CLIENT, put_off
 from store.lake import Lake
 from store.machine import memory_bytes
 from store.places import Places
@@ -36,4 +36,4 @@ __all__ = [
 ]
 
 choose_pool()
-put_off_rest_client()
+put_off(CLIENT)

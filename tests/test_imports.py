@@ -47,3 +47,18 @@ import store, sys
 print(sys.modules["lance_namespace_urllib3_client"] is before, hasattr(before, "ApiClient"))
 """
     assert said_by(code) == "True True"
+
+
+def test_a_package_of_ours_that_was_put_off_is_whole_when_it_is_asked():
+    code = """
+import runpy, sys
+put_off = runpy.run_path("store/imports.py")["put_off"]
+put_off("store")
+from store.errors import TonelakeError
+print("polars" in sys.modules)
+import store
+print(store.Lake.__module__, store.TonelakeError is TonelakeError, "polars" in sys.modules)
+put_off("store")
+print(sys.modules["store"] is store)
+"""
+    assert said_by(code).splitlines() == ["False", "store.lake True True", "True"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sounds import melody, write
 
 from ingest import AudioError, Workers
 
+HOME = Path(__file__).parent.parent
 ODD_WORKER = """
 import json, os, sys, time
 for line in sys.stdin.buffer:
@@ -72,6 +75,33 @@ def test_replies_come_in_order_with_their_own_samples(tmp_path):
     for seed, (request, reply) in enumerate(replies):
         assert request["source"] == str(paths[seed])
         np.testing.assert_array_equal(reply["samples"], melody(2, seed=seed)[22_050:66_150, 0])
+
+
+def test_who_decodes_loads_no_tables(tmp_path):
+    """Each such process would carry 60 MB of them, and start in a second instead of a third of one."""
+    path = str(write(tmp_path / "a.wav", melody(2.0)))
+    part = {"do": "read", "start_s": 0.5, "duration_s": 1.0, "rate": 24_000}
+    requests = [
+        {"do": "digest", "source": path}, {"do": "scan", "source": path}, part | {"source": path},
+        part | {"source": "chorale:bwv66.6.mxl"}, part | {"source": str(tmp_path / "b.wav")},
+    ]
+    code = (
+        "import runpy, sys\n"
+        f"runpy.run_path({str(HOME / 'ingest' / 'worker_main.py')!r})['main']()\n"
+        "print(sorted({'polars', 'pyarrow', 'lancedb', 'torch'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=b"".join(json.dumps(request).encode() + b"\n" for request in requests),
+        capture_output=True, check=True, cwd=HOME,
+    )
+    heads, replies = [], done.stdout
+    while replies:
+        line, replies = replies.split(b"\n", 1)
+        heads.append(json.loads(line))
+        replies = replies[heads[-1]["bytes"] :]
+    assert [head.get("samples") for head in heads] == [None, None, 24_000, 24_000, None]
+    assert [("error" in head) for head in heads] == [False, False, False, False, True]
+    assert done.stderr.decode().split("\n")[-2] == "[]"
 
 
 def test_one_question_has_one_answer_or_raises(tmp_path):
