@@ -25,7 +25,7 @@ import polars as pl
 from embed.errors import EncoderError
 from embed.pipeline import EmbedReport
 from embed.work import Progress, ReadClips, find_work, told_as
-from store import Lake, Space
+from store import Lake, Space, cores
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -55,12 +55,11 @@ def embed_on_devices(
     """
     work = find_work(lake, space, frames)
     due = work.due()
-    cores = os.cpu_count() or 2
-    each = max(1, (workers or cores - 1) // len(devices))
+    each = max(1, (workers or cores() - 1) // len(devices))
     shares = [
         Share(
             lake.uri, space.name, device, told_as(read), tuple(frames), each,
-            max(1, cores // devices.count("cpu")) if device == "cpu" else 1, tuple(clip_ids),
+            max(1, cores() // devices.count("cpu")) if device == "cpu" else 1, tuple(clip_ids),
         )
         for device, clip_ids in zip(devices, split_by_source(due, len(devices)), strict=True)
         if len(clip_ids)

@@ -15,7 +15,7 @@ from ingest.errors import AudioError
 from ingest.scan import MIN_SECONDS, Scan, clip_id
 from ingest.segment import MAX_WHOLE_S, Cut, is_silent
 from ingest.workers import Workers
-from store import Added, Failure, Lake, failure_id
+from store import Added, Failure, Lake, cores, failure_id
 from store.upkeep import tidy
 
 ROWS_PER_BATCH = 2_000
@@ -72,7 +72,7 @@ def ingest_recordings(
     collector = Collector(lake)
     digests: dict[str, str] = {}
     try:
-        with Workers(workers) as pool:
+        with Workers(workers or cores()) as pool:                    # nothing else is to do meanwhile
             for recording, result in _examine(pool, recordings, cut, _known_clips(lake, name), progress):
                 if isinstance(result, AudioError):
                     collector.fail(recording.source, str(result))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ingest.errors import AudioError
+from store.machine import cores
 
 HOME = Path(__file__).resolve().parent.parent
 TIME_LIMIT_S = 600.0                     # for one request; a 12-hour file decodes in about two minutes
@@ -34,8 +35,8 @@ class Workers:
     """A pool of decoding processes.  Use as a context manager, or close it."""
 
     def __init__(self, count: int | None = None, *, time_limit_s: float = TIME_LIMIT_S) -> None:
-        """`count`: processes; by default one less than the machine has cores, which leaves one to the encoder."""
-        self.count = count if count is not None else max(1, (os.cpu_count() or 2) - 1)
+        """`count`: processes; by default one less than there are processors, which leaves one to the encoder."""
+        self.count = count if count is not None else max(1, cores() - 1)
         self.time_limit_s = time_limit_s
         self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="decode")
         self._mine = threading.local()

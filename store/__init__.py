@@ -15,7 +15,7 @@ from store.fragments import Fragment, append_fragments, write_fragment
 from store.frames import Frames, FrameStates
 from store.imports import CLIENT, put_off
 from store.lake import Lake
-from store.machine import memory_bytes
+from store.machine import cores, memory_bytes, share_cores
 from store.places import Places
 from store.pool import choose_pool
 from store.projection import Projection, extend_projected, is_projection, make_projected, read_projection
@@ -30,10 +30,11 @@ __all__ = [
     "DUPLICATE_COLUMN", "Added", "ClipNotFound", "Clips", "Failure", "Failures", "FilterError", "Fragment", "FrameStates",
     "Frames", "InputError", "Lake", "LakeError", "LayerVectors", "Places", "Projection", "Snapshot", "Space", "SpaceMismatch",
     "SpaceNotFound", "Spaces", "TokenSequence", "Tokens",
-    "TonelakeError", "Vectors", "append_fragments", "chunks", "extend_projected", "failure_id",
+    "TonelakeError", "Vectors", "append_fragments", "chunks", "cores", "extend_projected", "failure_id",
     "fits", "is_projection", "make_projected", "memory_bytes", "printable", "read_projection", "rows_of",
     "track_numbers", "write_fragment",
 ]
 
 choose_pool()
+share_cores()
 put_off(CLIENT)

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from store.files import is_local
+from store.machine import cores
 
-THREADS = min(8, os.cpu_count() or 2)
+THREADS = min(8, cores())
 PIECE_BYTES = 8 << 20                    # read at once
 CONVERTED_BYTES = 1 << 20                # where it is then converted, while it is in the cache
 

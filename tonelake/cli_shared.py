@@ -24,7 +24,10 @@ Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column s
 Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' dataset column.")]
 Like = Annotated[str | None, typer.Option("--like", help="Look only at what the groups of this label column differ by.")]
 Unlike = Annotated[str | None, typer.Option("--unlike", help="Leave out what the groups of this label column differ by.")]
-WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help="Decoding processes; default: cores - 1.")]
+WorkerCount = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Decoding processes; default: one a core, less one where an encoder runs beside."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
 

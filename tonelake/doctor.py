@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -57,11 +56,12 @@ def machine() -> dict[str, str]:
     import torch
 
     import embed
+    import store
 
     return {
         "tonelake": f"{tonelake.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         "packages": ", ".join(f"{package} {found}" for package in PACKAGES if (found := installed(package))),
-        "processor": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        "processor": f"{store.cores()} cores, {torch.get_num_threads()} threads, "
         f"{'has' if embed.cpu_has_bfloat16() else 'no'} bfloat16 arithmetic",
         "accelerator": ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         or ("mps" if embed.device_is_here("mps") else "none"),
