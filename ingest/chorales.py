@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from ingest.errors import AudioError
 from ingest.recordings import Collector, IngestReport, Progress, silent_progress
 from ingest.scan import clip_id
-from ingest.scores import Score, chorale_names, load_score
-from store import InputError, Lake
+from ingest.scores import Score, chorale_names
+from ingest.workers import Workers
+from store import InputError, Lake, cores
 
 SEED_SUFFIXES = (".mxl", ".xml", ".rntxt")
+PIECES_EACH = 10                         # a process that parses takes as long to start as for these
 CLEAN_SUFFIXES = (".mxl", ".xml")
 
 
@@ -36,26 +39,19 @@ def ingest_chorales(
     if limit is not None and limit < len(names):
         names = [names[i * len(names) // limit] for i in range(limit)]
     collector = Collector(lake)
-    seen: set[bytes] = set()
+    seen: set[bytes] | None = None if seed_rule else set()
     repeated = 0
+    requests = [{"do": "parse", "source": f"chorale:{name}"} for name in names]
     try:
-        for name in progress(names, len(names), "parsing"):
-            source = f"chorale:{name}"
-            try:
-                score = load_score(name)
-            except Exception as error:   # one file that this music21 cannot parse is no reason to lose the others
-                collector.fail(source, f"{type(error).__name__}: {error}")
-                continue
-            rows = []
-            for start, length in windows(score, bars, hop):
-                content = np.round(np.array(sorted(score.window(start, length).tolist())), 6).tobytes()
-                if not seed_rule and content in seen:
-                    repeated += 1
+        with Workers(min(cores(), -(-len(names) // PIECES_EACH))) as pool:
+            for request, reply in progress(pool.map(requests), len(names), "parsing"):
+                if isinstance(reply, AudioError):        # one file that this music21 cannot parse costs no other
+                    collector.fail(request["source"], str(reply))
                     continue
-                seen.add(content)
-                rows.append(clip_row(score, start, length) | {"cut": f"{bars}bars/{hop}"})
-            collector.add(rows)
-            collector.succeed(source)
+                rows, left_out = cut_score(Score.from_dict(reply["score"]), bars, hop, seen)
+                repeated += left_out
+                collector.add(rows)
+                collector.succeed(request["source"])
     finally:
         collector.flush()
     added = collector.added
@@ -65,6 +61,20 @@ def ingest_chorales(
     snippets = added.new + added.known + added.changed
     note = f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}"
     return IngestReport(len(names), added, failed=collector.failed, notes=(note,))
+
+
+def cut_score(score: Score, bars: int, hop: int, seen: set[bytes] | None) -> tuple[list[dict[str, Any]], int]:
+    """The windows of a piece as rows of `clips`, and how many were left out because their notes are in `seen`, which grows."""
+    rows, left_out = [], 0
+    for start, length in windows(score, bars, hop):
+        content = np.round(np.array(sorted(score.window(start, length).tolist())), 6).tobytes()
+        if seen is not None and content in seen:
+            left_out += 1
+            continue
+        if seen is not None:
+            seen.add(content)
+        rows.append(clip_row(score, start, length) | {"cut": f"{bars}bars/{hop}"})
+    return rows, left_out
 
 
 def windows(score: Score, bars: int, hop: int) -> list[tuple[float, float]]:

@@ -8,7 +8,7 @@ writing and reading pickles.  The encodings carry their own terms: nothing of th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,19 @@ class Score:
     title: str
     voices: int
     quarter_s: float                     # seconds a quarter note lasts
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it, every number kept; see `from_dict`."""
+        return asdict(self) | {"notes": self.notes.tolist(), "bars": self.bars.tolist()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Score:
+        """What `to_dict` gave, through JSON or not."""
+        return cls(**fields | {
+            "notes": np.array(fields["notes"], np.float64).reshape(-1, 3),
+            "bars": np.array(fields["bars"], np.float64).reshape(-1, 2),
+            "meters": tuple((start, meter) for start, meter in fields["meters"]),
+        })
 
     @property
     def piece(self) -> str:

@@ -18,8 +18,9 @@ MEMORY_LIMIT = 8 << 30                   # bytes of address space: a decompressi
 
 
 def answer(request: dict) -> tuple[dict, bytes]:
-    """Do one request: `digest`, `scan` or `read`."""
+    """Do one request: `digest`, `scan`, `parse` or `read`."""
     from ingest.scan import file_digest, scan_file
+    from ingest.scores import load_score
     from ingest.sources import read_source, to_path
     from ingest.tags import read_tags
 
@@ -29,6 +30,8 @@ def answer(request: dict) -> tuple[dict, bytes]:
     if request["do"] == "scan":
         path: Path = to_path(source)
         return {"scan": scan_file(path).to_dict(), "tags": read_tags(path)}, b""
+    if request["do"] == "parse":
+        return {"score": load_score(source.removeprefix("chorale:")).to_dict()}, b""
     samples = read_source(source, request["start_s"], request["duration_s"], request["rate"], request.get("digest"))
     return {"samples": len(samples)}, samples.astype("<f4").tobytes()
 

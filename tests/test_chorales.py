@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import ingest.chorales
 from ingest import AudioError, ingest_chorales, read_source
 from ingest.organ import envelope, render, tone
-from ingest.scores import load_score
+from ingest.scores import Score, load_score
 from store import Added, InputError, Lake
 
 HOME = Path(__file__).resolve().parent.parent
@@ -74,6 +75,23 @@ def test_the_clean_set_has_no_analyses_and_no_window_twice(lake, monkeypatch):
         contents.add(np.round(np.array(sorted(notes.tolist())), 4).tobytes())
     assert len(contents) == len(clips)
     assert ingest_chorales(lake).added == Added(known=len(clips))
+
+
+def test_a_piece_that_cannot_be_parsed_is_a_failure_on_record_and_costs_no_other(lake, monkeypatch):
+    monkeypatch.setattr(ingest.chorales, "chorale_names", lambda: ["bwv66.6.mxl", "bwv9999.mxl"])
+    report = ingest_chorales(lake)
+    assert (report.recordings, report.failed) == (2, 1)
+    failure = lake.failures.read().row(0, named=True)
+    assert failure["source"] == "chorale:bwv9999.mxl" and "is not in the corpus of the installed music21" in failure["error"]
+    assert set(lake.clips.read()["piece"]) == {"bwv66.6"}
+
+
+def test_a_score_is_the_same_after_it_has_been_told_as_json():
+    score = load_score("bwv304.mxl")     # two meters
+    told = Score.from_dict(json.loads(json.dumps(score.to_dict())))
+    assert told.digest == score.digest and np.array_equal(told.bars, score.bars)
+    for name in ("meters", "key", "tune", "title", "voices", "quarter_s", "piece"):
+        assert getattr(told, name) == getattr(score, name)
 
 
 def test_notes_are_those_of_music21_with_ties_joined():
