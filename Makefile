@@ -3,12 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Set in many containers: each process would then compile what it imports again, seconds of torch alone.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test lint types audit build bench-embed bench-endurance bench-finetune bench-growth bench-live bench-map bench-probes bench-search bench-small bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
 
-# Without compiling: a minute instead of three, since most modules of what is installed are never imported.
+# Without compiling: a minute instead of three, since most modules of what is installed are never imported.  Who imports one
+# first compiles it for all.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tonelake needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
