@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -31,9 +31,6 @@ from embed.work import Progress, ReadClips, find_work, told_as
 from embed.writer import COMMIT_CLIPS, Ledger
 from store import Fragment, InputError, Lake, Space, TonelakeError, append_fragments
 from store.upkeep import trim_quietly
-
-if TYPE_CHECKING:
-    pass
 
 CPUS_AN_ACTOR = 4                        # without GPUs: more scale worse, fewer hold the weights more often
 UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, but for longer single clips
