@@ -8,11 +8,11 @@ calls what they hold dies (numba issue 10128).  So whoever is first compiles all
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from store.locks import alone
 
 GENERALIZED = ("util.utils", "core.audio", "core.pitch")     # librosa's modules that are compiled so at their import
 
@@ -26,17 +26,3 @@ def load_librosa() -> Any:
         for name in GENERALIZED:
             importlib.import_module(f"librosa.{name}")
     return librosa
-
-
-@contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Let no other process in that asks with the same file, which is not written to; where the system knows no locks, all."""
-    try:
-        import fcntl
-    except ImportError:                  # not on Windows
-        yield
-        return
-    with file.open("rb") as opened:
-        with suppress(OSError):          # of network disks that know no locks
-            fcntl.flock(opened, fcntl.LOCK_EX)
-        yield

@@ -7,17 +7,16 @@ another layer).  A seed reproduces: what is random is seeded, and done by one th
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 
 from index.flat import nearest_batch, unit
-from index.graph import MANY_ROWS, neighbour_graph
+from index.graph import neighbour_graph
+from index.umap_layout import optimise
 
 REDUCED = 200                            # dimensions: of 768, they keep 93 % of the neighbours at half the cost
 SAMPLE = 50_000                          # rows that principal components are found from
-EPOCHS, FEW_EPOCHS = 200, 70             # the fewer for many rows, where each costs half a minute
 EXTENT = 10.0                            # of the start, as umap-learn scales its own
 PLACED_BY = 5                            # neighbours that a new point is placed by
 METHODS = ("umap", "pca")
@@ -51,27 +50,6 @@ def lay_out(
         start = start + 1e-4 * rng.standard_normal(start.shape)      # two equal clips could never part
     points = optimise(near, np.sqrt(np.maximum(2 - 2 * cosines, 0)), start, min_dist, seed)
     return Layout(turned(points, start), near, cosines)
-
-
-def optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
-    """umap-learn's layout of a neighbour graph: (clip, 2) float32."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")          # of Tensorflow, which is not there, and of numba
-        from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
-
-        rows = len(near)
-        own = np.arange(rows)[:, None]
-        random = np.random.RandomState(seed)     # umap-learn takes no Generator
-        graph, _, _ = fuzzy_simplicial_set(
-            start, near.shape[1] + 1, random, "euclidean", knn_indices=np.hstack([own, near]).astype(np.int32),
-            knn_dists=np.hstack([np.zeros((rows, 1)), distances]).astype(np.float32),
-        )
-        a, b = find_ab_params(1.0, min_dist)
-        points, _ = simplicial_set_embedding(
-            start, graph, 2, 1.0, a, b, 1.0, 5, EPOCHS if rows <= MANY_ROWS else FEW_EPOCHS, start.astype(np.float32), random,
-            "euclidean", {}, False, {}, False, parallel=False,
-        )
-    return np.asarray(points, np.float32)
 
 
 def principal(vectors: np.ndarray, count: int, rng: np.random.Generator, *, centred: bool = True) -> np.ndarray:

@@ -13,7 +13,8 @@ import librosa
 import pytest
 
 from embed import loading_librosa
-from embed.loading_librosa import GENERALIZED, alone, load_librosa
+from embed.loading_librosa import GENERALIZED, load_librosa
+from store.locks import alone
 
 HOME = Path(__file__).resolve().parent.parent
 

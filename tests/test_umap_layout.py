@@ -1,0 +1,45 @@
+"""umap-learn's layout is compiled once a machine, and the same whether it has just been compiled or not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HOME = Path(__file__).parent.parent
+CODE = """
+import numpy as np
+from numba.core import event
+from index.umap_layout import COMPILED, load_umap, optimise
+
+class Compiled(event.Listener):
+    def on_start(self, begun):
+        found.append(begun.data["dispatcher"].__name__)
+
+    def on_end(self, ended):
+        pass
+
+found = []
+names = {name.removeprefix("_nb") for _, names in COMPILED for name in names}
+event.register("numba:compile", Compiled())
+load_umap()
+compiled, found[:] = sorted(names & set(found)), []
+ring = np.arange(40)
+near = np.stack([(ring + step) % 40 for step in (1, -1, 2, -2)], axis=1)
+start = np.asfortranarray(np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32))      # as a table gives it
+points = optimise(near, np.ones((40, 4), np.float32), start, 0.1, 0)
+print(len(compiled), len(found), points.tobytes().hex())
+"""
+
+
+def laid_out(cache: Path) -> list[str]:
+    env = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True, cwd=HOME, env=env)
+    return done.stdout.split()
+
+
+def test_the_second_process_compiles_nothing_and_lays_out_the_same(tmp_path):
+    first, second = laid_out(tmp_path), laid_out(tmp_path)
+    assert first[:2] == ["3", "0"]       # all of it before the first map, so that it is behind the lock
+    assert second == ["0", "0", first[2]]
