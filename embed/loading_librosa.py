@@ -12,17 +12,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from store.locks import alone
+from store.compiled import alone, kept
 
 GENERALIZED = ("util.utils", "core.audio", "core.pitch")     # librosa's modules that are compiled so at their import
 
 
 @cache
 def load_librosa() -> Any:
-    """The module librosa.  The first call on a machine takes half a minute."""
+    """The module librosa.  The first call on a machine takes half a minute.
+
+    Raises TonelakeError where what is compiled can be kept nowhere.
+    """
     import librosa
 
-    with alone(Path(librosa.__file__)):
+    with alone(Path(librosa.__file__)), kept():
         for name in GENERALIZED:
             importlib.import_module(f"librosa.{name}")
     return librosa

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from index.graph import MANY_ROWS
-from store.locks import alone
+from store.compiled import alone, kept
 
 EPOCHS, FEW_EPOCHS = 200, 70             # the fewer for many rows, where each costs half a minute
 COMPILED = (                             # modules of umap-learn, and of each what this layout has compiled
@@ -33,15 +33,18 @@ def optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dis
 
 @cache
 def load_umap() -> None:
-    """Have umap-learn ready, and compiled.  The first call on a machine takes ten seconds longer."""
-    with warnings.catch_warnings():
+    """Have umap-learn ready, and compiled.  The first call on a machine takes ten seconds longer.
+
+    Raises TonelakeError where what is compiled can be kept nowhere.
+    """
+    with warnings.catch_warnings(), kept():
         warnings.simplefilter("ignore")          # of Tensorflow, which is not there
         from umap import layouts, umap_
 
     modules: dict[str, Any] = {"umap_": umap_, "layouts": layouts}
     for module, names in COMPILED:
         for name in names:
-            with suppress(AttributeError, RuntimeError):             # another umap-learn; nowhere to keep it
+            with suppress(AttributeError):       # of another umap-learn
                 getattr(modules[module], name).enable_caching()
     ring = np.arange(8)
     near = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)

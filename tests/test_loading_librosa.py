@@ -14,7 +14,7 @@ import pytest
 
 from embed import loading_librosa
 from embed.loading_librosa import GENERALIZED, load_librosa
-from store.locks import alone
+from store.compiled import alone
 
 HOME = Path(__file__).resolve().parent.parent
 

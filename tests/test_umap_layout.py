@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HOME = Path(__file__).parent.parent
 CODE = """
 import numpy as np
@@ -43,3 +45,16 @@ def test_the_second_process_compiles_nothing_and_lays_out_the_same(tmp_path):
     first, second = laid_out(tmp_path), laid_out(tmp_path)
     assert first[:2] == ["3", "0"]       # all of it before the first map, so that it is behind the lock
     assert second == ["0", "0", first[2]]
+
+
+@pytest.mark.parametrize("call", ["index.umap_layout.load_umap", "embed.loading_librosa.load_librosa"])
+def test_where_it_can_be_kept_nowhere_the_remedy_is_named(call):
+    module, name = call.rsplit(".", 1)
+    code = (
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"               # as for a user without a home, of a read-only installation
+        f"from store import TonelakeError\nfrom {module} import {name}\n"
+        f"try:\n    {name}()\nexcept TonelakeError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOME)
+    assert "set NUMBA_CACHE_DIR to a folder" in done.stdout
