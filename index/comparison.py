@@ -29,7 +29,6 @@ QUERIES = 2_000
 CKA_CLIPS = 5_000
 
 
-
 def compare(
     lake: Lake, first: str, second: str, column: str | None = None, *, where: str | None = None, stat: str = "mean",
     seed: int = 0, progress: Progress = lambda items, total, label: items,

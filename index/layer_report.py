@@ -23,7 +23,6 @@ BLOCK = 256                              # queries looked at at a time
 HISTOGRAM_BINS = 50
 
 
-
 @dataclass(frozen=True)
 class LayerReport:
     """One row a layer, and what follows from it."""

@@ -18,7 +18,6 @@ from store import InputError, Lake, Space, SpaceMismatch, is_projection, read_pr
 MAX_QUERY_S = 600.0                      # of a file that is not in the lake, so much is listened to
 
 
-
 @dataclass(frozen=True)
 class Query:
     """A query as a vector in each layer asked for, and what is known of the clip or file it came from."""

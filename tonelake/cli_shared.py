@@ -31,7 +31,6 @@ WorkerCount = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
 
-
 def open_lake(path: str, *, create: bool = True, older: bool = False) -> Tonelake:
     import tonelake
 

@@ -11,7 +11,6 @@ MOST_VALUES = 6                          # of a label column, told beside it
 MOST_FAILURES = 1_000
 
 
-
 @st.cache_data(max_entries=4, show_spinner=False)
 def labels_of(uri: str, version: int) -> pl.DataFrame:
     """What each label column holds, kept for as long as clips do not change."""
