@@ -37,7 +37,7 @@ LABEL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 @given(st.floats(0.5, 36_000), st.floats(1.0, 600.0), st.floats(0.1, 1.0))
 def test_clips_of_a_recording_lie_in_it_in_order_and_leave_no_hole(duration_s, seconds, share):
-    hop = max(0.1, round(share * seconds, 3))
+    hop = max(0.1, min(round(share * seconds, 3), seconds))
     assume(duration_s / hop < 20_000)
     spans = Cut(seconds, hop).spans(duration_s)
     assert spans and spans[0][0] == 0
