@@ -46,8 +46,8 @@ def _chunks(head: bytes, order: Literal["little", "big"]) -> Iterator[tuple[byte
         at += 8 + size + size % 2
 
 
-def mp3_counts_frames(path: Path) -> bool:
-    """Whether an mp3 begins with a frame that says how many there are (Xing, Info or VBRI)."""
+def mp3_frames(path: Path) -> int | None:
+    """The number of frames that an mp3's first one says there are (Xing, Info or VBRI); None where it says nothing."""
     with path.open("rb") as file:
         head = file.read(10)
         if head[:3] == b"ID3":           # its size is 4 × 7 bits
@@ -55,7 +55,12 @@ def mp3_counts_frames(path: Path) -> bool:
         else:
             file.seek(0)
         frame = file.read(2048)
-    return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
+    for mark, place in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):  # of the number, behind the mark
+        at = frame.find(mark)
+        if at >= 0 and len(frame) >= at + place + 4:
+            counted = mark == b"VBRI" or frame[at + 7] & 1           # else it has other things to say
+            return int.from_bytes(frame[at + place : at + place + 4], "big") if counted else None
+    return None
 
 
 def ogg_just_stops(path: Path) -> bool:

@@ -21,14 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from ingest.containers import mp3_counts_frames, promised_seconds
+from ingest.containers import mp3_frames, promised_seconds
 from ingest.errors import AudioError
 
 DECODE_VERSION = 1                       # part of every clip id: raise it when decoding gives other samples
 MAX_CHANNELS = 8                         # PyAV crashes on planar frames beyond; an encrypted mp4 "has" 34
 MAX_FILE_S = 12 * 3600.0                 # seconds read of one file at the most
 PREROLL_S = 0.5                          # decoded and thrown away before a seek: mp3's bit reservoir, AAC's overlap
+SHORT_S = 0.1                            # more than this is missing where reading began in the wrong place
 MAX_GAP_S = 0.5                          # a jump between packets that is more than jitter
+UNKNOWN_FRAMES = 1 << 62                 # libsndfile says so, or 0, where the header gives no length
 PROTECTED = ("drms", "enca")             # sample entries of encrypted m4a: what "decodes" is noise
 SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM", b"riff")
 
@@ -50,18 +52,38 @@ def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.n
 
     Raises AudioError where nothing decodes there.
     """
-    with opened(path, start_s) as audio:
+    samples, native = np.zeros(0, np.float32), 0
+    try:
+        samples, native = _read(path, start_s, duration_s)
+    except AudioError:
+        if not start_s:
+            raise
+    if not native or (start_s and len(samples) < (duration_s - SHORT_S) * native):
+        # In some files, joined from several or damaged, no way leads into the middle; but all decodes from the beginning on, as
+        # it did when the file was scanned.
+        longer, native = _read(path, start_s, duration_s, seek=False)
+        samples = max(samples, longer, key=len)
+    if not len(samples):
+        raise AudioError(f"{path.name}: nothing decodes at {start_s:.1f} s")
+    return resample(samples, native, rate)
+
+
+def _read(path: Path, start_s: float, duration_s: float, *, seek: bool = True) -> tuple[np.ndarray, int]:
+    """(samples,) float32 at the file's own rate, and that rate; without `seek`, what comes before is decoded and dropped."""
+    with opened(path, start_s if seek else 0.0) as audio:
+        if seek and start_s and start_s + duration_s > (audio.promised_s or np.inf) + SHORT_S:
+            return np.zeros(0, np.float32), audio.rate               # a header that is wrong: FFmpeg would go where it leads
         wanted = round(duration_s * audio.rate)
-        parts, count = [], 0
+        skip = 0 if seek else round(start_s * audio.rate)
+        parts, count = [np.zeros(0, np.float32)], 0
         for block in audio.blocks:
-            parts.append(to_mono(block[: wanted - count]))
+            dropped = min(skip, len(block))
+            skip -= dropped
+            parts.append(to_mono(block[dropped : dropped + wanted - count]))
             count += len(parts[-1])
             if count >= wanted:
                 break
-        native = audio.rate
-    if not count:
-        raise AudioError(f"{path.name}: nothing decodes at {start_s:.1f} s")
-    return resample(np.concatenate(parts), native, rate)
+        return np.concatenate(parts), audio.rate
 
 
 def to_mono(block: np.ndarray) -> np.ndarray:
@@ -116,6 +138,9 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
         file = sf.SoundFile(os.fsencode(path))                       # bytes: a name need not be UTF-8
     except sf.LibsndfileError:
         return None, None
+    if not 0 < file.frames < UNKNOWN_FRAMES:     # written as a stream: FFmpeg reads such a file to its end
+        file.close()
+        return None, None
     promised = file.frames / file.samplerate
     if file.format in ("WAV", "AIFF"):   # there libsndfile trims what the header says to what the file has
         promised = promised_seconds(path, file.samplerate)
@@ -133,7 +158,9 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
                 left -= len(block)
                 yield block
         except (sf.LibsndfileError, RuntimeError) as error:
-            raise AudioError(f"{path.name}: decoding fails: {error}") from error
+            at_s = (start_s or 0.0) + MAX_FILE_S - left / file.samplerate
+            text = f"decoding fails at {at_s:.1f} s ({error}): the file is truncated or damaged"
+            raise AudioError(f"{path.name}: {text}") from error
 
     audio.blocks = blocks()
     return audio, file.close
@@ -166,8 +193,12 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
     promised: float | None = container.duration / 1e6 if container.duration else None
     if stream.duration:
         promised = float(stream.duration * base)
-    if container.format.name in ("mp3", "aac") and not mp3_counts_frames(path):
-        promised = None                  # FFmpeg's guess from the first frames' bit rate: far off where it varies
+    if container.format.name in ("mp3", "aac"):
+        # FFmpeg guesses from the first frames' bit rate where none are counted, which is far off where the rate varies, and
+        # where files were joined, of which the first is counted alone: there nothing leads to the others.
+        frames_told = mp3_frames(path)
+        length = (1152 if context.sample_rate >= 32_000 else 576) / context.sample_rate
+        promised = min(promised or np.inf, frames_told * length) if frames_told else None
     audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
 
     def frames() -> Iterator[Any]:

@@ -43,6 +43,26 @@ def endless_header(path: Path) -> Path:
     return path
 
 
+def no_length(path: Path) -> Path:
+    """A FLAC or WAV as somebody writes it who cannot go back to the header: its length is 0."""
+    data = bytearray(write(path, melody(3), subtype="PCM_16").read_bytes())
+    if path.suffix == ".flac":
+        data[21] &= 0xF0                 # 36 bits of STREAMINFO
+        data[22:26] = bytes(4)
+    else:
+        at = data.index(b"data") + 4
+        data[4:8] = data[at : at + 4] = bytes(4)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def joined(path: Path) -> Path:
+    """Two files, one after the other, as a mixtape or a recorded station is: the first one's header tells of itself alone."""
+    parts = [encode(path.with_name(f"{seed}{path.suffix}"), melody(3 + 5 * seed, seed=seed)) for seed in (0, 1)]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
 def many_channels(path: Path) -> Path:
     return write(path, np.repeat(melody(2), 12, axis=1))
 
@@ -115,6 +135,10 @@ ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
     "wav_inside.mp3": (lambda p: named(p, lambda q: write(q, melody(3)), ".wav"), 3.0),
     "varying.mp3": (varying_bit_rate, 20.0),
     "no_xing.mp3": (lambda p: encode(p, melody(12), options={"write_xing": "0"}), 12.0),
+    "stream.flac": (no_length, 3.0),
+    "recorder.wav": (no_length, 3.0),
+    "joined.mp3": (joined, 11.0),
+    "joined.opus": (joined, 11.0),
 }
 
 

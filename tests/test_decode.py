@@ -10,7 +10,7 @@ from hostile import ACCEPTED, REJECTED, flip, truncate
 from sounds import RATE, encode, melody, write
 
 from ingest import AudioError
-from ingest.decode import read_audio, resample, to_mono
+from ingest.decode import opened, read_audio, resample, to_mono
 from ingest.scan import scan_file
 from ingest.sources import read_source, to_path, to_source
 from ingest.tags import read_tags
@@ -97,6 +97,20 @@ def test_an_odd_file_that_is_music_is_read_in_full(tmp_path, name):
     samples = read_audio(path, 0.5, 2.0, 24_000)
     assert len(samples) == 48_000
     assert 0.1 < np.abs(samples).max() < 1
+
+
+@pytest.mark.parametrize("name", [*ACCEPTED, *MAKERS])
+def test_what_is_read_from_the_middle_is_what_decodes_there_from_the_beginning_on(tmp_path, name):
+    path = ACCEPTED[name][0](tmp_path / name) if name in ACCEPTED else MAKERS[name](tmp_path / f"a{name}", melody(9))
+    length_s = scan_file(path).duration_s
+    with opened(path) as audio:
+        rate = audio.rate
+    whole = read_audio(path, 0.0, length_s, rate)
+    for share in (0.1, 0.5, 0.8):
+        start_s = share * length_s
+        part = read_audio(path, start_s, 0.5, rate)
+        first = round(start_s * rate)
+        assert np.array_equal(part, whole[first : first + len(part)]) and len(part) == round(0.5 * rate)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
