@@ -65,10 +65,31 @@ def mp3_frames(path: Path) -> int | None:
 
 def ogg_just_stops(path: Path) -> bool:
     """Whether a file is Ogg, and its last page is not marked as the end of a stream."""
+    if not _is_ogg(path):
+        return False
+    page = _last_ogg_page(path)
+    return len(page) < 6 or not page[5] & 4
+
+
+def ogg_is_chained(path: Path) -> bool:
+    """Whether a file is Ogg, and its last page is of another stream than its first: a station's recording, song by song."""
+    if not _is_ogg(path):
+        return False
     with path.open("rb") as file:
-        if file.read(4) != b"OggS":
-            return False
+        first = file.read(18)
+    page = _last_ogg_page(path)
+    return len(page) >= 18 and page[14:18] != first[14:18]           # serial numbers
+
+
+def _is_ogg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"OggS"
+
+
+def _last_ogg_page(path: Path) -> bytes:
+    """The file from its last page's header on; empty where the longest of pages would not have hidden it."""
+    with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - OGG_TAIL))
         tail = file.read(OGG_TAIL)
     page = tail.rfind(b"OggS")
-    return len(tail) < page + 6 or not tail[page + 5] & 4            # page < 0: not one header in the longest of pages
+    return tail[page:] if page >= 0 else b""

@@ -1,7 +1,7 @@
 """Audio files to samples.  A path, a start and a length in seconds -> (samples,) float32, mono, at the rate asked.
 
 WAV, FLAC, Ogg Vorbis and AIFF are read by libsndfile, everything else by FFmpeg (PyAV); both in blocks, so that memory
-does not grow with the file.  Which of the two is decided by the first bytes, never by the name.  Resampling is soxr HQ.
+does not grow with the file.  Which of the two is decided by what is in the file, never by its name.  Resampling is soxr HQ.
 
 Three rules that decoders break silently, each checked against librosa in the tests:
 - time 0 of an mp3 with an encoder-delay tag is its stream's `start_time`, 25 ms in: seek and place by that;
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.containers import mp3_frames, promised_seconds
+from ingest.containers import mp3_frames, ogg_is_chained, promised_seconds
 from ingest.errors import AudioError
 
 DECODE_VERSION = 1                       # part of every clip id: raise it when decoding gives other samples
@@ -45,6 +45,7 @@ class Blocks:
     blocks: Iterator[np.ndarray]         # (samples, channels) float32
     bad_packets: int = 0                 # counted while reading
     gap_s: float = 0.0                   # time missing between packets, so far
+    chained: bool = False                # several streams, one after the other, each with time stamps of its own
 
 
 def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.ndarray:
@@ -71,8 +72,9 @@ def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.n
 def _read(path: Path, start_s: float, duration_s: float, *, seek: bool = True) -> tuple[np.ndarray, int]:
     """(samples,) float32 at the file's own rate, and that rate; without `seek`, what comes before is decoded and dropped."""
     with opened(path, start_s if seek else 0.0) as audio:
-        if seek and start_s and start_s + duration_s > (audio.promised_s or np.inf) + SHORT_S:
-            return np.zeros(0, np.float32), audio.rate               # a header that is wrong: FFmpeg would go where it leads
+        beyond = start_s + duration_s > (audio.promised_s or np.inf) + SHORT_S
+        if seek and start_s and (audio.chained or beyond):
+            return np.zeros(0, np.float32), audio.rate               # whatever is found there need not be what was asked for
         wanted = round(duration_s * audio.rate)
         skip = 0 if seek else round(start_s * audio.rate)
         parts, count = [np.zeros(0, np.float32)], 0
@@ -116,13 +118,15 @@ def opened(path: Path, start_s: float = 0.0) -> Iterator[Blocks]:
         raise AudioError(f"{path.name}: cannot be read: {error.strerror or error}") from error
     if not head:
         raise AudioError(f"{path.name}: is empty (0 bytes)")
-    vorbis = head.startswith(b"OggS") and b"vorbis" in head
+    chained = head.startswith(b"OggS") and ogg_is_chained(path)
+    vorbis = head.startswith(b"OggS") and b"vorbis" in head and not chained      # of which libsndfile reads the first link
     if head.startswith(SNDFILE_MAGIC) or vorbis:
         audio, close = _open_sndfile(path, start_s)
         if audio is None:                # a RIFF that holds mp3, an AIFF-C of an exotic codec: FFmpeg may know it
             audio, close = _open_ffmpeg(path, start_s)
     else:
         audio, close = _open_ffmpeg(path, start_s)
+    audio.chained = chained
     try:
         if not 1 <= audio.channels <= MAX_CHANNELS:
             raise AudioError(f"{path.name}: claims {audio.channels} channels; at most {MAX_CHANNELS} are read")

@@ -58,7 +58,8 @@ def no_length(path: Path) -> Path:
 
 def joined(path: Path) -> Path:
     """Two files, one after the other, as a mixtape or a recorded station is: the first one's header tells of itself alone."""
-    parts = [encode(path.with_name(f"{seed}{path.suffix}"), melody(3 + 5 * seed, seed=seed)) for seed in (0, 1)]
+    make = write if path.suffix == ".ogg" else encode
+    parts = [make(path.with_name(f"{seed}{path.suffix}"), melody(3 + 5 * seed, seed=seed)) for seed in (0, 1)]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     return path
 
@@ -139,6 +140,7 @@ ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
     "recorder.wav": (no_length, 3.0),
     "joined.mp3": (joined, 11.0),
     "joined.opus": (joined, 11.0),
+    "joined.ogg": (joined, 11.0),
 }
 
 
