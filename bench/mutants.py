@@ -30,22 +30,24 @@ HOME = Path(__file__).resolve().parent.parent
 # What of the tests is about a module; the rest would notice more and take minutes a mutant.
 TESTS = {
     "store/table.py": "store upkeep", "store/clips.py": "store ingest", "store/failures.py": "store",
-    "store/files.py": "store upkeep", "store/format.py": "upkeep", "store/fragments.py": "fragments",
+    "store/files.py": "store upkeep verify", "store/format.py": "format", "store/fragments.py": "fragments",
     "store/frames.py": "frames", "store/lake.py": "store", "store/places.py": "properties", "store/projection.py": "metric",
     "store/imports.py": "imports", "store/pages.py": "pages", "store/pool.py": "pool", "store/runs.py": "settings probes",
-    "store/settings.py": "settings", "store/space.py": "store", "store/text.py": "properties", "store/upkeep.py": "upkeep",
-    "store/vectors.py": "store",
+    "store/settings.py": "settings", "store/space.py": "store", "store/text.py": "properties",
+    "store/upkeep.py": "upkeep verify",
+    "store/vectors.py": "store", "store/machine.py": "machine", "store/compiled.py": "loading_librosa umap_layout",
     "store/tokens.py": "tokens", "store/tracks.py": "duplicates properties",
     "probes/splits.py": "probe_splits properties", "probes/metrics.py": "probe_metrics properties",
     "index/alignment.py": "alignment", "index/approximate.py": "saved", "index/between_clips.py": "paths",
-    "index/clusters.py": "maps", "index/comparison.py": "comparison", "index/labels.py": "index groups",
+    "index/clusters.py": "maps", "index/comparison.py": "comparison", "index/labels.py": "layer_report groups",
     "index/layout.py": "layout maps", "index/live.py": "live", "index/many.py": "index saved", "index/maps.py": "maps",
     "index/odds.py": "tokens", "index/copies.py": "duplicates", "index/facets.py": "facets", "index/flat.py": "index",
-    "index/graph.py": "maps", "index/grouping.py": "groups", "index/layer_report.py": "index", "index/measures.py": "groups",
+    "index/graph.py": "maps", "index/grouping.py": "groups", "index/layer_report.py": "layer_report",
+    "index/measures.py": "groups",
     "index/mixture.py": "mixture", "index/neighbours.py": "index", "index/oracle.py": "tokens", "index/passages.py": "tokens",
-    "index/query.py": "index mixture", "index/reference.py": "comparison", "index/retrieval.py": "index",
-    "index/saved.py": "saved",
-    "index/separation.py": "index", "index/tokenizing.py": "tokens", "index/vocabulary.py": "tokens",
+    "index/query.py": "index mixture", "index/reference.py": "comparison", "index/retrieval.py": "layer_report",
+    "index/saved.py": "saved", "index/umap_layout.py": "umap_layout layout maps",
+    "index/separation.py": "layer_report", "index/tokenizing.py": "tokens", "index/vocabulary.py": "tokens",
 }
 TIMEOUT_S = 120
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import index
 from index.clusters import find_clusters, telling
 from index.graph import neighbour_graph
-from index.layout import EPOCHS, lay_out, turned
+from index.layout import lay_out, turned
+from index.umap_layout import EPOCHS
 from store import InputError, Lake, Space
 from tonelake.cli import app
 
