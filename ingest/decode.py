@@ -26,6 +26,7 @@ from ingest.errors import AudioError
 
 DECODE_VERSION = 1                       # part of every clip id: raise it when decoding gives other samples
 MAX_CHANNELS = 8                         # PyAV crashes on planar frames beyond; an encrypted mp4 "has" 34
+RATES = (2_000, 6_000_000)               # Hz: from below the oldest telephone to DSD 512, of which FFmpeg makes 2.8 MHz
 MAX_FILE_S = 12 * 3600.0                 # seconds read of one file at the most
 PREROLL_S = 0.5                          # decoded and thrown away before a seek: mp3's bit reservoir, AAC's overlap
 SHORT_S = 0.1                            # more than this is missing where reading began in the wrong place
@@ -130,6 +131,8 @@ def opened(path: Path, start_s: float = 0.0) -> Iterator[Blocks]:
     try:
         if not 1 <= audio.channels <= MAX_CHANNELS:
             raise AudioError(f"{path.name}: claims {audio.channels} channels; at most {MAX_CHANNELS} are read")
+        if not RATES[0] <= audio.rate <= RATES[1]:                   # else seconds of noise pass for hours of sound
+            raise AudioError(f"{path.name}: claims {audio.rate:,} samples a second; {RATES[0]:,} to {RATES[1]:,} are read")
         yield audio
     finally:
         close()

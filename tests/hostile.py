@@ -111,6 +111,8 @@ REJECTED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut.mp3": (lambda p: truncate(encode(p, melody(20)), 0.5), "20.0 s promised"),
     "hole.flac": (lambda p: flip(write(p, melody(20)), 0.4, 0.5), ""),
     "twelve.wav": (many_channels, "12 channels"),
+    "two_hertz.aiff": (lambda p: write(p, melody(3), rate=2), "claims 2 samples a second"),
+    "gigahertz.wav": (lambda p: write(p, melody(3), rate=2_000_000_000), "claims 2,000,000,000 samples"),
     "folder.mp3": (folder_named, "folder"),
     "loop.mp3": (loop, "cannot be read"),
 }
