@@ -47,6 +47,13 @@ TESTS = {
     "index/mixture.py": "mixture", "index/neighbours.py": "index", "index/oracle.py": "tokens", "index/passages.py": "tokens",
     "index/query.py": "index mixture", "index/reference.py": "comparison", "index/retrieval.py": "layer_report",
     "index/saved.py": "saved", "index/umap_layout.py": "umap_layout layout maps",
+    "embed/windows.py": "windows", "embed/attention.py": "attention", "embed/convolutions.py": "convolutions",
+    "embed/batching.py": "batching", "embed/hubert.py": "mert batching", "embed/precision.py": "precision",
+    "embed/spectral.py": "spectral", "embed/writer.py": "embed frames", "embed/work.py": "embed", "embed/plan.py": "plan",
+    "embed/checkpoint.py": "mert", "embed/live.py": "live",
+    "ingest/decode.py": "decode", "ingest/containers.py": "decode", "ingest/scan.py": "decode ingest",
+    "ingest/segment.py": "ingest properties", "ingest/recordings.py": "ingest", "ingest/scores.py": "chorales",
+    "ingest/tables.py": "datasets", "ingest/labels.py": "ingest datasets", "ingest/readers.py": "datasets",
     "index/separation.py": "layer_report", "index/tokenizing.py": "tokens", "index/vocabulary.py": "tokens",
 }
 TIMEOUT_S = 120
