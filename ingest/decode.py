@@ -31,6 +31,7 @@ MAX_FILE_S = 12 * 3600.0                 # seconds read of one file at the most
 PREROLL_S = 0.5                          # decoded and thrown away before a seek: mp3's bit reservoir, AAC's overlap
 SHORT_S = 0.1                            # more than this is missing where reading began in the wrong place
 MAX_GAP_S = 0.5                          # a jump between packets that is more than jitter
+MAX_HOLE_S = 900.0                       # more than is let pass in the longest of files
 UNKNOWN_FRAMES = 1 << 62                 # libsndfile says so, or 0, where the header gives no length
 PROTECTED = ("drms", "enca")             # sample entries of encrypted m4a: what "decodes" is noise
 SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM", b"riff")
@@ -209,14 +210,22 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
     audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
 
     def frames() -> Iterator[Any]:
+        decoded, trouble = False, None
         try:
             if start_s > PREROLL_S:
                 container.seek(origin + round((start_s - PREROLL_S) / base), stream=stream)
             for packet in container.demux(stream):
                 try:
-                    yield from packet.decode()
-                except av.error.InvalidDataError:
+                    for frame in packet.decode():
+                        decoded = True
+                        yield frame
+                except av.error.MemoryError:
+                    raise
+                except av.error.FFmpegError as error:                # of this packet alone
                     audio.bad_packets += 1
+                    trouble = error
+            if trouble is not None and not decoded:
+                raise trouble
         except av.error.FFmpegError as error:
             raise AudioError(f"{path.name}: decoding fails ({reason(error)})") from error
 
@@ -228,9 +237,12 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
 def _place(
     name: str, frames: Iterator[Any], audio: Blocks, first: int, sample_at: Callable[[int], int]
 ) -> Iterator[np.ndarray]:
-    """Decoded frames as blocks from sample `first` on; `sample_at` turns a time stamp into a sample's number."""
-    position: int | None = None                                      # sample the next frame should begin at
-    lost = 0                                                         # samples that gaps have swallowed so far
+    """Decoded frames as blocks from sample `first` on; `sample_at` turns a time stamp into a sample's number.
+
+    What is missing between them is silence, so that what follows stands at its time wherever reading began.
+    """
+    position: int | None = None                                      # sample the next block should begin at
+    bad_before = 0
     left = round(MAX_FILE_S * audio.rate)
     for frame in frames:
         channels = frame.layout.nb_channels
@@ -240,20 +252,32 @@ def _place(
             )
         # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
         at = (position or 0) if frame.pts is None else sample_at(frame.pts)
-        if position is not None and at - position - lost > MAX_GAP_S * audio.rate:
-            audio.gap_s += (at - position - lost) / audio.rate
-            lost = at - position
-        block = to_float(frame)
-        # Frames follow each other without rounding of their time stamps; only the first one places them.
-        position = (at if position is None else position) + len(block)
-        skip = len(block) - (position - first)
-        if skip >= len(block):
-            continue
-        block = block[max(skip, 0) :][:left]
-        left -= len(block)
-        yield block
+        if position is None:
+            position = at
+        # Frames follow each other without the rounding of their time stamps, which place the first one, and what comes after
+        # something that is not there or did not decode.
+        missing = 0 if audio.chained else at - position
+        if missing > MAX_GAP_S * audio.rate or (missing > 0 and audio.bad_packets > bad_before):
+            if missing > MAX_HOLE_S * audio.rate:
+                raise AudioError(f"{name}: {missing / audio.rate:,.0f} s are missing inside: the file is damaged")
+            audio.gap_s += missing / audio.rate
+        else:
+            missing = 0
+        bad_before = audio.bad_packets
+        for block in (*_silence(missing, channels), to_float(frame)):
+            position += len(block)
+            kept = block[max(len(block) - (position - first), 0) :][:left]
+            left -= len(kept)
+            if len(kept):
+                yield kept
         if left <= 0:
             return
+
+
+def _silence(samples: int, channels: int) -> Iterator[np.ndarray]:
+    while samples > 0:
+        yield np.zeros((min(samples, 65_536), channels), np.float32)
+        samples -= 65_536
 
 
 def _ffmpeg_name(path: Path) -> Any:

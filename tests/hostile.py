@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,29 @@ def joined(path: Path) -> Path:
     return path
 
 
+def without_pages(path: Path, *places: float) -> Path:
+    """An hour's recording in small: a minute of Opus that lacks a second at each of the places, shares of its length."""
+    data = encode(path, melody(60)).read_bytes()
+    starts = [found.start() for found in re.finditer(b"OggS", data)]
+    lost = {int(place * len(starts)) for place in places}
+    pages = zip(starts, [*starts[1:], len(data)], strict=True)
+    path.write_bytes(b"".join(data[start:end] for number, (start, end) in enumerate(pages) if number not in lost))
+    return path
+
+
+def bad_packet(path: Path, value: int = 0) -> Path:
+    """20 s of which one packet in the middle holds nothing but one value."""
+    import av
+
+    data = bytearray(encode(path, melody(20)).read_bytes())
+    with av.open(str(path)) as file:
+        packets = [(packet.pos, packet.size) for packet in file.demux(audio=0) if packet.size]
+    start, size = packets[len(packets) // 2]
+    data[start : start + size] = bytes([value]) * size
+    path.write_bytes(bytes(data))
+    return path
+
+
 def many_channels(path: Path) -> Path:
     return write(path, np.repeat(melody(2), 12, axis=1))
 
@@ -110,6 +134,7 @@ REJECTED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut.aiff": (lambda p: truncate(write(p, melody(20)), 0.5), "20.0 s promised"),
     "cut.mp3": (lambda p: truncate(encode(p, melody(20)), 0.5), "20.0 s promised"),
     "hole.flac": (lambda p: flip(write(p, melody(20)), 0.4, 0.5), ""),
+    "holes.opus": (lambda p: without_pages(p, 0.3, 0.6), "2.0 s of 60.0 s are missing"),
     "twelve.wav": (many_channels, "12 channels"),
     "two_hertz.aiff": (lambda p: write(p, melody(3), rate=2), "claims 2 samples a second"),
     "gigahertz.wav": (lambda p: write(p, melody(3), rate=2_000_000_000), "claims 2,000,000,000 samples"),
@@ -140,6 +165,11 @@ ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
     "no_xing.mp3": (lambda p: encode(p, melody(12), options={"write_xing": "0"}), 12.0),
     "stream.flac": (no_length, 3.0),
     "recorder.wav": (no_length, 3.0),
+    "hole.opus": (lambda p: without_pages(p, 0.5), 60.0),
+    "packet.m4a": (bad_packet, 20.0),
+    "packet_255.m4a": (lambda p: bad_packet(p, 255), 20.0),
+    "packet.mp3": (bad_packet, 20.0),
+    "packet_255.mp3": (lambda p: bad_packet(p, 255), 20.0),
     "joined.mp3": (joined, 11.0),
     "joined.opus": (joined, 11.0),
     "joined.ogg": (joined, 11.0),

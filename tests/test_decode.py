@@ -113,6 +113,18 @@ def test_what_is_read_from_the_middle_is_what_decodes_there_from_the_beginning_o
         assert np.array_equal(part, whole[first : first + len(part)]) and len(part) == round(0.5 * rate)
 
 
+@pytest.mark.parametrize("name", ["hole.opus", "packet.m4a", "packet_255.m4a"])
+def test_what_comes_after_something_lost_stands_at_its_time(tmp_path, name):
+    path = ACCEPTED[name][0](tmp_path / name)
+    scan = scan_file(path)
+    assert scan.flags == ["damaged"]
+    complete = encode(tmp_path / f"complete{path.suffix}", melody(round(scan.duration_s)))
+    found, true = (read_audio(p, 0.0, scan.duration_s, scan.rate) for p in (path, complete))
+    assert abs(len(found) - len(true)) < 0.1 * scan.rate
+    last = round((scan.duration_s - 5) * scan.rate)
+    np.testing.assert_array_equal(found[last : last + scan.rate], true[last : last + scan.rate])
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("suffix", MAKERS)
 def test_a_truncated_file_is_rejected_or_flagged_and_its_length_is_what_decodes(tmp_path, suffix, keep):
