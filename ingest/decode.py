@@ -47,6 +47,7 @@ class Blocks:
     blocks: Iterator[np.ndarray]         # (samples, channels) float32
     bad_packets: int = 0                 # counted while reading
     gap_s: float = 0.0                   # time missing between packets, so far
+    exact: bool = False                  # whether the promise is good to the sample
     chained: bool = False                # several streams, one after the other, each with time stamps of its own
 
 
@@ -152,7 +153,7 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
     promised = file.frames / file.samplerate
     if file.format in ("WAV", "AIFF"):   # there libsndfile trims what the header says to what the file has
         promised = promised_seconds(path, file.samplerate)
-    audio = Blocks(file.samplerate, file.channels, promised, iter(()))
+    audio = Blocks(file.samplerate, file.channels, promised, iter(()), exact=file.format == "OGG")
 
     def blocks() -> Iterator[np.ndarray]:
         left = round(MAX_FILE_S * file.samplerate)
@@ -252,17 +253,18 @@ def _place(
             )
         # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
         at = (position or 0) if frame.pts is None else sample_at(frame.pts)
-        if position is None:
-            position = at
         # Frames follow each other without the rounding of their time stamps, which place the first one, and what comes after
         # something that is not there or did not decode.
-        missing = 0 if audio.chained else at - position
+        expected = first if position is None else position
+        missing = 0 if audio.chained else at - expected
         if missing > MAX_GAP_S * audio.rate or (missing > 0 and audio.bad_packets > bad_before):
             if missing > MAX_HOLE_S * audio.rate:
                 raise AudioError(f"{name}: {missing / audio.rate:,.0f} s are missing inside: the file is damaged")
             audio.gap_s += missing / audio.rate
+            position = expected
         else:
             missing = 0
+            position = at if position is None else position
         bad_before = audio.bad_packets
         for block in (*_silence(missing, channels), to_float(frame)):
             position += len(block)

@@ -107,6 +107,8 @@ def _judge(name: str, audio: Blocks, duration_s: float, peaks: list[float]) -> l
     flags = []
     if promised and duration_s < FLAG_DECODED * promised:
         flags.append("truncated")
+    elif promised and audio.exact and round((promised - duration_s) * audio.rate) > 0:
+        flags.append("damaged")          # libsndfile leaves pages out without a word, and what follows comes too early
     if audio.bad_packets or audio.gap_s:
         flags.append("damaged")
     return flags

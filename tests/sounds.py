@@ -32,7 +32,8 @@ def write(path: Path, sound: np.ndarray, rate: int = RATE, subtype: str | None =
     with sf.SoundFile(path, "w", rate, sound.shape[1], subtype=subtype) as file:
         for name, text in (tags or {}).items():
             setattr(file, name, text)
-        file.write(sound)
+        for first in range(0, len(sound), RATE):                     # libsndfile crashes over a minute of Vorbis at once
+            file.write(sound[first : first + RATE])
     return path
 
 

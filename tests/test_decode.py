@@ -113,6 +113,14 @@ def test_what_is_read_from_the_middle_is_what_decodes_there_from_the_beginning_o
         assert np.array_equal(part, whole[first : first + len(part)]) and len(part) == round(0.5 * rate)
 
 
+def test_a_page_of_vorbis_that_is_missing_is_noticed(tmp_path):
+    path = write(tmp_path / "a.ogg", melody(120))
+    assert scan_file(path).flags == []
+    damaged = scan_file(flip(path, 0.5, 0.5001))         # what does not decode is left out
+    assert damaged.flags == ["damaged"]
+    assert 118.5 < damaged.duration_s < 120
+
+
 @pytest.mark.parametrize("name", ["hole.opus", "packet.m4a", "packet_255.m4a"])
 def test_what_comes_after_something_lost_stands_at_its_time(tmp_path, name):
     path = ACCEPTED[name][0](tmp_path / name)
