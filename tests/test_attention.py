@@ -28,6 +28,13 @@ def test_blocks_give_what_the_formula_gives(frames, dtype, tolerance):
     assert np.abs(found.double().numpy() - expected).max() <= tolerance * np.abs(expected).max()
 
 
+def test_scores_are_scaled_by_the_root_of_the_width_unless_told_otherwise():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 30, 16) for _ in range(3))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    torch.testing.assert_close(attention.blocked(query, key, value), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_only_bfloat16_without_a_mask_on_a_cpu_goes_by_blocks(monkeypatch):
     calls = []
     monkeypatch.setattr(attention, "blocked", lambda q, k, v, s: calls.append(q.dtype) or torch.zeros_like(q))

@@ -52,6 +52,19 @@ def test_a_second_run_embeds_nothing_and_new_clips_only_later(lake, music, tmp_p
     assert (third.new, third.known) == (1, 6)
 
 
+def test_the_encoder_is_made_ready_for_its_windows_where_there_is_work(lake, music):
+    class Prepared(FakeEncoder):
+        def prepare(self, samples):
+            lengths.append(samples)
+
+    lengths: list[int] = []
+    ingest_folder(lake, music)
+    embed_fake(lake, encoder=Prepared())
+    assert lengths == [30 * FakeEncoder.sample_rate]
+    embed_fake(lake, encoder=Prepared())
+    assert len(lengths) == 1             # preparing may mean compiling for minutes
+
+
 def test_what_cannot_be_read_is_on_record_until_it_can(lake, tmp_path):
     path = write(tmp_path / "music" / "a.wav", melody(3, seed=1))
     write(tmp_path / "music" / "b.wav", melody(3, seed=2))

@@ -91,6 +91,22 @@ def test_bfloat16_stays_near_float32(checkpoints):
         assert not np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_layer_alone_is_that_layer_of_all(checkpoints, variant, precision):
+    encoder = HubertEncoder(checkpoints / variant).at(precision)
+    window = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
+    together = encoder.hidden_states(window)
+    for layer, states in enumerate(together):
+        np.testing.assert_array_equal(encoder.states(window, layer), states)
+
+
+def test_frames_are_320_samples_apart_and_see_400(checkpoints):
+    encoder = HubertEncoder(checkpoints / "95M-tiny")
+    assert (encoder.frame_samples, encoder.frame_field, encoder.frame_offset) == (320, 400, 200)
+    assert [encoder.frames_of(samples) for samples in (400, 719, 720, 720_000)] == [1, 1, 2, 2249]
+
+
 def test_layers_are_blocks_and_one(checkpoints):
     encoder = HubertEncoder(checkpoints / "95M-tiny")
     assert encoder.layers == ("0", "1", "2", "3")

@@ -6,7 +6,7 @@ import numpy as np
 from sounds import melody
 
 from embed import load_encoder
-from embed.spectral import FAMILIES, describe
+from embed.spectral import FAMILIES, SAMPLE_RATE, describe
 
 
 def test_spectral_families_tell_what_they_are_for():
@@ -37,3 +37,43 @@ def test_spectral_vectors_have_their_widths_and_are_finite():
         pooled = encoder.encode(wave[None])
         assert [m.shape for m in pooled.mean] == [(1, dim) for dim in FAMILIES.values()]
         assert all(np.isfinite(v).all() for v in (*pooled.mean, *pooled.max))
+
+
+def test_families_are_centred_and_scaled_as_they_say():
+    """By what a tone of 1 kHz and white noise have to be."""
+    rate = SAMPLE_RATE
+    sine = np.sin(2 * np.pi * 1000 * np.arange(rate * 3) / rate).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal(rate * 3).astype(np.float32)
+    for wave in (sine, noise):
+        found = dict(zip(FAMILIES, describe(wave), strict=True))
+        # norm=1: the classes' shares of a frame add up to 1.
+        np.testing.assert_allclose(found["chroma"].sum(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(found["mel"].mean(axis=0), 0, atol=1e-4)
+    middle = slice(20, -20)              # the ends are padded
+    centroid, bandwidth, rolloff, flatness, crossings = dict(zip(FAMILIES, describe(sine), strict=True))["shape"][:, middle]
+    np.testing.assert_allclose(centroid, -1, atol=0.02)              # an octave below 2 kHz
+    np.testing.assert_allclose(rolloff, -1, atol=0.03)
+    assert bandwidth.max() < -2 and flatness.max() < 0.1
+    np.testing.assert_allclose(crossings, 2 * 1000 / rate * 10 - 1, atol=0.01)
+    centroid, _, rolloff, flatness, crossings = dict(zip(FAMILIES, describe(noise), strict=True))["shape"][:, middle]
+    np.testing.assert_allclose(centroid.mean(), np.log2(6 / 2), atol=0.02)               # the middle of 12 kHz
+    np.testing.assert_allclose(rolloff.mean(), np.log2(0.85 * 12 / 2), atol=0.05)
+    assert 0.8 < flatness.mean() < 1
+    np.testing.assert_allclose(crossings.mean(), 0.5 * 10 - 1, atol=0.05)
+
+
+def test_mel_bands_are_in_decibels_over_twenty():
+    """A hundredth of the power in half of the spectrum is 20 dB, and so a distance of 1."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.standard_normal(SAMPLE_RATE * 4))
+    spectrum[len(spectrum) // 2 :] *= 0.1
+    mel = describe(np.fft.irfft(spectrum).astype(np.float32))[list(FAMILIES).index("mel")].mean(axis=1)
+    # Slaney's filters have one area each, so white noise is as loud in every band.
+    assert abs((mel[25:40].mean() - mel[-8:].mean()) - 1) < 0.05
+
+
+def test_short_windows_have_slopes_too():
+    for count in (4, 5, 9, 40):
+        mfcc = describe(np.random.default_rng(0).standard_normal(512 * count).astype(np.float32))[0]
+        assert mfcc.shape == (40, count + 1)
+        assert mfcc[20:].any()
