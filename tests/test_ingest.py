@@ -12,6 +12,8 @@ from hostile import REJECTED
 from sounds import encode, melody, write
 
 from ingest import Cut, ingest_folder, ingest_manifest
+from ingest.scan import clip_id
+from ingest.segment import is_silent
 from ingest.tables import read_table
 from store import Added, InputError
 
@@ -124,6 +126,23 @@ def test_files_with_one_stem_stay_two(lake, tmp_path):
     encode(tmp_path / "music" / "a.mp3", melody(3, seed=2))
     ingest_folder(lake, tmp_path / "music")
     assert sorted(lake.clips.read()["track"]) == ["a.mp3", "a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("start_s", "duration_s", "silent"),
+    [(0, 2, True), (0, 2.1, False), (1.5, 0.4, True), (1.5, 0.6, False), (2, 0.3, False), (2.9, 0.05, False), (2.9, 3, False),
+     (3, 2, True), (3.2, 0.1, True), (9, 1, True)],
+)
+def test_a_span_is_silent_where_no_second_that_it_touches_sounds(start_s, duration_s, silent):
+    assert is_silent([0.0, 0.0, 0.5, 0.0, 0.0], start_s, duration_s) == silent
+
+
+def test_ids_are_those_of_every_lake_there_is():
+    """Other ids would have every library embedded again: they change with DECODE_VERSION alone."""
+    assert clip_id("ab" * 16, 12.5, 30.0) == "8e9b90c5016a43f10772"
+    assert clip_id("ab" * 16, 0.0, 29.9999995) == "20f22264c10ac3a61393"
+    spans = [("ab", 12.5, 30.0), ("ab", 12.500001, 30.0), ("ab", 12.5, 30.000001), ("ab", 1_000_012.5, 30.0), ("cd", 12.5, 30.0)]
+    assert len({clip_id(digest * 16, start_s, length_s) for digest, start_s, length_s in spans}) == 5
 
 
 def test_a_silent_stretch_is_a_flagged_clip(lake, tmp_path):
