@@ -35,7 +35,7 @@ CLIP_SCHEMA = pa.schema(
         pa.field("dataset", pa.string()),
         pa.field("stem", pa.string()),
         pa.field("split", pa.string()),
-        pa.field("flag", pa.string()),           # what is odd about it: silent, clipped, truncated, …; null for nothing
+        pa.field("flag", pa.string()),           # what is odd about it: silent, truncated, damaged, …; null for nothing
         pa.field("added_at", pa.timestamp("us", tz="UTC")),
     ]
 )
