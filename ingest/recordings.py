@@ -142,11 +142,14 @@ def _examine(
     unknown = list(by_source)
     if known:
         unknown = []
-        requests = ({"do": "digest", "source": source} for source in by_source)
+        requests = (
+            {"do": "digest", "source": r.source, "length": any(length_s is None for _, length_s in r.spans)}
+            for r in by_source.values()
+        )
         for request, reply in progress(pool.map(requests), len(by_source), "reading"):
             recording = by_source[request["source"]]
-            stored = [] if isinstance(reply, AudioError) else known.get(reply["digest"], [])
-            rows = _rows_of_known(recording, stored)
+            failed = isinstance(reply, AudioError)
+            rows = None if failed else _rows_of_known(recording, known.get(reply["digest"], []), reply["length_s"])
             if rows is None:
                 unknown.append(recording.source)
             else:
@@ -157,21 +160,38 @@ def _examine(
         yield recording, reply if isinstance(reply, AudioError) else _rows_of_scan(recording, cut, reply)
 
 
-def _rows_of_known(recording: Recording, stored: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """Rows of a recording whose clips are in the lake, with the labels of now; None where some are not."""
+def _rows_of_known(
+    recording: Recording, stored: list[dict[str, Any]], file_s: float | None
+) -> list[dict[str, Any]] | None:
+    """Rows of a recording whose clips are in the lake, with the labels of now; None where some are not.
+
+    `file_s`: the file's length by its header, where a span without an end has to be compared.
+    """
     if not stored:
         return None
     base = {"track": recording.track, "source": recording.source} | recording.labels
     if not recording.spans:
         return [clip | base for clip in stored]
-    by_start = {round(clip["start_s"], 6): clip for clip in stored}
+    by_start: dict[float, list[dict[str, Any]]] = {}
+    for clip in stored:
+        by_start.setdefault(round(clip["start_s"], 6), []).append(clip)
     rows = []
     for (start_s, length_s), labels in zip(recording.spans, recording.span_labels, strict=True):
-        clip = by_start.get(round(start_s, 6))
-        if clip is None or (length_s is not None and abs(clip["duration_s"] - length_s) > 1e-3):
+        begun = by_start.get(round(start_s, 6), [])
+        found = next((clip for clip in begun if _is_long(clip, start_s, length_s, file_s)), None)
+        if found is None:
             return None
-        rows.append(clip | base | labels)
+        rows.append(found | base | labels)
     return rows
+
+
+def _is_long(clip: dict[str, Any], start_s: float, length_s: float | None, file_s: float | None) -> bool:
+    """Whether a clip from `start_s` on is as long as asked for."""
+    if length_s is not None:
+        return abs(clip["duration_s"] - length_s) < 1e-3
+    # The rest of the file; what decodes may differ from what the header says by what an encoder put around it.
+    rest_s = min((file_s or 0.0) - start_s, MAX_WHOLE_S)
+    return file_s is not None and abs(clip["duration_s"] - rest_s) < 0.1
 
 
 def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) -> Rows:

@@ -47,6 +47,12 @@ def file_digest(path: Path) -> str:
         raise AudioError(f"{path.name}: cannot be read: {error.strerror or error}") from error
 
 
+def promised_length(path: Path) -> float | None:
+    """Seconds by a file's header, without decoding it; None where it does not say.  Raises AudioError."""
+    with opened(path) as audio:
+        return audio.promised_s
+
+
 def clip_id(digest: str, start_s: float, duration_s: float) -> str:
     """Identity of a span of a source: 20 hex digits over content, start, length and decode version.
 

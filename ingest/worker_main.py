@@ -19,14 +19,15 @@ MEMORY_LIMIT = 8 << 30                   # bytes of address space: a decompressi
 
 def answer(request: dict) -> tuple[dict, bytes]:
     """Do one request: `digest`, `scan`, `parse` or `read`."""
-    from ingest.scan import file_digest, scan_file
+    from ingest.scan import file_digest, promised_length, scan_file
     from ingest.scores import load_score
     from ingest.sources import read_source, to_path
     from ingest.tags import read_tags
 
     source = request["source"]
     if request["do"] == "digest":
-        return {"digest": file_digest(to_path(source))}, b""
+        length_s = promised_length(to_path(source)) if request.get("length") else None
+        return {"digest": file_digest(to_path(source)), "length_s": length_s}, b""
     if request["do"] == "scan":
         path: Path = to_path(source)
         return {"scan": scan_file(path).to_dict(), "tags": read_tags(path)}, b""

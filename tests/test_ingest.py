@@ -12,9 +12,11 @@ from hostile import REJECTED
 from sounds import encode, melody, write
 
 from ingest import Cut, ingest_folder, ingest_manifest
+from ingest.folder import SUFFIXES
 from ingest.scan import clip_id
 from ingest.segment import is_silent
 from ingest.tables import read_table
+from ingest.workers import Workers
 from store import Added, InputError
 
 
@@ -287,6 +289,29 @@ def test_a_manifest_makes_exactly_its_rows(lake, music, tmp_path):
         ("Béla/song1.flac", 0.0, 9.0, "calm", ["b"], "Béla", "manifest"),
     ]
     assert ingest_manifest(lake, file, multi=["tags"]).added == Added(known=3)
+
+
+def test_the_rest_of_a_file_is_not_taken_for_a_shorter_clip_with_its_start(lake, music, tmp_path):
+    shutil.copytree(music, tmp_path / "m")
+    first = csv(tmp_path / "m" / "first.csv", "path,start,seconds\nAda/song0.wav,0,2.5\n")
+    assert ingest_manifest(lake, first).added == Added(new=1)
+    rest = csv(tmp_path / "m" / "rest.csv", "path,start\nAda/song0.wav,0\n")
+    assert ingest_manifest(lake, rest).added == Added(new=1)
+    assert sorted(lake.clips.read()["duration_s"]) == [2.5, 9.0]
+
+
+def test_what_a_manifest_knows_is_not_decoded_again(lake, music, tmp_path, monkeypatch):
+    shutil.copytree(music, tmp_path / "m")
+    files = sorted(str(path.relative_to(music)) for path in music.rglob("*.*") if path.suffix in SUFFIXES)
+    rows = "".join(f"{name},0,\n{name},0,4\n{name},5,\n" for name in files)
+    file = csv(tmp_path / "m" / "a.csv", "path,start,seconds\n" + rows)
+    added = ingest_manifest(lake, file).added
+    assert (added.new, added.known) == (3 * len(files), 0)
+    asked = []
+    ask = Workers.map
+    monkeypatch.setattr(Workers, "map", lambda self, requests: ask(self, (asked.append(r["do"]) or r for r in requests)))
+    assert ingest_manifest(lake, file).added == Added(known=3 * len(files))
+    assert set(asked) == {"digest"}
 
 
 def test_rows_that_cannot_be_clips_are_failures_and_the_others_are_there(lake, music, tmp_path):
