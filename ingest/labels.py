@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,7 +40,7 @@ class Labels:
             name = str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name)
             if self._rows.setdefault(name, row) != row:
                 raise InputError(f"{file.name}: two different rows for {self.kind} {name!r}")
-        self._matched: set[str] = set()
+        self._matched: Counter[str] = Counter()                      # files of each row
 
     def match(self, path: Path, track: str) -> dict[str, Any]:
         """The labels of one file; {} where no row is for it.  `track` is its path below the folder ingested."""
@@ -52,12 +53,12 @@ class Labels:
             keys = [str(path), track, path.name, path.stem]
         for key in keys:
             if key in self._rows:
-                self._matched.add(key)
+                self._matched[key] += 1
                 return {name: value for name, value in self._rows[key].items() if value is not None}
         return {}
 
     def report(self, files: int) -> str:
-        """How many rows matched, in one line.  Raises InputError where none did."""
+        """How many rows matched, and which of them more than one file, in one line.  Raises InputError where none did."""
         matched, total = len(self._matched), len(self._rows)
         if not matched:
             raise InputError(
@@ -66,6 +67,10 @@ class Labels:
             )
         unmatched = [key for key in self._rows if key not in self._matched]
         rest = f"; without a file: {', '.join(unmatched[:3])}{' …' if len(unmatched) > 3 else ''}" if unmatched else ""
+        several = [key for key, count in self._matched.items() if count > 1]
+        if several:
+            names = f"{', '.join(several[:3])}{' …' if len(several) > 3 else ''}"
+            rest += f"; a name of several files, which all got its labels: {names}"
         return f"{self.file.name}: {matched} of {total} rows matched by {self.kind}{rest}"
 
 

@@ -221,6 +221,21 @@ def test_labels_that_come_later_reach_clips_that_are_known(lake, music, tmp_path
     assert lake.clips.read(["artist"], where="genre = 'rock'")["artist"].to_list() == ["ADA", "ADA"]
 
 
+@pytest.mark.parametrize(("key", "first"), [("path", "01.wav"), ("stem", "01")])
+def test_a_name_that_several_files_have_is_said(lake, tmp_path, key, first):
+    """Two albums, each with its 01: one row cannot know which is meant."""
+    for number, name in enumerate(("A/01.wav", "B/01.wav", "B/02.wav")):
+        write(tmp_path / "music" / name, melody(2, seed=number))
+    text = f"{key},genre\n{first},rock\n{first.replace('1', '2')},folk\n"
+    report = ingest_folder(lake, tmp_path / "music", labels=csv(tmp_path / "l.csv", text))
+    assert report.notes == (
+        f"l.csv: 2 of 2 rows matched by {key}; a name of several files, which all got its labels: {first}",
+    )
+    if key == "path":
+        exact = csv(tmp_path / "exact.csv", "path,mood\nA/01.wav,calm\nB/01.wav,wild\n")
+        assert ingest_folder(lake, tmp_path / "music", labels=exact).notes == ("exact.csv: 2 of 2 rows matched by path",)
+
+
 def test_labels_that_match_nothing_stop_before_anything_is_written(lake, music, tmp_path):
     labels = csv(tmp_path / "l.csv", "stem,genre\nother,rock\nanother,pop\n")
     with pytest.raises(InputError, match="none of its 2 rows matches any of 6 files by stem; its first is 'other'"):
