@@ -101,11 +101,11 @@ def separate_clips(
         waves = read_clips(due, separator.rate, workers)
         for number, (clip, wave) in enumerate(progress(waves, len(due), f"separating by {separator.name}")):
             if isinstance(wave, Exception):
-                lake.failures.record([Failure(STAGE, labels[clip]["source"], str(wave))])
+                lake.failures.record([Failure(STAGE, labels[clip]["source"], str(wave), clip)])
                 failed += 1
                 continue
             waiting += stems_of(separator, wave, labels[clip], home / clip)
-            lake.failures.clear([failure_id(STAGE, labels[clip]["source"])])
+            lake.failures.clear([failure_id(STAGE, labels[clip]["source"], clip)])
             if (number + 1) % CLIPS_AT_ONCE == 0:
                 flush()
     finally:
@@ -124,7 +124,10 @@ def stems_of(separator: Separator, wave: np.ndarray, mix: dict[str, Any], folder
     found = []
     for stem, samples in checked(separator.separate(wave), wave, separator.name):
         path, beside = folder / f"{stem}.flac", folder / f".{stem}.tmp"
-        soundfile.write(beside, np.clip(samples, -1, 1), separator.rate, format="FLAC")
+        with soundfile.SoundFile(beside, "w", separator.rate, 1, format="FLAC") as file:
+            # A loop sounds the same in each of its clips; told apart, each has a stem of its own, and is done.
+            file.comment = f"{separator.name} {mix['clip_id']}"
+            file.write(np.clip(samples, -1, 1))
         beside.replace(path)
         found.append(Recording(to_source(path), mix["track"], shared | {"stem": stem, FROM: mix["clip_id"]}))
     return found

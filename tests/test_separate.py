@@ -7,7 +7,7 @@ import pytest
 from sounds import write
 
 import tonelake
-from ingest import Cut, ingest_folder
+from ingest import AudioError, Cut, ingest_folder, separate
 from store import InputError
 
 RATE = 22_050
@@ -31,7 +31,7 @@ class Bands:
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Three tracks of two tones each, 300 and 1,500 Hz, labelled."""
+    """Three tracks of two tones each, 300 and 1,500 Hz, labelled; each second sounds like the one before."""
     time = np.arange(3 * RATE) / RATE
     for number in range(3):
         sound = 0.4 * np.sin(2 * np.pi * 300 * time) + (0.1 + 0.1 * number) * np.sin(2 * np.pi * 1_500 * time)
@@ -88,6 +88,23 @@ def test_a_clip_that_is_gone_is_a_failure_and_the_others_go_on(mixed, tmp_path):
     report = mixed.separate(Bands())
     assert (report.added.new, report.failed) == (4, 1)
     assert mixed.failures("separate")["source"].str.ends_with("1.wav").all()
+
+
+def test_one_clip_of_a_file_that_fails_stays_on_record_when_the_others_do_not(mixed, tmp_path, monkeypatch):
+    lake = tonelake.open(tmp_path / "cut", progress=False)
+    ingest_folder(lake.lake, tmp_path / "music", Cut(1.0))
+    read = separate.read_clips
+
+    def without_the_first(due, rate, workers):
+        bad = due.sort("track", "start_s")["clip_id"][0]
+        return ((clip, AudioError("a bad sector") if clip == bad else wave) for clip, wave in read(due, rate, workers))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(separate, "read_clips", without_the_first)
+        assert lake.separate(Bands()).failed == 1
+    assert lake.failures("separate")["error"].to_list() == ["a bad sector"]
+    assert lake.separate(Bands()).added.new == 2
+    assert lake.failures("separate").is_empty()
 
 
 @pytest.mark.parametrize(("stems", "said"), [
