@@ -8,6 +8,7 @@ whose last entry changed meaning between releases, is not used.  MERT: arXiv 230
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -73,7 +74,7 @@ class HubertEncoder:
         """
         def forward(batch: np.ndarray, rows: slice) -> tuple[Any, Any, list[list[Any]]]:
             places = None if keep is None else [slice(*place) for place in keep[rows]]
-            layer = iter(range(len(self.layers)))
+            layer = itertools.count()
 
             def reduce(hidden: Any) -> tuple[Any, Any, list[Any]]:
                 wanted = next(layer) in frames

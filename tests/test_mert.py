@@ -101,6 +101,24 @@ def test_a_layer_alone_is_that_layer_of_all(checkpoints, variant, precision):
         np.testing.assert_array_equal(encoder.states(window, layer), states)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_nothing_in_a_loaded_model_learns(checkpoints, precision):
+    encoder = HubertEncoder(checkpoints / "330M-tiny").at(precision)
+    assert not encoder.model.training
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+@pytest.mark.parametrize(("passes", "layers"), [(1, 2), (3, 6)])
+def test_a_model_that_skips_or_repeats_blocks_is_refused(checkpoints, passes, layers):
+    from transformers.modeling_outputs import BaseModelOutput
+
+    encoder = HubertEncoder(checkpoints / "95M-tiny")
+    first = encoder.model.encoder.layers[0]
+    encoder.model.encoder.forward = lambda hidden, **_: BaseModelOutput([first(hidden) for _ in range(passes)][-1])
+    with pytest.raises(EncoderError, match=f"gave {layers} layers instead of 4: this transformers is not supported"):
+        encoder.encode(np.zeros((1, 24_000), np.float32))
+
+
 def test_frames_are_320_samples_apart_and_see_400(checkpoints):
     encoder = HubertEncoder(checkpoints / "95M-tiny")
     assert (encoder.frame_samples, encoder.frame_field, encoder.frame_offset) == (320, 400, 200)

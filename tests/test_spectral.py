@@ -73,7 +73,7 @@ def test_mel_bands_are_in_decibels_over_twenty():
 
 
 def test_short_windows_have_slopes_too():
-    for count in (4, 5, 9, 40):
+    for count in (4, 5, 9, 600):
         mfcc = describe(np.random.default_rng(0).standard_normal(512 * count).astype(np.float32))[0]
         assert mfcc.shape == (40, count + 1)
         assert mfcc[20:].any()
