@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,9 +271,10 @@ def parse_key(text: str) -> str | None:
 def meter2800(folder: Path) -> Listed:
     """METER2800: `data_{train,val,test}_{2,4}_classes.{csv,tab}`; audio is matched by its name without suffix.
 
-    Columns: label, meter, alt_meter and split of the 4 classes; label_2 and split_2 of the 2.
+    Columns: label, meter, alt_meter and split of the 4 classes; label_2 and split_2 of the 2.  Where two collections have
+    files of one name, folders tell them apart, those of audio files too, and tracks bear the collection's name.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    listed: list[tuple[str, str, Path, dict[str, Any]]] = []
     for classes, suffix in ((4, ""), (2, "_2")):
         for word in ("train", "val", "test"):
             table = find(folder, f"data_{word}_{classes}_classes.csv") or find(folder, f"data_{word}_{classes}_classes.tab")
@@ -281,17 +283,28 @@ def meter2800(folder: Path) -> Listed:
             for row in read_table(table).to_dicts():
                 if row.get("filename") is None or row.get("label") is None:
                     raise InputError(f"{table.name}: needs columns filename and label: it has {', '.join(row)}")
-                name = Path(str(row["filename"]))
-                labels = rows.setdefault(name.stem, {"collection": name.parent.name})
-                labels[f"label{suffix}"], labels[f"split{suffix}"] = str(row["label"]), SIDES[word]
-                labels |= {key: str(row[key]) for key in ("meter", "alt_meter") if row.get(key) is not None}
-    if not rows:
+                listed.append((suffix, SIDES[word], Path(str(row["filename"])), row))
+    if not listed:
         raise InputError(f"{folder} has no data_train_4_classes.csv (or .tab, or of 2 classes): they come with METER2800")
-    audio = {path.stem: path for path in audio_below(folder)}
-    files = [
-        (audio.get(stem) or folder / f"{stem}.wav", stem, {name: value for name, value in labels.items() if value})
-        for stem, labels in rows.items()
-    ]
+    # Within the tables of one kind: those of the other kind list the same files, perhaps from other folders.
+    names = Counter((suffix, path.stem) for suffix, path in {(suffix, path.with_suffix("")) for suffix, _, path, _ in listed})
+    shared = {stem for (_, stem), count in names.items() if count > 1}
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for suffix, side, path, row in listed:
+        collection = path.parent.name
+        labels = rows.setdefault((collection if path.stem in shared else "", path.stem), {"collection": collection})
+        labels[f"label{suffix}"], labels[f"split{suffix}"] = str(row["label"]), side
+        labels |= {key: str(row[key]) for key in ("meter", "alt_meter") if row.get(key) is not None}
+    audio: dict[str, list[Path]] = {}
+    for path in audio_below(folder):
+        audio.setdefault(path.stem, []).append(path)
+    files = []
+    for (collection, stem), labels in rows.items():
+        found = [path for path in audio.get(stem, []) if not collection or path.parent.name == collection]
+        files.append((
+            found[-1] if found else folder / collection / f"{stem}.wav", f"{collection}/{stem}" if collection else stem,
+            {name: value for name, value in labels.items() if value},
+        ))
     return Listed(files, "data_train_4_classes.csv and audio below it")
 
 

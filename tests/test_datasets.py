@@ -173,6 +173,24 @@ def test_meter2800_keeps_both_splits_and_finds_audio_by_its_name(lake, tmp_path,
     assert report.notes == ("1 of 4 files that are listed are not there: absent.wav",)
 
 
+def test_files_of_one_name_in_two_collections_of_meter2800_keep_their_own_labels(lake, tmp_path):
+    home = tmp_path / "meter"
+    for number, name in enumerate(("FMA/0001.mp3", "OWN/0001.mp3", "OWN/0002.mp3")):
+        sound(home / "audio" / name, number)
+    header = "filename,label,meter,alt_meter"
+    text(home / "data_train_4_classes.csv", header, "/FMA/0001.wav,three,3,6", "/OWN/0002.wav,four,4,8")
+    text(home / "data_test_4_classes.csv", header, "/OWN/0001.wav,five,5,10", "/MAG/0001.wav,seven,7,14")
+    text(home / "data_train_2_classes.csv", header, "/FMA/0001.wav,three,3,6", "0002.wav,four,4,8")
+    report = ingest.ingest_dataset(lake, "meter2800", home, workers=1)
+    assert {track: (row["label"], row["split"], row["label_2"], row["collection"]) for track, row in rows_of(lake).items()} == {
+        "FMA/0001": ("three", "train", "three", "FMA"), "OWN/0001": ("five", "test", None, "OWN"),
+        "0002": ("four", "train", "four", "OWN"),
+    }
+    sources = {row["track"]: row["source"] for row in lake.clips.read().to_dicts()}
+    assert sources["FMA/0001"].endswith("FMA/0001.mp3") and sources["OWN/0001"].endswith("OWN/0001.mp3")
+    assert report.notes == ("1 of 4 files that are listed are not there: 0001.wav",)
+
+
 def test_slakh_stems_are_clips_of_their_mixs_track(lake, tmp_path):
     home = tmp_path / "slakh" / "train" / "Track00001"
     sound(home / "mix.flac", 0)
