@@ -1,15 +1,19 @@
 """The audio of a run, decoded once: every epoch after reads samples where the first would decode files again.
 
-    audio.bin     int16 samples, clip after clip, each scaled by its own peak
-    audio.json    where each clip begins, its length and its scale; written last
+    audio.bin      int16 samples, clip after clip, each scaled by its own peak
+    audio.jsonl    a line for what this is of, one a clip: where it begins, its length, its scale; one at the end: what failed
 
-16 bits below a clip's own peak are what most sources hold; the encoder normalises each window, so a scale does not matter.
+A line is written after its samples, so whoever is killed goes on behind the last whole line.  16 bits below a clip's own peak
+are what most sources hold; the encoder normalises each window, so a scale does not matter.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
@@ -18,15 +22,17 @@ from embed.work import Progress, ReadClips
 from store import InputError, LakeError
 
 FULL_SCALE = 32_767
-SAMPLES, INDEX = "audio.bin", "audio.json"
+ITEM = 2                                 # bytes a sample
+SAMPLES, INDEX = "audio.bin", "audio.jsonl"
+
+Place = tuple[int, int, float]           # of a clip: its first sample, its length, its peak
 
 
 class Audio:
     """Clips by id: (samples,) float32 each, at one rate."""
 
-    def __init__(self, folder: Path) -> None:
-        self._places: dict[str, list] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["clips"]
-        path = folder / SAMPLES
+    def __init__(self, path: Path, places: dict[str, Place]) -> None:
+        self._places = places
         self._samples = np.memmap(path, "<i2", "r") if path.stat().st_size else np.empty(0, "<i2")
 
     def __contains__(self, clip: str) -> bool:
@@ -47,38 +53,74 @@ def decode(
     folder: Path, clips: pl.DataFrame, read: ReadClips, rate: int, *, workers: int | None = None,
     progress: Progress = lambda items, total, label: items,
 ) -> tuple[Audio, dict[str, str]]:
-    """The clips' audio, decoded into `folder` unless it is there already, and what cannot be read: (clip id -> why).
+    """The clips' audio, decoded into `folder` as far as it is not there already, and what cannot be read: (clip id -> why).
 
     Raises InputError where nothing can be read, LakeError where the disk is full.
     """
-    index = folder / INDEX
-    if index.is_file():
-        kept = json.loads(index.read_text(encoding="utf-8"))
-        if kept["rate"] == rate and kept["ids"] == clips["clip_id"].to_list():
-            return Audio(folder), kept["failed"]
-    places: dict[str, tuple[int, int, float]] = {}
-    failed: dict[str, str] = {}
-    written = 0
+    ids = hashlib.blake2b("\n".join(clips["clip_id"]).encode(), digest_size=16).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
+    samples, index = folder / SAMPLES, folder / INDEX
+    what = {"rate": rate, "ids": ids}
+    places, failed, known = recorded(index, samples, what)
+    if failed is not None:
+        return Audio(samples, places), failed
+    failed = {}
     try:
-        with (folder / SAMPLES).open("wb") as file:
-            for clip, wave in progress(read(clips, rate, workers), len(clips), "decoding"):
+        with samples.open("ab") as sound, index.open("ab") as lines:
+            lines.truncate(known)                                       # what stands behind is half a line
+            sound.truncate(ITEM * sum(length for _, length, _ in places.values()))
+            sound.seek(0, os.SEEK_END)
+            if not known:
+                put(lines, what)
+            missing = clips.filter(~pl.col("clip_id").is_in(list(places)))
+            for clip, wave in progress(read(missing, rate, workers), len(missing), "decoding"):
                 if isinstance(wave, Exception):
                     failed[clip] = str(wave)
-                    continue
-                peak = float(np.abs(wave).max(initial=0.0)) or 1.0
-                file.write(np.round(wave * (FULL_SCALE / peak)).astype("<i2").tobytes())
-                places[clip] = (written, len(wave), peak)
-                written += len(wave)
-        if not places:
-            raise InputError(f"none of {len(clips):,} clips can be read: {next(iter(failed.values()), 'there are none')}")
-        beside = index.with_suffix(".tmp")
-        kept = {"rate": rate, "ids": clips["clip_id"].to_list(), "failed": failed, "clips": places}
-        beside.write_text(json.dumps(kept), encoding="utf-8")
-        beside.replace(index)
+                else:
+                    peak = float(np.abs(wave).max(initial=0.0)) or 1.0
+                    places[clip] = (sound.tell() // ITEM, len(wave), peak)
+                    sound.write(np.round(wave * (FULL_SCALE / peak)).astype("<i2").tobytes())
+                    sound.flush()
+                    put(lines, [clip, *places[clip]])
+            if not places:
+                raise InputError(f"none of {len(clips):,} clips can be read: {next(iter(failed.values()), 'there are none')}")
+            put(lines, {"failed": failed})
     except OSError as error:
         need = float(clips["duration_s"].sum()) * rate * 2 / 1e9
         raise LakeError(
             f"{folder} cannot hold the decoded audio, {need:.1f} GB ({error.strerror or error}): free some space, run it again"
         ) from error
-    return Audio(folder), failed
+    return Audio(samples, places), failed
+
+
+def put(lines: BinaryIO, line: Any) -> None:
+    lines.write(json.dumps(line).encode() + b"\n")
+    lines.flush()
+
+
+def recorded(index: Path, samples: Path, what: dict[str, Any]) -> tuple[dict[str, Place], dict[str, str] | None, int]:
+    """The clips that are there whole, what failed if the index was finished, and how many of its bytes say so."""
+    places: dict[str, Place] = {}
+    known = 0
+    if not (index.is_file() and samples.is_file()):
+        return places, None, known
+    size = samples.stat().st_size
+    with index.open("rb") as lines:
+        for line in lines:
+            try:
+                found = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                found = None
+            if not known and found != what:
+                break
+            if isinstance(found, dict) and "failed" in found:
+                return places, found["failed"], known + len(line)
+            if isinstance(found, list):
+                clip, start, length, peak = found
+                if ITEM * (start + length) > size:                      # a machine that went out, with the line written
+                    break
+                places[clip] = (start, length, peak)
+            elif found is None:
+                break
+            known += len(line)
+    return places, None, known
