@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from sounds import melody, write
 
 import embed.actors
 import embed.cluster
@@ -24,7 +26,7 @@ from embed.cluster import split_units
 from embed.processes import split_by_source
 from embed.settings import open_space
 from embed.work import find_work
-from ingest import ingest_chorales, read_clips
+from ingest import Cut, ingest_folder, read_clips
 from store import InputError, Lake
 
 HOME = Path(__file__).resolve().parent.parent
@@ -34,17 +36,19 @@ BOUND = 2e-3                             # float16 storage, and sums in another 
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory):
-    """A lake with the clips of five chorales, to be copied."""
-    lake = Lake(tmp_path_factory.mktemp("ingested") / "lake")
-    ingest_chorales(lake, limit=5)
+    """A lake with 50 clips of five tracks, to be copied."""
+    folder = tmp_path_factory.mktemp("ingested")
+    for number in range(5):
+        write(folder / "music" / f"{number}.wav", melody(19 + 3 * number, seed=number, rate=24_000), rate=24_000)
+    lake = Lake(folder / "lake")
+    ingest_folder(lake, folder / "music", Cut(2.5))
+    assert lake.clips.count() == 50
     return lake
 
 
 @pytest.fixture
-def chorales(ingested, tmp_path):
+def tracks(ingested, tmp_path):
     """Its copy."""
-    import shutil
-
     shutil.copytree(ingested.uri, tmp_path / "lake", dirs_exist_ok=True)
     return Lake(tmp_path / "lake")
 
@@ -52,8 +56,6 @@ def chorales(ingested, tmp_path):
 @pytest.fixture(scope="module")
 def reference(ingested, checkpoints, tmp_path_factory):
     """The same clips, embedded by one process, with frames of layer 1."""
-    import shutil
-
     home = tmp_path_factory.mktemp("reference") / "lake"
     shutil.copytree(ingested.uri, home)
     lake = Lake(home)
@@ -100,16 +102,16 @@ def test_shares_are_even_and_keep_a_source_together():
     assert max(loads) < 1.1 * min(loads)
 
 
-def test_two_devices_embed_each_clip_once(chorales, reference, checkpoints):
-    report = embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, frames=["1"])
-    total = chorales.clips.count()
+def test_two_devices_embed_each_clip_once(tracks, reference, checkpoints):
+    report = embed_lake(tracks, settings(checkpoints, "cpu,cpu"), read_clips, frames=["1"])
+    total = tracks.clips.count()
     assert (report.new, report.known, report.failed, report.framed) == (total, 0, 0, total)
-    assert_same(chorales, reference, frames=True)
-    again = embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, frames=["1"])
+    assert_same(tracks, reference, frames=True)
+    again = embed_lake(tracks, settings(checkpoints, "cpu,cpu"), read_clips, frames=["1"])
     assert (again.new, again.known) == (0, total)
 
 
-def test_a_device_that_dies_is_named_and_the_rest_goes_on_later(chorales, reference, checkpoints):
+def test_a_device_that_dies_is_named_and_the_rest_goes_on_later(tracks, reference, checkpoints):
     killed = []
 
     def kill_one(events, total, label):
@@ -120,16 +122,16 @@ def test_a_device_that_dies_is_named_and_the_rest_goes_on_later(chorales, refere
                 os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(EncoderError, match=r"cpu: its process ended with -9.*run it again to go on"):
-        embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, progress=kill_one)
-    stored = chorales.vectors().count()
-    assert 0 < stored < chorales.clips.count()       # the other one finished its share
+        embed_lake(tracks, settings(checkpoints, "cpu,cpu"), read_clips, progress=kill_one)
+    stored = tracks.vectors().count()
+    assert 0 < stored < tracks.clips.count()       # the other one finished its share
     assert not processes("embed.device_main")
-    report = embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips)
-    assert (report.new, report.known) == (chorales.clips.count() - stored, stored)
-    assert_same(chorales, reference)
+    report = embed_lake(tracks, settings(checkpoints, "cpu,cpu"), read_clips)
+    assert (report.new, report.known) == (tracks.clips.count() - stored, stored)
+    assert_same(tracks, reference)
 
 
-def test_interrupted_devices_store_what_they_have(chorales, checkpoints):
+def test_interrupted_devices_store_what_they_have(tracks, checkpoints):
     def interrupt(events, total, label):
         for number, event in enumerate(events):
             if number == 10:
@@ -137,21 +139,21 @@ def test_interrupted_devices_store_what_they_have(chorales, checkpoints):
             yield event
 
     with pytest.raises(KeyboardInterrupt):
-        embed_lake(chorales, settings(checkpoints, "cpu,cpu"), read_clips, progress=interrupt)
-    assert chorales.vectors().count() >= 10
+        embed_lake(tracks, settings(checkpoints, "cpu,cpu"), read_clips, progress=interrupt)
+    assert tracks.vectors().count() >= 10
     assert not processes("embed.device_main")
 
 
-def test_devices_engines_and_addresses_that_cannot_be_are_refused(chorales, checkpoints):
+def test_devices_engines_and_addresses_that_cannot_be_are_refused(tracks, checkpoints):
     with pytest.raises(InputError, match="no engine 'spark': choose local or ray"):
-        embed_lake(chorales, settings(checkpoints), read_clips, engine="spark")
+        embed_lake(tracks, settings(checkpoints), read_clips, engine="spark")
     with pytest.raises(InputError, match="add --engine ray"):
-        embed_lake(chorales, settings(checkpoints), read_clips, address="10.0.0.1:6379")
+        embed_lake(tracks, settings(checkpoints), read_clips, address="10.0.0.1:6379")
     with pytest.raises(InputError, match=r"device cuda:97 is not on this machine"):
-        embed_lake(chorales, settings(checkpoints, "cpu,cuda:97"), read_clips)
+        embed_lake(tracks, settings(checkpoints, "cpu,cuda:97"), read_clips)
     with pytest.raises(InputError, match="has no layer '9'"):
-        embed_lake(chorales, settings(checkpoints), read_clips, frames=["9"])
-    assert chorales.spaces.all() == []               # nothing was made before all was checked
+        embed_lake(tracks, settings(checkpoints), read_clips, frames=["9"])
+    assert tracks.spaces.all() == []               # nothing was made before all was checked
 
 
 # -- Ray
@@ -189,7 +191,7 @@ def two_nodes(monkeypatch):
     cluster.shutdown()
 
 
-def test_a_worker_killed_in_the_middle_leaves_each_clip_embedded_once(two_nodes, chorales, reference, checkpoints):
+def test_a_worker_killed_in_the_middle_leaves_each_clip_embedded_once(two_nodes, tracks, reference, checkpoints):
     import ray
 
     cluster, _ = two_nodes
@@ -205,39 +207,38 @@ def test_a_worker_killed_in_the_middle_leaves_each_clip_embedded_once(two_nodes,
                 os.kill(killed[0], signal.SIGKILL)
 
     report = embed_lake(
-        chorales, settings(checkpoints), read_clips, engine="ray", address=cluster.address, frames=[1], progress=kill_an_actor
+        tracks, settings(checkpoints), read_clips, engine="ray", address=cluster.address, frames=[1], progress=kill_an_actor
     )
-    total = chorales.clips.count()
+    total = tracks.clips.count()
     assert killed and killed[0] not in processes("EncodeUnit")
     assert min(idle) == 0                # of the processors: actors have all of them between them, and read for themselves
     assert (report.new, report.known, report.failed, report.framed) == (total, 0, 0, total)
-    assert_same(chorales, reference, frames=True)
+    assert_same(tracks, reference, frames=True)
 
 
-def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, chorales, tmp_path):
+def test_a_node_that_is_lost_in_the_middle_is_done_without(two_nodes, ingested, tracks, tmp_path):
     """With the flow that GPUs have, readers here and an actor a GPU there; the encoder needs none.
 
     Nodes have as many GPUs as processors: actors that took one each would leave none to read with.
     """
     cluster, second = two_nodes
-    plain = Lake(tmp_path / "plain")
-    ingest_chorales(plain, limit=5)
-    for lake in (plain, chorales):
+    plain = Lake(shutil.copytree(ingested.uri, tmp_path / "plain"))
+    for lake in (plain, tracks):
         space, _ = open_space(lake, EmbedSettings("spectral"))
     assert embed_lake(plain, EmbedSettings("spectral"), read_clips).failed == 0
-    due, seen = find_work(chorales, space).due(), []
-    appender = embed.cluster.Appender(chorales, space)
+    due, seen = find_work(tracks, space).due(), []
+    appender = embed.cluster.Appender(tracks, space)
     appender.expect(due)
     with embed.cluster.Cluster(cluster.address) as ours:
         assert ours.choose_device("auto") == "cuda"
-        for clip in appender.take(ours.run(chorales, space, "cuda", read_clips, due, [], None)):
+        for clip in appender.take(ours.run(tracks, space, "cuda", read_clips, due, [], None)):
             seen.append(clip)
             if len(seen) == 8:
                 cluster.remove_node(second, allow_graceful=False)
     appender.flush()
     assert sorted(seen) == sorted(due["clip_id"])
     assert (appender.stored, appender.failed) == (len(due), 0)
-    assert_same(chorales, plain)
+    assert_same(tracks, plain)
 
 
 DRIVER = """
@@ -250,29 +251,29 @@ print(tonelake.open(sys.argv[1]).embed(sys.argv[2], precision="float32", device=
 """
 
 
-def test_a_driver_that_is_killed_goes_on_where_it_stood(chorales, reference, checkpoints, tmp_path):
-    command = [sys.executable, "-c", DRIVER, chorales.uri, str(checkpoints / "95M-tiny")]
+def test_a_driver_that_is_killed_goes_on_where_it_stood(tracks, reference, checkpoints, tmp_path):
+    command = [sys.executable, "-c", DRIVER, tracks.uri, str(checkpoints / "95M-tiny")]
     driver = subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 480              # two minutes are not always enough beside other tests
-    while time.monotonic() < deadline and driver.poll() is None and not stored(chorales):
+    while time.monotonic() < deadline and driver.poll() is None and not stored(tracks):
         time.sleep(0.05)
     driver.kill()
     driver.communicate()
-    before = stored(chorales)
-    assert 0 < before < chorales.clips.count()
-    report = embed_lake(chorales, settings(checkpoints), read_clips, engine="ray")
-    assert (report.new, report.known, report.failed) == (chorales.clips.count() - before, before, 0)
-    assert_same(chorales, reference)
+    before = stored(tracks)
+    assert 0 < before < tracks.clips.count()
+    report = embed_lake(tracks, settings(checkpoints), read_clips, engine="ray")
+    assert (report.new, report.known, report.failed) == (tracks.clips.count() - before, before, 0)
+    assert_same(tracks, reference)
 
 
-def test_a_cluster_without_a_gpu_says_so_and_errors_of_its_workers_are_ours(chorales, checkpoints, tmp_path):
+def test_a_cluster_without_a_gpu_says_so_and_errors_of_its_workers_are_ours(tracks, checkpoints, tmp_path):
     ray = pytest.importorskip("ray")
     with embed.cluster.Cluster(None) as cluster:
         assert cluster.choose_device("auto") == cluster.choose_device("cpu") == "cpu"
         with pytest.raises(InputError, match="no device 'cuda' on this cluster of 0 GPUs"):
             cluster.choose_device("cuda")
         with pytest.raises(EncoderError, match="is neither a checkpoint folder nor an encoder"):
-            cluster.open_space(chorales, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
+            cluster.open_space(tracks, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
         assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)      # as in the local engine
         ours = offspring(os.getpid())
         listening = {line.split()[3] for line in listeners() if any(f"pid={pid}," in line for pid in ours)}
@@ -290,18 +291,16 @@ def offspring(pid):
 
 def listeners():
     """TCP sockets that listen, a line each, with the program that owns them."""
-    import shutil
-
     if shutil.which("ss") is None:
         return []
     return subprocess.run(["ss", "-tlnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_no_cluster_at_an_address_is_said(chorales, checkpoints):
+def test_no_cluster_at_an_address_is_said(tracks, checkpoints):
     with pytest.raises(EncoderError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*refused"):
-        embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address="127.0.0.1:1")
+        embed_lake(tracks, settings(checkpoints), read_clips, engine="ray", address="127.0.0.1:1")
     with pytest.raises(EncoderError, match="'nowhere' is no address of a Ray cluster: give host:port"):
-        embed_lake(chorales, settings(checkpoints), read_clips, engine="ray", address="nowhere")
+        embed_lake(tracks, settings(checkpoints), read_clips, engine="ray", address="nowhere")
 
 
 def stored(lake):

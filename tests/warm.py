@@ -1,6 +1,6 @@
 """Processes that begin with the slow imports done, for tests that start and kill many: two seconds of work each, not ten.
 
-They are forked from one that has loaded torch, transformers and music21 and nothing else: LanceDB's threads would not
+They are forked from one that has loaded torch and transformers and nothing else: LanceDB's threads would not
 survive a fork, and each loads it for itself.
 """
 
@@ -10,7 +10,7 @@ import multiprocessing
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
-LOADED = ["torch", "transformers.models.hubert.modeling_hubert", "music21"]
+LOADED = ["torch", "transformers.models.hubert.modeling_hubert"]
 
 
 def start(function: Callable[..., object], *args: object) -> BaseProcess:
