@@ -18,7 +18,17 @@ from fakes import FakeEncoder, fill
 from sounds import encode, melody, write
 
 DATA = Path(__file__).parent / "data"
+# Begun first, since they take longest: at the end no process is left alone with one.
+LONGEST = (
+    "engines", "finetune_whole", "cli", "chorales", "finetune", "decode", "ui", "gpu_flow", "browser", "probes", "saved",
+    "umap_layout", "interrupted", "catalogue", "live", "ingest", "maps", "small",
+)
 ARTISTS = ("Ada", "Béla", "Cleo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
