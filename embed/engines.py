@@ -79,6 +79,6 @@ def check_devices(devices: Sequence[str]) -> None:
     """Raise InputError unless all of these are here, of one kind."""
     absent = [device for device in devices if not device_is_here(device)]
     if absent:
-        raise InputError(f"device {', '.join(absent)} is not on this machine")
+        raise InputError(f"device {', '.join(absent)} is not on this machine: choose --device cpu")
     if len({device.partition(":")[0] for device in devices}) > 1:
         raise InputError(f"devices {', '.join(devices)} are of several kinds, whose vectors differ by rounding: name one kind")

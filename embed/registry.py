@@ -11,6 +11,7 @@ from typing import Any
 
 from embed.encoder import PRECISIONS, Encoder
 from embed.errors import EncoderError
+from store import InputError
 
 DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
 FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
@@ -54,20 +55,20 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
                  download: bool = True, adapter: str = "", home: str = "") -> Encoder:
     """The encoder of that name, or of that checkpoint folder, with an adapter where one is named.
 
-    Raises EncoderError where its weights cannot be had, saying how to get them, and CheckpointError where they are not
-    what they should be.  `download` False: only what is on this machine already.  `adapter`: its location, `home`
-    the lake that it may lie in; see `embed.adapter`.
+    Raises InputError for what is no encoder or precision, EncoderError where the weights cannot be had, saying how to get
+    them, and CheckpointError where they are not what they should be.  `download` False: only what is on this machine
+    already.  `adapter`: its location, `home` the lake that it may lie in; see `embed.adapter`.
     """
     if precision not in PRECISIONS:
-        raise EncoderError(f"no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        raise InputError(f"no precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     name = full_name(name)
     if name == "spectral":
         from embed.spectral import SpectralEncoder
 
         if precision != "float32":
-            raise EncoderError("spectral descriptors are computed in float32 only: leave --precision out")
+            raise InputError("spectral descriptors are computed in float32 only: leave --precision out")
         if adapter:
-            raise EncoderError(f"spectral descriptors are computed, not learned: no adapter fits them, and {adapter} does not")
+            raise InputError(f"spectral descriptors are computed, not learned: no adapter fits them, and {adapter} does not")
         return SpectralEncoder()
     from embed.adapter import read_adapter, resolved
     from embed.hubert import HubertEncoder
@@ -83,8 +84,9 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
         return ready(HubertEncoder(SMALL, name=name, location=name, device=device))
     folder = Path(name)
     if not folder.is_dir():
-        raise EncoderError(
-            f"{folder.name!r} is neither a checkpoint folder nor an encoder known by name ({', '.join(encoder_names())})"
+        asked = folder.name if folder.parent == Path.cwd() else str(folder)
+        raise InputError(
+            f"{asked!r} is neither a checkpoint folder nor an encoder known by name ({', '.join(encoder_names())})"
         )
     return ready(HubertEncoder(folder, device=device))
 

@@ -174,7 +174,10 @@ def load_settled(name: str, precision: str, device: str, adapter: str = "", home
 
 
 def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
-    """The device: as asked, as the space has it, else the best there is.  Raises EncoderError where it is not here."""
+    """The device: as asked, as the space has it, else the best there is.
+
+    Raises InputError for one that is not here, EncoderError where that of the space is not.
+    """
     if is_spectral(settings) or (stored is not None and stored.location == "spectral"):
         return "cpu"                     # without importing torch
     import torch
@@ -185,7 +188,7 @@ def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
         except RuntimeError as error:
             raise InputError(f"no device {settings.device!r}: choose auto, cpu, cuda, cuda:1 or mps") from error
         if not device_is_here(settings.device):
-            raise EncoderError(f"device {settings.device!r} is not on this machine: choose --device cpu")
+            raise InputError(f"device {settings.device!r} is not on this machine: choose --device cpu")
         return settings.device
     if stored is not None:
         if not device_is_here(stored.device):

@@ -27,6 +27,8 @@ def ingest_folder(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: `tonelake ingest folder` takes a folder of music")
+    if multi and labels is None:
+        raise InputError(f"--multi {' '.join(multi)} names columns of a file: give it by --labels")
     table = Labels(labels, multi=multi) if labels is not None else None
     if table is not None:
         lake.clips.check_labels(table.table)

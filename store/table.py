@@ -368,4 +368,7 @@ def check_filter(where: str) -> None:
 def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
     """The database's complaint, without the source positions it carries, and what could be meant."""
     reason = error.split(", /")[0].removeprefix("Invalid user input: ")
+    reason = reason.split(" Valid fields are ")[0].rstrip(".")           # its own columns among them
+    if "of type 'List(" in reason:
+        reason = "a column of lists is not one value: write array_has(COLUMN, 'value')"
     return f"filter {where!r} cannot be used: {reason}.  Columns: {', '.join(columns)}"

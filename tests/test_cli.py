@@ -179,6 +179,8 @@ def test_a_person_at_a_terminal_gets_a_table(tagged):
         (["clips", "--where", "colour = 'red'"], 2, "No field named colour"),
         (["clips", "--where", "1; DROP TABLE clips"], 2, "is not one SQL expression"),
         (["embed", "--encoder", "spectral", "--space", "a/b"], 2, "'a/b' cannot name a space"),
+        (["embed", "--encoder", "mert96m"], 2, "'mert96m' is neither a checkpoint folder nor an encoder known by name"),
+        (["ingest", "folder", ".", "--multi", "tags"], 2, "give it by --labels"),
         (["groups", "artist", "Adda"], 2, "did you mean 'Ada'"),
         (["layers", "colour"], 2, "clips have no column 'colour'"),
         (["ingest", "folder", "/no/such/folder"], 2, "is not a folder"),

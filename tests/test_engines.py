@@ -272,7 +272,7 @@ def test_a_cluster_without_a_gpu_says_so_and_errors_of_its_workers_are_ours(trac
         assert cluster.choose_device("auto") == cluster.choose_device("cpu") == "cpu"
         with pytest.raises(InputError, match="no device 'cuda' on this cluster of 0 GPUs"):
             cluster.choose_device("cuda")
-        with pytest.raises(EncoderError, match="is neither a checkpoint folder nor an encoder"):
+        with pytest.raises(InputError, match="is neither a checkpoint folder nor an encoder"):
             cluster.open_space(tracks, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
         assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)      # as in the local engine
         ours = offspring(os.getpid())

@@ -12,6 +12,7 @@ import torch
 
 from embed import CheckpointError, EncoderError, load_encoder
 from embed.hubert import HubertEncoder
+from store import InputError
 
 VARIANTS = ("95M-tiny", "330M-tiny")
 WAVES = ("b_3.7s", "d_1.02s")
@@ -269,5 +270,5 @@ def test_weights_that_cannot_be_had_say_how_to_get_them(tmp_path, monkeypatch):
 
 
 def test_an_unknown_encoder_lists_the_known():
-    with pytest.raises(EncoderError, match=r"mert-95m.*spectral"):
+    with pytest.raises(InputError, match=r"mert-95m.*spectral"):
         load_encoder("no-such-encoder")

@@ -126,6 +126,15 @@ def test_a_wrong_filter_is_named_and_nothing_happens(lake, where):
     assert lake.clips.count() == 2
 
 
+def test_a_wrong_filter_is_told_in_few_words_what_would_do(lake):
+    lake.clips.add(clip_rows(1, 2).with_columns(tags=pl.Series([["low", "odd"]] * 2)))
+    assert len(lake.clips.read(where="array_has(tags, 'low')")) == 2
+    with pytest.raises(FilterError, match=r"cannot be used: a column of lists is not one value: write array_has\(COLUMN, 'v"):
+        lake.clips.read(where="tags = 'low'")
+    with pytest.raises(FilterError, match=r"No field named no_column\.  Columns: clip_id, "):
+        lake.clips.read(where="no_column = 3")
+
+
 def test_a_quote_in_a_value_is_text(lake):
     lake.clips.add(clip_rows(1, 1).with_columns(artist=pl.lit("Guns N' Roses; x")))
     assert len(lake.clips.read(where="artist = 'Guns N'' Roses; x'")) == 1
