@@ -26,14 +26,15 @@ from store.space import Space, Spaces
 from store.tokens import Tokens
 from store.vectors import Vectors
 
+QUOTED = {ord(c): f"%{ord(c):02X}" for c in "%#?"}            # what would be no part of a path in a URI
 PARTS = (FORMAT_FILE, "clips.lance", "failures.lance", "spaces")      # a folder with one of these is a lake
 
 
 class Lake:
     """One lake, opened; made where there is none, unless `create` is False.
 
-    Raises LakeError where there is no lake, or one of a newer program, or, unless `older` is True, one of an older program
-    that has to be brought up before it is read (`store.format.upgrade`).
+    Raises LakeError where there is no lake, or can be none, or one of a newer program, or, unless `older` is True, one of an
+    older program that has to be brought up before it is read (`store.format.upgrade`).
     """
 
     def __init__(self, uri: str | Path, *, create: bool = True, older: bool = False) -> None:
@@ -41,8 +42,11 @@ class Lake:
         local = is_local(self.uri)
         if local:
             self.uri = str(Path(self.uri).expanduser().absolute())
-            if check_folder(Path(self.uri), create):
-                write_format(self.files(""))
+        if found := set(self.uri) & set("?" if local else "?#"):
+            # Lance takes it for the end of the path, and would write to another lake than the one that was named.
+            raise LakeError(f"a lake cannot lie at {self.uri!r}: its path holds {found.pop()!r}, choose another with --lake")
+        if local and check_folder(Path(self.uri), create):
+            write_format(self.files(""))
         self._connection = connect(self.uri)
         self.clips = Clips(self._connection)
         if create and not local and not self.clips.table.version:
@@ -69,6 +73,8 @@ class Lake:
 
     def files(self, folder: str) -> LakeFiles:
         """What lies below a folder of the lake beside its tables: derived files, runs."""
+        if not is_local(self.uri):
+            folder = folder.translate(QUOTED)
         return LakeFiles(f"{self.uri.rstrip('/')}/{folder}".rstrip("/"))
 
     def __repr__(self) -> str:

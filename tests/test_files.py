@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes import clip_rows
 
-from store import InputError, LakeError
+from store import InputError, Lake, LakeError
 from store.files import LakeFiles
 
 HOME = Path(__file__).resolve().parent.parent
@@ -37,6 +38,30 @@ def test_what_is_put_is_read_listed_fetched_and_removed(files):
     for _ in range(2):
         files.remove("a.json")
     assert files.read("a.json") is None and files.names() == []
+
+
+@pytest.mark.parametrize("store", ["disk", "object store"])
+def test_a_folder_may_have_any_name(store, tmp_path, request):
+    lake = Lake(tmp_path / "lake" if store == "disk" else request.getfixturevalue("s3") + "/lake")
+    names = ["%20", "a b", "a#b", "a?b", "a?c", "bpm > 90", "é'\"", "folds:0"]
+    for name in names:
+        lake.files(f"probes/{name}").put_text("name.json", name)
+    assert lake.files("probes").folders() == sorted(names)
+    assert [lake.files(f"probes/{name}").read("name.json") for name in names] == names
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a#b", "a b", "é'\"", "a:b", "s3:x", "[a]", "{x}", "~", "a*", "a?b"])
+def test_a_lake_may_have_any_name_that_lance_can_read(tmp_path, name):
+    beside = Lake(tmp_path / "a")
+    if "?" in name:
+        with pytest.raises(LakeError, match=r"a lake cannot lie at .*holds '\?', choose another with --lake"):
+            Lake(tmp_path / name)
+        with pytest.raises(LakeError, match="holds '#'"):
+            Lake(f"s3://bucket/{name}#1".replace("?", ""))
+    else:
+        Lake(tmp_path / name).clips.add(clip_rows(1, 3))
+        assert Lake(tmp_path / name, create=False).clips.count() == 3
+    assert beside.clips.count() == 0 and {path.name for path in tmp_path.iterdir()} == {"a", name} - {"a?b"}
 
 
 def test_a_file_written_once_stays_as_the_first_wrote_it(files):
