@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ import polars as pl
 
 from embed.work import Progress, ReadClips
 from store import InputError, LakeError
+from store.compiled import alone
 
 FULL_SCALE = 32_767
 ITEM = 2                                 # bytes a sample
@@ -57,40 +59,50 @@ def decode(
 
     Raises InputError where nothing can be read, LakeError where the disk is full.
     """
-    ids = hashlib.blake2b("\n".join(clips["clip_id"]).encode(), digest_size=16).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
+    what = {"rate": rate, "ids": hashlib.blake2b("\n".join(clips["clip_id"]).encode(), digest_size=16).hexdigest()}
     samples, index = folder / SAMPLES, folder / INDEX
-    what = {"rate": rate, "ids": ids}
-    places, failed, known = recorded(index, samples, what)
-    if failed is not None:
-        return Audio(samples, places), failed
-    failed = {}
     try:
-        with samples.open("ab") as sound, index.open("ab") as lines:
-            lines.truncate(known)                                       # what stands behind is half a line
-            sound.truncate(ITEM * sum(length for _, length, _ in places.values()))
-            sound.seek(0, os.SEEK_END)
-            if not known:
-                put(lines, what)
-            missing = clips.filter(~pl.col("clip_id").is_in(list(places)))
-            for clip, wave in progress(read(missing, rate, workers), len(missing), "decoding"):
-                if isinstance(wave, Exception):
-                    failed[clip] = str(wave)
-                else:
-                    peak = float(np.abs(wave).max(initial=0.0)) or 1.0
-                    places[clip] = (sound.tell() // ITEM, len(wave), peak)
-                    sound.write(np.round(wave * (FULL_SCALE / peak)).astype("<i2").tobytes())
-                    sound.flush()
-                    put(lines, [clip, *places[clip]])
-            if not places:
-                raise InputError(f"none of {len(clips):,} clips can be read: {next(iter(failed.values()), 'there are none')}")
-            put(lines, {"failed": failed})
+        folder.mkdir(parents=True, exist_ok=True)
+        index.touch()
+        with alone(index):                                                  # where another node shares the disk
+            places, failed, known = recorded(index, samples, what)
+            if failed is None:
+                missing = clips.filter(~pl.col("clip_id").is_in(list(places)))
+                waves = progress(read(missing, rate, workers), len(missing), "decoding")
+                failed = put_missing(index, samples, what, places, known, waves)
     except OSError as error:
         need = float(clips["duration_s"].sum()) * rate * 2 / 1e9
         raise LakeError(
             f"{folder} cannot hold the decoded audio, {need:.1f} GB ({error.strerror or error}): free some space, run it again"
         ) from error
     return Audio(samples, places), failed
+
+
+def put_missing(
+    index: Path, samples: Path, what: dict[str, Any], places: dict[str, Place], known: int,
+    waves: Iterable[tuple[str, np.ndarray | Exception]],
+) -> dict[str, str]:
+    """Write clips behind those in `places`, which `known` bytes of the index tell of, and enter them there; what failed."""
+    failed: dict[str, str] = {}
+    with samples.open("ab") as sound, index.open("ab") as lines:
+        lines.truncate(known)                                               # what stands behind is half a line
+        sound.truncate(ITEM * sum(length for _, length, _ in places.values()))
+        sound.seek(0, os.SEEK_END)
+        if not known:
+            put(lines, what)
+        for clip, wave in waves:
+            if isinstance(wave, Exception):
+                failed[clip] = str(wave)
+                continue
+            peak = float(np.abs(wave).max(initial=0.0)) or 1.0
+            places[clip] = (sound.tell() // ITEM, len(wave), peak)
+            sound.write(np.round(wave * (FULL_SCALE / peak)).astype("<i2").tobytes())
+            sound.flush()
+            put(lines, [clip, *places[clip]])
+        if not places:
+            raise InputError(f"none of {len(failed):,} clips can be read: {next(iter(failed.values()), 'there are none')}")
+        put(lines, {"failed": failed})
+    return failed
 
 
 def put(lines: BinaryIO, line: Any) -> None:

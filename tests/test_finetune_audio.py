@@ -99,3 +99,25 @@ def test_where_no_clip_can_be_read_that_is_an_error_and_where_the_disk_is_full_a
 
     with pytest.raises(LakeError, match=r"0\.0 GB \(No space left on device\): free some space, run it again"):
         audio.decode(tmp_path, CLIPS, full, RATE)
+
+
+def test_two_nodes_that_share_a_disk_decode_each_clip_once(tmp_path):
+    """Each begins where the other one is at work."""
+    import threading
+
+    first, second = Reader(), Reader()
+    begun, results = threading.Event(), []
+
+    def slowly(clips, rate, workers):
+        for found in first(clips, rate, workers):
+            begun.set()
+            threading.Event().wait(0.05)
+            yield found
+
+    one = threading.Thread(target=lambda: results.append(audio.decode(tmp_path, CLIPS, slowly, RATE)))
+    one.start()
+    assert begun.wait(10)
+    check(*audio.decode(tmp_path, CLIPS, second, RATE))
+    one.join()
+    check(*results[0])
+    assert len(first.asked) == 1 and second.asked == []
