@@ -12,6 +12,7 @@ import polars as pl
 from scipy import sparse
 
 from store import DUPLICATE_COLUMN, InputError, Lake, Space, track_numbers
+from store.text import composed
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def find_group(labelled: Labelled, name: str) -> int:
     """The number of a group, by its name in any case.  Raises InputError with the names that come near."""
     import difflib
 
-    folded = [known.casefold() for known in labelled.names]
-    if name.casefold() in folded:
-        return folded.index(name.casefold())
-    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+    folded, wanted = [composed(known).casefold() for known in labelled.names], composed(name).casefold()
+    if wanted in folded:
+        return folded.index(wanted)
+    near = difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)
     shown = [labelled.names[folded.index(n)] for n in near] or labelled.names[:5]
     raise InputError(f"no {labelled.column} {name!r} among {len(labelled.names)}: did you mean {', '.join(map(repr, shown))}?")

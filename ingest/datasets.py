@@ -18,7 +18,7 @@ from ingest import readers, stems
 from ingest.readers import Listed
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
 from ingest.segment import Cut
-from ingest.sources import to_source
+from ingest.sources import as_on_disk, to_source
 from store import InputError, Lake
 
 SHOWN = 3                                # missing files that are named
@@ -59,8 +59,9 @@ def ingest_dataset(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: `tonelake ingest {name}` takes the folder that {name} unpacks to")
     listed = SETS[name].read(folder)
-    there = [(path, track, labels) for path, track, labels in listed.files if path.is_file()]
-    missing = [path for path, _, _ in listed.files if not path.is_file()]
+    files = [(as_on_disk(path), track, labels) for path, track, labels in listed.files]
+    there = [(path, track, labels) for path, track, labels in files if path.is_file()]
+    missing = [path for path, _, _ in files if not path.is_file()]
     if not there:
         first = f"the first of {len(missing):,} that it lists is {missing[0]}" if missing else f"it wants {listed.layout}"
         raise InputError(f"{folder} holds no audio of {name}: {first}")

@@ -10,6 +10,7 @@ from typing import Any
 from ingest.tables import read_table
 from store import InputError
 from store.clips import FIXED
+from store.text import composed
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "source")
 SETTABLE = ("track", "title", "artist", "album", "dataset", "stem", "split")     # fixed columns a user may fill
@@ -37,7 +38,7 @@ class Labels:
             name = row.pop(key)
             if name is None:
                 continue
-            name = str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name)
+            name = composed(str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name))
             if self._rows.setdefault(name, row) != row:
                 raise InputError(f"{file.name}: two different rows for {self.kind} {name!r}")
         self._matched: Counter[str] = Counter()                      # files of each row
@@ -51,7 +52,7 @@ class Labels:
             keys = [path.stem]
         else:
             keys = [str(path), track, path.name, path.stem]
-        for key in keys:
+        for key in map(composed, keys):
             if key in self._rows:
                 self._matched[key] += 1
                 return {name: value for name, value in self._rows[key].items() if value is not None}

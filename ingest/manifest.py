@@ -11,7 +11,7 @@ import polars as pl
 
 from ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
-from ingest.sources import to_source
+from ingest.sources import as_on_disk, to_source
 from ingest.tables import read_table
 from store import InputError, Lake
 
@@ -53,7 +53,7 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording
             raise InputError(f"{file.name}, row {number}: has no path")
         span = (float(row[start] or 0.0) if start else 0.0, float(row[length]) if length and row[length] is not None else None)
         labels = {name: row[name] for name in columns if row[name] is not None}
-        source = to_source(folder / str(row[path]))              # ./a.wav and a.wav are one file
+        source = to_source(as_on_disk(folder / str(row[path])))              # ./a.wav and a.wav are one file
         tracks.setdefault(source, str(row[path]))
         spans.setdefault(source, []).append((span, labels))
     recordings = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import polars as pl
+import polars.selectors as cs
 
 from ingest.errors import AudioError
 from ingest.scan import MIN_SECONDS, Scan, clip_id
@@ -125,9 +126,18 @@ class Collector:
         succeeded, self._succeeded = self._succeeded, []
         if rows:
             # Whichever row brings a label column, all of them have it.
-            self.added += self._lake.clips.add(pl.DataFrame(rows, infer_schema_length=None))
+            self.added += self._lake.clips.add(alike(pl.DataFrame(rows, infer_schema_length=None)))
         self._lake.failures.record(failures)
         self._lake.failures.clear(succeeded)
+
+
+def alike(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose text is equal where it looks equal, as `store.text.composed`; but a source is a file's own name."""
+    lists = [name for name, kind in rows.schema.items() if kind == pl.List(pl.String)]
+    return rows.with_columns(
+        (cs.string() - cs.by_name("source")).str.normalize("NFC"),
+        pl.col(lists).list.eval(pl.element().str.normalize("NFC")),
+    )
 
 
 Rows = tuple[list[dict[str, Any]], list[str]]                        # clips, and what is wrong with other spans

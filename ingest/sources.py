@@ -7,6 +7,7 @@ them); or `chorale:NAME`, a piece of music21's corpus that is rendered when it i
 from __future__ import annotations
 
 import os
+import unicodedata
 import urllib.parse
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,18 @@ def to_source(path: Path) -> str:
         return text
     except UnicodeEncodeError:
         return "file://" + urllib.parse.quote_from_bytes(os.fsencode(text))
+
+
+def as_on_disk(path: Path) -> Path:
+    """The path in the form of Unicode that the disk has it in, where a table has it in another; else as it is.
+
+    Disks of macOS kept `é` as two characters, and archives carry that on; a table has mostly one.
+    """
+    if str(path).isascii() or path.exists():
+        return path
+    parent = as_on_disk(path.parent)
+    forms = (parent / unicodedata.normalize(form, path.name) for form in ("NFC", "NFD"))
+    return next((form for form in forms if form.exists()), path)
 
 
 def to_path(source: str) -> Path:
