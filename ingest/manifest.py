@@ -53,7 +53,7 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording
             raise InputError(f"{file.name}, row {number}: has no path")
         span = (float(row[start] or 0.0) if start else 0.0, float(row[length]) if length and row[length] is not None else None)
         labels = {name: row[name] for name in columns if row[name] is not None}
-        source = to_source(as_on_disk(folder / str(row[path])))              # ./a.wav and a.wav are one file
+        source = to_source(find(folder, str(row[path])))             # ./a.wav and a.wav are one file
         tracks.setdefault(source, str(row[path]))
         spans.setdefault(source, []).append((span, labels))
     recordings = [
@@ -61,3 +61,11 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording
         for source, rows in spans.items()
     ]
     return recordings, table.select(columns)
+
+
+def find(folder: Path, name: str) -> Path:
+    """The file that a table in `folder` names: from there, from the home folder, or as Windows writes paths."""
+    path = folder / (Path(name).expanduser() if name.startswith("~/") else name)
+    if "\\" in name and not path.exists():
+        path = folder / name.replace("\\", "/")
+    return as_on_disk(path)

@@ -289,6 +289,17 @@ def test_a_table_that_is_not_utf8_says_at_which_byte(tmp_path):
 # -- manifests
 
 
+def test_a_manifest_finds_files_in_the_home_folder_and_by_backslashes(lake, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for number, name in enumerate(("home/a.wav", "set/sub/b.wav", "set/c\\d.wav")):
+        write(tmp_path / name, melody(2, seed=number))
+    report = ingest_manifest(lake, csv(tmp_path / "set" / "m.csv", "path\n~/a.wav\nsub\\b.wav\nc\\d.wav\n"))
+    assert (report.added.new, report.failed) == (3, 0)
+    assert sorted(Path(source).relative_to(tmp_path).as_posix() for source in lake.clips.read()["source"]) == [
+        "home/a.wav", "set/c\\d.wav", "set/sub/b.wav",
+    ]
+
+
 def test_a_manifest_makes_exactly_its_rows(lake, music, tmp_path):
     shutil.copytree(music, tmp_path / "m")
     file = csv(

@@ -46,7 +46,8 @@ def apply(
 ) -> None:
     """Write each clip's frames as tokens.   Example: tonelake tokens apply 7-2048"""
     vocabulary, done = open_lake(lake, create=False).tokens.apply(name, space=space)
-    say(f"{done:,} clips: tokens of {vocabulary.name} stored")
+    known = "" if done else "; all clips with frames of its layer have them"
+    say(f"{done:,} clips: tokens of {vocabulary.name} stored{known}")
 
 
 @tokens_app.command(name="list")
