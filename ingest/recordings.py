@@ -1,6 +1,6 @@
 """Recordings into the lake: digest, scan, cut into clips, add; with a failure on record for each that cannot be.
 
-What is known by content is not decoded again, so a second run over a large library costs one read of its bytes.
+What is known by content is not decoded again, and what looks as it did is not read again (`ingest.looks`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import polars as pl
 import polars.selectors as cs
 
 from ingest.errors import AudioError
+from ingest.looks import Look, Looks, look_at
 from ingest.scan import MIN_SECONDS, Scan, clip_id
 from ingest.segment import MAX_WHOLE_S, Cut, is_silent
 from ingest.workers import Workers
@@ -70,11 +71,11 @@ def ingest_recordings(
     """Cut recordings into clips and add them.  `cut` None: each brings its spans (a manifest)."""
     name = "manifest" if cut is None else str(cut)
     shared = {"cut": name} | ({"dataset": dataset} if dataset else {})
-    collector = Collector(lake)
+    collector, looks = Collector(lake), Looks(lake)
     digests: dict[str, str] = {}
     try:
         with Workers(workers or cores()) as pool:                    # nothing else is to do meanwhile
-            for recording, result in _examine(pool, recordings, cut, _known_clips(lake, name), progress):
+            for recording, result in _examine(pool, recordings, cut, _known_clips(lake, name), looks, progress):
                 if isinstance(result, AudioError):
                     collector.fail(recording.source, str(result))
                     continue
@@ -88,6 +89,7 @@ def ingest_recordings(
                     collector.succeed(recording.source)
     finally:
         collector.flush()                # also when interrupted: what is decoded is stored
+        looks.save()
     tidy(lake.clips.table)
     return IngestReport(
         len(recordings), collector.added, collector.flagged, collector.failed, _mark_superseded(lake, digests)
@@ -144,30 +146,54 @@ Rows = tuple[list[dict[str, Any]], list[str]]                        # clips, an
 
 
 def _examine(
-    pool: Workers, recordings: Sequence[Recording], cut: Cut | None, known: dict[str, list[dict[str, Any]]],
+    pool: Workers, recordings: Sequence[Recording], cut: Cut | None, known: dict[str, list[dict[str, Any]]], looks: Looks,
     progress: Progress,
 ) -> Iterator[tuple[Recording, Rows | AudioError]]:
-    """Each recording with the rows that come of it.  Only what the lake does not know is decoded."""
+    """Each recording with the rows that come of it.  Only what the lake does not know is decoded, and what does not look as
+    it did is read."""
     by_source = {r.source: r for r in recordings}
     unknown = list(by_source)
+
+    def asked(what: str, sources: Iterable[str]) -> Iterator[tuple[Recording, dict[str, Any] | AudioError]]:
+        """The workers' replies, and what a file looked like before it was read."""
+        seen: dict[str, Look | None] = {}
+
+        def requests() -> Iterator[dict[str, Any]]:
+            for source in sources:
+                seen[source] = look_at(source)
+                yield {"do": what, "source": source, "length": _needs_length(by_source[source])}
+
+        for request, reply in pool.map(requests()):
+            source = request["source"]
+            look = seen.pop(source)
+            if not isinstance(reply, AudioError):
+                looks.note(source, look, reply["digest"] if what == "digest" else reply["scan"]["digest"])
+            yield by_source[source], reply
+
     if known:
         unknown = []
-        requests = (
-            {"do": "digest", "source": r.source, "length": any(length_s is None for _, length_s in r.spans)}
-            for r in by_source.values()
-        )
-        for request, reply in progress(pool.map(requests), len(by_source), "reading"):
-            recording = by_source[request["source"]]
+        same = looks.unchanged(source for source, recording in by_source.items() if not _needs_length(recording))
+        for source, digest in same.items():
+            rows = _rows_of_known(by_source[source], known.get(digest, []), None)
+            if rows is None:
+                unknown.append(source)
+            else:
+                yield by_source[source], (rows, [])
+        rest = [source for source in by_source if source not in same]
+        for recording, reply in progress(asked("digest", rest), len(rest), "reading"):
             failed = isinstance(reply, AudioError)
             rows = None if failed else _rows_of_known(recording, known.get(reply["digest"], []), reply["length_s"])
             if rows is None:
                 unknown.append(recording.source)
             else:
                 yield recording, (rows, [])
-    requests = ({"do": "scan", "source": source} for source in unknown)
-    for request, reply in progress(pool.map(requests), len(unknown), "decoding"):
-        recording = by_source[request["source"]]
+    for recording, reply in progress(asked("scan", unknown), len(unknown), "decoding"):
         yield recording, reply if isinstance(reply, AudioError) else _rows_of_scan(recording, cut, reply)
+
+
+def _needs_length(recording: Recording) -> bool:
+    """Whether a span goes to the end, so that a known clip has to be compared with the file's length."""
+    return any(length_s is None for _, length_s in recording.spans)
 
 
 def _rows_of_known(

@@ -42,19 +42,6 @@ def test_a_folder_of_every_format_becomes_clips_with_tags(lake, music):
     assert song["cut"].unique().to_list() == ["4s"]
 
 
-def test_a_second_run_changes_nothing_and_decodes_nothing(lake, music, monkeypatch):
-    ingest_folder(lake, music, Cut(4.0))
-    before = lake.clips.read()
-    asked = []
-    from ingest.workers import Workers
-
-    original = Workers._ask
-    monkeypatch.setattr(Workers, "_ask", lambda self, request: asked.append(request["do"]) or original(self, request))
-    assert ingest_folder(lake, music, Cut(4.0)).added == Added(known=12)
-    assert lake.clips.read().equals(before)
-    assert set(asked) == {"digest"}
-
-
 def test_another_cut_adds_clips_beside_the_old(lake, music):
     ingest_folder(lake, music, Cut(4.0))
     assert ingest_folder(lake, music, Cut(None)).added == Added(new=6)

@@ -20,6 +20,7 @@ import ingest
 from index import drop_indexes, list_indexes, read_map
 from index.saved import index_folder, read_all
 from index.vocabulary import read_vocabulary
+from ingest.looks import Looks
 from store import InputError, Lake, Space, TonelakeError, chunks
 from store.files import is_local
 from store.format import format_of, known, upgrade, waiting, write_format
@@ -59,7 +60,7 @@ def verify(
         ("clips", lambda: of_rows(lake.clips.table, "clips", repair)),
     ]
     if sources or digests:
-        checks.append(("sources", lambda: of_sources(lake, digests)))
+        checks.append(("sources", lambda: of_sources(lake, digests, repair)))
     spaces, broken = readable_spaces(lake)
     found += broken
     for space in spaces:
@@ -127,8 +128,8 @@ def of_frames(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     yield from of_rows(lake.tokens(space).table, f"tokens_{space.name}", repair)
 
 
-def of_sources(lake: Lake, digests: bool) -> Iterator[Finding]:
-    """Files that are gone, and, asked for, those whose bytes are others by now."""
+def of_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
+    """Files that are gone, and, asked for, those whose bytes are others by now; `repair` has the next ingest read them."""
     clips = lake.clips.read(["source", "digest", "flag"]).unique(["source", "digest"], maintain_order=True)
     clips = clips.filter((pl.col("flag") != "superseded").fill_null(True))
     gone = clips.filter(~clips["source"].map_elements(there, return_dtype=pl.Boolean))["source"].unique(maintain_order=True)
@@ -147,8 +148,11 @@ def of_sources(lake: Lake, digests: bool) -> Iterator[Finding]:
         if isinstance(reply, Exception) or reply["digest"] != digest:
             changed.append(source)
     if changed:
+        if repair:
+            Looks(lake).forget(changed)
         yield Finding("sources", "clips", f"{len(changed)} files have changed: {named(pl.Series(changed))}",
-                      "ingest them again: new clips are made, the old ones keep their vectors until then")
+                      "ingest them again, after --repair if their times are as they were: new clips are made, the old ones "
+                      "keep their vectors until then")
 
 
 def there(source: str) -> bool:
