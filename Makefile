@@ -6,7 +6,7 @@ READY := .venv/.ready
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint types audit build bench-embed bench-endurance bench-finetune bench-growth bench-live bench-map bench-probes bench-search bench-small bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test lint types audit build bench-embed bench-endurance bench-finetune bench-growth bench-ingest bench-live bench-map bench-probes bench-search bench-small bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -55,6 +55,9 @@ bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minut
 
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth
+
+bench-ingest: $(READY)  ## ingest, first and again, against a plain loop (2 minutes)
+	$(BIN)/python -m bench.ingest
 
 chaos: $(READY)        ## kill -9 in the middle of everything, 200 times, and what was lost (20 minutes)
 	$(BIN)/python -m bench.chaos

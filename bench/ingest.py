@@ -1,0 +1,100 @@
+"""Ingest: the first time, again, and again where every byte is read, beside a plain loop over the same files.
+
+The loop is what a notebook does: librosa.load at the encoder's rate, cut into clips of 30 s, peak looked at, one after the
+other; it keeps nothing.  Ingest decodes at the file's own rate and keeps the clips; what it is run again for is known.
+
+    python -m bench.ingest --files 120 --seconds 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import ingest
+from bench.report import circumstances, table, write_results
+from embed.loading_librosa import load_librosa
+from ingest.looks import COARSE_NS, FILE, FOLDER
+from store import Lake
+
+RATE, ENCODERS_RATE, CLIP_S = 44_100, 24_000, 30.0
+SUFFIXES = (".wav", ".flac", ".mp3")
+
+
+def make_files(folder: Path, files: int, seconds: float) -> int:
+    """Stereo noise with a melody's envelope, a third of the files in each format; their bytes."""
+    import soundfile as sf
+
+    folder.mkdir()
+    for number in range(files):
+        rng = np.random.default_rng(number)
+        loud = np.repeat(rng.random(round(seconds * 4)), RATE // 4)[:, None]
+        sound = 0.3 * loud * rng.standard_normal((len(loud), 2))
+        sf.write(folder / f"{number:05d}{SUFFIXES[number % len(SUFFIXES)]}", sound, RATE)
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def loop(folder: Path) -> int:
+    """The plain loop; how many clips."""
+    librosa = load_librosa()
+    clips = 0
+    for path in sorted(folder.iterdir()):
+        wave, _ = librosa.load(path, sr=ENCODERS_RATE)
+        step = round(CLIP_S * ENCODERS_RATE)
+        clips += sum(np.abs(wave[begin : begin + step]).max() > 0 for begin in range(0, len(wave), step))
+    return clips
+
+
+def timed(work, *arguments) -> float:
+    started = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    arguments = parser.parse_args()
+    about = circumstances("the audio (seeded noise)")
+    with tempfile.TemporaryDirectory() as home:
+        folder, lake = Path(home) / "music", Lake(Path(home) / "lake")
+        size = make_files(folder, arguments.files, arguments.seconds)
+        time.sleep(COARSE_NS / 1e9)          # what was written just now is not trusted
+
+        def again() -> None:
+            report = ingest.ingest_folder(lake, folder, ingest.Cut(CLIP_S))
+            assert report.added.known == lake.clips.count() and report.failed == 0
+
+        looks = Path(lake.uri) / FOLDER / FILE
+        load_librosa().load(next(folder.iterdir()), sr=ENCODERS_RATE, duration=1.0)          # what it loads late, not timed
+        loop_s, first_s = timed(loop, folder), timed(ingest.ingest_folder, lake, folder, ingest.Cut(CLIP_S))
+        again_s = min(timed(again) for _ in range(3))
+        looks.unlink()
+        bytes_s = timed(again)
+        digest_s = timed(lambda: hashlib.blake2b(bytes(1 << 28), digest_size=16).digest()) * size / (1 << 28)
+    hours = arguments.files * arguments.seconds / 3600
+    rows = [
+        [name, f"{seconds:.2f}", f"{hours * 3600 / seconds:,.0f}", f"{size / 1e6 / seconds:,.0f}", f"{loop_s / seconds:.1f}"]
+        for name, seconds in (
+            ("plain loop", loop_s), ("first ingest", first_s), ("again, every byte read", bytes_s), ("again", again_s),
+        )
+    ]
+    ratios = {"first_vs_loop": loop_s / first_s, "again_vs_loop": loop_s / again_s, "again_vs_reading": bytes_s / again_s}
+    text = (
+        f"{arguments.files} files of {arguments.seconds:g} s, a third each of {', '.join(SUFFIXES)}: {hours:.1f} hours, "
+        f"{size / 1e6:,.0f} MB, which the system holds in memory, so no disk is waited for.  Limit of reading: a digest of "
+        f"these bytes takes one core {digest_s:.1f} s.\n\n"
+        + table(["", "seconds", "audio seconds a second", "MB a second", "times the loop"], rows)
+    )
+    write_results("ingest", "Ingest, first and again", text, about, ratios)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
