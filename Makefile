@@ -56,7 +56,7 @@ bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minut
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth
 
-bench-ingest: $(READY)  ## ingest, first and again, against a plain loop (2 minutes)
+bench-ingest: $(READY)  ## ingest, first and again, against a plain loop (8 minutes, most of it to make the files)
 	$(BIN)/python -m bench.ingest
 
 chaos: $(READY)        ## kill -9 in the middle of everything, 200 times, and what was lost (20 minutes)
