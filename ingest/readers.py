@@ -288,8 +288,8 @@ def meter2800(folder: Path) -> Listed:
     if not listed:
         raise InputError(f"{folder} has no data_train_4_classes.csv (or .tab, or of 2 classes): they come with METER2800")
     # Within the tables of one kind: those of the other kind list the same files, perhaps from other folders.
-    names = Counter((suffix, path.stem) for suffix, path in {(suffix, path.with_suffix("")) for suffix, _, path, _ in listed})
-    shared = {stem for (_, stem), count in names.items() if count > 1}
+    names = {(suffix, path.parent.name, path.stem) for suffix, _, path, _ in listed}
+    shared = {stem for (_, stem), count in Counter((suffix, stem) for suffix, _, stem in names).items() if count > 1}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for suffix, side, path, row in listed:
         collection = path.parent.name
