@@ -11,7 +11,7 @@ import polars as pl
 
 from ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
-from ingest.sources import as_on_disk, to_source
+from ingest.sources import as_on_disk, is_there, to_source
 from ingest.tables import read_table
 from store import InputError, Lake
 
@@ -65,7 +65,8 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording
 
 def find(folder: Path, name: str) -> Path:
     """The file that a table in `folder` names: from there, from the home folder, or as Windows writes paths."""
-    path = folder / (Path(name).expanduser() if name.startswith("~/") else name)
-    if "\\" in name and not path.exists():
-        path = folder / name.replace("\\", "/")
-    return as_on_disk(path)
+    path = as_on_disk(folder / (Path(name).expanduser() if name.startswith("~/") else name))
+    if "\\" in name and not is_there(path):
+        other = as_on_disk(folder / name.replace("\\", "/"))
+        return other if is_there(other) and other.is_file() else path
+    return path

@@ -40,11 +40,20 @@ def as_on_disk(path: Path) -> Path:
 
     Disks of macOS kept `é` as two characters, and archives carry that on; a table has mostly one.
     """
-    if str(path).isascii() or path.exists():
+    if str(path).isascii() or is_there(path):
         return path
     parent = as_on_disk(path.parent)
     forms = (parent / unicodedata.normalize(form, path.name) for form in ("NFC", "NFD"))
-    return next((form for form in forms if form.exists()), path)
+    return next((form for form in forms if is_there(form)), path)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path leads anywhere; False too for one that cannot be: Path.exists raises where a name is too long."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def to_path(source: str) -> Path:

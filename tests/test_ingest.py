@@ -287,6 +287,14 @@ def test_a_manifest_finds_files_in_the_home_folder_and_by_backslashes(lake, tmp_
     ]
 
 
+@pytest.mark.parametrize("name", ["\\", "no\\such.wav", "é" * 300 + ".wav", "\\" + "a" * 300])
+def test_a_manifests_file_that_is_nowhere_is_one_failure_under_its_own_name(lake, tmp_path, name):
+    write(tmp_path / "there.wav", melody(2))
+    report = ingest_manifest(lake, csv(tmp_path / "m.csv", f"path\nthere.wav\n{name}\n"))
+    assert (report.added.new, report.failed) == (1, 1)
+    assert lake.failures.read()["source"].item() == str(tmp_path / name)
+
+
 def test_a_manifest_makes_exactly_its_rows(lake, music, tmp_path):
     shutil.copytree(music, tmp_path / "m")
     file = csv(
