@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import polars as pl
 import pytest
@@ -14,6 +15,12 @@ from store import Failure, Lake
 from ui import APP
 
 PAGES = ("library", "map", "similar", "groups", "layers", "runs")
+
+
+@pytest.fixture(autouse=True)
+def main_stays(monkeypatch):
+    """The harness leaves the page as `__main__`, and processes that later tests begin would run it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def page(name: str, lake: Lake, monkeypatch, **state: str) -> AppTest:
