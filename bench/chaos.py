@@ -19,114 +19,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
 
+from bench.chaos_work import (
+    HOME,
+    WORK,
+    add_music,
+    child,
+    embed_into,
+    embed_work,
+    index_work,
+    ingest_work,
+    make_home,
+    name_of_probe,
+    prepare,
+)
 from bench.hostile import hostile
 from bench.report import circumstances, table, write_results
 
-HOME = Path(__file__).resolve().parent.parent
-TINY = HOME / "tests" / "data" / "mert" / "95M-tiny"
-WIDE_ROWS, WIDE_DIM = 1_200, 32
 SHARES = {"ingest": 0.25, "embed": 0.25, "index": 0.15, "two writers": 0.15, "probe": 0.12, "finetune": 0.08}
-LIMIT_S = 120.0
-
-
-class Tones:
-    """An encoder of two layers: band energies of frames of 100 samples.  As quick as it is useless."""
-
-    name, revision, location, adapter, adapter_location = "tones", "1", "tones", "", ""
-    sample_rate, layers, dims, default_layer = 8_000, ("0", "1"), (8, 16), 1
-    precision, device, clips_at_once, frame_samples, frame_offset = "float32", "cpu", 1, 100, 50
-
-    def prepare(self, samples: int) -> None:
-        pass
-
-    def encode(self, windows: np.ndarray, keep: Any = None, frames: Sequence[int] = ()) -> Any:
-        from embed.encoder import Pooled
-
-        time.sleep(0.002)                # so that a kill can fall between two clips
-        cut = windows[:, : windows.shape[1] // 100 * 100].reshape(len(windows), -1, 100)
-        spectra = np.abs(np.fft.rfft(cut, axis=2))
-        states = [spectra[:, :, 1 : dim + 1].astype(np.float32) for dim in self.dims]
-        return Pooled([s.mean(axis=1) for s in states], [s.max(axis=1) for s in states], np.full(len(windows), cut.shape[1]))
-
-
-# -- the work, as the child and the one who runs it again do it
-
-
-def ingest_work(home: Path) -> None:
-    from ingest import Cut, ingest_folder
-    from store import Lake
-
-    ingest_folder(Lake(home / "lake"), home / "music", Cut(1.0), workers=1)
-
-
-def embed_work(home: Path) -> None:
-    from embed.pipeline import embed_clips
-    from embed.settings import describe_space
-    from ingest import read_clips
-    from store import Lake
-
-    lake, encoder = Lake(home / "lake"), Tones()
-    space = lake.spaces.make(describe_space(encoder, "tones", 30.0))
-    embed_clips(lake, space, encoder, read_clips, workers=1)
-
-
-def index_work(home: Path) -> None:
-    from index import build_index
-    from store import Lake
-
-    lake = Lake(home / "wide")
-    build_index(lake, lake.spaces.get("wide"), 0, kind="hnsw")
-
-
-def probe_work(home: Path) -> None:
-    import tonelake
-
-    lake = tonelake.open(home / "wide", create=False)
-    lake.probe(
-        "artist", epochs=30, seeds=2, layers=("0",), rates=(1e-2, 1e-3), decays=(0.0,), split="random", again=True,
-        name=name_of_probe(lake),
-    )
-
-
-def name_of_probe(lake: Any) -> str:
-    """A run of a name is of one set of clips."""
-    return f"chaos-{lake.lake.clips.count()}"
-
-
-def finetune_work(home: Path) -> None:
-    import tonelake
-
-    tonelake.open(home / "tune", create=False).finetune(
-        "artist", space="tiny", epochs=2, split="random", device="cpu", name="chaos", again=True, workers=1
-    )
-
-
-WORK: dict[str, Callable[[Path], None]] = {
-    "ingest": ingest_work, "embed": embed_work, "two writers": embed_work, "index": index_work, "probe": probe_work,
-    "finetune": finetune_work,
-}
-
-
-def child(kind: str, home: Path) -> None:
-    """Import what the work needs, say so, and begin when told to."""
-    if kind in ("probe", "finetune"):
-        import torch  # noqa: F401
-    if kind == "index":
-        import faiss  # noqa: F401
-    import tonelake  # noqa: F401
-
-    print("ready", flush=True)
-    sys.stdin.readline()
-    WORK[kind](home)
-    print("done", flush=True)
 
 
 # -- the ledger
@@ -167,66 +81,7 @@ class Tally:
     details: list[str] = field(default_factory=list)
 
 
-def make_home(home: Path) -> None:
-    """Three lakes: one that grows, one of many vectors, one to fine-tune on."""
-    import tonelake
-    from store import Lake, Space
-
-    add_music(home, 6, seed=0)
-    lake = Lake(home / "wide")
-    rng = np.random.default_rng(0)
-    number = np.arange(WIDE_ROWS)
-    lake.clips.add(wide_rows(number))
-    space = lake.spaces.make(Space("wide", "1", 8_000, ("0",), (WIDE_DIM,), 1.0, 1.0, "float32"))
-    add_vectors(lake, space, number, rng)
-    tune = tonelake.open(home / "tune", progress=False)
-    add_music(home / "tuned", 12, seed=9)
-    tune.ingest_folder(home / "tuned" / "music", seconds=1.0)
-    tune.embed(str(TINY), space="tiny", precision="float32", device="cpu")
-
-
-def wide_rows(number: np.ndarray) -> pl.DataFrame:
-    return pl.DataFrame({
-        "clip_id": [f"{n:020x}" for n in number], "track": [f"t{n // 4}" for n in number], "source": "made:x", "digest": "00",
-        "start_s": (number % 4).astype(float), "duration_s": 1.0, "cut": "1s", "artist": [f"a{n // 4 % 5}" for n in number],
-    })
-
-
-def add_vectors(lake: Any, space: Any, number: np.ndarray, rng: np.random.Generator) -> None:
-    vectors = (rng.standard_normal((len(number), WIDE_DIM)) + (number // 4 % 5)[:, None]).astype(np.float32)
-    lake.vectors(space).add([f"{n:020x}" for n in number], [vectors], [vectors], [1] * len(number))
-
-
-def add_music(home: Path, files: int, seed: int) -> None:
-    """Noise of a few seconds, by two artists."""
-    import soundfile
-
-    folder = home / "music"
-    known = len(list(folder.rglob("*.wav"))) if folder.is_dir() else 0
-    rng = np.random.default_rng((seed, known))           # no two files alike: copies are one clip
-    for n in range(known, known + files):
-        path = folder / f"artist{n % 2}" / f"f{n}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        time_s = np.arange(round(8_000 * rng.uniform(2, 6))) / 8_000
-        sound = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 900) * time_s) + 0.05 * rng.standard_normal(len(time_s))
-        with soundfile.SoundFile(path, "w", 8_000, 1, subtype="PCM_16") as file:
-            file.artist = f"Artist {n % 2}"
-            file.write(sound)
-
-
-def prepare(kind: str, home: Path, turn: int) -> None:
-    """Give the work something to do."""
-    if kind in ("ingest", "embed", "two writers"):
-        add_music(home, 3, seed=100 + turn)
-        if kind != "ingest":
-            ingest_work(home)
-    elif kind == "index":
-        from store import Lake
-
-        lake = Lake(home / "wide")
-        number = np.arange(lake.clips.count(), lake.clips.count() + 40)
-        lake.clips.add(wide_rows(number))
-        add_vectors(lake, lake.spaces.get("wide"), number, np.random.default_rng((1, turn)))
+# -- kills
 
 
 def start(kind: str, home: Path) -> subprocess.Popen:
@@ -358,16 +213,6 @@ def fill_the_disk(home: Path) -> str:
         return f"{'held' if good else 'FAILED'}: embedding said {said or 'nothing'}; with room it was finished"
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
-
-
-def embed_into(path: Path) -> None:
-    from embed.pipeline import embed_clips
-    from embed.settings import describe_space
-    from ingest import read_clips
-    from store import Lake
-
-    lake, encoder = Lake(path), Tones()
-    embed_clips(lake, lake.spaces.make(describe_space(encoder, "tones", 30.0)), encoder, read_clips, workers=1)
 
 
 def remove_audio(home: Path) -> str:
