@@ -12,14 +12,16 @@ help:            ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
 
 # Without compiling: a minute instead of three, since most modules of what is installed are never imported.  Who imports one
-# first compiles it for all.
+# first compiles it for all.  What librosa and umap-learn have numba compile takes most of a minute when first used: here, on
+# two cores at once.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tonelake needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	$(BIN)/python -c "from embed.loading_librosa import load_librosa; load_librosa()"
+	$(BIN)/python -c "from embed.loading_librosa import load_librosa; load_librosa()" & librosa=$$!; \
+		$(BIN)/python -c "from index.umap_layout import load_umap; load_umap()" && wait $$librosa
 	@touch $@
 
 demo: $(READY)   ## forty chorales, from notes to neighbours

@@ -9,7 +9,8 @@ from sounds import write
 
 import tonelake
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+# Traced for coverage it takes half as long again; what it goes through has tests of its own.
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.no_cover]
 
 
 def test_from_notes_to_a_tuned_space_and_back(tmp_path, checkpoints):

@@ -69,6 +69,7 @@ def test_it_hears_the_music_whatever_plays_it(small, tmp_path):
     assert max(learned[1:]) > learned[0]
 
 
+@pytest.mark.no_cover                    # traced it takes three times as long
 def test_the_demo_runs_on_it(tmp_path, monkeypatch, capsys):
     from tonelake import demo
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,11 @@ import pytest
 
 HOME = Path(__file__).parent.parent
 CODE = """
+import sys
+import numba
 import numpy as np
+import umap                              # what it keeps itself stays where it is
+numba.config.CACHE_DIR = sys.argv[1]
 from numba.core import event
 from index.umap_layout import COMPILED, load_umap, optimise
 
@@ -36,8 +39,7 @@ print(len(compiled), len(found), points.tobytes().hex())
 
 
 def laid_out(cache: Path) -> list[str]:
-    env = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True, cwd=HOME, env=env)
+    done = subprocess.run([sys.executable, "-c", CODE, str(cache)], capture_output=True, text=True, check=True, cwd=HOME)
     return done.stdout.split()
 
 
