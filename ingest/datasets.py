@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from ingest import readers, stems
 from ingest.readers import Listed
 from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
 from ingest.segment import Cut
-from ingest.sources import as_on_disk, to_source
+from ingest.sources import as_on_disk, is_there, to_source
 from store import InputError, Lake
 
 SHOWN = 3                                # missing files that are named
@@ -60,8 +61,9 @@ def ingest_dataset(
         raise InputError(f"{folder} is not a folder: `tonelake ingest {name}` takes the folder that {name} unpacks to")
     listed = SETS[name].read(folder)
     files = [(as_on_disk(path), track, labels) for path, track, labels in listed.files]
-    there = [(path, track, labels) for path, track, labels in files if path.is_file()]
-    missing = [path for path, _, _ in files if not path.is_file()]
+    found = [is_there(path) and path.is_file() for path, _, _ in files]
+    there = list(compress(files, found))
+    missing = [path for (path, _, _), here in zip(files, found, strict=True) if not here]
     if not there:
         first = f"the first of {len(missing):,} that it lists is {missing[0]}" if missing else f"it wants {listed.layout}"
         raise InputError(f"{folder} holds no audio of {name}: {first}")

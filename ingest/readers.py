@@ -6,7 +6,6 @@ people unpack archives in many ways.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.folder import SUFFIXES, audio_files
-from ingest.tables import read_table
+from ingest.tables import read_lines, read_rows, read_table
 from store import InputError
 from store.text import composed
 
@@ -50,7 +49,7 @@ def gtzan(folder: Path) -> Listed:
     sides = {
         Path(line.strip()).stem: side
         for side, path in lists.items() if path is not None
-        for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        for line in read_lines(path) if line.strip()
     }
     files, bad = [], 0
     for path in audio_below(folder):
@@ -82,28 +81,27 @@ def fma(folder: Path) -> Listed:
     genres = fma_genres(folder)
     audio = {path.stem: path for path in audio_below(folder) if path.stem.isdigit()}
     files = []
-    with table.open(encoding="utf-8", newline="") as rows:
-        reader = csv.reader(rows)
-        upper, lower = next(reader), next(reader)
-        place = {(a, b): i for i, (a, b) in enumerate(zip(upper, lower, strict=True))}
-        wanted = {
-            "title": ("track", "title"), "artist": ("artist", "name"), "album": ("album", "title"),
-            "genre": ("track", "genre_top"), "split": ("set", "split"),
-        }
-        absent = [f"{a}/{b}" for a, b in (*wanted.values(), ("track", "genres_all")) if (a, b) not in place]
-        if absent:
-            raise InputError(f"{table.name}: has no column {', '.join(absent)}: it is not FMA's table of tracks")
-        for row in reader:
-            stem = row[0].zfill(6)
-            if not row[0].isdigit() or stem not in audio or stem in FMA_BAD:
-                continue
-            labels: dict[str, Any] = {name: row[place[key]] for name, key in wanted.items() if row[place[key]]}
-            if "split" in labels:
-                labels["split"] = SIDES.get(labels["split"], labels["split"])
-            numbers = re.findall(r"\d+", row[place["track", "genres_all"]])
-            if numbers:
-                labels["genres"] = sorted({genres.get(number, number) for number in numbers})
-            files.append((audio[stem], stem, labels))
+    rows = read_rows(table)
+    upper, lower = next(rows, []), next(rows, [])
+    place = {(a, b): i for i, (a, b) in enumerate(zip(upper, lower, strict=False))}
+    wanted = {
+        "title": ("track", "title"), "artist": ("artist", "name"), "album": ("album", "title"),
+        "genre": ("track", "genre_top"), "split": ("set", "split"),
+    }
+    absent = [f"{a}/{b}" for a, b in (*wanted.values(), ("track", "genres_all")) if (a, b) not in place]
+    if absent:
+        raise InputError(f"{table.name}: has no column {', '.join(absent)}: it is not FMA's table of tracks")
+    for row in rows:
+        stem = row[0].zfill(6)
+        if not row[0].isdigit() or stem not in audio or stem in FMA_BAD:
+            continue
+        labels: dict[str, Any] = {name: row[place[key]] for name, key in wanted.items() if row[place[key]]}
+        if "split" in labels:
+            labels["split"] = SIDES.get(labels["split"], labels["split"])
+        numbers = re.findall(r"\d+", row[place["track", "genres_all"]])
+        if numbers:
+            labels["genres"] = sorted({genres.get(number, number) for number in numbers})
+        files.append((audio[stem], stem, labels))
     left = sorted(FMA_BAD & audio.keys())
     notes = (f"{len(left)} files left out that are known not to decode ({', '.join(left)})",) if left else ()
     return Listed(files, "fma_small/000/000002.mp3 beside fma_metadata/tracks.csv", notes)
@@ -114,8 +112,12 @@ def fma_genres(folder: Path) -> dict[str, str]:
     path = find(folder, "genres.csv")
     if path is None:
         return {}
-    with path.open(encoding="utf-8", newline="") as rows:
-        return {row["genre_id"]: row["title"] for row in csv.DictReader(rows) if row.get("genre_id") and row.get("title")}
+    rows = read_rows(path)
+    header = next(rows, [])
+    if not {"genre_id", "title"} <= set(header):
+        raise InputError(f"{path.name}: has no columns genre_id and title: it is not FMA's, put that of fma_metadata.zip there")
+    number, title = header.index("genre_id"), header.index("title")
+    return {row[number]: row[title] for row in rows if row[number] and row[title]}
 
 
 # -- tags
@@ -155,7 +157,7 @@ def jamendo(folder: Path) -> Listed:
 
 def jamendo_rows(table: Path) -> Iterator[tuple[str, str, str, str, list[str]]]:
     """(track, artist, album, path, tags) of a table."""
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(read_lines(table)):
         cells = line.rstrip("\n").split("\t")
         if number == 0 and cells[:4] != ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH"]:
             raise InputError(f"{table.name}: does not begin with TRACK_ID, ARTIST_ID, ALBUM_ID, PATH: it is not MTG-Jamendo's")
@@ -181,22 +183,21 @@ def magnatagatune(folder: Path) -> Listed:
         raise InputError(f"{folder} has no annotations_final.csv: put it beside the folders 0 to f")
     root = next((path for path in (table.parent, *sub_folders(folder)) if (path / "0").is_dir()), table.parent)
     files, bad = [], 0
-    with table.open(encoding="utf-8", newline="") as rows:
-        reader = csv.reader(rows, delimiter="\t")
-        header = next(reader)
-        if header[:1] != ["clip_id"] or header[-1:] != ["mp3_path"]:
-            raise InputError(f"{table.name}: does not run from clip_id to mp3_path: it is not MagnaTagATune's")
-        for row in reader:
-            path = row[-1]
-            if path in MTT_BAD:
-                bad += 1
-                continue
-            tags = [name for name, cell in zip(header[1:-1], row[1:-1], strict=True) if cell == "1"]
-            artist, _, rest = Path(path).stem.partition("-")
-            labels = {"tags": tags, "split": MTT_SIDES.get(path[:1]), "artist": artist, "album": rest.partition("-")[0]}
-            # The clips of a song differ by the seconds at the end of their name alone.
-            track = re.sub(r"-\d+-\d+$", "", Path(path).stem)
-            files.append((inside(root, path), track, {k: v for k, v in labels.items() if v is not None}))
+    rows = read_rows(table, "\t")
+    header = next(rows, [])
+    if header[:1] != ["clip_id"] or header[-1:] != ["mp3_path"]:
+        raise InputError(f"{table.name}: does not run from clip_id to mp3_path: it is not MagnaTagATune's")
+    for row in rows:
+        path = row[-1]
+        if path in MTT_BAD:
+            bad += 1
+            continue
+        tags = [name for name, cell in zip(header[1:-1], row[1:-1], strict=True) if cell == "1"]
+        artist, _, rest = Path(path).stem.partition("-")
+        labels = {"tags": tags, "split": MTT_SIDES.get(path[:1]), "artist": artist, "album": rest.partition("-")[0]}
+        # The clips of a song differ by the seconds at the end of their name alone.
+        track = re.sub(r"-\d+-\d+$", "", Path(path).stem)
+        files.append((inside(root, path), track, {k: v for k, v in labels.items() if v is not None}))
     notes = (f"{bad} files left out that are known to be empty",) if bad else ()
     return Listed(files, "annotations_final.csv beside the folders 0 to f", notes)
 

@@ -115,6 +115,81 @@ def test_magnatagatune_has_tags_the_split_by_folder_and_songs_as_tracks(lake, tm
     assert report.notes == ("1 files left out that are known to be empty",)
 
 
+TABLES = {                               # of a set with one file each
+    "gtzan": ("genres/pop/pop.00000.wav", {"train_filtered.txt": "pop/pop.00000.wav"}),
+    "fma": ("000/000002.mp3", {
+        "tracks.csv": ",album,artist,set,track,track,track\n,title,name,split,genre_top,genres_all,title\n"
+                      "2,A,B,training,Rock,[4],C",
+        "genres.csv": "genre_id,title\n4,Rock",
+    }),
+    "jamendo": ("48/948.mp3", {
+        "autotagging.tsv": "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\nt1\ta1\tb1\t48/948.mp3\t9.0\tgenre---rock",
+    }),
+    "magnatagatune": ("0/ada-first-01-song-0-29.mp3", {
+        "annotations_final.csv": "clip_id\trock\tmp3_path\n2\t1\t0/ada-first-01-song-0-29.mp3",
+    }),
+}
+
+
+@pytest.fixture
+def made(request, tmp_path):
+    """A set's name, its folder and its tables."""
+    audio, tables = TABLES[request.param]
+    sound(tmp_path / audio, 1)
+    for name, rows in tables.items():
+        text(tmp_path / name, rows)
+    return request.param, tmp_path, [tmp_path / name for name in tables]
+
+
+@pytest.mark.parametrize("made", TABLES, indirect=True)
+def test_tables_may_be_of_any_unicode_encoding(made, lake):
+    name, folder, tables = made
+    for table in tables:
+        table.write_text(table.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert ingest.ingest_dataset(lake, name, folder, workers=1).added.new == 1
+    for table in tables:
+        table.write_text(table.read_text(encoding="utf-8-sig"), encoding="utf-16")
+    again = ingest.ingest_dataset(lake, name, folder, workers=1).added
+    assert (again.new, again.known, again.changed) == (0, 1, 0) and "split" in lake.clips.read().columns
+
+
+def latin(data):
+    return data.replace(b"o", b"\xf3")
+
+
+def short_row(data):
+    return data.rstrip() + b"\n3\t,,\t,\t\n"
+
+
+def long_field(data):
+    return data.rstrip() + b"\n" + b"x" * 200_000
+
+
+@pytest.mark.parametrize(("made", "damage", "said"), [
+    *((name, latin, "is not UTF-8 text") for name in TABLES),
+    *((name, bytes, "") for name in ("fma", "magnatagatune")),
+    *((name, short_row, r"row \d: has 4 cells, the first \d") for name in ("fma", "magnatagatune")),
+    *((name, long_field, "is not a CSV file: field larger") for name in ("fma", "magnatagatune")),
+], indirect=["made"])
+def test_a_damaged_table_is_named_and_nothing_is_stored(made, damage, said, lake):
+    name, folder, tables = made
+    for table in tables:
+        whole = table.read_bytes()
+        table.write_bytes(b"" if damage is bytes else damage(whole))
+        with pytest.raises(InputError, match=f"{table.name}.*{said}"):
+            ingest.ingest_dataset(lake, name, folder)
+        table.write_bytes(whole)
+    assert lake.clips.count() == 0
+
+
+def test_a_name_too_long_for_a_disk_is_a_missing_file(lake, tmp_path):
+    long = f"0/{'x' * 300}.mp3"
+    sound(tmp_path / "0" / "a-b-01-c-0-29.mp3", 1)
+    text(tmp_path / "annotations_final.csv", "clip_id\trock\tmp3_path", "2\t1\t0/a-b-01-c-0-29.mp3", f"3\t1\t{long}")
+    report = ingest.ingest_dataset(lake, "magnatagatune", tmp_path, workers=1)
+    assert report.added.new == 1 and report.notes[0].startswith("1 of 2 files that are listed are not there: xxx")
+
+
 def test_a_table_cannot_name_files_outside_its_folder(lake, tmp_path):
     secret = sound(tmp_path / "secret.mp3", 1)
     text(tmp_path / "mtt" / "annotations_final.csv", "clip_id\ttag\tmp3_path", "1\t1\t../secret.mp3", f"2\t1\t{secret}")
