@@ -18,7 +18,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -35,6 +35,9 @@ class Tuning(FinishedRun[FinetuneConfig]):
     """A finished run."""
 
     kind, noun, maker, settings = "adapters", "fine-tuning", "tonelake finetune COLUMN", FinetuneConfig
+    types: ClassVar[dict[str, type]] = {
+        "main": str, "space": str, "figures": dict, "clips": int, "trainable": int, "epochs": int,
+    }
 
     def head(self) -> dict[str, Any]:
         """The head's tensors by name."""

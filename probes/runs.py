@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
@@ -36,6 +36,9 @@ class Run(FinishedRun[ProbeConfig]):
     """A finished run."""
 
     kind, noun, maker, settings = "probes", "run", "tonelake probe COLUMN", ProbeConfig
+    types: ClassVar[dict[str, type]] = {
+        "main": str, "task": str, "space": str, "figures": dict, "baselines": dict, "clips": int, "fits": int,
+    }
 
     def weights(self) -> Tensors:
         """Named `<fold>.<seed>.<parameter>`, and `<fold>.prepare.mean` and `.scale`."""

@@ -79,19 +79,17 @@ class LakeFiles:
         return f"{time.time() // 600:.0f}" if self._session().contains(name) else None
 
     def read(self, name: str) -> str | None:
-        """The text of a file, or None where there is none."""
-        if is_local(self.uri):
-            try:
-                return (Path(self.uri) / name).read_text(encoding="utf-8")
-            except FileNotFoundError:
+        """The text of a file, or None where there is none.  Raises LakeError for one that is no text."""
+        with self.fetched(name) as path:
+            if path is None:
                 return None
-        session = self._session()
-        if not session.contains(name):
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "file"
-            session.download_file(name, str(copy))
-            return copy.read_text(encoding="utf-8")
+            try:
+                return path.read_text(encoding="utf-8")
+            except FileNotFoundError:    # gone since
+                return None
+            except UnicodeDecodeError as error:
+                text = f"{self.uri}/{name} is damaged, it is no text from byte {error.start} on: restore or delete it"
+                raise LakeError(text) from error
 
     def write_once(self, name: str, text: str) -> bool:
         """Create a file; False, and nothing written, where it exists already.  Raises LakeError where it cannot be written."""

@@ -36,6 +36,7 @@ class FinishedRun(Generic[Config]):
     noun: ClassVar[str]
     maker: ClassVar[str]                 # the command that makes one
     settings: ClassVar[type[Settings]]
+    types: ClassVar[dict[str, type]]     # what its metrics have, at least, beside a summary and when it was finished
 
     @classmethod
     def folder(cls, lake: Lake, name: str) -> LakeFiles:
@@ -53,11 +54,20 @@ class FinishedRun(Generic[Config]):
         if kept is None:
             raise LakeError(f"run {name!r} has no {CONFIG}: delete its folder")
         config = cls.settings.from_dict(kept[0], f"{CONFIG} of run {name!r}")
+        return cls(name, files, config, cls.read_metrics(metrics, name))         # type: ignore[arg-type]
+
+    @classmethod
+    def read_metrics(cls, text: str, name: str) -> dict[str, Any]:
+        """What a run's metrics.json holds.  Raises LakeError where it is damaged."""
         try:
-            return cls(name, files, config, json.loads(metrics))         # type: ignore[arg-type]
-        except ValueError as error:
-            text = f"{METRICS} of run {name!r} cannot be read ({error}): delete its folder and run it again"
-            raise LakeError(text) from error
+            found = json.loads(text)
+            for key, kind in {"summary": str, "finished": str, **cls.types}.items():
+                if not isinstance(found[key], kind):
+                    raise ValueError(f"{key} is {found[key]!r}")
+            return found
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise LakeError(f"{METRICS} of run {name!r} cannot be read ({what}): delete its folder and run it again") from error
 
     @classmethod
     def all(cls, lake: Lake) -> list[Self]:

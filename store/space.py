@@ -94,10 +94,11 @@ class Space:
     def from_json(cls, text: str, where: str) -> Space:
         try:
             values = json.loads(text)
-            kept = values.pop("fingerprint")
+            kept = str(values.pop("fingerprint"))
             values["layers"], values["dims"] = tuple(values["layers"]), tuple(values["dims"])
+            check_types(values)
             space = cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise LakeError(f"{where} is not a space description that this version reads: {error}") from error
         if kept != space.fingerprint:
             raise SpaceMismatch(
@@ -105,6 +106,18 @@ class Space:
                 "edited after vectors were stored by it; put the original back, or embed into a new space"
             )
         return space
+
+
+def check_types(values: dict[str, Any]) -> None:
+    """Raise TypeError where one of a space's values, as a file has them, is of another type than the space's."""
+    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple[str, ...]": str, "tuple[int, ...]": int}
+    for one in fields(Space):
+        found = values.get(one.name, one.default)
+        several = found if isinstance(found, tuple) else (found,)
+        if one.name in values and not all(isinstance(value, kinds[str(one.type)]) for value in several):
+            raise TypeError(f"{one.name} is {found!r}")
+    if not 0 <= values.get("default_layer", 0) < len(values["layers"]):
+        raise TypeError(f"default_layer is {values['default_layer']} of {len(values['layers'])} layers")
 
 
 # What is not part of what a space is.
@@ -182,4 +195,9 @@ class Spaces:
 
     def _read(self, file: str) -> Space | None:
         text = self._files.read(file)
-        return None if text is None else Space.from_json(text, f"spaces/{file}")
+        if text is None:
+            return None
+        space = Space.from_json(text, f"spaces/{file}")
+        if f"{space.name}.json" != file:
+            raise LakeError(f"spaces/{file} describes a space {space.name!r}: put the original back")
+        return space

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -266,6 +267,24 @@ def test_a_space_file_that_was_edited_is_noticed(lake):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "bfloat16"}))
     with pytest.raises(SpaceMismatch, match="edited after vectors were stored"):
         lake.spaces.get("one")
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("created_at", -1), ("default_layer", []), ("default_layer", 2), ("fingerprint", 7), ("layers", [0, 1]), ("dims", ["4", 6]),
+    ("location", None), ("window_s", "30"), ("name", "other"), ("unknown", 1),
+])
+def test_a_space_file_with_a_value_that_cannot_be_is_named(filled, tmp_path, key, value):
+    lake = Lake(shutil.copytree(filled.uri, tmp_path / "lake"))
+    path = Path(lake.uri) / "spaces" / "fake.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(LakeError, match=r"spaces/fake\.json"):
+        lake.spaces.all()
+
+
+def test_a_lake_file_that_is_no_text_is_named(lake):
+    (Path(lake.uri) / "lake.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(LakeError, match=r"lake\.json is damaged, it is no text from byte 0 on"):
+        Lake(lake.uri)
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "", "Upper", "a" * 65, "x.y", "emb x", "-x", "a\n"])

@@ -137,7 +137,7 @@ def test_an_edited_space_and_a_damaged_run_are_told(sound):
     found = verify(sound)
     assert "the file was edited" in found.filter(pl.col("what") == "space")["problem"][0]
     runs = found.filter(pl.col("what") == "run")
-    assert runs["problem"].to_list()[0] == "was begun and not finished" and "cannot be read" in runs["problem"][1]
+    assert runs["problem"].to_list()[0] == "was begun and not finished" and "has no config.yaml" in runs["problem"][1]
 
 
 def test_half_written_files_of_yesterday_go_and_those_of_today_stay(sound):

@@ -6,7 +6,6 @@ copy, a vector that is no number goes and is embedded anew.  What only a person 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +16,16 @@ import numpy as np
 import polars as pl
 
 import ingest
+from finetune.runs import Tuning
 from index import drop_indexes, list_indexes, read_map
 from index.saved import index_folder, read_all
 from index.vocabulary import read_vocabulary
 from ingest.looks import Looks
+from probes.runs import Run
 from store import InputError, Lake, Space, TonelakeError, chunks
 from store.files import is_local
 from store.format import format_of, known, upgrade, waiting, write_format
-from store.runs import METRICS
+from store.runs import FinishedRun
 from store.table import Table, in_list
 from store.upkeep import temporary_files
 
@@ -255,18 +256,15 @@ def of_vocabularies(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]
 
 def of_runs(lake: Lake) -> Iterator[Finding]:
     """Runs that were begun and not finished, and those whose figures cannot be read."""
-    for kind, command in (("probes", "tonelake probe"), ("adapters", "tonelake finetune")):
-        for name in lake.files(kind).folders():
-            text = lake.files(f"{kind}/{name}").read(METRICS)
-            if text is None:
-                yield Finding("run", f"{kind}/{name}", "was begun and not finished",
-                              f"the same `{command}` goes on with it; or delete the folder")
-                continue
+    runs: type[FinishedRun[Any]]
+    for runs, command in ((Run, "tonelake probe"), (Tuning, "tonelake finetune")):
+        for name in lake.files(runs.kind).folders():
             try:
-                json.loads(text)
-            except ValueError as error:
-                yield Finding("run", f"{kind}/{name}", f"{METRICS} cannot be read: {error}",
-                              "delete the folder and run it again")
+                if runs.find(lake, name) is None:
+                    yield Finding("run", f"{runs.kind}/{name}", "was begun and not finished",
+                                  f"the same `{command}` goes on with it; or delete the folder")
+            except TonelakeError as error:
+                yield Finding("run", f"{runs.kind}/{name}", str(error), "delete the folder and run it again")
 
 
 OF_SPACE: dict[str, Callable[[Lake, Space, bool], Iterator[Finding]]] = {
