@@ -25,6 +25,7 @@ from index.flat import METRICS, prepare, prepare_one
 from store import InputError, Lake, LakeError, Space
 from store.files import is_local
 from store.table import Snapshot
+from store.typed import check_types
 
 NARROW = 0.1                             # a filter that keeps less is answered by a scan: exact, and faster
 EXTEND_SHARE = 0.5                       # more new clips than this share are indexed anew, with widths tuned again
@@ -152,8 +153,9 @@ def read_all(lake: Lake, space: Space) -> list[Saved]:
     found = []
     for path in sorted(index_folder(lake, space).glob("*.json")):
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             values["files"] = tuple(values["files"])
+            check_types(Saved, values)
             found.append(Saved(**values))
         except (OSError, ValueError, TypeError, KeyError):
             continue

@@ -15,6 +15,7 @@ from typing import Any
 
 from store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
 from store.files import LakeFiles
+from store.typed import check_types
 
 FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -96,8 +97,10 @@ class Space:
             values = json.loads(text)
             kept = str(values.pop("fingerprint"))
             values["layers"], values["dims"] = tuple(values["layers"]), tuple(values["dims"])
-            check_types(values)
+            check_types(cls, values)
             space = cls(**values)
+            if not 0 <= space.default_layer < len(space.layers):
+                raise ValueError(f"default_layer is {space.default_layer} of {len(space.layers)} layers")
         except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise LakeError(f"{where} is not a space description that this version reads: {error}") from error
         if kept != space.fingerprint:
@@ -106,18 +109,6 @@ class Space:
                 "edited after vectors were stored by it; put the original back, or embed into a new space"
             )
         return space
-
-
-def check_types(values: dict[str, Any]) -> None:
-    """Raise TypeError where one of a space's values, as a file has them, is of another type than the space's."""
-    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "tuple[str, ...]": str, "tuple[int, ...]": int}
-    for one in fields(Space):
-        found = values.get(one.name, one.default)
-        several = found if isinstance(found, tuple) else (found,)
-        if one.name in values and not all(isinstance(value, kinds[str(one.type)]) for value in several):
-            raise TypeError(f"{one.name} is {found!r}")
-    if not 0 <= values.get("default_layer", 0) < len(values["layers"]):
-        raise TypeError(f"default_layer is {values['default_layer']} of {len(values['layers'])} layers")
 
 
 # What is not part of what a space is.

@@ -222,8 +222,10 @@ def test_an_index_of_another_space_of_the_same_name_is_not_used(big, used):
     path = saved.index_folder(lake, space) / "mean_00-cosine-hnsw.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 32}))
     index.similar(lake, ids[0], layer=0)
-    path.write_text("{")
-    index.similar(lake, ids[0], layer=0)
+    for text in ("{", "[]", json.dumps(json.loads(path.read_text()) | {"fingerprint": space.fingerprint, "rows": None})):
+        path.write_text(text)
+        index.similar(lake, ids[0], layer=0)
+        assert index.list_indexes(lake).is_empty()
     assert used == []
     assert made.fingerprint == space.fingerprint
     assert index.build_index(lake, space, 0)[1] == "built"

@@ -1,0 +1,32 @@
+"""Values that a file gave, against the types that a dataclass says its fields have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+
+def check_types(kind: type, values: Mapping[str, Any]) -> None:
+    """Raise TypeError, naming the field, where a value is of another type than the dataclass's field; a float may be whole.
+
+    Fields are numbers, texts and tuples of them.  What is missing or unknown is left to the class itself.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Point:
+    ...     x: float
+    ...     names: tuple[str, ...]
+    >>> check_types(Point, {"x": 1, "names": ("a", "b")})
+    >>> check_types(Point, {"x": "1"})
+    Traceback (most recent call last):
+        ...
+    TypeError: x is '1'
+    """
+    hints = get_type_hints(kind)
+    for name in (field.name for field in fields(kind) if field.name in values):
+        found, hint = values[name], hints[name]
+        several, one = (found, get_args(hint)[0]) if get_origin(hint) is tuple else ((found,), hint)
+        kinds = (int, float) if one is float else one
+        if not isinstance(several, tuple) or not all(isinstance(value, kinds) for value in several):
+            raise TypeError(f"{name} is {found!r}")
