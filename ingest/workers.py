@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -83,28 +83,24 @@ class Workers:
         child = getattr(self._mine, "child", None)
         if child is None or child.poll() is not None:
             child = self._mine.child = self._start()
-        late = threading.Timer(self.time_limit_s, child.kill)
-        late.start()
-        try:
-            assert child.stdin is not None and child.stdout is not None
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            child.stdin.flush()
-            line = child.stdout.readline()
-            head = json.loads(line) if line.endswith(b"\n") else {}
-            body = child.stdout.read(head.get("bytes", 0))
-        except (OSError, ValueError):
-            head, body = {}, b""
-        finally:
-            in_time = late.is_alive()
-            late.cancel()
+        with _Deadline(child, self.time_limit_s) as deadline:
+            try:
+                assert child.stdin is not None and child.stdout is not None
+                child.stdin.write(json.dumps(request).encode() + b"\n")
+                child.stdin.flush()
+                line = child.stdout.readline()
+                head = json.loads(line) if line.endswith(b"\n") else {}
+                body = child.stdout.read(head.get("bytes", 0))
+            except (OSError, ValueError):
+                head, body = {}, b""
         name = Path(request["source"]).name
-        if not head or len(body) != head["bytes"]:
+        if deadline.passed or not head or len(body) != head["bytes"]:
             child.kill()
             _close(child)
             self._mine.child = None
             with self._lock:
                 self._children.discard(child)
-            if not in_time:
+            if deadline.passed:
                 return AudioError(f"{name}: did not decode within {self.time_limit_s:.0f} s")
             return AudioError(f"{name}: crashed the decoder (exit status {child.returncode}): the file is damaged")
         if "error" in head:
@@ -125,6 +121,30 @@ class Workers:
         with self._lock:
             self._children.add(child)
         return child
+
+
+class _Deadline:
+    """Kills a child that has not answered within `seconds`, and says so; one that has is left alone from then on."""
+
+    def __init__(self, child: subprocess.Popen, seconds: float) -> None:
+        self.passed = False
+        self._child, self._over, self._lock = child, False, threading.Lock()
+        self._timer = threading.Timer(seconds, self._kill)
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._over = True
+        self._timer.cancel()
+
+    def _kill(self) -> None:
+        with self._lock:
+            if not self._over:
+                self.passed = True
+                self._child.kill()
 
 
 def _close(child: subprocess.Popen) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_a_crash_a_hang_and_garbage_cost_only_their_own_request(count):
             assert isinstance(reply, AudioError)
             assert name in str(reply)
             assert ("within 3 s" if name == "hang" else "crashed the decoder") in str(reply)
+
+
+def test_a_hang_is_told_from_a_crash_however_long_the_killing_takes():
+    class Slow(OddWorkers):
+        def _start(self):
+            child = super()._start()
+            kill = child.kill
+            child.kill = lambda: (kill(), time.sleep(0.3))     # the thread that kills is busy after the deed
+            return child
+
+    with Slow(1, time_limit_s=1.0) as pool:
+        (_, reply), (_, after) = pool.map({"do": "x", "source": name} for name in ("hang", "a"))
+    assert "within 1 s" in str(reply) and after == {"echo": "a", "bytes": 0}
 
 
 def test_few_requests_are_in_flight_however_many_there_are():
