@@ -20,8 +20,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	$(BIN)/python -c "from embed.loading_librosa import load_librosa; load_librosa()" & librosa=$$!; \
-		$(BIN)/python -c "from index.umap_layout import load_umap; load_umap()" && wait $$librosa
+	$(BIN)/python -c "from tonelake.embed.librosa_import import load_librosa; load_librosa()" & librosa=$$!; \
+		$(BIN)/python -c "from tonelake.index.maps.umap import load_umap; load_umap()" && wait $$librosa
 	@touch $@
 
 demo: $(READY)   ## forty chorales, from notes to neighbours

@@ -1,1 +1,5 @@
 """Benchmarks: each compares ways in one run, and rewrites its table and its ratios under `bench/results/`."""
+
+from tonelake.store import prepare_process
+
+prepare_process()

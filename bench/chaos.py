@@ -48,8 +48,8 @@ SHARES = {"ingest": 0.25, "embed": 0.25, "index": 0.15, "two writers": 0.15, "pr
 
 def checksums(home: Path) -> dict[str, str]:
     """Of every committed row of every table: a digest by lake, table and key."""
-    from store import Lake
-    from store.upkeep import tables_of
+    from tonelake.store import Lake
+    from tonelake.store.compaction import tables_of
 
     found = {}
     for folder in ("lake", "wide", "tune"):
@@ -141,7 +141,7 @@ def judge(home: Path, before: dict[str, str], tally: Tally, where: str) -> None:
 def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
     """What the finished work has to have come to."""
     import tonelake
-    from store import Lake
+    from tonelake.store import Lake
 
     wrong = ""
     if kind == "ingest":
@@ -153,8 +153,8 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         left = len(lake.vectors("tones").missing(["clip_id"]))
         wrong = f"{left} clips have no vector" if left else ""
     elif kind == "index":
-        from index import similar
-        from index.flat import load_layer
+        from tonelake.index import similar
+        from tonelake.index.search.exact import load_layer
 
         lake = Lake(home / "wide")
         states = tonelake.open(home / "wide").indexes()["state"].to_list()
@@ -237,7 +237,7 @@ def remove_audio(home: Path) -> str:
 def corrupt_derived(home: Path) -> str:
     """Every derived file is cut in half: searches say so or scan, and verify makes it good."""
     import tonelake
-    from index import saved
+    from tonelake.index.search import stored_index
 
     lake = tonelake.open(home / "wide", progress=False)
     index_work(home)
@@ -245,7 +245,7 @@ def corrupt_derived(home: Path) -> str:
     files = [path for kind in ("indexes", "maps") for path in (home / "wide" / kind).rglob("*") if path.is_file()]
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    saved._loaded.clear()
+    stored_index._loaded.clear()
     lake.verify(repair=True)
     clean = not len(lake.verify(sources=False))
     index_work(home)

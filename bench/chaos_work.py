@@ -27,7 +27,7 @@ class Tones:
         pass
 
     def encode(self, windows: np.ndarray, keep: Any = None, frames: Sequence[int] = ()) -> Any:
-        from embed.encoder import Pooled
+        from tonelake.embed.encoders.base import Pooled
 
         time.sleep(0.002)                # so that a kill can fall between two clips
         cut = windows[:, : windows.shape[1] // 100 * 100].reshape(len(windows), -1, 100)
@@ -40,8 +40,8 @@ class Tones:
 
 
 def ingest_work(home: Path) -> None:
-    from ingest import Cut, ingest_folder
-    from store import Lake
+    from tonelake.ingest import Cut, ingest_folder
+    from tonelake.store import Lake
 
     ingest_folder(Lake(home / "lake"), home / "music", Cut(1.0), workers=1)
 
@@ -51,18 +51,18 @@ def embed_work(home: Path) -> None:
 
 
 def embed_into(path: Path) -> None:
-    from embed.pipeline import embed_clips
-    from embed.settings import describe_space
-    from ingest import read_clips
-    from store import Lake
+    from tonelake.embed.pipeline import embed_clips
+    from tonelake.embed.settings import describe_space
+    from tonelake.ingest import read_clips
+    from tonelake.store import Lake
 
     lake, encoder = Lake(path), Tones()
     embed_clips(lake, lake.spaces.make(describe_space(encoder, "tones", 30.0)), encoder, read_clips, workers=1)
 
 
 def index_work(home: Path) -> None:
-    from index import build_index
-    from store import Lake
+    from tonelake.index import build_index
+    from tonelake.store import Lake
 
     lake = Lake(home / "wide")
     build_index(lake, lake.spaces.get("wide"), 0, kind="hnsw")
@@ -117,7 +117,7 @@ def child(kind: str, home: Path) -> None:
 def make_home(home: Path) -> None:
     """Three lakes: one that grows, one of many vectors, one to fine-tune on."""
     import tonelake
-    from store import Lake, Space
+    from tonelake.store import Lake, Space
 
     add_music(home, 6, seed=0)
     lake = Lake(home / "wide")
@@ -168,7 +168,7 @@ def prepare(kind: str, home: Path, turn: int) -> None:
         if kind != "ingest":
             ingest_work(home)
     elif kind == "index":
-        from store import Lake
+        from tonelake.store import Lake
 
         lake = Lake(home / "wide")
         number = np.arange(lake.clips.count(), lake.clips.count() + 40)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tonelake
 from bench.report import circumstances
-from probes import ProbeConfig, Run, Stage, stages_of
+from tonelake.probes import ProbeConfig, Run, Stage, stages_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = "chorales"

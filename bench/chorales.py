@@ -13,7 +13,7 @@ import polars as pl
 import tonelake
 from bench.report import circumstances, table
 from tonelake import views
-from tonelake.picture import draw_layers, draw_map, draw_matrix
+from tonelake.charts import draw_layers, draw_map, draw_matrix
 from tonelake.render import cell
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -52,7 +52,7 @@ def make_checkpoint(folder: Path, model: str) -> Path:
     from safetensors.torch import save_file
     from transformers import HubertModel
 
-    from embed.checkpoint import read_config
+    from tonelake.embed.encoders.checkpoint import read_config
 
     torch.manual_seed(0)
     config, _ = read_config(CONFIGS / model)
@@ -84,7 +84,7 @@ def plain_loop(checkpoint: Path, music: Path, window_s: float, device: str) -> C
     from safetensors.torch import load_file
     from transformers import HubertModel
 
-    from embed.checkpoint import read_config
+    from tonelake.embed.encoders.checkpoint import read_config
 
     config, _ = read_config(checkpoint)
     config._attn_implementation = "eager"                # as MERT's own code
@@ -119,9 +119,9 @@ def our_way(
     """`tonelake embed` into a fresh lake each time, decoding and storing included, ingest not."""
     from dataclasses import replace
 
-    import ingest
-    from embed import EmbedSettings, embed_clips, open_space
-    from store import Lake
+    from tonelake import ingest
+    from tonelake.embed import EmbedSettings, embed_clips, open_space
+    from tonelake.store import Lake
 
     rounds = iter(range(1_000))
     known: list[Any] = []
@@ -185,7 +185,7 @@ def count_gflop(model: str, window_s: float) -> float:
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import HubertModel
 
-    from embed.checkpoint import read_config
+    from tonelake.embed.encoders.checkpoint import read_config
 
     config, _ = read_config(CONFIGS / model)
     config._attn_implementation = "eager"
@@ -199,9 +199,9 @@ def count_gflop(model: str, window_s: float) -> float:
 
 def read_layer() -> dict[str, float]:
     """One layer of 100,000 clips from a lake against `np.fromfile` of the same bytes, taking turns, warm: ms each."""
-    from embed.settings import describe_space
-    from embed.spectral import SpectralEncoder
-    from store import Lake
+    from tonelake.embed.encoders.spectral import SpectralEncoder
+    from tonelake.embed.settings import describe_space
+    from tonelake.store import Lake
 
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(Path(folder) / "lake")
@@ -355,7 +355,7 @@ the cache, and what is stored of a clip is 40 kB (95M) or 100 kB (330M).
 
 def precision_of(lakes: Path) -> str:
     """What `auto` came to."""
-    from store import Lake
+    from tonelake.store import Lake
 
     return Lake(next(lakes.glob("auto-*"))).spaces.get("bench").precision
 

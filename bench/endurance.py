@@ -83,9 +83,9 @@ def megabytes_below(folder: Path) -> float:
 
 def be_run(clips: int, queries: int, folder: Path) -> None:
     """All of it, in a process of its own; the samples and what the disk holds, as JSON."""
-    import ingest
     import tonelake
-    from store.upkeep import optimize, spare_share
+    from tonelake import ingest
+    from tonelake.store.compaction import optimize, spare_share
 
     music, watch = folder / "music", Watch(folder / "lake", Path(tempfile.gettempdir()))
     lake = tonelake.open(folder / "lake", progress=False)

@@ -45,8 +45,8 @@ def plain_loop(checkpoint: Path, clips: np.ndarray, labels: np.ndarray, device: 
     from torch.nn import functional
     from transformers import HubertModel
 
-    from embed.checkpoint import read_config, read_state
-    from finetune.model import Head
+    from tonelake.embed.encoders.checkpoint import read_config, read_state
+    from tonelake.finetune.model import Head
 
     config, _ = read_config(checkpoint)
     config._attn_implementation = "eager"
@@ -81,8 +81,8 @@ def plain_loop(checkpoint: Path, clips: np.ndarray, labels: np.ndarray, device: 
 
 def auto_precision(device: str) -> str:
     """What a run takes by itself."""
-    from finetune import FinetuneConfig
-    from finetune.setup import settled_precision
+    from tonelake.finetune import FinetuneConfig
+    from tonelake.finetune.setup import settled_precision
 
     return settled_precision(FinetuneConfig("kind"), device)
 
@@ -93,9 +93,9 @@ def ours(
     """The same by our model, from audio or from the states of the layer half-way up."""
     import torch
 
-    from embed import load_encoder
-    from finetune import FinetuneConfig
-    from finetune.model import Tuned
+    from tonelake.embed import load_encoder
+    from tonelake.finetune import FinetuneConfig
+    from tonelake.finetune.model import Tuned
 
     encoder: Any = load_encoder(str(checkpoint))
     blocks = len(encoder.layers) - 1

@@ -38,9 +38,9 @@ def make_files(folder: Path, clips: int, clips_a_file: int) -> None:
 
 def be_run(clips: int) -> None:
     """One size, in a process of its own; what it took, as JSON."""
-    import ingest
-    from embed import EmbedSettings, embed_clips, open_space
-    from store import Lake
+    from tonelake import ingest
+    from tonelake.embed import EmbedSettings, embed_clips, open_space
+    from tonelake.store import Lake
 
     with tempfile.TemporaryDirectory() as folder:
         make_files(Path(folder) / "music", clips, CLIPS_A_FILE)

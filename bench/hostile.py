@@ -98,11 +98,11 @@ def hostile_name(number: int, suffix: str, rng: random.Random) -> bytes:
 
 def hostile(home: Path, count: int, seed: int = 0) -> dict[str, int]:
     """Make and ingest `count` files; what came of them."""
-    from ingest import Cut, ingest_folder, to_source
-    from ingest.scan import file_digest
-    from store import Lake
-    from store.failures import storable
     from tonelake.api import Tonelake
+    from tonelake.ingest import Cut, ingest_folder, to_source
+    from tonelake.ingest.scan import file_digest
+    from tonelake.store import Lake
+    from tonelake.store.failures import storable
 
     rng = random.Random(seed)
     valid = valid_files(home / "valid")

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-import ingest
 from bench.report import circumstances, table, write_results
-from embed.loading_librosa import load_librosa
-from ingest.looks import COARSE_NS, FILE, FOLDER
-from store import Lake
+from tonelake import ingest
+from tonelake.embed.librosa_import import load_librosa
+from tonelake.ingest.file_stamps import COARSE_NS, FILE, FOLDER
+from tonelake.store import Lake
 
 RATE, ENCODERS_RATE, CLIP_S = 44_100, 24_000, 30.0
 SUFFIXES = (".wav", ".flac", ".mp3")

@@ -19,9 +19,9 @@ import numpy as np
 
 from bench.embed import make_checkpoint
 from bench.report import circumstances, table, write_results
-from embed import LiveFrames, load_encoder
-from embed.precision import cpu_has_bfloat16
-from index.vocabulary import FRAMES_A_TOKEN, find_centres, nearest_centre
+from tonelake.embed import LiveFrames, load_encoder
+from tonelake.embed.precision import cpu_has_bfloat16
+from tonelake.index.tokens.vocabulary import FRAMES_A_TOKEN, find_centres, nearest_centre
 
 LAYERS = (0, 1, 3, 5, 7, 9, 12)
 WINDOWS_S, HOP_S, PUSHES = (5.0, 2.0), 0.5, 40

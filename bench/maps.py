@@ -57,8 +57,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import umap
 
-    from index.layout import lay_out, turned
-    from index.umap_layout import EPOCHS, FEW_EPOCHS
+    from tonelake.index.maps.layout import lay_out, turned
+    from tonelake.index.maps.umap import EPOCHS, FEW_EPOCHS
 
     about = circumstances("all vectors (seeded clusters)")
     memory = PeakMemory()

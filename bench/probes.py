@@ -23,14 +23,14 @@ import torch
 from torch.nn import functional
 
 from bench.report import circumstances, table, write_results
-from embed.settings import describe_space
-from probes import ProbeConfig
-from probes.experiment import Experiment, make_experiment
-from probes.heads import initial
-from probes.parts import part_tensors
-from probes.protocols import MARBLE_RATES
-from probes.training import predict
-from store import Lake
+from tonelake.embed.settings import describe_space
+from tonelake.probes import ProbeConfig
+from tonelake.probes.experiment import Experiment, make_experiment
+from tonelake.probes.grid import predict
+from tonelake.probes.grid_parts import part_tensors
+from tonelake.probes.heads import initial
+from tonelake.probes.protocols import MARBLE_RATES
+from tonelake.store import Lake
 
 LAYERS, DIM, BATCH, SEEDS = 13, 768, 64, 3
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)     # of scikit-learn's regularisation: as many settings as rates

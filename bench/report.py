@@ -17,7 +17,7 @@ def circumstances(random: str) -> dict[str, str]:
     """Machine, date, commit, versions, and what was random."""
     import torch
 
-    from embed import cpu_has_bfloat16
+    from tonelake.embed import cpu_has_bfloat16
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {

@@ -80,7 +80,7 @@ def pictures(page: Any, address: str, lake: Any) -> dict[str, Any]:
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    from store import Lake
+    from tonelake.store import Lake
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lake", type=Path, default=Path("/tmp/chorales"))

@@ -42,7 +42,7 @@ class Entry:
     place: np.ndarray | None = None      # of its rows among the vectors; None where they are the same
 
     def recall_of(self, queries: np.ndarray, true: np.ndarray) -> float:
-        from index.approximate import overlap
+        from tonelake.index.search.approximate import overlap
 
         found = self.batch(queries)
         found = found if self.place is None else self.place[found]
@@ -87,10 +87,11 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
     """A lake: by its index, and by its exact scan; both through the library, from a vector to a frame's rows."""
-    from index import build_index
-    from index.flat import load_layer, nearest_batch
-    from index.saved import search_saved, search_saved_batch
-    from store import Lake, Space
+    from tonelake.index import build_index
+    from tonelake.index.search.exact import load_layer
+    from tonelake.index.search.faiss import nearest_batch
+    from tonelake.index.search.stored_index import search_saved, search_saved_batch
+    from tonelake.store import Lake, Space
 
     lake = Lake(home / "lake")
     lake.clips.add(made_up_clips(len(vectors)))
@@ -253,7 +254,7 @@ WAYS = {
 
 def measure(rows: int) -> tuple[str, dict[str, float]]:
     """A Markdown table for one size, and the ratios of latency."""
-    from index.approximate import exact
+    from tonelake.index.search.approximate import exact
 
     vectors, queries = make_vectors(rows)
     true = exact(queries, vectors, K, "ip")

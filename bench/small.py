@@ -27,10 +27,10 @@ from bench.pretrain.music import OTHERS, held_out_chorales
 from bench.pretrain.timbres import HELD_OUT
 from bench.pretrain.training import Recipe, build, export
 from bench.report import circumstances, table, write_results
-from ingest.chorales import clip_row, windows
-from ingest.scan import clip_id, file_digest
-from ingest.scores import Score
-from store.table import in_list
+from tonelake.ingest.chorale_scores import Score
+from tonelake.ingest.datasets.chorales import clip_row, windows
+from tonelake.ingest.scan import clip_id, file_digest
+from tonelake.store.table import in_list
 
 BARS = 4
 TUNE_PIECES = 3                          # pieces that a tune needs to be asked for

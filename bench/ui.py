@@ -49,11 +49,11 @@ def make_lake(folder: Path, count: int) -> None:
     """Clips, vectors, an index for many, and a map whose places follow the vectors' centres."""
     import soundfile
 
-    from index import build_index
-    from index.layout import Layout
-    from index.maps import write
-    from ingest.scan import file_digest
-    from store import Lake, Space
+    from tonelake.index import build_index
+    from tonelake.index.maps.layout import Layout
+    from tonelake.index.maps.make import write
+    from tonelake.ingest.scan import file_digest
+    from tonelake.store import Lake, Space
 
     rng = np.random.default_rng(0)
     sound = folder / "noise.wav"
@@ -93,7 +93,7 @@ def make_lake(folder: Path, count: int) -> None:
 def served(lake: Path) -> tuple[subprocess.Popen, str]:
     """The app on a lake, started by its command, and its address once it answers."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tonelake.cli", "ui", "--lake", str(lake), "--port", "0", "--no-browser"],
+        [sys.executable, "-m", "tonelake", "ui", "--lake", str(lake), "--port", "0", "--no-browser"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from embed.pipeline import EmbedReport, embed_clips
-from embed.settings import EmbedSettings, device_is_here, find_or_describe
-from embed.work import Progress, ReadClips, check_clips
-from store import InputError, Lake
-from store.upkeep import trim_quietly
+from tonelake.embed.pipeline import EmbedReport, embed_clips
+from tonelake.embed.settings import EmbedSettings, device_is_here, find_or_describe
+from tonelake.embed.work import ReadClips, check_clips
+from tonelake.store import InputError, Lake, Progress, silent_progress, trim_quietly
 
 ENGINES = ("local", "ray")
 
 
 def embed_lake(
     lake: Lake, settings: EmbedSettings, read: ReadClips, *, frames: Sequence[str | int] = (), engine: str = "local",
-    address: str | None = None, workers: int | None = None, progress: Progress = lambda items, total, label: items,
+    address: str | None = None, workers: int | None = None, progress: Progress = silent_progress,
 ) -> EmbedReport:
     """Embed every clip that has no vector in the space of these settings, or lacks the frames of one of these layers.
 
@@ -29,7 +28,7 @@ def embed_lake(
         raise InputError("an address is that of a Ray cluster: add --engine ray")
     check_clips(lake)
     if engine == "ray":
-        from embed.cluster import embed_on_ray
+        from tonelake.embed.ray_cluster import embed_on_ray
 
         report = embed_on_ray(lake, settings, read, address=address, frames=frames, workers=workers, progress=progress)
         return tidied(lake, report)
@@ -41,7 +40,7 @@ def embed_lake(
     space = lake.spaces.make(space)
     devices = named if len(named) > 1 else every_device(encoder.device)
     if len(devices) > 1:
-        from embed.processes import embed_on_devices
+        from tonelake.embed.device_processes import embed_on_devices
 
         del encoder
         free_memory(devices)

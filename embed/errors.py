@@ -1,6 +1,6 @@
 """Errors of encoders: weights that cannot be had, and checkpoints that are not what they claim."""
 
-from store import TonelakeError
+from tonelake.store import TonelakeError
 
 
 class EncoderError(TonelakeError):

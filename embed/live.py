@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embed.encoder import Encoder
-from store import InputError
+from tonelake.embed.encoders.base import Encoder
+from tonelake.store import InputError
 
-WINDOW_S, HOP_S = 5.0, 0.1               # MERT was trained on windows of 5 s
+LIVE_WINDOW_S, LIVE_HOP_S = 5.0, 0.1               # MERT was trained on windows of 5 s
 SLICE_S = 0.5                            # of a long piece, taken in at a time
 RATES = (4_000, 384_000)                 # Hz, of what comes in
 
 
-class Frames(NamedTuple):
+class FrameBatch(NamedTuple):
     """Consecutive frames of a stream."""
 
     time_s: np.ndarray                   # (frame,) float64: middle of each frame, seconds from the stream's first sample
@@ -35,7 +35,7 @@ class LiveFrames:
     """One stream.  Memory: the window's samples, whatever was pushed before."""
 
     def __init__(
-        self, encoder: Encoder, layer: int, rate: int, *, window_s: float = WINDOW_S, hop_s: float = HOP_S, ahead_s: float = 0.0
+        self, encoder: Encoder, layer: int, rate: int, *, window_s: float = LIVE_WINDOW_S, hop_s: float = LIVE_HOP_S, ahead_s: float = 0.0
     ) -> None:
         """`rate`: of the samples that will be pushed, Hz.  Raises InputError for times that cannot be."""
         if not RATES[0] <= rate <= RATES[1]:
@@ -69,7 +69,7 @@ class LiveFrames:
         """The most time between a sample and the frames that it is in, computing aside."""
         return (self._hop + self._ahead) * self._step / self.encoder.sample_rate + self._field / self.encoder.sample_rate
 
-    def push(self, samples: np.ndarray) -> Frames:
+    def push(self, samples: np.ndarray) -> FrameBatch:
         """(samples,) or (samples, channel) in [-1, 1] -> the frames that became due.
 
         Raises InputError for samples that are not finite, and after `finish`.
@@ -84,7 +84,7 @@ class LiveFrames:
         size = max(1, round(SLICE_S * self.rate))
         return joined([self._take(samples[i : i + size]) for i in range(0, len(samples), size)], self._dim)
 
-    def finish(self) -> Frames:
+    def finish(self) -> FrameBatch:
         """The frames that are left, with what has come after them, however little."""
         parts = []
         if not self._ended and self._resampler is not None:
@@ -99,7 +99,7 @@ class LiveFrames:
     def _dim(self) -> int:
         return self.encoder.dims[self.layer]
 
-    def _take(self, samples: np.ndarray, last: bool = False) -> Frames:
+    def _take(self, samples: np.ndarray, last: bool = False) -> FrameBatch:
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last=last)
         if self._end + len(samples) > len(self._buffer):             # move what is kept to the front
@@ -116,7 +116,7 @@ class LiveFrames:
     def _frames_so_far(self) -> int:
         return max(0, (self._origin + self._end - self._begin - self._field) // self._step + 1)
 
-    def _run(self, end: int, until: int) -> Frames:
+    def _run(self, end: int, until: int) -> FrameBatch:
         """Run over the window that ends with frame `end`, and hand out those up to `until`."""
         first = max(0, end - self._window)
         begin = self._begin + first * self._step - self._origin
@@ -129,7 +129,7 @@ class LiveFrames:
         if keep > self._origin:
             self._begin += keep - self._origin
             self._origin = keep
-        return Frames(times, states)
+        return FrameBatch(times, states)
 
 
 def states_of(encoder: Encoder, window: np.ndarray, layer: int) -> np.ndarray:
@@ -140,10 +140,10 @@ def states_of(encoder: Encoder, window: np.ndarray, layer: int) -> np.ndarray:
     return encoder.encode(window[None], frames=(layer,)).frames[0][0].astype(np.float32)
 
 
-def joined(parts: list[Frames], dim: int) -> Frames:
+def joined(parts: list[FrameBatch], dim: int) -> FrameBatch:
     """Several as one."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Frames(np.empty(0), np.empty((0, dim), np.float32))
-    return Frames(np.concatenate([part.time_s for part in parts]), np.concatenate([part.states for part in parts]))
+        return FrameBatch(np.empty(0), np.empty((0, dim), np.float32))
+    return FrameBatch(np.concatenate([part.time_s for part in parts]), np.concatenate([part.states for part in parts]))

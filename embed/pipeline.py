@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from embed.encoder import Encoder
-from embed.windows import ClipVectors
-from embed.work import Progress, ReadClips, encoded, find_work
-from embed.writer import Writer
-from store import Lake, Space
+from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.windows import ClipVectors
+from tonelake.embed.work import ReadClips, encoded, find_work
+from tonelake.embed.writer import Writer
+from tonelake.store import Lake, Progress, Space, silent_progress
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EmbedReport:
 
 def embed_clips(
     lake: Lake, space: Space, encoder: Encoder, read: ReadClips, *, frames: Sequence[int] = (), workers: int | None = None,
-    progress: Progress = lambda items, total, label: items, share: pl.Series | None = None,
+    progress: Progress = silent_progress, share: pl.Series | None = None,
 ) -> EmbedReport:
     """Embed every clip of the lake that has no vector in `space`, or lacks the frames of one of these layers.
 

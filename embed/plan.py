@@ -10,10 +10,10 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from embed.encoder import Encoder
-from embed.windows import encode_clips
-from embed.work import ReadClips, clumps, find_work
-from store import InputError, Lake, Space
+from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.windows import encode_clips
+from tonelake.embed.work import ReadClips, clumps, find_work
+from tonelake.store import InputError, Lake, Space
 
 SAMPLED_CLIPS = 4                        # spread over the clips that are due, after one that warms up; batches take more
 BYTES = {"float16": 2, "float32": 4}

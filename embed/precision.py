@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from embed.encoder import Encoder
+from tonelake.embed.encoders.base import Encoder
 
 MIN_COSINE = 0.999
 MIN_GAIN = 1.15                          # less is not worth a digit

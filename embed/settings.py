@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from embed.adapter import base_space, find_adapter
-from embed.encoder import PRECISIONS, Encoder
-from embed.errors import EncoderError
-from embed.precision import Choice, choose_precision
-from embed.registry import DEFAULT_ENCODER, full_name, load_encoder
-from store import InputError, Lake, Space, is_projection
-from store.space import check_name
+from tonelake.embed.encoders.adapter import base_space, find_adapter
+from tonelake.embed.encoders.base import PRECISIONS, Encoder
+from tonelake.embed.encoders.registry import DEFAULT_ENCODER, full_name, load_encoder
+from tonelake.embed.errors import EncoderError
+from tonelake.embed.precision import Choice, choose_precision
+from tonelake.store import InputError, Lake, Space, check_name, is_projection
 
 MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embed.encoder import Encoder, Keep
+from tonelake.embed.encoders.base import Encoder, Keep
 
 MIN_TAIL_S = 1.0                         # what is left at the end of a clip joins the window before it below this
 

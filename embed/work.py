@@ -17,25 +17,24 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embed.encoder import Encoder
-from embed.windows import ClipVectors, encode_clips
-from store import Clips, InputError, Lake, Snapshot, Space, chunks
+from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.windows import ClipVectors, encode_clips
+from tonelake.store import Clips, InputError, Lake, Snapshot, Space, chunks
 
 CLIP_COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s")
 CLIPS_A_SLICE = 8192                     # whose paths are held in memory at once
 
 # Clips and a sample rate in Hz -> (clip id, (samples,) float32 or what went wrong).  `ingest.read_clips` is one.
 ReadClips = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
-def told_as(read: ReadClips) -> str:
+def qualified_name(read: ReadClips) -> str:
     """`module:name` of a function at the top of a module: what travels to other processes instead of a pickle."""
     return f"{read.__module__}:{read.__qualname__}"
 
 
 def found_again(told: str) -> ReadClips:
-    """The function that `told_as` told."""
+    """The function that `qualified_name` told."""
     module, _, name = told.partition(":")
     return getattr(importlib.import_module(module), name)
 

@@ -8,18 +8,29 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from embed.windows import ClipVectors
-from store import Failure, FrameStates, Lake, Space, failure_id, fits
-from store.table import Table, give_back_memory
-from store.upkeep import MANY_PIECES, SHORT_MINUTES, let_go_quietly, trim_quietly
+from tonelake.embed.windows import ClipVectors
+from tonelake.store import (
+    MANY_FRAGMENTS,
+    SHORT_MINUTES,
+    Failure,
+    FrameStates,
+    Lake,
+    Space,
+    Table,
+    failure_id,
+    fits,
+    release_memory,
+    release_versions_quietly,
+    trim_quietly,
+)
 
 COMMIT_CLIPS = 512
 COMMIT_SECONDS = 30.0                    # what a kill costs at the most, on a machine however slow
-PIECES_AT_THE_END = 3 * MANY_PIECES      # of vectors, that are left to the next who writes
+PIECES_AT_THE_END = 3 * MANY_FRAGMENTS      # of vectors, that are left to the next who writes
 COMMIT_FRAME_BYTES = 128 << 20           # of frames that wait: 37 clips of 30 s at one layer
 
 
-class Ledger:
+class CommitLog:
     """What becomes of the clips that are due: failures on record, and counts."""
 
     def __init__(self, lake: Lake, space: Space) -> None:
@@ -62,7 +73,7 @@ class Ledger:
         self.framed += framed
 
 
-class Writer(Ledger):
+class Writer(CommitLog):
     """Takes what was encoded in this process."""
 
     def __init__(
@@ -108,15 +119,15 @@ class Writer(Ledger):
         elif self._merged is not None and time.monotonic() - self._merged > 60 * SHORT_MINUTES:
             self._merged = None
             for table in self._tables():
-                let_go_quietly(table)
-        give_back_memory()
+                release_versions_quietly(table)
+        release_memory()
 
     def tidy(self) -> None:
         """Merge the pieces that the commits left behind, and let go of those of long ago: each one costs every later reader
         and writer time and memory, and a week of them would fill the disk."""
         if self._compact and self._commits:
             for table in self._tables():
-                trim_quietly(table, PIECES_AT_THE_END if self.ends_soon() else MANY_PIECES)
+                trim_quietly(table, PIECES_AT_THE_END if self.ends_soon() else MANY_FRAGMENTS)
             self._merged = time.monotonic()
         self._commits = 0
 

@@ -1,10 +1,5 @@
 """LoRA fine-tunes of an encoder, from the lake and back into it.  Importing this loads no torch."""
 
-from finetune.config import FinetuneConfig, settle
-from finetune.plan import TuningPlan, plan_finetune
-from finetune.runs import Tuning, list_tunings
-from finetune.tuning import Watch, finetune
+import lazy_loader
 
-__all__ = [
-    "FinetuneConfig", "Tuning", "TuningPlan", "Watch", "finetune", "list_tunings", "plan_finetune", "settle",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

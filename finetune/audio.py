@@ -19,9 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import polars as pl
 
-from embed.work import Progress, ReadClips
-from store import InputError, LakeError
-from store.compiled import alone
+from tonelake.embed import ReadClips
+from tonelake.store import InputError, LakeError, Progress, one_compiler, silent_progress
 
 FULL_SCALE = 32_767
 ITEM = 2                                 # bytes a sample
@@ -53,7 +52,7 @@ class Audio:
 
 def decode(
     folder: Path, clips: pl.DataFrame, read: ReadClips, rate: int, *, workers: int | None = None,
-    progress: Progress = lambda items, total, label: items,
+    progress: Progress = silent_progress,
 ) -> tuple[Audio, dict[str, str]]:
     """The clips' audio, decoded into `folder` as far as it is not there already, and what cannot be read: (clip id -> why).
 
@@ -64,7 +63,7 @@ def decode(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index.touch()
-        with alone(index):                                                  # where another node shares the disk
+        with one_compiler(index):                                                  # where another node shares the disk
             places, failed, known = recorded(index, samples, what)
             if failed is None:
                 missing = clips.filter(~pl.col("clip_id").is_in(list(places)))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from finetune.config import FinetuneConfig
+from tonelake.finetune.config import FinetuneConfig
 
 FFT, HOP = 2048, 512                     # of the phase vocoder, samples
 LEAST_SEMITONES = 0.05                   # below it a shift is not heard

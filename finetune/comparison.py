@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from finetune.runs import Tuning
-from probes.metrics import MAIN, OF_KIND, drawn
-from store import InputError
+from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND, resample_weights_of_clips
+from tonelake.finetune.runs import FinetuneRun
+from tonelake.store import InputError
 
 DRAWS = 1_000
 
 
-def compare_tunings(runs: Sequence[Tuning]) -> pl.DataFrame:
+def compare_finetunes(runs: Sequence[FinetuneRun]) -> pl.DataFrame:
     """A row a run: its main figure on the common tracks, and how far it is from the first run's, with 95 % intervals.
 
     Raises InputError where runs learned different things, or held out no track in common.
@@ -32,12 +32,12 @@ def compare_tunings(runs: Sequence[Tuning]) -> pl.DataFrame:
         raise InputError("the runs held out no track in common: train the second with --split run:NAME of the first")
     kind, main = str(first.metrics["task"]), str(first.metrics["main"])
     names = sorted({name for run in runs for name in class_names(run)})
-    weights = np.concatenate([np.ones((1, len(common))), drawn(np.arange(len(common)), DRAWS, seed=0)])
+    weights = np.concatenate([np.ones((1, len(common))), resample_weights_of_clips(np.arange(len(common)), DRAWS, seed=0)])
     values = []
     for run, table in zip(runs, tables, strict=True):
         own = table.filter(pl.col("track").is_in(common)).sort("track")
         targets, scores = aligned(run, own, names, kind)
-        values.append(OF_KIND[kind](targets, scores, weights)[MAIN[kind]])
+        values.append(METRICS_BY_KIND[kind](targets, scores, weights)[MAIN_METRIC[kind]])
     rows = []
     for run, drawn_values in zip(runs, values, strict=True):
         away = drawn_values - values[0]
@@ -50,7 +50,7 @@ def compare_tunings(runs: Sequence[Tuning]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def by_track(run: Tuning) -> pl.DataFrame:
+def by_track(run: FinetuneRun) -> pl.DataFrame:
     """track, target of its first clip, scores averaged over its clips."""
     table = run.table("predictions")
     scores = np.array(table["scores"].to_list(), np.float64)
@@ -59,11 +59,11 @@ def by_track(run: Tuning) -> pl.DataFrame:
     return wide.group_by("track", maintain_order=True).agg(pl.col("target").first(), *(pl.col(c).mean() for c in columns))
 
 
-def class_names(run: Tuning) -> list[str]:
+def class_names(run: FinetuneRun) -> list[str]:
     return run.table("classes")["name"].to_list() if run.metrics["task"] != "regression" else []
 
 
-def aligned(run: Tuning, table: pl.DataFrame, names: list[str], kind: str) -> tuple[np.ndarray, np.ndarray]:
+def aligned(run: FinetuneRun, table: pl.DataFrame, names: list[str], kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Targets and scores over the classes of all runs; a class that a run does not know scores 0."""
     scores = table.select(pl.col("^s\\d+$")).to_numpy()
     if kind == "regression":

@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from probes.splits import SHARES, check_shares
-from probes.tasks import KINDS
-from store import InputError
-from store.settings import Settings
+from tonelake.evaluate import SHARES, TARGET_KINDS, check_shares
+from tonelake.store import InputError, Settings
 
 SCHEDULES = ("plateau", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -77,8 +75,8 @@ class FinetuneConfig(Settings):
     precision: str = "auto"                          # bfloat16 where the device has it
 
     def __post_init__(self) -> None:
-        if self.task is not None and self.task not in KINDS:
-            raise InputError(f"no task {self.task!r}: choose {', '.join(KINDS)}")
+        if self.task is not None and self.task not in TARGET_KINDS:
+            raise InputError(f"no task {self.task!r}: choose {', '.join(TARGET_KINDS)}")
         for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("class_weights", ("none", "balanced"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"no {name.replace('_', ' ')} {getattr(self, name)!r}: choose {', '.join(choices)}")

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from embed.windows import MIN_TAIL_S, place_windows
-from finetune.audio import Audio
-from finetune.config import FinetuneConfig
-from store import InputError, Lake, Space
+from tonelake.embed import MIN_TAIL_S, place_windows
+from tonelake.finetune.audio import Audio
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.store import InputError, Lake, Space
 
 
 class Clips(Dataset):

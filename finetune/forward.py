@@ -1,6 +1,6 @@
 """One pass through an encoder that can be learned from: windows -> each layer's frames, from one layer on.
 
-As `embed.hubert.run_tapped`, but a loop instead of hooks: a block may be computed twice (gradient checkpointing), and the pass
+As `embed.encoders.hubert.run_tapped`, but a loop instead of hooks: a block may be computed twice (gradient checkpointing), and the pass
 may begin in the middle, from stored frames.  What lies below the blocks that learn is computed without gradients.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from embed.hubert import normalize
+from tonelake.embed import normalize
 
 
 def first_layer(model: Any, samples: Any, normalizes: bool) -> Any:

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from embed.windows import MIN_TAIL_S, place_windows
-from finetune.config import FinetuneConfig
-from finetune.forward import first_layer, layers_from
+from tonelake.embed import MIN_TAIL_S, place_windows
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.forward import first_layer, layers_from
 
 LORA = ".lora_"
 
@@ -48,7 +48,7 @@ class Tuned(nn.Module):
     """Encoder, adapter and head; `forward` gives the loss and the logits."""
 
     def __init__(self, encoder: Any, config: FinetuneConfig, outputs: int, weights: torch.Tensor | None = None) -> None:
-        """`encoder`: a `embed.hubert.HubertEncoder` in float32, which this changes.  `weights`: of classes, or of positives."""
+        """`encoder`: a `embed.encoders.hubert.HubertEncoder` in float32, which this changes.  `weights`: of classes, or of positives."""
         super().__init__()
         from peft import LoraConfig, get_peft_model
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from embed.adapter import read_adapter, resolved
-from finetune.runs import Tuning
-from finetune.starting import FILES, Found, read_file
-from store import InputError, Lake
+from tonelake.embed import read_adapter, resolve_adapter
+from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES, Found, read_file
+from tonelake.finetune.runs import FinetuneRun
+from tonelake.store import InputError, Lake
 
 LAYER = re.compile(r"layers\.(\d+)\.(.*)")
 
@@ -33,15 +33,15 @@ class Angles(NamedTuple):
 def orthogonality(lake: Lake | None, run: str) -> Angles:
     """Of a run of the lake, or of a checkpoint file in PEFT's names (`lake` may then be None).  Raises InputError."""
     path = Path(run).expanduser()
-    if path.is_file() or path.suffix in FILES:
+    if path.is_file() or path.suffix in WEIGHT_SUFFIXES:
         found = read_file(path)
         head = last_linear(found.others)
         names = [str(number) for number in range(0 if head is None else len(head))]
     else:
         if lake is None:
             raise InputError(f"{run} is no checkpoint file")
-        tuning = Tuning.named(lake, run)
-        found = Found(read_adapter(resolved(tuning.adapter, lake.uri)).pairs, {})
+        tuning = FinetuneRun.named(lake, run)
+        found = Found(read_adapter(resolve_adapter(tuning.adapter, lake.uri)).pairs, {})
         head = tuning.head()["outer.weight"]
         classes = tuning.table("classes")["name"].to_list() if tuning.config.task != "regression" else []
         names = classes or [str(number) for number in range(len(head))]

@@ -8,12 +8,20 @@ from typing import Any
 
 import polars as pl
 
-from finetune.config import FinetuneConfig
-from probes.report import WORDS, frame_table, interval, leaks_table, number, picture, table
-from probes.splits import Split
+from tonelake.evaluate import Split
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.probes import (
+    METRIC_LABELS,
+    format_interval,
+    format_number,
+    frame_table,
+    leaks_table,
+    markdown_picture,
+    markdown_table,
+)
 
 MOST_ROWS = 24
-MORE_WORDS = WORDS | {
+MORE_WORDS = METRIC_LABELS | {
     "primary_accuracy": "primary accuracy", "macro_f1_present": "macro-F1 of classes that occur",
 }
 
@@ -27,11 +35,11 @@ def write_report(
     if metrics["frozen"]:
         parts.append(
             f"Before: run {metrics['frozen']['run']} on the vectors stored in {metrics['space']}, the same clips on the same "
-            f"sides. On the clips learned from: {number(metrics['frozen']['train'])} before, {number(metrics['train'])} after."
+            f"sides. On the clips learned from: {format_number(metrics['frozen']['train'])} before, {format_number(metrics['train'])} after."
         )
     if "classes" in tables:
-        parts += ["## Classes", classes_table(tables["classes"]), picture(drawn, "confusion.png", "confusion")]
-    parts += ["## Which layers it looks at", picture(drawn, "weights.png", "learned share of each layer")]
+        parts += ["## Classes", classes_table(tables["classes"]), markdown_picture(drawn, "confusion.png", "confusion")]
+    parts += ["## Which layers it looks at", markdown_picture(drawn, "weights.png", "learned share of each layer")]
     parts += ["## Epochs", frame_table(tables["history"])]
     parts += ["## What stands on both sides", leaks_table(metrics), cautions(metrics)]
     parts += [
@@ -61,8 +69,8 @@ def figures_table(metrics: dict[str, Any]) -> str:
     rows = []
     for name, figure in metrics["figures"].items():
         known = before.get(name)
-        rows.append([MORE_WORDS.get(name, name), interval(known) if known else "", interval(figure)])
-    return table(["", "frozen (95 %)", "with LoRA (95 %)"], rows)
+        rows.append([MORE_WORDS.get(name, name), format_interval(known) if known else "", format_interval(figure)])
+    return markdown_table(["", "frozen (95 %)", "with LoRA (95 %)"], rows)
 
 
 def classes_table(classes: pl.DataFrame) -> str:

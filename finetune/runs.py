@@ -22,16 +22,14 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from finetune.config import FinetuneConfig
-from probes.runs import read_tensors
-from store import Lake
-from store.files import is_local
-from store.runs import FinishedRun
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.probes import read_tensors
+from tonelake.store import FinishedRun, Lake, is_local
 
 HEAD = "head.safetensors"
 
 
-class Tuning(FinishedRun[FinetuneConfig]):
+class FinetuneRun(FinishedRun[FinetuneConfig]):
     """A finished run."""
 
     kind, noun, maker, settings = "adapters", "fine-tuning", "tonelake finetune COLUMN", FinetuneConfig
@@ -57,7 +55,7 @@ def work_folder(lake: Lake, name: str) -> Path:
     return Path(tempfile.gettempdir()) / f"tonelake-{place}" / "work"
 
 
-def list_tunings(runs: Sequence[Tuning]) -> pl.DataFrame:
+def list_finetunes(runs: Sequence[FinetuneRun]) -> pl.DataFrame:
     """A row a run: what it learned, its main figure with interval, and that of the frozen probe."""
     rows = []
     for run in runs:

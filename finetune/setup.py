@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, settle_device
-from embed.settings import refuse_projection
-from finetune.config import FinetuneConfig
-from finetune.runs import Tuning
-from probes.config import data_digest
-from probes.losses import balanced_weights
-from probes.splits import SIDE_NAMES, Split, check_sides, make_splits
-from probes.tasks import Task, read_task
-from store import InputError, Lake, Space
+from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, settle_device
+from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, make_splits, read_targets
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.runs import FinetuneRun
+from tonelake.probes import balanced_weights, data_digest
+from tonelake.store import InputError, Lake, Space
 
 if TYPE_CHECKING:
-    from embed.hubert import HubertEncoder
+    from tonelake.embed import HubertEncoder
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -31,7 +28,7 @@ class Setup:
     lake: Lake
     space: Space
     config: FinetuneConfig
-    task: Task
+    task: Targets
     split: Split
     notes: list[str]
 
@@ -108,7 +105,7 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         )
     if config.frames:
         config = replace(config, window_s=space.window_s, crop_s=max(config.crop_s, space.window_s))
-    task = read_task(lake, space, (config.column,), kind=config.task, where=config.where)
+    task = read_targets(lake, space, (config.column,), kind=config.task, where=config.where)
     split, notes = sides_of(lake, task, config)
     check_valid(split, config.split)
     if config.device not in DEVICES:
@@ -129,7 +126,7 @@ def settled_precision(config: FinetuneConfig, device: str) -> str:
     return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
 
 
-def sides_of(lake: Lake, task: Task, config: FinetuneConfig) -> tuple[Split, list[str]]:
+def sides_of(lake: Lake, task: Targets, config: FinetuneConfig) -> tuple[Split, list[str]]:
     """The split, and what is to be said of it."""
     kind, _, rest = config.split.partition(":")
     if kind == "folds":
@@ -137,7 +134,7 @@ def sides_of(lake: Lake, task: Task, config: FinetuneConfig) -> tuple[Split, lis
     if kind != "run":
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
         return splits[0], notes
-    before = Tuning.named(lake, rest)
+    before = FinetuneRun.named(lake, rest)
     sides = before.table("split").group_by("track").agg(pl.col("side").first())
     known = pl.DataFrame({"track": task.clips["track"]}).join(sides, on="track", how="left", maintain_order="left")["side"]
     number = known.replace_strict(SIDE_NAMES, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()

@@ -21,11 +21,11 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import logging
 
-from finetune.augment import augment
-from finetune.config import FinetuneConfig
-from finetune.data import Clips, collate
-from finetune.model import Tuned
-from probes.metrics import MAIN, OF_KIND
+from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
+from tonelake.finetune.augment import augment
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.data import Clips, collate
+from tonelake.finetune.model import Tuned
 
 WEIGHTS, STATE = "model.safetensors", "trainer_state.json"       # transformers' names; the latter is written last
 BOARD = "TENSORBOARD_LOGGING_DIR"                                # by which transformers is told where
@@ -44,7 +44,7 @@ class Finetuner(Trainer):
         self.config, self.tracks, self.rate = config, tracks, model.rate
         super().__init__(
             model=model, args=arguments(config, work), train_dataset=train, eval_dataset=valid, data_collator=collate,
-            compute_metrics=lambda found: {MAIN[str(config.task)]: main_figure(str(config.task), found)},
+            compute_metrics=lambda found: {MAIN_METRIC[str(config.task)]: main_figure(str(config.task), found)},
             callbacks=[EarlyStoppingCallback(config.patience), Crops(train), Told(told)],
         )
         self.remove_callback(PrinterCallback)                        # epochs are `told`
@@ -113,8 +113,8 @@ def latest(history: list[dict[str, float]]) -> dict[str, float]:
 def main_figure(kind: str, found: EvalPrediction) -> float:
     """The figure by which a run is stopped and its best state chosen."""
     scores = probabilities(kind, np.asarray(found.predictions))
-    figures = OF_KIND[kind](np.asarray(found.label_ids), scores, np.ones((1, len(scores))))
-    value = float(figures[MAIN[kind]][0])
+    figures = METRICS_BY_KIND[kind](np.asarray(found.label_ids), scores, np.ones((1, len(scores))))
+    value = float(figures[MAIN_METRIC[kind]][0])
     return value if np.isfinite(value) else 0.0
 
 
@@ -139,7 +139,7 @@ def arguments(config: FinetuneConfig, work: Path) -> TrainingArguments:
         per_device_eval_batch_size=int(config.batch or 1), gradient_accumulation_steps=config.accumulated,
         max_grad_norm=config.clip_norm, weight_decay=config.decay, learning_rate=float(config.head_rate or 1e-3),
         eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
-        load_best_model_at_end=True, metric_for_best_model=MAIN[str(config.task)], greater_is_better=True,
+        load_best_model_at_end=True, metric_for_best_model=MAIN_METRIC[str(config.task)], greater_is_better=True,
         restore_callback_states_from_checkpoint=True, seed=config.seed, data_seed=config.seed,
         bf16=config.precision == "bfloat16", use_cpu=config.device == "cpu", remove_unused_columns=False,
         label_names=["labels"], report_to=["tensorboard"], disable_tqdm=True, dataloader_pin_memory=False, log_level="error",

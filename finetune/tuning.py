@@ -12,26 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from embed.work import CLIP_COLUMNS, Progress, ReadClips
-from finetune.config import FinetuneConfig
-from finetune.runs import Tuning, work_folder
-from store import Lake
-from store.files import LakeFiles
-from store.runs import CONFIG, METRICS, check_same, training
-from store.settings import written
+from tonelake.embed import CLIP_COLUMNS, ReadClips
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.runs import FinetuneRun, work_folder
+from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, Progress, check_same_run, lock_run, silent_progress, to_plain
 
 Step = Callable[[str], None]
-
-
-def no_progress(items: Any, total: int, label: str) -> Any:
-    return items
 
 
 @dataclass(frozen=True)
 class Watch:
     """How a run tells what it is at: bars of decoding and probing, sentences, and each epoch's figures."""
 
-    progress: Progress = no_progress
+    progress: Progress = silent_progress
     step: Step = lambda text: None
     epoch: Callable[[dict[str, float]], None] = lambda line: None
 
@@ -39,14 +32,14 @@ class Watch:
 def finetune(
     lake: Lake, config: FinetuneConfig, read: ReadClips, *, name: str | None = None, again: bool = False,
     workers: int | None = None, watch: Watch | None = None,
-) -> Tuning:
+) -> FinetuneRun:
     """Run a fine-tuning, go on with one that was interrupted, or give the finished run of the same settings and data.
 
     `read`: clips and a rate to samples, as `ingest.read_clips`.  `name`: of the run's folder; by default made of the column,
     the space and a digest.  `again`: train it anew.  Raises InputError where the settings cannot be met, or where `name`
     belongs to another run.
     """
-    from finetune.setup import make_setup
+    from tonelake.finetune.setup import make_setup
 
     watch = watch or Watch()
     watch.step("reading labels")
@@ -54,38 +47,38 @@ def finetune(
     digest = setup.digest
     if name is None:
         name = f"{setup.config.column}-{setup.space.name}-{digest[:8]}"[-120:].lstrip(".-")
-    files, work = Tuning.folder(lake, name), work_folder(lake, name)
-    check_same(files, name, digest, "fine-tuning")
-    done = Tuning.find(lake, name)
+    files, work = FinetuneRun.folder(lake, name), work_folder(lake, name)
+    check_same_run(files, name, digest, "fine-tuning")
+    done = FinetuneRun.find(lake, name)
     if done is not None and not again:
         shutil.rmtree(work, ignore_errors=True)
         return done
     alone = is_main_process()
-    with training(files, name) if alone else contextlib.nullcontext():
-        done = Tuning.find(lake, name)          # by now, perhaps
+    with lock_run(files, name) if alone else contextlib.nullcontext():
+        done = FinetuneRun.find(lake, name)          # by now, perhaps
         if done is not None and not again:
             return done
         if again:
-            files.remove(METRICS)
+            files.remove(METRICS_FILE)
             shutil.rmtree(work, ignore_errors=True)
         train_and_judge(setup, name, files, work, read, workers, watch, alone)
-    found = Tuning.find(lake, name)
+    found = FinetuneRun.find(lake, name)
     assert found is not None
     return found
 
 
 def train_and_judge(
-    setup: Any, name: str, files: LakeFiles, work: Path, read: ReadClips, workers: int | None, watch: Watch, alone: bool
+    setup: Any, name: str, files: Blobs, work: Path, read: ReadClips, workers: int | None, watch: Watch, alone: bool
 ) -> None:
     """Train from the last checkpoint in `work`, if there is one, and write what it came to where this is the main process."""
-    from finetune.conclusion import conclude, frozen_probe
-    from finetune.starting import read_start, start_from
-    from finetune.trainer import Finetuner, last_checkpoint
+    from tonelake.finetune.initial_weights import read_start, start_from
+    from tonelake.finetune.results import conclude, frozen_probe
+    from tonelake.finetune.trainer import Finetuner, last_checkpoint
 
     start = read_start(setup.lake, setup.config.start) if setup.config.start else None
     encoder = setup.load_encoder()
     if alone:
-        files.put_text(CONFIG, written(setup.config, setup.digest))
+        files.put_text(CONFIG_FILE, to_plain(setup.config, setup.digest))
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers, watch)
     setup = setup.without(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
@@ -122,8 +115,8 @@ def make_source(
     """Where clips come from: their audio, decoded once, or the stored frames; and what cannot be read."""
     from accelerate import PartialState
 
-    from finetune.audio import decode
-    from finetune.data import States, Waves
+    from tonelake.finetune.audio import decode
+    from tonelake.finetune.data import States, Waves
 
     config, task = setup.config, setup.task
     if config.frames:
@@ -139,14 +132,14 @@ def make_source(
 def make_model(setup: Any, encoder: Any) -> Any:
     import torch
 
-    from finetune.model import Tuned
+    from tonelake.finetune.model import Tuned
 
     weights = setup.class_weights()
     return Tuned(encoder, setup.config, len(setup.task.names), None if weights is None else torch.from_numpy(weights))
 
 
 def make_clips(source: Any, setup: Any, side: str) -> Any:
-    from finetune.data import Clips
+    from tonelake.finetune.data import Clips
 
     rows = getattr(setup.split, side)
     return Clips(source, rows, setup.labels[rows])
@@ -166,10 +159,10 @@ def digest_of_frozen(model: Any) -> str:
     return digest.hexdigest()
 
 
-def keep_log(files: LakeFiles, work: Path) -> None:
+def keep_log(files: Blobs, work: Path) -> None:
     """TensorBoard's log, moved beside the run's files."""
     for log in sorted((work / "tensorboard").rglob("events.out.*")):
         def write(path: Path, log: Path = log) -> None:
             shutil.copyfile(log, path)
 
-        LakeFiles(f"{files.uri}/tensorboard").put(log.name, write)
+        Blobs(f"{files.uri}/tensorboard").put(log.name, write)

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ingest.containers import mp3_frames, ogg_is_chained, promised_seconds
-from ingest.errors import AudioError
+from tonelake.ingest.containers import mp3_frames, ogg_is_chained, promised_seconds
+from tonelake.ingest.errors import AudioError
 
 DECODE_VERSION = 1                       # part of every clip id: raise it when decoding gives other samples
 MAX_CHANNELS = 8                         # PyAV crashes on planar frames beyond; an encrypted mp4 "has" 34

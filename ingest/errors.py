@@ -1,6 +1,6 @@
 """Errors of audio: what a file is, what is wrong with it."""
 
-from store.errors import TonelakeError
+from tonelake.store import TonelakeError
 
 
 class AudioError(TonelakeError):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.labels import Labels
-from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
-from ingest.segment import DEFAULT_CUT, Cut
-from ingest.sources import to_source
-from store import InputError, Lake
+from tonelake.ingest.labels import Labels
+from tonelake.ingest.recordings import IngestReport, Recording, ingest_recordings
+from tonelake.ingest.segment import DEFAULT_CUT, Cut
+from tonelake.ingest.sources import to_source
+from tonelake.store import InputError, Lake, Progress, silent_progress
 
 SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff"})
 

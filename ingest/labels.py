@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ingest.tables import read_table
-from store import InputError
-from store.clips import FIXED
-from store.text import composed
+from tonelake.ingest.tables import read_table
+from tonelake.store import FIXED_COLUMNS, InputError, to_nfc
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "source")
 SETTABLE = ("track", "title", "artist", "album", "dataset", "stem", "split")     # fixed columns a user may fill
@@ -38,7 +36,7 @@ class Labels:
             name = row.pop(key)
             if name is None:
                 continue
-            name = composed(str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name))
+            name = to_nfc(str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name))
             if self._rows.setdefault(name, row) != row:
                 raise InputError(f"{file.name}: two different rows for {self.kind} {name!r}")
         self._matched: Counter[str] = Counter()                      # files of each row
@@ -52,7 +50,7 @@ class Labels:
             keys = [path.stem]
         else:
             keys = [str(path), track, path.name, path.stem]
-        for key in map(composed, keys):
+        for key in map(to_nfc, keys):
             if key in self._rows:
                 self._matched[key] += 1
                 return {name: value for name, value in self._rows[key].items() if value is not None}
@@ -77,6 +75,6 @@ class Labels:
 
 def check_label_columns(file: Path, columns: Sequence[str]) -> None:
     """Raise InputError where a table would overwrite what tonelake itself fills."""
-    taken = [name for name in columns if name in FIXED and name not in SETTABLE]
+    taken = [name for name in columns if name in FIXED_COLUMNS and name not in SETTABLE]
     if taken:
         raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, tonelake fills them: rename them")

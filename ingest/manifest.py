@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
-from ingest.recordings import IngestReport, Progress, Recording, ingest_recordings, silent_progress
-from ingest.sources import as_on_disk, is_there, to_source
-from ingest.tables import read_table
-from store import InputError, Lake
+from tonelake.ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
+from tonelake.ingest.recordings import IngestReport, Recording, ingest_recordings
+from tonelake.ingest.sources import as_on_disk, is_there, to_source
+from tonelake.ingest.tables import read_table
+from tonelake.store import InputError, Lake, Progress, silent_progress
 
 START_NAMES = ("start", "start_s", "offset")
 LENGTH_NAMES = ("seconds", "duration", "duration_s")

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingest.folder import SUFFIXES, audio_files
-from ingest.tables import read_lines, read_rows, read_table
-from store import InputError
-from store.text import composed
+from tonelake.ingest.folder import SUFFIXES, audio_files
+from tonelake.ingest.tables import read_lines, read_rows, read_table
+from tonelake.store import InputError, to_nfc
 
 File = tuple[Path, str, dict[str, Any]]                              # path, track, labels
 AUDIO = SUFFIXES | {".au"}
@@ -285,7 +284,7 @@ def meter2800(folder: Path) -> Listed:
             for row in read_table(table).to_dicts():
                 if row.get("filename") is None or row.get("label") is None:
                     raise InputError(f"{table.name}: needs columns filename and label: it has {', '.join(row)}")
-                listed.append((suffix, SIDES[word], Path(composed(str(row["filename"]))), row))
+                listed.append((suffix, SIDES[word], Path(to_nfc(str(row["filename"]))), row))
     if not listed:
         raise InputError(f"{folder} has no data_train_4_classes.csv (or .tab, or of 2 classes): they come with METER2800")
     # Within the tables of one kind: those of the other kind list the same files, perhaps from other folders.
@@ -299,10 +298,10 @@ def meter2800(folder: Path) -> Listed:
         labels |= {key: str(row[key]) for key in ("meter", "alt_meter") if row.get(key) is not None}
     audio: dict[str, list[Path]] = {}
     for path in audio_below(folder):
-        audio.setdefault(composed(path.stem), []).append(path)
+        audio.setdefault(to_nfc(path.stem), []).append(path)
     files = []
     for (collection, stem), labels in rows.items():
-        found = [path for path in audio.get(stem, []) if not collection or composed(path.parent.name) == collection]
+        found = [path for path in audio.get(stem, []) if not collection or to_nfc(path.parent.name) == collection]
         files.append((
             found[-1] if found else folder / collection / f"{stem}.wav", f"{collection}/{stem}" if collection else stem,
             {name: value for name, value in labels.items() if value},

@@ -1,36 +1,26 @@
 """Recordings into the lake: digest, scan, cut into clips, add; with a failure on record for each that cannot be.
 
-What is known by content is not decoded again, and what looks as it did is not read again (`ingest.looks`).
+What is known by content is not decoded again, and what looks as it did is not read again (`ingest.file_stamps`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 import polars.selectors as cs
 
-from ingest.errors import AudioError
-from ingest.looks import Look, Looks, look_at
-from ingest.scan import MIN_SECONDS, Scan, clip_id
-from ingest.segment import MAX_WHOLE_S, Cut, is_silent
-from ingest.workers import Workers
-from store import Added, Failure, Lake, cores, failure_id
-from store.upkeep import tidy
+from tonelake.ingest.decoder_pool import DecoderPool
+from tonelake.ingest.errors import AudioError
+from tonelake.ingest.file_stamps import FileStamps, Look, stamp_of
+from tonelake.ingest.scan import MIN_SECONDS, Scan, clip_id
+from tonelake.ingest.segment import MAX_WHOLE_S, Cut, is_silent
+from tonelake.store import Added, Failure, Lake, Progress, cores, failure_id, silent_progress, tidy
 
 ROWS_PER_BATCH = 2_000
 STAGE = "ingest"
-
-Item = TypeVar("Item")
-Progress = Callable[[Iterable[Item], int, str], Iterable[Item]]      # items, how many, what is done to them
-
-
-def silent_progress(items: Iterable[Item], total: int, label: str) -> Iterable[Item]:
-    """The progress display of callers that want none."""
-    return items
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -71,10 +61,10 @@ def ingest_recordings(
     """Cut recordings into clips and add them.  `cut` None: each brings its spans (a manifest)."""
     name = "manifest" if cut is None else str(cut)
     shared = {"cut": name} | ({"dataset": dataset} if dataset else {})
-    collector, looks = Collector(lake), Looks(lake)
+    collector, looks = Collector(lake), FileStamps(lake)
     digests: dict[str, str] = {}
     try:
-        with Workers(workers or cores()) as pool:                    # nothing else is to do meanwhile
+        with DecoderPool(workers or cores()) as pool:                    # nothing else is to do meanwhile
             for recording, result in _examine(pool, recordings, cut, _known_clips(lake, name), looks, progress):
                 if isinstance(result, AudioError):
                     collector.fail(recording.source, str(result))
@@ -146,7 +136,7 @@ Rows = tuple[list[dict[str, Any]], list[str]]                        # clips, an
 
 
 def _examine(
-    pool: Workers, recordings: Sequence[Recording], cut: Cut | None, known: dict[str, list[dict[str, Any]]], looks: Looks,
+    pool: DecoderPool, recordings: Sequence[Recording], cut: Cut | None, known: dict[str, list[dict[str, Any]]], looks: FileStamps,
     progress: Progress,
 ) -> Iterator[tuple[Recording, Rows | AudioError]]:
     """Each recording with the rows that come of it.  Only what the lake does not know is decoded, and what does not look as
@@ -160,7 +150,7 @@ def _examine(
 
         def requests() -> Iterator[dict[str, Any]]:
             for source in sources:
-                seen[source] = look_at(source)
+                seen[source] = stamp_of(source)
                 yield {"do": what, "source": source, "length": _needs_length(by_source[source])}
 
         for request, reply in pool.map(requests()):

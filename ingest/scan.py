@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.containers import ogg_just_stops
-from ingest.decode import DECODE_VERSION, Blocks, opened, to_mono
-from ingest.errors import AudioError
+from tonelake.ingest.containers import ogg_just_stops
+from tonelake.ingest.decode import DECODE_VERSION, Blocks, opened, to_mono
+from tonelake.ingest.errors import AudioError
 
 MIN_SECONDS = 1.0
 SILENCE = 1e-4                           # peak below this, -80 dB of full scale, is silence

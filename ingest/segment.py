@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ingest.scan import MIN_SECONDS, SILENCE
-from store import InputError
+from tonelake.ingest.scan import MIN_SECONDS, SILENCE
+from tonelake.store import InputError
 
 MAX_WHOLE_S = 3600.0                     # a clip is decoded into memory as a whole: an hour is 346 MB at 24 kHz
 MIN_TAIL_S = 5.0                         # what is left at the end becomes a clip from this length on

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.decode import read_audio
-from ingest.errors import AudioError
-from ingest.organ import render
-from ingest.scan import file_digest
-from ingest.scores import load_score
+from tonelake.ingest.chorale_scores import load_score
+from tonelake.ingest.decode import read_audio
+from tonelake.ingest.errors import AudioError
+from tonelake.ingest.organ import render
+from tonelake.ingest.scan import file_digest
 
 
 def to_source(path: Path) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from ingest.folder import clean_name
-from ingest.readers import SIDES, File, Listed, audio_below
-from store import InputError
+from tonelake.ingest.folder import clean_name
+from tonelake.ingest.readers import SIDES, File, Listed, audio_below
+from tonelake.store import InputError
 
 MIX = "mix"
 MUSDB_STEMS = {"mixture": MIX, "drums": "drums", "bass": "bass", "other": "other", "vocals": "vocals"}

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from store import InputError
-from store.text import composed
+from tonelake.store import InputError, to_nfc
 
 MAX_BYTES = 512 << 20
 SEPARATORS = ",;\t|"
@@ -75,7 +74,7 @@ def label_name(text: str) -> str:
     >>> label_name("Tempo (BPM)"), label_name("Künstler"), label_name("2nd meter")
     ('tempo_bpm', 'künstler', '_2nd_meter')
     """
-    name = re.sub(r"\W+", "_", composed(text).strip().lower()).strip("_")
+    name = re.sub(r"\W+", "_", to_nfc(text).strip().lower()).strip("_")
     return f"_{name}" if not name or name[0].isdigit() else name
 
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probes.inputs import Inputs, slots_of
-from probes.metrics import Figure, figures
-from probes.parts import part_tensors, preparation_from
-from store import InputError
+from tonelake.evaluate import Figure, figures
+from tonelake.probes.grid_parts import part_tensors, preparation_from
+from tonelake.probes.inputs import Inputs, slots_of
+from tonelake.store import InputError
 
 if TYPE_CHECKING:
-    from probes.conclusion import Chosen
-    from probes.experiment import Experiment
+    from tonelake.probes.chosen import Chosen
+    from tonelake.probes.experiment import Experiment
 
 GUESSES = 10
 MOST_PRODUCTS = 2e12                     # of the nearest neighbours: ten seconds; judged clips are sampled beyond it
@@ -114,7 +114,7 @@ def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
 
     Raises InputError where there is none, or where it lacks some of the clips.
     """
-    from probes.conclusion import Chosen
+    from tonelake.probes.chosen import Chosen
 
     if experiment.space.encoder == "spectral":
         return None

@@ -8,11 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from probes.inputs import STATS, check_preparation
-from probes.splits import DEFAULT_SPLIT, SHARES, check_shares
-from probes.tasks import KINDS
-from store import InputError
-from store.settings import Settings
+from tonelake.evaluate import DEFAULT_SPLIT, SHARES, TARGET_KINDS, check_shares
+from tonelake.probes.inputs import STATS, check_preparation
+from tonelake.store import InputError, Settings
 
 HEADS = ("linear", "mlp")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -75,8 +73,8 @@ class ProbeConfig(Settings):
         ):
             if getattr(self, name) not in choices:
                 raise InputError(f"no {name.replace('_', ' ')} {getattr(self, name)!r}: choose {', '.join(choices)}")
-        if self.task is not None and self.task not in KINDS:
-            raise InputError(f"no task {self.task!r}: choose {', '.join(KINDS)}")
+        if self.task is not None and self.task not in TARGET_KINDS:
+            raise InputError(f"no task {self.task!r}: choose {', '.join(TARGET_KINDS)}")
         check_preparation(self.prepare)
         check_shares(self.shares)
         for name in ("hidden", "batch", "epochs", "seeds"):

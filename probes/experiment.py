@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from embed import EmbedSettings, cpu_has_bfloat16, settle_device
-from probes.config import ProbeConfig, data_digest
-from probes.heads import Shape, Tensors
-from probes.inputs import Inputs, Preparation, Slot, slots_of
-from probes.losses import Loss, balanced_weights
-from probes.splits import Split, make_splits
-from probes.streaming import StreamedSides
-from probes.tasks import Task, read_task
-from probes.training import Fitted, Schedule, Sides, train
-from store import Lake, Space, memory_bytes
+from tonelake.embed import EmbedSettings, cpu_has_bfloat16, settle_device
+from tonelake.evaluate import Split, Targets, make_splits, read_targets
+from tonelake.probes.config import ProbeConfig, data_digest
+from tonelake.probes.grid import Fitted, Schedule, Sides, train
+from tonelake.probes.heads import Shape, Tensors
+from tonelake.probes.inputs import Inputs, Preparation, Slot, slots_of
+from tonelake.probes.losses import Loss, balanced_weights
+from tonelake.probes.streaming import StreamedSides
+from tonelake.store import Lake, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory that vectors of one part may take; beyond it they stream
 PARAMETERS_AT_ONCE = 600_000             # on a CPU: with their moments and gradients, what its cache holds of a part
@@ -31,7 +30,7 @@ class Experiment:
     lake: Lake
     space: Space
     config: ProbeConfig
-    task: Task
+    task: Targets
     splits: list[Split]
     slots: list[Slot]
     inputs: Inputs
@@ -147,7 +146,7 @@ def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | No
     """
     space = lake.spaces.get(config.space)
     slots = slots_of(space, config.layers, config.input)
-    task = read_task(lake, space, config.columns, kind=config.task, where=config.where)
+    task = read_targets(lake, space, config.columns, kind=config.task, where=config.where)
     if given is None:
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
     else:

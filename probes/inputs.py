@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from store import InputError, Lake, Snapshot, Space, Vectors, rows_of
+from tonelake.store import InputError, Lake, Snapshot, Space, Vectors, rows_of
 
 STATS = {"mean": ("mean",), "max": ("max",), "mean+max": ("mean", "max")}
 PREPARATIONS = ("raw", "centre", "standardise", "l2", "l2+standardise")

@@ -13,8 +13,8 @@ import torch
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from probes.config import Setting
-from probes.heads import Tensors
+from tonelake.probes.config import Setting
+from tonelake.probes.heads import Tensors
 
 MOMENTUM = 0.9                           # of sgd
 

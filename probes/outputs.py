@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from probes.heads import Shape, Tensors
-from probes.training import predict
+from tonelake.probes.grid import predict
+from tonelake.probes.heads import Shape, Tensors
 
 MOST_TOLD = 5                            # classes a clip, with their probabilities
 
@@ -53,7 +53,7 @@ def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> p
     })
 
 
-def told_targets(kind: str, names: Sequence[str], targets: np.ndarray) -> pl.Series:
+def readable_targets(kind: str, names: Sequence[str], targets: np.ndarray) -> pl.Series:
     """Of multiclass or multilabel targets (clip,) or (clip, tag): what each clip is called, or the tags it has."""
     if kind == "multiclass":
         return pl.Series("target", [names[int(i)] for i in targets], dtype=pl.String)

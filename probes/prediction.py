@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from probes.runs import WEIGHTS, Run
-from store import Added, InputError, Lake, LakeError, SpaceMismatch
+from tonelake.probes.runs import WEIGHTS, Run
+from tonelake.store import Added, InputError, Lake, LakeError, SpaceMismatch
 
 BLOCK = 8192                             # clips read at a time
 
@@ -43,10 +43,10 @@ def predict(lake: Lake, run: str | Run, *, where: str | None = None) -> Predicti
 
     Raises InputError where there is no such run or no clip, SpaceMismatch where its space is another one by now.
     """
-    from probes.heads import Shape
-    from probes.inputs import Inputs, Slot
-    from probes.outputs import prediction_columns, probabilities
-    from probes.parts import preparation_from
+    from tonelake.probes.grid_parts import preparation_from
+    from tonelake.probes.heads import Shape
+    from tonelake.probes.inputs import Inputs, Slot
+    from tonelake.probes.outputs import prediction_columns, probabilities
 
     found = run if isinstance(run, Run) else Run.named(lake, run)
     config, metrics = found.config, found.metrics

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from embed.work import Progress
-from probes import runs
-from probes.config import ProbeConfig
-from probes.runs import Run
-from probes.splits import Split
-from store import Lake
-from store.files import LakeFiles
-from store.runs import CONFIG, METRICS, check_same, training
-from store.settings import written
+from tonelake.evaluate import Split
+from tonelake.probes import runs
+from tonelake.probes.config import ProbeConfig
+from tonelake.probes.runs import Run
+from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, Progress, check_same_run, lock_run, silent_progress, to_plain
 
 if TYPE_CHECKING:
-    from probes.experiment import Experiment
+    from tonelake.probes.experiment import Experiment
 
 Step = Callable[[str], None]
 
 
-def no_progress(items: Iterable[Any], total: int, label: str) -> Iterable[Any]:
-    return items
-
-
 def probe(
-    lake: Lake, config: ProbeConfig, *, name: str | None = None, again: bool = False, progress: Progress = no_progress,
+    lake: Lake, config: ProbeConfig, *, name: str | None = None, again: bool = False, progress: Progress = silent_progress,
     step: Step = lambda name: None, splits: Sequence[Split] | None = None,
 ) -> Run:
     """Run an experiment, go on with one that was interrupted, or give the finished run of the same settings and data.
@@ -37,7 +29,7 @@ def probe(
     Raises InputError where the settings cannot be met, where `name` belongs to another experiment, or where another process
     is at this one.
     """
-    from probes.experiment import make_experiment
+    from tonelake.probes.experiment import make_experiment
 
     step("reading labels")
     experiment = make_experiment(lake, config, splits)
@@ -45,17 +37,17 @@ def probe(
     if name is None:
         name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]
     files = Run.folder(lake, name)
-    check_same(files, name, digest, "experiment")
+    check_same_run(files, name, digest, "experiment")
     done = Run.find(lake, name)
     if done is not None and not again:
         return done
-    with training(files, name):
+    with lock_run(files, name):
         done = Run.find(lake, name)             # by now, perhaps
         if done is not None and not again:
             return done
         if again:
             forget(files, lake, name)
-        files.put_text(CONFIG, written(experiment.config, digest))
+        files.put_text(CONFIG_FILE, to_plain(experiment.config, digest))
         train_and_judge(experiment, name, files, lake.files(f"probes/{name}/partial"), progress, step)
     found = Run.find(lake, name)
     assert found is not None
@@ -63,11 +55,11 @@ def probe(
 
 
 def train_and_judge(
-    experiment: Experiment, name: str, files: LakeFiles, partial: LakeFiles, progress: Progress, step: Step
+    experiment: Experiment, name: str, files: Blobs, partial: Blobs, progress: Progress, step: Step
 ) -> None:
     """Train what is not kept in `partial` yet, and write what it all came to."""
-    from probes.conclusion import conclude
-    from probes.parts import part_name, part_tensors
+    from tonelake.probes.grid_parts import part_name, part_tensors
+    from tonelake.probes.results import conclude
 
     started = datetime.now(UTC)
     resumed = 0
@@ -86,9 +78,9 @@ def train_and_judge(
         partial.remove(part)
 
 
-def forget(files: LakeFiles, lake: Lake, name: str) -> None:
+def forget(files: Blobs, lake: Lake, name: str) -> None:
     """Delete what a run came to, its mark of being done first."""
-    files.remove(METRICS)
+    files.remove(METRICS_FILE)
     partial = lake.files(f"probes/{name}/partial")
     for part in partial.names(".safetensors"):
         partial.remove(part)

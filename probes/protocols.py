@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from embed.work import Progress
-from probes.config import ProbeConfig
-from probes.probing import Step, no_progress, probe
-from probes.runs import Run
-from store import InputError, Lake
+from tonelake.probes.config import ProbeConfig
+from tonelake.probes.probing import Step, probe
+from tonelake.probes.runs import Run
+from tonelake.store import InputError, Lake, Progress, silent_progress
 
 MARBLE_RATES = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
 CHORALE_DECAYS = (1e-4, 1e-6, 0.0)
@@ -69,7 +68,7 @@ PROTOCOLS: dict[str, Callable[[ProbeConfig], list[Stage]]] = {"marble": marble, 
 
 def probe_all(
     lake: Lake, columns: Sequence[str], *, config: ProbeConfig | None = None, protocol: str | None = None,
-    name: str | None = None, again: bool = False, settings: Mapping[str, Any] | None = None, progress: Progress = no_progress,
+    name: str | None = None, again: bool = False, settings: Mapping[str, Any] | None = None, progress: Progress = silent_progress,
     step: Step = lambda name: None,
 ) -> list[Run]:
     """Run the experiments of a protocol, or the one that settings describe; see `probes.probe`.

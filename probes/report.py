@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from probes.config import ProbeConfig
-from probes.splits import Split
-from store import printable
+from tonelake.evaluate import Split
+from tonelake.probes.config import ProbeConfig
+from tonelake.store import printable
 
 MOST_ROWS = 12
-WORDS = {
+METRIC_LABELS = {
     "accuracy": "accuracy (top-1)", "top_5": "top-5 accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1",
     "map": "mAP", "roc_auc": "ROC-AUC", "confidence_gap": "confidence gap, mean",
     "confidence_gap_median": "confidence gap, median", "calibration_error": "calibration error", "r2": "R²", "rmse": "RMSE",
@@ -28,14 +28,14 @@ def write_report(
     parts = [f"# {', '.join(metrics['columns'])}, from {metrics['space']}", metrics["summary"], asked(config, metrics, splits)]
     parts += ["## How good", figures_table(metrics)]
     if len(tables["layers"]) > 1:
-        parts += ["## Which layer", picture(drawn, "layers.png", f"{main} by layer"), layers_table(main, tables["layers"])]
+        parts += ["## Which layer", markdown_picture(drawn, "layers.png", f"{main} by layer"), layers_table(main, tables["layers"])]
     if metrics["weights_of_layers"]:
-        parts += ["## What the weighting came to", picture(drawn, "weights.png", "learned share of each layer")]
+        parts += ["## What the weighting came to", markdown_picture(drawn, "weights.png", "learned share of each layer")]
     if "classes" in tables:
         kind = "Classes" if metrics["task"] == "multiclass" else "Tags"
         parts += [f"## {kind}", *class_parts(metrics, tables["classes"], drawn)]
     if "calibration.png" in drawn:
-        parts += ["## How sure it may be", picture(drawn, "calibration.png", "reliability"), calibration_words(metrics)]
+        parts += ["## How sure it may be", markdown_picture(drawn, "calibration.png", "reliability"), calibration_words(metrics)]
     parts += ["## What stands on both sides", leaks_table(metrics), "## What to beware of", cautions(config, metrics)]
     parts += ["## Again", f"    tonelake probe --config {shlex.quote('probes/' + metrics['run'] + '/config.yaml')}"]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -63,12 +63,12 @@ def figures_table(metrics: dict[str, Any]) -> str:
     others = list(metrics["baselines"])
     rows = []
     for name in names:
-        beside = [number(metrics["baselines"][other][name]["value"]) for other in others]
-        rows.append([word(name, metrics), interval(metrics["figures"][name]), *beside])
-    text = table(["", "probe (95 %)", *others], rows)
+        beside = [format_number(metrics["baselines"][other][name]["value"]) for other in others]
+        rows.append([word(name, metrics), format_interval(metrics["figures"][name]), *beside])
+    text = markdown_table(["", "probe (95 %)", *others], rows)
     seeds = metrics["by_seed"]
     if len(seeds) > 1:
-        text += f"\n\n{WORDS[metrics['main']]} by seed: {', '.join(number(seed) for seed in seeds)}."
+        text += f"\n\n{METRIC_LABELS[metrics['main']]} by seed: {', '.join(format_number(seed) for seed in seeds)}."
     return text
 
 
@@ -76,12 +76,12 @@ def layers_table(main: str, layers: pl.DataFrame) -> str:
     rows = [
         [
             row["name"] + (" *" if row["best"] else ""),
-            interval({"value": row[main], "low": row[f"{main}_low"], "high": row[f"{main}_high"]}),
-            number(row["valid"]), f"{row['rate']:g}", f"{row['decay']:g}",
+            format_interval({"value": row[main], "low": row[f"{main}_low"], "high": row[f"{main}_high"]}),
+            format_number(row["valid"]), f"{row['rate']:g}", f"{row['decay']:g}",
         ]
         for row in layers.to_dicts()
     ]
-    text = table(["layer", f"{WORDS[main]} (95 %)", "validation score", "rate", "decay"], rows)
+    text = markdown_table(["layer", f"{METRIC_LABELS[main]} (95 %)", "validation score", "rate", "decay"], rows)
     best = layers.filter("best").row(0, named=True)
     near = layers.filter((pl.col("name") != best["name"]) & (pl.col(f"{main}_high") >= best[main]))["name"].to_list()
     if near:
@@ -99,7 +99,7 @@ def class_parts(metrics: dict[str, Any], classes: pl.DataFrame, drawn: Sequence[
     if len(ordered) > MOST_ROWS:
         parts.append(f"The {MOST_ROWS // 2} best and the {MOST_ROWS // 2} worst of {len(ordered)}; all are in classes.parquet.")
     if metrics["task"] == "multiclass":
-        parts.append(picture(drawn, "confusion.png", "confusion"))
+        parts.append(markdown_picture(drawn, "confusion.png", "confusion"))
         attracting = classes.filter(pl.col("attracts") > 0).sort("attracts", descending=True).head(MOST_ROWS // 2)
         if len(attracting):
             rows = [
@@ -108,7 +108,7 @@ def class_parts(metrics: dict[str, Any], classes: pl.DataFrame, drawn: Sequence[
             ]
             parts += [
                 "What clips of other classes are taken for:",
-                table(["class", "wrong clips", "most often", "its own clips"], rows),
+                markdown_table(["class", "wrong clips", "most often", "its own clips"], rows),
             ]
     return parts
 
@@ -118,7 +118,7 @@ def leaks_table(metrics: dict[str, Any]) -> str:
         [leak["column"], "" if leak["groups"] is None else f"{leak['groups']:,}", f"{leak['clips']:,}", f"{leak['share']:.1%}"]
         for leak in metrics["leaks"]
     ]
-    return table(["shared by", "groups on both sides", "judged clips of them", "of all judged"], rows)
+    return markdown_table(["shared by", "groups on both sides", "judged clips of them", "of all judged"], rows)
 
 
 def cautions(config: ProbeConfig, metrics: dict[str, Any]) -> str:
@@ -155,28 +155,28 @@ def calibration_words(metrics: dict[str, Any]) -> str:
 def word(name: str, metrics: dict[str, Any]) -> str:
     kind, _, index = name.rpartition("_")
     if kind in ("r2", "rmse") and index.isdecimal():
-        return f"{WORDS[kind]} of {metrics['columns'][int(index)]}"
-    return WORDS.get(name, name)
+        return f"{METRIC_LABELS[kind]} of {metrics['columns'][int(index)]}"
+    return METRIC_LABELS.get(name, name)
 
 
-def interval(figure: dict[str, Any]) -> str:
+def format_interval(figure: dict[str, Any]) -> str:
     if figure["low"] is None or figure["high"] is None:
-        return number(figure["value"])
-    return f"{number(figure['value'])} ({number(figure['low'])} to {number(figure['high'])})"
+        return format_number(figure["value"])
+    return f"{format_number(figure['value'])} ({format_number(figure['low'])} to {format_number(figure['high'])})"
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
 def frame_table(frame: pl.DataFrame) -> str:
     def cell(value: Any) -> str:
-        return number(value) if isinstance(value, float | None) else str(value)
+        return format_number(value) if isinstance(value, float | None) else str(value)
 
-    return table(frame.columns, [[cell(value) for value in row] for row in frame.iter_rows()])
+    return markdown_table(frame.columns, [[cell(value) for value in row] for row in frame.iter_rows()])
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; what would break one is escaped."""
     def safe(cell: str) -> str:
         return printable(cell).replace("|", "\\|").replace("\n", " ")
@@ -184,5 +184,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(map(safe, line))} |" for line in [header, ["---"] * len(header), *rows])
 
 
-def picture(drawn: Sequence[str], name: str, words: str) -> str:
+def markdown_picture(drawn: Sequence[str], name: str, words: str) -> str:
     return f"![{words}]({name})" if name in drawn else ""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from store import InputError, Lake
+from tonelake.store import InputError, Lake
 
 SHOWN = ("artist", "title", "album", "track", "start_s", "duration_s", "source")
 

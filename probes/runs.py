@@ -21,13 +21,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
 
-from probes.config import ProbeConfig
-from store import LakeError
-from store.files import LakeFiles
-from store.runs import FinishedRun
+from tonelake.probes.config import ProbeConfig
+from tonelake.store import Blobs, FinishedRun, LakeError
 
 if TYPE_CHECKING:
-    from probes.heads import Tensors
+    from tonelake.probes.heads import Tensors
 
 WEIGHTS = "weights.safetensors"
 
@@ -45,14 +43,14 @@ class Run(FinishedRun[ProbeConfig]):
         return read_tensors(self.files, WEIGHTS, self.name)
 
 
-def write_table(files: LakeFiles, name: str, table: pl.DataFrame) -> None:
+def write_table(files: Blobs, name: str, table: pl.DataFrame) -> None:
     def write(path: Path) -> None:
         table.write_parquet(path)
 
     files.put(f"{name}.parquet", write)
 
 
-def write_tensors(files: LakeFiles, name: str, tensors: Tensors, about: dict[str, str] | None = None) -> None:
+def write_tensors(files: Blobs, name: str, tensors: Tensors, about: dict[str, str] | None = None) -> None:
     from safetensors.torch import save_file
 
     def write(path: Path) -> None:
@@ -61,7 +59,7 @@ def write_tensors(files: LakeFiles, name: str, tensors: Tensors, about: dict[str
     files.put(name, write)
 
 
-def read_tensors(files: LakeFiles, name: str, run: str) -> Tensors:
+def read_tensors(files: Blobs, name: str, run: str) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

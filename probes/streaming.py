@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 
-from probes.inputs import Inputs, Preparation, Slot
-from probes.splits import Split
-from probes.training import Sides
+from tonelake.evaluate import Split
+from tonelake.probes.grid import Sides
+from tonelake.probes.inputs import Inputs, Preparation, Slot
 
 STRETCH_BYTES = 256 << 20                # of vectors, read at once; two are held
 

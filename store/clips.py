@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from store.errors import ClipNotFound, InputError
-from store.table import Snapshot, Table, chunks
+from tonelake.store.errors import ClipNotFound, InputError
+from tonelake.store.table import Snapshot, Table, chunks
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -39,7 +39,7 @@ CLIP_SCHEMA = pa.schema(
         pa.field("added_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-FIXED = tuple(CLIP_SCHEMA.names)
+FIXED_COLUMNS = tuple(CLIP_SCHEMA.names)
 LABEL_NAME = re.compile(r"[^\W\d]\w{0,63}")              # and in lower case: SQL folds a name without quotes
 ROWS_PER_WRITE = 2_000
 
@@ -68,7 +68,7 @@ class Clips:
 
     def label_columns(self) -> list[str]:
         """The columns a user brought."""
-        return [name for name in self.table.schema.names if name not in FIXED]
+        return [name for name in self.table.schema.names if name not in FIXED_COLUMNS]
 
     def columns(self) -> list[str]:
         return list(self.table.schema.names)
@@ -203,7 +203,7 @@ def check_rows(rows: pl.DataFrame) -> None:
 def check_names(columns: Sequence[str]) -> None:
     """Raise InputError unless these can name columns of clips."""
     for name in columns:
-        if name not in FIXED and not (LABEL_NAME.fullmatch(name) and name == name.lower()):
+        if name not in FIXED_COLUMNS and not (LABEL_NAME.fullmatch(name) and name == name.lower()):
             raise InputError(f"{name!r} cannot name a label column: use lower-case letters, digits and '_'")
 
 

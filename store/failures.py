@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from store.clips import frame
-from store.table import IDS_PER_FILTER, Table, chunks, in_list
+from tonelake.store.clips import frame
+from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list
 
 FAILURE_SCHEMA = pa.schema(
     [

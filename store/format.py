@@ -10,11 +10,11 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from store.errors import LakeError
-from store.files import LakeFiles
+from tonelake.store.blobs import Blobs
+from tonelake.store.errors import LakeError
 
 if TYPE_CHECKING:
-    from store.lake import Lake
+    from tonelake.store.lake import Lake
 
 FILE = "lake.json"
 FIRST = 1                                # the format of lakes that do not say theirs
@@ -23,7 +23,7 @@ FIRST = 1                                # the format of lakes that do not say t
 UPGRADES: dict[int, Callable[[Lake], None]] = {}
 
 
-def format_of(files: LakeFiles) -> int:
+def format_of(files: Blobs) -> int:
     """The version of a lake; 1 for one that was made before versions were written.  Raises LakeError for a damaged file."""
     text = files.read(FILE)
     if text is None:
@@ -35,27 +35,27 @@ def format_of(files: LakeFiles) -> int:
         return found
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{FILE} of the lake at {files.uri} cannot be read ({error}): write {{\"format\": {known()}}} into it"
+            f"{FILE} of the lake at {files.uri} cannot be read ({error}): write {{\"format\": {newest_format()}}} into it"
         ) from error
 
 
-def check_format(files: LakeFiles, *, older: bool = False) -> None:
+def check_format(files: Blobs, *, older: bool = False) -> None:
     """Raise LakeError for a lake of a newer program, or, unless `older` ones are welcome, of one that has to be brought up."""
     found = format_of(files)
-    if found > known():
+    if found > newest_format():
         raise LakeError(
-            f"the lake at {files.uri} has format {found}, and this tonelake knows formats up to {known()}: install a newer one"
+            f"the lake at {files.uri} has format {found}, and this tonelake knows formats up to {newest_format()}: install a newer one"
         )
-    if waiting(found) and not older:
-        raise LakeError(f"the lake at {files.uri} has format {found}: bring it to {known()} by `tonelake verify --repair`")
+    if pending_upgrades(found) and not older:
+        raise LakeError(f"the lake at {files.uri} has format {found}: bring it to {newest_format()} by `tonelake verify --repair`")
 
 
-def known() -> int:
+def newest_format() -> int:
     """The newest format that this program knows, which is the one that it writes."""
     return max(UPGRADES, default=FIRST)
 
 
-def waiting(found: int) -> list[int]:
+def pending_upgrades(found: int) -> list[int]:
     """The upgrades that a lake of format `found` still has before it, in order."""
     return sorted(version for version in UPGRADES if version > found)
 
@@ -67,7 +67,7 @@ def upgrade(lake: Lake) -> list[int]:
     bear being run twice.
     """
     files = lake.files("")
-    steps = waiting(format_of(files))
+    steps = pending_upgrades(format_of(files))
     for version in steps:
         UPGRADES[version](lake)
         files.put_text(FILE, text_of(version))
@@ -78,6 +78,6 @@ def text_of(version: int) -> str:
     return json.dumps({"format": version, "about": "a lake of tonelake: clips, vectors, indexes, runs"}) + "\n"
 
 
-def write_format(files: LakeFiles) -> None:
+def write_format(files: Blobs) -> None:
     """Say which version a new lake has; nothing where it is said already."""
-    files.write_once(FILE, text_of(known()))
+    files.write_once(FILE, text_of(newest_format()))

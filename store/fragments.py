@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from store.table import Table
+from tonelake.store.table import Table
 
 
 class Fragment(NamedTuple):

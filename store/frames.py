@@ -14,10 +14,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from store.clips import frame
-from store.errors import InputError, LakeError
-from store.space import Space
-from store.table import Table, in_list
+from tonelake.store.clips import frame
+from tonelake.store.errors import InputError, LakeError
+from tonelake.store.space import Space
+from tonelake.store.table import Table, in_list
 
 SCHEMA = pa.schema([
     pa.field("frames_id", pa.string()),                              # clip and layer: one clip's layer stands once
@@ -135,3 +135,16 @@ def lists(arrays: Sequence[np.ndarray], kind: Any) -> pa.Array:
     ends = np.cumsum([0, *map(len, arrays)], dtype=np.int64 if large else np.int32)
     values = pa.array(np.concatenate(arrays) if len(arrays) else np.empty(0, kind.value_type.to_pandas_dtype()))
     return (pa.LargeListArray if large else pa.ListArray).from_arrays(pa.array(ends), values)
+
+
+def layer_with_frames(frames: Frames, space: Space, layer: int | str | None) -> int:
+    """The layer asked for, else the default one where its frames are stored, else the first that has any."""
+    if layer is not None:
+        return space.layer_index(layer)
+    stored = frames.layers()
+    if not stored:
+        name = space.layers[space.default_layer]
+        raise InputError(
+            f"no frames are stored in space {space.name!r}: run `tonelake embed --space {space.name} --frames {name}`"
+        )
+    return space.default_layer if space.default_layer in stored else stored[0]

@@ -15,16 +15,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from store.clips import Clips
-from store.errors import LakeError
-from store.failures import Failures
-from store.files import LakeFiles, is_local
-from store.format import FILE as FORMAT_FILE
-from store.format import check_format, write_format
-from store.frames import Frames
-from store.space import Space, Spaces
-from store.tokens import Tokens
-from store.vectors import Vectors
+from tonelake.store.blobs import Blobs, is_local
+from tonelake.store.clips import Clips
+from tonelake.store.errors import LakeError
+from tonelake.store.failures import Failures
+from tonelake.store.format import FILE as FORMAT_FILE
+from tonelake.store.format import check_format, write_format
+from tonelake.store.frames import Frames
+from tonelake.store.space import Space, Spaces
+from tonelake.store.tokens import Tokens
+from tonelake.store.vectors import Vectors
 
 QUOTED = {ord(c): f"%{ord(c):02X}" for c in "%#?"}            # what would be no part of a path in a URI
 PARTS = (FORMAT_FILE, "clips.lance", "failures.lance", "spaces")      # a folder with one of these is a lake
@@ -53,7 +53,7 @@ class Lake:
             write_format(self.files(""))
         check_format(self.files(""), older=older)
         self.failures = Failures(self._connection)
-        self.spaces = Spaces(LakeFiles(f"{self.uri.rstrip('/')}/spaces"))
+        self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"))
         self._vectors: dict[Space, Vectors] = {}         # opened: a query need not read their keys again
 
     def vectors(self, space: Space | str | None = None) -> Vectors:
@@ -71,11 +71,11 @@ class Lake:
         """The stored token sequences of a space, named as for `vectors`."""
         return Tokens(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
-    def files(self, folder: str) -> LakeFiles:
+    def files(self, folder: str) -> Blobs:
         """What lies below a folder of the lake beside its tables: derived files, runs."""
         if not is_local(self.uri):
             folder = folder.translate(QUOTED)
-        return LakeFiles(f"{self.uri.rstrip('/')}/{folder}".rstrip("/"))
+        return Blobs(f"{self.uri.rstrip('/')}/{folder}".rstrip("/"))
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"

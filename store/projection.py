@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from store.errors import LakeError, SpaceMismatch
-from store.space import PROJECTED, STATS, Space
+from tonelake.store.errors import LakeError, SpaceMismatch
+from tonelake.store.space import PROJECTED, STATS, Space
 
 if TYPE_CHECKING:
-    from store.lake import Lake
+    from tonelake.store.lake import Lake
 
 FILE = "projection.safetensors"
 BLOCK = 4096                             # clips projected at a time

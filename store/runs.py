@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import polars as pl
 
-from store.errors import InputError, LakeError
-from store.files import LakeFiles
-from store.settings import Settings, parsed
+from tonelake.store.blobs import Blobs
+from tonelake.store.errors import InputError, LakeError
+from tonelake.store.settings import Settings, parsed
 
 if TYPE_CHECKING:
-    from store.lake import Lake
+    from tonelake.store.lake import Lake
 
-CONFIG = "config.yaml"                   # of a run, written first
-METRICS = "metrics.json"                 # … and last: its presence means done
-REPORT = "report.md"
+CONFIG_FILE = "config.yaml"                   # of a run, written first
+METRICS_FILE = "metrics.json"                 # … and last: its presence means done
+REPORT_FILE = "report.md"
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -28,7 +28,7 @@ class FinishedRun(Generic[Config]):
     """A run that has its metrics.  What a subclass says of itself: where its runs lie, and what they are called."""
 
     name: str
-    files: LakeFiles
+    files: Blobs
     config: Config
     metrics: dict[str, Any]
 
@@ -39,7 +39,7 @@ class FinishedRun(Generic[Config]):
     types: ClassVar[dict[str, type]]     # what its metrics have, at least, beside a summary and when it was finished
 
     @classmethod
-    def folder(cls, lake: Lake, name: str) -> LakeFiles:
+    def folder(cls, lake: Lake, name: str) -> Blobs:
         """Raises InputError for a name that is no name of a run."""
         return run_folder(lake, cls.kind, name)
 
@@ -47,13 +47,13 @@ class FinishedRun(Generic[Config]):
     def find(cls, lake: Lake, name: str) -> Self | None:
         """The run of exactly that name, or None where there is none, or only a begun one."""
         files = cls.folder(lake, name)
-        metrics = files.read(METRICS)
+        metrics = files.read(METRICS_FILE)
         if metrics is None:
             return None
         kept = read_kept(files, name)
         if kept is None:
-            raise LakeError(f"run {name!r} has no {CONFIG}: delete its folder")
-        config = cls.settings.from_dict(kept[0], f"{CONFIG} of run {name!r}")
+            raise LakeError(f"run {name!r} has no {CONFIG_FILE}: delete its folder")
+        config = cls.settings.from_dict(kept[0], f"{CONFIG_FILE} of run {name!r}")
         return cls(name, files, config, cls.read_metrics(metrics, name))         # type: ignore[arg-type]
 
     @classmethod
@@ -67,7 +67,7 @@ class FinishedRun(Generic[Config]):
             return found
         except (KeyError, TypeError, ValueError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise LakeError(f"{METRICS} of run {name!r} cannot be read ({what}): delete its folder and run it again") from error
+            raise LakeError(f"{METRICS_FILE} of run {name!r} cannot be read ({what}): delete its folder and run it again") from error
 
     @classmethod
     def all(cls, lake: Lake) -> list[Self]:
@@ -90,35 +90,35 @@ class FinishedRun(Generic[Config]):
         return str(self.metrics["summary"])
 
     def report(self) -> str:
-        return self.files.read(REPORT) or ""
+        return self.files.read(REPORT_FILE) or ""
 
 
-def read_kept(files: LakeFiles, name: str) -> tuple[dict[str, Any], str | None] | None:
+def read_kept(files: Blobs, name: str) -> tuple[dict[str, Any], str | None] | None:
     """A run's settings as they stand in its folder, and the digest of settings and data; None where it has not begun."""
-    text = files.read(CONFIG)
+    text = files.read(CONFIG_FILE)
     if text is None:
         return None
     try:
-        return parsed(text, f"{CONFIG} of run {name!r}")
+        return parsed(text, f"{CONFIG_FILE} of run {name!r}")
     except InputError as error:          # nobody's input: the lake is damaged
         raise LakeError(f"{error}; delete its folder and run it again") from error
 
 
-def check_same(files: LakeFiles, name: str, digest: str, noun: str) -> None:
+def check_same_run(files: Blobs, name: str, digest: str, noun: str) -> None:
     """Raises InputError where the run of that name, begun or finished, is another than that of the digest."""
     kept = read_kept(files, name)
     if kept is not None and kept[1] != digest:
         raise InputError(f"run {name!r} holds another {noun} (other settings, clips or labels): choose another --name")
 
 
-def run_folder(lake: Lake, kind: str, name: str) -> LakeFiles:
+def run_folder(lake: Lake, kind: str, name: str) -> Blobs:
     """The files of a run.  Raises InputError for a name that is no name of a run."""
     if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n") or len(name) > 120:
         raise InputError(f"{name!r} cannot name a run: use letters, digits, '-' and '_'")
     return lake.files(f"{kind}/{name}")
 
 
-def training(files: LakeFiles, name: str) -> AbstractContextManager[None]:
+def lock_run(files: Blobs, name: str) -> AbstractContextManager[None]:
     """Keep other runs on this machine out of a run's folder while it is trained.  Raises InputError where one is in."""
     return files.held(f"run {name!r} is being trained by another process: wait until it is done")
 
@@ -128,7 +128,7 @@ def choose_run(lake: Lake, kind: str, name: str, *, absent: str, maker: str, hol
 
     Raises InputError where there is none or there are several; `absent` says the former, `maker` is the command that makes one.
     """
-    names = [n for n in lake.files(kind).folders() if run_folder(lake, kind, n).read(METRICS) is not None]
+    names = [n for n in lake.files(kind).folders() if run_folder(lake, kind, n).read(METRICS_FILE) is not None]
     near = [name] if name in names else [n for n in names if name in n]
     if len(near) != 1:
         which = f"{len(near)} runs have {name!r} in their name" if near else absent
@@ -136,7 +136,7 @@ def choose_run(lake: Lake, kind: str, name: str, *, absent: str, maker: str, hol
     return near[0]
 
 
-def read_run_table(files: LakeFiles, run: str, name: str) -> pl.DataFrame:
+def read_run_table(files: Blobs, run: str, name: str) -> pl.DataFrame:
     """A table of a run, as its file is called.  Raises InputError where it has no such one."""
     with files.fetched(f"{name}.parquet") as path:
         if path is None:

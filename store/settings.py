@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_type_hints
 
-from store.errors import InputError
+from tonelake.store.errors import InputError
 
 
 class Settings:
@@ -67,7 +67,7 @@ def parsed(text: str, where: str) -> tuple[dict[str, Any], str | None]:
     return values, None if digest is None else str(digest)
 
 
-def written(settings: Settings, digest: str) -> str:
+def to_plain(settings: Settings, digest: str) -> str:
     """YAML that `parsed` reads."""
     import yaml
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
-from store.files import LakeFiles
-from store.typed import check_types
+from tonelake.store.blobs import Blobs
+from tonelake.store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
+from tonelake.store.typed import check_types
 
 FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -130,7 +130,7 @@ def check_name(name: str) -> None:
 class Spaces:
     """The spaces of a lake: one JSON file each, written once."""
 
-    def __init__(self, files: LakeFiles) -> None:
+    def __init__(self, files: Blobs) -> None:
         self._files = files
 
     def all(self) -> list[Space]:

@@ -21,8 +21,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from store.errors import FilterError, LakeError
-from store.places import Places
+from tonelake.store.errors import FilterError, LakeError
+from tonelake.store.key_rows import KeyRows
 
 ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
 BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; what cannot be copied is held in memory twice
@@ -54,7 +54,7 @@ class Table:
         self._connection = connection
         self._initial_schema = schema.set(0, keyed)
         self._handle: Any = None
-        self._known: tuple[Snapshot, Places] | None = None           # one value: threads never see halves of two versions
+        self._known: tuple[Snapshot, KeyRows] | None = None           # one value: threads never see halves of two versions
 
     # -- reading
 
@@ -117,7 +117,7 @@ class Table:
                 rows = dataset.to_table(columns=[self.key], with_row_id=True)
             ids = rows.column("_rowid").to_numpy().astype(np.int64)
             snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
-            known = self._known = (snapshot, Places(pl.Series(snapshot.keys, dtype=pl.String)))
+            known = self._known = (snapshot, KeyRows(pl.Series(snapshot.keys, dtype=pl.String)))
         return known[0]
 
     def batches(
@@ -148,7 +148,7 @@ class Table:
     def take_rows(self, snapshot: Snapshot, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
         """Rows of a snapshot by their places in it, in the order asked.
 
-        Where its version has been removed since (`store.upkeep`), the rows are found by their keys in the newest one.  Raises
+        Where its version has been removed since (`store.compaction`), the rows are found by their keys in the newest one.  Raises
         LakeError where they have gone from there too.
         """
         try:
@@ -258,7 +258,7 @@ class Table:
         except OSError as error:
             if "conflict" not in str(error):     # another writer came between: it will compact at its own end
                 raise
-        give_back_memory()
+        release_memory()
 
     def commit(self, write: Callable[[], Result]) -> Result:
         """Do a write again where another writer's commit came between: its schema or rows may be new to us."""
@@ -316,7 +316,7 @@ class Table:
             self._handle = self._connection.open_table(self.name)
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Let glibc return what was freed: after a merge it would keep 100 MB or more, in pieces, for the life of the process, and
     a little more after each commit."""
     with contextlib.suppress(OSError, AttributeError, TypeError):    # another C library

@@ -14,7 +14,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def composed(text: str) -> str:
+def to_nfc(text: str) -> str:
     r"""Text with each letter and its marks as one character, where there is one (Unicode's NFC).
 
     Names typed on one system and files copied from another look the same and are not: `é` may be one character or two.

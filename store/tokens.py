@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from store.clips import frame
-from store.frames import lists
-from store.space import Space
-from store.table import Table, in_list, quote
+from tonelake.store.clips import frame
+from tonelake.store.frames import lists
+from tonelake.store.space import Space
+from tonelake.store.table import Table, in_list, quote
 
 SCHEMA = pa.schema([
     pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair stands once

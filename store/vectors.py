@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from store.clips import Clips
-from store.errors import InputError, SpaceMismatch
-from store.pages import read_column
-from store.space import STATS, Space
-from store.table import Snapshot, Table
+from tonelake.store.clips import Clips
+from tonelake.store.errors import InputError, SpaceMismatch
+from tonelake.store.lance_pages import read_column
+from tonelake.store.space import STATS, Space
+from tonelake.store.table import Snapshot, Table
 
 
 class LayerVectors(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ import pytest
 # Several test processes, and those that they start, share the cores: threads that wait for one another, spinning, cost more
 # than they bring.  Before anything brings torch in.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-sys.path.insert(0, str(Path(__file__).parent))       # tests share `sounds` and `fakes`; it is no package
 
 from fakes import FakeEncoder, fill
 from sounds import encode, melody, write
@@ -52,7 +49,7 @@ def music(tmp_path_factory) -> Path:
 @pytest.fixture
 def lake(tmp_path):
     """An empty lake."""
-    from store import Lake
+    from tonelake.store import Lake
 
     return Lake(tmp_path / "lake")
 
@@ -60,7 +57,7 @@ def lake(tmp_path):
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory):
     """A lake of 240 made-up clips of 24 tracks by 6 artists, in space `fake`.  Do not change it."""
-    from store import Lake
+    from tonelake.store import Lake
 
     lake = Lake(tmp_path_factory.mktemp("filled") / "lake")
     fill(lake, tracks=24, clips_a_track=10, seed=1)
@@ -113,7 +110,7 @@ def sung(tmp_path_factory, checkpoints):
     import polars as pl
 
     import tonelake
-    from ingest import Cut, ingest_folder
+    from tonelake.ingest import Cut, ingest_folder
 
     folder = tmp_path_factory.mktemp("sung")
     for number in range(12):

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-import ingest
-from store import InputError
+from tonelake import ingest
 from tonelake.asking import Asking
 from tonelake.gestures import Gestures
 from tonelake.learning import Learning
 from tonelake.status import Status, spaces_of, status_of
+from tonelake.store import InputError
 
 if TYPE_CHECKING:
-    from embed import EmbedReport, Plan
-    from index.query import Query
-    from ingest import IngestReport
+    from tonelake.embed import EmbedReport, Plan
+    from tonelake.index import Query
+    from tonelake.ingest import IngestReport
 
 PLAYERS = 2                              # processes that decode what is to be heard
 
@@ -64,15 +64,15 @@ class Tonelake(Asking, Learning):
 
     def spectrogram(self, clip: str, *, seconds: float | None = None) -> bytes:
         """A clip's mel spectrogram, or that of its first seconds, as a PNG.  Raises AudioError as `audio`."""
-        from tonelake.picture import draw_spectrogram
+        from tonelake.charts import draw_spectrogram
 
         return draw_spectrogram(self.audio(clip, 24_000, seconds=seconds), 24_000)
 
     def hear(self, file: str | Path, *, space: str | None = None) -> Query:
-        """An audio file, listened to once, to ask `similar` with several times; see `index.hear`."""
-        import index
+        """An audio file, listened to once, to ask `similar` with several times; see `index.read_query`."""
+        from tonelake import index
 
-        return index.hear(self.lake, Path(file).expanduser(), space=space)
+        return index.read_query(self.lake, Path(file).expanduser(), space=space)
 
     @cached_property
     def tokens(self) -> Gestures:
@@ -80,9 +80,9 @@ class Tonelake(Asking, Learning):
         return Gestures(self.lake, self._progress)
 
     @cached_property
-    def _decoders(self) -> ingest.Workers:
+    def _decoders(self) -> ingest.DecoderPool:
         """Processes that decode for players; a file that crashes one does not crash the app."""
-        pool = ingest.Workers(PLAYERS)
+        pool = ingest.DecoderPool(PLAYERS)
         weakref.finalize(self, pool.close)
         return pool
 
@@ -95,8 +95,8 @@ class Tonelake(Asking, Learning):
         return verify(self.lake, repair=repair, sources=sources, digests=digests, progress=self._progress())
 
     def optimize(self, *, keep_minutes: float = 60.0) -> pl.DataFrame:
-        """Merge small pieces of tables and remove old versions; see `store.upkeep`."""
-        from store.upkeep import optimize
+        """Merge small pieces of tables and remove old versions; see `store.compaction`."""
+        from tonelake.store import optimize
 
         found = optimize(self.lake, keep_minutes=keep_minutes, progress=self._progress())
         return pl.DataFrame([vars(one) for one in found], schema={
@@ -146,7 +146,7 @@ class Tonelake(Asking, Learning):
         self, file: str | Path, *, folder: str | Path | None = None, accept_terms: bool = False, limit: int | None = None,
         workers: int | None = None,
     ) -> IngestReport:
-        """A catalogue of songs by meter, fetched by yt-dlp; see `ingest.catalogue`."""
+        """A catalogue of songs by meter, fetched by yt-dlp; see `ingest.datasets.wikimeter`."""
         return ingest.ingest_catalogue(
             self.lake, Path(file).expanduser(), folder=Path(folder).expanduser() if folder else None,
             accept_terms=accept_terms, limit=limit, workers=workers, progress=self._progress(),
@@ -173,7 +173,7 @@ class Tonelake(Asking, Learning):
 
         See `embed.EmbedSettings` for the defaults and `embed.embed_lake` for the engines.
         """
-        import embed
+        from tonelake import embed
 
         settings = embed.EmbedSettings(encoder, space, window, hop, precision, device, adapter)
         return embed.embed_lake(
@@ -187,7 +187,7 @@ class Tonelake(Asking, Learning):
         workers: int | None = None, price: float = 0.0, adapter: str | None = None,
     ) -> Plan:
         """What the same `embed` would take, measured on a few clips; `price` is that of an hour of this machine."""
-        import embed
+        from tonelake import embed
 
         settings = embed.EmbedSettings(encoder, space, window, hop, precision, device, adapter)
         embed.check_clips(self.lake)

@@ -9,25 +9,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-import ingest
+from tonelake import ingest
 from tonelake.handle import Opened
 
 if TYPE_CHECKING:
-    from index import LayerReport, Learned, Map, Match, Overlap
-    from index.query import One
+    from tonelake.index import LayerReport, LearnedWeights, Map, Match, Overlap, QueryPart
 
 
 class Asking(Opened):
     """Answers by the stored vectors of a lake."""
 
     def similar(
-        self, query: One | Sequence[One], *, minus: Sequence[One] = (), space: str | None = None,
+        self, query: QueryPart | Sequence[QueryPart], *, minus: Sequence[QueryPart] = (), space: str | None = None,
         layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
         where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
         unlike: str | None = None, explain: bool = False,
     ) -> pl.DataFrame:
         """The k clips nearest to clips, audio files or a vector; see `index.similar`."""
-        import index
+        from tonelake import index
 
         return index.similar(
             self.lake, query, minus=minus, space=space, layer=layer, layers=layers, k=k, where=where, metric=metric,
@@ -39,7 +38,7 @@ class Asking(Opened):
         where: str | None = None, metric: str = "cosine",
     ) -> pl.DataFrame:
         """The k nearest clips of each of many clips or vectors; see `index.similar_many`."""
-        import index
+        from tonelake import index
 
         return index.similar_many(self.lake, queries, k=k, space=space, layer=layer, where=where, metric=metric)
 
@@ -48,7 +47,7 @@ class Asking(Opened):
         layers: Sequence[int | str | None] = (),
     ) -> pl.DataFrame:
         """What looking only at a column, or leaving one out, is worth at each layer; see `index.facet_report`."""
-        import index
+        from tonelake import index
 
         return index.facet_report(self.lake, like=like, unlike=unlike, space=space, layers=layers)
 
@@ -58,7 +57,7 @@ class Asking(Opened):
         unlike: str | None = None,
     ) -> pl.DataFrame:
         """Clips that lead from one to another; see `index.path`."""
-        import index
+        from tonelake import index
 
         return index.path(
             self.lake, start, end, steps=steps, space=space, layer=layer, layers=layers, where=where, like=like, unlike=unlike
@@ -69,7 +68,7 @@ class Asking(Opened):
         seconds: float = 5.0, warp: bool = False,
     ) -> Match:
         """Where in two clips the best match lies; see `index.align`."""
-        import index
+        from tonelake import index
 
         return index.align(self.lake, query, other, space=space, layer=layer, seconds=seconds, warp=warp)
 
@@ -78,13 +77,13 @@ class Asking(Opened):
         seconds: float = 5.0, warp: bool = False,
     ) -> pl.DataFrame:
         """Hits of `similar` with the stretch of each that is most like the query; see `index.add_parts`."""
-        import index
+        from tonelake import index
 
         return index.add_parts(self.lake, hits, query, space=space, layer=layer, seconds=seconds, warp=warp)
 
-    def learn_weights(self, column: str, *, space: str | None = None, seed: int = 0) -> Learned:
-        """Weights of layers by which clips that share a value of a column are near; see `index.mixture`."""
-        import index
+    def learn_weights(self, column: str, *, space: str | None = None, seed: int = 0) -> LearnedWeights:
+        """Weights of layers by which clips that share a value of a column are near; see `index.search.mixture`."""
+        from tonelake import index
 
         return index.learn_weights(self.lake, self.lake.spaces.get(space), column, seed=seed)
 
@@ -96,7 +95,7 @@ class Asking(Opened):
 
         `layers`: by default the space's.  See `index.build_index`.
         """
-        import index
+        from tonelake import index
 
         chosen = self.lake.spaces.get(space)
         numbers = [chosen.layer_index(layer) for layer in layers] or [chosen.default_layer]
@@ -108,13 +107,13 @@ class Asking(Opened):
 
     def indexes(self) -> pl.DataFrame:
         """The indexes of all spaces; see `index.list_indexes`."""
-        import index
+        from tonelake import index
 
         return index.list_indexes(self.lake)
 
     def drop_indexes(self, *, space: str | None = None, layer: int | str | None = None) -> int:
         """Delete the indexes of a space, or of one of its layers; how many."""
-        import index
+        from tonelake import index
 
         chosen = self.lake.spaces.get(space)
         return index.drop_indexes(self.lake, chosen, None if layer is None else chosen.layer_index(layer))
@@ -124,7 +123,7 @@ class Asking(Opened):
         min_dist: float = 0.1, seed: int = 0, again: bool = False,
     ) -> Map:
         """The clips of one layer as points of a plane, made or brought up to date; see `index.make_map`."""
-        import index
+        from tonelake import index
 
         return index.make_map(
             self.lake, space=space, layer=layer, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed,
@@ -136,7 +135,7 @@ class Asking(Opened):
         layer: int | str | None = None, where: str | None = None, measure: str = "centroid", min_clips: int = 1,
     ) -> pl.DataFrame:
         """Groups nearest to one, or all groups with their nearest; see `index.groups`."""
-        import index
+        from tonelake import index
 
         return index.groups(
             self.lake, column, name, k=k, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips
@@ -147,7 +146,7 @@ class Asking(Opened):
         measure: str = "centroid", min_clips: int = 1,
     ) -> pl.DataFrame:
         """The similarity of every pair of groups; see `index.group_matrix`."""
-        import index
+        from tonelake import index
 
         return index.group_matrix(
             self.lake, column, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips
@@ -158,7 +157,7 @@ class Asking(Opened):
         where: str | None = None, min_clips: int = 1,
     ) -> pl.DataFrame:
         """The most typical and the most unusual clips of a group; see `index.typical`."""
-        import index
+        from tonelake import index
 
         return index.typical(
             self.lake, column, name, k=k, space=space, layer=layer, where=where, min_clips=min_clips
@@ -168,7 +167,7 @@ class Asking(Opened):
         self, column: str, *, space: str | None = None, where: str | None = None, prepare: str = "l2", seed: int = 0
     ) -> LayerReport:
         """Which layer tells the groups of a column apart; see `index.layers`."""
-        import index
+        from tonelake import index
 
         return index.layers(
             self.lake, column, space=space, where=where, prepare=prepare, seed=seed, progress=self._progress()
@@ -176,7 +175,7 @@ class Asking(Opened):
 
     def effects(self, column: str, *, space: str | None = None, where: str | None = None, seed: int = 0) -> pl.DataFrame:
         """What centring, whitening and normalising do to each layer; see `index.effects`."""
-        import index
+        from tonelake import index
 
         return index.effects(self.lake, column, space=space, where=where, seed=seed, progress=self._progress())
 
@@ -184,7 +183,7 @@ class Asking(Opened):
         self, first: str, second: str, column: str | None = None, *, where: str | None = None, seed: int = 0
     ) -> pl.DataFrame:
         """Two spaces side by side, layer by layer; see `index.compare`."""
-        import index
+        from tonelake import index
 
         return index.compare(self.lake, first, second, column, where=where, seed=seed, progress=self._progress())
 
@@ -193,7 +192,7 @@ class Asking(Opened):
         layer: int | str | None = None, where: str | None = None, measure: str = "centroid", min_clips: int = 1, seed: int = 0,
     ) -> Overlap:
         """Nearest groups against a list from elsewhere, a CSV file or a frame; see `index.overlap_with`."""
-        import index
+        from tonelake import index
 
         table = reference if isinstance(reference, pl.DataFrame) else Path(reference).expanduser()
         return index.overlap_with(
@@ -205,8 +204,8 @@ class Asking(Opened):
         self, *, space: str | None = None, layer: int | str | None = None, cosine: float = 0.9, correlation: float = 0.8,
         confirm: bool = True, where: str | None = None, save: bool = False, workers: int | None = None,
     ) -> pl.DataFrame:
-        """Clips that are the same recording; see `index.copies`."""
-        import index
+        """Clips that are the same recording; see `index.search.duplicates`."""
+        from tonelake import index
 
         return index.duplicates(
             self.lake, ingest.read_clips, space=space, layer=layer, cosine=cosine, correlation=correlation, confirm=confirm,

@@ -8,7 +8,7 @@ import polars as pl
 
 import tonelake
 from tonelake import views
-from tonelake.picture import draw_layers
+from tonelake.charts import draw_layers
 from tonelake.render import show_table
 
 PIECES = 40
@@ -18,7 +18,7 @@ LARGE_HOP = 8                            # bars: a third of the clips, since two
 
 def run_demo(path: str) -> None:
     """Render, embed, report and query; everything goes into the lake at `path`.  Running it again takes seconds."""
-    import embed
+    from tonelake import embed
 
     large = embed.have_weights()
     lake = tonelake.open(path)

@@ -30,7 +30,7 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
 
     Raises EncoderError where the encoder's weights cannot be had, InputError for a precision or device that is not.
     """
-    import embed
+    from tonelake import embed
 
     name = encoder or embed.DEFAULT_ENCODER
     settings = embed.EmbedSettings(name, precision=precision, device=device)
@@ -55,8 +55,7 @@ def machine() -> dict[str, str]:
     """Versions, cores and arithmetic of this machine."""
     import torch
 
-    import embed
-    import store
+    from tonelake import embed, store
 
     return {
         "tonelake": f"{tonelake.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",

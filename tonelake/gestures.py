@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from store import Lake
+from tonelake.store import Lake
 
 if TYPE_CHECKING:
-    from index.live import LiveEncoder
-    from index.vocabulary import Vocabulary
+    from tonelake.index import LiveEncoder, Vocabulary
 
 
 class Gestures:
@@ -26,7 +25,7 @@ class Gestures:
         name: str | None = None, where: str | None = None, seed: int = 0,
     ) -> Vocabulary:
         """Find k tokens in the stored frames of a layer; see `index.fit_vocabulary`."""
-        from index.vocabulary import fit_vocabulary
+        from tonelake.index import fit_vocabulary
 
         return fit_vocabulary(
             self.lake, k=k, space=space, layer=layer, metric=metric, name=name, where=where, seed=seed,
@@ -34,20 +33,20 @@ class Gestures:
         )
 
     def apply(self, vocabulary: str | None = None, *, space: str | None = None) -> tuple[Vocabulary, int]:
-        """Store the tokens of every clip that has none yet; see `index.tokenizing`."""
-        from index.tokenizing import apply_vocabulary
+        """Store the tokens of every clip that has none yet; see `index.tokens.sequences`."""
+        from tonelake.index import apply_vocabulary
 
         return apply_vocabulary(self.lake, vocabulary, space=space, progress=self._progress())
 
     def list(self) -> pl.DataFrame:
         """The vocabularies of the lake."""
-        from index.vocabulary import list_vocabularies
+        from tonelake.index import list_vocabularies
 
         return list_vocabularies(self.lake)
 
     def of(self, clip: str, vocabulary: str | None = None, *, space: str | None = None) -> pl.DataFrame:
         """The token sequence of a clip as runs: token, start_s, end_s, frames."""
-        from index.tokenizing import runs_of_clip
+        from tonelake.index import runs_of_clip
 
         return runs_of_clip(self.lake, clip, vocabulary, space=space)
 
@@ -55,8 +54,8 @@ class Gestures:
         self, clip: str, vocabulary: str | None = None, *, by: str = "histogram", n: int = 3, k: int = 10,
         space: str | None = None, where: str | None = None, not_same: str | None = None,
     ) -> pl.DataFrame:
-        """Clips with the most similar tokens; see `index.tokenizing.similar_by_tokens`."""
-        from index.tokenizing import similar_by_tokens
+        """Clips with the most similar tokens; see `index.tokens.sequences.similar_by_tokens`."""
+        from tonelake.index import similar_by_tokens
 
         return similar_by_tokens(
             self.lake, clip, vocabulary, by=by, n=n, k=k, space=space, where=where, not_same=not_same
@@ -66,8 +65,8 @@ class Gestures:
         self, column: str, group: str | None = None, vocabulary: str | None = None, *, k: int = 10, space: str | None = None,
         where: str | None = None,
     ) -> pl.DataFrame:
-        """The tokens that tell most of groups; see `index.tokenizing.typical_tokens`."""
-        from index.tokenizing import typical_tokens
+        """The tokens that tell most of groups; see `index.tokens.sequences.typical_tokens`."""
+        from tonelake.index import typical_tokens
 
         return typical_tokens(self.lake, column, group, vocabulary, k=k, space=space, where=where)
 
@@ -75,8 +74,8 @@ class Gestures:
         self, vocabulary: str | None = None, *, clip: str | None = None, least: int = 5, across: bool | None = None,
         k: int = 50, space: str | None = None, where: str | None = None,
     ) -> pl.DataFrame:
-        """Passages that come again; see `index.passages.repeats`."""
-        from index.passages import repeats
+        """Passages that come again; see `index.tokens.passages.repeats`."""
+        from tonelake.index import repeats
 
         return repeats(
             self.lake, vocabulary, clip=clip, least=least, across=across, k=k, space=space, where=where
@@ -87,8 +86,8 @@ class Gestures:
         jump: float = 0.3, token: int | None = None, other_tracks: bool = False, space: str | None = None,
         where: str | None = None, seed: int = 0,
     ) -> pl.DataFrame:
-        """How a sequence could go on; see `index.passages.continuation`."""
-        from index.passages import continuation
+        """How a sequence could go on; see `index.tokens.passages.continuation`."""
+        from tonelake.index import continuation
 
         return continuation(
             self.lake, sequence, vocabulary, steps=steps, least=least, jump=jump, token=token, other_tracks=other_tracks,
@@ -96,7 +95,7 @@ class Gestures:
         )
 
     def live(self, *, rate: int, **settings: Any) -> LiveEncoder:
-        """A stream against the lake; `settings` are those of `index.live.LiveEncoder`."""
-        from index.live import LiveEncoder
+        """A stream against the lake; `settings` are those of `index.tokens.live.LiveEncoder`."""
+        from tonelake.index import LiveEncoder
 
         return LiveEncoder(self.lake, rate=rate, **settings)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import ingest
-from store import Lake
+from tonelake import ingest
+from tonelake.store import Lake, silent_progress
 
 
 class Opened:
@@ -35,7 +35,7 @@ class Opened:
     def _progress(self):
         from tonelake.render import progress_bar
 
-        return progress_bar if self._show else ingest.silent_progress
+        return progress_bar if self._show else silent_progress
 
     def __repr__(self) -> str:
         return f"Tonelake({self.lake.uri!r})"

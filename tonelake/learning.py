@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-import ingest
-from store import InputError
+from tonelake import ingest
 from tonelake.handle import Opened
+from tonelake.store import InputError
 
 if TYPE_CHECKING:
-    from finetune import FinetuneConfig, Tuning, TuningPlan
-    from finetune.orthogonality import Angles
-    from probes import Learned as LearnedMetric
-    from probes import Predictions, ProbeConfig, Run
+    from tonelake.finetune import Angles, FinetuneConfig, FinetunePlan, FinetuneRun
+    from tonelake.probes import LearnedMetric as LearnedMetric
+    from tonelake.probes import Predictions, ProbeConfig, Run
 
 
 class Learning(Opened):
@@ -32,7 +31,7 @@ class Learning(Opened):
 
         A list of one run, or of as many as a protocol has; see `probes.probe_all`.
         """
-        import probes
+        from tonelake import probes
 
         wanted = (columns,) if isinstance(columns, str) else tuple(columns)
         if isinstance(config, str | Path):
@@ -48,8 +47,7 @@ class Learning(Opened):
         name: str | None = None,
     ) -> LearnedMetric:
         """A projection in which clips of one group lie near, as a space of its own; see `probes.learn_metric`."""
-        import index
-        import probes
+        from tonelake import index, probes
 
         def judge(judged: str, number: int, only: str) -> dict[str, tuple[float, float, float]]:
             return index.retrieval_at(self.lake, column, judged, number, where=only, seed=seed)
@@ -61,7 +59,7 @@ class Learning(Opened):
 
     def extend_metric(self, space: str) -> int:
         """Bring clips that were embedded since into a projected space; how many."""
-        from store import extend_projected, is_projection
+        from tonelake.store import extend_projected, is_projection
 
         found = self.lake.spaces.get(space)
         if not is_projection(found):
@@ -70,13 +68,13 @@ class Learning(Opened):
 
     def probe_run(self, name: str) -> Run:
         """A finished run, by its name or a part of it."""
-        import probes
+        from tonelake import probes
 
         return probes.Run.named(self.lake, name)
 
     def compare_probes(self, names: Sequence[str] = ()) -> pl.DataFrame:
         """Runs side by side, by default all; see `probes.compare_runs`."""
-        import probes
+        from tonelake import probes
 
         runs = [probes.Run.named(self.lake, name) for name in names] if names else probes.Run.all(self.lake)
         return probes.compare_runs(runs)
@@ -85,7 +83,7 @@ class Learning(Opened):
         self, run: str, *, where: str | None = None, save: bool = False, out: str | Path | None = None
     ) -> Predictions:
         """What a run says of clips, also written to the clips or to a file; see `probes.predict`."""
-        import probes
+        from tonelake import probes
 
         found = probes.predict(self.lake, run, where=where)
         if save:
@@ -98,15 +96,14 @@ class Learning(Opened):
         self, run: str, *, by: str = "loss", target: str | None = None, predicted: str | None = None, k: int | None = 20
     ) -> pl.DataFrame:
         """Judged clips of a probe or a fine-tuning, the most doubtful first; see `probes.review`."""
-        import finetune
-        import probes
+        from tonelake import finetune, probes
 
         judged: probes.Judged
         try:
             judged = probes.Run.named(self.lake, run)
         except InputError as error:
             try:
-                judged = finetune.Tuning.named(self.lake, run)
+                judged = finetune.FinetuneRun.named(self.lake, run)
             except InputError:
                 raise error from None
         return probes.review(self.lake, judged, by=by, target=target, predicted=predicted, k=k)
@@ -116,9 +113,9 @@ class Learning(Opened):
     def finetune(
         self, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, name: str | None = None,
         again: bool = False, workers: int | None = None, **settings: Any,
-    ) -> Tuning:
+    ) -> FinetuneRun:
         """Teach an encoder a label column by LoRA; `settings` are those of `finetune.FinetuneConfig`, and change `config`'s."""
-        import finetune
+        from tonelake import finetune
 
         watch = finetune.Watch(self._progress(), self._step, self._epoch)
         return finetune.finetune(
@@ -129,35 +126,35 @@ class Learning(Opened):
     def plan_finetune(
         self, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, workers: int | None = None,
         price: float = 0.0, **settings: Any,
-    ) -> TuningPlan:
+    ) -> FinetunePlan:
         """What the same `finetune` would take, measured on a few steps; `price` is that of an hour of this machine."""
-        import finetune
+        from tonelake import finetune
 
         return finetune.plan_finetune(
             self.lake, finetune.settle(config, column, settings), ingest.read_clips, workers=workers, price=price
         )
 
     def adapters(self) -> pl.DataFrame:
-        """The fine-tuning runs of the lake; see `finetune.list_tunings`."""
-        import finetune
+        """The fine-tuning runs of the lake; see `finetune.list_finetunes`."""
+        from tonelake import finetune
 
-        return finetune.list_tunings(finetune.Tuning.all(self.lake))
+        return finetune.list_finetunes(finetune.FinetuneRun.all(self.lake))
 
-    def adapter_run(self, name: str) -> Tuning:
+    def adapter_run(self, name: str) -> FinetuneRun:
         """A finished fine-tuning, by its name or a part of it."""
-        import finetune
+        from tonelake import finetune
 
-        return finetune.Tuning.named(self.lake, name)
+        return finetune.FinetuneRun.named(self.lake, name)
 
     def compare_adapters(self, names: Sequence[str]) -> pl.DataFrame:
         """Runs on the tracks that all of them held out; see `finetune.comparison`."""
-        import finetune
-        from finetune.comparison import compare_tunings
+        from tonelake import finetune
+        from tonelake.finetune import compare_finetunes
 
-        return compare_tunings([finetune.Tuning.named(self.lake, name) for name in names])
+        return compare_finetunes([finetune.FinetuneRun.named(self.lake, name) for name in names])
 
     def orthogonality(self, run: str) -> Angles:
         """Angles between a run's class directions, and between its layers' updates; see `finetune.orthogonality`."""
-        from finetune.orthogonality import orthogonality
+        from tonelake.finetune import orthogonality
 
         return orthogonality(self.lake, run)

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from ingest import Workers, to_source
-from store import InputError
+from tonelake.ingest import DecoderPool, to_source
+from tonelake.store import InputError
 
 if TYPE_CHECKING:
-    from index.live import Heard, LiveEncoder
+    from tonelake.index import LiveEncoder, LiveStep
 
 PIECE_S = 0.1                            # of a stream, pushed at a time
 DECODED_S = 10.0                         # of a file, read at a time in a process of its own
 FORMATS = {"s16le": ("<i2", 32768.0), "s32le": ("<i4", 2147483648.0), "f32le": ("<f4", 1.0)}
 
 
-def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> Iterator[Heard]:
+def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> Iterator[LiveStep]:
     """What is heard of a file as it plays; as fast as can be where not in `real_time`.  Raises AudioError."""
     source, rate = to_source(path), live.frames.rate
     begun = time.monotonic()
-    with Workers(1) as pool:
+    with DecoderPool(1) as pool:
         length_s = pool.ask({"do": "scan", "source": source})["scan"]["duration_s"]
         at_s = 0.0
         while at_s < length_s:
@@ -43,7 +43,7 @@ def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> 
 
 def listen_to_stream(
     live: LiveEncoder, stream: BinaryIO, *, channels: int = 1, form: str = "s16le"
-) -> Iterator[Heard]:
+) -> Iterator[LiveStep]:
     """What is heard of raw samples, channel beside channel, until they end.  Raises InputError for an unknown format."""
     if form not in FORMATS:
         raise InputError(f"no format {form!r}: choose {', '.join(FORMATS)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from store import printable
+from tonelake.store import printable
 
 if TYPE_CHECKING:
     import polars as pl

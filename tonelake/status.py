@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from store import Lake
+from tonelake.store import Lake
 
 
 @dataclass(frozen=True)

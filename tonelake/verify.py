@@ -15,19 +15,28 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-import ingest
-from finetune.runs import Tuning
-from index import drop_indexes, list_indexes, read_map
-from index.saved import index_folder, read_all
-from index.vocabulary import read_vocabulary
-from ingest.looks import Looks
-from probes.runs import Run
-from store import InputError, Lake, Space, TonelakeError, chunks
-from store.files import is_local
-from store.format import format_of, known, upgrade, waiting, write_format
-from store.runs import FinishedRun
-from store.table import Table, in_list
-from store.upkeep import temporary_files
+from tonelake import ingest
+from tonelake.finetune import FinetuneRun
+from tonelake.index import drop_indexes, index_folder, list_indexes, read_all, read_map, read_vocabulary
+from tonelake.ingest import FileStamps
+from tonelake.probes import Run
+from tonelake.store import (
+    FinishedRun,
+    InputError,
+    Lake,
+    Space,
+    Table,
+    TonelakeError,
+    chunks,
+    format_of,
+    in_list,
+    is_local,
+    newest_format,
+    pending_upgrades,
+    temporary_files,
+    upgrade,
+    write_format,
+)
 
 ROWS_A_READ = 4096                       # of vectors, 80 MB of MERT-v1-95M
 SHOWN = 5                                # things that one finding names
@@ -55,7 +64,7 @@ def verify(
     `older=True`, is brought up first; without `repair` that is all that is said of it.
     """
     found = list(of_format(lake, repair))
-    if waiting(format_of(lake.files(""))):
+    if pending_upgrades(format_of(lake.files(""))):
         return as_frame(found)           # what else stands in an older lake may not be what this program takes it for
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("clips", lambda: of_rows(lake.clips.table, "clips", repair)),
@@ -85,10 +94,10 @@ def as_frame(found: list[Finding]) -> pl.DataFrame:
 def of_format(lake: Lake, repair: bool) -> Iterator[Finding]:
     files = lake.files("")
     version = format_of(files)
-    if waiting(version):
+    if pending_upgrades(version):
         if repair:
             upgrade(lake)
-        yield Finding("format", "lake.json", f"format {version}, this program writes {known()}",
+        yield Finding("format", "lake.json", f"format {version}, this program writes {newest_format()}",
                       "brought up" if repair else "tonelake verify --repair: nothing else was looked at", repair)
     elif files.read("lake.json") is None:
         if repair:
@@ -141,7 +150,7 @@ def of_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
         return
     here = clips.filter(~clips["source"].is_in(gone.implode()) & ~clips["source"].str.starts_with("chorale:"))
     changed = []
-    with ingest.Workers() as pool:
+    with ingest.DecoderPool() as pool:
         requests = [{"do": "digest", "source": source} for source in here["source"].unique(maintain_order=True)]
         now = {request["source"]: reply for request, reply in pool.map(requests)}
     for source, digest in here.select("source", "digest").iter_rows():
@@ -150,14 +159,14 @@ def of_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
             changed.append(source)
     if changed:
         if repair:
-            Looks(lake).forget(changed)
+            FileStamps(lake).forget(changed)
         yield Finding("sources", "clips", f"{len(changed)} files have changed: {named(pl.Series(changed))}",
                       "ingest them again, after --repair if their times are as they were: new clips are made, the old ones "
                       "keep their vectors until then")
 
 
 def there(source: str) -> bool:
-    from store.clips import source_exists
+    from tonelake.store import source_exists
 
     try:
         return source_exists(source) if not source.startswith("file://") else ingest.to_path(source).exists()
@@ -214,9 +223,9 @@ def of_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
         yield Finding("index", f"{space.name}, layer {row['layer']}", f"lacks {row['behind']} clips, {row['gone']} are gone",
                       f"tonelake index build --space {space.name}: until then searches look at what it lacks beside it")
     folder = index_folder(lake, space)
-    known = {file for saved in read_all(lake, space) for file in saved.files}
+    newest_format = {file for saved in read_all(lake, space) for file in saved.files}
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
-    strays = [path for path in files if path.suffix != ".json" and path.name not in known]
+    strays = [path for path in files if path.suffix != ".json" and path.name not in newest_format]
     if strays:
         if repair:
             for path in strays:
@@ -257,7 +266,7 @@ def of_vocabularies(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]
 def of_runs(lake: Lake) -> Iterator[Finding]:
     """Runs that were begun and not finished, and those whose figures cannot be read."""
     runs: type[FinishedRun[Any]]
-    for runs, command in ((Run, "tonelake probe"), (Tuning, "tonelake finetune")):
+    for runs, command in ((Run, "tonelake probe"), (FinetuneRun, "tonelake finetune")):
         for name in lake.files(runs.kind).folders():
             try:
                 if runs.find(lake, name) is None:

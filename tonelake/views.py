@@ -72,7 +72,7 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
     """The layer report: retrieval with its intervals in one column each, the best layer starred."""
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
-        "span", "auc", interval("recall_1", "recall@1 (95 %)"), interval("map", "mAP (95 %)"),
+        "span", "auc", interval_text("recall_1", "recall@1 (95 %)"), interval_text("map", "mAP (95 %)"),
         number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
     )
 
@@ -80,7 +80,7 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
 def effects(frame: pl.DataFrame) -> pl.DataFrame:
     """What preparations do to layers."""
     return frame.select(
-        pl.col("name").alias("layer"), "prepared", interval("map", "mAP (95 %)"), interval("gain", "gain (95 %)"),
+        pl.col("name").alias("layer"), "prepared", interval_text("map", "mAP (95 %)"), interval_text("gain", "gain (95 %)"),
         number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
     )
 
@@ -90,7 +90,7 @@ def comparison(frame: pl.DataFrame) -> pl.DataFrame:
     pair = pl.when(pl.col("layer_a") == pl.col("layer_b")).then("layer_a").otherwise(pl.format("{} / {}", "layer_a", "layer_b"))
     columns = [pair.alias("layer"), pl.col("agreement"), pl.col("cka")]
     if "gain" in frame.columns:
-        columns += [pl.col("map_a"), pl.col("map_b"), interval("gain", "gain (95 %)")]
+        columns += [pl.col("map_a"), pl.col("map_b"), interval_text("gain", "gain (95 %)")]
     return frame.select(columns)
 
 
@@ -106,14 +106,14 @@ def probe_layers(frame: pl.DataFrame) -> pl.DataFrame:
     others = [name for name in ("balanced_accuracy", "macro_f1", "roc_auc", "rmse") if name in frame.columns]
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
-        interval(main, f"{main} (95 %)"), *others[:2], number(pl.col("rate"), "g"), number(pl.col("decay"), "g"),
+        interval_text(main, f"{main} (95 %)"), *others[:2], number(pl.col("rate"), "g"), number(pl.col("decay"), "g"),
     )
 
 
 def probes(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs side by side."""
     return frame.select(
-        "run", "head", "split", "layer", "figure", interval("value", "value (95 %)", ""), "baseline",
+        "run", "head", "split", "layer", "figure", interval_text("value", "value (95 %)", ""), "baseline",
         pl.col("baseline_value").alias("its value"),
     )
 
@@ -125,13 +125,13 @@ def epochs(frame: pl.DataFrame) -> pl.DataFrame:
 
 def tunings(frame: pl.DataFrame) -> pl.DataFrame:
     """Fine-tuning runs."""
-    return frame.select("run", "where", "split", "figure", interval("value", "value (95 %)", ""), "frozen", "epochs")
+    return frame.select("run", "where", "split", "figure", interval_text("value", "value (95 %)", ""), "frozen", "epochs")
 
 
 def tunings_compared(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs on the tracks that all of them held out, and how far each is from the first."""
     return frame.select(
-        "run", "where", "tracks", "figure", interval("value", "value (95 %)", ""), interval("away", "from the first (95 %)")
+        "run", "where", "tracks", "figure", interval_text("value", "value (95 %)", ""), interval_text("away", "from the first (95 %)")
     )
 
 
@@ -190,7 +190,7 @@ def precision(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))
 
 
-def interval(column: str, name: str, prefix: str | None = None) -> pl.Expr:
+def interval_text(column: str, name: str, prefix: str | None = None) -> pl.Expr:
     """A value and its interval as text: 0.33 (0.17-0.53); its ends are in `<column>_low`, or by another prefix."""
     first = f"{column}_" if prefix is None else prefix
     value, low, high = (number(pl.col(c), ".2f") for c in (column, f"{first}low", f"{first}high"))

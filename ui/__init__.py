@@ -1,5 +1,5 @@
 """The app: Streamlit pages that render what the lake holds.  Nothing is computed here that a command cannot compute."""
 
-from pathlib import Path
+import lazy_loader
 
-APP = Path(__file__).parent / "app.py"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

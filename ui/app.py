@@ -11,11 +11,11 @@ st.set_page_config(page_title="tonelake", page_icon=str(Path(__file__).parent / 
 st.markdown("<style>.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 3rem; }</style>", unsafe_allow_html=True)
 
 pages = [
-    st.Page("page_library.py", title="Library", url_path="library", default=True),
-    st.Page("page_map.py", title="Map", url_path="map"),
-    st.Page("page_similar.py", title="Similar", url_path="similar"),
-    st.Page("page_groups.py", title="Groups", url_path="groups"),
-    st.Page("page_layers.py", title="Layers", url_path="layers"),
-    st.Page("page_runs.py", title="Probes", url_path="probes"),
+    st.Page("pages/library.py", title="Library", url_path="library", default=True),
+    st.Page("pages/map.py", title="Map", url_path="map"),
+    st.Page("pages/similar.py", title="Similar", url_path="similar"),
+    st.Page("pages/groups.py", title="Groups", url_path="groups"),
+    st.Page("pages/layers.py", title="Layers", url_path="layers"),
+    st.Page("pages/runs.py", title="Probes", url_path="probes"),
 ]
 st.navigation(pages, position="top").run()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from store import Space
+from tonelake.store import Space
 
 STATIC = Path(__file__).parent / "static"
 # Streamlit runs a part's script from a blob, which can import nothing by a relative name.  All modules are asked for at once,

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from index import map_stamp, read_map, read_points
-from store import InputError, Lake, Places, Space
+from tonelake.index import map_stamp, read_map, read_points
+from tonelake.store import InputError, KeyRows, Lake, Space
 
 KEPT_MAPS = 8
 NAMES = ("title", "artist", "album", "track")
@@ -56,7 +56,7 @@ class Points:
         self.ids = frame["clip_id"].gather(self._order)
         self.xy = np.column_stack([frame[f"projection_{axis}"].gather(self._order) for axis in "xy"]).astype(np.float32)
         self.order = blake2b(b"".join(self.ids.hash(1).to_numpy()[:: max(1, len(frame) // 4096)]), digest_size=8).hexdigest()
-        self._places = Places(self.ids)
+        self._places = KeyRows(self.ids)
         self.warm = False                # whether what a click needs has been read
         self._colours: dict[tuple[str, int], Colours] = {}
 

@@ -30,11 +30,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from store import ClipNotFound, InputError, Space, SpaceNotFound, TonelakeError
 from tonelake.api import Tonelake
-from ui.opened import the_lake
-from ui.points import Points, load_points
-from ui.sound import Sound, parse_range
+from tonelake.store import ClipNotFound, InputError, Space, SpaceNotFound, TonelakeError
+from tonelake.ui.opened import opened_lake
+from tonelake.ui.points import Points, load_points
+from tonelake.ui.sound import Sound, parse_range
 
 HEADERS = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 MOST_NEIGHBOURS = 200
@@ -58,7 +58,7 @@ def answering(answer: Answer) -> Answer:
 
 
 def map_of(request: Request) -> Points:
-    lake = the_lake()
+    lake = opened_lake()
     space, layer = space_and_layer(lake, request)
     return load_points(lake.lake, space, layer)
 
@@ -85,7 +85,7 @@ def warm_up(found: Points) -> None:
     found.warm = True
     time.sleep(WARM_UP_AFTER_S)
     with contextlib.suppress(TonelakeError):         # whoever clicks will be told
-        lake = the_lake()
+        lake = opened_lake()
         lake.similar(found.ids[0], space=found.space.name, layer=found.space.layers[found.layer])
         lake.audio(found.ids[0], seconds=0.1)
 
@@ -122,7 +122,7 @@ def point(request: Request) -> Response:
 
 @answering
 def near(request: Request) -> Response:
-    lake = the_lake()
+    lake = opened_lake()
     space, layer = space_and_layer(lake, request)
     count = whole_number(request, "k", 1, MOST_NEIGHBOURS)
     hits = lake.similar(
@@ -142,7 +142,7 @@ def whole_number(request: Request, name: str, low: int, high: int) -> int:
 
 @answering
 def audio(request: Request) -> Response:
-    lake = the_lake()
+    lake = opened_lake()
     clip = lake.lake.clips.find(request.path_params["clip"])
     sound = Sound(lake, clip["clip_id"], clip["duration_s"])
     wanted = parse_range(request.headers.get("range"), sound.size)
@@ -166,7 +166,7 @@ def audio(request: Request) -> Response:
 
 @answering
 def spectrogram(request: Request) -> Response:
-    picture = spectrogram_of(the_lake(), request.path_params["clip"])
+    picture = spectrogram_of(opened_lake(), request.path_params["clip"])
     return Response(picture, 200, HEADERS | {"Cache-Control": "private, max-age=3600"}, "image/png")
 
 

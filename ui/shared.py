@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import polars as pl
 import streamlit as st
 
-from store import InputError, Space, TonelakeError
 from tonelake.api import Tonelake
-from ui import opened
+from tonelake.store import InputError, Space, TonelakeError
+from tonelake.ui import opened
 
 MOST_LISTED = 50                         # clips in one list
 FIXED_GROUPS = ("artist", "album", "track", "dataset", "stem", "split")
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 def the_lake() -> Tonelake:
     """The lake that the app was started for; the page ends with the reason where it cannot be opened."""
-    return asked(opened.the_lake)
+    return asked(opened.opened_lake)
 
 
 def asked(question: Callable[..., Result], *arguments: Any, **settings: Any) -> Result:
@@ -144,7 +144,7 @@ def read_lasso() -> tuple[str, str, list[list[float]]] | None:
 
 def selected_ids(lake: Tonelake) -> pl.Series:
     """Ids of the clips within the selection; none where there is none, or its map has gone."""
-    from ui.points import load_points
+    from tonelake.ui.points import load_points
 
     found = read_lasso()
     if found is not None:
@@ -173,12 +173,12 @@ def rows_for_list(clips: pl.DataFrame, *, score: str | None = None, note: pl.Exp
 def open_similar(clip_id: str, space: Space | None = None, layer: str | None = None) -> None:
     """Go to what sounds like a clip."""
     state = {"clip": clip_id} | ({"space": space.name} if space else {}) | ({"layer": layer} if layer else {})
-    st.switch_page("page_similar.py", query_params=state)
+    st.switch_page("pages/similar.py", query_params=state)
 
 
 def open_map(clip_id: str, space: Space, layer: str) -> None:
     """Go to a clip's place on the map."""
-    st.switch_page("page_map.py", query_params={"pick": clip_id, "space": space.name, "layer": layer})
+    st.switch_page("pages/map.py", query_params={"pick": clip_id, "space": space.name, "layer": layer})
 
 
 def follow(result: Any, space: Space, layer: str) -> None:

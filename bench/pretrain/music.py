@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.chorales import CLEAN_SUFFIXES
-from ingest.scores import Score, chorale_names, load_score, part_notes
+from tonelake.ingest.chorale_scores import Score, chorale_names, load_score, part_notes
+from tonelake.ingest.datasets.chorales import CLEAN_SUFFIXES
 
 HELD_OUT_SHARE = 0.35                    # of the tunes
 OTHERS = (

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.signal import butter, lfilter
 
-from ingest import organ
+from tonelake.ingest import organ
 
 Tone = Callable[[float, float, int], np.ndarray]
 TABLE = 2048                             # samples a period

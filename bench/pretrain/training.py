@@ -84,7 +84,7 @@ def build(recipe: Recipe, *, filters: bool = True) -> Any:
     import torch
     from transformers import HubertConfig, HubertModel
 
-    from embed.checkpoint import NO_SETTINGS
+    from tonelake.embed.encoders.checkpoint import NO_SETTINGS
 
     torch.manual_seed(recipe.seed)
     config = HubertConfig(**{k: v for k, v in config_json(recipe).items() if k not in NO_SETTINGS})
@@ -121,7 +121,7 @@ def losses(model: Any, batch: Batch, recipe: Recipe, device: str, number: int) -
     """The step's losses, and how often the clusters of hidden frames were named rightly."""
     import torch
 
-    from embed.hubert import normalize
+    from tonelake.embed.encoders.hubert import normalize
 
     rng = np.random.default_rng((recipe.seed, 1, number))
     room, mel, chroma, own, cqt = (torch.from_numpy(part).to(device) for part in batch)

@@ -1,0 +1,81 @@
+from .encoders.adapter import (
+    ADAPTER_CONFIG,
+    ADAPTER_PREFIX,
+    ADAPTER_WEIGHTS,
+    LORA_PAIR,
+    pairs_of,
+    read_adapter,
+    resolve_adapter,
+)
+from .encoders.base import Encoder, Pooled
+from .encoders.hubert import HubertEncoder, normalize
+from .encoders.registry import DEFAULT_ENCODER, encoder_names, have_weights, load_encoder
+from .engines import ENGINES, embed_lake
+from .errors import CheckpointError, EncoderError
+from .librosa_import import load_librosa
+from .live import LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
+from .pipeline import EmbedReport, embed_clips
+from .plan import Plan, make_plan
+from .precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16
+from .settings import (
+    EmbedSettings,
+    check_settings,
+    device_is_here,
+    encoder_of,
+    find_or_describe,
+    open_space,
+    refuse_projection,
+    settle_device,
+)
+from .windows import MIN_TAIL_S, ClipVectors, encode_clips, place_windows
+from .work import CLIP_COLUMNS, ReadClips, check_clips
+
+__all__ = [
+    "ADAPTER_CONFIG",
+    "ADAPTER_PREFIX",
+    "ADAPTER_WEIGHTS",
+    "CLIP_COLUMNS",
+    "CheckpointError",
+    "ClipVectors",
+    "DEFAULT_ENCODER",
+    "ENGINES",
+    "EmbedReport",
+    "EmbedSettings",
+    "Encoder",
+    "EncoderError",
+    "FrameBatch",
+    "HubertEncoder",
+    "LIVE_HOP_S",
+    "LIVE_WINDOW_S",
+    "LORA_PAIR",
+    "LiveFrames",
+    "MIN_COSINE",
+    "MIN_TAIL_S",
+    "Plan",
+    "Pooled",
+    "ReadClips",
+    "check_clips",
+    "check_settings",
+    "choose_precision",
+    "compare",
+    "cpu_has_bfloat16",
+    "device_is_here",
+    "embed_clips",
+    "embed_lake",
+    "encode_clips",
+    "encoder_names",
+    "encoder_of",
+    "find_or_describe",
+    "have_weights",
+    "load_encoder",
+    "load_librosa",
+    "make_plan",
+    "normalize",
+    "open_space",
+    "pairs_of",
+    "place_windows",
+    "read_adapter",
+    "refuse_projection",
+    "resolve_adapter",
+    "settle_device",
+]

@@ -1,0 +1,1 @@
+"""Encoders of audio: loaders, forward passes and adapters."""

@@ -1,0 +1,164 @@
+"""LoRA adapters in PEFT's form -> the encoder's own weights.
+
+An adapter adds B · A · alpha / r to a linear layer's weight (Hu et al. 2021, arXiv 2106.09685).  To embed, that sum is taken
+once, so an adapted encoder is as fast as a plain one.  What is not plain LoRA is refused rather than left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tonelake.embed.errors import CheckpointError
+from tonelake.store import METRICS_FILE, Blobs, Lake, choose_run
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_PREFIX = "base_model.model."
+WRAPPER = re.compile(r"^(hubert|wav2vec2|encoder\.model|model)\.(?=encoder\.)")
+LORA_PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.[^.]+)?\.weight")
+# Settings under which a weight is not W + B · A · alpha / r, and the values under which it is.
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",), "use_dora": (False, None), "bias": ("none", None), "fan_in_fan_out": (False, None),
+    "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "layer_replication": (None,), "trainable_token_indices": (None,),
+    "modules_to_save": (None, []), "use_qalora": (False, None), "lora_bias": (False, None), "target_parameters": (None, []),
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The low-rank updates of an adapter, by the module they belong to."""
+
+    name: str
+    pairs: dict[str, tuple[Any, Any]]    # A (r, in) and B (out, r) tensors, float32
+    scale: float                         # alpha / r
+    base: str                            # the encoder that it was trained on, as its configuration says
+    digest: str                          # 32 hex digits over tensors and scale
+
+    def update(self, module: str) -> Any:
+        """What a module's weight gains: (out, in)."""
+        first, second = self.pairs[module]
+        return self.scale * (second @ first)
+
+    def apply(self, model: Any) -> None:
+        """Add every update to a model's weights.  Raises CheckpointError where they do not fit."""
+        import torch
+
+        modules = dict(model.named_modules())
+        for module, (first, second) in self.pairs.items():
+            target = modules.get(module)
+            wanted = (len(second), first.shape[1])
+            if not isinstance(target, torch.nn.Linear) or target.weight.shape != wanted:
+                has = "no such layer" if target is None else f"one of {tuple(getattr(target, 'weight', torch.empty(0)).shape)}"
+                raise CheckpointError(
+                    f"adapter {self.name}: its {module} is of shape {wanted}, and the encoder has {has}: it belongs to "
+                    f"{self.base or 'another encoder'}"
+                )
+        with torch.no_grad():
+            for module in self.pairs:
+                target = modules[module]
+                target.weight = torch.nn.Parameter(target.weight + self.update(module), requires_grad=False)
+
+
+def read_adapter(location: str) -> Adapter:
+    """An adapter folder as PEFT writes it, on disk or an object store.  Raises CheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    name = adapter_name(location)
+    files = Blobs(location)
+    text = files.read(ADAPTER_CONFIG)
+    if text is None:
+        raise CheckpointError(f"{location} has no {ADAPTER_CONFIG}: it is not an adapter folder in PEFT's form")
+    try:
+        config = json.loads(text)
+        rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{location}/{ADAPTER_CONFIG} cannot be read: {error}") from error
+    for setting, allowed in PLAIN.items():
+        if setting in config and config[setting] not in allowed:
+            raise CheckpointError(f"adapter {name}: {setting} is {config[setting]!r}; only plain LoRA can be embedded with")
+    with files.fetched(ADAPTER_WEIGHTS) as path:
+        if path is None:
+            raise CheckpointError(f"{location} has no {ADAPTER_WEIGHTS}; adapter_model.bin is not read: save it as safetensors")
+        try:
+            state = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS} cannot be read: {error}") from error
+    pairs = pairs_of(state)
+    strange = sorted(name for name in state if LORA_PAIR.fullmatch(name) is None)
+    if strange or not pairs:
+        what = f"holds {', '.join(strange[:3])}" if strange else "holds no lora_A and lora_B"
+        raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS} {what}: only plain LoRA can be embedded with")
+    wrong = [module for module, (first, second) in pairs.items() if first.shape[0] != rank or second.shape[1] != rank]
+    if wrong:
+        raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS}: {wrong[0]} is not of rank {rank}, as {ADAPTER_CONFIG} says")
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    return Adapter(name, pairs, scale, str(config.get("base_model_name_or_path") or ""), digest_of(pairs, scale))
+
+
+def pairs_of(state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The modules of which a state dict holds both halves, by the encoder's own names.
+
+    >>> q = "base_model.model.encoder.layers.0.q.lora_"
+    >>> pairs_of({f"{q}A.weight": 1, f"{q}B.weight": 2})
+    {'encoder.layers.0.q': (1, 2)}
+    """
+    halves: dict[str, dict[str, Any]] = {}
+    for name, tensor in state.items():
+        found = LORA_PAIR.fullmatch(name)
+        if found:
+            module = WRAPPER.sub("", found["module"].partition(ADAPTER_PREFIX)[2] or found["module"])
+            halves.setdefault(module, {})[found["side"]] = tensor.float() if hasattr(tensor, "float") else tensor
+    return {module: (both["A"], both["B"]) for module, both in sorted(halves.items()) if len(both) == 2}
+
+
+def digest_of(pairs: dict[str, tuple[Any, Any]], scale: float) -> str:
+    digest = hashlib.blake2b(f"{scale!r}".encode(), digest_size=16)
+    for module, both in pairs.items():
+        for tensor in both:
+            digest.update(f"{module} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def find_adapter(lake: Lake, name: str) -> str:
+    """Where an adapter lies: a folder in PEFT's form, or a fine-tuning run of the lake, by its name or a part that only it has.
+
+    Of a run of the lake it is the path inside the lake, which holds also where the lake is moved.
+    """
+    if (Path(name).expanduser() / ADAPTER_CONFIG).is_file():
+        return str(Path(name).expanduser().absolute())
+    run = choose_run(
+        lake, "adapters", name, absent=f"{name!r} is no adapter folder and no run", maker="tonelake finetune COLUMN",
+        holder="this lake",
+    )
+    return f"adapters/{run}/adapter"
+
+
+def base_space(lake: Lake, location: str) -> str | None:
+    """The space that a run of the lake was trained from; None for other adapters."""
+    if not location.startswith("adapters/"):
+        return None
+    text = lake.files(location.removesuffix("/adapter")).read(METRICS_FILE)
+    return None if text is None else json.loads(text).get("space")
+
+
+def resolve_adapter(location: str, home: str) -> str:
+    """A location as kept by a space, as one that can be read: `home` is the lake's URI."""
+    return f"{home.rstrip('/')}/{location}" if location.startswith("adapters/") else location
+
+
+def adapter_name(location: str) -> str:
+    """What a person calls it: the run, or the folder.
+
+    >>> adapter_name("adapters/meter-3fa9/adapter"), adapter_name("/home/me/bass-lora")
+    ('meter-3fa9', 'bass-lora')
+    """
+    parts = [part for part in location.replace("\\", "/").split("/") if part]
+    return parts[-2] if len(parts) > 1 and parts[-1] == "adapter" else parts[-1]
+

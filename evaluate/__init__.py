@@ -1,0 +1,5 @@
+"""Labelled clips, splits, metrics, resampling and intervals: what every printed estimate is computed from."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,58 @@
+from .labelled import Labelled, find_group, read_labelled, sample_pairs, split_groups
+from .metrics import (
+    DRAWS,
+    MAIN_METRIC,
+    METRICS_BY_KIND,
+    Figure,
+    confusion,
+    figure_as_dict,
+    figures,
+    medians,
+    one_hot,
+    per_class,
+    reliability,
+    safe_divide,
+)
+from .ranking import RECALL_AT, Ranking, rank
+from .resampling import bootstrap_means, jackknife, resample_weights, resample_weights_of_clips
+from .splits import DEFAULT_SPLIT, SHARES, SIDE_NAMES, SIDES, Split, check_shares, check_sides, leaks, make_splits
+from .targets import TARGET_KINDS, Targets, read_targets
+
+__all__ = [
+    "DEFAULT_SPLIT",
+    "DRAWS",
+    "Figure",
+    "Labelled",
+    "MAIN_METRIC",
+    "METRICS_BY_KIND",
+    "RECALL_AT",
+    "Ranking",
+    "SHARES",
+    "SIDES",
+    "SIDE_NAMES",
+    "Split",
+    "TARGET_KINDS",
+    "Targets",
+    "bootstrap_means",
+    "check_shares",
+    "check_sides",
+    "confusion",
+    "figure_as_dict",
+    "figures",
+    "find_group",
+    "jackknife",
+    "leaks",
+    "make_splits",
+    "medians",
+    "one_hot",
+    "per_class",
+    "rank",
+    "read_labelled",
+    "read_targets",
+    "reliability",
+    "resample_weights",
+    "resample_weights_of_clips",
+    "safe_divide",
+    "sample_pairs",
+    "split_groups",
+]

@@ -1,0 +1,161 @@
+"""A label column beside the vectors of a space: which clips belong together, and which share audio.
+
+Two clips "belong together" where they have the same value, or, of a list column, a value in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from tonelake.store import DUPLICATE_COLUMN, InputError, Lake, Space, to_nfc, track_numbers
+
+PAIRS = 4_000                            # of one group, and as many of different groups, for learning and for judging each
+MIN_GROUPS = 4                           # two to learn from, two to judge by
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Embedded clips that have a label, in the order of `ids`."""
+
+    column: str
+    ids: pl.Series
+    names: list[str]                     # the groups, sorted
+    member: sparse.csr_array             # (clip, group) float32: 1 where a clip belongs to a group
+    track: np.ndarray                    # (clip,) int: clips of one track share a number
+    start_s: np.ndarray                  # (clip,)
+    end_s: np.ndarray                    # (clip,)
+
+    def subset(self, rows: np.ndarray) -> Labelled:
+        """Only these clips; groups keep their numbers, also those that are then empty."""
+        return replace(
+            self, ids=self.ids.gather(rows), member=self.member[rows], track=self.track[rows], start_s=self.start_s[rows],
+            end_s=self.end_s[rows],
+        )
+
+    def same(self, queries: np.ndarray) -> np.ndarray:
+        """(query, clip) bool: whether two clips belong together."""
+        if self.member.nnz == len(self.ids):             # one group each
+            code = self.member.indices
+            return code[queries, None] == code[None, :]
+        return (self.member[queries] @ self.member.T).toarray() > 0
+
+    def same_track(self, queries: np.ndarray) -> np.ndarray:
+        """(query, clip) bool: whether two clips are of one track; a clip with itself is."""
+        return self.track[queries, None] == self.track[None, :]
+
+    def overlap(self, queries: np.ndarray) -> np.ndarray:
+        """(query, clip) bool: whether two clips share audio; a clip with itself does."""
+        apart = (self.end_s[None, :] <= self.start_s[queries, None]) | (self.start_s[None, :] >= self.end_s[queries, None])
+        return self.same_track(queries) & ~apart
+
+    def clips_of_groups(self) -> np.ndarray:
+        """(group,) int: how many clips each group has."""
+        return np.bincount(self.member.indices, minlength=len(self.names))
+
+    def parts(self) -> tuple[np.ndarray, sparse.csr_array]:
+        """Each group's clips of one track are a part: (part,) the group of each part, and (part, clip) float32, 1 where
+        a clip is in it."""
+        clip, group = self.member.nonzero()
+        pairs, part = np.unique(np.stack([group, self.track[clip]]), axis=1, return_inverse=True)
+        ones = np.ones(len(clip), np.float32)
+        return pairs[0], sparse.csr_array((ones, (part, clip)), shape=(pairs.shape[1], len(self.ids)))
+
+    def track_members(self) -> sparse.csr_array:
+        """(track, group): how many clips of a track are in a group."""
+        clip, group = self.member.nonzero()
+        shape = (int(self.track.max()) + 1, len(self.names))
+        return sparse.csr_array((np.ones(len(clip)), (self.track[clip], group)), shape=shape)
+
+    def only_groups(self, groups: np.ndarray) -> Labelled:
+        """Only these groups, and the clips that are in one of them."""
+        member = self.member[:, groups]
+        rows = np.flatnonzero(np.asarray(member.sum(axis=1)).ravel() > 0)
+        kept = replace(self, names=[self.names[g] for g in groups], member=member)
+        return kept.subset(rows)
+
+    def tracks_of_groups(self) -> np.ndarray:
+        """(group,) int: how many tracks each group has."""
+        return np.bincount(self.parts()[0], minlength=len(self.names))
+
+
+def read_labelled(lake: Lake, space: Space, column: str, where: str | None = None) -> Labelled:
+    """Embedded clips with a value in `column`.  Raises InputError where there are none."""
+    lake.clips.check_column(column)
+    same_as = [DUPLICATE_COLUMN] if DUPLICATE_COLUMN in lake.clips.columns() else []
+    columns = list(dict.fromkeys(["clip_id", "track", "start_s", "duration_s", *same_as, column]))
+    clips = lake.clips.read(columns, where=where).drop_nulls(column)
+    if not len(clips):
+        raise InputError(f"no clip has a value in column {column!r}" + (f" where {where}" if where else ""))
+    if clips[column].dtype.is_float():
+        raise InputError(f"column {column!r} holds decimal numbers: groups need names or whole numbers")
+    embedded = pl.DataFrame({"clip_id": lake.vectors(space).ids()}).unique(maintain_order=True)
+    clips = embedded.join(clips, on="clip_id", how="inner", maintain_order="left")
+    if not len(clips):
+        raise InputError(f"no clip with a value in {column!r} is embedded in space {space.name!r}: run `tonelake embed`")
+    values = clips[column] if isinstance(clips[column].dtype, pl.List) else clips[column].cast(pl.String).reshape((-1, 1))
+    rows = pl.DataFrame({"row": np.arange(len(clips)), "name": values.cast(pl.List(pl.String))}).explode("name").drop_nulls()
+    names = sorted(rows["name"].unique())
+    number = {name: i for i, name in enumerate(names)}
+    rows = rows.unique(maintain_order=True)
+    group = rows["name"].replace_strict(number, return_dtype=pl.Int64).to_numpy()
+    ones = np.ones(len(rows), np.float32)
+    member = sparse.csr_array((ones, (rows["row"].to_numpy(), group)), shape=(len(clips), len(names)))
+    start_s = clips["start_s"].to_numpy()
+    return Labelled(
+        column, clips["clip_id"], names, member, track_numbers(clips), start_s, start_s + clips["duration_s"].to_numpy(),
+    )
+
+
+def find_group(labelled: Labelled, name: str) -> int:
+    """The number of a group, by its name in any case.  Raises InputError with the names that come near."""
+    import difflib
+
+    folded, wanted = [to_nfc(known).casefold() for known in labelled.names], to_nfc(name).casefold()
+    if wanted in folded:
+        return folded.index(wanted)
+    near = difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)
+    shown = [labelled.names[folded.index(n)] for n in near] or labelled.names[:5]
+    raise InputError(f"no {labelled.column} {name!r} among {len(labelled.names)}: did you mean {', '.join(map(repr, shown))}?")
+
+
+def split_groups(labelled: Labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of two tracks or more in two halves, at random: numbers of groups."""
+    usable = np.flatnonzero(labelled.tracks_of_groups() >= 2)
+    if len(usable) < MIN_GROUPS:
+        raise InputError(
+            f"weights cannot be learned from {labelled.column!r}: it has {len(usable)} groups with clips of two tracks or "
+            f"more, and {MIN_GROUPS} are needed"
+        )
+    mixed = rng.permutation(usable)
+    return mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+
+
+def sample_pairs(
+    labelled: Labelled, groups: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of clips of some groups: (pair,) rows of the one, rows of the other, and whether they belong together.
+
+    As many of one group as of different ones, groups equally often, never of one track.
+    """
+    members = [members for members in (labelled.member[:, [group]].nonzero()[0] for group in groups) if len(members)]
+    pool = np.unique(np.concatenate(members))
+    first, second = [], []
+    for _ in range(8):                   # rounds of drawing; pairs of one track are dropped
+        which = rng.integers(len(members), size=PAIRS)
+        for group in which:
+            a, b = rng.choice(members[group], 2)
+            first.append(a)
+            second.append(b)
+        keep = labelled.track[first] != labelled.track[second]
+        if keep.sum() >= PAIRS:
+            break
+    a, b = np.array(first)[keep][:PAIRS], np.array(second)[keep][:PAIRS]
+    c, d = rng.choice(pool, 4 * PAIRS), rng.choice(pool, 4 * PAIRS)
+    apart = labelled.track[c] != labelled.track[d]
+    apart &= np.asarray(labelled.member[c].multiply(labelled.member[d]).sum(axis=1)).ravel() == 0
+    c, d = c[apart][: len(a)], d[apart][: len(a)]
+    return np.concatenate([a, c]), np.concatenate([b, d]), np.arange(len(a) + len(c)) < len(a)

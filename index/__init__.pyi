@@ -1,0 +1,79 @@
+from .maps.layout import METHODS
+from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
+from .search.alignment import Match, add_parts, align
+from .search.duplicates import duplicates
+from .search.facets import facet_report
+from .search.mixture import LearnedWeights, learn_weights
+from .search.path import path
+from .search.query import Query, QueryPart, read_query
+from .search.similar import similar
+from .search.similar_many import similar_many
+from .search.stored_index import StoredIndex, build_index, describe, drop_indexes, index_folder, list_indexes, read_all
+from .separation.compare_spaces import compare
+from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
+from .separation.groups import group_matrix, groups, typical
+from .separation.layer_report import LayerReport, effects, layers, retrieval_at
+from .separation.overlap import Overlap, overlap_with
+from .separation.pairs import PAIR_FIGURES, PREPARATIONS
+from .tokens.live import LiveEncoder, LiveStep
+from .tokens.passages import continuation, repeats
+from .tokens.sequences import apply_vocabulary, runs_of_clip, similar_by_tokens, typical_tokens
+from .tokens.vocabulary import Vocabulary, fit_vocabulary, list_vocabularies, read_vocabulary
+from .vectors import METRICS
+
+__all__ = [
+    "DEFAULT_MEASURE",
+    "LayerReport",
+    "LearnedWeights",
+    "LiveEncoder",
+    "LiveStep",
+    "MEASURES",
+    "METHODS",
+    "METRICS",
+    "Map",
+    "Match",
+    "Overlap",
+    "PAIR_FIGURES",
+    "PREPARATIONS",
+    "Query",
+    "QueryPart",
+    "StoredIndex",
+    "Vocabulary",
+    "add_parts",
+    "align",
+    "apply_vocabulary",
+    "build_index",
+    "compare",
+    "continuation",
+    "describe",
+    "drop_indexes",
+    "duplicates",
+    "effects",
+    "facet_report",
+    "fit_vocabulary",
+    "group_matrix",
+    "groups",
+    "index_folder",
+    "layers",
+    "learn_weights",
+    "list_indexes",
+    "list_vocabularies",
+    "make_map",
+    "map_stamp",
+    "mapped_layers",
+    "overlap_with",
+    "path",
+    "read_all",
+    "read_map",
+    "read_points",
+    "read_query",
+    "read_vocabulary",
+    "repeats",
+    "retrieval_at",
+    "runs_of_clip",
+    "similar",
+    "similar_by_tokens",
+    "similar_many",
+    "typical",
+    "typical_tokens",
+]

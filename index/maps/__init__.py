@@ -1,0 +1,1 @@
+"""Two-dimensional maps of a layer, their clusters and neighbour graphs."""

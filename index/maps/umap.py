@@ -1,0 +1,73 @@
+"""umap-learn's layout of a neighbour graph, with what it compiles kept on disk.
+
+umap-learn has numba compile three functions when they are first called, two thirds of the time that a small map takes, and
+lets it keep none.  Here numba keeps them, beside umap-learn or in the user's cache, for every later process.  They are compiled
+by one process at a time: of two at once, files can be left that do not fit each other (numba issue 10128).
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tonelake.index.search.neighbour_graph import MANY_ROWS
+from tonelake.store import explain_unwritable_cache, one_compiler
+
+EPOCHS, FEW_EPOCHS = 200, 70             # the fewer for many rows, where each costs half a minute
+COMPILED = (                             # modules of umap-learn, and of each what this layout has compiled
+    ("umap_", ("smooth_knn_dist", "compute_membership_strengths")),
+    ("layouts", ("_nb_optimize_layout_euclidean_single_epoch",)),
+)
+
+
+def optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
+    """Points for a graph of each row's `near` rows, (clip, k), and their distances, from (clip, 2) on: (clip, 2) float32."""
+    load_umap()
+    return _optimise(near, distances, start, min_dist, seed)
+
+
+@cache
+def load_umap() -> None:
+    """Have umap-learn ready, and compiled.  The first call on a machine takes ten seconds longer.
+
+    Raises TonelakeError where what is compiled can be kept nowhere.
+    """
+    with warnings.catch_warnings(), explain_unwritable_cache():
+        warnings.simplefilter("ignore")          # of Tensorflow, which is not there
+        from umap import layouts, umap_
+
+    modules: dict[str, Any] = {"umap_": umap_, "layouts": layouts}
+    for module, names in COMPILED:
+        for name in names:
+            with suppress(AttributeError):       # of another umap-learn
+                getattr(modules[module], name).enable_caching()
+    ring = np.arange(8)
+    near = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)
+    points = np.stack([np.cos(ring), np.sin(ring)], axis=1)
+    with one_compiler(Path(umap_.__file__)):
+        _optimise(near, np.ones((8, 2), np.float32), points, 0.1, 0)
+
+
+def _optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")          # of numba
+        from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
+
+        rows = len(near)
+        own = np.arange(rows)[:, None]
+        random = np.random.RandomState(seed)     # umap-learn takes no Generator
+        graph, _, _ = fuzzy_simplicial_set(
+            start, near.shape[1] + 1, random, "euclidean", knn_indices=np.hstack([own, near]).astype(np.int32),
+            knn_dists=np.hstack([np.zeros((rows, 1)), distances]).astype(np.float32),
+        )
+        a, b = find_ab_params(1.0, min_dist)
+        points, _ = simplicial_set_embedding(
+            start, graph, 2, 1.0, a, b, 1.0, 5, EPOCHS if rows <= MANY_ROWS else FEW_EPOCHS, start.astype(np.float32), random,
+            "euclidean", {}, False, {}, False, parallel=False,
+        )
+    return np.asarray(points, np.float32)

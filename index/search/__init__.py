@@ -1,0 +1,1 @@
+"""Nearest clips: exact, approximate, by mixtures of layers, facets, paths and alignments."""

@@ -1,0 +1,69 @@
+"""Each clip's nearest neighbours, of all clips at once: what maps, hubness and duplicates are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from tonelake.index.search.faiss import faiss_module, nearest_batch
+
+EXACT_ROWS = 20_000                      # compared with each other in seconds: 0.6 TFLOP of 768 dimensions
+BLOCK = 4096                             # queries at a time
+MANY_ROWS = 300_000                      # above, half the time for a fiftieth of the neighbours
+LINKS, WIDTH = 32, 64                    # of the graph and of the search in it: recall@15 of 0.98 on clustered vectors
+FEW_LINKS, SMALL_WIDTH = 16, 32          # for many rows
+
+
+def neighbour_graph(
+    vectors: np.ndarray, k: int, *, exact: bool | None = None, repeatable: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest other rows of each row, by inner product: (row, k) int64 rows and (row, k) float32 products, nearest
+    first.
+
+    `exact`: by default up to some 20,000 rows; above, by a graph (HNSW), in n log n instead of n² time.
+    `repeatable`: build the graph by one thread, so that it is the same each time.
+    """
+    rows = len(vectors)
+    k = min(k, rows - 1)
+    faiss = faiss_module()
+    if faiss is None or exact or (exact is None and rows <= EXACT_ROWS):
+        def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return nearest_batch(queries, vectors, k + 1)
+    else:
+        links, width = (LINKS, WIDTH) if rows <= MANY_ROWS else (FEW_LINKS, SMALL_WIDTH)
+        made = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
+        made.train(vectors[:1])          # half precision has nothing to learn
+        with threads(1 if repeatable else faiss.omp_get_max_threads()):
+            made.add(vectors)
+        made.hnsw.efSearch = max(width, 2 * k)
+
+        def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return made.search(queries, k + 1)[::-1]
+
+    near, products = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
+    for start in range(0, rows, BLOCK):
+        found, scores = drop_own(*search(vectors[start : start + BLOCK]), np.arange(start, min(start + BLOCK, rows)))
+        near[start : start + len(found)], products[start : start + len(found)] = found, scores
+    return near, products
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """FAISS with so many threads."""
+    faiss = faiss_module()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def drop_own(found: np.ndarray, scores: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(row, k + 1) neighbours without the row itself, or without the last where copies of it came first: (row, k)."""
+    keep = found != own[:, None]
+    keep[keep.all(axis=1), -1] = False
+    shape = (len(found), found.shape[1] - 1)
+    return found[keep].reshape(shape), scores[keep].reshape(shape)

@@ -1,0 +1,1 @@
+"""How well layers and spaces separate the groups of a label column."""

@@ -1,0 +1,100 @@
+"""How near two sets of clips are.  Each measure: (labelled, (clip, dim) unit vectors, wanted groups) -> (wanted, group)
+similarities, float64; NaN where two groups have nothing but tracks that they share.
+
+- `centroid`: the cosine of the groups' mean vectors.  Quick; two groups of the same middle are alike, however spread.
+- `mean`: the mean cosine of all pairs of clips, one of each group.
+- `chamfer`: for each clip its nearest in the other group, softly, and the mean of that over both groups (smooth Chamfer:
+  arXiv 2211.16761, section 3.3).  Groups are alike where each has a counterpart in the other for what it has.
+
+Pairs of clips of one track never count.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tonelake.evaluate import Labelled
+from tonelake.index.vectors import unit
+
+DEFAULT_MEASURE = "centroid"
+TEMPERATURE = 0.05                       # in cosines: what is 0.05 further off counts a third as much
+BLOCK = 1024                             # clips compared at a time
+
+
+def centroid(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The cosine of the groups' mean vectors; of two that share tracks, without these."""
+    member = labelled.member
+    centres = unit(member.T @ vectors)
+    near = (centres[wanted] @ centres.T).astype(np.float64)
+    tracks = labelled.track_members() > 0                            # (track, group)
+    if tracks.sum(axis=1).max() < 2:     # no track is in two groups
+        return near
+    group, part = labelled.parts()
+    track = labelled.track[part.indices[part.indptr[:-1]]]           # of each part
+    for row, one in enumerate(wanted):
+        mine = track[group == one]
+        counts = np.asarray(tracks[mine].sum(axis=0)).ravel()
+        for other in np.flatnonzero(counts):
+            if other == one:             # a group is as near to itself as can be
+                continue
+            shared = np.intersect1d(mine, track[group == other])
+            sides = []
+            for g in (one, other):
+                left = (group == g) & ~np.isin(track, shared)
+                sides.append(np.asarray(part[left].sum(axis=0)).ravel() @ vectors if left.any() else None)
+            a, b = sides
+            if a is None or b is None:
+                near[row, other] = np.nan
+            else:
+                near[row, other] = (unit(a[None]) @ unit(b[None]).T).item()
+    return near
+
+
+def mean(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The mean cosine of all pairs of clips.  By sums alone: those of all pairs, less those of one track."""
+    member = labelled.member.astype(np.float64)
+    sums, counts = member.T @ vectors, labelled.clips_of_groups().astype(np.float64)
+    total, pairs = sums[wanted] @ sums.T, np.outer(counts[wanted], counts)
+    group, part = labelled.parts()
+    track = labelled.track[part.indices[part.indptr[:-1]]]
+    part_sums, part_counts = part.astype(np.float64) @ vectors, np.asarray(part.sum(axis=1)).ravel()
+    place = {int(one): row for row, one in enumerate(wanted)}
+    order = np.argsort(track, kind="stable")
+    for together in np.split(order, np.flatnonzero(np.diff(track[order])) + 1):       # parts of one track
+        for a in together:
+            row = place.get(int(group[a]))
+            if row is not None:
+                total[row, group[together]] -= part_sums[together] @ part_sums[a]
+                pairs[row, group[together]] -= part_counts[together] * part_counts[a]
+    return np.divide(total, pairs, out=np.full(total.shape, np.nan), where=pairs > 0.5)
+
+
+def chamfer(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The mean of the soft nearest cosines, from the one group to the other and back."""
+    member = labelled.member
+    number = len(labelled.names)
+    near = np.empty((len(wanted), number))
+    for row, one in enumerate(wanted):
+        mine = member[:, [one]].nonzero()[0]
+        there, there_count = np.zeros(number), np.zeros(number)
+        weight, weighed = np.zeros(len(vectors)), np.zeros(len(vectors))
+        for start in range(0, len(mine), BLOCK):
+            some = mine[start : start + BLOCK]
+            cosines = (vectors[some] @ vectors.T).astype(np.float64)                      # (mine, clip)
+            soft = np.exp((cosines - 1) / TEMPERATURE)
+            soft[labelled.same_track(some)] = 0
+            weight += soft.sum(axis=0)
+            weighed += (soft * cosines).sum(axis=0)
+            total, best = soft @ member, (soft * cosines) @ member                        # (mine, group)
+            any_left = total > 0
+            there += np.divide(best, total, out=np.zeros_like(total), where=any_left).sum(axis=0)
+            there_count += any_left.sum(axis=0)
+        has = weight > 0
+        back = np.divide(weighed, weight, out=np.zeros_like(weight), where=has) @ member
+        back_count = has.astype(np.float64) @ member
+        both = (there_count > 0) & (back_count > 0)
+        near[row] = np.where(both, (there / np.maximum(there_count, 1) + back / np.maximum(back_count, 1)) / 2, np.nan)
+    return near
+
+
+MEASURES = {"centroid": centroid, "mean": mean, "chamfer": chamfer}

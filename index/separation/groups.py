@@ -1,0 +1,172 @@
+"""Artists, pieces, tunes as sets of clips: which are near each other, how much of one kind each is, and what is typical.
+
+Cohesion is the mean cosine of two clips of a group that are of different tracks; null for a group of one track.  How
+near two groups are is a matter of the measure (`index.separation.group_similarity`).  Clips of one track, or found to be duplicates of each
+other, are never compared: what two groups share says nothing about how alike they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from tonelake.evaluate import Labelled, find_group, read_labelled
+from tonelake.index.search.similar import SHOWN
+from tonelake.index.separation.group_similarity import DEFAULT_MEASURE, MEASURES
+from tonelake.index.vectors import unit
+from tonelake.store import InputError, Lake
+
+
+@dataclass(frozen=True)
+class GroupVectors:
+    """The groups of a column in one layer, those with clips enough."""
+
+    labelled: Labelled
+    vectors: np.ndarray                  # (clip, dim) float32 of unit length
+    cohesion: np.ndarray                 # (group,) float; NaN for a group of one track
+
+    @property
+    def names(self) -> list[str]:
+        return self.labelled.names
+
+    def near(self, measure: str, wanted: np.ndarray | None = None) -> np.ndarray:
+        """(wanted group, group) similarity, by default of all; NaN where two groups have nothing but what they share."""
+        rows = np.arange(len(self.names)) if wanted is None else wanted
+        return MEASURES[measure](self.labelled, self.vectors, rows)
+
+
+def group_vectors(
+    lake: Lake, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
+    min_clips: int = 1, measure: str = DEFAULT_MEASURE, stat: str = "mean",
+) -> GroupVectors:
+    """The groups of a column that have `min_clips` clips or more.
+
+    Raises InputError where there are fewer than two, or no such measure.
+    """
+    if measure not in MEASURES:
+        raise InputError(f"no measure {measure!r}: choose {', '.join(MEASURES)}")
+    if min_clips < 1:
+        raise InputError(f"--min-clips {min_clips}: a group has at least one clip")
+    chosen = lake.spaces.get(space)
+    number = chosen.layer_index(layer)
+    labelled = read_labelled(lake, chosen, column, where)
+    enough = np.flatnonzero(labelled.clips_of_groups() >= min_clips)
+    if len(labelled.names) > 1 and len(enough) < 2:
+        raise InputError(
+            f"{len(enough)} of {len(labelled.names)} groups of {column!r} have {min_clips} clips or more: ask for fewer"
+        )
+    if len(enough) < len(labelled.names):
+        labelled = labelled.only_groups(enough)
+    if len(labelled.names) < 2:
+        raise InputError(f"column {column!r} has one value only, {labelled.names[0]!r}: there is nothing to compare")
+    vectors = unit(lake.vectors(chosen).take(labelled.ids.to_list(), number, stat=stat).vectors)
+    return GroupVectors(labelled, vectors, cohesion_of_groups(labelled, vectors))
+
+
+def cohesion_of_groups(labelled: Labelled, vectors: np.ndarray) -> np.ndarray:
+    """(group,) the mean cosine of two clips of a group that are of different tracks; NaN where there are none.
+
+    All pairs at once: the sum of the cosines of all pairs of a set is |Σv|², so a group's sum over pairs of different
+    tracks is that of the group less those of its tracks.
+    """
+    group, part = labelled.parts()
+
+    def pairs(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.square(sums.astype(np.float64)).sum(axis=1), counts.astype(np.float64) ** 2
+
+    total, total_pairs = pairs(labelled.member.T @ vectors, labelled.clips_of_groups())
+    within, within_pairs = pairs(part @ vectors, part.sum(axis=1))
+    number = len(labelled.names)
+    across = total_pairs - np.bincount(group, within_pairs, number)
+    summed = total - np.bincount(group, within, number)
+    return np.divide(summed, across, out=np.full(number, np.nan), where=across > 0)
+
+
+def groups(
+    lake: Lake, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
+    layer: int | str | None = None, where: str | None = None, measure: str = DEFAULT_MEASURE, min_clips: int = 1,
+) -> pl.DataFrame:
+    """With a name: the groups nearest to it, nearest first (group, similarity, clips, tracks).
+
+    Without: every group with its clips, tracks, cohesion and nearest other group.  Groups of fewer than `min_clips` clips
+    are left out.
+    """
+    if k is not None and k < 1:
+        raise InputError(f"-k {k}: ask for at least one group")
+    found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips, measure=measure)
+    clips, tracks = found.labelled.clips_of_groups(), found.labelled.tracks_of_groups()
+    if name is not None:
+        row = find_group(found.labelled, name)
+        near = found.near(measure, np.array([row]))[0]
+        near[row] = np.nan
+        order = np.argsort(-near, kind="stable")[: int(np.isfinite(near).sum())][: k or 10]
+        return pl.DataFrame({
+            column: [found.names[i] for i in order], "similarity": near[order], "clips": clips[order], "tracks": tracks[order],
+        })
+    matrix = found.near(measure)
+    np.fill_diagonal(matrix, np.nan)
+    nearest = np.where(np.isfinite(matrix), matrix, -np.inf).argmax(axis=1)
+    similarity = pl.Series(matrix[np.arange(len(nearest)), nearest]).fill_nan(None)
+    table = pl.DataFrame({
+        column: found.names, "clips": clips, "tracks": tracks, "cohesion": pl.Series(found.cohesion).fill_nan(None),
+        "nearest": [found.names[i] for i in nearest], "similarity": similarity,
+    }).with_columns(nearest=pl.when(pl.col("similarity").is_not_null()).then("nearest"))
+    return table if k is None else table.head(k)
+
+
+def group_matrix(
+    lake: Lake, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
+    measure: str = DEFAULT_MEASURE, min_clips: int = 1,
+) -> pl.DataFrame:
+    """The similarity of every pair of groups: a first column of names, then one column a group.
+
+    Null where two groups have nothing but tracks that they share, which is also a group of one track and itself.
+    """
+    found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips, measure=measure)
+    matrix = found.near(measure)
+    first = column if column not in found.names else f"{column} "
+    table = pl.DataFrame({first: found.names} | {name: matrix[:, i] for i, name in enumerate(found.names)})
+    return table.with_columns(pl.selectors.float().fill_nan(None))
+
+
+def typical(
+    lake: Lake, column: str, name: str | None = None, *, k: int = 5, space: str | None = None,
+    layer: int | str | None = None, where: str | None = None, min_clips: int = 1,
+) -> pl.DataFrame:
+    """The k most typical and the k most unusual clips of a group, or of all groups of a column.
+
+    A clip is as typical as it is near the centre of its group's other tracks; so a track cannot make itself typical, and
+    clips of groups of one track are left out.  Returns kind (typical or unusual), the group, score, nearest (the group
+    whose centre is nearest to the clip: another one hints at a wrong label), and what tells which clip that is.
+    """
+    if k < 1:
+        raise InputError(f"-k {k}: ask for at least one clip")
+    found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips)
+    labelled, vectors = found.labelled, found.vectors
+    part_group, part = labelled.parts()
+    sums = labelled.member.T @ vectors                               # (group, dim)
+    others = unit(sums[part_group] - part @ vectors)                 # (part, dim): the group without the clips of one track
+    alone = (labelled.tracks_of_groups() < 2)[part_group]
+    parts, clips = part.nonzero()
+    scores = (others[parts] * vectors[clips]).sum(axis=1)
+    usable = ~alone[parts]
+    if name is not None:
+        usable &= part_group[parts] == find_group(labelled, name)
+    if not usable.any():
+        whose = f"{column} {name!r} has" if name is not None else f"all groups of {column!r} have"
+        raise InputError(f"{whose} clips of one track only: there is nothing to be typical of")
+    parts, clips, scores = parts[usable], clips[usable], scores[usable]
+    order = np.argsort(-scores, kind="stable")
+    count = min(k, len(order) // 2 or 1)
+    chosen = np.concatenate([order[:count], order[::-1][:count]]) if len(order) > 1 else order
+    nearest = (vectors[clips[chosen]] @ unit(sums).T).argmax(axis=1)
+    table = pl.DataFrame({
+        "kind": (["typical"] * count + ["unusual"] * count)[: len(chosen)],
+        column: [found.names[g] for g in part_group[parts[chosen]]], "score": scores[chosen],
+        "nearest": [found.names[g] for g in nearest], "clip_id": labelled.ids.gather(clips[chosen]),
+    })
+    shown = [label for label in SHOWN if label != column]
+    told = lake.clips.take(table["clip_id"].to_list(), shown)
+    return table.join(told, on="clip_id", how="left", maintain_order="left")

@@ -1,0 +1,1 @@
+"""Vocabularies of stored frames, token sequences, the factor oracle and live audio."""

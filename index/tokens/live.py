@@ -1,0 +1,97 @@
+"""A stream of audio against a lake: frames of one layer, their tokens, and the clips that are nearest, as it is played.
+
+    live = LiveEncoder(lake, rate=44_100, layer=7)
+    for chunk in microphone:
+        heard = live.push(chunk)         # heard.time_s, heard.states, heard.tokens; heard.hits where they were asked anew
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from tonelake.embed import LIVE_HOP_S, LIVE_WINDOW_S, LiveFrames, encoder_of
+from tonelake.index.search.similar import similar
+from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
+from tonelake.store import InputError, Lake, is_projection
+
+HEARD_S = 3.0                            # of what was played last, the mean of which is compared with clips
+EVERY_S = 1.0                            # between two searches
+
+
+class LiveStep(NamedTuple):
+    """What became due by a push."""
+
+    time_s: np.ndarray                   # (frame,) middle of each frame, seconds from the stream's first sample
+    states: np.ndarray                   # (frame, dim) float32
+    tokens: np.ndarray | None            # (frame,) uint16, with a vocabulary
+    hits: pl.DataFrame | None            # nearest clips, where they were searched anew; rank, score, clip_id, …
+    hits_at_s: float | None              # end of what was compared
+
+
+class LiveEncoder:
+    """One stream, encoded as a space of the lake is.
+
+    `layer`: by default the vocabulary's, else the space's.  `vocabulary`: its name, "" for the only one there is, None for no
+    tokens.  `k`: nearest clips, by the mean of the last `heard_s` seconds, every `every_s`; 0 for none.  `window_s`: how far
+    back the encoder hears; `hop_s`: how often it is run; `ahead_s`: what it waits for beyond a frame.  `device`: where it
+    runs; by default an accelerator, where there is one.  Layers above the one asked for are not computed.
+    Raises SpaceMismatch for a vocabulary of another space or layer.
+    """
+
+    def __init__(
+        self, lake: Lake, *, rate: int, space: str | None = None, layer: int | str | None = None, vocabulary: str | None = None,
+        k: int = 5, where: str | None = None, window_s: float = LIVE_WINDOW_S, hop_s: float = LIVE_HOP_S, ahead_s: float = 0.0,
+        heard_s: float = HEARD_S, every_s: float = EVERY_S, device: str | None = None,
+    ) -> None:
+        self.lake, self.k, self.where, self.heard_s, self.every_s = lake, k, where, heard_s, every_s
+        self.space = lake.spaces.get(space)
+        if is_projection(self.space):
+            raise InputError(f"space {self.space.name!r} is a projection: listen in the space that it was made of")
+        if heard_s <= 0 or every_s <= 0 or k < 0:
+            raise InputError(f"{heard_s:g} s heard every {every_s:g} s, {k} clips: ask for more than none, and 0 clips or more")
+        self.vocabulary: Vocabulary | None = None
+        if vocabulary is not None:
+            self.vocabulary = read_vocabulary(lake, vocabulary or None, space=self.space.name)
+            layer = self.vocabulary.layer if layer is None else layer
+        self.layer = self.space.layer_index(layer)
+        if self.vocabulary is not None:
+            self.vocabulary.check(self.space, self.space.layers[self.layer])
+        encoder = encoder_of(self.space, device, home=lake.uri)
+        self.frames = LiveFrames(encoder, self.layer, rate, window_s=window_s, hop_s=hop_s, ahead_s=ahead_s)
+        self._recent: deque[tuple[float, np.ndarray]] = deque()      # frames of the last `heard_s`
+        self._sum = np.zeros(encoder.dims[self.layer])
+        self._next_s = every_s
+
+    def push(self, samples: np.ndarray) -> LiveStep:
+        """(samples,) or (samples, channel) in [-1, 1] at the stream's rate -> what became due.  Raises InputError."""
+        return self._answer(*self.frames.push(samples))
+
+    def finish(self) -> LiveStep:
+        """What is left at the end of the stream."""
+        return self._answer(*self.frames.finish())
+
+    def _answer(self, time_s: np.ndarray, states: np.ndarray) -> LiveStep:
+        tokens = None if self.vocabulary is None else self.vocabulary.tokens_of(states)
+        hits, at_s = None, None
+        for moment, state in zip(time_s, states, strict=True):
+            self._remember(float(moment), state)
+            if self.k and moment >= self._next_s:
+                at_s = float(moment)
+                self._next_s += self.every_s * np.ceil((moment - self._next_s + 1e-9) / self.every_s)
+        if at_s is not None:             # however many were due: those of a moment that has passed help nobody
+            at_s = self._recent[-1][0]
+            hits = similar(
+                self.lake, (self._sum / len(self._recent)).astype(np.float32), space=self.space.name,
+                layer=self.space.layers[self.layer], k=self.k, where=self.where,
+            )
+        return LiveStep(time_s, states, tokens, hits, at_s)
+
+    def _remember(self, moment: float, state: np.ndarray) -> None:
+        self._recent.append((moment, state))
+        self._sum += state
+        while self._recent[0][0] <= moment - self.heard_s:
+            self._sum -= self._recent.popleft()[1]

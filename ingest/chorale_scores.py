@@ -1,0 +1,184 @@
+"""Bach chorales of music21's corpus -> notes, bars, key, meters and tune.
+
+Read straight from the parsed parts: ties are joined here (music21's stripTies takes half a minute for the corpus), the
+bar grid is that of the first part, repeats are not expanded.  Parsing is forced from the file, which keeps music21 from
+writing and reading pickles.  The encodings carry their own terms: nothing of them is stored but labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tonelake.ingest.errors import AudioError
+
+DEFAULT_BPM = 96.0                       # 361 of 433 files have no tempo mark; of those that have one, most say 96
+TUNE_NOTES = 6                           # distinct notes on the beat that name a tune
+
+
+@dataclass(frozen=True)
+class Score:
+    """One chorale.  Times in quarter notes from its beginning."""
+
+    name: str                            # bwv66.6.mxl
+    notes: np.ndarray                    # (note, 3) float64: start, length, MIDI pitch
+    bars: np.ndarray                     # (bar, 2) float64: start, length
+    meters: tuple[tuple[float, str], ...]        # (from when, "4/4")
+    key: str                             # "f# minor"
+    tune: str                            # intervals of the melody's first notes, in semitones
+    title: str
+    voices: int
+    quarter_s: float                     # seconds a quarter note lasts
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it, every number kept; see `from_dict`."""
+        return asdict(self) | {"notes": self.notes.tolist(), "bars": self.bars.tolist()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Score:
+        """What `to_dict` gave, through JSON or not."""
+        return cls(**fields | {
+            "notes": np.array(fields["notes"], np.float64).reshape(-1, 3),
+            "bars": np.array(fields["bars"], np.float64).reshape(-1, 2),
+            "meters": tuple((start, meter) for start, meter in fields["meters"]),
+        })
+
+    @property
+    def piece(self) -> str:
+        return Path(self.name).stem
+
+    def meter_at(self, quarter: float) -> str:
+        """The time signature in force at a time."""
+        return next((meter for start, meter in reversed(self.meters) if start <= quarter + 1e-6), self.meters[0][1])
+
+    def window(self, start: float, length: float) -> np.ndarray:
+        """Notes that sound in a span, from its beginning and cut at its ends: (note, 3) float64."""
+        begin = np.maximum(self.notes[:, 0], start)
+        end = np.minimum(self.notes[:, 0] + self.notes[:, 1], start + length)
+        inside = end - begin > 1e-6
+        return np.stack([begin - start, end - begin, self.notes[:, 2]], axis=1)[inside]
+
+    @property
+    def digest(self) -> str:
+        """Of name, notes and tempo: two pieces with the same notes stay two."""
+        data = self.name.encode() + np.round(self.notes, 6).tobytes() + np.float64(self.quarter_s).tobytes()
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def chorale_names() -> list[str]:
+    """The corpus's Bach files, sorted: 408 MusicXML, 2 uncompressed, 3 Humdrum, 20 Roman-numeral analyses."""
+    return sorted(_paths())
+
+
+@lru_cache(maxsize=1)
+def _paths() -> dict[str, Path]:
+    from music21 import corpus
+
+    return {Path(path).name: Path(path) for path in corpus.getComposer("bach")}
+
+
+@lru_cache(maxsize=4)                    # the clips of one piece come one after the other
+def load_score(name: str) -> Score:
+    """Parse one file of the corpus.  Raises AudioError where this music21 does not have it."""
+    from music21 import converter, stream
+
+    path = _paths().get(name)
+    if path is None:
+        raise AudioError(f"chorale:{name}: is not in the corpus of the installed music21")
+    parsed = converter.parse(path, forceSource=True)
+    score = parsed.scores[0] if isinstance(parsed, stream.Opus) else parsed
+    parts = list(score.parts)
+    melody = next((part for part in parts if (part.partName or "").startswith("Soprano")), parts[0])
+    voices = {id(part): part_notes(part) for part in parts}
+    bars = [(float(bar.offset), float(bar.duration.quarterLength)) for bar in parts[0].getElementsByClass(stream.Measure)]
+    return Score(
+        name=name,
+        notes=np.array([note for part in parts for note in voices[id(part)]], np.float64).reshape(-1, 3),
+        bars=np.array(bars, np.float64).reshape(-1, 2),
+        meters=_meters(parts[0]),
+        key=_key(score, parts[0]),
+        tune=tune_of(voices[id(melody)]),
+        title=_titles().get(path.stem.removeprefix("bwv")) or path.stem,
+        voices=len(parts),
+        quarter_s=60.0 / _tempo(score),
+    )
+
+
+def part_notes(part: Any) -> list[tuple[float, float, float]]:
+    """(start, length, MIDI pitch) of a part's notes in time order, tied notes joined, grace notes left out."""
+    notes: list[tuple[float, float, float]] = []
+    tied: dict[int, int] = {}                                # pitch -> the note that a tie prolongs
+    elements = part.recurse().notes
+    for element in elements:
+        if element.duration.isGrace:
+            continue
+        # where the iterator stands: getOffsetInHierarchy looks for the way up from each note, a fifth of the parsing
+        start, length = float(elements.currentHierarchyOffset()), float(element.quarterLength)
+        for pitch, tie in zip(element.pitches, _ties(element), strict=True):
+            midi = pitch.midi
+            if tie in ("stop", "continue") and midi in tied:
+                begin, so_far, _ = notes[tied[midi]]
+                notes[tied[midi]] = (begin, max(so_far, start + length - begin), float(midi))
+            else:
+                tied[midi] = len(notes)
+                notes.append((start, length, float(midi)))
+            if tie in (None, "stop"):
+                tied.pop(midi, None)
+    return notes
+
+
+def _ties(element: Any) -> list[str | None]:
+    """The tie type of each pitch of a note or chord."""
+    members = list(element.notes) if element.isChord else [element]
+    return [(member.tie or element.tie).type if member.tie or element.tie else None for member in members]
+
+
+def tune_of(melody: list[tuple[float, float, float]]) -> str:
+    """A name for a melody that does not change with key or ornament: the intervals, in semitones from the first note,
+    of its first six different notes on the beat.
+
+    >>> tune_of([(0, 1, 67), (1, 1, 67), (2, .5, 69), (2.5, .5, 70), (3, 1, 71)])
+    '0 2 4'
+    """
+    on_beat = [midi for start, _, midi in sorted(melody) if abs(start - round(start)) < 1e-6]
+    distinct = [midi for i, midi in enumerate(on_beat) if i == 0 or midi != on_beat[i - 1]]
+    return " ".join(str(round(midi - distinct[0])) for midi in distinct[:TUNE_NOTES])
+
+
+def _meters(part: Any) -> tuple[tuple[float, str], ...]:
+    from music21 import meter
+
+    marks = part.recurse().getElementsByClass(meter.TimeSignature)
+    found = [(float(mark.getOffsetInHierarchy(part)), mark.ratioString) for mark in marks]
+    return tuple(sorted(found)) or ((0.0, "4/4"),)
+
+
+def _key(score: Any, part: Any) -> str:
+    """The written key where its mode is written, else Krumhansl's estimate."""
+    from music21 import key
+
+    written = part.recurse().getElementsByClass(key.KeySignature).first()
+    found = written if isinstance(written, key.Key) else score.analyze("key")
+    tonic = found.tonic.name.replace("-", "b")
+    return f"{tonic.lower() if found.mode == 'minor' else tonic} {found.mode}"
+
+
+def _tempo(score: Any) -> float:
+    """Quarter notes a minute: the first mark, or the corpus's usual one."""
+    from music21 import tempo
+
+    mark = score.recurse().getElementsByClass(tempo.MetronomeMark).first()
+    return float(mark.getQuarterBPM() or DEFAULT_BPM) if mark is not None else DEFAULT_BPM
+
+
+@lru_cache(maxsize=1)
+def _titles() -> dict[str, str]:
+    """Riemenschneider's titles by BWV number."""
+    from music21.corpus import chorales
+
+    return {str(bwv): entry["title"] for bwv, entry in chorales.ChoraleListRKBWV().byBWV.items()}

@@ -1,0 +1,263 @@
+"""Metric learning: a linear projection of stored vectors in which clips of one group lie near, as a space of its own.
+
+Groups (values of the column) are learned from, stopped by, or judged on, never two of these: what is told is how well groups
+that were never seen are found, before and after.  Two losses:
+
+    contrastive   each clip against the others of a batch of P groups × K clips: supervised contrastive learning
+                  (Khosla et al. 2020, arXiv 2004.11362, equation 2)
+    proxy         each clip against a learned point for each group: normalised softmax (Zhai and Wu 2019, arXiv 1811.12649)
+
+Clips of one track are neither alike nor unlike where groups span tracks, so that what is learned is not the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tonelake.evaluate import read_targets
+from tonelake.probes.inputs import Inputs, slots_of
+from tonelake.store import (
+    InputError,
+    Lake,
+    Progress,
+    Projection,
+    check_name,
+    extend_projected,
+    in_list,
+    is_projection,
+    make_projected,
+    silent_progress,
+)
+
+LOSSES = ("contrastive", "proxy")
+HELD_SHARE = 0.2                         # of groups, to be stopped by, and as many to be judged on
+MIN_GROUPS = 6
+CLIPS_A_GROUP = 4                        # of a batch
+GROUPS_A_BATCH = 32
+TEMPERATURE = 0.1
+PATIENCE = 12                            # epochs
+MIN_STEPS = 30                           # of an epoch
+MOST_ASKED = 5_000                       # clips compared with each other to tell when to stop
+
+# The name of a space, the number of a layer, and a filter -> figures of retrieval by name, each with its interval.
+Judge = Callable[[str, int, str], dict[str, tuple[float, float, float]]]
+
+
+@dataclass(frozen=True)
+class LearnedMetric:
+    """A projection that became a space, and what it is worth on groups held out."""
+
+    space: str
+    parent: str
+    layer: str
+    column: str
+    epochs: int
+    groups: tuple[int, int, int]         # learned from, stopped by, judged on
+    clips: int
+    before: dict[str, tuple[float, float, float]]
+    after: dict[str, tuple[float, float, float]]
+
+    def __str__(self) -> str:
+        told = "; ".join(
+            f"{name} {self.before[name][0]:.3f} before, {self.after[name][0]:.3f} ({self.after[name][1]:.3f} to "
+            f"{self.after[name][2]:.3f}) after" for name in self.after
+        )
+        return (
+            f"space {self.space}: layer {self.layer} of {self.parent} projected by {self.groups[0]} groups of {self.column} "
+            f"({self.epochs} epochs); on {self.groups[2]} groups never seen: {told}"
+        )
+
+    def table(self) -> pl.DataFrame:
+        """A row a figure."""
+        return pl.DataFrame([
+            {"figure": name, "before": self.before[name][0], "value": value, "low": low, "high": high}
+            for name, (value, low, high) in self.after.items()
+        ])
+
+
+def learn_metric(
+    lake: Lake, column: str, judge: Judge, *, space: str | None = None, layer: int | str | None = None, dim: int = 128,
+    loss: str = "contrastive", rate: float = 3e-3, epochs: int = 60, seed: int = 0, where: str | None = None,
+    name: str | None = None, progress: Progress = silent_progress,
+) -> LearnedMetric:
+    """Learn a projection of one layer (or of `all`, side by side) and store it as a space with every embedded clip.
+
+    Raises InputError where the column has too few groups of two tracks or more, or where the settings cannot be.
+    """
+    if loss not in LOSSES:
+        raise InputError(f"no loss {loss!r}: choose {', '.join(LOSSES)}")
+    if dim < 2 or epochs < 1 or not 0 < rate < 1e3:
+        raise InputError("dim is at least 2, epochs at least 1, the rate above 0")
+    parent = lake.spaces.get(space)
+    if is_projection(parent):
+        raise InputError(f"space {parent.name!r} is a projection itself: project the space that it came from")
+    slot, *more = slots_of(parent, [layer if layer is not None else parent.default_layer])
+    if slot.parts or more:
+        raise InputError("a projection starts from one layer, or from all side by side")
+    name = name or f"{parent.name[: 60 - len(column)]}-{column}".encode("ascii", "ignore").decode()
+    check_name(name)
+    if any(known.name == name for known in lake.spaces.all()):
+        raise InputError(f"there is a space {name!r} already: choose another --name, or bring new clips in with --extend")
+    task = read_targets(lake, parent, [column], kind="multiclass", where=where)
+    sides = split_groups_for_metric(task.targets, task.track, seed, column)
+    inputs = Inputs(lake, parent, task.ids)
+    vectors = inputs.whole(slot)
+    rows = [np.flatnonzero(np.isin(task.targets, groups)) for groups in sides]
+    rows[0] = rows[0][~np.isin(task.track[rows[0]], task.track[np.concatenate(rows[1:])])]      # no recording on two sides
+    if len(np.unique(task.targets[rows[0]])) < 2:
+        raise InputError(f"the groups of {column!r} share their tracks: none can be held out with its recordings")
+    mean, scale = standardisation(vectors[rows[0]])
+    ready = (vectors - mean) / scale
+    weight, done = fit(
+        ready, task.targets, task.track, rows, min(dim, slot.width), loss, rate, epochs, seed,
+        lambda items: progress(items, epochs, f"learning what tells {column} apart"),
+    )
+    merged = (weight / scale).astype(np.float32)                                 # of vectors as they are stored
+    layers = tuple(number for number, _ in slot.columns)
+    projection = Projection(parent.name, parent.fingerprint, layers, merged, (-merged @ mean).astype(np.float32))
+    made = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
+    extend_projected(lake, made)
+    filtered = in_list(column, [task.names[group] for group in sides[2]])
+    if task.clips[column].dtype.is_numeric():
+        filtered = f"{column} IN ({', '.join(task.names[group] for group in sides[2])})"
+    if where is not None:
+        filtered = f"({where}) AND {filtered}"
+    beside = parent.default_layer if slot.name == "all" else layers[0]
+    counts = (len(sides[0]), len(sides[1]), len(sides[2]))
+    return LearnedMetric(
+        name, parent.name, slot.name, column, done, counts, len(task), judge(parent.name, beside, filtered),
+        judge(name, 0, filtered),
+    )
+
+
+def split_groups_for_metric(targets: np.ndarray, track: np.ndarray, seed: int, column: str) -> list[np.ndarray]:
+    """Groups to learn from, to be stopped by, to be judged on; those that no two clips can be compared in are learned from."""
+    groups = np.arange(targets.max() + 1)
+    pairs = np.unique(np.stack([targets, track]), axis=1)
+    tracks = np.bincount(pairs[0], minlength=len(groups))
+    enough = tracks >= 2 if (tracks >= 2).any() else np.bincount(targets, minlength=len(groups)) >= 2
+    usable = np.random.default_rng(seed).permutation(groups[enough])
+    if len(usable) < MIN_GROUPS:
+        raise InputError(
+            f"a metric cannot be learned from {column!r}: {len(usable)} of its groups have clips that can be compared, and "
+            f"{MIN_GROUPS} are needed"
+        )
+    held = max(round(len(usable) * HELD_SHARE), 2)       # two at least, or there is nothing to be confused with
+    first, second = len(usable) - 2 * held, len(usable) - held
+    return [np.sort(np.concatenate([usable[:first], groups[~enough]])), np.sort(usable[first:second]), np.sort(usable[second:])]
+
+
+def standardisation(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    spread = vectors.std(axis=0)
+    return vectors.mean(axis=0), np.where(spread > 1e-9, spread, 1).astype(np.float32)
+
+
+def fit(
+    vectors: np.ndarray, targets: np.ndarray, track: np.ndarray, rows: list[np.ndarray], dim: int, loss: str, rate: float,
+    epochs: int, seed: int, progress: Callable[[Any], Any],
+) -> tuple[np.ndarray, int]:
+    """(dim, width) the projection with the best recall@1 on the groups it is stopped by, and how many epochs were trained."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    x, width = torch.from_numpy(vectors.astype(np.float32)), vectors.shape[1]
+    weight = torch.nn.Parameter(torch.linalg.qr(torch.randn(width, dim, generator=generator))[0].T.contiguous())
+    learned = np.unique(targets[rows[0]])
+    number = np.searchsorted(learned, targets)           # of those learned from
+    proxies = torch.nn.Parameter(torch.randn(len(learned), dim, generator=generator) / dim**0.5)
+    optimizer = torch.optim.AdamW([weight, proxies] if loss == "proxy" else [weight], rate, weight_decay=1e-4)
+    value: torch.Tensor | None
+    best, kept, waited, done = recall(x, weight, targets, track, rows[1]), weight.detach().clone(), 0, 0
+    for _ in progress(range(epochs)):
+        done += 1
+        for batch in an_epoch(number, rows[0], loss, rng):
+            z = torch.nn.functional.normalize(x[batch] @ weight.T)
+            own = torch.from_numpy(number[batch])
+            if loss == "proxy":
+                logits = z @ torch.nn.functional.normalize(proxies).T / TEMPERATURE
+                value = torch.nn.functional.cross_entropy(logits, own)
+            else:
+                value = contrastive(z, own, torch.from_numpy(track[batch]))
+            if value is None:
+                continue
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        found = recall(x, weight, targets, track, rows[1])
+        waited = 0 if found > best else waited + 1
+        if found > best:
+            best, kept = found, weight.detach().clone()
+        if waited >= PATIENCE:
+            break
+    return kept.numpy(), done
+
+
+def an_epoch(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Batches of every clip once, or, of few clips, as often as it takes for MIN_STEPS."""
+    steps = 0
+    while steps < MIN_STEPS:
+        for batch in batches(number, rows, loss, rng):
+            steps += 1
+            yield batch
+
+
+def batches(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Rows of clips: for `contrastive` some clips of each of some groups, each group once; else all, in any order."""
+    if loss == "proxy":
+        order = rng.permutation(rows)
+        yield from (order[start : start + 256] for start in range(0, len(order), 256))
+        return
+    order = rng.permutation(rows)
+    order = order[np.argsort(number[order], kind="stable")]                      # by group, at random within it
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    within = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    handfuls = np.split(order, np.flatnonzero((within % CLIPS_A_GROUP == 0) & (np.arange(len(order)) > 0)))
+    mixed = rng.permutation(len(handfuls))
+    for start in range(0, len(mixed), GROUPS_A_BATCH):
+        yield np.concatenate([handfuls[i] for i in mixed[start : start + GROUPS_A_BATCH]])
+
+
+def contrastive(z: Any, group: Any, track: Any) -> Any:
+    """Khosla et al., equation 2 (outside the logarithm): z (clip, dim) of length 1; None where no two clips are alike."""
+    import torch
+
+    same = group[:, None] == group[None]
+    itself = torch.eye(len(z), dtype=torch.bool)
+    recording = track[:, None] == track[None]
+    alike = same & ~itself
+    across = alike & ~recording
+    if across.any():                                     # groups span tracks: clips of one track say nothing
+        alike, counted = across, ~recording
+    else:
+        counted = ~itself
+    has = alike.any(dim=1)
+    if not has.any():
+        return None
+    alike, counted = alike[has], counted[has]
+    logits = (z[has] @ z.T / TEMPERATURE).masked_fill(~counted, -torch.inf)
+    logged = logits - torch.logsumexp(logits, dim=1, keepdim=True)
+    return -(torch.where(alike, logged, 0.0).sum(dim=1) / alike.sum(dim=1)).mean()
+
+
+def recall(x: Any, weight: Any, targets: np.ndarray, track: np.ndarray, rows: np.ndarray) -> float:
+    """Share of clips whose nearest clip of another track (or, where none is of their group, another clip) is of their group."""
+    import torch
+
+    rows = rows[:: len(rows) // MOST_ASKED + 1]
+    with torch.no_grad():
+        z = torch.nn.functional.normalize(x[rows] @ weight.T)
+        own, recording = torch.from_numpy(targets[rows]), torch.from_numpy(track[rows])
+        alike = own[:, None] == own[None]
+        apart = recording[:, None] != recording[None]
+        if not (alike & apart).any():
+            apart = ~torch.eye(len(rows), dtype=torch.bool)
+        cosines = (z @ z.T).masked_fill(~apart, -2.0)
+        nearest = cosines.argmax(dim=1)
+        asked = (alike & apart).any(dim=1)
+        return float((own[nearest] == own)[asked].float().mean())

@@ -1,0 +1,104 @@
+from .blobs import Blobs, is_local
+from .clips import FIXED_COLUMNS, Added, Clips, source_exists
+from .compaction import MANY_FRAGMENTS, SHORT_MINUTES, optimize, release_versions_quietly, temporary_files, tidy, trim_quietly
+from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMismatch, SpaceNotFound, TonelakeError
+from .failures import Failure, Failures, failure_id
+from .format import format_of, newest_format, pending_upgrades, upgrade, write_format
+from .fragments import Fragment, append_fragments, write_fragment
+from .frames import Frames, FrameStates, layer_with_frames
+from .key_rows import KeyRows
+from .lake import Lake
+from .machine import cores, memory_bytes, share_cores
+from .numba_cache import explain_unwritable_cache, one_compiler
+from .process import prepare_process
+from .progress import Progress, silent_progress
+from .projection import Projection, extend_projected, is_projection, make_projected, read_projection
+from .runs import CONFIG_FILE, METRICS_FILE, REPORT_FILE, FinishedRun, check_same_run, choose_run, lock_run
+from .settings import Settings, to_plain
+from .space import Space, Spaces, check_name
+from .table import Snapshot, Table, chunks, in_list, release_memory
+from .text import printable, to_nfc
+from .tokens import Tokens, TokenSequence
+from .tracks import DUPLICATE_COLUMN, rows_of, track_numbers
+from .typed import check_types
+from .vectors import LayerVectors, Vectors, fits
+
+__all__ = [
+    "Added",
+    "Blobs",
+    "CONFIG_FILE",
+    "ClipNotFound",
+    "Clips",
+    "DUPLICATE_COLUMN",
+    "FIXED_COLUMNS",
+    "Failure",
+    "Failures",
+    "FilterError",
+    "FinishedRun",
+    "Fragment",
+    "FrameStates",
+    "Frames",
+    "InputError",
+    "KeyRows",
+    "Lake",
+    "LakeError",
+    "LayerVectors",
+    "MANY_FRAGMENTS",
+    "METRICS_FILE",
+    "Progress",
+    "Projection",
+    "REPORT_FILE",
+    "SHORT_MINUTES",
+    "Settings",
+    "Snapshot",
+    "Space",
+    "SpaceMismatch",
+    "SpaceNotFound",
+    "Spaces",
+    "Table",
+    "TokenSequence",
+    "Tokens",
+    "TonelakeError",
+    "Vectors",
+    "append_fragments",
+    "check_name",
+    "check_same_run",
+    "check_types",
+    "prepare_process",
+    "choose_run",
+    "chunks",
+    "cores",
+    "explain_unwritable_cache",
+    "extend_projected",
+    "failure_id",
+    "fits",
+    "format_of",
+    "in_list",
+    "is_local",
+    "is_projection",
+    "layer_with_frames",
+    "lock_run",
+    "make_projected",
+    "memory_bytes",
+    "newest_format",
+    "one_compiler",
+    "optimize",
+    "pending_upgrades",
+    "printable",
+    "read_projection",
+    "release_memory",
+    "release_versions_quietly",
+    "rows_of",
+    "share_cores",
+    "silent_progress",
+    "source_exists",
+    "temporary_files",
+    "tidy",
+    "to_nfc",
+    "to_plain",
+    "track_numbers",
+    "trim_quietly",
+    "upgrade",
+    "write_format",
+    "write_fragment",
+]

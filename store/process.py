@@ -1,0 +1,56 @@
+"""Settings of a whole process: Arrow's allocator, thread counts, deferred imports.
+
+Importing tonelake changes none of them, since a library must not change its host program.  The command, the app, the worker
+processes and the benchmarks call `prepare_process` first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from tonelake.store.machine import share_cores
+
+POOL_VARIABLE = "ARROW_DEFAULT_MEMORY_POOL"              # Arrow's own variable; an explicit choice is respected
+CLIENT = "lance_namespace_urllib3_client"
+
+
+def prepare_process() -> None:
+    """Choose Arrow's allocator, limit threads to the granted processors, and defer LanceDB's REST client."""
+    put_off(CLIENT)
+    choose_pool()
+    share_cores()
+
+
+def choose_pool() -> None:
+    """Use jemalloc for Arrow's memory where Arrow was built with it, unless the environment names an allocator.
+
+    Arrow's default, mimalloc, kept a kilobyte of every embedded clip, 100 MB in 100,000: probably memory that one thread
+    allocates and one of Lance's frees.  jemalloc, like the system's allocator, keeps nothing, and reading is not slower.
+    """
+    import pyarrow as pa
+
+    if POOL_VARIABLE not in os.environ and "jemalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
+
+
+def put_off(name: str) -> None:
+    """Let a top-level package run when something of its own is first asked for.  One that has been imported stays as it is."""
+    found = None if name in sys.modules else find_spec(name)
+    if found is None or found.loader is None or found.submodule_search_locations is None:
+        return
+    package, run = ModuleType(name), found.loader.exec_module
+    package.__spec__, package.__file__, package.__path__ = found, found.origin, found.submodule_search_locations
+
+    def ask(attribute: str) -> Any:
+        if attribute.startswith("__") or "__getattr__" not in vars(package):
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+        del package.__getattr__
+        run(package)
+        return getattr(package, attribute)
+
+    package.__getattr__ = ask            # type: ignore[method-assign]
+    sys.modules[name] = package

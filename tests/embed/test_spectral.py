@@ -1,0 +1,79 @@
+"""The encoder without weights: what each family of features hears."""
+
+from __future__ import annotations
+
+import numpy as np
+from sounds import melody
+
+from tonelake.embed import load_encoder
+from tonelake.embed.encoders.spectral import FAMILIES, SAMPLE_RATE, describe
+
+
+def test_spectral_families_tell_what_they_are_for():
+    """Chroma follows the pitch class, rhythm the beat, and loudness changes no family that leaves it out."""
+    rate = 24_000
+    time_s = np.arange(rate * 6) / rate
+
+    def tone(midi):
+        return (0.3 * np.sin(2 * np.pi * 440 * 2 ** ((midi - 69) / 12) * time_s)).astype(np.float32)
+
+    families = list(FAMILIES)
+    chroma = families.index("chroma")
+    for midi in (60, 64, 71):
+        assert describe(tone(midi))[chroma].mean(axis=1).argmax() == midi % 12
+    clicks = np.zeros(rate * 6, np.float32)
+    clicks[:: rate // 2] = 0.9           # 120 beats a minute: every 23.4 frames
+    rhythm = describe(clicks)[families.index("rhythm")].mean(axis=1)
+    assert 10 + rhythm[10:35].argmax() in (23, 24)
+    loud, quiet = describe(tone(60)), describe(tone(60) * 0.25)
+    for name in ("chroma", "mfcc", "shape"):
+        a, b = loud[families.index(name)].mean(axis=1), quiet[families.index(name)].mean(axis=1)
+        assert (a @ b) / np.linalg.norm(a) / np.linalg.norm(b) > 0.99
+
+
+def test_spectral_vectors_have_their_widths_and_are_finite():
+    encoder = load_encoder("spectral")
+    for wave in (melody(2, rate=24_000)[:, 0], np.zeros(24_000, np.float32), melody(1, rate=24_000)[:, 0] * 1e-4):
+        pooled = encoder.encode(wave[None])
+        assert [m.shape for m in pooled.mean] == [(1, dim) for dim in FAMILIES.values()]
+        assert all(np.isfinite(v).all() for v in (*pooled.mean, *pooled.max))
+
+
+def test_families_are_centred_and_scaled_as_they_say():
+    """By what a tone of 1 kHz and white noise have to be."""
+    rate = SAMPLE_RATE
+    sine = np.sin(2 * np.pi * 1000 * np.arange(rate * 3) / rate).astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal(rate * 3).astype(np.float32)
+    for wave in (sine, noise):
+        found = dict(zip(FAMILIES, describe(wave), strict=True))
+        # norm=1: the classes' shares of a frame add up to 1.
+        np.testing.assert_allclose(found["chroma"].sum(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(found["mel"].mean(axis=0), 0, atol=1e-4)
+    middle = slice(20, -20)              # the ends are padded
+    centroid, bandwidth, rolloff, flatness, crossings = dict(zip(FAMILIES, describe(sine), strict=True))["shape"][:, middle]
+    np.testing.assert_allclose(centroid, -1, atol=0.02)              # an octave below 2 kHz
+    np.testing.assert_allclose(rolloff, -1, atol=0.03)
+    assert bandwidth.max() < -2 and flatness.max() < 0.1
+    np.testing.assert_allclose(crossings, 2 * 1000 / rate * 10 - 1, atol=0.01)
+    centroid, _, rolloff, flatness, crossings = dict(zip(FAMILIES, describe(noise), strict=True))["shape"][:, middle]
+    np.testing.assert_allclose(centroid.mean(), np.log2(6 / 2), atol=0.02)               # the middle of 12 kHz
+    np.testing.assert_allclose(rolloff.mean(), np.log2(0.85 * 12 / 2), atol=0.05)
+    assert 0.8 < flatness.mean() < 1
+    np.testing.assert_allclose(crossings.mean(), 0.5 * 10 - 1, atol=0.05)
+
+
+def test_mel_bands_are_in_decibels_over_twenty():
+    """A hundredth of the power in half of the spectrum is 20 dB, and so a distance of 1."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.standard_normal(SAMPLE_RATE * 4))
+    spectrum[len(spectrum) // 2 :] *= 0.1
+    mel = describe(np.fft.irfft(spectrum).astype(np.float32))[list(FAMILIES).index("mel")].mean(axis=1)
+    # Slaney's filters have one area each, so white noise is as loud in every band.
+    assert abs((mel[25:40].mean() - mel[-8:].mean()) - 1) < 0.05
+
+
+def test_short_windows_have_slopes_too():
+    for count in (4, 5, 9, 600):
+        mfcc = describe(np.random.default_rng(0).standard_normal(512 * count).astype(np.float32))[0]
+        assert mfcc.shape == (40, count + 1)
+        assert mfcc[20:].any()

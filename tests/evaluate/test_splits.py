@@ -1,0 +1,169 @@
+"""Splits: nothing stands on two sides that should not, labels are spread evenly, and what leaks is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tonelake.evaluate.splits import leaks, make_splits
+from tonelake.evaluate.targets import Targets, read_targets
+from tonelake.store import InputError
+
+
+def task(clips: int = 600, tracks: int = 120, classes: int = 6, kind: str = "multiclass", seed: int = 0, **columns) -> Targets:
+    rng = np.random.default_rng(seed)
+    track = np.sort(rng.integers(0, tracks, clips))
+    label = rng.permutation(np.arange(tracks) % classes)[track]
+    frame = pl.DataFrame({
+        "clip_id": [f"{i:020x}" for i in range(clips)], "track": [f"t{t}" for t in track],
+        "start_s": np.arange(clips) * 20.0, "duration_s": np.full(clips, 10.0), "piece": [f"p{t // 2}" for t in track],
+    } | columns)
+    if kind == "multilabel":
+        targets = (rng.random((tracks, classes)) < 0.3).astype(np.float32)[track]
+        return Targets(kind, ("tags",), tuple(f"c{i}" for i in range(classes)), frame, targets, track)
+    if kind == "regression":
+        return Targets(kind, ("year",), ("year",), frame, rng.random((clips, 1)).astype(np.float32), track)
+    return Targets(kind, ("label",), tuple(f"c{i}" for i in range(classes)), frame, label, track)
+
+
+def sides(split):
+    return split.train, split.valid, split.test
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize("how", ["random", "by:track", "by:piece", "folds:5", "folds:4:piece"])
+def test_every_clip_stands_on_one_side_and_no_group_on_two(how, kind):
+    given = task(kind=kind)
+    splits, _ = make_splits(given, how)
+    column = how.rpartition(":")[2]
+    for split in splits:
+        assert sorted(np.concatenate(sides(split))) == list(range(600))
+        if column in ("track", "piece"):
+            groups = [set(given.clips[column].gather(rows)) for rows in sides(split)]
+            assert not (groups[0] & groups[2] or groups[0] & groups[1] or groups[1] & groups[2])
+    if how.startswith("folds"):
+        assert sorted(np.concatenate([s.test for s in splits])) == list(range(600))      # each judged once
+    else:
+        assert [len(rows) / 600 for rows in sides(splits[0])] == pytest.approx([0.7, 0.1, 0.2], abs=0.08)
+
+
+@pytest.mark.parametrize("how", ["random", "by:track"])
+def test_labels_are_spread_evenly(how):
+    given = task(classes=12)
+    (split,), _ = make_splits(given, how)
+    counts = np.stack([np.bincount(given.targets[rows], minlength=12) / len(rows) for rows in sides(split)])
+    whole = np.bincount(given.targets, minlength=12) / 600
+    assert np.abs(counts[[0, 2]] - whole).max() < (0.01 if how == "random" else 0.08)
+    rare = task(kind="multilabel", classes=20, seed=3)
+    (even,), _ = make_splits(rare, "random")
+    for rows, share in zip(sides(even), (0.7, 0.1, 0.2), strict=True):
+        np.testing.assert_allclose(rare.targets[rows].sum(0), share * rare.targets.sum(0), atol=4)
+
+
+def test_groups_that_share_a_track_or_a_duplicate_stay_together():
+    given = task(same_as=[None] * 600)
+    mixed = given.clips.with_columns(
+        piece=pl.when(pl.int_range(pl.len()).over("track") == 0).then(pl.lit("p0")).otherwise("piece")     # in every track
+    )
+    broken = Targets(given.kind, given.columns, given.names, mixed, given.targets, given.track)
+    with pytest.raises(InputError, match="share no track and no duplicate"):
+        make_splits(broken, "by:piece")
+
+
+def test_a_duplicate_never_stands_on_both_sides(lake):
+    from fakes import fill
+
+    fill(lake, tracks=24, clips_a_track=10, seed=1)
+    ids = lake.clips.ids()
+    twins = pl.DataFrame({"clip_id": [ids[5], ids[195]], "same_as": [ids[5], ids[5]]})      # of tracks 0 and 19
+    lake.clips.set_labels(twins)
+    given = read_targets(lake, lake.spaces.get(), ["artist"])
+    for seed in range(8):
+        (split,), _ = make_splits(given, "by:track", seed=seed)
+        where = [set(given.ids.gather(rows)) for rows in sides(split)]
+        assert any({ids[5], ids[195]} <= side for side in where)
+    (split,), _ = make_splits(given, "random", seed=3)
+    table = leaks(given, [split])
+    assert "duplicate" in table["column"].to_list()
+
+
+def test_another_seed_is_another_split_and_the_same_seed_the_same():
+    given = task()
+    one, same, other = (make_splits(given, "by:track", seed=seed)[0][0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.test, same.test)
+    assert set(one.test) != set(other.test)
+
+
+def test_a_column_may_say_the_split():
+    names = ["train"] * 400 + ["Validation"] * 50 + ["test"] * 100 + [None] * 50
+    given = task(part=names)
+    (split,), notes = make_splits(given, "column:part")
+    assert [len(rows) for rows in sides(split)] == [400, 50, 100]
+    assert notes[0].startswith("50 clips without a value in 'part' are left out")
+    (split,), notes = make_splits(task(part=["train"] * 400 + ["test"] * 200), "column:part")
+    assert len(split.valid) > 20
+    assert not set(given.track[split.valid]) & set(given.track[split.train])
+    assert "has no valid" in notes[0]
+    with pytest.raises(InputError, match="holds maybe, rather"):
+        make_splits(task(part=["maybe", "rather"] * 300), "column:part")
+    with pytest.raises(InputError, match="leaves no clip to judge on"):
+        make_splits(task(part=["train"] * 600), "column:part")
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("nonsense", "choose random, by:COLUMN"), ("by:", "choose random"), ("random:3", "choose random"),
+        ("folds:2", "K of 3"), ("folds:x", "K of 3"), ("by:nowhere", "no column 'nowhere'"),
+        ("folds:200:track", "cannot make 200 folds"),
+    ],
+)
+def test_what_is_no_split_is_refused(how, why):
+    with pytest.raises(InputError, match=why):
+        make_splits(task(), how)
+
+
+def test_too_few_groups_are_counted():
+    with pytest.raises(InputError, match=r"by:half: 2 groups that share no track and no duplicate cannot stand on 3 sides"):
+        make_splits(task(half=["a" if row < 300 else "b" for row in np.sort(task().track * 5)]), "by:half")
+
+
+def test_a_label_that_is_its_own_group_cannot_be_judged_by_it():
+    given = task(classes=120)
+    with pytest.raises(InputError, match="use --split random"):
+        make_splits(given, "by:track")
+
+
+def test_few_groups_still_leave_clips_to_stop_by():
+    """Four tracks a class: no class has one to spare, all together have."""
+    given = task(clips=240, tracks=24, classes=6)
+    (split,), _ = make_splits(given, "by:track")
+    assert len(split.valid) > 0
+    for rows in (split.train, split.test):
+        assert set(given.targets[rows]) == set(range(6))
+
+
+def test_labels_never_learned_from_are_told():
+    labels = np.where(np.arange(600) < 590, np.arange(600) % 3, 3)
+    given = task(part=["train"] * 400 + ["valid"] * 50 + ["test"] * 150)
+    strange = Targets("multiclass", ("label",), ("a", "b", "c", "rare"), given.clips, labels, given.track)
+    _, notes = make_splits(strange, "column:part")
+    assert "10 clips to judge on are of 1 labels never learned from (rare): these count as wrong" in notes[0]
+
+
+def test_leaks_count_the_clips_that_share_something():
+    given = task(clips=6, tracks=6, classes=2)
+    clips = pl.DataFrame({
+        "clip_id": list("abcdef"), "track": ["x", "x", "x", "y", "y", "z"], "start_s": [0.0, 5, 30, 0, 10, 0],
+        "duration_s": [10.0] * 6, "tune": ["u", "u", None, "v", "w", "v"],
+    })
+    labelled = Targets(given.kind, given.columns, given.names, clips, given.targets[:6], np.array([0, 0, 0, 1, 1, 2]))
+    from tonelake.evaluate.splits import Split
+
+    split = Split(np.array([0, 3]), np.array([], int), np.array([1, 2, 4, 5]))
+    found = {row["column"]: row for row in leaks(labelled, [split]).to_dicts()}
+    assert (found["track"]["groups"], found["track"]["clips"]) == (2, 3)
+    assert (found["tune"]["groups"], found["tune"]["clips"]) == (2, 2)
+    assert found["audio"]["clips"] == 1                      # b overlaps a; e begins where d ends
+    assert found["track"]["share"] == 0.75

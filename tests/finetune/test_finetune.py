@@ -1,0 +1,308 @@
+"""Fine-tuning: the model, its training and its settings.  Random checkpoints, real audio."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from quick import QUICK, tuned
+from sounds import melody
+
+from tonelake.embed import encode_clips, load_encoder
+from tonelake.finetune import FinetuneConfig, FinetuneRun, Watch, finetune, plan_finetune, settle, tuning
+from tonelake.finetune.model import Head, Tuned
+from tonelake.ingest import read_clips
+from tonelake.store import InputError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# -- the model
+
+
+def test_the_head_is_what_numpy_computes():
+    import torch
+    from scipy.special import erf
+
+    torch.manual_seed(3)
+    head = Head(layers=4, width=10, outputs=3, hidden=6, dropout=0.4).eval()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_()
+        given = torch.randn(5, 4, 10)
+        found = head(given).numpy()
+    p = {name: tensor.numpy().astype(np.float64) for name, tensor in head.state_dict().items()}
+    weights = np.exp(p["layer_scores"]) / np.exp(p["layer_scores"]).sum()
+    mixed = np.tensordot(weights, given.numpy().astype(np.float64), axes=([0], [1]))
+    normed = (mixed - mixed.mean(1, keepdims=True)) / np.sqrt(mixed.var(1, keepdims=True) + 1e-5)
+    inner = (normed * p["norm.weight"] + p["norm.bias"]) @ p["inner.weight"].T + p["inner.bias"]
+    expected = (inner * (1 + erf(inner / np.sqrt(2))) / 2) @ p["outer.weight"].T + p["outer.bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["95M-tiny", "330M-tiny"])
+def test_before_training_a_clip_is_pooled_as_it_is_stored(checkpoints, variant):
+    """LoRA begins as nothing: what the head is given are the vectors of `embed`, mean and maximum, every layer."""
+    import torch
+
+    config = replace(QUICK, task="multiclass", checkpointing=False)
+    wave = melody(5.2, seed=4, rate=24_000)[:, 0]
+    expected = encode_clips(load_encoder(str(checkpoints / variant)), [wave], 2.0)[0]
+    model = Tuned(load_encoder(str(checkpoints / variant)), config, 2).eval()
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            found = model.pooled([torch.from_numpy(wave), torch.from_numpy(wave[:60_000])])[0].detach().numpy()
+        dim = found.shape[1] // 2
+        for layer, (mean, maximum) in enumerate(zip(expected.mean, expected.max, strict=True)):
+            scale = np.abs(maximum).max()
+            np.testing.assert_allclose(found[layer, :dim], mean, atol=2e-5 * scale)
+            np.testing.assert_allclose(found[layer, dim:], maximum, atol=2e-5 * scale)
+
+
+def test_checkpointing_gradients_changes_none_of_them(mine):
+    import torch
+
+    grads = []
+    for checkpointing in (False, True):
+        model, _ = tuned(mine, replace(QUICK, checkpointing=checkpointing, lora_dropout=0.0, dropout=0.0))
+        wave = torch.from_numpy(melody(2.0, seed=1, rate=24_000)[:, 0])
+        model.train()(torch.tensor([1]), [wave])["loss"].backward()
+        grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys() and any(".lora_B" in name for name in grads[0])
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("95M", 589_824), ("330M", 1_572_864)])
+def test_of_mert_as_many_parameters_learn_as_the_literature_counts(checkpoints, variant, expected):
+    import torch
+    from transformers import HubertModel
+
+    from tonelake.embed.encoders.checkpoint import read_config
+
+    config, _ = read_config(checkpoints / "hub_configs" / variant)
+    with torch.device("meta"):
+        backbone = HubertModel(config).requires_grad_(False)
+        encoder = type("Encoder", (), {
+            "model": backbone, "layers": tuple(range(config.num_hidden_layers + 1)), "dims": (config.hidden_size,),
+            "sample_rate": 24_000, "normalizes": True,
+        })
+        model = Tuned(encoder, FinetuneConfig("kind", task="multiclass"), 10)
+    names = [name for name, _ in model.parameters_of(lora=True)]
+    assert sum(p.numel() for _, p in model.parameters_of(lora=True)) == expected
+    assert len(names) == 4 * config.num_hidden_layers                # A and B of q_proj and v_proj
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        *names, *(name for name, _ in model.parameters_of(lora=False))
+    }
+
+
+# -- training
+
+
+def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(sung, tmp_path):
+    """With dropout, crops and augmentation by chance, after a checkpoint that was cut off while it was written."""
+    import tonelake
+
+    config = replace(QUICK, epochs=3, crop_s=3.0, noise=0.01, shift_s=0.2, gain=0.2)
+    runs = []
+    for name in ("whole", "killed"):
+        shutil.copytree(sung.lake.uri, tmp_path / name)
+        lake = tonelake.open(tmp_path / name, create=False, progress=False)
+        if name == "killed":
+            seen = []
+
+            def stop(line, seen=seen):
+                seen.append(line)
+                if len(seen) == 2:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                finetune(lake.lake, config, read_clips, name="run", watch=Watch(epoch=stop))
+            work = tmp_path / name / "adapters" / "run" / "work"
+            steps = sorted(int(f.name.split("-")[1]) for f in work.glob("checkpoint-*"))
+            shutil.copytree(work / f"checkpoint-{steps[-1]}", work / "checkpoint-999")
+            (work / "checkpoint-999" / "model.safetensors").write_bytes(b"cut o")
+            with pytest.raises(InputError, match="no fine-tuning"):
+                FinetuneRun.named(lake.lake, "run")
+        said = []
+        runs.append(finetune(lake.lake, config, read_clips, name="run", watch=Watch(step=said.append)))
+        assert any("going on from checkpoint" in step for step in said) == (name == "killed")
+        assert not (tmp_path / name / "adapters" / "run" / "work").exists()
+    whole, killed = runs
+    assert whole.table("history").drop("rate").equals(killed.table("history").drop("rate"))
+    for name, tensor in whole.head().items():
+        np.testing.assert_array_equal(tensor.numpy(), killed.head()[name].numpy())
+    saved = [tmp_path / name / "adapters/run/adapter/adapter_model.safetensors" for name in ("whole", "killed")]
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+
+
+def test_a_finished_run_is_given_again_and_another_one_does_not_take_its_name(mine):
+    run = mine.finetune(config=QUICK, name="first")
+    stamp = run.metrics["finished"]
+    assert mine.finetune(config=QUICK, name="first").metrics["finished"] == stamp
+    with pytest.raises(InputError, match="holds another fine-tuning"):
+        mine.finetune(config=QUICK, name="first", seed=1)
+    assert mine.finetune(config=QUICK, name="first", again=True).metrics["finished"] != stamp
+    again = FinetuneConfig.from_file(Path(mine.lake.uri) / "adapters" / "first" / "config.yaml")
+    assert mine.finetune(config=again, name="first").name == "first"
+
+
+def test_what_is_frozen_stays_and_what_learns_moves(mine, monkeypatch):
+    import torch
+
+    model, _ = tuned(mine, QUICK)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    kept, real = {}, tuning.make_model
+    monkeypatch.setattr(tuning, "make_model", lambda *given: kept.setdefault("model", real(*given)))
+    mine.finetune(config=QUICK)
+    for name, parameter in kept["model"].named_parameters():
+        same = torch.equal(parameter.detach(), before[name])
+        assert same == (not parameter.requires_grad), name
+
+
+def test_stored_frames_train_as_the_audio_does_with_the_blocks_below_frozen(mine):
+    """Up to the rounding of what is stored: float16."""
+    runs = [
+        mine.finetune(config=QUICK, name=name, above=1, frames=frames, crop_s=6.0, lora_dropout=0.0, dropout=0.0, epochs=3)
+        for name, frames in (("heard", False), ("stored", True))
+    ]
+    heard, stored = (run.table("history") for run in runs)
+    np.testing.assert_allclose(heard["loss"], stored["loss"], rtol=2e-3)
+    np.testing.assert_allclose(heard["valid_loss"], stored["valid_loss"], rtol=2e-3)
+    assert runs[0].metrics["trainable_lora"] == runs[1].metrics["trainable_lora"] == 2 * 2 * 2 * 2 * 48
+    assert list(runs[1].metrics["weights_of_layers"]) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_bfloat16_products_end_near_float32s(mine, frames):
+    runs = [
+        mine.finetune(config=QUICK, precision=precision, frames=frames, epochs=1, lora_dropout=0.0, dropout=0.0, crop_s=6.0)
+        for precision in ("float32", "bfloat16")
+    ]
+    exact, coarse = (run.table("history") for run in runs)
+    np.testing.assert_allclose(exact["loss"], coarse["loss"], rtol=0.05)
+    assert exact["loss"].to_list() != coarse["loss"].to_list()
+
+
+def test_frames_that_are_not_stored_are_asked_for(mine):
+    with pytest.raises(InputError, match=r"no stored frames of layer 2.*--frames 2"):
+        mine.finetune(config=QUICK, above=2, frames=True)
+    with pytest.raises(InputError, match="change the audio"):
+        mine.finetune(config=QUICK, frames=True, noise=0.1)
+
+
+def test_a_multilabel_run_is_judged_by_tags_and_by_the_first_of_them(mine):
+    from sklearn.metrics import average_precision_score, f1_score
+
+    run = mine.finetune(config=QUICK, column="tags", epochs=1)
+    predictions, classes = run.table("predictions"), run.table("classes")
+    scores = np.array(predictions["scores"].to_list())
+    names = classes["name"].to_list()
+    true = np.array([[name in tags for name in names] for tags in predictions["target"].to_list()])
+    figures = run.metrics["figures"]
+    present = true.any(axis=0)
+    macro = f1_score(true[:, present], scores[:, present] >= 0.5, average="macro", zero_division=0)
+    assert figures["macro_f1_present"]["value"] == pytest.approx(macro, abs=1e-6)
+    expected = np.mean([average_precision_score(true[:, i], scores[:, i]) for i in np.flatnonzero(present)])
+    assert figures["map"]["value"] == pytest.approx(expected, abs=1e-6)
+    first = [tags[0] for tags in predictions["target"].to_list()]
+    hits = [names[i] == tag for i, tag in zip(scores.argmax(axis=1), first, strict=True)]
+    assert figures["primary_accuracy"]["value"] == pytest.approx(np.mean(hits), abs=1e-6)
+    ordered = np.sort(scores, axis=1)
+    assert figures["confidence_gap"]["value"] == pytest.approx((ordered[:, -1] - ordered[:, -2]).mean(), abs=1e-6)
+    assert {"frozen_accuracy", "frozen_ap", "primary_accuracy"} <= set(classes.columns)
+    assert "primary accuracy" in run.report() and "frozen" in run.report()
+
+
+def test_numbers_are_learned_in_their_own_units(mine):
+    run = mine.finetune(config=QUICK, column="speed", epochs=1)
+    assert run.metrics["main"] == "r2" and "rmse" in run.metrics["figures"]
+    assert run.table("predictions")["predicted_speed"].is_finite().all()
+
+
+def test_losses_are_the_fields_own(mine):
+    import torch
+
+    model, _ = tuned(mine, replace(QUICK, column="tags", label_smoothing=0.1), outputs=3)
+    model.weights = torch.tensor([2.0, 0.5, 1.0])
+    logits, labels = torch.tensor([[0.3, -1.0, 2.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    wanted = np.array([[1.0, 0.1, 0.1]])
+    expected = -(model.weights.numpy() * wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
+    assert float(model.loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+# -- settings
+
+
+def test_added_clips_join_a_benchmark_and_leave_its_test_side_as_it_was(mine):
+    from tonelake.finetune.setup import make_setup
+
+    clips = mine.clips().sort("source")
+    sides = ["train", "train", "test", "test", "valid", "train"] + [None] * 6
+    mine.lake.clips.set_labels(clips.select("clip_id").with_columns(fold=pl.Series(sides)))
+    setup = make_setup(mine.lake, replace(QUICK, split="column:fold+track"))
+    folds = setup.task.clips["fold"]
+    assert set(folds.gather(setup.split.test)) == {"test"} and len(setup.split.test) == 2
+    assert len(setup.split.train) + len(setup.split.valid) == 10
+    assert folds.gather(setup.split.train).null_count() >= 4
+    assert any("6 clips are added to train and valid" in note for note in setup.notes)
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"rank": 0}, "rank 0"), ({"schedule": "linear"}, "no schedule"), ({"window_s": 0.1}, "a window of 0.1 s"),
+    ({"batch": 64}, "batch 64"), ({"above": 3}, "above layer 3 lies no block"), ({"device": "tpu"}, "no device"),
+    ({"split": "folds:3"}, "has one split"), ({"split": "run:none"}, "no fine-tuning 'none'"),
+    ({"column": "nothing"}, "nothing"), ({"shares": (0.8, 0.0, 0.2)}, "valid a share"),
+])
+def test_settings_that_cannot_be_are_refused(mine, settings, said):
+    with pytest.raises(InputError, match=said):
+        mine.finetune(config=QUICK, **settings)
+
+
+def test_spectral_descriptors_cannot_be_tuned(mine):
+    mine.embed("spectral")
+    with pytest.raises(InputError, match="no weights to learn"):
+        mine.finetune(config=QUICK, space="spectral")
+
+
+def test_yaml_settings_are_read_as_what_they_are(tmp_path):
+    (tmp_path / "my.yaml").write_text("column: meter\nlora_rate: 1e-4\ntargets: [q_proj, k_proj]\nshares: [0.6, 0.2, 0.2]\n")
+    config = FinetuneConfig.from_file(tmp_path / "my.yaml")
+    assert (config.lora_rate, config.targets, config.shares) == (1e-4, ("q_proj", "k_proj"), (0.6, 0.2, 0.2))
+    assert settle(config, None, {"rank": 8}).rank == 8
+    (tmp_path / "bad.yaml").write_text("column: meter\nlearning: fast\n")
+    with pytest.raises(InputError, match="no setting 'learning'"):
+        FinetuneConfig.from_file(tmp_path / "bad.yaml")
+
+
+def test_every_setting_is_an_option():
+    from dataclasses import fields
+
+    from tonelake.cli.finetune import SETTINGS
+
+    assert {f.name for f in fields(FinetuneConfig)} - {"column", "space", "where"} == set(SETTINGS)
+
+
+def test_a_plan_measures_and_stores_nothing(mine):
+    before = sorted(mine.lake.files("adapters").folders())
+    plan = plan_finetune(mine.lake, QUICK, read_clips, price=2.0)
+    assert plan.steps == 2 and plan.epochs == 2 and plan.step_s > 0 and plan.trainable_lora == 3 * 2 * 2 * 2 * 48
+    assert plan.cost == pytest.approx(2 * plan.seconds / 3600) and "cost" in str(plan)
+    assert sorted(mine.lake.files("adapters").folders()) == before
+
+
+def test_clips_that_cannot_be_read_are_left_out_and_said(mine):
+    sources = mine.clips().sort("source")["source"]
+    moved = Path(sources[0]).with_suffix(".gone")
+    Path(sources[0]).rename(moved)
+    try:
+        run = mine.finetune(config=QUICK, epochs=1)
+    finally:
+        moved.rename(Path(sources[0]))
+    assert run.metrics["clips"] == 11
+    assert any("1 clips are left out" in note for note in run.metrics["notes"])

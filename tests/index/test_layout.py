@@ -1,0 +1,96 @@
+"""Layouts, piece by piece: principal components, reduction, turning and placing, each by a second opinion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tonelake.index.maps.layout import lay_out, place, principal, turned
+from tonelake.index.maps import layout
+
+
+def unit_rows(rows, dim, seed=0, decay=0.9):
+    """Unit vectors that vary more along some axes than along others, around a centre that is not the origin."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((rows, dim)) * decay ** np.arange(dim) + 0.3
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_principal_components_are_scikit_learns(centred):
+    from sklearn.decomposition import PCA, TruncatedSVD
+
+    vectors = unit_rows(300, 12)
+    found = principal(vectors, 5, np.random.default_rng(0), centred=centred)
+    theirs = (PCA(5) if centred else TruncatedSVD(5, algorithm="arpack")).fit_transform(vectors.astype(np.float64))
+    signs = np.sign((found * theirs).sum(axis=0))
+    np.testing.assert_allclose(found, theirs * signs, atol=1e-5)
+
+
+def test_a_direction_has_the_same_sign_each_time():
+    vectors = unit_rows(300, 12)
+    found = principal(vectors, 5, np.random.default_rng(0))
+    np.testing.assert_allclose(found, principal(vectors[::-1], 5, np.random.default_rng(1))[::-1], atol=1e-5)
+
+
+def test_of_many_rows_a_sample_says_the_directions(monkeypatch):
+    vectors = unit_rows(2000, 12, decay=0.6)
+    wanted = principal(vectors, 2, np.random.default_rng(0))
+    monkeypatch.setattr(layout, "SAMPLE", 500)
+    found = principal(vectors, 2, np.random.default_rng(0))
+    assert not np.allclose(found, wanted, atol=1e-5)
+    for mine, other in zip(found.T, wanted.T, strict=True):
+        assert abs(np.corrcoef(mine, other)[0, 1]) > 0.98
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_more_components_than_dimensions_are_zeros(count):
+    found = principal(unit_rows(20, 3), count, np.random.default_rng(0))
+    assert found.shape == (20, count)
+    np.testing.assert_array_equal(found[:, 3:], 0)
+    assert (np.abs(found[:, :3]).max(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("kept", [4, 12])
+def test_neighbours_are_looked_for_in_the_directions_that_tell_most(monkeypatch, kept):
+    from sklearn.decomposition import TruncatedSVD
+
+    monkeypatch.setattr(layout, "REDUCED", kept)
+    vectors = unit_rows(200, 12)
+    found = lay_out(vectors, method="pca")
+    low = vectors.astype(np.float64)
+    if kept < 12:
+        low = TruncatedSVD(kept, algorithm="arpack").fit_transform(low)
+        low /= np.linalg.norm(low, axis=1, keepdims=True)
+    cosines = low @ low.T
+    np.fill_diagonal(cosines, -2)
+    np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :15], atol=1e-5)
+    assert (found.near == np.argsort(-cosines, axis=1)[:, :15]).mean() > 0.99      # all but equal ones
+
+
+def test_points_are_turned_mirrored_and_moved_but_never_stretched():
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((50, 2)).astype(np.float32)
+    mirror = np.array([[np.cos(1), np.sin(1)], [np.sin(1), -np.cos(1)]])
+    np.testing.assert_allclose(turned(points, points @ mirror + [3, -7]), points @ mirror + [3, -7], atol=1e-5)
+    np.testing.assert_allclose(turned(points, 5 * points @ mirror + [3, -7]) - [3, -7],
+                               (points - points.mean(axis=0)) @ mirror + 5 * points.mean(axis=0) @ mirror, atol=1e-5)
+
+
+def test_new_clips_are_placed_by_hand():
+    known, new = unit_rows(60, 6, seed=1), unit_rows(8, 6, seed=2)
+    points = np.random.default_rng(5).standard_normal((60, 2)).astype(np.float32) * 4
+    found = place(new, known, points, 9)
+    for row in range(8):
+        far = np.linalg.norm(known.astype(np.float64) - new[row], axis=1)
+        near = np.argsort(far)
+        np.testing.assert_array_equal(found.near[row], near[:9])
+        far = far[near[:5]]
+        weight = np.exp(-(far - far[0]) / far.mean())
+        np.testing.assert_allclose(found.points[row], np.average(points[near[:5]], axis=0, weights=weight), atol=1e-3)
+
+
+def test_a_clip_that_is_on_the_map_already_lies_on_its_point():
+    known = unit_rows(60, 6)
+    points = np.random.default_rng(5).standard_normal((60, 2)).astype(np.float32)
+    np.testing.assert_allclose(place(known[[7] * 3], known[[7] * 5], points[[7] * 5], 15).points, points[[7] * 3], atol=1e-5)

@@ -1,0 +1,284 @@
+"""Maps: neighbours stay neighbours, a seed reproduces, new clips are placed, layers start from each other."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from fakes import clip_rows, fill
+from typer.testing import CliRunner
+
+from tonelake import index
+from tonelake.cli import app
+from tonelake.index.maps.clusters import find_clusters, telling
+from tonelake.index.maps.layout import lay_out, turned
+from tonelake.index.maps.umap import EPOCHS
+from tonelake.index.search.neighbour_graph import neighbour_graph
+from tonelake.store import InputError, Lake, Space
+
+DIM, KINDS = 32, 6
+
+
+def add(lake, space, rows, seed):
+    """Clips of six kinds, which are their genre, far apart in both layers."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(77).standard_normal((KINDS, DIM)) * 3
+    kind = np.array([int(t[-3:]) % KINDS for t in rows["track"]])
+    lake.clips.add(rows.with_columns(genre=pl.Series([f"genre {k}" for k in kind])))
+    layers = [(centres[kind] + rng.standard_normal((len(rows), DIM)) * noise).astype(np.float32) for noise in (1.0, 1.1)]
+    lake.vectors(space).add(rows["clip_id"].to_list(), layers, layers, [1] * len(rows))
+
+
+@pytest.fixture(scope="module")
+def kinds_lake(tmp_path_factory):
+    lake = Lake(tmp_path_factory.mktemp("kinds") / "lake")
+    space = lake.spaces.make(Space("kinds", "1", 24_000, ("a", "b"), (DIM, DIM), 30.0, 30.0, "float32"))
+    add(lake, space, clip_rows(60, 10), seed=0)
+    return lake
+
+
+@pytest.fixture
+def kinds(kinds_lake, tmp_path):
+    """A copy of it."""
+    import shutil
+
+    shutil.copytree(kinds_lake.uri, tmp_path / "lake")
+    return Lake(tmp_path / "lake")
+
+
+def points(made):
+    return made.points.select("projection_x", "projection_y").to_numpy()
+
+
+def genres(lake, made):
+    return lake.clips.take(made.points["clip_id"].to_list(), ["genre"])["genre"]
+
+
+def agreement(lake, made, k=10):
+    """How often a point's nearest points are of its genre."""
+    at, genre = points(made), genres(lake, made).to_numpy()
+    far = np.linalg.norm(at[:, None] - at[None], axis=2)
+    near = np.argsort(far, axis=1)[:, 1 : k + 1]
+    return (genre[near] == genre[:, None]).mean()
+
+
+def test_a_map_keeps_kinds_together_and_tells_what_they_are(kinds):
+    made = index.make_map(kinds)
+    assert made.done == "made"
+    assert agreement(kinds, made) > 0.98
+    assert len(made.clusters) == KINDS
+    told = [next(label for label in labels if label.startswith("genre")) for labels in made.clusters["labels"]]
+    assert sorted(told) == [f"genre genre {k} (100%)" for k in range(KINDS)]
+    assert made.points["clip_id"].to_list() == kinds.vectors().ids().to_list()
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_what_tells_of_a_cluster_is_the_paper_by_hand(lists):
+    rng = np.random.default_rng(0)
+    cluster = np.repeat([0, 1, 2, -1], [150, 40, 20, 30])
+    names = np.array(["a", "b", "c"])[rng.integers(3, size=240)]
+    names[:150:2], names[150:170] = "a", "b"
+    values = pl.Series("mood", [["all", name] for name in names] if lists else names)
+    found = {(which, text.split()[1]): (score, text) for which, score, text in telling(values, cluster)}
+    wanted = {}
+    for which, size in ((0, 150), (1, 40), (2, 20)):
+        for name in "abc":
+            mass = min(size, 100)
+            prior = mass * float((names == name).mean())
+            inside = int((names[cluster == which] == name).sum())
+            outside = int((names[cluster != which] == name).sum())
+            odds = [(n + prior) / (of + mass - n - prior) for n, of in ((inside, size), (outside, 240 - size))]
+            z = math.log(odds[0] / odds[1]) / math.sqrt(1 / (inside + prior) + 1 / (outside + prior))
+            if z > 2:
+                wanted[which, name] = (pytest.approx(z), f"mood {name} ({inside / size:.0%})")
+    assert {(0, "a"), (1, "b")} <= wanted.keys() and found == wanted             # and what every clip has tells of none
+
+
+def test_the_file_is_what_other_viewers_open(kinds):
+    made = index.make_map(kinds, layer="b")
+    assert made.file == f"{kinds.uri}/maps/kinds/01.parquet"
+    table = pq.read_table(made.file)
+    assert {"clip_id", "projection_x", "projection_y", "neighbors", "cluster", "artist", "title"} <= set(table.column_names)
+    row = table.slice(7, 1).to_pylist()[0]
+    vectors = kinds.vectors().layer("b").vectors.astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors @ vectors[7]
+    cosines[7] = -1
+    assert row["neighbors"]["ids"] == np.argsort(-cosines, kind="stable")[:15].tolist()
+    np.testing.assert_allclose(row["neighbors"]["distances"], 1 - np.sort(cosines)[::-1][:15], atol=1e-5)
+    assert json.loads(table.schema.metadata[b"tonelake"])["fingerprint"] == kinds.spaces.get(None).fingerprint
+
+
+def test_a_seed_reproduces_and_nothing_is_done_twice(kinds):
+    first = index.make_map(kinds)
+    assert index.make_map(kinds).done == "as it was"
+    again = index.make_map(kinds, again=True)
+    assert again.done == "made"
+    np.testing.assert_array_equal(points(first), points(again))
+    other = index.make_map(kinds, again=True, seed=1)
+    assert not np.array_equal(points(first), points(other))
+
+
+def test_new_clips_are_placed_and_the_others_stay(kinds):
+    before = index.make_map(kinds)
+    rows = clip_rows(66, 10)
+    add(kinds, kinds.spaces.get(None), rows.filter(pl.col("track") > "track059"), seed=5)
+    after = index.make_map(kinds)
+    assert after.done == "60 new ones placed"
+    np.testing.assert_array_equal(points(after)[:600], points(before))
+    assert agreement(kinds, after) > 0.98
+    kinds.clips.table.delete("track = 'track000'")
+    gone = index.make_map(kinds)
+    assert len(gone.points) == 650
+    assert not set(gone.points["clip_id"]) & set(rows.filter(track="track000")["clip_id"])
+    assert max(max(ids) for ids in gone.points["neighbors"].struct["ids"]) < 650
+    add(kinds, kinds.spaces.get(None), clip_rows(120, 10).filter(pl.col("track") > "track065"), seed=6)
+    assert index.make_map(kinds).done == "made"
+
+
+def test_layers_start_from_each_other(kinds):
+    """A clip moves far less from layer to layer than between maps of their own."""
+    def moved(a, b):
+        a, b = points(a), points(b)
+        b = turned(b, a)
+        return np.median(np.linalg.norm(a - b, axis=1)) / np.linalg.norm(a - a.mean(axis=0), axis=1).mean()
+
+    first = index.make_map(kinds, layer="a")
+    chained = index.make_map(kinds, layer="b")
+    vectors = kinds.vectors().layer("b").vectors
+    alone = lay_out(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    own = chained.__class__(**{**vars(chained), "points": chained.points.with_columns(
+        projection_x=pl.Series(alone.points[:, 0]), projection_y=pl.Series(alone.points[:, 1]))})
+    assert moved(first, chained) < 0.4
+    assert moved(first, chained) <= moved(first, own) + 0.05
+    assert agreement(kinds, chained) > 0.98
+    assert index.mapped_layers(kinds, kinds.spaces.get(None)) == [0, 1]
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.5])
+def test_the_layout_is_umap_learns_of_the_same_neighbours(spread):
+    """To the last bit of the distances, since another one leads elsewhere within a few epochs."""
+    vectors = np.random.default_rng(2).standard_normal((200, 12)) * 0.9 ** np.arange(12) + 0.3
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    start = np.random.default_rng(3).standard_normal((200, 2)) * 5
+    found = lay_out(vectors, start=start, neighbours=9, min_dist=spread, seed=4)
+    near = np.hstack([np.arange(200)[:, None], found.near])
+    far = np.sqrt(2 - 2 * np.hstack([np.ones((200, 1), np.float32), found.cosines]))
+    np.testing.assert_allclose(far, np.linalg.norm(vectors[:, None] - vectors[near], axis=2), atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from umap import UMAP
+
+        umap = UMAP(10, min_dist=spread, init=start.astype(np.float32), n_epochs=EPOCHS, random_state=4, n_jobs=1,
+                    precomputed_knn=(near, far.astype(np.float32)), force_approximation_algorithm=True)
+        theirs = umap.fit_transform(vectors)
+    inner = np.linalg.norm(theirs[:, None] - theirs[None], axis=2)
+    np.testing.assert_allclose(np.linalg.norm(found.points[:, None] - found.points[None], axis=2), inner, atol=1e-4)
+
+
+def test_principal_components_on_request(kinds):
+    from sklearn.decomposition import PCA
+
+    made = index.make_map(kinds, method="pca")
+    vectors = kinds.vectors().layer(None).vectors.astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    theirs = PCA(2).fit_transform(vectors)
+    for mine, other in zip(points(made).T, theirs.T, strict=True):
+        assert abs(np.corrcoef(mine, other)[0, 1]) > 0.9999
+
+
+@pytest.mark.parametrize(("tracks", "clips"), [(1, 1), (1, 2), (2, 4), (5, 4)])
+def test_few_clips_have_a_map_too(lake, tracks, clips):
+    fill(lake, tracks, clips, seed=0)
+    made = index.make_map(lake)
+    assert len(made.points) == tracks * clips
+    assert np.isfinite(points(made)).all()
+
+
+def test_equal_clips_do_not_break_a_map(lake):
+    rows = clip_rows(10, 10)
+    lake.clips.add(rows)
+    space = lake.spaces.make(Space("same", "1", 24_000, ("a",), (4,), 30.0, 30.0, "float32"))
+    same = np.ones((100, 4), np.float32)
+    lake.vectors(space).add(rows["clip_id"].to_list(), [same], [same], [1] * 100)
+    assert np.isfinite(points(index.make_map(lake))).all()
+
+
+def test_a_damaged_or_foreign_file_is_made_anew(kinds):
+    from pathlib import Path
+
+    made = index.make_map(kinds)
+    Path(made.file).write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match="has no map: run `tonelake map"):
+        index.read_map(kinds)
+    assert index.make_map(kinds).done == "made"
+    assert len(index.read_map(kinds).points) == 600
+
+
+def test_maps_lie_on_object_stores(s3):
+    lake = Lake(f"{s3}/lake")
+    fill(lake, 3, 4, seed=0)
+    index.make_map(lake)
+    assert len(index.read_map(lake).points) == 12
+    assert index.mapped_layers(lake, lake.spaces.get(None)) == [1]
+
+
+def test_settings_that_cannot_be_are_named(kinds):
+    for how, message in [
+        ({"method": "tsne"}, "no method 'tsne'"), ({"neighbours": 1}, "1 neighbours"), ({"min_dist": 2}, "0 to 1"),
+        ({"layer": 9}, "layer"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            index.make_map(kinds, **how)
+
+
+def test_the_graph_by_links_finds_nearly_what_comparing_all_does(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((20, 24))[rng.integers(20, size=3000)] + rng.standard_normal((3000, 24))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    true, products = neighbour_graph(vectors, 15, exact=True)
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    np.testing.assert_allclose(products, -np.sort(-cosines, axis=1)[:, :15], atol=1e-5)
+    found, _ = neighbour_graph(vectors, 15, exact=False, repeatable=True)
+    assert np.mean([len(np.intersect1d(a, b)) / 15 for a, b in zip(found, true, strict=True)]) > 0.97
+    assert not (found == np.arange(3000)[:, None]).any()
+    monkeypatch.setattr(index.search.neighbour_graph, "BLOCK", 1024)
+    np.testing.assert_array_equal(true, neighbour_graph(vectors, 15, exact=True)[0])
+    np.testing.assert_array_equal(found, neighbour_graph(vectors, 15, exact=False, repeatable=True)[0])
+
+
+def test_large_maps_are_clustered_by_a_sample(monkeypatch):
+    monkeypatch.setattr("tonelake.index.maps.clusters.SAMPLE", 500)
+    rng = np.random.default_rng(0)
+    kind = rng.integers(4, size=3000)
+    at = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])[kind] + 0.3 * rng.standard_normal((3000, 2))
+    found = find_clusters(at)
+    assert found.max() == 3
+    for k in range(4):
+        assert (found[kind == k] == np.bincount(found[kind == k][found[kind == k] >= 0]).argmax()).mean() > 0.9
+
+
+def test_only_labels_beyond_chance_tell_of_a_cluster():
+    rng = np.random.default_rng(0)
+    cluster = rng.integers(-1, 3, 2000)
+    label = pl.Series("mood", np.where((cluster == 1) & (rng.random(2000) < 0.7), "calm", "other"))
+    told = {(which, text.split(" (")[0]) for which, _, text in telling(label, cluster)}
+    assert (1, "mood calm") in told
+    assert {which for which, text in told if text == "mood calm"} == {1}
+    assert telling(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster) == []
+    assert telling(pl.Series("number", rng.random(2000)), cluster) == []
+
+
+def test_the_command(kinds, tmp_path):
+    for colour in ([], ["--colour", "genre"]):
+        run = CliRunner().invoke(app, ["map", "--picture", str(tmp_path / "m.png"), *colour, "--lake", kinds.uri])
+        assert run.exit_code == 0, run.output
+        assert json.loads(run.stdout.splitlines()[0])["clips"] == 100
+        assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    assert "as it was" in run.stderr

@@ -1,0 +1,222 @@
+"""Mixtures of layers, several seeds and subtraction, against the sums written out in NumPy."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tonelake import index
+from tonelake.cli import app
+from tonelake.cli.search import signed
+from tonelake.index.search.mixture import learn_weights, parse_weights
+from tonelake.index.search.query import resolve
+from tonelake.store import InputError, SpaceMismatch
+
+
+def cosines(lake, layer, query):
+    """(clip,) float64 cosines of all clips with a vector."""
+    vectors = lake.vectors().layer(layer).vectors.astype(np.float64)
+    query = np.asarray(query, np.float64)
+    return vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
+
+
+def vector(lake, layer, row):
+    return lake.vectors().layer(layer).vectors[row].astype(np.float64)
+
+
+def expect(lake, hits, scores, allowed, k):
+    ids = lake.vectors().ids().to_list()
+    order = [row for row in np.argsort(-scores, kind="stable") if allowed(ids[row])][:k]
+    assert hits["clip_id"].to_list() == [ids[row] for row in order]
+    np.testing.assert_allclose(hits["score"], scores[order], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "weights"),
+    [("low:0.5,high:0.5", (0.5, 0.5)), ("0,1", (0.5, 0.5)), ("all", (0.5, 0.5)), ("0:3,1:1", (0.75, 0.25)),
+     ({"high": 2, 0: -1}, (-1 / 3, 2 / 3))],
+)
+def test_a_mixture_is_the_weighted_sum_of_cosines(filled, layers, weights):
+    ids = filled.vectors().ids().to_list()
+    for row in (3, 120):
+        scores = sum(w * cosines(filled, layer, vector(filled, layer, row)) for layer, w in enumerate(weights))
+        hits = index.similar(filled, ids[row], layers=layers, k=15)
+        expect(filled, hits, scores, lambda clip, own=ids[row]: clip != own, 15)
+
+
+def test_a_mixture_of_one_layer_is_that_layer(filled):
+    clip = filled.vectors().ids()[7]
+    one = index.similar(filled, clip, layer="low", k=20)
+    assert index.similar(filled, clip, layers="low", k=20).equals(one)
+    assert index.similar(filled, clip, layers={"low": 0.2, "high": 0}, k=20).equals(one)
+
+
+def test_filters_hold_in_mixtures(filled):
+    ids = filled.vectors().ids().to_list()
+    kept = set(filled.clips.read(["clip_id"], where="year > 1970")["clip_id"])
+    scores = sum(0.5 * cosines(filled, layer, vector(filled, layer, 9)) for layer in (0, 1))
+    hits = index.similar(filled, ids[9], layers="all", k=25, where="year > 1970")
+    expect(filled, hits, scores, lambda clip: clip in kept and clip != ids[9], 25)
+    assert len(index.similar(filled, ids[9], layers="all", k=25, where="year = 1")) == 0
+    assert len(index.similar(filled, ids[9], layers="all", k=1_000)) == 239
+
+
+def test_several_seeds_are_their_mean_direction_and_none_is_an_answer(filled):
+    ids = filled.vectors().ids().to_list()
+    rows = (3, 50, 190)
+    seeds = [vector(filled, 1, row) for row in rows]
+    mean = np.mean([seed / np.linalg.norm(seed) for seed in seeds], axis=0)
+    hits = index.similar(filled, [ids[row] for row in rows], layer=1, k=20)
+    expect(filled, hits, cosines(filled, 1, mean), lambda clip: clip not in {ids[row] for row in rows}, 20)
+
+
+def test_what_is_subtracted_is_taken_from_the_direction(filled):
+    ids = filled.vectors().ids().to_list()
+    plus, minus = vector(filled, 1, 3), vector(filled, 1, 100)
+    direction = plus / np.linalg.norm(plus) - minus / np.linalg.norm(minus)
+    hits = index.similar(filled, ids[3], minus=[ids[100]], layer=1, k=20)
+    expect(filled, hits, cosines(filled, 1, direction), lambda clip: clip not in (ids[3], ids[100]), 20)
+    with pytest.raises(InputError, match="nothing is left to search with"):
+        index.similar(filled, ids[3], minus=[ids[3]])
+
+
+def test_not_same_means_none_of_the_seeds(filled):
+    clips = filled.clips.read()
+    seeds = [clips["clip_id"][0], clips["clip_id"][239]]
+    artists = {clips["artist"][0], clips["artist"][239]}
+    hits = index.similar(filled, seeds, k=240, not_same="artist")
+    assert len(artists) == 2 and not artists & set(hits["artist"])
+
+
+def test_an_explanation_is_the_cosine_at_every_layer(filled):
+    ids = filled.vectors().ids().to_list()
+    hits = index.similar(filled, ids[5], layer="high", k=4, explain=True)
+    for layer, name in enumerate(("low", "high")):
+        scores = cosines(filled, layer, vector(filled, layer, 5))
+        for hit in hits.iter_rows(named=True):
+            assert hit["by_layer"][name] == pytest.approx(scores[ids.index(hit["clip_id"])], abs=1e-5)
+            assert hit["usual"][name] == pytest.approx(scores.mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "problem"),
+    [("3:0.5", "has no layer '3'"), ("low,low", "layer low stands twice"), ("low:x", "'x' is no weight"),
+     ("low:0,high:0", "above zero"), ("low:-1", "above zero"), ("low:nan", "is no weight"), ("", "has no layer ''")],
+)
+def test_mixtures_that_cannot_be_are_refused(filled, layers, problem):
+    with pytest.raises(InputError, match=problem):
+        index.similar(filled, filled.vectors().ids()[0], layers=layers)
+
+
+def test_what_does_not_go_together_is_refused(filled):
+    clip = filled.vectors().ids()[0]
+    with pytest.raises(InputError, match="give one of them"):
+        index.similar(filled, clip, layer=1, layers="all")
+    with pytest.raises(InputError, match="leave out --metric l2"):
+        index.similar(filled, clip, layers="all", metric="l2")
+    with pytest.raises(InputError, match="at least one clip"):
+        index.similar(filled, [])
+    with pytest.raises(SpaceMismatch, match="holds vectors of 6"):
+        resolve(filled, np.ones(4), filled.spaces.get(), [0, 1], "mean")
+
+
+# -- learned weights
+
+
+def test_weights_go_to_the_layer_that_tells_the_groups_apart(filled):
+    """In the made-up lake tracks lie together in `low`, and artists in `high`."""
+    space = filled.spaces.get()
+    learned = learn_weights(filled, space, "artist")
+    assert sum(learned.weights.values()) == pytest.approx(1)
+    assert learned.weights[1] > 0.8
+    assert learned.best_layer == 1
+    assert learned.auc > 0.75
+    assert learned.auc >= learned.best_auc - 0.02
+    assert learn_weights(filled, space, "artist").weights == learned.weights             # a seed reproduces
+    assert "held out" in str(learned)
+
+
+def test_a_column_that_no_layer_knows_gives_no_better_than_chance(filled):
+    rng = np.random.default_rng(0)
+    import shutil
+    import tempfile
+
+    from tonelake.store import Lake
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(filled.uri, folder, dirs_exist_ok=True)
+        lake = Lake(folder)
+        rows = lake.clips.read()
+        lake.clips.add(rows.with_columns(coin=rng.integers(0, 8, len(rows))).drop("added_at"))
+        learned = learn_weights(lake, lake.spaces.get(), "coin")
+    assert 0.4 < learned.auc < 0.6
+    assert sum(learned.weights.values()) == pytest.approx(1)
+
+
+def test_weights_need_groups_of_several_tracks(filled):
+    with pytest.raises(InputError, match=r"'track': it has 0 groups with clips of two tracks or more, and 4 are needed"):
+        learn_weights(filled, filled.spaces.get(), "track")
+
+
+def test_learned_weights_mix_like_given_ones(filled):
+    clip = filled.vectors().ids()[3]
+    weights = learn_weights(filled, filled.spaces.get(), "artist").weights
+    assert index.similar(filled, clip, layers="auto:artist").equals(index.similar(filled, clip, layers=weights))
+
+
+def test_weights_are_of_size_one(filled):
+    space = filled.spaces.get()
+    assert parse_weights("low:1,high:3", space) == {0: 0.25, 1: 0.75}
+    assert parse_weights("low:1,high:-3", space) == {0: 0.25, 1: -0.75}
+    assert parse_weights(" low , high ", space) == {0: 0.5, 1: 0.5}
+
+
+# -- the command
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted", "minus"),
+    [(["a"], ["a"], []), (["a", "b"], ["a", "b"], []), (["a", "-", "b"], ["a"], ["b"]),
+     (["a", "+", "b", "-", "c", "d"], ["a", "b", "d"], ["c"])],
+)
+def test_signs_belong_to_the_word_after_them(words, wanted, minus):
+    assert signed(words) == (wanted, minus)
+
+
+@pytest.mark.parametrize("words", [["-"], ["a", "-"], ["-", "a"], ["a", "-", "-"]])
+def test_signs_without_a_word_are_refused(words):
+    if words == ["a", "-", "-"]:
+        assert signed(words) == (["a"], ["-"])           # a file may be called so
+        return
+    with pytest.raises(InputError, match="A - B"):
+        signed(words)
+
+
+def test_the_command_mixes_subtracts_and_explains(filled):
+    ids = filled.vectors().ids().to_list()
+    run = CliRunner().invoke(
+        app, ["similar", ids[0], ids[1], "-", ids[99], "--layers", "auto:artist", "--explain", "-k", "3", "--lake", filled.uri]
+    )
+    assert run.exit_code == 0, run.output
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(rows) == 3
+    assert set(rows[0]["by_layer"]) == {"low", "high"}
+    assert "weights learned from artist" in run.stderr
+    run = CliRunner().invoke(app, ["similar", ids[0], "--explain", "--csv", "--lake", filled.uri])
+    assert "by_layer_low" in run.stdout.splitlines()[0]
+
+
+def test_a_person_sees_the_layers_below_the_hits(filled, monkeypatch, capsys):
+    from tonelake import views
+    from tonelake.render import show_table
+
+    hits = index.similar(filled, filled.vectors().ids()[0], k=7, explain=True)
+    shown = views.by_layer(hits)
+    assert shown.columns == ["layer", "usual", "1", "2", "3", "4", "5"]
+    assert shown["layer"].to_list() == ["low", "high"]
+    show_table(shown)
+    assert "usual" in capsys.readouterr().out
+    assert views.by_layer(hits.head(0))["usual"].to_list() == [None, None]

@@ -1,0 +1,265 @@
+"""Neighbours and groups against brute force in NumPy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from fakes import FakeEncoder, clip_rows, fill
+from sounds import melody, write
+
+from tonelake import embed, index
+from tonelake.index.search import exact, faiss
+from tonelake.ingest import Cut, ingest_folder, read_clips
+from tonelake.store import ClipNotFound, FilterError, InputError, SpaceMismatch, SpaceNotFound
+
+
+def brute_force(lake, query: np.ndarray, layer: int, metric: str, allowed) -> list[tuple[str, float]]:
+    """(clip id, score) of allowed clips, nearest first, by NumPy in float64 over the float16 values."""
+    ids, vectors = lake.vectors().layer(layer)
+    vectors, query = vectors.astype(np.float64), query.astype(np.float64)
+    if metric == "l2":
+        scores = np.sqrt(((vectors - query) ** 2).sum(axis=1))
+        order = np.argsort(scores, kind="stable")
+    else:
+        scores = vectors @ query
+        if metric == "cosine":
+            scores /= np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+        order = np.argsort(-scores, kind="stable")
+    return [(ids[int(i)], scores[i]) for i in order if allowed(ids[int(i)])]
+
+
+@pytest.fixture(params=["faiss", "numpy"])
+def engine(request, monkeypatch):
+    """Both ways of searching: FAISS, and NumPy where FAISS is not installed."""
+    if request.param == "numpy":
+        monkeypatch.setattr(faiss, "faiss_module", lambda: None)
+    else:
+        assert faiss.faiss_module() is not None
+    return request.param
+
+
+@pytest.mark.parametrize("metric", index.METRICS)
+@pytest.mark.parametrize("layer", [0, 1])
+def test_neighbours_equal_brute_force_in_ids_and_scores(filled, engine, metric, layer):
+    ids, vectors = filled.vectors().layer(layer)
+    for row in (0, 57, 239):
+        hits = index.similar(filled, ids[row], layer=layer, k=12, metric=metric)
+        expected = brute_force(filled, vectors[row], layer, metric, lambda clip, own=ids[row]: clip != own)[:12]
+        assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
+        score = hits["distance" if metric == "l2" else "score"]
+        np.testing.assert_allclose(score, [s for _, s in expected], rtol=1e-5, atol=1e-6)
+        assert hits["rank"].to_list() == list(range(1, 13))
+
+
+@pytest.mark.parametrize("where", ["year > 1970", "artist = 'Artist 3'", "year = 1977 AND start_s >= 40", "start_s = 0"])
+def test_a_filter_is_kept_exactly_however_rare(filled, engine, where):
+    ids, vectors = filled.vectors().layer(1)
+    kept = set(filled.clips.read(["clip_id"], where=where)["clip_id"])
+    hits = index.similar(filled, ids[100], where=where, k=30)
+    expected = brute_force(filled, vectors[100], 1, "cosine", lambda clip: clip in kept and clip != ids[100])[:30]
+    assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
+
+
+def test_hits_differ_from_the_query_where_asked(filled):
+    query = filled.clips.read().row(0, named=True)
+    assert query["track"] in set(index.similar(filled, query["clip_id"], layer=0, k=9)["track"])
+    assert query["track"] not in set(index.similar(filled, query["clip_id"], layer=0, k=100, not_same="track")["track"])
+    assert query["artist"] not in set(index.similar(filled, query["clip_id"], k=200, not_same="artist")["artist"])
+    others = index.similar(filled, query["clip_id"], k=240, not_same="tags")["clip_id"]
+    tags = filled.clips.take(others.to_list(), ["tags"])["tags"]
+    assert len(others) > 0
+    assert not any(set(t) & set(query["tags"]) for t in tags)
+
+
+def test_fewer_hits_than_asked_only_where_there_are_no_more(filled):
+    clip = filled.clips.read()["clip_id"][0]
+    assert len(index.similar(filled, clip, k=10_000)) == 239
+    assert len(index.similar(filled, clip, k=5, where="year = 1")) == 0
+
+
+def test_excluding_many_rows_gives_the_same_as_excluding_few(filled):
+    """Both ways of leaving rows out: a subset, and asking for more neighbours."""
+    layer = exact.load_layer(filled, filled.spaces.get(), 1)
+    rng = np.random.default_rng(3)
+    vectors = exact.unit(rng.standard_normal((5_000, 8)).astype(np.float32))
+    big = exact.FlatLayer("cosine", pl.Series([str(i) for i in range(5_000)]), vectors)
+    for share in (0.001, 0.3, 0.7, 0.999):
+        allowed = rng.random(5_000) > share
+        rows, scores = big.search(big.vectors[0] * 3, 10, allowed)
+        expected = np.flatnonzero(allowed)[np.argsort(-(big.vectors[allowed] @ big.vectors[0]), kind="stable")[:10]]
+        assert rows.tolist() == expected.tolist()
+        assert (np.diff(scores) <= 0).all()
+    assert layer.search(layer.vectors[0], 3, np.zeros(240, bool))[0].tolist() == []
+
+
+def test_an_index_is_never_stale(lake):
+    space = fill(lake, 4, 3, seed=0)
+    clip = lake.clips.read()["clip_id"][0]
+    assert len(index.similar(lake, clip, k=100)) == 11
+    lake.clips.add(clip_rows(5, 3))
+    new = clip_rows(5, 3)["clip_id"].to_list()[12:]
+    vector = np.repeat(lake.vectors(space).take([clip], 1).vectors, 3, axis=0)
+    low = np.zeros((3, 4), np.float32)
+    lake.vectors(space).add(new, [low, vector], [low, vector], [1] * 3)
+    hits = index.similar(lake, clip, k=100)
+    assert len(hits) == 14
+    assert set(hits["clip_id"][:3]) == set(new)
+    lake.clips.table.delete("track = 'track004'")
+    assert len(index.similar(lake, clip, k=100)) == 11
+
+
+# -- queries
+
+
+@pytest.fixture
+def heard(lake, music, monkeypatch):
+    """The music in a lake, in space `fake`, whose encoder can be loaded again for queries."""
+    from tonelake.embed import embed_clips, settings
+
+    original = embed.encoders.registry.load_encoder
+    monkeypatch.setattr(
+        settings, "load_encoder", lambda name, **how: FakeEncoder() if name == "fake" else original(name, **how)
+    )
+    ingest_folder(lake, music, Cut(4.5))
+    space = lake.spaces.make(settings.describe_space(FakeEncoder(), "fake", 30.0))
+    embed_clips(lake, space, FakeEncoder(), read_clips)
+    return lake
+
+
+def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(heard, music, tmp_path):
+    """A differently stored copy of a song finds that song's clips first."""
+    copy = write(tmp_path / "copy.wav", melody(4.5, seed=3, channels=2), subtype="FLOAT")
+    hits = index.similar(heard, str(copy), k=3)
+    assert hits["track"][0] == "Ada/song3.ogg"
+    assert hits["start_s"][0] == 0
+    assert hits["score"][0] > 0.99
+
+
+def test_a_file_that_is_in_the_lake_is_not_its_own_answer(heard, music, monkeypatch):
+    monkeypatch.setattr("tonelake.index.search.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
+    path = music / "Ada" / "song0.wav"
+    hits = index.similar(heard, path, k=20)
+    assert len(hits) == 10
+    assert "Ada/song0.wav" not in set(hits["track"])
+    assert "Ada" not in set(index.similar(heard, path, k=20, not_same="artist")["artist"])
+    stored = heard.clips.read(["clip_id"], where="track = 'Ada/song0.wav'")["clip_id"].to_list()
+    mean = heard.vectors().take(stored, 1).vectors.mean(axis=0)
+    assert hits["clip_id"].to_list() == [c for c, _ in brute_force(heard, mean, 1, "cosine", lambda clip: clip not in stored)]
+
+
+def test_a_file_with_tags_can_leave_its_artist_out(heard, music, tmp_path):
+    other = Path(shutil.copy(music / "Cleo" / "song2.mp3", tmp_path / "x.mp3"))
+    with other.open("ab") as file:
+        file.write(b"\0" * 200)          # other bytes, so it is not known by content
+    assert "Cleo" not in set(index.similar(heard, other, k=20, not_same="artist")["artist"])
+
+
+def test_a_query_that_cannot_be_is_named(heard, music, tmp_path):
+    from tonelake.ingest import AudioError
+
+    with pytest.raises(ClipNotFound, match="is neither a file nor a clip id"):
+        index.similar(heard, "no such file.mp3")
+    with pytest.raises(ClipNotFound, match="no clip 'ffffffff'"):
+        index.similar(heard, "ffffffff")
+    (tmp_path / "page.mp3").write_text("<html>")
+    with pytest.raises(AudioError, match=r"page\.mp3: is not audio"):
+        index.similar(heard, tmp_path / "page.mp3")
+    clip = heard.clips.read()["clip_id"][0]
+    for wrong in ({"k": 0}, {"metric": "manhattan"}, {"layer": 9}, {"not_same": "colour"}):
+        with pytest.raises(InputError):
+            index.similar(heard, clip, **wrong)
+    with pytest.raises(FilterError):
+        index.similar(heard, clip, where="colour = 'red'")
+    with pytest.raises(SpaceNotFound, match="no space 'other'"):
+        index.similar(heard, clip, space="other")
+
+
+def test_a_query_of_another_space_is_refused(filled, lake):
+    with pytest.raises(SpaceMismatch, match=r"shape \(4,\), layer high of space 'fake' holds vectors of 6"):
+        index.similar(filled, np.zeros(4, np.float32), layer="high")
+    lake.clips.add(clip_rows(1, 2))
+    fill(lake, 1, 1, seed=0)
+    with pytest.raises(InputError, match="not embedded in space 'fake'"):
+        index.similar(lake, lake.clips.read()["clip_id"][1])
+
+
+# -- groups
+
+
+def test_groups_equal_brute_force(filled):
+    table = index.groups(filled, "artist", layer="high")
+    ids, vectors = filled.vectors().layer("high")
+    clips = filled.clips.take(ids.to_list(), ["artist", "track"])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = sorted(set(clips["artist"]))
+    centroid = np.stack([unit[(clips["artist"] == n).to_numpy()].mean(axis=0) for n in names])
+    centroid /= np.linalg.norm(centroid, axis=1, keepdims=True)
+    matrix = centroid @ centroid.T
+    for i, row in enumerate(table.iter_rows(named=True)):
+        others = np.delete(np.arange(6), i)
+        assert row["artist"] == names[i]
+        assert row["nearest"] == names[others[matrix[i, others].argmax()]]
+        assert row["similarity"] == pytest.approx(matrix[i, others].max(), abs=1e-5)
+        assert (row["clips"], row["tracks"]) == (40, 4)
+        mine = np.flatnonzero((clips["artist"] == names[i]).to_numpy())
+        pairs = [unit[a] @ unit[b] for a in mine for b in mine if clips["track"][int(a)] != clips["track"][int(b)]]
+        assert row["cohesion"] == pytest.approx(np.mean(pairs), abs=1e-5)
+    written = index.group_matrix(filled, "artist", layer="high")
+    np.testing.assert_allclose(written.drop("artist").to_numpy(), matrix, atol=1e-5)
+    near = index.groups(filled, "artist", "aRTIST 2", layer="high", k=3)
+    others = np.delete(np.arange(6), 2)
+    assert near["artist"].to_list() == [names[i] for i in others[np.argsort(-matrix[2, others])][:3]]
+
+
+def test_groups_of_a_list_column_share_clips(filled):
+    table = index.groups(filled, "tags", layer=0)
+    assert dict(table.select("tags", "clips").iter_rows()) == {"even": 120, "odd": 120, "tag0": 80, "tag1": 80, "tag2": 80}
+
+
+def test_a_group_of_one_track_has_no_cohesion(filled):
+    assert index.groups(filled, "track")["cohesion"].null_count() == 24
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "words"),
+    [
+        ("colour", None, "clips have no column 'colour'"),
+        ("album", None, "no clip has a value in column 'album'"),
+        ("cut", None, "has one value only, '10s/5s'"),
+        ("start_s", None, "holds decimal numbers"),
+        ("artist", "Artist 33", "did you mean 'Artist 3'"),
+    ],
+)
+def test_a_column_or_name_that_cannot_be_compared_is_named(filled, column, name, words):
+    with pytest.raises(InputError, match=words):
+        index.groups(filled, column, name)
+
+
+def test_clips_that_are_not_embedded_hide_none_that_is(lake):
+    """Of the query's own track one clip has no vector: the last row of the table is an answer all the same."""
+    space = fill(lake, 6, 4, seed=0)
+    lake.clips.add(clip_rows(6, 5))
+    ids = lake.vectors(space).ids().to_list()
+    for last in (ids[-1], ids[0]):
+        lake.vectors(space).table.delete(f"clip_id = '{ids[5]}'")
+        hits = index.similar(lake, ids[8], layer="low", k=23, not_same="track")
+        track = lake.clips.find(ids[8])["track"]
+        expected = set(lake.clips.read(where=f"track != '{track}'")["clip_id"]) & set(lake.vectors(space).ids())
+        assert last in hits["clip_id"] and set(hits["clip_id"]) == expected
+
+
+def test_layers_stay_in_memory_while_there_is_room(lake, monkeypatch):
+    space = fill(lake, 6, 4, seed=0)
+    monkeypatch.setattr(exact, "_kept", type(exact._kept)())
+    monkeypatch.setattr(exact, "memory_bytes", lambda: 1 << 30)
+    low, high = (exact.load_layer(lake, space, layer) for layer in (0, 1))
+    assert exact.load_layer(lake, space, 0) is low and exact.load_layer(lake, space, 1) is high
+    monkeypatch.setattr(exact, "memory_bytes", lambda: 4 * (low.vectors.nbytes + high.vectors.nbytes - 1))
+    exact.load_layer(lake, space, 0)      # used last: stays
+    exact.load_layer(lake, space, 0, metric="ip")
+    assert len(exact._kept) == 2 and exact.load_layer(lake, space, 0) is low
+    assert exact.load_layer(lake, space, 1) is not high

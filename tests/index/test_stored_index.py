@@ -1,0 +1,400 @@
+"""Approximate indexes: as good as asked, exact in scores and filters, never stale, never in the way when damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from fakes import FakeEncoder, clip_rows
+from typer.testing import CliRunner
+
+from tonelake import index
+from tonelake.cli import app
+from tonelake.embed.settings import describe_space
+from tonelake.index import vectors
+from tonelake.index.search import approximate, stored_index
+from tonelake.index.search import faiss as faiss_search
+from tonelake.store import InputError, Lake, LakeError, SpaceMismatch
+
+DIM, CLIPS = 24, 3_000
+
+
+def vectors_of(count, seed):
+    """Clustered, as music is."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((60, DIM))
+    return (centres[rng.integers(60, size=count)] + 0.5 * rng.standard_normal((count, DIM))).astype(np.float32)
+
+
+def add(lake, space, ids, seed):
+    values = vectors_of(len(ids), seed)
+    lake.vectors(space).add(ids, [values, values[:, ::-1].copy()], [values, values], [1] * len(ids))
+
+
+@pytest.fixture
+def big(tmp_path):
+    """3,000 clips of 24 dimensions, of which the last 300 are not embedded yet."""
+    from dataclasses import replace
+
+    lake = Lake(tmp_path / "lake")
+    rows = clip_rows(CLIPS // 10, 10)
+    lake.clips.add(rows)
+    space = lake.spaces.make(replace(describe_space(FakeEncoder(), "big", 30.0), dims=(DIM, DIM)))
+    ids = rows["clip_id"].to_list()
+    add(lake, space, ids[:2_700], seed=1)
+    return lake, space, ids
+
+
+def by_scan(lake, clip, **how):
+    """The same question where there is no index."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tonelake.index.search.similar.find_saved", lambda *_, **__: None)
+        return index.similar(lake, clip, **how)
+
+
+def agreement(lake, ids, **how):
+    """The share of the exact ten nearest that an index finds, over some queries; scores must be exact."""
+    found = []
+    for clip in ids:
+        near, true = index.similar(lake, clip, k=10, **how), by_scan(lake, clip, k=10, **how)
+        found.append(len(set(near["clip_id"]) & set(true["clip_id"])) / len(true))
+        scores = dict(zip(true["clip_id"], true[near.columns[1]], strict=True))
+        for hit, score in near.select("clip_id", near.columns[1]).iter_rows():
+            assert hit not in scores or score == pytest.approx(scores[hit], abs=5e-4 * max(1, abs(scores[hit])))
+    return float(np.mean(found))
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """How often an index answered."""
+    calls = []
+    plain = stored_index.search_saved
+
+    def counted(*arguments):
+        found = plain(*arguments)
+        calls.append(found is not None)
+        return found
+
+    monkeypatch.setattr("tonelake.index.search.similar.search_saved", counted)
+    return calls
+
+
+@pytest.mark.parametrize("kind", list(approximate.KINDS))
+@pytest.mark.parametrize("metric", index.METRICS)
+def test_an_index_finds_as_much_as_was_asked_and_scores_are_exact(big, used, kind, metric):
+    lake, space, ids = big
+    made, done = index.build_index(lake, space, 0, metric=metric, kind=kind, recall=0.9)
+    assert (made.rows, made.kind, done) == (2_700, kind, "built")
+    assert made.recall >= 0.9
+    assert agreement(lake, ids[:2_700:90], layer=0, metric=metric) >= 0.88
+    assert used == [True] * 30
+
+
+def test_a_graph_is_the_one_that_faiss_makes_of_all_vectors_at_once():
+    """More rows than are scanned at once; on one thread FAISS's own graph is the same each time."""
+    import faiss
+
+    vectors = np.random.default_rng(0).standard_normal((60_000, 8)).astype(np.float32)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        made, order = approximate.build(vectors, "ip", kind="hnsw")
+        raw = faiss.index_factory(8, "HNSW32,SQfp16", faiss.METRIC_INNER_PRODUCT)
+        raw.hnsw.efConstruction = approximate.BUILD_WIDTH
+        raw.train(vectors)
+        raw.add(vectors[order[: -approximate.QUERIES]])
+        raw.add(vectors[order[-approximate.QUERIES :]])
+        raw.hnsw.efSearch = max(made.width, 10)
+        np.testing.assert_array_equal(made.search(vectors[:300], 10)[0], raw.search(vectors[:300], 10)[1])
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def test_the_recorded_recall_is_that_of_queries_it_never_held():
+    """Second opinion: NumPy, on other queries drawn alike."""
+    rng = np.random.default_rng(0)
+    values, queries = (vectors.unit(rng.standard_normal((count, 32)).astype(np.float32)) for count in (20_000, 500))
+    made, order = approximate.build(values, "ip", kind="hnsw", recall=0.9)
+    assert sorted(order) == list(range(20_000)) and made.faiss_index.ntotal == 20_000
+    true = np.argsort(-(queries @ values.T), axis=1)[:, :10]
+    near = order[made.search(queries, 10)[0]]
+    measured = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(near, true, strict=True)])
+    assert 0.9 <= made.recall < 0.97 and made.recall == pytest.approx(measured, abs=0.02)
+
+
+def test_the_scan_in_parts_equals_numpy(monkeypatch):
+    monkeypatch.setattr(approximate, "CHUNK", 130)
+    values, queries = vectors_of(1_000, 1), vectors_of(7, 2)
+    for metric in index.METRICS:
+        a, b = vectors.prepare(values, metric), vectors.prepare(queries, metric)
+        scores = -np.linalg.norm(b[:, None] - a[None], axis=2) if metric == "l2" else b @ a.T
+        assert (approximate.exact(b, values, 12, metric) == np.argsort(-scores, axis=1)[:, :12]).all()
+
+
+@pytest.mark.parametrize("where", ["year > 2000", "artist = 'Artist 3'", "start_s = 0", "artist != 'Artist 1'"])
+def test_filters_stay_exact(big, where):
+    lake, space, ids = big
+    index.build_index(lake, space, 1, recall=0.99)
+    kept = set(lake.clips.read(["clip_id"], where=where)["clip_id"])
+    for clip in ids[:2_700:300]:
+        hits = index.similar(lake, clip, layer=1, k=25, where=where)
+        true = by_scan(lake, clip, layer=1, k=25, where=where)
+        assert len(hits) == len(true)
+        assert set(hits["clip_id"]) <= kept
+        assert len(set(hits["clip_id"]) & set(true["clip_id"])) >= 0.9 * len(true)
+
+
+def test_a_filter_that_leaves_little_is_answered_by_a_scan(big, used):
+    lake, space, ids = big
+    index.build_index(lake, space, 1)
+    hits = index.similar(lake, ids[0], layer=1, k=30, where="year = 2005")
+    assert hits.equals(by_scan(lake, ids[0], layer=1, k=30, where="year = 2005"))
+    assert used == [False]
+
+
+def test_new_clips_are_found_before_and_after_the_index_is_extended(big, used):
+    lake, space, ids = big
+    index.build_index(lake, space, 0)
+    add(lake, space, ids[2_700:], seed=2)
+    query = ids[2_900]
+    before = index.similar(lake, query, layer=0, k=40)
+    assert set(before["clip_id"]) & set(ids[2_700:])
+    assert agreement(lake, ids[2_700::30], layer=0) >= 0.95
+    assert index.list_indexes(lake)["behind"].to_list() == [300]
+    made, done = index.build_index(lake, space, 0)
+    assert (made.rows, done) == (3_000, "extended by 300 clips")
+    assert index.list_indexes(lake)["state"].to_list() == ["up to date"]
+    assert index.build_index(lake, space, 0)[1] == "nothing to do"
+    assert agreement(lake, ids[2_700::30], layer=0) >= 0.9
+    assert all(used)
+
+
+def test_what_is_gone_or_was_written_again_is_never_returned_as_it_was(big):
+    lake, space, ids = big
+    index.build_index(lake, space, 0, recall=0.99)
+    query = ids[0]
+    near = index.similar(lake, query, layer=0, k=5)["clip_id"].to_list()
+    table = lake.vectors(space).table
+    table.delete(f"clip_id = '{near[0]}'")
+    assert near[0] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
+    # The same clip with another vector: a row id of its own, so the index's old entry is none of its.
+    opposite = -lake.vectors(space).take([query], 0).vectors
+    lake.vectors(space).add([near[0]], [opposite, opposite], [opposite, opposite], [1])
+    hits = index.similar(lake, query, layer=0, k=50)
+    assert near[0] not in set(hits["clip_id"])
+    assert index.similar(lake, near[0], layer=0, k=3)["score"][0] < 0.9999
+    # A clip that left the lake while its vector stayed.
+    lake.clips.table.delete(f"clip_id = '{near[1]}'")
+    assert near[1] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
+    assert index.build_index(lake, space, 0, recall=0.99)[1] == "built"                  # anew: something is gone
+
+
+def test_compaction_leaves_an_index_as_it_is(big, used):
+    lake, space, ids = big
+    index.build_index(lake, space, 0)
+    before = index.similar(lake, ids[5], layer=0, k=10)
+    add(lake, space, ids[2_700:], seed=2)
+    lake.vectors(space).table.compact()
+    lake.vectors(space).table.delete(f"clip_id IN ({', '.join(repr(i) for i in ids[2_700:])})")
+    assert index.similar(lake, ids[5], layer=0, k=10)["clip_id"].to_list() == before["clip_id"].to_list()
+    assert index.list_indexes(lake).select("behind", "gone").row(0) == (0, 0)
+    assert all(used)
+
+
+def test_a_damaged_index_is_named_and_can_be_dropped(big):
+    lake, space, ids = big
+    made, _ = index.build_index(lake, space, 0)
+    file = stored_index.index_folder(lake, space) / made.files[0]
+    file.write_bytes(file.read_bytes()[:-100])
+    stored_index._loaded.clear()
+    with pytest.raises(LakeError, match=r"mean_00-cosine-hnsw.json is damaged .*tonelake index drop"):
+        index.similar(lake, ids[0], layer=0)
+    assert index.list_indexes(lake)["state"].to_list() == ["damaged"]
+    assert index.drop_indexes(lake, space) == 1
+    assert not list(stored_index.index_folder(lake, space).iterdir())
+    assert len(index.similar(lake, ids[0], layer=0)) == 10
+
+
+def test_an_index_of_another_space_of_the_same_name_is_not_used(big, used):
+    lake, space, ids = big
+    made, _ = index.build_index(lake, space, 0)
+    path = stored_index.index_folder(lake, space) / "mean_00-cosine-hnsw.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 32}))
+    index.similar(lake, ids[0], layer=0)
+    for text in ("{", "[]", json.dumps(json.loads(path.read_text()) | {"fingerprint": space.fingerprint, "rows": None})):
+        path.write_text(text)
+        index.similar(lake, ids[0], layer=0)
+        assert index.list_indexes(lake).is_empty()
+    assert used == []
+    assert made.fingerprint == space.fingerprint
+    assert index.build_index(lake, space, 0)[1] == "built"
+
+
+def test_a_write_that_fails_keeps_the_old_index(big, monkeypatch):
+    lake, space, ids = big
+    index.build_index(lake, space, 0)
+    add(lake, space, ids[2_700:], seed=2)
+    monkeypatch.setattr(faiss, "write_index", lambda *_: (_ for _ in ()).throw(RuntimeError("No space left on device")))
+    with pytest.raises(LakeError, match=r"No space left.*free some space"):
+        index.build_index(lake, space, 0)
+    monkeypatch.undo()
+    stored_index._loaded.clear()
+    assert index.list_indexes(lake)["rows"].to_list() == [2_700]
+    assert agreement(lake, ids[::300], layer=0) >= 0.9
+
+
+def test_what_cannot_be_indexed_is_refused(filled, big, monkeypatch):
+    lake, space, _ = big
+    with pytest.raises(InputError, match="240 vectors are too few"):
+        index.build_index(filled, filled.spaces.get(), 0)
+    with pytest.raises(InputError, match="no kind of index 'tree': choose auto, hnsw, ivf-pq"):
+        index.build_index(lake, space, 0, kind="tree")
+    with pytest.raises(InputError, match=r"a recall of 95"):
+        index.build_index(lake, space, 0, recall=95)
+    monkeypatch.setattr(faiss_search, "faiss_module", lambda: None)
+    with pytest.raises(InputError, match=r"pip install 'tonelake\[cpu\]'"):
+        index.build_index(lake, space, 0)
+
+
+def test_settings_follow_the_size():
+    assert approximate.choose_kind(200_000) == "hnsw"
+    assert approximate.choose_kind(5_000_000) == "ivf-pq"
+    assert approximate.ivf_pq(1_000_000, 768) == "IVF4096,PQ192x4fs,Refine(SQfp16)"
+    for rows, dim in ((1_000, 24), (100_000, 1024), (5_000, 6), (2_000, 50)):
+        made = faiss.index_factory(dim, approximate.ivf_pq(rows, dim))
+        assert made.d == dim
+
+
+def test_the_commands_build_list_and_drop(big):
+    lake, _, ids = big
+    run = CliRunner().invoke(app, ["index", "build", "--layers", "low,high", "--lake", lake.uri])
+    assert run.exit_code == 0, run.output
+    assert run.stderr.count("hnsw of 2,700 clips, recall@10") == 2
+    run = CliRunner().invoke(app, ["index", "list", "--lake", lake.uri])
+    assert [json.loads(line)["layer"] for line in run.stdout.splitlines()] == ["low", "high"]
+    assert CliRunner().invoke(app, ["similar", ids[0], "--lake", lake.uri]).exit_code == 0
+    run = CliRunner().invoke(app, ["index", "drop", "--layer", "low", "--lake", lake.uri])
+    assert "1 indexes dropped" in run.stderr
+    assert len(list((Path(lake.uri) / "indexes" / "big").glob("*.json"))) == 1
+
+
+# -- many queries at once
+
+
+def test_many_queries_equal_one_after_the_other(filled):
+    clips = filled.vectors().ids().to_list()[::7]
+    for how in ({}, {"where": "year > 1975"}, {"metric": "l2"}, {"layer": "low", "k": 300}):
+        many = index.similar_many(filled, clips, **how)
+        score = "distance" if how.get("metric") == "l2" else "score"
+        for clip in clips[:6]:
+            one = index.similar(filled, clip, **how)
+            mine = many.filter(query=clip)
+            assert mine["rank"].to_list() == one["rank"].to_list()
+            np.testing.assert_allclose(mine[score], one[score], atol=1e-5)
+            assert set(mine["clip_id"]) == set(one["clip_id"])
+    vectors = filled.vectors().layer("high").vectors[:5]
+    by_vector = index.similar_many(filled, vectors, k=1)
+    assert by_vector["clip_id"].to_list() == filled.vectors().ids().to_list()[:5]
+    assert by_vector["query"].to_list() == [0, 1, 2, 3, 4]
+    assert len(index.similar_many(filled, [], k=3)) == len(index.similar_many(filled, clips, where="year = 1")) == 0
+    with pytest.raises(SpaceMismatch, match=r"shape \(5, 3\)"):
+        index.similar_many(filled, np.zeros((5, 3), np.float32))
+
+
+def test_many_queries_without_faiss(filled, monkeypatch):
+    clips = filled.vectors().ids().to_list()[:20]
+    for metric in ("cosine", "l2", "ip"):
+        expected = index.similar_many(filled, clips, metric=metric)
+        with monkeypatch.context() as patch:
+            patch.setattr("tonelake.index.search.faiss.faiss_module", lambda: None)
+            found = index.similar_many(filled, clips, metric=metric)
+        assert found["clip_id"].to_list() == expected["clip_id"].to_list()
+        np.testing.assert_allclose(found[:, 2], expected[:, 2], atol=1e-4)
+
+
+def test_many_queries_ask_the_index_while_it_is_up_to_date(big, monkeypatch):
+    lake, space, ids = big
+    before = index.similar_many(lake, ids[:200])
+    stored_index.build_index(lake, space, space.default_layer)
+    with monkeypatch.context() as patch:
+        patch.setattr("tonelake.index.search.similar_many.load_layer", lambda *_, **__: pytest.fail("it scanned"))
+        found = index.similar_many(lake, ids[:200])
+    both = found.join(before, on=["query", "clip_id"], how="inner")
+    assert len(both) / len(before) > 0.95
+    np.testing.assert_allclose(both["score"], both["score_right"], atol=2e-3)
+    assert not (found["query"] == found["clip_id"]).any()
+    add(lake, space, ids[2_700:], seed=2)                # the index does not have these: a scan does
+    after = index.similar_many(lake, ids[2_700:2_800], k=3)
+    assert after.equals(index.similar_many(lake, ids[2_700:2_800], k=3)) and len(after) == 300
+    lake.clips.table.delete(f"clip_id = '{after['clip_id'][0]}'")
+    assert after["clip_id"][0] not in index.similar_many(lake, ids[2_700:2_710], k=3)["clip_id"].to_list()
+
+
+def test_a_gpu_answers_batches_and_single_queries_stay_where_the_vectors_are(filled, monkeypatch):
+    asked = []
+
+    class Gpu:
+        """FAISS, as if it had a GPU."""
+
+        StandardGpuResources = object
+
+        def __getattr__(self, name):
+            return getattr(faiss, name)
+
+        def get_num_gpus(self):
+            return 1
+
+        def knn_gpu(self, resources, queries, vectors, k, metric):
+            asked.append(len(queries))
+            return faiss.knn(queries, vectors, k, metric=metric)
+
+    clips = filled.vectors().ids().to_list()
+    expected = index.similar_many(filled, clips)
+    with_gpu = Gpu()
+    monkeypatch.setattr("tonelake.index.search.faiss.faiss_module", lambda: with_gpu)
+    faiss_search.gpu_resources.cache_clear()
+    try:
+        assert index.similar_many(filled, clips).equals(expected)
+        assert asked == [240]
+        index.similar(filled, clips[0])
+        index.similar_many(filled, clips[:10])
+        assert asked == [240]
+    finally:
+        faiss_search.gpu_resources.cache_clear()
+
+
+def test_rows_may_lie_in_any_order_ids_and_vectors_stay_together(lake):
+    """Lance may store the rows of a write in another order; an index and a scan answer by clip all the same."""
+    from dataclasses import replace
+
+    rows = clip_rows(200, 10)
+    lake.clips.add(rows)
+    space = lake.spaces.make(replace(describe_space(FakeEncoder(), "mixed", 30.0), dims=(DIM, DIM)))
+    ids, values = rows["clip_id"].to_list(), vectors_of(2_000, seed=3)
+    order = np.random.default_rng(0).permutation(2_000)
+    lake.vectors(space).add([ids[i] for i in order], [values[order]] * 2, [values[order]] * 2, [1] * 2_000)
+    stored_index.build_index(lake, space, 0)
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    for row in (0, 777):
+        true = np.argsort(-(unit @ unit[row]), kind="stable")[1:4]
+        assert index.similar(lake, ids[row], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
+        assert index.similar_many(lake, [ids[row]], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_one_query_of_any_length_gets_the_scores_of_the_metric(metric):
+    """As its vectors are compared: for cosine the query's length does not matter, for the others it does."""
+    vectors, query = vectors_of(1_200, 1), 7.5 * vectors_of(1, 2)[0]
+    made, order = approximate.build(vectors, metric, kind="hnsw")
+    found, scores = made.search_one(query, 5)
+    near = vectors[order][found].astype(np.float64)
+    expected = {
+        "cosine": near @ query / np.linalg.norm(near, axis=1) / np.linalg.norm(query), "ip": near @ query,
+        "l2": np.linalg.norm(near - query, axis=1),
+    }[metric]
+    np.testing.assert_allclose(scores, expected, rtol=1e-3)              # the index holds float16
+    np.testing.assert_allclose(vectors.prepare_one(query, metric), vectors.prepare(query[None], metric), rtol=1e-6)
+    assert not vectors.prepare_one(np.zeros(DIM, np.float32), metric).any()

@@ -1,0 +1,160 @@
+"""Bach's chorales: the seed's figures, the clean set, notes against music21's own, and the organ's sound."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tonelake import ingest
+from tonelake.ingest import AudioError, ingest_chorales, read_source
+from tonelake.ingest.chorale_scores import Score, load_score
+from tonelake.ingest.organ import envelope, render, tone
+from tonelake.store import Added, InputError, Lake
+
+HOME = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The whole corpus by the seed's rule, and what the command said: a minute of parsing, in a process that nothing slows."""
+    lake = tmp_path_factory.mktemp("corpus") / "lake"
+    command = [sys.executable, "-m", "tonelake", "ingest", "chorales", "--seed-rule", "--lake", str(lake)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, check=True)
+    return Lake(lake), done.stderr
+
+
+def test_the_seeds_rule_gives_430_pieces_and_3008_snippets(corpus):
+    lake, said = corpus
+    assert "430 recordings: 3008 clips new, 0 known" in said
+    assert "430 pieces, 3008 snippets of 4 bars every 2, by the seed's rule" in said
+    assert lake.failures.read().is_empty()
+    clips = lake.clips.read()
+    assert (len(clips), clips["piece"].n_unique()) == (3008, 430)
+    largest = clips["piece"].value_counts().sort("count", descending=True)[:2].rows()
+    assert largest == [("bwv248.64-6", 33), ("bwv79.3", 30)]
+
+
+def test_tunes_group_pieces_that_share_a_melody(corpus):
+    lake, _ = corpus
+    tunes = lake.clips.read(["piece", "tune"]).unique()
+    tune_of = dict(tunes.iter_rows())
+    for one, other in [("bwv117.4", "bwv177.4"), ("bwv244.15", "bwv244.44"), ("bwv274", "bwv62.6"), ("bwv39.7", "bwv194.6")]:
+        assert tune_of[one] == tune_of[other]
+    chorales = tunes.filter(~pl.col("piece").str.starts_with("riemenschneider"))
+    assert chorales["tune"].n_unique() == 206
+
+
+def test_labels_say_what_the_score_says(corpus):
+    lake, _ = corpus
+    row = lake.clips.read(where="piece = 'bwv66.6' AND start_s = 0").row(0, named=True)
+    assert (row["key"], row["meter"], row["bwv"], row["dataset"]) == ("f# minor", "4/4", "66.6", "chorales")
+    meters = set(lake.clips.read(["meter"], where="piece = 'bwv304'")["meter"])
+    assert meters == {"4/4", "3/4"}      # it changes in bar 9
+
+
+def test_the_clean_set_has_no_analyses_and_no_window_twice(lake, monkeypatch):
+    """BWV 177.4 repeats two windows of 117.4, and 279 five of 158.4."""
+    pieces = ["bwv117.4.mxl", "bwv158.4.mxl", "bwv177.4.mxl", "bwv279.mxl", "bwv66.6.mxl"]
+    analysis = next(name for name in ingest.datasets.chorales.chorale_names() if name.endswith(".rntxt"))
+    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: [*pieces, analysis])
+    report = ingest_chorales(lake)
+    assert report.recordings == len(pieces)
+    assert "clean rule (no Roman-numeral analyses; 7 windows that repeat another left out)" in report.notes[0]
+    clips = lake.clips.read()
+    assert set(clips["piece"]) == {name.removesuffix(".mxl") for name in pieces}
+    contents = set()
+    for row in clips.iter_rows(named=True):
+        score = load_score(row["source"].removeprefix("chorale:"))
+        notes = score.window(row["start_s"] / score.quarter_s, row["duration_s"] / score.quarter_s)
+        contents.add(np.round(np.array(sorted(notes.tolist())), 4).tobytes())
+    assert len(contents) == len(clips)
+    assert ingest_chorales(lake).added == Added(known=len(clips))
+
+
+def test_a_piece_that_cannot_be_parsed_is_a_failure_on_record_and_costs_no_other(lake, monkeypatch):
+    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: ["bwv66.6.mxl", "bwv9999.mxl"])
+    report = ingest_chorales(lake)
+    assert (report.recordings, report.failed) == (2, 1)
+    failure = lake.failures.read().row(0, named=True)
+    assert failure["source"] == "chorale:bwv9999.mxl" and "is not in the corpus of the installed music21" in failure["error"]
+    assert set(lake.clips.read()["piece"]) == {"bwv66.6"}
+
+
+def test_a_score_is_the_same_after_it_has_been_told_as_json():
+    score = load_score("bwv304.mxl")     # two meters
+    told = Score.from_dict(json.loads(json.dumps(score.to_dict())))
+    assert told.digest == score.digest and np.array_equal(told.bars, score.bars)
+    for name in ("meters", "key", "tune", "title", "voices", "quarter_s", "piece"):
+        assert getattr(told, name) == getattr(score, name)
+
+
+def test_notes_are_those_of_music21_with_ties_joined():
+    """Second opinion: music21's stripTies."""
+    from music21 import converter
+
+    from tonelake.ingest.chorale_scores import _paths
+
+    for name in ("bwv66.6.mxl", "bwv1.6.mxl", "bwv281.krn"):
+        score = load_score(name)
+        stripped = converter.parse(_paths()[name], forceSource=True).stripTies()
+        theirs = sorted(
+            (float(n.getOffsetInHierarchy(stripped)), float(n.quarterLength), float(pitch.midi))
+            for n in stripped.recurse().notes if not n.duration.isGrace
+            for pitch in n.pitches
+        )
+        np.testing.assert_allclose(sorted(map(tuple, score.notes)), theirs)
+
+
+def test_a_clip_is_its_span_of_the_piece():
+    """A window's samples sound its own notes: the pitch of the strongest partial is one of them."""
+    score = load_score("bwv66.6.mxl")
+    start_s = float(score.bars[3, 0]) * score.quarter_s
+    sound = read_source("chorale:bwv66.6.mxl", start_s, 0.5, 24_000)
+    assert len(sound) == 12_000
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 96_000))
+    strongest_hz = float(spectrum[:4_000].argmax()) * 24_000 / 96_000
+    midi = 69 + 12 * np.log2(strongest_hz / 440)
+    notes = score.window(start_s / score.quarter_s, 0.5 / score.quarter_s)[:, 2]
+    assert min(abs((midi - notes + 6) % 12 - 6)) < 0.3
+    with pytest.raises(AudioError, match="its notes differ from those ingested"):
+        read_source("chorale:bwv66.6.mxl", 0, 1, 24_000, "0" * 32)
+    with pytest.raises(AudioError, match="is not in the corpus"):
+        read_source("chorale:../../etc/passwd", 0, 1, 24_000)
+
+
+def test_the_organ_is_in_tune_starts_softly_and_keeps_below_full_scale():
+    sound = tone(69, 24_000, 24_000)
+    assert np.abs(np.fft.rfft(sound)).argmax() == 440
+    assert abs(sound[0]) < 1e-3
+    assert abs(sound[-1]) < 1e-2
+    chord = np.array([[0, 2, 48], [0, 2, 55], [0, 2, 64], [0, 2, 72.0]])
+    assert 0.1 < np.abs(render(chord, 2.0, 24_000)).max() <= 1
+    assert envelope(10, 24_000).max() <= 1
+
+
+def test_nothing_above_the_nyquist_frequency_folds_back():
+    """A high note at a low rate has no partials but its own."""
+    spectrum = np.abs(np.fft.rfft(tone(105, 8_000, 8_000) * np.hanning(8_000)))
+    peaks = np.flatnonzero(spectrum > spectrum.max() * 1e-3)
+    assert peaks.min() > 3_510 / 2
+    assert set(np.round(peaks / 3_520)) == {1.0}
+
+
+def test_notes_are_cut_at_the_ends_of_what_is_rendered():
+    notes = np.array([[-1.0, 1.5, 60], [0.8, 9.0, 67]])
+    sound = render(notes, 1.0, 24_000)
+    assert len(sound) == 24_000
+    assert np.abs(sound[:10_000]).max() > 0.05
+    assert np.abs(sound[13_000:19_000]).max() == 0
+
+
+@pytest.mark.parametrize("wrong", [{"bars": 0}, {"hop": 0}, {"limit": 0}])
+def test_settings_that_cannot_be_are_refused(lake, wrong):
+    with pytest.raises(InputError, match="at least 1"):
+        ingest_chorales(lake, **wrong)

@@ -1,0 +1,330 @@
+"""Published data sets, each a tiny tree of its own form with real audio."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sounds import encode, melody, write
+from typer.testing import CliRunner
+
+from tonelake import cli, ingest
+from tonelake.store import InputError
+
+
+def sound(path, seed, seconds=2.0):
+    """A short file that decodes."""
+    (encode if path.suffix in (".mp3", ".m4a") else write)(path, melody(seconds, seed=seed))
+    return path
+
+
+def rows_of(lake, column="track"):
+    """Clips by a column's value."""
+    return {row[column]: row for row in lake.clips.read().to_dicts()}
+
+
+def text(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_gtzan_brings_genres_its_filtered_split_and_leaves_out_what_never_decodes(lake, tmp_path):
+    home = tmp_path / "set" / "genres_original"
+    for number, name in enumerate(("jazz/jazz.00001", "jazz/jazz.00054", "rock/rock.00010", "rock/rock.00011")):
+        sound(home / f"{name}.wav", number)
+    sound(home / "notes.wav", 9)                             # no clip of GTZAN's
+    text(tmp_path / "set" / "train_filtered.txt", "jazz/jazz.00001.wav")
+    text(tmp_path / "set" / "valid_filtered.txt", "rock/rock.00010.wav")
+    text(tmp_path / "set" / "test_filtered.txt", "")
+    report = ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
+    found = rows_of(lake)
+    assert {track: (row["genre"], row["split"]) for track, row in found.items()} == {
+        "jazz.00001": ("jazz", "train"), "rock.00010": ("rock", "valid"), "rock.00011": ("rock", None),
+    }
+    assert "jazz.00054" in report.notes[0] and {row["dataset"] for row in found.values()} == {"gtzan"}
+
+
+def test_gtzan_without_its_lists_says_where_a_split_is_to_be_had(lake, tmp_path):
+    sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0)
+    report = ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
+    assert "train_filtered.txt" in report.notes[0] and rows_of(lake)["pop.00000"]["split"] is None
+
+
+def test_fma_reads_its_table_with_two_header_rows(lake, tmp_path):
+    home = tmp_path / "fma"
+    for number, name in enumerate(("000/000002", "000/000005", "099/099134", "155/155066")):
+        sound(home / "fma_small" / f"{name}.mp3", number)
+    (home / "fma_small" / "000" / "000010.mp3").write_bytes(b"")                             # some are empty
+    text(
+        home / "fma_metadata" / "tracks.csv",
+        ",album,artist,set,set,track,track,track", ",title,name,split,subset,genre_top,genres_all,title",
+        "track_id,,,,,,,", '2,AWOL,AWOL,training,small,Hip-Hop,"[21, 4]",Food',
+        '5,AWOL,"Nobody, really",validation,small,Rock,[4],This World', "10,X,Y,test,small,Rock,[4],Empty",
+        "99134,X,Y,test,small,Rock,[4],Bad", "155066,Z,W,test,small,,[],Untitled", "7,Not,Here,training,small,Rock,[4],Absent",
+    )
+    text(home / "fma_metadata" / "genres.csv", "genre_id,#tracks,parent,title,top_level", "4,1,0,Rock,4", "21,2,0,Hip-Hop,21")
+    report = ingest.ingest_dataset(lake, "fma", home, workers=1)
+    found = rows_of(lake)
+    assert sorted(found) == ["000002", "000005", "155066"] and report.failed == 1
+    one = found["000002"]
+    assert (one["artist"], one["title"], one["genre"], one["split"]) == ("AWOL", "Food", "Hip-Hop", "train")
+    assert one["genres"] == ["Hip-Hop", "Rock"] and found["000005"]["artist"] == "Nobody, really"
+    assert found["155066"]["genre"] is None and "099134" in report.notes[0]
+    with pytest.raises(InputError, match="fma_metadata"):
+        ingest.ingest_dataset(lake, "fma", home / "fma_small")
+
+
+def test_jamendo_reads_any_number_of_tags_and_split_0(lake, tmp_path):
+    home = tmp_path / "jamendo"
+    sound(home / "48" / "948.low.mp3", 1)
+    sound(home / "14" / "214.mp3", 2)
+    header = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
+    rows = (
+        "track_0000948\tartist_000087\talbum_000149\t48/948.mp3\t212.7\tgenre---rock\tinstrument---voice\tmood/theme---epic",
+        "track_0000214\tartist_000014\talbum_000031\t14/214.mp3\t124.6\tgenre---punkrock\tgenre---rock",
+        "track_0000999\tartist_000014\talbum_000031\t99/999.mp3\t124.6\tgenre---rock",
+    )
+    text(home / "data" / "autotagging.tsv", header, *rows)
+    text(home / "data" / "splits" / "split-0" / "autotagging-train.tsv", header, rows[0])
+    text(home / "data" / "splits" / "split-0" / "autotagging-validation.tsv", header, rows[1])
+    text(home / "data" / "splits" / "split-1" / "autotagging-test.tsv", header, *rows)       # another split: not mixed in
+    report = ingest.ingest_dataset(lake, "jamendo", home, workers=1)
+    found = rows_of(lake)
+    one, other = found["track_0000948"], found["track_0000214"]
+    assert one["tags"] == ["genre---rock", "instrument---voice", "mood/theme---epic"] and one["split"] == "train"
+    assert (one["genres"], one["instruments"], one["moods"]) == (["rock"], ["voice"], ["epic"])
+    assert other["genres"] == ["punkrock", "rock"] and other["split"] == "valid" and other["instruments"] is None
+    assert report.notes == ("1 of 3 files that are listed are not there: 999.mp3",)
+
+
+def test_magnatagatune_has_tags_the_split_by_folder_and_songs_as_tracks(lake, tmp_path):
+    home = tmp_path / "mtt"
+    for number, path in enumerate(("0/ada-first-01-song-0-29.mp3", "0/ada-first-01-song-29-58.mp3", "c/bela-x-02-y-0-29.mp3")):
+        sound(home / "mp3" / path, number)
+    text(
+        home / "annotations_final.csv", '"clip_id"\t"no voice"\t"singer"\t"mp3_path"',
+        '"2"\t"1"\t"0"\t"0/ada-first-01-song-0-29.mp3"', '"6"\t"0"\t"1"\t"0/ada-first-01-song-29-58.mp3"',
+        '"7"\t"1"\t"1"\t"c/bela-x-02-y-0-29.mp3"', '"9"\t"1"\t"0"\t"6/norine_braun-now_and_then-08-gently-117-146.mp3"',
+    )
+    report = ingest.ingest_dataset(lake, "magnatagatune", home, workers=1)
+    clips = lake.clips.read().sort("source")
+    assert clips["track"].to_list() == ["ada-first-01-song"] * 2 + ["bela-x-02-y"]
+    assert clips["tags"].to_list() == [["no voice"], ["singer"], ["no voice", "singer"]]
+    assert clips["split"].to_list() == ["train", "train", "valid"] and clips["artist"][2] == "bela"
+    assert report.notes == ("1 files left out that are known to be empty",)
+
+
+TABLES = {                               # of a set with one file each
+    "gtzan": ("genres/pop/pop.00000.wav", {"train_filtered.txt": "pop/pop.00000.wav"}),
+    "fma": ("000/000002.mp3", {
+        "tracks.csv": ",album,artist,set,track,track,track\n,title,name,split,genre_top,genres_all,title\n"
+                      "2,A,B,training,Rock,[4],C",
+        "genres.csv": "genre_id,title\n4,Rock",
+    }),
+    "jamendo": ("48/948.mp3", {
+        "autotagging.tsv": "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS\nt1\ta1\tb1\t48/948.mp3\t9.0\tgenre---rock",
+    }),
+    "magnatagatune": ("0/ada-first-01-song-0-29.mp3", {
+        "annotations_final.csv": "clip_id\trock\tmp3_path\n2\t1\t0/ada-first-01-song-0-29.mp3",
+    }),
+}
+
+
+@pytest.fixture
+def made(request, tmp_path):
+    """A set's name, its folder and its tables."""
+    audio, tables = TABLES[request.param]
+    sound(tmp_path / audio, 1)
+    for name, rows in tables.items():
+        text(tmp_path / name, rows)
+    return request.param, tmp_path, [tmp_path / name for name in tables]
+
+
+@pytest.mark.parametrize("made", TABLES, indirect=True)
+def test_tables_may_be_of_any_unicode_encoding(made, lake):
+    name, folder, tables = made
+    for table in tables:
+        table.write_text(table.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert ingest.ingest_dataset(lake, name, folder, workers=1).added.new == 1
+    for table in tables:
+        table.write_text(table.read_text(encoding="utf-8-sig"), encoding="utf-16")
+    again = ingest.ingest_dataset(lake, name, folder, workers=1).added
+    assert (again.new, again.known, again.changed) == (0, 1, 0) and "split" in lake.clips.read().columns
+
+
+def latin(data):
+    return data.replace(b"o", b"\xf3")
+
+
+def short_row(data):
+    return data.rstrip() + b"\n3\t,,\t,\t\n"
+
+
+def long_field(data):
+    return data.rstrip() + b"\n" + b"x" * 200_000
+
+
+@pytest.mark.parametrize(("made", "damage", "said"), [
+    *((name, latin, "is not UTF-8 text") for name in TABLES),
+    *((name, bytes, "") for name in ("fma", "magnatagatune")),
+    *((name, short_row, r"row \d: has 4 cells, the first \d") for name in ("fma", "magnatagatune")),
+    *((name, long_field, "is not a CSV file: field larger") for name in ("fma", "magnatagatune")),
+], indirect=["made"])
+def test_a_damaged_table_is_named_and_nothing_is_stored(made, damage, said, lake):
+    name, folder, tables = made
+    for table in tables:
+        whole = table.read_bytes()
+        table.write_bytes(b"" if damage is bytes else damage(whole))
+        with pytest.raises(InputError, match=f"{table.name}.*{said}"):
+            ingest.ingest_dataset(lake, name, folder)
+        table.write_bytes(whole)
+    assert lake.clips.count() == 0
+
+
+def test_a_name_too_long_for_a_disk_is_a_missing_file(lake, tmp_path):
+    long = f"0/{'x' * 300}.mp3"
+    sound(tmp_path / "0" / "a-b-01-c-0-29.mp3", 1)
+    text(tmp_path / "annotations_final.csv", "clip_id\trock\tmp3_path", "2\t1\t0/a-b-01-c-0-29.mp3", f"3\t1\t{long}")
+    report = ingest.ingest_dataset(lake, "magnatagatune", tmp_path, workers=1)
+    assert report.added.new == 1 and report.notes[0].startswith("1 of 2 files that are listed are not there: xxx")
+
+
+def test_a_table_cannot_name_files_outside_its_folder(lake, tmp_path):
+    secret = sound(tmp_path / "secret.mp3", 1)
+    text(tmp_path / "mtt" / "annotations_final.csv", "clip_id\ttag\tmp3_path", "1\t1\t../secret.mp3", f"2\t1\t{secret}")
+    with pytest.raises(InputError, match="secret"):
+        ingest.ingest_dataset(lake, "magnatagatune", tmp_path / "mtt")
+    assert lake.clips.count() == 0
+
+
+def test_nsynth_has_notes_with_their_split(lake, tmp_path):
+    for side, name, pitch in (("train", "bass_electronic_018-022-100", 22), ("valid", "guitar_acoustic_010-060-075", 60)):
+        home = tmp_path / "nsynth" / f"nsynth-{side}"
+        sound(home / "audio" / f"{name}.wav", pitch)
+        note = {
+            "pitch": pitch, "velocity": 100, "instrument_str": name.rsplit("-", 2)[0], "qualities_str": ["dark", "percussive"],
+            "instrument_family_str": name.split("_")[0], "instrument_source_str": name.split("_")[1],
+        }
+        text(home / "examples.json", json.dumps({name: note}))
+    ingest.ingest_dataset(lake, "nsynth", tmp_path / "nsynth", workers=1)
+    found = rows_of(lake, "pitch")
+    assert found[22]["split"] == "train" and found[60]["split"] == "valid" and found[60]["family"] == "guitar"
+    assert found[22]["qualities"] == ["dark", "percussive"] and found[22]["track"] == "bass_electronic_018"
+
+
+def test_giantsteps_keys_have_one_name_each(lake, tmp_path):
+    home = tmp_path / "giantsteps-key-dataset"
+    for number, (name, key) in enumerate((("10089", "D minor"), ("1004923", "Ab major"), ("1234", "none"))):
+        sound(home / "audio" / f"{name}.LOFI.mp3", number)
+        text(home / "annotations" / "key" / f"{name}.LOFI.key", key)
+    ingest.ingest_dataset(lake, "giantsteps", home, workers=1)
+    found = rows_of(lake)
+    assert {track: row["key"] for track, row in found.items()} == {"10089": "D minor", "1004923": "G# major"}
+    assert {row["split"] for row in found.values()} == {"test"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tab"])
+def test_meter2800_keeps_both_splits_and_finds_audio_by_its_name(lake, tmp_path, suffix):
+    home = tmp_path / "meter"
+    for number, name in enumerate(("062182", "jazz.00001", "five")):
+        sound(home / "audio" / ("FMA" if number == 0 else "GTZAN") / f"{name}.mp3", number)
+    bar = "\t" if suffix == "tab" else ","
+
+    def table(side, classes, *rows):
+        lines = [bar.join(f'"{cell}"' for cell in row) for row in (("filename", "label", "meter", "alt_meter"), *rows)]
+        text(home / f"data_{side}_{classes}_classes.{suffix}", *lines)
+
+    table("train", 4, ("/FMA/062182.wav", "three", "3", "6"), ("/OWN/five.wav", "five", "5", "10"))
+    table("val", 4, ("/GTZAN/jazz.00001.wav", "four", "4", "8"))
+    table("test", 4, ("/GTZAN/absent.wav", "seven", "7", "14"))
+    table("test", 2, ("/FMA/062182.wav", "three", "3", "6"))
+    report = ingest.ingest_dataset(lake, "meter2800", home, workers=1)
+    found = rows_of(lake)
+    first = found["062182"]
+    assert (first["label"], first["split"], first["label_2"], first["split_2"]) == ("three", "train", "three", "test")
+    assert (first["meter"], first["alt_meter"], first["collection"]) == ("3", "6", "FMA")
+    assert found["jazz.00001"]["split"] == "valid" and found["five"]["label_2"] is None
+    assert report.notes == ("1 of 4 files that are listed are not there: absent.wav",)
+
+
+def test_files_of_one_name_in_two_collections_of_meter2800_keep_their_own_labels(lake, tmp_path):
+    home = tmp_path / "meter"
+    for number, name in enumerate(("FMA/0001.mp3", "OWN/0001.mp3", "OWN/0002.mp3")):
+        sound(home / "audio" / name, number)
+    header = "filename,label,meter,alt_meter"
+    text(home / "data_train_4_classes.csv", header, "/FMA/0001.wav,three,3,6", "/OWN/0002.wav,four,4,8")
+    text(home / "data_test_4_classes.csv", header, "/OWN/0001.wav,five,5,10", "/MAG/0001.wav,seven,7,14")
+    text(home / "data_train_2_classes.csv", header, "/FMA/0001.wav,three,3,6", "0002.wav,four,4,8")
+    report = ingest.ingest_dataset(lake, "meter2800", home, workers=1)
+    assert {track: (row["label"], row["split"], row["label_2"], row["collection"]) for track, row in rows_of(lake).items()} == {
+        "FMA/0001": ("three", "train", "three", "FMA"), "OWN/0001": ("five", "test", None, "OWN"),
+        "0002": ("four", "train", "four", "OWN"),
+    }
+    sources = {row["track"]: row["source"] for row in lake.clips.read().to_dicts()}
+    assert sources["FMA/0001"].endswith("FMA/0001.mp3") and sources["OWN/0001"].endswith("OWN/0001.mp3")
+    assert report.notes == ("1 of 4 files that are listed are not there: 0001.wav",)
+
+
+def test_slakh_stems_are_clips_of_their_mixs_track(lake, tmp_path):
+    home = tmp_path / "slakh" / "train" / "Track00001"
+    sound(home / "mix.flac", 0)
+    sound(home / "stems" / "S00.flac", 1)
+    sound(home / "stems" / "S01.flac", 2)
+    text(
+        home / "metadata.yaml", "UUID: 1", "stems:",
+        "  S00: {audio_rendered: true, inst_class: Bass, is_drum: false, program_num: 33}",
+        "  S01: {audio_rendered: true, inst_class: Drums, is_drum: true, program_num: 128}",
+        "  S02: {audio_rendered: false, inst_class: Piano, is_drum: false, program_num: 0}",
+    )
+    report = ingest.ingest_dataset(lake, "slakh", tmp_path / "slakh", workers=1)
+    found = rows_of(lake, "stem")
+    assert sorted(found) == ["bass", "drums", "mix"] and {row["track"] for row in found.values()} == {"Track00001"}
+    assert (found["bass"]["instrument"], found["bass"]["program"], found["bass"]["is_drum"]) == ("Bass", 33, False)
+    assert {row["split"] for row in found.values()} == {"train"}
+    assert report.notes == ("1 stems left out that were never rendered",)
+
+
+def test_musdb_stems_are_named_as_slakhs_are(lake, tmp_path):
+    for number, name in enumerate(("mixture", "drums", "bass", "other", "vocals")):
+        sound(tmp_path / "musdb" / "test" / "Ada - A - Song" / f"{name}.wav", number)
+    ingest.ingest_dataset(lake, "musdb", tmp_path / "musdb", workers=1)
+    found = rows_of(lake, "stem")
+    assert sorted(found) == ["bass", "drums", "mix", "other", "vocals"]
+    assert (found["mix"]["artist"], found["mix"]["title"], found["mix"]["split"]) == ("Ada", "A - Song", "test")
+
+
+def test_musdbs_compressed_edition_is_refused_with_a_remedy(lake, tmp_path):
+    (tmp_path / "musdb" / "train").mkdir(parents=True)
+    (tmp_path / "musdb" / "train" / "A - B.stem.mp4").write_bytes(b"x")
+    with pytest.raises(InputError, match="MUSDB18-HQ"):
+        ingest.ingest_dataset(lake, "musdb", tmp_path / "musdb")
+
+
+@pytest.mark.parametrize("name", list(ingest.SETS))
+def test_another_folder_is_refused_and_nothing_is_written(lake, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        ingest.ingest_dataset(lake, name, tmp_path / "empty")
+    with pytest.raises(InputError, match="not a folder"):
+        ingest.ingest_dataset(lake, name, tmp_path / "absent")
+    assert lake.clips.count() == 0
+
+
+def test_a_damaged_table_is_named(lake, tmp_path):
+    text(tmp_path / "nsynth" / "nsynth-train" / "examples.json", '{"a": {"pitch": 1}}')
+    with pytest.raises(InputError, match=r"examples\.json"):
+        ingest.ingest_dataset(lake, "nsynth", tmp_path / "nsynth")
+    text(tmp_path / "slakh" / "train" / "T" / "metadata.yaml", "stems: [1, 2]")
+    with pytest.raises(InputError, match=r"metadata\.yaml"):
+        ingest.ingest_dataset(lake, "slakh", tmp_path / "slakh")
+
+
+def test_every_set_is_a_command(tmp_path):
+    assert list(cli.DATA_SETS) == list(ingest.SETS)
+    sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0, seconds=5.0)
+    done = CliRunner().invoke(cli.app, [
+        "ingest", "gtzan", str(tmp_path / "set"), "--lake", str(tmp_path / "lake"), "--seconds", "2", "--workers", "1",
+    ])
+    assert done.exit_code == 0, done.output
+    wrong = CliRunner().invoke(cli.app, ["ingest", "fma", str(tmp_path / "set"), "--lake", str(tmp_path / "lake")])
+    assert wrong.exit_code != 0

@@ -1,0 +1,227 @@
+"""Decoding against librosa, and every odd file to its reason."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hostile import ACCEPTED, REJECTED, flip, truncate
+from sounds import RATE, encode, melody, write
+
+from tonelake.ingest import AudioError
+from tonelake.ingest.decode import opened, read_audio, resample, to_mono
+from tonelake.ingest.scan import scan_file
+from tonelake.ingest.sources import read_source, to_path, to_source
+from tonelake.ingest.tags import read_tags
+
+MAKERS = {".wav": write, ".flac": write, ".ogg": write, ".aiff": write, ".mp3": encode, ".opus": encode, ".m4a": encode}
+# Largest difference allowed at 24 kHz.  Lossless and libsndfile: none.  mp3: two decoders' rounding.  Opus: FFmpeg's
+# decoder against libopus.
+TOLERANCE = {".wav": 1e-6, ".flac": 1e-6, ".ogg": 1e-6, ".aiff": 1e-6, ".mp3": 1e-5, ".opus": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("formats")
+    return {suffix: make(folder / f"a{suffix}", melody(12, seed=1, channels=2)) for suffix, make in MAKERS.items()}
+
+
+@pytest.mark.parametrize("suffix", TOLERANCE)
+@pytest.mark.parametrize(("start_s", "duration_s"), [(0.0, 12.0), (3.3, 4.0), (0.3, 2.0), (9.0, 2.0)])
+def test_samples_equal_librosas(files, suffix, start_s, duration_s):
+    import librosa
+
+    ours = read_audio(files[suffix], start_s, duration_s, 24_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if suffix == ".opus":            # libsndfile seeks wrongly in Opus: compare with a slice of the whole
+            whole, _ = librosa.load(files[suffix], sr=None, mono=True)
+            theirs = resample(whole[round(start_s * 48_000) : round((start_s + duration_s) * 48_000)], 48_000, 24_000)
+        else:
+            theirs, _ = librosa.load(files[suffix], sr=24_000, mono=True, offset=start_s, duration=duration_s)
+    both = slice(200, min(len(ours), len(theirs)) - 200)             # the resamplers' edges differ by a sample
+    assert abs(len(ours) - duration_s * 24_000) <= 1
+    assert np.abs(ours[both] - theirs[both]).max() < TOLERANCE[suffix]
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".opus"])
+def test_lossy_formats_begin_where_the_sound_began(files, suffix):
+    """An encoder's delay is not part of the music: the best alignment with the original is no shift at all."""
+    original = to_mono(melody(12, seed=1, channels=2))[: RATE * 4]
+    decoded = read_audio(files[suffix], 0.0, 4.0, RATE)
+    spectrum = np.fft.rfft(original, 2 * len(original)).conj() * np.fft.rfft(decoded, 2 * len(original))
+    assert int(np.argmax(np.fft.irfft(spectrum))) == 0
+
+
+@pytest.mark.parametrize("suffix", MAKERS)
+def test_a_scan_knows_length_rate_and_channels(files, suffix):
+    scan = scan_file(files[suffix])
+    assert abs(scan.duration_s - 12) < 0.02
+    assert scan.rate == (48_000 if suffix == ".opus" else RATE)
+    assert (scan.channels, scan.flags) == (2, [])
+    assert len(scan.peaks) in (12, 13)
+
+
+def test_peaks_are_those_of_each_second(tmp_path):
+    sound = melody(5)
+    sound[RATE * 2 : RATE * 3] = 0
+    scan = scan_file(write(tmp_path / "a.wav", sound, subtype="FLOAT"))
+    expected = [np.abs(sound[i * RATE : (i + 1) * RATE]).max() for i in range(5)]
+    np.testing.assert_allclose(scan.peaks, expected, rtol=1e-6)
+
+
+def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
+    left, right = melody(2, seed=1), melody(2, seed=2)
+    path = write(tmp_path / "a.wav", np.concatenate([left, right], axis=1), subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(path, 0, 2, RATE), (left[:, 0] + right[:, 0]) / 2, atol=1e-7)
+    mp3 = encode(tmp_path / "a.mp3", np.concatenate([left, left], axis=1), bit_rate=320_000)
+    assert abs(np.abs(read_audio(mp3, 0, 2, RATE)).max() / np.abs(left).max() - 1) < 0.05     # FFmpeg's own is 1.41
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_an_odd_file_is_rejected_with_its_reason(tmp_path, name):
+    make, word = REJECTED[name]
+    path = make(tmp_path / name)
+    with pytest.raises(AudioError, match=word or name) as info:
+        scan_file(path)
+    assert name in str(info.value)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_an_odd_file_that_is_music_is_read_in_full(tmp_path, name):
+    make, seconds = ACCEPTED[name]
+    path = make(tmp_path / name)
+    scan = scan_file(path)
+    assert abs(scan.duration_s - seconds) < 0.2          # an mp3 without a header has its encoder's delay in it
+    samples = read_audio(path, 0.5, 2.0, 24_000)
+    assert len(samples) == 48_000
+    assert 0.1 < np.abs(samples).max() < 1
+
+
+@pytest.mark.parametrize("name", [*ACCEPTED, *MAKERS])
+def test_what_is_read_from_the_middle_is_what_decodes_there_from_the_beginning_on(tmp_path, name):
+    path = ACCEPTED[name][0](tmp_path / name) if name in ACCEPTED else MAKERS[name](tmp_path / f"a{name}", melody(9))
+    length_s = scan_file(path).duration_s
+    with opened(path) as audio:
+        rate = audio.rate
+    whole = read_audio(path, 0.0, length_s, rate)
+    for share in (0.1, 0.5, 0.8):
+        start_s = share * length_s
+        part = read_audio(path, start_s, 0.5, rate)
+        first = round(start_s * rate)
+        assert np.array_equal(part, whole[first : first + len(part)]) and len(part) == round(0.5 * rate)
+
+
+def test_a_page_of_vorbis_that_is_missing_is_noticed(tmp_path):
+    path = write(tmp_path / "a.ogg", melody(120))
+    assert scan_file(path).flags == []
+    damaged = scan_file(flip(path, 0.5, 0.5001))         # what does not decode is left out
+    assert damaged.flags == ["damaged"]
+    assert 118.5 < damaged.duration_s < 120
+
+
+@pytest.mark.parametrize("name", ["hole.opus", "packet.m4a", "packet_255.m4a"])
+def test_what_comes_after_something_lost_stands_at_its_time(tmp_path, name):
+    path = ACCEPTED[name][0](tmp_path / name)
+    scan = scan_file(path)
+    assert scan.flags == ["damaged"]
+    complete = encode(tmp_path / f"complete{path.suffix}", melody(round(scan.duration_s)))
+    found, true = (read_audio(p, 0.0, scan.duration_s, scan.rate) for p in (path, complete))
+    assert abs(len(found) - len(true)) < 0.1 * scan.rate
+    last = round((scan.duration_s - 5) * scan.rate)
+    np.testing.assert_array_equal(found[last : last + scan.rate], true[last : last + scan.rate])
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("suffix", MAKERS)
+def test_a_truncated_file_is_rejected_or_flagged_and_its_length_is_what_decodes(tmp_path, suffix, keep):
+    path = truncate(MAKERS[suffix](tmp_path / f"a{suffix}", melody(20)), keep)
+    try:
+        scan = scan_file(path)
+    except AudioError:
+        return
+    assert scan.flags == ["truncated"]
+    assert scan.duration_s < 20.1
+    samples = read_audio(path, 0, scan.duration_s, 24_000)
+    assert abs(len(samples) / 24_000 - scan.duration_s) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("suffix", MAKERS)
+def test_random_damage_never_ends_in_garbage(tmp_path, suffix, seed):
+    """Rejected, or finite samples that stay in range."""
+    path = flip(MAKERS[suffix](tmp_path / f"a{suffix}", melody(6)), 0.2 + seed * 0.15, 0.25 + seed * 0.15, seed)
+    try:
+        scan = scan_file(path)
+        samples = read_audio(path, 0, scan.duration_s, 24_000)
+    except AudioError:
+        return
+    assert np.isfinite(samples).all()
+    assert np.abs(samples).max() < 5
+
+
+def test_a_file_that_changed_since_it_was_ingested_is_not_read(tmp_path):
+    path = write(tmp_path / "a.wav", melody(3, seed=1))
+    digest = scan_file(path).digest
+    assert len(read_source(str(path), 0, 2, 24_000, digest)) == 48_000
+    write(path, melody(3, seed=2))
+    with pytest.raises(AudioError, match="has changed since it was ingested"):
+        read_source(str(path), 0, 2, 24_000, digest)
+    path.unlink()
+    with pytest.raises(AudioError, match="cannot be read"):
+        read_source(str(path), 0, 2, 24_000, digest)
+
+
+def test_a_span_beyond_the_end_is_an_error_not_a_short_clip(tmp_path):
+    path = write(tmp_path / "a.wav", melody(3))
+    with pytest.raises(AudioError, match=r"ends 2\.0 s before"):
+        read_source(str(path), 1, 4, 24_000)
+    with pytest.raises(AudioError, match=r"nothing decodes at 50\.0 s"):
+        read_source(str(path), 50, 4, 24_000)
+
+
+def test_a_long_file_is_scanned_in_little_memory(tmp_path):
+    import resource
+
+    import soundfile as sf
+
+    path = tmp_path / "long.flac"
+    with sf.SoundFile(path, "w", 8_000, 1) as file:
+        minute = melody(60, rate=8_000)
+        for _ in range(180):
+            file.write(minute)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scan = scan_file(path)
+    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert scan.duration_s == 3 * 3600
+    assert grown_kb < 60_000             # the samples alone are 345 MB
+    assert len(read_audio(path, 3 * 3600 - 2, 2, 24_000)) == 48_000
+
+
+def test_names_that_are_not_utf8_survive_the_round_trip(tmp_path):
+    import os
+
+    name = os.fsdecode(b"caf\xe9 100%")
+    path = write(tmp_path / "a.wav", melody(2)).rename(tmp_path / f"{name}.wav")
+    mp3 = encode(tmp_path / "a.mp3", melody(2)).rename(tmp_path / f"{name}.mp3")
+    assert len(read_source(to_source(mp3), 0, 2, 24_000)) == 48_000
+    source = to_source(path)
+    assert source.startswith("file:///")
+    assert source.isascii()
+    assert to_path(source) == path
+    assert len(read_source(source, 0, 2, 24_000)) == 48_000
+    assert to_source(tmp_path / "ünï.wav") == str(tmp_path / "ünï.wav")
+
+
+def test_tags_are_read_and_cleaned(tmp_path, music):
+    assert read_tags(music / "Ada" / "song0.wav")["artist"] == "Ada"
+    assert read_tags(music / "Béla" / "song4.opus") == {"title": "Song 4", "artist": "Béla", "album": "Album of Béla"}
+    path = encode(tmp_path / "a.mp3", melody(2), tags={"title": "a\nb\x1b[31m" + "x" * 1000, "artist": "   "})
+    tags = read_tags(path)
+    assert tags["title"].startswith("a b [31mxxx")
+    assert len(tags["title"]) == 300
+    assert "artist" not in tags
+    assert read_tags(tmp_path / "absent.mp3") == {}
+
+

@@ -1,0 +1,130 @@
+"""Stems: made once, clips of the same track with its labels, and what goes wrong is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sounds import write
+
+import tonelake
+from tonelake.ingest import AudioError, Cut, demucs_stems, ingest_folder
+from tonelake.store import InputError
+
+RATE = 22_050
+
+
+class Bands:
+    """Takes a sound apart below and above 600 Hz."""
+
+    name, rate = "bands", RATE
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def separate(self, mix):
+        self.heard += 1
+        spectrum = np.fft.rfft(mix)
+        low = np.fft.rfftfreq(len(mix), 1 / RATE) < 600
+        parts = {"low": np.where(low, spectrum, 0), "high": np.where(low, 0, spectrum)}
+        return {name: np.fft.irfft(part, len(mix)).astype(np.float32) for name, part in parts.items()}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Three tracks of two tones each, 300 and 1,500 Hz, labelled; each second sounds like the one before."""
+    time = np.arange(3 * RATE) / RATE
+    for number in range(3):
+        sound = 0.4 * np.sin(2 * np.pi * 300 * time) + (0.1 + 0.1 * number) * np.sin(2 * np.pi * 1_500 * time)
+        write(tmp_path / "music" / f"{number}.wav", sound[:, None].astype(np.float32), rate=RATE)
+    (tmp_path / "labels.csv").write_text("stem_name,path,meter\na,0.wav,three\nb,1.wav,four\nc,2.wav,four\n")
+    lake = tonelake.open(tmp_path / "lake", progress=False)
+    ingest_folder(lake.lake, tmp_path / "music", Cut(None), labels=tmp_path / "labels.csv")
+    return lake
+
+
+def test_stems_are_clips_of_their_track_with_its_labels(mixed):
+    separator = Bands()
+    report = mixed.separate(separator)
+    assert (report.added.new, report.failed, separator.heard) == (6, 0, 3)
+    clips = mixed.clips()
+    assert sorted(clips["stem"].to_list()) == ["high"] * 3 + ["low"] * 3 + ["mix"] * 3
+    for track, of_track in clips.group_by("track"):
+        assert of_track["meter"].n_unique() == 1, track
+        mix = of_track.filter(of_track["stem"] == "mix").row(0, named=True)
+        assert set(of_track.filter(of_track["stem"] != "mix")["separated_from"]) == {mix["clip_id"]}
+        low, high = (mixed.audio(of_track.filter(of_track["stem"] == name)["clip_id"][0], RATE) for name in ("low", "high"))
+        whole = mixed.audio(mix["clip_id"], RATE)
+        np.testing.assert_allclose(low + high, whole, atol=1e-3)     # FLAC holds 16 bits
+        assert np.abs(np.fft.rfft(low)).argmax() == 900 and np.abs(np.fft.rfft(high)).argmax() == 4_500
+
+
+def test_a_second_run_separates_what_is_new_alone(mixed, tmp_path):
+    mixed.separate(Bands())
+    again = Bands()
+    report = mixed.separate(again)
+    assert (report.added.new, again.heard) == (0, 0) and "3 mixes are separated already" in report.notes
+    write(tmp_path / "more" / "x.wav", np.random.default_rng(0).normal(0, 0.1, (2 * RATE, 1)).astype(np.float32), rate=RATE)
+    ingest_folder(mixed.lake, tmp_path / "more", Cut(None))
+    assert mixed.separate(again).added.new == 2 and again.heard == 1
+
+
+def test_an_interrupted_run_keeps_what_is_whole(mixed):
+    class Stopped(Bands):
+        def separate(self, mix):
+            if self.heard == 2:
+                raise KeyboardInterrupt
+            return super().separate(mix)
+
+    with pytest.raises(KeyboardInterrupt):
+        mixed.separate(Stopped())
+    assert len(mixed.clips("stem = 'low'")) == 2
+    rest = Bands()
+    mixed.separate(rest)
+    assert rest.heard == 1 and len(mixed.clips("stem = 'low'")) == 3
+
+
+def test_a_clip_that_is_gone_is_a_failure_and_the_others_go_on(mixed, tmp_path):
+    (tmp_path / "music" / "1.wav").unlink()
+    report = mixed.separate(Bands())
+    assert (report.added.new, report.failed) == (4, 1)
+    assert mixed.failures("separate")["source"].str.ends_with("1.wav").all()
+
+
+def test_one_clip_of_a_file_that_fails_stays_on_record_when_the_others_do_not(mixed, tmp_path, monkeypatch):
+    lake = tonelake.open(tmp_path / "cut", progress=False)
+    ingest_folder(lake.lake, tmp_path / "music", Cut(1.0))
+    read = demucs_stems.read_clips
+
+    def without_the_first(due, rate, workers):
+        bad = due.sort("track", "start_s")["clip_id"][0]
+        return ((clip, AudioError("a bad sector") if clip == bad else wave) for clip, wave in read(due, rate, workers))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(demucs_stems, "read_clips", without_the_first)
+        assert lake.separate(Bands()).failed == 1
+    assert lake.failures("separate")["error"].to_list() == ["a bad sector"]
+    assert lake.separate(Bands()).added.new == 2
+    assert lake.failures("separate").is_empty()
+
+
+@pytest.mark.parametrize(("stems", "said"), [
+    ({"../x": None}, "calls a stem"), ({"mix": None}, "calls a stem"), ({"low": np.zeros(3, np.float32)}, "of shape"),
+])
+def test_what_a_separator_gives_is_checked(mixed, stems, said):
+    class Odd(Bands):
+        def separate(self, mix):
+            return {name: mix if value is None else value for name, value in stems.items()}
+
+    with pytest.raises(InputError, match=said):
+        mixed.separate(Odd())
+    assert not len(mixed.clips("stem != 'mix'"))
+
+
+def test_without_demucs_the_command_says_how_to_get_it(mixed, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "demucs.api", None)
+    with pytest.raises(InputError, match=r"pip install -e \"\.\[stems\]\""):
+        mixed.separate()
+    with pytest.raises(InputError, match="no mixes where"):
+        mixed.separate(Bands(), where="meter = 'seven'")

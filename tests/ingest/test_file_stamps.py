@@ -1,0 +1,133 @@
+"""A file that looks as it did when it was read is not read again; whatever changed of it is noticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from sounds import melody, write
+
+from tonelake import ingest
+from tonelake.ingest import Cut, ingest_folder, ingest_manifest
+from tonelake.ingest.decoder_pool import DecoderPool
+from tonelake.store import Added
+from tonelake.verify import verify
+
+pytestmark = pytest.mark.usefixtures("old")
+
+
+@pytest.fixture
+def old(monkeypatch):
+    """Files that were just made count as those of yesterday."""
+    monkeypatch.setattr(ingest.file_stamps, "COARSE_NS", 0)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What decoding processes are asked for."""
+    found, original = [], DecoderPool._ask
+    monkeypatch.setattr(DecoderPool, "_ask", lambda self, request: found.append(request["do"]) or original(self, request))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(3):
+        write(tmp_path / "music" / f"{number}.wav", melody(5, seed=number))
+    return tmp_path / "music"
+
+
+def rerun(lake, folder, asked, **options):
+    asked.clear()
+    return ingest_folder(lake, folder, Cut(2.0), **options).added
+
+
+def test_a_second_run_reads_nothing_and_takes_labels(lake, folder, asked, tmp_path):
+    assert rerun(lake, folder, asked) == Added(new=9) and asked == ["scan"] * 3
+    before = lake.clips.read()
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == []
+    assert lake.clips.read().equals(before)
+    (tmp_path / "l.csv").write_text("stem,mood\n1,calm\n")
+    assert rerun(lake, folder, asked, labels=tmp_path / "l.csv") == Added(known=6, changed=3) and asked == []
+    write(folder / "3.wav", melody(5, seed=3))
+    assert rerun(lake, folder, asked) == Added(known=9, new=3) and asked == ["digest", "scan"]
+
+
+def test_other_bytes_are_noticed_though_size_and_time_are_set_back(lake, folder, asked):
+    rerun(lake, folder, asked)
+    path = folder / "1.wav"
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[-1000:] = bytes(1000)
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert rerun(lake, folder, asked) == Added(known=6, new=3) and asked == ["digest", "scan"]
+    assert lake.clips.count("flag = 'superseded'") == 3
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == []
+
+
+def test_a_file_that_is_gone_is_a_failure_and_comes_back(lake, folder, asked, tmp_path):
+    (tmp_path / "m.csv").write_text("path,start,seconds\nmusic/0.wav,0,2\nmusic/1.wav,1,2\n")
+    assert ingest_manifest(lake, tmp_path / "m.csv").added == Added(new=2)
+    (folder / "0.wav").rename(folder / "away.wav")
+    assert ingest_manifest(lake, tmp_path / "m.csv").failed == 1
+    (folder / "away.wav").rename(folder / "0.wav")
+    report = ingest_manifest(lake, tmp_path / "m.csv")
+    assert (report.failed, report.added) == (0, Added(known=2)) and lake.failures.read().is_empty()
+
+
+def test_what_changed_seconds_ago_is_read_once_more(lake, folder, asked, monkeypatch):
+    monkeypatch.setattr(ingest.file_stamps, "COARSE_NS", 3_000_000_000)
+    rerun(lake, folder, asked)
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == ["digest"] * 3
+    monkeypatch.setattr(ingest.file_stamps, "COARSE_NS", 0)
+    rerun(lake, folder, asked)
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 no parquet", None])
+def test_looks_that_cannot_be_read_cost_another_reading(lake, folder, asked, damage):
+    rerun(lake, folder, asked)
+    path = folder.parent / "lake" / "sources" / "looks.parquet"
+    if damage is None:
+        shutil.copy(folder.parent / "lake" / "lake.json", path)
+    else:
+        path.write_bytes(damage)
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == ["digest"] * 3
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == []
+
+
+def test_an_interrupted_run_keeps_what_it_read(lake, folder, asked):
+    def stop(items, total, label):
+        for number, item in enumerate(items):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest_folder(lake, folder, Cut(2.0), workers=1, progress=stop)
+    added = rerun(lake, folder, asked)
+    assert (added.known, added.new) == (6, 3) and asked.count("scan") == 1 and asked.count("digest") <= 1
+
+
+def test_what_a_failing_disk_changed_is_read_again_once_verify_has_seen_it(lake, folder, asked, monkeypatch):
+    rerun(lake, folder, asked)
+    changed, times = folder / "2.wav", ingest.file_stamps.stamp_of(str(folder / "2.wav"))
+    changed.write_bytes(changed.read_bytes()[:-1000] + bytes(1000))
+    real = ingest.file_stamps.stamp_of
+    monkeypatch.setattr(ingest.file_stamps, "stamp_of", lambda source: times if source == str(changed) else real(source))
+    monkeypatch.setattr(ingest.recordings, "stamp_of", ingest.file_stamps.stamp_of)
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == []
+    assert verify(lake, digests=True)["what"].to_list() == ["sources"]
+    assert rerun(lake, folder, asked) == Added(known=9) and asked == []
+    verify(lake, digests=True, repair=True)
+    assert rerun(lake, folder, asked) == Added(known=6, new=3)
+
+
+def test_it_works_on_an_object_store(s3, folder, asked):
+    from tonelake.store import Lake
+
+    lake = Lake(f"{s3}/lake")
+    assert rerun(lake, folder, asked) == Added(new=9)
+    assert rerun(Lake(f"{s3}/lake"), folder, asked) == Added(known=9) and asked == []

@@ -1,0 +1,189 @@
+"""Metric learning: a projection that finds groups it never saw, as a space like any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from fakes import FakeEncoder, clip_rows
+
+import tonelake
+from tonelake.embed.settings import describe_space
+from tonelake.probes.metric_learning import contrastive, split_groups_for_metric
+from tonelake.store import InputError, Lake, LakeError, Projection, SpaceMismatch, make_projected, read_projection
+
+DIM = 12
+
+
+class Wide(FakeEncoder):
+    layers, dims, default_layer = ("one", "two"), (DIM, DIM), 1
+
+
+def fill(path, tracks=160, clips=3, groups=40, seed=0):
+    """Groups of four tracks that differ along three directions of layer `two`, drowned by what tracks differ by."""
+    lake = Lake(path)
+    number = pl.col("track").str.slice(5).cast(pl.Int64) % groups
+    rows = clip_rows(tracks, clips).with_columns(artist=pl.format("Artist {}", number))
+    lake.clips.add(rows)
+    space = lake.spaces.make(describe_space(Wide(), "wide", 30.0))
+    rng = np.random.default_rng(seed)
+    track = np.repeat(np.arange(tracks), clips)
+    useful = rng.standard_normal((groups, 3))[track % groups] + 0.2 * rng.standard_normal((len(track), 3))
+    loud = 4 * rng.standard_normal((tracks, DIM - 3))[track] + 0.3 * rng.standard_normal((len(track), DIM - 3))
+    turn = np.linalg.qr(rng.standard_normal((DIM, DIM)))[0]
+    layers = [rng.standard_normal((len(track), DIM)), np.concatenate([useful, loud], axis=1) @ turn]
+    layers = [layer.astype(np.float32) for layer in layers]
+    lake.vectors(space).add(rows["clip_id"].to_list(), layers, [layer + 1 for layer in layers], [1] * len(track))
+    return lake
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Do not change it."""
+    lake = fill(tmp_path_factory.mktemp("metric") / "lake")
+    opened = tonelake.open(lake.uri)
+    return opened, opened.learn_metric("artist", dim=3, rate=1e-2, epochs=30)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "proxy"])
+def test_groups_never_seen_are_found_better(tmp_path, loss):
+    opened = tonelake.open(fill(tmp_path / "lake").uri)
+    found = opened.learn_metric("artist", loss=loss, dim=3, rate=1e-2)
+    assert found.groups[2] >= 2
+    assert found.after["recall_1"][0] > found.before["recall_1"][0] + 0.2
+    assert "groups never seen" in str(found)
+
+
+def test_it_is_a_space_like_any_other(learned):
+    opened, found = learned
+    assert found.space == "wide-artist"
+    clip = opened.clips()["clip_id"][0]
+    hits = opened.similar(clip, space=found.space, k=5, not_same="track")
+    assert len(hits) == 5
+    assert opened.lake.spaces.get().name == "wide"       # what was embedded is still meant where no space is named
+    assert opened.layers("artist", space=found.space).recommended == "artist"
+    run, = opened.probe("artist", space=found.space, rates=(1e-2,), seeds=1, epochs=5)
+    assert run.metrics["layer"] == "artist"
+
+
+def test_its_vectors_are_the_parents_times_the_matrix(learned):
+    """Second opinion: written out."""
+    opened, found = learned
+    space = opened.lake.spaces.get(found.space)
+    projection = read_projection(opened.lake, space)
+    ids, vectors = opened.lake.vectors(space).layer(0)
+    parent = opened.lake.vectors("wide").take(ids.to_list(), "two").vectors
+    np.testing.assert_allclose(vectors, parent @ projection.weight.T + projection.bias, rtol=2e-3, atol=2e-3)    # float16
+    assert vectors.shape[1] == 3
+    most, parent = (opened.lake.vectors(name).take(ids.to_list(), layer, stat="max").vectors
+                    for name, layer in ((space, 0), ("wide", "two")))
+    np.testing.assert_allclose(most, parent @ projection.weight.T + projection.bias, rtol=2e-3, atol=2e-3)
+    assert np.abs(most - vectors).max() > 0.1
+
+
+def test_new_clips_are_brought_in_and_by_nothing_else(tmp_path):
+    opened = tonelake.open(fill(tmp_path / "lake").uri)
+    found = opened.learn_metric("artist", dim=3, epochs=2)
+    late = clip_rows(170, 2).filter(pl.col("track") == "track165")
+    opened.lake.clips.add(late)
+    vectors = [np.ones((2, DIM), np.float32)] * 2
+    opened.lake.vectors("wide").add(late["clip_id"].to_list(), vectors, vectors, [1, 1])
+    assert opened.extend_metric(found.space) == 2
+    assert opened.extend_metric(found.space) == 0
+    assert set(late["clip_id"]) <= set(opened.lake.vectors(found.space).ids())
+    with pytest.raises(InputError, match="tonelake metric --extend wide-artist"):
+        opened.embed(space=found.space)
+    with pytest.raises(InputError, match="is no projection"):
+        opened.extend_metric("wide")
+    with pytest.raises(InputError, match="there is a space 'wide-artist' already"):
+        opened.learn_metric("artist", space="wide")
+    with pytest.raises(InputError, match="a projection itself"):
+        opened.learn_metric("artist", space=found.space, name="twice")
+
+
+def test_files_are_searched_for_through_the_parent(music, tmp_path):
+    opened = tonelake.open(tmp_path / "lake")
+    opened.ingest_folder(music, seconds=3)
+    opened.embed("spectral")
+    space = opened.lake.spaces.get()
+    layer = space.layer_index("chroma")
+    weight = np.random.default_rng(0).standard_normal((5, space.dims[layer])).astype(np.float32)
+    projection = Projection(space.name, space.fingerprint, (layer,), weight, np.zeros(5, np.float32))
+    made = make_projected(opened.lake, projection, "small", "five", "made")
+    assert opened.extend_metric("small") == opened.lake.clips.count()
+    from sounds import melody, write
+
+    file = write(tmp_path / "query.wav", melody(3, seed=2))
+    hits = opened.similar(file, space="small", k=3)
+    from tonelake.index.search.query import resolve
+
+    whole = resolve(opened.lake, file, space, [layer], "mean").vectors[layer]
+    own = resolve(opened.lake, file, made, [0], "mean").vectors[0]
+    np.testing.assert_allclose(own, weight @ whole, rtol=1e-4, atol=1e-4)
+    assert len(hits) == 3
+
+
+def test_contrastive_is_the_papers_sum_written_out():
+    """Equation 2, clip by clip; pairs of one track do not count where groups span tracks."""
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((10, 4))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    group, track = np.array([0, 0, 0, 1, 1, 1, 2, 2, 3, 3]), np.array([0, 1, 1, 2, 3, 4, 5, 6, 7, 7])
+    losses = []
+    for i in range(10):
+        others = [j for j in range(10) if track[j] != track[i]]
+        alike = [j for j in others if group[j] == group[i]]
+        if alike:
+            bottom = np.log(sum(np.exp(z[i] @ z[j] / 0.1) for j in others))
+            losses.append(-np.mean([z[i] @ z[p] / 0.1 - bottom for p in alike]))
+    found = contrastive(torch.from_numpy(z), torch.from_numpy(group), torch.from_numpy(track))
+    assert float(found) == pytest.approx(np.mean(losses))
+
+
+def test_no_group_stands_on_two_sides():
+    targets, track = np.repeat(np.arange(20), 6), np.arange(120) // 2
+    sides = split_groups_for_metric(targets, track, 0, "artist")
+    assert sorted(np.concatenate(sides)) == list(range(20))
+    assert [len(side) for side in sides] == [12, 4, 4]
+    alone = np.concatenate([targets, [20]])              # a group of one track cannot be asked about: it is learned from
+    sides = split_groups_for_metric(alone, np.append(track, 60), 0, "artist")
+    assert 20 in sides[0]
+    with pytest.raises(InputError, match="6 are needed"):
+        split_groups_for_metric(targets[:12], track[:12], 0, "artist")
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"loss": "triplet"}, "choose contrastive"), ({"dim": 1}, "at least 2"), ({"layer": "each"}, "one layer"),
+     ({"layer": "weighted"}, "one layer, or from all"),
+     ({"name": "No Name"}, "cannot name a space"), ({"layer": 7}, "no layer 7")],
+)
+def test_settings_that_cannot_be_are_refused(tmp_path, settings, why):
+    opened = tonelake.open(fill(tmp_path / "lake").uri)
+    with pytest.raises(InputError, match=why):
+        opened.learn_metric("artist", **settings)
+    assert [space.name for space in opened.lake.spaces.all()] == ["wide"]
+
+
+def test_a_map_that_was_swapped_is_noticed(learned, tmp_path):
+    import shutil
+
+    shutil.copytree(learned[0].lake.uri, tmp_path / "copy")
+    lake = Lake(tmp_path / "copy")
+    space = lake.spaces.get("wide-artist")
+    projection = read_projection(lake, space)
+    from tonelake.store.projection import FILE, write
+
+    other = Projection(projection.parent, projection.fingerprint, projection.layers, projection.weight * 2, projection.bias)
+    lake.files("projections/wide-artist").put(FILE, lambda path: write(path, other))
+    with pytest.raises(SpaceMismatch, match="is not the map"):
+        read_projection(lake, space)
+    lake.files("projections/wide-artist").put(FILE, lambda path: path.write_bytes(b"torn"))
+    with pytest.raises(LakeError, match="cannot be read"):
+        read_projection(lake, space)
+    lake.files("projections/wide-artist").remove(FILE)
+    with pytest.raises(LakeError, match="is gone"):
+        read_projection(lake, space)
+    with pytest.raises(SpaceMismatch, match="is another one"):
+        make_projected(lake, other, "wide-artist", "artist", "made")

@@ -1,0 +1,203 @@
+"""The grid of fits: gradients against autograd, whole fits against a plain torch loop, and each fit whatever runs beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from tonelake.probes import ProbeConfig
+from tonelake.probes.config import Setting
+from tonelake.probes.experiment import make_experiment
+from tonelake.probes.grid import Schedule, Sides, train
+from tonelake.probes.heads import Shape, forward, initial
+from tonelake.probes.losses import Loss, balanced_weights
+from tonelake.probes.streaming import StreamedSides
+
+SETTINGS = [Setting(1e-3, 0.0), Setting(1e-2, 1e-3)]
+
+
+def plain_loss(kind, logits, targets, weights, smoothing):
+    if kind == "multiclass":
+        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+    if kind == "multilabel":
+        smoothed = targets + (1 - targets) * smoothing
+        return functional.binary_cross_entropy_with_logits(logits, smoothed, pos_weight=weights)
+    return functional.mse_loss(logits, targets)
+
+
+def plain_forward(shape, state, x, mask=None):
+    """(clip, out) by torch's own layers; x (clip, width) or (part, clip, width)."""
+    if shape.mixed:
+        x = torch.einsum("l,lbd->bd", torch.softmax(state["mix"], 0), x)
+    if shape.kind == "mlp":
+        x = torch.relu(functional.linear(x, state["hidden.weight"], state["hidden.bias"]))
+        x = x if mask is None else x * mask
+    return functional.linear(x, state["weight"], state["bias"])
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+@pytest.mark.parametrize("mixed", [0, 3])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_losses_and_gradients_are_those_of_autograd(head, mixed, kind):
+    generator = torch.Generator().manual_seed(3)
+    groups, settings, clips, width, out, hidden = 2, 3, 7, 5, 4, 6
+    shape = Shape(head, width, out, hidden, mixed)
+    state = {n: torch.randn(groups, settings, *s, generator=generator) for n, s in shape.sizes().items()}
+    x = torch.randn(groups, *([mixed] if mixed else []), clips, width, generator=generator)
+    mask = (torch.rand(groups, 1, hidden, clips, generator=generator) > 0.2).float() / 0.8 if head == "mlp" else None
+    if kind == "multiclass":
+        targets = torch.randint(0, out, (groups, clips), generator=generator)
+    else:
+        targets = (torch.rand(groups, clips, out, generator=generator) > 0.5).float()
+    weights = torch.rand(out, generator=generator) if kind != "regression" else None
+    smoothing = 0.1 if kind != "regression" else 0.0
+    rates = 0.5 + torch.rand(1, settings, generator=generator)
+    made = forward(shape, state, x, mask, rates=rates)
+    values, gradient = Loss(kind, weights, smoothing)(made.logits, targets)
+    found = made.backward(gradient)
+
+    by_rate = {n: value * rates.view(1, -1, *[1] * (value.dim() - 2)) for n, value in state.items()}
+    leaves = {name: value.requires_grad_() for name, value in by_rate.items()}
+    for g in range(groups):
+        for k in range(settings):
+            logits = plain_forward(shape, {n: v[g, k] for n, v in leaves.items()}, x[g], None if mask is None else mask[g, 0].T)
+            plain = plain_loss(kind, logits, targets[g], weights, smoothing)
+            torch.testing.assert_close(values[g, k], plain.detach(), rtol=1e-5, atol=1e-6)
+            plain.backward()
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(found[name], leaf.grad, rtol=1e-4, atol=1e-6)
+
+
+def data(slots=2, clips=300, width=20, classes=5, valid=80, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(slots, clips + valid, width, generator=generator)
+    noise = torch.randn(clips + valid, classes, generator=generator)
+    y = (x[0] @ torch.randn(width, classes, generator=generator) + noise).argmax(1)
+    return Sides(x[:, :clips].contiguous(), y[:clips], x[:, clips:].contiguous(), y[clips:])
+
+
+OPTIMIZERS = {
+    "adam": lambda p, s: torch.optim.Adam(p, s.rate, weight_decay=s.decay),
+    "adamw": lambda p, s: torch.optim.AdamW(p, s.rate, weight_decay=s.decay),
+    "sgd": lambda p, s: torch.optim.SGD(p, s.rate, weight_decay=s.decay, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_fit_is_that_of_a_plain_torch_loop(optimizer):
+    sides, shape = data(), Shape("linear", 20, 5)
+    found = train(sides, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(optimizer, epochs=5, patience=0))
+    for slot in range(2):
+        for seed in (0, 1):
+            for k, setting in enumerate(SETTINGS):
+                state = {name: value.clone().requires_grad_() for name, value in initial(shape, seed, 0).items()}
+                stepper = OPTIMIZERS[optimizer](list(state.values()), setting)
+                best = (-1.0, -np.inf, 0, None)
+                for epoch in range(5):
+                    order = torch.from_numpy(np.random.default_rng([seed, 0, epoch]).permutation(300))
+                    for start in range(0, 300, 64):
+                        rows = order[start : start + 64]
+                        stepper.zero_grad()
+                        logits = plain_forward(shape, state, sides.train[slot][rows])
+                        functional.cross_entropy(logits, sides.train_targets[rows]).backward()
+                        stepper.step()
+                    with torch.no_grad():
+                        logits = plain_forward(shape, state, sides.valid[slot])
+                        right = (logits.argmax(1) == sides.valid_targets).float().mean().item()
+                        loss = functional.cross_entropy(logits, sides.valid_targets).item()
+                    if (right, -loss) > best[:2]:
+                        best = (right, -loss, epoch + 1, state["weight"].detach().clone())
+                assert found.score[slot, seed, k] == pytest.approx(best[0], abs=1e-6)
+                assert found.epoch[slot, seed, k] == best[2]
+                torch.testing.assert_close(found.states["weight"][slot, seed, k], best[3], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [Shape("linear", 20, 5), Shape("mlp", 20, 5, 16)])
+def test_a_fit_is_the_same_alone_as_in_the_grid(shape):
+    """Also where others stop before it, and where it stops before others."""
+    settings = [Setting(1e-4, 0.0), Setting(3e-3, 0.0), Setting(0.3, 1e-2)]
+    schedule = Schedule(epochs=25, patience=3, dropout=0.2 if shape.kind == "mlp" else 0.0)
+    sides = data(slots=2)
+    grid = train(sides, shape, Loss("multiclass"), settings, [0, 1, 2], 1, schedule)
+    assert len(np.unique(grid.epochs)) > 2                   # they stop at different times
+    for slot, seed, k in [(0, 0, 0), (1, 2, 1), (0, 1, 2), (1, 0, 2)]:
+        one = Sides(sides.train[slot : slot + 1], sides.train_targets, sides.valid[slot : slot + 1], sides.valid_targets)
+        alone = train(one, shape, Loss("multiclass"), [settings[k]], [seed], 1, schedule)
+        assert alone.epoch[0, 0, 0] == grid.epoch[slot, seed, k]
+        assert alone.epochs[0, 0, 0] == grid.epochs[slot, seed, k]
+        for name, value in alone.states.items():
+            torch.testing.assert_close(value[0, 0, 0], grid.states[name][slot, seed, k], rtol=1e-3, atol=1e-5)
+
+
+def test_a_rate_at_which_a_fit_diverges_leaves_the_others_alone():
+    sides = data(slots=1)
+    schedule, shape = Schedule("sgd", epochs=6, patience=0), Shape("linear", 20, 5)
+    settings = [Setting(1e-2, 0), Setting(900, 900)]
+    calm = train(sides, shape, Loss("multiclass"), settings[:1], [0], 0, schedule)
+    both = train(sides, shape, Loss("multiclass"), settings, [0], 0, schedule)
+    torch.testing.assert_close(both.states["weight"][0, 0, 0], calm.states["weight"][0, 0, 0])
+    assert both.epochs[0, 0, 1] < 6
+    assert np.isfinite(both.score[0, 0, 0])
+
+
+def test_without_clips_to_stop_by_the_last_state_is_kept():
+    sides = data(slots=1, valid=0)
+    found = train(sides, Shape("linear", 20, 5), Loss("multiclass"), SETTINGS, [0], 0, Schedule(epochs=4))
+    assert (found.epoch == 4).all()
+    assert (found.epochs == 4).all()
+
+
+def test_class_weights_are_inverse_frequencies():
+    """Second opinion: scikit-learn's `balanced`; the range is the chorale study's, of 430 pieces with 2 to 33 snippets."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    rng = np.random.default_rng(0)
+    targets = np.concatenate([np.repeat(np.arange(430), rng.integers(2, 12, 430)), np.zeros(25, int)])
+    weights = balanced_weights("multiclass", targets, 430)
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(430), y=targets), rtol=1e-6)
+    assert weights[targets].mean() == pytest.approx(1)
+    tags = (rng.random((100, 3)) < [0.5, 0.1, 0.01]).astype(np.float32)
+    tags[0, 2] = 1
+    np.testing.assert_allclose(balanced_weights("multilabel", tags, 3), (1 - tags).sum(0) / tags.sum(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [("high",), ("all",)])
+def test_streaming_from_the_store_learns_what_memory_learns(filled, monkeypatch, layers):
+    config = ProbeConfig(("artist",), layers=layers, seeds=2, rates=(1e-3, 1e-2), epochs=6, patience=2, batch=16)
+    experiment = make_experiment(filled, config)
+    held, _ = experiment.fit(0, experiment.slots)
+    monkeypatch.setattr("tonelake.probes.experiment.MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("tonelake.probes.streaming.STRETCH_BYTES", 1)             # a batch at a time
+    monkeypatch.setattr(StreamedSides.__init__, "__defaults__", (1,))
+    monkeypatch.setattr("tonelake.probes.inputs.BLOCK_BYTES", 4 * 10 * 17)
+    made = []
+    monkeypatch.setattr("tonelake.probes.experiment.StreamedSides", lambda *a: made.append(StreamedSides(*a)) or made[-1])
+    streamed, _ = experiment.fit(0, experiment.slots)
+    assert len(made) == 1
+    np.testing.assert_array_equal(streamed.epochs, held.epochs)
+    for name, value in held.states.items():
+        torch.testing.assert_close(streamed.states[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_large_heads_in_bfloat16_come_to_the_same_accuracy():
+    """On a problem with an answer; the bound is three times the standard error of 400 clips at this accuracy."""
+    sides = data(slots=1, clips=2000, width=256, classes=8, valid=400, seed=4)
+    shape = Shape("linear", 256, 8)
+    exact = train(sides, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(epochs=8))
+    half = Sides(sides.train.bfloat16(), sides.train_targets, sides.valid.bfloat16(), sides.valid_targets)
+    rough = train(half, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(epochs=8))
+    bound = 3 * np.sqrt(exact.score * (1 - exact.score) / 400).max()
+    assert np.abs(rough.score - exact.score).max() < bound
+    assert exact.score.max() > 0.6
+
+
+def test_precision_is_of_the_head_and_not_of_what_runs_beside_it(filled):
+    config = ProbeConfig(("artist",), precision="bfloat16")
+    small = make_experiment(filled, config)
+    assert {small.working_type(slot) for slot in small.slots} == {torch.float32}
+    large = make_experiment(filled, replace(config, head="mlp", hidden=10_000))
+    assert {large.working_type(slot) for slot in large.slots} == {torch.bfloat16}

@@ -1,0 +1,429 @@
+"""Probes from labels to a finished run: what is written, that it repeats and resumes, and that what cannot be is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import polars as pl
+import pytest
+from fakes import FakeEncoder, clip_rows, fill
+
+from tonelake.embed.settings import describe_space
+from tonelake.probes import (
+    ProbeConfig,
+    Run,
+    predict,
+    probe,
+    save_predictions,
+    stages_of,
+    write_predictions,
+)
+from tonelake.probes.experiment import Experiment
+from tonelake.store import InputError, Lake, LakeError, SpaceMismatch
+
+QUICK = {"rates": (1e-2,), "seeds": 2, "epochs": 12, "patience": 4}
+
+
+def quick(*columns: str, **settings) -> ProbeConfig:
+    return ProbeConfig(tuple(columns or ("artist",)), **(QUICK | settings))
+
+
+@pytest.fixture
+def own(filled, tmp_path):
+    """A copy of the filled lake that a test may write to."""
+    shutil.copytree(filled.uri, tmp_path / "own", ignore=shutil.ignore_patterns("probes"))
+    return Lake(tmp_path / "own")
+
+
+@pytest.fixture(scope="module")
+def artists(tmp_path_factory):
+    """A lake and a run of two rates on it.  Do not change it."""
+    lake = Lake(tmp_path_factory.mktemp("probed") / "lake")
+    fill(lake, tracks=24, clips_a_track=10, seed=1)
+    return lake, probe(lake, quick(rates=(1e-4, 1e-2)))
+
+
+def test_a_run_tells_the_better_layer_and_what_it_was_judged_on(artists):
+    _, run = artists
+    metrics = run.metrics
+    assert metrics["layer"] == "high"                        # where artists lie together
+    accuracy = metrics["figures"]["accuracy"]
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert accuracy["value"] > metrics["baselines"]["majority"]["accuracy"]["value"] + 0.3
+    assert metrics["fits"] == 2 * 2 * 2
+    assert all(leak["clips"] == 0 for leak in metrics["leaks"])
+    assert metrics["setting"] == "rate 0.01, decay 0"
+    assert "Layer high of fake tells artist with accuracy" in run.summary()
+
+
+def test_its_files_agree_with_each_other(artists):
+    lake, run = artists
+    predictions, split, fits, layers, classes = (
+        run.table(name) for name in ("predictions", "split", "fits", "layers", "classes")
+    )
+    judged = split.filter(pl.col("side") == "test")["clip_id"]
+    assert set(judged) == set(predictions["clip_id"])
+    right = (predictions["target"] == predictions["predicted"]).mean()
+    assert run.metrics["by_seed"] == pytest.approx([right] * 2, abs=0.2)
+    artist_of = dict(lake.clips.read(["clip_id", "artist"]).iter_rows())
+    assert [artist_of[c] for c in predictions["clip_id"]] == predictions["target"].to_list()
+    assert len(fits) == 8
+    assert set(fits.filter("chosen", layer="high")["rate"]) == {1e-2}
+    best = layers.filter("best").row(0, named=True)
+    assert best["accuracy"] == pytest.approx(run.metrics["figures"]["accuracy"]["value"], abs=1e-6)
+    assert classes["support"].sum() == len(predictions)
+    report = run.report()
+    for words in ("## Which layer", "layers.png", "| majority |", "What stands on both sides", "--config"):
+        assert words.strip("| ") in report
+    assert {"layers.png", "confusion.png", "calibration.png"} <= set(run.files.names(".png"))
+    assert not lake.files(f"probes/{run.name}/partial").names(".safetensors")
+
+
+def test_the_same_again_is_the_run_that_is_there_and_anew_comes_to_the_same(artists):
+    lake, run = artists
+    config = quick(rates=(1e-4, 1e-2))
+    again = probe(lake, config)
+    assert again.metrics == run.metrics
+    anew = probe(lake, config, again=True)
+    assert anew.metrics["finished"] != run.metrics["finished"]
+    assert anew.metrics["figures"] == run.metrics["figures"]
+    assert anew.table("predictions").equals(run.table("predictions"))
+
+
+def test_a_run_repeats_from_its_config(artists, tmp_path):
+    lake, run = artists
+    text = run.files.read("config.yaml")
+    (tmp_path / "again.yaml").write_text(text)
+    config = ProbeConfig.from_file(tmp_path / "again.yaml")
+    assert config == run.config
+    assert probe(lake, config).name == run.name              # resolved settings name the same experiment
+    other = probe(lake, config.with_(seeds=1))
+    assert other.name != run.name
+
+
+def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
+    config = quick(split="folds:3:track")
+    whole = probe(own, config, name="whole")
+    real, calls = Experiment.fit, []
+
+    def dies(self, fold, slots):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append((fold, [slot.name for slot in slots]))
+        return real(self, fold, slots)
+
+    monkeypatch.setattr(Experiment, "fit", dies)
+    with pytest.raises(KeyboardInterrupt):
+        probe(own, config, name="killed")
+    assert [run.name for run in Run.all(own)] == ["whole"]  # a begun run is none
+    calls.clear()
+    monkeypatch.setattr(Experiment, "fit", lambda self, *a: calls.append(a) or real(self, *a))
+    done = probe(own, config, name="killed")
+    assert len(calls) < len(done.table("layers")) * 3
+    assert done.metrics["resumed"] > 0
+    assert done.metrics["figures"] == whole.metrics["figures"]
+
+
+def test_of_two_equal_probes_at_once_one_is_told_to_wait(own, monkeypatch):
+    config, real, inside, go = quick(), Experiment.fit, threading.Event(), threading.Event()
+
+    def slow(self, *part, **more):
+        inside.set()
+        assert go.wait(60)
+        return real(self, *part, **more)
+
+    monkeypatch.setattr(Experiment, "fit", slow)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(probe, own, config, name="twin")
+        assert inside.wait(60)
+        with pytest.raises(InputError, match="run 'twin' is being trained by another process"):
+            probe(own, config, name="twin")
+        go.set()
+        done = first.result()
+    assert probe(own, config, name="twin").metrics == done.metrics
+
+
+def test_predictions_of_judged_clips_are_those_of_the_fit(artists):
+    lake, run = artists
+    ours = predict(lake, run.name[:14]).table
+    stored = run.table("predictions")
+    joined = stored.join(ours, on="clip_id", suffix=" now")
+    assert len(joined) == len(stored)
+    assert (joined["predicted"] == joined["predicted now"]).all()
+    np.testing.assert_allclose(joined["probability"], joined["probability now"], atol=1e-6)
+
+
+def test_predictions_reach_clips_that_came_later(own):
+    run = probe(own, quick())
+    space = own.spaces.get()
+    late = clip_rows(30, 4).filter(pl.col("track") == "track025")
+    own.clips.add(late.with_columns(artist=pl.lit(None, pl.String)))
+    known = own.vectors(space).take([f"{0:020x}"] * 4, "high").vectors           # a copy of artist 0's first clip
+    own.vectors(space).add(late["clip_id"].to_list(), [known[:, :4], known], [known[:, :4], known], [1] * 4)
+    found = predict(own, run, where="artist IS NULL")
+    assert found.table["clip_id"].to_list() == late["clip_id"].to_list()
+    first = predict(own, run, where=f"clip_id = '{0:020x}'").table
+    assert set(found.table["predicted"]) == set(first["predicted"])
+    save_predictions(own, found)
+    labels = own.clips.read(["clip_id", "artist", "artist_predicted", "artist_probability"])
+    written = labels.drop_nulls("artist_predicted")
+    assert written["clip_id"].to_list() == late["clip_id"].to_list()
+    np.testing.assert_allclose(written["artist_probability"], found.table["probability"], atol=1e-6)
+    assert labels["artist"].null_count() == 4                # what is stored stays
+
+
+def test_predictions_are_written_to_files(artists, tmp_path):
+    lake, run = artists
+    found = predict(lake, run)
+    write_predictions(found, tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet").equals(found.table)
+    write_predictions(found, tmp_path / "out.csv")
+    row = pl.read_csv(tmp_path / "out.csv").row(0, named=True)
+    assert json.loads(row["likeliest"])[0] == row["predicted"]
+    with pytest.raises(InputError, match=r"\.parquet or \.csv"):
+        write_predictions(found, tmp_path / "out.xlsx")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_predictions(found, tmp_path / "none" / "out.csv")
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize("columns", [("tags",), ("year",), ("year", "loud")])
+def test_tags_and_numbers_are_learned_as_well(own, head, columns):
+    """Second opinion: what scikit-learn's own figure says of the stored predictions."""
+    from sklearn import metrics as theirs
+
+    if "loud" in columns:
+        ids = own.clips.ids()
+        vectors = own.vectors().take(ids.to_list(), "high").vectors
+        own.clips.set_labels(pl.DataFrame({"clip_id": ids, "loud": vectors[:, 0].astype(float) * 40 - 100}))
+    task = "regression" if columns != ("tags",) else None
+    run = probe(own, quick(
+        *columns, task=task, head=head, hidden=16, input="mean+max", split="random", class_weights="balanced", seeds=1,
+        label_smoothing=0.05, epochs=80, patience=20,
+    ))
+    predictions = run.table("predictions")
+    if columns == ("tags",):
+        names = run.table("classes")["name"].to_list()
+        true = np.array([[name in row for name in names] for row in predictions["target"]])
+        scores = np.array(predictions["probabilities"].to_list())
+        assert run.metrics["figures"]["map"]["value"] == pytest.approx(theirs.average_precision_score(true, scores), abs=1e-4)
+        assert run.metrics["figures"]["map"]["value"] > run.metrics["baselines"]["majority"]["map"]["value"]
+    else:
+        true = predictions.select(f"target_{c}" for c in columns).to_numpy()
+        scores = predictions.select(f"predicted_{c}" for c in columns).to_numpy()
+        assert run.metrics["figures"]["r2"]["value"] == pytest.approx(theirs.r2_score(true, scores), abs=1e-4)
+        if "loud" in columns:
+            assert run.metrics["figures"]["r2_1"]["value"] > 0.8         # it is a coordinate of the vectors
+    applied = predict(own, run)
+    save_predictions(own, applied)
+    assert f"{columns[0]}_predicted" in own.clips.label_columns()
+
+
+def test_a_weighting_of_layers_finds_the_one_that_matters(tmp_path):
+    """Three layers of one width, of which the second alone knows the artist."""
+    lake = Lake(tmp_path / "lake")
+    rows = clip_rows(24, 10)
+    lake.clips.add(rows)
+
+    class Three(FakeEncoder):
+        layers, dims = ("a", "b", "c"), (8, 8, 8)
+
+    space = lake.spaces.make(describe_space(Three(), "three", 30.0))
+    rng = np.random.default_rng(0)
+    artist = np.repeat(np.arange(24) // 4, 10)
+    noise = [rng.standard_normal((240, 8)).astype(np.float32) for _ in range(3)]
+    layers = [noise[0], (rng.standard_normal((6, 8))[artist] * 1.5 + noise[1]).astype(np.float32), noise[2]]
+    lake.vectors(space).add(rows["clip_id"].to_list(), layers, layers, [1] * 240)
+    run = probe(lake, quick(layers=("weighted",), epochs=60, patience=0, rates=(3e-2,)))
+    shares = run.metrics["weights_of_layers"]
+    assert max(shares, key=shares.get) == "b"
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+    assert "weights.png" in run.files.names(".png")
+    assert predict(lake, run).table["predicted"].null_count() == 0
+    with pytest.raises(InputError, match="4 to 6 wide and cannot be weighed"):
+        probe(fill_other(tmp_path), quick(layers=("weighted",)))
+
+
+def fill_other(tmp_path):
+    lake = Lake(tmp_path / "other")
+    fill(lake, tracks=8, clips_a_track=3, seed=0)
+    return lake
+
+
+def test_a_spectral_space_of_the_same_clips_is_a_baseline(own):
+    class Spectral(FakeEncoder):
+        name = "spectral"
+
+    space = own.spaces.make(describe_space(Spectral(), "spectral", 30.0))
+    ids = own.clips.ids()
+    rng = np.random.default_rng(0)
+    layers = [rng.standard_normal((len(ids), dim)).astype(np.float32) for dim in space.dims]
+    run = probe(own, quick(space="fake"))
+    assert "spectral" not in run.metrics["baselines"]        # made, but these clips are not in it
+    assert any("not embedded in space 'spectral'" in note for note in run.metrics["notes"])
+    own.vectors(space).add(ids.to_list(), layers, layers, [1] * len(ids))
+    run = probe(own, quick(space="fake"), again=True)
+    beside = run.metrics["baselines"]["spectral"]["accuracy"]["value"]
+    assert beside < run.metrics["figures"]["accuracy"]["value"] - 0.3
+
+
+def test_protocols_are_the_settings_of_their_studies(artists):
+    (marble,) = stages_of("marble", ProbeConfig(("artist",), seeds=1))
+    assert (marble.config.head, marble.config.hidden, marble.config.batch, len(marble.config.rates)) == ("mlp", 512, 64, 6)
+    assert marble.config.layers == ("each", "weighted")
+    stages = {stage.name: stage.config for stage in stages_of("chorales", ProbeConfig(("piece",)))}
+    first = stages["linear"]
+    assert (first.optimizer, first.rates, first.batch, first.class_weights) == ("adam", (1e-3,), 256, "balanced")
+    assert set(first.decays) == {1e-4, 1e-6, 0.0}
+    assert stages["sgd"].optimizer == "sgd"
+    assert (stages["by piece"].columns, stages["by piece"].split) == (("tune",), "by:piece")
+    assert stages["by tune"].split == "by:tune"
+    with pytest.raises(InputError, match="choose marble, chorales"):
+        stages_of("other", ProbeConfig(("artist",)))
+
+
+# -- what cannot be
+
+
+def labelled(lake: Lake, **columns) -> Lake:
+    lake.clips.set_labels(pl.DataFrame({"clip_id": lake.clips.ids()} | columns))
+    return lake
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "why"),
+    [
+        (lambda n: {"mood": ["calm"] * n}, quick("mood"), "a probe needs two classes or more"),
+        (lambda n: {}, quick("nowhere"), "no column 'nowhere'"),
+        (lambda n: {}, quick("album"), "no clip has a value in 'album'"),
+        (lambda n: {}, quick(where="year > 3000"), "no clips where year > 3000"),
+        (lambda n: {}, quick(where="yeer > 3000"), "filter 'yeer > 3000' cannot be used"),
+        (lambda n: {"x": [1.5] * n}, quick("x"), "all 240 clips have x 1.5"),
+        (lambda n: {"x": [float("nan")] * n}, quick("x"), "no clip has a finite number"),
+        (lambda n: {}, quick("artist", task="regression"), "does not hold numbers"),
+        (lambda n: {}, quick("tags", task="multiclass"), "its task is multilabel"),
+        (lambda n: {}, quick("artist", task="multilabel"), "ingest it with --multi"),
+        (lambda n: {}, quick("artist", "title"), "name one column|does not hold numbers"),
+        (lambda n: {}, quick("title"), "use --split random"),
+        (lambda n: {}, quick(layers=("17",)), "no layer '17'"),
+        (lambda n: {}, quick(space="other"), "no space 'other'"),
+        (lambda n: {"mood": [str(i) for i in range(n)]}, quick("mood", split="random"), "--split random"),
+    ],
+)
+def test_what_cannot_be_learned_is_said(own, make, config, why):
+    before = labelled(own, **make(240)).clips.read() if make(240) else own.clips.read()
+    with pytest.raises(InputError, match=why):
+        probe(own, config)
+    assert own.clips.read().equals(before)
+    assert not own.files("probes").folders()
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"head": "cnn"}, "choose linear, mlp"), ({"rates": ()}, "one or several"), ({"rates": (-1.0,)}, "above 0"),
+        ({"decays": (-1.0,)}, "0 or more"), ({"epochs": 0}, "at least 1"), ({"dropout": 1.0}, "between 0 and 1"),
+        ({"shares": (0.5, 0.6, 0.1)}, "sum to 1"), ({"prepare": "whiten"}, "choose raw"),
+        ({"task": "ranking"}, "choose multiclass"), ({"seeds": 10**7}, "fewer rates or seeds"),
+        ({"input": "median"}, "choose mean"), ({"optimizer": "lion"}, "choose adam"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, why):
+    with pytest.raises(InputError, match=why):
+        quick(**settings)
+
+
+def test_missing_labels_and_rare_classes_are_left_out_or_told(own):
+    moods = ["calm" if i % 3 else "wild" for i in range(240)]
+    moods[:30] = [None] * 30
+    moods[77] = "once"
+    run = probe(labelled(own, mood=moods), quick("mood", split="random"))
+    assert run.metrics["clips"] == 210
+    assert any("30 clips without a label" in note for note in run.metrics["notes"])
+    once = run.table("split").filter(pl.col("clip_id") == own.clips.ids()[77])
+    assert once["side"].to_list() == ["train"]               # a class of one clip can only be learned from
+
+
+def test_a_setting_that_diverges_costs_no_other_its_result(own):
+    huge = quick(rates=(500.0,), optimizer="sgd", decays=(500.0,), batch=8)      # infinite before its first epoch ends
+    with pytest.raises(InputError, match="no fit came to a finite loss: lower the learning rates"):
+        probe(own, huge)
+    run = probe(own, huge.with_(decays=(500.0, 0.0)))
+    assert run.metrics["setting"] == "rate 500, decay 0"
+
+
+def test_a_label_never_seen_in_training_counts_as_wrong(own):
+    sides = ["test" if i % 5 == 0 or i >= 200 else "valid" if i % 5 == 1 else "train" for i in range(240)]
+    run = probe(labelled(own, part=sides), quick(split="column:part"))
+    lost = [note for note in run.metrics["notes"] if "never learned from" in note]
+    assert len(lost) == 1 and "these count as wrong" in lost[0]
+    wrong = run.table("predictions").filter(pl.col("target") == "Artist 5")
+    assert (wrong["predicted"] != "Artist 5").all()
+
+
+def test_vectors_that_are_not_finite_are_named(own):
+    """Another program wrote them: ours refuses to store such vectors."""
+    import lance
+    import pyarrow as pa
+
+    table = f"{own.uri}/emb_fake.lance"
+    stored = lance.dataset(table).to_table()
+    values = stored.column("mean_01").combine_chunks().flatten().to_numpy().copy()
+    values[5 * 6] = np.nan
+    broken = pa.FixedSizeListArray.from_arrays(pa.array(values), 6)
+    lance.write_dataset(stored.set_column(stored.schema.get_field_index("mean_01"), "mean_01", broken), table, mode="overwrite")
+    with pytest.raises(InputError, match="1 of 240 vectors of layer high of space 'fake' hold NaN"):
+        probe(Lake(own.uri), quick(layers=("high",), shares=(0.7, 0.1, 0.2), split="random"))
+
+
+def test_a_name_belongs_to_one_experiment(own):
+    probe(own, quick(), name="mine")
+    with pytest.raises(InputError, match="holds another experiment"):
+        probe(own, quick(seeds=1), name="mine")
+    for name in ("../out", "", ".hidden", "a/b", "a\nb"):
+        with pytest.raises(InputError, match="cannot name a run"):
+            probe(own, quick(), name=name)
+    with pytest.raises(InputError, match="no run 'other' in this lake: it has mine"):
+        Run.named(own, "other")
+
+
+def test_a_run_of_another_space_is_not_applied(own):
+    run = probe(own, quick())
+    metrics = json.loads(run.files.read("metrics.json"))
+    metrics["fingerprint"] = "0" * 32
+    run.files.put("metrics.json", lambda path: path.write_text(json.dumps(metrics)))
+    with pytest.raises(SpaceMismatch, match="another way of embedding"):
+        predict(own, run.name)
+
+
+@pytest.mark.parametrize(("file", "damage"), [("weights.safetensors", b"torn"), ("metrics.json", b"{"), ("config.yaml", b"[")])
+def test_a_damaged_run_is_named(own, file, damage):
+    run = probe(own, quick(), name="mine")
+    run.files.put(file, lambda path: path.write_bytes(damage))
+    with pytest.raises((LakeError, InputError), match="mine"):
+        predict(own, "mine")
+
+
+@pytest.mark.parametrize("text", [
+    "columns: [artist]\nhead: cnn\n", "nothing: 1\ncolumns: [a]\n", "- 1\n", "columns: [a]\nepochs: two\n", "head: mlp\n",
+    "columns: [a]\nepochs: 1.5\n",
+])
+def test_a_settings_file_that_is_none_is_refused(tmp_path, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(InputError):
+        ProbeConfig.from_file(tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        ProbeConfig.from_file(tmp_path / "absent.yaml")
+
+
+def test_hostile_labels_do_no_harm(own):
+    names = ["a|b", "../../x", "true", "\x1b[31mred", "x" * 300, "Ünïcode"]
+    moods = [names[int(row["artist"][-1])] for row in own.clips.read(["artist"]).to_dicts()]
+    run = probe(labelled(own, mood=moods), quick("mood"))
+    assert sorted(run.table("confusion")[:, 0]) == sorted(names)
+    assert "a\\|b" in run.report()
+    assert predict(own, run).table["predicted"].is_in(names).all()

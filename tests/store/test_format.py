@@ -1,0 +1,91 @@
+"""A lake says its format; older ones are brought up by a command, newer ones refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes import clip_rows
+
+import tonelake
+import tonelake.store.format
+from tonelake import store
+from tonelake.store import Lake, LakeError
+from tonelake.verify import verify
+
+RELEASE = Path(__file__).parents[1] / "data" / "lake-1"                   # a lake as the first release writes it
+
+
+def test_a_new_lake_says_its_format_and_an_older_one_is_the_first(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == store.format.newest_format()
+    (tmp_path / "lake" / "lake.json").unlink()
+    lake.clips.add(clip_rows(1, 1))
+    assert Lake(tmp_path / "lake", create=False).clips.count() == 1
+
+
+def test_a_lake_of_a_newer_program_is_refused(tmp_path):
+    Lake(tmp_path / "lake").clips.add(clip_rows(1, 1))
+    (tmp_path / "lake" / "lake.json").write_text('{"format": 99}')
+    with pytest.raises(LakeError, match="has format 99, and this tonelake knows formats up to"):
+        Lake(tmp_path / "lake")
+    for damaged in ("", "{", '{"format": "x"}', "[]", '{"format": 0}'):
+        (tmp_path / "lake" / "lake.json").write_text(damaged)
+        with pytest.raises(LakeError, match="cannot be read"):
+            Lake(tmp_path / "lake", create=False)
+
+
+def test_an_older_lake_is_brought_up_by_a_command(tmp_path, monkeypatch):
+    """Two steps, of which the second is cut short once; no other command touches the lake before."""
+    from typer.testing import CliRunner
+
+    from tonelake.cli import app
+
+    Lake(tmp_path / "lake").clips.add(clip_rows(1, 1))
+    steps: list[int] = []
+
+    def second(lake: Lake) -> None:
+        steps.append(2)
+        lake.clips.set_flag(lake.clips.ids().to_list(), "brought up")
+
+    def third(lake: Lake) -> None:
+        steps.append(3)
+        if steps.count(3) == 1:
+            raise LakeError("no space left")
+
+    monkeypatch.setitem(store.format.UPGRADES, 2, second)
+    monkeypatch.setitem(store.format.UPGRADES, 3, third)
+    path, run = str(tmp_path / "lake"), CliRunner()
+    with pytest.raises(LakeError, match=r"has format 1: bring it to 3 by `tonelake verify --repair`"):
+        Lake(path)
+    told = run.invoke(app, ["verify", "--json", "--lake", path])
+    assert told.exit_code == 1 and [json.loads(line)["what"] for line in told.stdout.splitlines()] == ["format"]
+    assert not steps
+    assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code != 0
+    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == 2
+    assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code == 0
+    assert steps == [2, 3, 3] and Lake(path).clips.read()["flag"].to_list() == ["brought up"]
+    assert run.invoke(app, ["verify", "--lake", path]).exit_code == 0
+    Lake(tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "lake.json").read_text())["format"] == 3
+
+
+def test_a_lake_on_an_object_store_says_its_format_too(s3):
+    lake = Lake(f"{s3}/lake")
+    assert json.loads(lake.files("").read("lake.json") or "")["format"] == store.format.newest_format()
+    lake.clips.add(clip_rows(1, 1))
+    lake.files("").put_text("lake.json", '{"format": 99}')
+    with pytest.raises(LakeError, match="has format 99"):
+        Lake(f"{s3}/lake", create=False)
+
+
+def test_the_lake_of_the_first_release_opens_and_answers(tmp_path):
+    shutil.copytree(RELEASE, tmp_path / "lake")
+    lake = tonelake.open(tmp_path / "lake", create=False)
+    assert lake.clips().height == 24 and lake.spaces()["name"].to_list() == ["fake"]
+    hits = lake.similar(lake.clips()["clip_id"][0], layer="high", k=5)
+    assert len(hits) == 5 and hits["artist"][0] == "Artist 0"
+    assert lake.map("high", method="pca").done == "as it was"
+    assert verify(lake.lake)["what"].to_list() in ([], ["format"])

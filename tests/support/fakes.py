@@ -1,0 +1,78 @@
+"""An encoder and a lake whose vectors depend on content, so that swapped rows and layers fail a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from tonelake.embed.encoders.base import Keep, Pooled
+from tonelake.embed.settings import describe_space
+
+FRAME = 100                              # samples
+
+
+class FakeEncoder:
+    """Two layers of statistics of each frame of 100 samples; as quick as it is useless."""
+
+    name = "fake"
+    revision = "1"
+    location = "fake"
+    sample_rate = 8_000
+    layers = ("low", "high")
+    dims = (4, 6)
+    default_layer = 1
+    adapter = adapter_location = ""
+    precision = "float32"
+    device = "cpu"
+    clips_at_once = 1
+    frame_samples = FRAME
+    frame_offset = FRAME // 2
+
+    def prepare(self, samples: int) -> None:
+        pass
+
+    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
+        cut = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
+        places = [slice(*place) for place in keep or [(0, None)] * len(windows)]
+        means, maxima, kept = [], [], {}
+        for layer, dim in enumerate(self.dims):
+            weights = np.cos(np.outer(np.arange(FRAME), np.arange(1, dim + 1)) * (layer + 1) / 9).astype(np.float32)
+            states = [window[place] @ weights for window, place in zip(cut, places, strict=True)]     # (frame, dim) each
+            means.append(np.stack([s.mean(axis=0) for s in states]))
+            maxima.append(np.stack([s.max(axis=0) for s in states]))
+            kept[layer] = [s.astype(np.float16) for s in states]
+        return Pooled(means, maxima, np.array([len(s) for s in states]), [kept[layer] for layer in frames])
+
+
+def clip_rows(tracks: int, clips_a_track: int) -> pl.DataFrame:
+    """Rows of clips without audio: 4 tracks an artist, 10 s clips every 5 s."""
+    rows = [
+        {
+            "clip_id": f"{track * 1000 + clip:020x}", "track": f"track{track:03d}", "source": f"made:{track}",
+            "digest": f"{track:032x}", "start_s": clip * 5.0, "duration_s": 10.0, "cut": "10s/5s",
+            "title": f"Title {track}", "artist": f"Artist {track // 4}", "album": None, "year": 1960 + track,
+            "tags": ["even" if track % 2 == 0 else "odd", f"tag{track % 3}"],
+        }
+        for track in range(tracks)
+        for clip in range(clips_a_track)
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def fill(lake, tracks: int, clips_a_track: int, seed: int):
+    """Clips and vectors: in layer `low` tracks lie together, in layer `high` artists."""
+    rows = clip_rows(tracks, clips_a_track)
+    lake.clips.add(rows)
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    rng = np.random.default_rng(seed)
+    track = np.repeat(np.arange(tracks), clips_a_track)
+    near = {0: (track, 0.7), 1: (track // 4, 0.9)}
+    layers = []
+    for layer, dim in enumerate(space.dims):
+        group, noise = near[layer]
+        centres = rng.standard_normal((group.max() + 1, dim))
+        layers.append((centres[group] + noise * rng.standard_normal((len(track), dim))).astype(np.float32))
+    lake.vectors(space).add(rows["clip_id"].to_list(), layers, [v + 1 for v in layers], [750] * len(track))
+    return space

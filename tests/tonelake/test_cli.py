@@ -1,0 +1,338 @@
+"""The command line as people and programs use it: what it prints where, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import typer
+from fakes import fill
+
+import tonelake
+from tonelake.cli import app, main
+from tonelake.render import cell
+from tonelake.store import Lake
+
+HOME = Path(__file__).resolve().parents[2]
+
+
+def start(*args, lake) -> subprocess.CompletedProcess:
+    """The console script in a process of its own, its output a pipe."""
+    return subprocess.run(
+        [sys.executable, "-m", "tonelake", *map(str, args)], capture_output=True, text=True, cwd=HOME, timeout=240,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "TONELAKE_LAKE": str(lake)},
+    )
+
+
+def run(*args, lake) -> subprocess.CompletedProcess:
+    """The same within this process, which has loaded everything: a tenth of the time."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setenv("TONELAKE_LAKE", str(lake))
+        patch.setattr(sys, "argv", ["tonelake", *map(str, args)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+
+
+def rows(done: subprocess.CompletedProcess) -> list[dict]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def tagged(tmp_path_factory, music):
+    """The music by three artists, ingested and embedded by the commands."""
+    lake = tmp_path_factory.mktemp("cli") / "lake"
+    labels = tmp_path_factory.mktemp("labels") / "mood.csv"
+    labels.write_text("stem,mood\n" + "".join(f"song{i},{'calm' if i < 3 else 'wild'}\n" for i in range(6)))
+    done = start("ingest", "folder", music, "--seconds", "3", "--labels", labels, lake=lake)
+    assert done.returncode == 0, done.stderr
+    assert "mood.csv: 6 of 6 rows matched by stem" in done.stderr
+    assert "6 recordings: 18 clips new, 0 known" in done.stderr
+    done = start("embed", "--encoder", "spectral", lake=lake)
+    assert done.returncode == 0, done.stderr
+    assert "space spectral: 18 clips embedded, 0 known" in done.stderr
+    return lake
+
+
+def test_the_way_from_a_folder_to_what_sounds_like_this(tagged, music):
+    clip = rows(start("clips", lake=tagged))[0]
+    assert (clip["artist"], clip["mood"]) == ("Ada", "calm")
+    hits = rows(run("similar", clip["clip_id"], "-k", 4, "--layer", "chroma", "--not-same", "track", lake=tagged))
+    assert [h["rank"] for h in hits] == [1, 2, 3, 4]
+    assert all(h["track"] != clip["track"] for h in hits)
+    assert [h["score"] for h in hits] == sorted((h["score"] for h in hits), reverse=True)
+    by_file = rows(run("similar", music / "Ada" / "song0.wav", "-k", 2, "--where", "mood = 'wild'", lake=tagged))
+    assert len(by_file) == 2
+    artists = rows(run("groups", "artist", lake=tagged))
+    assert [(g["artist"], g["clips"], g["tracks"]) for g in artists] == [("Ada", 6, 2), ("Béla", 6, 2), ("Cleo", 6, 2)]
+    near = rows(run("groups", "artist", "ada", lake=tagged))
+    assert {g["artist"] for g in near} == {"Béla", "Cleo"}
+    report = run("layers", "artist", lake=tagged)
+    assert [r["name"] for r in rows(report)] == ["mfcc", "mel", "chroma", "tonnetz", "contrast", "shape", "rhythm"]
+    assert all(0 <= r["map_low"] <= r["map"] <= r["map_high"] <= 1 for r in rows(report))
+    assert "separates artist best (18 queries, 3 groups, 18 clips; pairs of one track do not count)" in report.stderr
+
+
+def test_running_again_changes_nothing(tagged, music):
+    assert "18 known" in run("ingest", "folder", music, "--seconds", "3", lake=tagged).stderr
+    assert "space spectral: 0 clips embedded, 18 known" in run("embed", "--encoder", "spectral", lake=tagged).stderr
+
+
+def test_a_lake_on_s3_goes_the_same_way(s3, music, tagged):
+    """Ingest, embed and similar on s3://, with the answers of a local lake."""
+    lake = f"{s3}/lake"
+    assert "18 clips new" in run("ingest", "folder", music, "--seconds", "3", lake=lake).stderr
+    assert "18 clips embedded" in run("embed", "--encoder", "spectral", lake=lake).stderr
+    assert "18 known" in run("embed", "--encoder", "spectral", lake=lake).stderr
+    clip = rows(run("clips", "-k", 1, lake=lake))[0]["clip_id"]
+    there = rows(run("similar", clip, "-k", 5, lake=lake))
+    here = rows(run("similar", clip, "-k", 5, lake=tagged))
+    assert [(h["clip_id"], h["score"]) for h in there] == [(h["clip_id"], h["score"]) for h in here]
+    assert json.loads(run("status", lake=lake).stdout)["clips"] == 18
+
+
+def test_overlap_and_frames_from_the_command_line(tagged, tmp_path):
+    lake = Lake(tagged)
+    done = run("embed", "--encoder", "spectral", "--window", "2", "--hop", "1", "--frames", "chroma,0", lake=tagged)
+    assert "space spectral-w2-h1: 18 clips embedded, 0 known, frames of 18 stored" in done.stderr
+    clip = lake.clips.ids()[0]
+    states = lake.frames("spectral-w2-h1").read(clip, "chroma")
+    assert states.states.shape == (len(states.frame_s), 12)
+    assert 2.9 < states.frame_s[-1] <= 3.0
+    assert lake.frames("spectral-w2-h1").layers() == [0, 2]
+    again = run("embed", "--space", "spectral-w2-h1", lake=tagged)                       # hop and window are the space's
+    assert "0 clips embedded, 18 known" in again.stderr
+    wrong = run("embed", "--space", "spectral-w2-h1", "--hop", "0.5", lake=tagged)
+    assert wrong.returncode == 1 and "hop_s 1.0 (wanted 0.5)" in wrong.stderr
+    for options, problem in (
+        (["--hop", "9", "--window", "5"], "a hop of 9 s for windows of 5 s"), (["--hop", "0.1"], "a hop of 0.1 s"),
+        (["--frames", "99"], "has no layer '99'"), (["--engine", "spark"], "choose local or ray"),
+    ):
+        done = run("embed", "--encoder", "spectral", *options, lake=tagged)
+        assert done.returncode == 2 and problem in done.stderr
+    shutil.rmtree(Path(tagged) / "emb_spectral-w2-h1.lance")
+    shutil.rmtree(Path(tagged) / "frames_spectral-w2-h1.lance")
+    (Path(tagged) / "spaces" / "spectral-w2-h1.json").unlink()
+
+
+def test_status_spaces_and_failures(tagged):
+    status = json.loads(run("status", lake=tagged).stdout)
+    assert (status["clips"], status["tracks"], status["failures"], status["labels"]) == (18, 6, 0, ["mood"])
+    assert status["spaces"][0]["embedded"] == 18
+    assert rows(run("spaces", lake=tagged))[0]["name"] == "spectral"
+    assert rows(run("failures", lake=tagged)) == []
+
+
+def test_csv_and_json_are_for_programs(tagged):
+    table = list(csv.DictReader(io.StringIO(run("groups", "artist", "--csv", lake=tagged).stdout)))
+    assert [row["artist"] for row in table] == ["Ada", "Béla", "Cleo"]
+    assert rows(run("groups", "artist", "--json", lake=tagged)) == rows(run("groups", "artist", lake=tagged))
+
+
+def test_a_matrix_and_a_picture_are_written(tagged, tmp_path):
+    done = run("groups", "artist", "--matrix", tmp_path / "m.csv", lake=tagged)
+    assert "3 × 3 similarities" in done.stderr
+    matrix = pl.read_csv(tmp_path / "m.csv")
+    assert matrix.columns == ["artist", "Ada", "Béla", "Cleo"]
+    assert [matrix[name][i] for i, name in enumerate(matrix.columns[1:])] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert run("layers", "artist", "--picture", tmp_path / "p.png", lake=tagged).returncode == 0
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert run("layers", "artist", "--picture", tmp_path / "p.nonsense", lake=tagged).returncode == 2
+    assert run("groups", "artist", "--matrix", tmp_path / "no" / "m.csv", lake=tagged).returncode == 2
+
+
+def test_a_person_at_a_terminal_gets_a_table(tagged):
+    """On a pseudo-terminal: columns with a header, ids shortened, nothing of JSON."""
+    terminal, end = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "tonelake", "groups", "artist", "--lake", str(tagged)], stdout=end, cwd=HOME, check=True,
+        env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
+    )
+    os.close(end)
+    shown = os.read(terminal, 65_536).decode()
+    os.close(terminal)
+    assert shown.splitlines()[0].split() == ["artist", "clips", "tracks", "cohesion", "nearest", "similarity"]
+    assert "{" not in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["similar", "nothing-like-it"], 2, "is neither a file nor a clip id"),
+        (["similar", "0000", "--layer", "99"], 2, "has no layer '99': choose one of 0 (mfcc)"),
+        (["clips", "--where", "colour = 'red'"], 2, "No field named colour"),
+        (["clips", "--where", "1; DROP TABLE clips"], 2, "is not one SQL expression"),
+        (["embed", "--encoder", "spectral", "--space", "a/b"], 2, "'a/b' cannot name a space"),
+        (["embed", "--encoder", "mert96m"], 2, "'mert96m' is neither a checkpoint folder nor an encoder known by name"),
+        (["ingest", "folder", ".", "--multi", "tags"], 2, "give it by --labels"),
+        (["groups", "artist", "Adda"], 2, "did you mean 'Ada'"),
+        (["layers", "colour"], 2, "clips have no column 'colour'"),
+        (["ingest", "folder", "/no/such/folder"], 2, "is not a folder"),
+        (["ingest", "manifest", "/no/such.csv"], 2, "cannot be read"),
+        (["ingest", "folder", ".", "--seconds", "0"], 2, "choose from 1 to 3600 seconds"),
+        (["status", "--lake", "/dev/null"], 1, "is a file, and a lake is a folder"),
+        (["status", "--lake", "/no/such/lake"], 1, "there is no lake at"),
+        (["similar"], 2, "Missing argument"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_errors_are_one_message_with_a_remedy_and_an_exit_code(tagged, args, code, words):
+    is_an_error(run(*args, lake=tagged), code, words)
+
+
+def test_weights_that_cannot_be_fetched_are_such_an_error(tagged):
+    is_an_error(start("embed", "--encoder", "mert-95m", lake=tagged), 1, "hf download m-a-p/MERT-v1-95M")
+
+
+def is_an_error(done, code, words):
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_batch_with_a_bad_file_ends_well_unless_strict(tmp_path, music):
+    from sounds import melody, write
+
+    write(tmp_path / "m" / "good.wav", melody(3))
+    (tmp_path / "m" / "bad\x1b[31m.mp3").write_bytes(b"no music")
+    done = run("ingest", "folder", tmp_path / "m", lake=tmp_path / "lake")
+    assert (done.returncode, "1 recordings failed" in done.stderr) == (0, True)
+    assert run("ingest", "folder", tmp_path / "m", "--strict", lake=tmp_path / "lake").returncode == 1
+    failure = rows(run("failures", lake=tmp_path / "lake"))[0]
+    assert failure["source"].endswith("bad\x1b[31m.mp3")         # exact for programs, escaped for terminals
+    assert "is not audio" in failure["error"]
+    assert cell("source", failure["source"]).endswith("bad\\x1b[31m.mp3")
+
+
+def test_ctrl_c_ends_a_long_command_with_a_word_and_keeps_what_is_done(tmp_path):
+    """At a terminal: interrupted once the progress bar shows that some of the 410 pieces are parsed."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tonelake", "ingest", "chorales", "--lake", str(tmp_path / "lake")],
+        cwd=HOME, stderr=end, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}, start_new_session=True,
+    )
+    os.close(end)
+    shown = b""
+    while not re.search(rb"\D([5-9]|[1-9]\d+)/410", shown):
+        shown += os.read(terminal, 4096)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):   # the end of a pseudo-terminal
+        while more := os.read(terminal, 4096):
+            shown += more
+    os.close(terminal)
+    assert process.wait(timeout=60) == 130
+    assert b"interrupted: what was finished is stored; run it again to go on" in shown
+    assert b"Traceback" not in shown
+    assert 0 < Lake(tmp_path / "lake").clips.count() < 2_801
+
+
+def test_the_python_api_gives_what_the_commands_give(tagged):
+    lake = tonelake.open(tagged, create=False, progress=False)
+    clip = lake.clips().row(0, named=True)
+    frame = lake.similar(clip["clip_id"], k=3, layer="mel")
+    same = rows(run("similar", clip["clip_id"], "-k", 3, "--layer", "mel", lake=tagged))
+    assert frame["clip_id"].to_list() == [hit["clip_id"] for hit in same]
+    assert lake.status().next_step().startswith("tonelake similar")
+    assert len(lake.audio(clip["clip_id"])) == 72_000
+    assert lake.layers("artist").table.height == 7
+    assert repr(lake) == f"Tonelake('{tagged}')"
+
+
+def test_a_script_without_a_main_guard_may_use_the_workers(tmp_path, music):
+    """Multiprocessing would import the script again in every worker, and fail."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import tonelake\nlake = tonelake.open({str(tmp_path / 'lake')!r})\n"
+        f"print(lake.ingest_folder({str(music)!r}, workers=2).added.new)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HOME)}, check=False
+    )
+    assert done.stdout == "6\n", done.stderr
+
+
+def test_the_version_is_told():
+    assert start("--version", lake="lake").stdout == f"tonelake {tonelake.__version__}\n"
+
+
+def test_next_steps_lead_from_an_empty_lake_to_an_answer(tmp_path):
+    lake = tonelake.open(tmp_path / "lake", progress=False)
+    assert lake.status().next_step() == "tonelake ingest folder PATH"
+    fill(Lake(tmp_path / "lake"), 2, 2, seed=0)
+    assert lake.status().next_step().startswith("tonelake similar")
+    from fakes import clip_rows
+
+    lake.lake.clips.add(clip_rows(3, 2))
+    assert lake.status().next_step() == "tonelake embed --space fake"
+
+
+def commands(group: typer.Typer, prefix: str = "tonelake") -> dict[str, str]:
+    """Every command line there is, with its help."""
+    found = {}
+    for command in group.registered_commands:
+        name = command.name or command.callback.__name__
+        found[f"{prefix} {name}"] = command.callback.__doc__ or ""
+    for sub in group.registered_groups:
+        found |= commands(sub.typer_instance, f"{prefix} {sub.name}" if isinstance(sub.name, str) else prefix)
+    return found
+
+
+def test_every_command_has_help_an_example_and_a_line_in_the_readme():
+    readme = (HOME / "README.md").read_text()
+    for name, text in commands(app).items():
+        assert f"Example: {name}" in text, name
+        assert name in readme, f"{name} is not in the README"
+
+
+INDEXES = pl.DataFrame([
+    {
+        "space": "mert-v1-330m", "layer": "24", "stat": "mean", "metric": "cosine", "kind": "ivf-pq",
+        "rows": 10_000_000, "recall": 0.951, "behind": 12_000, "gone": 0, "state": "behind", "mb": 17_000.0,
+    },
+])
+
+
+def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsys):
+    from tonelake import views
+    from tonelake.render import show_table
+
+    monkeypatch.setenv("COLUMNS", "80")
+    lake = tonelake.open(tagged, create=False, progress=False)
+    clip = lake.clips()["clip_id"][0]
+    results = {
+        "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.spaces(), "clips": lake.clips(),
+        "by_layer": lake.similar(clip, k=7, explain=True), "indexes": INDEXES,
+    }
+    for name, frame in results.items():
+        show_table(getattr(views, name)(frame))
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1 + len(getattr(views, name)(frame)), name          # no row is broken over two lines
+        assert max(map(len, lines)) <= 80
+    distances = views.hits(lake.similar(clip, k=2, metric="l2"))
+    assert "distance" in distances.columns
+    starred = views.layers(results["layers"])["layer"].to_list()
+    assert [name for name in starred if name.endswith(" *")] == [lake.layers("artist").recommended + " *"]
+
+
+def test_times_are_shown_as_minutes_and_seconds():
+    from tonelake import views
+
+    shown = pl.DataFrame({"s": [0.0, 75.5, 3600.0]}).select(views.clock(pl.col("s")))["s"].to_list()
+    assert shown == ["0:00.0", "1:15.5", "60:00.0"]

@@ -1,0 +1,304 @@
+"""What the app's components are sent: points and colours, sound of any range, and clips to be reviewed."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import numpy as np
+import polars as pl
+import pytest
+from fakes import clip_rows, fill
+from sounds import melody, write
+
+from tonelake.index import read_points, read_query
+from tonelake.ingest import Cut, ingest_folder
+from tonelake.store import InputError, KeyRows, Lake, SpaceMismatch
+from tonelake.ui.points import Colours, load_points
+from tonelake.ui.sound import BLOCK_S, HEADER, RATE, Sound, parse_range
+
+
+@pytest.fixture
+def mapped(lake):
+    """360 made-up clips, two layers mapped; and their space."""
+    import tonelake
+
+    space = fill(lake, 36, 10, seed=0)
+    for layer in ("low", "high"):
+        tonelake.open(lake.uri, progress=False).map(layer, method="pca")
+    return lake, space
+
+
+# -- points
+
+
+def test_points_are_those_of_the_map_in_one_order_for_all_layers(mapped):
+    lake, space = mapped
+    low, high = (load_points(lake, space, layer) for layer in (0, 1))
+    assert low.order == high.order and low.ids.equals(high.ids)
+    for points in (low, high):
+        stored, _ = read_points(lake, space, points.layer)
+        place = {row["clip_id"]: (row["projection_x"], row["projection_y"]) for row in stored.to_dicts()}
+        assert [place[clip] for clip in points.ids] == [tuple(xy) for xy in points.xy.tolist()]
+    # A fair sample: its beginning is not that of the lake.
+    assert low.ids.head(40).to_list() != lake.clips.ids().head(40).to_list()
+    assert load_points(lake, space, 0) is low
+
+
+def test_a_map_made_anew_is_read_anew(mapped):
+    import tonelake
+
+    lake, space = mapped
+    before = load_points(lake, space, 0)
+    tonelake.open(lake.uri, progress=False).map("low", method="pca", neighbours=9, again=True)
+    assert load_points(lake, space, 0) is not before
+
+
+def test_a_layer_without_a_map_says_which_command_makes_one(lake):
+    space = fill(lake, 6, 10, seed=0)
+    with pytest.raises(InputError, match="tonelake map --space fake --layer high"):
+        load_points(lake, space, 1)
+
+
+def test_rows_search_and_polygon_find_the_right_clips(mapped):
+    lake, space = mapped
+    points = load_points(lake, space, 1)
+    wanted = points.ids.gather([5, 0, 77]).to_list()
+    assert points.rows_of([*wanted, "ffff"]) == [5, 0, 77, None]
+    found = {points.frame["title"][int(row)] for row in points.search("  TITLE 7 ")}
+    assert found == {"Title 7"}
+    assert not len(points.search("%' OR 1=1"))
+    corners = [[-0.3, -0.2], [0.4, -0.3], [0.2, 0.5]]
+    inside = set(points.inside(corners))
+
+    def left_of(a, b, p):
+        return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]) > 0
+
+    brute = {clip for clip, p in zip(points.ids, points.xy, strict=True)
+             if all(left_of(corners[i], corners[(i + 1) % 3], p) for i in range(3))}
+    assert inside == brute and inside
+    assert not len(points.inside([[0, 0], [1, 1]])) and not len(points.inside([[0, 0], [float("nan"), 1], [1, 0]]))
+
+
+def test_colours_count_categories_and_scale_numbers(mapped):
+    lake, space = mapped
+    points = load_points(lake, space, 1)
+    by_artist = points.colours("artist")
+    counts = points.frame["artist"].value_counts(sort=True)
+    assert by_artist.legend["kind"] == "categories" and by_artist.legend["counts"] == sorted(counts["count"], reverse=True)
+    names = [by_artist.legend["names"][code - 1] for code in by_artist.codes]
+    assert names == points.frame["artist"].to_list()
+    years = points.colours("year")                       # 36 different whole numbers
+    own = lake.clips.take(points.ids.to_list(), ["year"])["year"].to_numpy()
+    assert years.legend["kind"] == "scale" and np.corrcoef(years.codes, own)[0, 1] > 0.99
+    assert points.colours("tags").legend["names"][0].startswith(("even, ", "odd, "))
+    with pytest.raises(InputError, match="no column 'nothing'"):
+        points.colours("nothing")
+
+
+def test_missing_values_and_odd_numbers_have_the_colour_of_none():
+    found = Colours("x", pl.Series("x", [1.0, None, float("nan"), 3.0, float("inf"), 2.0]))
+    assert found.codes.tolist() == [1, 0, 0, 256, 0, 128] or found.codes.tolist() == [1, 0, 0, 256, 0, 129]
+    assert found.legend["missing"] == 3
+    assert Colours("x", pl.Series("x", [None, None], dtype=pl.String)).codes.tolist() == [0, 0]
+    many = Colours("x", pl.Series("x", [f"v{i}" for i in range(70_000)]))
+    assert many.legend["more"] == 70_000 - 65_535 and many.codes.max() == 65_535
+
+
+# -- sound
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory):
+    """A lake of one stereo clip of 25 s at 44.1 kHz that begins 3 s into its file."""
+    import tonelake
+
+    folder = tmp_path_factory.mktemp("long")
+    write(folder / "m" / "a.wav", melody(28, seed=3, rate=44_100, channels=2), 44_100)
+    (folder / "list.csv").write_text(f"path,start,seconds\n{folder / 'm' / 'a.wav'},3,25\n")
+    lake = tonelake.open(folder / "lake", progress=False)
+    lake.ingest_manifest(folder / "list.csv")
+    return lake
+
+
+def test_the_virtual_file_is_the_clip(long_clip):
+    import soundfile
+
+    clip = long_clip.clips().row(0, named=True)
+    sound = Sound(long_clip, clip["clip_id"], clip["duration_s"])
+    whole = b"".join(sound.bytes(0, sound.size - 1))
+    assert len(whole) == sound.size == HEADER + 2 * 25 * RATE
+    heard, rate = soundfile.read(io.BytesIO(whole), dtype="float32")
+    direct = long_clip.audio(clip["clip_id"], RATE)
+    assert rate == RATE and len(heard) == len(direct)
+    # 16 bits, and resampled in blocks that overlap: no seam at 10 and at 20 s either.
+    assert np.abs(heard - np.clip(direct, -1, 1)).max() < 2e-4
+
+
+def test_any_range_of_it_is_the_same_bytes(long_clip):
+    clip = long_clip.clips().row(0, named=True)
+    sound = Sound(long_clip, clip["clip_id"], clip["duration_s"])
+    whole = b"".join(sound.bytes(0, sound.size - 1))
+    block = HEADER + round(2 * BLOCK_S * RATE)
+    end = sound.size - 1
+    for first, last in ((0, 10), (40, 50), (43, 44), (block - 3, block + 3), (block, end), (end, end)):
+        assert b"".join(sound.bytes(first, last)) == whole[first : last + 1]
+
+
+def test_ranges_are_read_as_http_has_them():
+    assert parse_range("bytes=0-", 100) == (0, 99) and parse_range("bytes=5-7", 100) == (5, 7)
+    assert parse_range("bytes=90-400", 100) == (90, 99) and parse_range("bytes=-400", 100) == (0, 99)
+    for wrong in (None, "", "bytes=-", "bytes=100-", "bytes=7-5", "bytes=1-2,4-5", "items=1-2"):
+        assert parse_range(wrong, 100) is None
+
+
+def test_a_part_of_a_clip_is_that_part(long_clip):
+    clip = long_clip.clips()["clip_id"][0]
+    whole = long_clip.audio(clip, 44_100)
+    assert np.array_equal(long_clip.audio(clip, 44_100, start=2.0, seconds=1.5), whole[2 * 44_100 : int(3.5 * 44_100)])
+    assert len(long_clip.audio(clip, 44_100, start=24.0, seconds=9.0)) == 44_100
+    for start in (-1.0, 25.0):
+        with pytest.raises(InputError, match="25 s long"):
+            long_clip.audio(clip, start=start)
+
+
+def test_a_spectrogram_shows_where_it_is_loud():
+    from matplotlib.image import imread
+
+    from tonelake.charts import draw_spectrogram
+
+    time_s = np.arange(2 * 24_000) / 24_000
+    tone = np.sin(2 * np.pi * 2_000 * time_s) * (time_s > 1)
+    picture = imread(io.BytesIO(draw_spectrogram(tone.astype(np.float32), 24_000)))
+    light = picture[..., :3].sum(axis=2)
+    assert light.shape[0] == 64 and light.shape[1] > 300
+    assert light[:, 200:].max() > 2 and light[:, :150].max() < 0.2
+    assert draw_spectrogram(np.zeros(100, np.float32), 24_000)           # silence, and shorter than a window
+
+
+# -- a query that was heard once
+
+
+def test_what_was_heard_once_answers_like_the_file(lake, music, tmp_path):
+    import tonelake
+
+    ingest_folder(lake, music, Cut(3.0))
+    opened = tonelake.open(lake.uri, progress=False)
+    opened.embed("spectral")
+    write(tmp_path / "new.wav", melody(4, seed=77))
+    heard = opened.hear(tmp_path / "new.wav")
+    for settings in ({"layer": "mfcc"}, {"layer": "chroma"}, {"layers": "mfcc:1,mel:2"}, {"layer": "mfcc", "like": "artist"}):
+        assert opened.similar(heard, **settings).equals(opened.similar(str(tmp_path / "new.wav"), **settings))
+    (tmp_path / "new.wav").unlink()
+    assert len(opened.similar([heard, lake.clips.ids()[0]], layer="mfcc")) == 10
+    fill(lake, 3, 2, seed=0)
+    with pytest.raises(SpaceMismatch, match="heard in another space"):
+        opened.similar(heard, space="fake")
+    with pytest.raises(Exception, match="cannot be read"):
+        read_query(lake, tmp_path / "new.wav", space="spectral")
+
+
+# -- keys and threads
+
+
+def test_rows_taken_by_their_places_are_those_of_the_filter(lake):
+    rows = clip_rows(30, 20)
+    lake.clips.add(rows)
+    wanted = [rows["clip_id"][i] for i in (5, 599, 0, 300)]
+    by_filter = lake.clips.take(wanted)
+    lake.clips.ids()                                     # reads the keys; from here on places are known
+    assert lake.clips.take(wanted).equals(by_filter)
+    assert lake.clips.take(["unknown", wanted[1]])["clip_id"].to_list() == [wanted[1]]
+    other = Lake(lake.uri)                               # another writer: places of an old version are not used
+    other.clips.table.delete(f"clip_id = '{wanted[0]}'")
+    other.clips.set_flag([wanted[1]], "odd")
+    other.clips.table.compact()
+    found = lake.clips.take(wanted)
+    assert found["clip_id"].to_list() == wanted[1:] and found["flag"].to_list() == ["odd", None, None]
+    lake.clips.ids()
+    assert lake.clips.take(wanted).equals(found)
+    assert lake.clips.find(wanted[2])["clip_id"] == wanted[2]
+
+
+def test_places_hold_when_hashes_collide(monkeypatch):
+    keys = pl.Series([f"k{i}" for i in range(50)])
+    places = KeyRows(keys)
+    hashes = (np.arange(50) // 5).astype(np.uint64)
+    places._hashes = (hashes, np.arange(50))
+    monkeypatch.setattr(pl.Series, "hash", lambda self, *_: pl.Series([int(k[1:]) // 5 for k in self], dtype=pl.UInt64))
+    assert places.of(["k7", "k49", "k0", "k77"]).tolist() == [7, 49, 0, -1]
+
+
+def test_threads_share_a_layer_and_read_it_once(lake, monkeypatch):
+    from tonelake import index
+
+    fill(lake, 30, 10, seed=0)
+    reads = []
+    real = type(lake.vectors("fake")).layer
+
+    def counted(self, *arguments, **settings):
+        reads.append(1)
+        return real(self, *arguments, **settings)
+
+    monkeypatch.setattr(type(lake.vectors("fake")), "layer", counted)
+    index.search.exact._kept.clear()
+    answers: list = [None] * 8
+
+    def work(i: int) -> None:
+        answers[i] = index.similar(lake, lake_ids[i % 3], layer="low", k=5)
+
+    lake_ids = lake.clips.ids().to_list()
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(reads) == 1
+    assert all(answers[i].equals(answers[i % 3]) for i in range(8))
+
+
+# -- clips to be reviewed
+
+
+@pytest.mark.parametrize("column, kind", [("artist", "multiclass"), ("tags", "multilabel"), ("year", "regression")])
+def test_clips_to_review_are_the_worst_first(lake, column, kind):
+    import tonelake
+    from tonelake import probes
+    from tonelake.probes.outputs import losses
+
+    fill(lake, 24, 10, seed=0)
+    opened = tonelake.open(lake.uri, progress=False)
+    run = opened.probe(column, layers=("low",), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), task=kind)[0]
+    predictions = run.table("predictions")
+    found = opened.review(run.name, k=5)
+    assert found["loss"].to_list() == sorted(predictions["loss"], reverse=True)[:5]
+    if kind == "regression":
+        with pytest.raises(InputError, match="choose loss"):
+            opened.review(run.name, by="confidence")
+        with pytest.raises(InputError, match="no classes to choose by"):
+            opened.review(run.name, target="x")
+        return
+    by_confidence = opened.review(run.name, by="confidence", k=None)
+    assert set(by_confidence["clip_id"]) == set(predictions["clip_id"])
+    if kind == "multiclass":
+        # A loss is the cross-entropy of the label, where that is among the classes that are told.
+        first = predictions.row(0, named=True)
+        if first["target"] in first["likeliest"]:
+            share = first["probabilities"][first["likeliest"].index(first["target"])]
+            assert first["loss"] == pytest.approx(-np.log(share), rel=1e-4)
+        assert by_confidence["probability"].to_list() == sorted(predictions["probability"])
+        cell = predictions.row(3, named=True)
+        only = opened.review(run.name, target=cell["target"], predicted=cell["predicted"], k=None)
+        assert set(only["target"]) == {cell["target"]} and set(only["predicted"]) == {cell["predicted"]}
+        assert cell["clip_id"] in only["clip_id"]
+    else:
+        assert all("even" in tags for tags in opened.review(run.name, target="even", k=None)["target"])
+        first = predictions.row(0, named=True)
+        names = sorted({tag for tags in lake.clips.read(["tags"])["tags"] for tag in tags})
+        truth = np.array([[float(name in first["target"]) for name in names]])
+        assert first["loss"] == pytest.approx(losses(kind, truth, np.array([first["probabilities"]]))[0], rel=1e-5)
+    lake.clips.table.delete(f"clip_id = '{found['clip_id'][0]}'")
+    assert opened.review(run.name, k=4)["clip_id"].to_list() == found["clip_id"].to_list()[1:]
+    with pytest.raises(InputError, match="no run 'nothing'"):
+        opened.review("nothing")
+    assert probes.orders_of(predictions.drop("loss"), kind).keys() == {"confidence"}

@@ -1,0 +1,276 @@
+"""The app's pages by Streamlit's own test harness: what they show, and what they say when there is nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import polars as pl
+import pytest
+from app_pages import PAGES, page
+from fakes import clip_rows, fill
+from streamlit.testing.v1 import AppTest
+
+from tonelake.ingest import Cut, ingest_folder
+from tonelake.store import Failure, Lake
+from tonelake.ui.serve import APP
+
+
+@pytest.fixture(autouse=True)
+def main_stays(monkeypatch):
+    """The harness leaves the page as `__main__`, and processes that later tests begin would run it."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+def told(test: AppTest) -> str:
+    """Everything that a page says in words."""
+    parts = (*test.text, *test.info, *test.caption, *test.markdown, *test.code, *test.subheader)
+    return "\n".join(str(part.value) for part in parts)
+
+
+@pytest.fixture(scope="module")
+def audible(tmp_path_factory, music):
+    """The music, embedded by `spectral`, with a map and a probe."""
+    import tonelake
+
+    lake = Lake(tmp_path_factory.mktemp("ui") / "lake")
+    ingest_folder(lake, music, Cut(3.0))
+    opened = tonelake.open(lake.uri, progress=False)
+    opened.embed("spectral")
+    for layer in ("mfcc", "chroma"):
+        opened.map(layer, method="pca")
+    opened.probe("artist", layers=("mfcc",), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="artists")
+    return lake
+
+
+# -- each page
+
+
+def test_the_library_shows_what_is_there_and_what_comes_next(lake, monkeypatch):
+    lake.clips.add(clip_rows(3, 2))
+    lake.failures.record([Failure("ingest", "<b>x.mp3</b>", "is empty")])
+    test = page("library", lake, monkeypatch)
+    shown = {metric.label: metric.value for metric in test.metric}
+    assert shown == {"Clips": "6", "Tracks": "3", "Hours": "0.0", "Flagged": "0", "Failures": "1"}
+    assert test.code[0].value == "tonelake embed"
+    assert "Nothing is embedded yet" in test.info[0].value
+    labels, failures, _ = (frame.value for frame in test.dataframe)
+    assert labels["column"].to_list() == ["year", "tags"]
+    assert failures["source"].to_list() == ["<b>x.mp3</b>"]
+    fill(lake, 3, 2, seed=0)
+    test.run()
+    assert test.dataframe[0].value["name"].to_list() == ["fake"]
+
+
+def test_the_library_names_stale_indexes_and_half_embedded_spaces(lake, monkeypatch):
+    import tonelake
+
+    fill(lake, 30, 40, seed=0)
+    opened = tonelake.open(lake.uri, progress=False)
+    opened.build_indexes(kind="hnsw")
+    test = page("library", lake, monkeypatch)
+    assert test.dataframe[1].value["state"].to_list() == ["up to date"]
+    lake.clips.add(clip_rows(32, 2))
+    assert "tonelake embed --space fake" in told(test.run())
+    fill(lake, 32, 40, seed=3)
+    told_now = told(test.run())
+    assert "1 index is behind or damaged" in told_now and "tonelake index build --space fake" in told_now
+
+
+def test_the_map_page_shows_and_keeps_what_was_picked_and_selected(audible, monkeypatch):
+    test = page("map", audible, monkeypatch, layer="chroma")
+    assert test.select_slider(key="layer").value == "chroma"
+    clip = audible.clips.ids()[3]
+    test.session_state["map"] = {"pick": clip, "lasso": None}
+    test.run()
+    assert test.query_params["pick"] == clip
+    everything = [[-99.0, -99.0], [99.0, -99.0], [99.0, 99.0], [-99.0, 99.0]]
+    test.session_state["map"] = {"pick": clip, "lasso": everything}
+    test.run()
+    assert "Selected: 18 clips" in told(test)
+    assert test.query_params["lasso"] == "spectral~chroma~-99_-99_99_-99_99_99_-99_99"
+    # Another page, opened by the same address, offers the selection as a filter.
+    small = "spectral~chroma~-99_-99_-98_-99_-98_-98"
+    other = page("groups", audible, monkeypatch, lasso=test.query_params["lasso"])
+    assert [toggle.label for toggle in other.toggle] == ["Only the 18 selected on the map"]
+    assert not page("groups", audible, monkeypatch, lasso=small).toggle
+    assert not page("groups", audible, monkeypatch, lasso="spectral~chroma~nonsense").toggle
+
+
+def test_the_similar_page_shows_the_hits_of_the_command(audible, monkeypatch):
+    import tonelake
+
+    opened = tonelake.open(audible.uri, progress=False)
+    ids = audible.clips.ids()
+    for layer, minus in (("mfcc", ""), ("chroma", ids[9])):
+        shown = listed(monkeypatch)
+        page("similar", audible, monkeypatch, clip=f"{ids[0]},{ids[4]}", minus=minus, layer=layer)
+        expected = opened.similar(
+            [ids[0], ids[4]], minus=[minus] if minus else [], layer=layer, k=12, not_same="track", explain=True
+        )
+        hits = shown["hits"]
+        assert [row["clip_id"] for row in hits["clips"]] == expected["clip_id"].to_list()
+        assert [row["score"] for row in hits["clips"]] == expected["score"].to_list()
+        assert [row["profile"] for row in hits["clips"]] == [list(one.values()) for one in expected["by_layer"]]
+        assert hits["usual"] == list(expected["usual"][0].values()) and hits["layer"] == layer
+
+
+def listed(monkeypatch) -> dict[str, dict]:
+    """What lists of clips are given, by their keys, from here on."""
+    from tonelake.ui import components
+
+    shown: dict[str, dict] = {}
+    real = components.CLIPS
+
+    def watched(*, key, data, **settings):
+        shown[key] = data
+        return real(key=key, data=data, **settings)
+
+    monkeypatch.setattr(components, "CLIPS", watched)
+    return shown
+
+
+def test_search_narrows_the_clips_and_is_text_not_a_filter(audible, monkeypatch):
+    shown = listed(monkeypatch)
+    page("similar", audible, monkeypatch, q="béla")
+    assert len(shown["matches"]["clips"]) == 6
+    assert "No clip matches." in told(page("similar", audible, monkeypatch, q="' OR 1=1 --"))
+
+
+def test_a_filter_is_kept_and_a_wrong_one_is_a_sentence(audible, monkeypatch):
+    shown = listed(monkeypatch)
+    clip = audible.clips.ids()[0]
+    page("similar", audible, monkeypatch, clip=clip, where="artist = 'Cleo'")
+    assert {row["artist"] for row in shown["hits"]["clips"]} == {"Cleo"}
+    for wrong in ("artist = 'Cleo'; DROP TABLE clips", "nonsense = 3", "1 +"):
+        assert "filter" in told(page("similar", audible, monkeypatch, clip=clip, where=wrong))
+    assert audible.clips.count() == 18
+
+
+def test_an_uploaded_file_is_heard_and_forgotten(audible, music, monkeypatch, tmp_path):
+    import tempfile
+
+    shown = listed(monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    file = music / "Ada" / "song0.wav"
+    test = page("similar", audible, monkeypatch)
+    test.file_uploader[0].upload("../../x<b>.wav", file.read_bytes(), "audio/wav").run()
+    assert not test.exception
+    # The file is that of a track of the lake: nothing of it is among the hits, which are of other tracks.
+    assert len(shown["hits"]["clips"]) == 12
+    assert "song0" not in {row["source"].rsplit("/")[-1].split(".")[0] for row in shown["hits"]["clips"]}
+    assert not list(tmp_path.rglob("*.wav"))
+    test.file_uploader[0].upload("noise.wav", b"no audio at all", "audio/wav").run()
+    assert not test.exception and "is not audio that can be read" in told(test)
+
+
+def test_groups_are_those_of_the_command(audible, monkeypatch):
+    import tonelake
+
+    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc")
+    assert pl.from_pandas(test.dataframe[0].value).equals(tonelake.open(audible.uri).groups("artist", layer="mfcc"))
+    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", group="Ada")
+    assert test.dataframe[0].value["artist"].to_list() == tonelake.open(audible.uri).groups("artist", "Ada", layer="mfcc")[
+        "artist"].to_list()
+    assert page("groups", audible, monkeypatch, column="artist", tab="Matrix").get("plotly_chart")
+    shown = listed(monkeypatch)
+    page("groups", audible, monkeypatch, column="artist", tab="Typical and unusual", layer="mfcc")
+    expected = tonelake.open(audible.uri).typical("artist", k=10, layer="mfcc")
+    told_ids = [row["clip_id"] for kind in ("typical", "unusual") for row in shown[kind]["clips"]]
+    assert told_ids == expected["clip_id"].to_list()
+
+
+def test_the_layer_report_is_that_of_the_command(audible, monkeypatch):
+    import tonelake
+
+    test = page("layers", audible, monkeypatch, column="artist")
+    report = tonelake.open(audible.uri).layers("artist")
+    assert report.summary() in told(test)
+    assert test.dataframe[-1].value["map"].to_list() == report.table["map"].to_list()
+    assert len(test.get("plotly_chart")) == 3
+
+
+def test_a_cell_of_the_confusion_leads_to_its_clips(audible, monkeypatch):
+    from tonelake import probes
+
+    run = probes.Run.named(audible, "artists")
+    judged = run.table("predictions")
+    truth, said = judged["target"][0], judged["predicted"][0]
+    shown = listed(monkeypatch)
+    test = page("runs", audible, monkeypatch, tab="Confusion", true=truth, said=said)
+    expected = probes.review(audible, run, target=truth, predicted=said, k=None)
+    assert [row["clip_id"] for row in shown["judged"]["clips"]] == expected["clip_id"].to_list()
+    assert {row["note"] for row in shown["judged"]["clips"]} == {f"{truth} → {said}"}
+    assert run.summary() in told(test)
+    page("runs", audible, monkeypatch, tab="Clips", by="confidence")
+    worst = probes.review(audible, run, by="confidence", k=None)
+    assert [row["clip_id"] for row in shown["judged"]["clips"]] == worst["clip_id"].to_list()
+    assert [row["score"] for row in shown["judged"]["clips"]] == sorted(worst["probability"])
+    classes = page("runs", audible, monkeypatch, tab="Classes").dataframe
+    assert any("f1" in frame.value.columns and "support" in frame.value.columns for frame in classes)
+
+
+# -- lakes that are not what a page hopes for
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_an_empty_lake_says_what_to_run(name, lake, monkeypatch):
+    lake.clips.add(clip_rows(1, 1))
+    lake.clips.table.delete("true")
+    assert "tonelake" in told(page(name, lake, monkeypatch))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_a_lake_with_one_clip_says_something(name, lake, monkeypatch):
+    fill(lake, 1, 1, seed=0)
+    assert told(page(name, lake, monkeypatch)) or name == "map"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_of_a_half_embedded_lake_works(name, lake, monkeypatch):
+    import tonelake
+
+    fill(lake, 6, 10, seed=0)
+    tonelake.open(lake.uri, progress=False).map(method="pca")
+    lake.clips.add(clip_rows(12, 3))
+    page(name, lake, monkeypatch)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_lake_that_is_not_there_is_a_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TONELAKE_LAKE", str(tmp_path / "nowhere"))
+    test = AppTest.from_file(str(APP.parent / f"pages/{name}.py"), default_timeout=60).run()
+    assert not test.exception and "there is no lake at" in told(test)
+
+
+def test_pages_follow_a_lake_that_is_being_written_to(lake, monkeypatch):
+    import tonelake
+
+    fill(lake, 6, 10, seed=0)
+    tonelake.open(lake.uri, progress=False).map(method="pca")
+    library, there = page("library", lake, monkeypatch), page("map", lake, monkeypatch)
+    fill(lake, 9, 10, seed=3)
+    assert {metric.label: metric.value for metric in library.run().metric}["Clips"] == "90"
+    assert "30 clips came since" in told(there.run())
+
+
+def test_markup_in_a_tag_stays_text(lake, monkeypatch):
+    rows = clip_rows(4, 3).with_columns(artist=pl.lit("<img src=x onerror=alert(1)> **bold** $x$"), title=pl.lit("# big"))
+    lake.clips.add(rows)
+    fill(lake, 4, 3, seed=0)
+    for name in PAGES:
+        test = page(name, lake, monkeypatch, q="big")
+        marked = [part.value for part in (*test.markdown, *test.caption, *test.info, *test.subheader, *test.title)]
+        assert not any("onerror" in text or "**bold**" in text for text in marked)
+
+
+def test_a_clip_whose_file_moved_keeps_its_neighbours(lake, tmp_path, music, monkeypatch):
+    import tonelake
+
+    shutil.copytree(music / "Ada", tmp_path / "m")
+    ingest_folder(lake, tmp_path / "m", Cut(3.0))
+    tonelake.open(lake.uri, progress=False).embed("spectral")
+    shutil.rmtree(tmp_path / "m")
+    shown = listed(monkeypatch)
+    page("similar", lake, monkeypatch, clip=lake.clips.ids()[0], differ="anything")
+    assert len(shown["hits"]["clips"]) == 5

@@ -1,0 +1,3 @@
+from .serve import serve_app
+
+__all__ = ["serve_app"]

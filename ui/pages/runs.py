@@ -1,0 +1,214 @@
+"""Probes and fine-tunes: compared, by class, by layer, by what they confuse, and the clips behind it to be heard."""
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from tonelake import finetune, probes
+from tonelake.index import mapped_layers
+from tonelake.store import InputError, Space
+from tonelake.ui.charts import curves, laid_out, matrix, plain, show, word
+from tonelake.ui.components import clip_list
+from tonelake.ui.shared import (
+    MOST_LISTED,
+    asked,
+    columns_of,
+    counted,
+    csv_button,
+    follow,
+    joined_lists,
+    keep_valid,
+    nothing_yet,
+    rows_for_list,
+    the_lake,
+)
+
+MOST_CLASSES = 120                       # in the confusion; beyond, those that are confused most
+
+lake = the_lake()
+st.title("Probes and fine-tunes")
+found: dict[str, probes.Judged] = {}
+for one in asked(probes.Run.all, lake.lake):
+    found[one.name] = one
+for tuned in asked(finetune.FinetuneRun.all, lake.lake):
+    found[f"{tuned.name} (fine-tune)" if tuned.name in found else tuned.name] = tuned
+if not found:
+    nothing_yet("No probe has been trained in this lake.", "tonelake probe COLUMN")
+
+with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run beside its baselines"):
+    for table in (asked(lake.compare_probes), asked(lake.adapters)):
+        if len(table):
+            st.dataframe(table, hide_index=True)
+    mains = [run for run in found.values() if run.metrics["figures"].get(run.metrics["main"])]
+    if len(mains) > 1:
+        from plotly import graph_objects
+
+        chart = graph_objects.Figure()
+        values = [run.metrics["figures"][run.metrics["main"]] for run in mains]
+        chart.add_scatter(
+            x=[value["value"] for value in values], y=[plain(run.name) for run in mains], mode="markers", marker={"size": 9},
+            error_x={
+                "type": "data", "symmetric": False, "array": [value["high"] - value["value"] for value in values],
+                "arrayminus": [value["value"] - value["low"] for value in values],
+            },
+            customdata=[word(run.metrics["main"]) for run in mains],
+            hovertemplate="%{y}<br>%{customdata} %{x:.3f}<extra></extra>",
+        )
+        drawn = laid_out(chart, 120 + 26 * len(mains), xaxis={"title": "main figure, 95 %"})
+        show(drawn, "runs", "The main figure of each run with its interval")
+
+keep_valid("run", list(found))
+name = st.selectbox("Run", list(found), index=len(found) - 1, key="run", bind="query-params")
+run = found[name]
+metrics, kind = run.metrics, run.metrics["task"]
+st.text(metrics["summary"])
+for note in metrics["notes"]:
+    st.text(f"Note: {note}")
+
+
+def table_of(part: str) -> pl.DataFrame | None:
+    """A table of the run, or None where runs of its kind have none."""
+    try:
+        return run.table(part)
+    except InputError:
+        return None
+
+
+def place_of_run() -> tuple[Space | None, str]:
+    """The space and the layer that its clips are looked at in elsewhere."""
+    try:
+        space = lake.lake.spaces.get(metrics["space"])
+    except InputError:
+        return None, ""
+    layer = str(metrics.get("layer", ""))
+    return space, layer if layer in space.layers else space.layers[space.default_layer]
+
+
+space, layer = place_of_run()
+mapped = space is not None and space.layer_index(layer) in mapped_layers(lake.lake, space)
+actions = ("open", "map") if mapped else ("open",)
+classes, confusion = table_of("classes"), table_of("confusion")
+
+
+def cell() -> tuple[str | None, str | None]:
+    """(label, what the run says) of the cell that was clicked last, or that the address names."""
+    points = (st.session_state.get("confusion") or {}).get("selection", {}).get("points", [])
+    if points and points[0] != st.session_state.get("cell"):
+        st.session_state["cell"] = points[0]
+        truth, said = shown_names[int(points[0]["y"])], shown_names[int(points[0]["x"])]
+        st.session_state["true"], st.session_state["said"] = truth, said
+    return st.session_state.get("true"), st.session_state.get("said")
+
+
+titles = ["Overview", *(["Classes"] if classes is not None else []), *(["Confusion"] if confusion is not None else []), "Clips"]
+tabs = dict(zip(titles, st.tabs(titles, key="tab", bind="query-params", on_change="rerun"), strict=True))
+
+if tabs["Overview"].open:
+    with tabs["Overview"]:
+        figures = pl.DataFrame([
+            {"figure": word(key), **value} | {
+                other: values.get(key, {}).get("value") for other, values in (metrics.get("baselines") or {}).items()
+            } | ({"frozen": metrics["frozen"]["figures"].get(key, {}).get("value")} if metrics.get("frozen") else {})
+            for key, value in metrics["figures"].items()
+        ], infer_schema_length=None)
+        st.dataframe(figures, hide_index=True)
+        layers, history, fits = table_of("layers"), table_of("history"), table_of("fits")
+        main = metrics["main"]
+        if layers is not None and f"{main}_low" in layers.columns and len(layers) > 1:
+            st.subheader("By layer")
+            show(curves([(main, layers, main)], y=word(main)), "layers", f"{word(main)} by layer")
+        elif layers is not None and "share" in layers.columns:
+            st.subheader("The head's share of each layer")
+            st.bar_chart(layers, x="layer", y="share", sort=False)
+        if history is not None:
+            st.subheader("Learning curves")
+            left, right = st.columns(2)
+            left.line_chart(history, x="epoch", y=["loss", "valid_loss"])
+            right.line_chart(history, x="epoch", y="valid")
+            st.caption(f"valid: {word(main)} on the clips that stop the training.")
+        if fits is not None:
+            st.subheader("Fits")
+            st.caption("Every fit of the grid: its settings, when it stopped, its best validation score.")
+            st.dataframe(fits, hide_index=True)
+        if metrics.get("leaks"):
+            st.subheader("What stands on both sides")
+            st.dataframe(pl.DataFrame(metrics["leaks"]), hide_index=True)
+
+if "Classes" in tabs and tabs["Classes"].open:
+    with tabs["Classes"]:
+        assert classes is not None
+        shown = columns_of(classes, [
+            "name", "support", "recall", "precision", "f1", "ap", "roc_auc", "primary_accuracy", "frozen_accuracy", "frozen_ap",
+            "attracts", "attracts_most", "mistaken_for",
+        ])
+        st.caption("A click on a heading sorts. Recall is a class's own accuracy.")
+        st.dataframe(classes.select(shown), hide_index=True, height=min(700, 60 + 35 * len(classes)))
+        if "attracts" in classes.columns:
+            attracting = classes.filter(pl.col("attracts") > 0).sort("attracts", descending=True).head(12)
+            if len(attracting):
+                st.subheader("Attractors")
+                st.caption("Classes that clips of others are taken for: how many (the mean over seeds), and which most often.")
+                told = columns_of(attracting, ["name", "attracts", "attracts_most", "support"])
+                st.dataframe(attracting.select(told), hide_index=True)
+        csv_button(classes, "classes.csv")
+
+shown_names: list[str] = []
+if confusion is not None:
+    counts = confusion[:, 1:].to_numpy().astype(float)
+    every = confusion[:, 0].to_list()
+    wrong = counts - np.diag(np.diag(counts))
+    kept = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:MOST_CLASSES])
+    shown_names, counts = [every[i] for i in kept], counts[np.ix_(kept, kept)]
+    cell()
+
+if "Confusion" in tabs and tabs["Confusion"].open:
+    with tabs["Confusion"]:
+        st.caption("Rows: the label; columns: what the run says. A click on a cell shows its clips below.")
+        if len(every) > MOST_CLASSES:
+            st.text(f"The {MOST_CLASSES} of {len(every)} classes that are confused most.")
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
+        drawn = matrix(
+            np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours="Blues", pressed=True,
+            axes=("label", "run says"),
+            hover="label %{customdata[0]}<br>run says %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
+        )
+        show(drawn, "confusion", "Confusion matrix", on_select="rerun", selection_mode="points")
+
+if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
+    place = tabs["Clips"] if tabs["Clips"].open else tabs["Confusion"]
+    with place:
+        predictions = run.table("predictions")
+        orders = list(probes.orders_of(predictions, kind))
+        first, second, third = st.columns(3)
+        truth = said = None
+        if classes is not None:
+            options = ["any", *classes["name"]]
+            for key in ("true", "said"):
+                keep_valid(key, options)
+            truth = first.selectbox("Label", options, key="true", bind="query-params")
+            said = second.selectbox("Run says", options, key="said", bind="query-params")
+        if not orders:
+            st.info("This run kept neither losses nor confidences: train it again with --again.")
+            st.stop()
+        keep_valid("by", orders)
+        by = third.selectbox("Worst first, by", orders, key="by", bind="query-params",
+                             help="loss: where the run and the label disagree; confidence: where the run does not know.")
+        wanted = {"target": None if truth in (None, "any") else truth, "predicted": None if said in (None, "any") else said}
+        clips = asked(probes.review, lake.lake, run, by=by, k=None, **wanted)
+        st.subheader(counted(len(clips), "judged clip"))
+        if not len(clips):
+            st.info("No clip of that kind was judged.")
+            st.stop()
+        clips = joined_lists(clips)
+        pair = columns_of(clips, ["target", "predicted"])
+        note = pl.format("{} → {}", *pair) if len(pair) == 2 else None
+        figure = "probability" if "probability" in clips.columns else "loss"
+        rows = rows_for_list(clips.head(MOST_LISTED), score=figure, note=note)
+        means = "the probability it gives that" if figure == "probability" else "the loss"
+        st.caption(f"Label → what the run says; the figure is {means}.")
+        result = clip_list(rows, key="judged", actions=actions)
+        if space is not None:
+            follow(result, space, layer)
+        if len(clips) > MOST_LISTED:
+            st.text(f"The first {MOST_LISTED} of {len(clips):,}.")
+        csv_button(clips, "clips.csv")
