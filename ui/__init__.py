@@ -1,4 +1,4 @@
-"""The app: Streamlit pages that render what the lake holds.  Nothing is computed here that a command cannot compute."""
+"""The Streamlit app.  Pages render results of the rooms below; every figure shown can also be computed by a command."""
 
 import lazy_loader
 

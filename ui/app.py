@@ -1,13 +1,13 @@
-"""The app's entry: Streamlit runs this script for every visitor and click."""
+"""Entry script of the app.  Streamlit runs it for every visitor and every interaction."""
 
 from pathlib import Path
 
 import streamlit as st
 
-# No :material/…: icon as page icon or in navigation: the browser would fetch it from a public host.
+# No ":material/…:" icon as page icon or in the navigation: the browser would fetch it from a public host.
 st.set_page_config(page_title="tonelake", page_icon=str(Path(__file__).parent / "icon.svg"), layout="wide")
 
-# Streamlit leaves an inch above the page.  Fixed text of ours: the only markup that is written as such.
+# Streamlit leaves an inch above the page.  This constant is the only markup that the app writes unescaped.
 st.markdown("<style>.stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 3rem; }</style>", unsafe_allow_html=True)
 
 pages = [

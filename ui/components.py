@@ -1,7 +1,7 @@
-"""The app's own parts, registered with Streamlit once: the map, and a list of clips to be heard.
+"""Custom Streamlit components: the map, and a playable list of clips.
 
-What they show comes from the routes of `ui.routes`; what a person does in them comes back as the values returned here.
-Imported by the app's pages alone, since a part can only be registered where Streamlit runs.
+They fetch their data from the routes in `routes.py` and return the user's actions as values.  Only pages import this
+module, because components can be registered only where Streamlit runs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import streamlit as st
 from tonelake.store import Space
 
 STATIC = Path(__file__).parent / "static"
-# Streamlit runs a part's script from a blob, which can import nothing by a relative name.  All modules are asked for at once,
-# rather than each when another one names it, and the map's points while they come.
+# Streamlit runs a component's script from a blob URL, where relative imports fail.  The loader requests all modules at once,
+# instead of one after another as each imports the next, and fetches the map's points in parallel.
 LOADER = """
 export default function (component) {
   const [loaded] = %s.map((name) => import(location.origin + "/tonelake/static/" + name + ".js"));
@@ -26,7 +26,7 @@ export default function (component) {
   if (base && !early.has(base + stamp)) early.set(base + stamp, fetch(base + "/points"));
   loaded.then((part) => part.mount(component)).catch((error) => {
     const place = component.parentElement;
-    place.textContent = "This part of the app could not be loaded (" + error.message + "): start it by `tonelake ui`.";
+    place.textContent = "This component could not be loaded (" + error.message + "). Start the app with `tonelake ui`.";
   });
   return () => loaded.then((part) => part.unmount(component.parentElement));
 }
@@ -34,7 +34,7 @@ export default function (component) {
 
 
 def register(name: str, *modules: str) -> Any:
-    """A part made of static/NAME.html, .css and .js, which needs these modules too."""
+    """Register the component static/NAME.html, .css and .js, which imports `modules` from the same folder."""
     html, css = ((STATIC / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css"))
     return st.components.v2.component(f"tonelake_{name}", html=html, css=css, js=LOADER % json.dumps([name, *modules]))
 
@@ -48,13 +48,13 @@ def clip_map(
     space: Space, layer: str, *, key: str, stamp: str, colour: str = "cluster", k: int = 12, not_same: str | None = None,
     pick: str | None = None, lasso: Sequence[Sequence[float]] | None = None, height: int = 640, keys: bool = True,
 ) -> Any:
-    """The map of a layer; returns `pick`, a clip's id or None, and `lasso`, corners of a polygon or None.
+    """Show the map of a layer.  Returns `pick` (a clip id or None) and `lasso` (corners of a polygon, or None).
 
-    `stamp`: what changes when the map was made anew; `keys`: whether it hears keys while nothing has the focus.
+    `stamp` changes whenever the map is rebuilt.  With `keys`, the map handles key presses while no element has the focus.
     """
     place = f"{quote(space.name, safe='')}/{quote(layer, safe='')}"
     return MAP(
-        key=key, height=height, on_pick_change=nothing, on_lasso_change=nothing,
+        key=key, height=height, on_pick_change=no_action, on_lasso_change=no_action,
         data={
             "base": f"/tonelake/map/{place}", "near": f"/tonelake/near/{place}", "layer": layer, "stamp": stamp,
             "colour": colour, "k": k, "notSame": not_same or "", "pick": pick, "lasso": lasso, "height": height, "keys": keys,
@@ -66,13 +66,13 @@ def clip_list(
     clips: Sequence[dict[str, Any]], *, key: str, layer: str = "", layers: Sequence[str] = (), usual: Sequence[float] = (),
     actions: Sequence[str] = ("open",), keys: bool = True,
 ) -> Any:
-    """Clips to be heard, in this order; returns under the name of each of `actions` the clip it was asked for, or None.
+    """List playable clips in this order.  Returns, for each of `actions`, the id of the clip it was triggered on, or None.
 
-    A clip needs clip_id, track and start_s, and may have rank, score, title, artist, album, duration_s, note, and profile: its
-    cosine to the query at each of `layers`, beside `usual`, that of the average clip.
+    A clip needs clip_id, track and start_s.  Optional: rank, score, title, artist, album, duration_s, note, and profile (cosine
+    to the query at each of `layers`, shown beside `usual`, the cosine of an average clip).
     """
     return CLIPS(
-        key=key, **{f"on_{action}_change": nothing for action in ACTIONS},
+        key=key, **{f"on_{action}_change": no_action for action in ACTIONS},
         data={
             "clips": list(clips), "layer": layer, "layers": list(layers), "usual": list(usual), "actions": list(actions),
             "keys": keys,
@@ -80,5 +80,5 @@ def clip_list(
     )
 
 
-def nothing() -> None:
-    """Streamlit names a value only where something listens to it."""
+def no_action() -> None:
+    """Do nothing.  Streamlit returns a component's value only if a callback is registered for it."""

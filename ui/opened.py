@@ -1,4 +1,4 @@
-"""The lake that the app was started for, opened once for all its viewers, pages and routes."""
+"""The app's lake, opened once and shared by all viewers, pages and routes."""
 
 import os
 from functools import lru_cache
@@ -11,11 +11,11 @@ LAKE_VARIABLE = "TONELAKE_LAKE"
 
 
 def opened_lake() -> Tonelake:
-    """Raises LakeError where there is no lake, or it cannot be opened."""
+    """Return the lake named by TONELAKE_LAKE.  Raises LakeError if it does not exist or cannot be opened."""
     return _open(os.environ.get(LAKE_VARIABLE, "lake"))
 
 
-@lru_cache(maxsize=4)                    # what cannot be opened is not kept, and tried again
+@lru_cache(maxsize=4)                    # failures are not cached, so a missing lake is retried
 def _open(path: str) -> Tonelake:
     prepare_process()
     return tonelake.open(path, create=False, progress=False)

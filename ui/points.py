@@ -1,7 +1,7 @@
-"""A map as the browser gets it: points in an order of which every beginning is a fair sample, colours as small numbers.
+"""Map data for the browser: points shuffled so that every prefix is a random sample, and colours as small integers.
 
-The order depends on the ids alone, so maps of other layers of the same clips have the same one, and points can move from
-layer to layer.  Nothing is computed here but what drawing needs: positions, clusters and neighbours are the stored map's.
+The order depends only on the clip ids.  Maps of several layers of the same clips therefore share it, and points can move
+from layer to layer.  Positions, clusters and neighbours come from the stored map; only what drawing needs is computed here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tonelake.store import InputError, KeyRows, Lake, Space
 
 KEPT_MAPS = 8
 NAMES = ("title", "artist", "album", "track")
-MOST_VALUES = 65_535                     # that a colour's number can tell apart; 0 is for clips without a value
-FEW_NUMBERS = 24                         # of different whole numbers; more are shown as a scale
-SHADES = 256                             # of a scale
+MAX_VALUES = 65_535                      # values with a colour code of their own (uint16); code 0 means no value
+MAX_CATEGORY_NUMBERS = 24                # a column with more distinct integers than this is shown as a scale
+SHADES = 256                             # colours in a scale
 
 Names = TypeVar("Names", pl.Expr, pl.Series)
 
@@ -31,61 +31,61 @@ _kept: OrderedDict[tuple, Points] = OrderedDict()
 _keeping = threading.Lock()
 
 
-def spelled() -> pl.Expr:
-    """What a search by name looks at: a clip's title, artist, album and track in small letters."""
+def searchable_names() -> pl.Expr:
+    """Expression for the text that a search by name covers: title, artist, album and track in lower case."""
     return pl.concat_str(NAMES, separator="\n", ignore_nulls=True).str.to_lowercase()
 
 
-def holding(names: Names, text: str) -> Names:
-    """Whether each clip's names hold a text, in any case.  What is typed is text: no pattern, and no part of a filter."""
+def names_contain(names: Names, text: str) -> Names:
+    """Whether each clip's names contain a text, ignoring case.  The text is matched literally, never as a pattern or SQL."""
     return names.str.contains(text.strip().lower(), literal=True)
 
 
 class Points:
-    """One map.  Rows are numbers of points in the browser's order."""
+    """One map.  A row is the index of a point in the browser's order."""
 
     def __init__(self, lake: Lake, space: Space, layer: int) -> None:
-        """Raises InputError where the layer has no map."""
+        """Raises InputError if the layer has no map."""
         self.lake, self.space, self.layer = lake, space, layer
         found = read_points(lake, space, layer, ["clip_id", "projection_x", "projection_y"])
         if found is None:
-            read_map(lake, space=space.name, layer=layer)            # says which command makes one
-            raise InputError("the map has gone meanwhile: load the page again")
+            read_map(lake, space=space.name, layer=layer)            # raises an error that names the command to run
+            raise InputError("map: was removed while the page loaded. Reload the page")
         frame = found[0]
         self._order = frame["clip_id"].hash(0).arg_sort()
         self.ids = frame["clip_id"].gather(self._order)
         self.xy = np.column_stack([frame[f"projection_{axis}"].gather(self._order) for axis in "xy"]).astype(np.float32)
         self.order = blake2b(b"".join(self.ids.hash(1).to_numpy()[:: max(1, len(frame) // 4096)]), digest_size=8).hexdigest()
-        self._places = KeyRows(self.ids)
-        self.warm = False                # whether what a click needs has been read
+        self._rows = KeyRows(self.ids)
+        self.warm = False                # whether the data that a click needs has been loaded
         self._colours: dict[tuple[str, int], Colours] = {}
 
     @cached_property
     def frame(self) -> pl.DataFrame:
-        """clip_id, cluster, and what names a clip: a row a point."""
+        """One row a point: clip_id, cluster, title, artist, album, track and start_s."""
         found = read_points(self.lake, self.space, self.layer, ["clip_id", "cluster", *NAMES, "start_s"])
         assert found is not None
         return found[0][self._order]
 
     @cached_property
     def clusters(self) -> list[dict[str, Any]]:
-        """Each cluster: its number, clips, place (x, y) and the labels that tell most of it."""
+        """Clusters, each with number, clips, position (x, y) and its most informative labels."""
         return read_map(self.lake, space=self.space.name, layer=self.layer).clusters.to_dicts()
 
     @cached_property
     def _spelled(self) -> pl.Series:
-        return self.frame.select(spelled())[:, 0]
+        return self.frame.select(searchable_names())[:, 0]
 
     def search(self, text: str) -> np.ndarray:
-        """(found,) uint32 rows whose title, artist, album or track holds a text."""
-        return holding(self._spelled, text).arg_true().to_numpy().astype(np.uint32)
+        """Return (found,) uint32 rows whose title, artist, album or track contains a text."""
+        return names_contain(self._spelled, text).arg_true().to_numpy().astype(np.uint32)
 
     def rows_of(self, clip_ids: Sequence[str]) -> list[int | None]:
-        """The rows of these clips; None for one that is not on the map."""
-        return [int(row) if row >= 0 else None for row in self._places.of(clip_ids)]
+        """Return the row of each clip, or None if it is not on the map."""
+        return [int(row) if row >= 0 else None for row in self._rows.of(clip_ids)]
 
-    def inside(self, polygon: Sequence[Sequence[float]]) -> pl.Series:
-        """Ids of the clips whose points lie within a polygon of the map's own coordinates."""
+    def within_polygon(self, polygon: Sequence[Sequence[float]]) -> pl.Series:
+        """Return ids of clips whose points are inside a polygon in map coordinates."""
         from matplotlib.path import Path
 
         corners = np.asarray(polygon, float)
@@ -96,7 +96,7 @@ class Points:
         return self.ids.gather(rows[Path(corners).contains_points(self.xy[rows])])
 
     def colours(self, column: str) -> Colours:
-        """Numbers for the values of a column of clips, or for clusters."""
+        """Return colour codes for the values of a clip column, or for clusters."""
         version = self.lake.clips.table.version
         found = self._colours.get((column, version))
         if found is None:
@@ -115,13 +115,13 @@ class Points:
 
 
 class Colours:
-    """Values of a column as numbers: of categories by how common they are, of decimals by how large."""
+    """Colour codes of a column: categories numbered by frequency, decimals by magnitude."""
 
     def __init__(self, column: str, values: pl.Series) -> None:
         if isinstance(values.dtype, pl.List):
             values = values.cast(pl.List(pl.String)).list.join(", ").replace("", None)
         kind = values.dtype
-        several = kind.is_float() or (kind.is_integer() and column != "cluster" and values.n_unique() > FEW_NUMBERS)
+        several = kind.is_float() or (kind.is_integer() and column != "cluster" and values.n_unique() > MAX_CATEGORY_NUMBERS)
         self.legend: dict[str, Any] = {"column": column, "missing": values.null_count()}
         if several and values.drop_nulls().is_finite().any():
             self.codes = self._scale(values.cast(pl.Float64))
@@ -132,7 +132,7 @@ class Colours:
         counts = values.drop_nulls().value_counts(sort=True)
         counts = counts.sort(["count", counts.columns[0]], descending=[True, False])
         names, sizes = counts[:, 0].to_list(), counts["count"].to_list()
-        known = names[:MOST_VALUES]
+        known = names[:MAX_VALUES]
         self.legend |= {"kind": "categories", "names": known, "counts": sizes[: len(known)], "more": len(names) - len(known)}
         codes = values.replace_strict(known, list(range(1, len(known) + 1)), default=0, return_dtype=pl.UInt16)
         return codes.fill_null(0).to_numpy()
@@ -140,7 +140,7 @@ class Colours:
     def _scale(self, values: pl.Series) -> np.ndarray:
         numbers = values.to_numpy()
         finite = np.isfinite(numbers)
-        low, high = np.percentile(numbers[finite], [1, 99])          # a single wild value must not make all others alike
+        low, high = np.percentile(numbers[finite], [1, 99])          # one outlier must not compress all other values
         share = np.clip((numbers - low) / (high - low or 1), 0, 1)
         codes = np.where(finite, 1 + np.round(np.nan_to_num(share) * (SHADES - 1)), 0)
         self.legend |= {"kind": "scale", "low": float(low), "high": float(high), "missing": int((~finite).sum())}
@@ -148,7 +148,7 @@ class Colours:
 
 
 def load_points(lake: Lake, space: Space, layer: int) -> Points:
-    """The map of a layer as it is stored now.  Raises InputError where there is none."""
+    """Return the current stored map of a layer.  Raises InputError if it has none."""
     key = (lake.uri, space.fingerprint, layer, map_stamp(lake, space, layer))
     with _keeping:
         if key not in _kept:

@@ -1,18 +1,18 @@
-"""What the app's own components fetch from where the page came from: points, colours, neighbours, sound, spectrograms.
+"""HTTP routes that the custom components fetch from: points, colours, neighbours, audio, spectrograms.
 
-    /tonelake/map/{space}/{layer}/points        (point, 2) float32: x, y; header X-Order names the order of the rows
+    /tonelake/map/{space}/{layer}/points        (point, 2) float32: x, y; header X-Order identifies the row order
     /tonelake/map/{space}/{layer}/colours       (point,) uint16, by ?column=
-    /tonelake/map/{space}/{layer}/legend        what those numbers mean
-    /tonelake/map/{space}/{layer}/clusters      names of places on the map
+    /tonelake/map/{space}/{layer}/legend        meaning of the colour codes
+    /tonelake/map/{space}/{layer}/clusters      names and positions of clusters
     /tonelake/map/{space}/{layer}/search        (found,) uint32 rows, by ?q=
-    /tonelake/map/{space}/{layer}/point         what one row, or one ?clip=, is
-    /tonelake/near/{space}/{layer}/{clip}       what `tonelake similar` answers, with rows of the map
-    /tonelake/audio/{clip}                      WAV, any range of it
+    /tonelake/map/{space}/{layer}/point         names of one ?row= or one ?clip=
+    /tonelake/near/{space}/{layer}/{clip}       result of `tonelake similar`, with map rows
+    /tonelake/audio/{clip}                      WAV, supports byte ranges
     /tonelake/spectrogram/{clip}                PNG
-    /tonelake/static/                           the scripts of those components
+    /tonelake/static/                           scripts of the components
 
-Only clips of the lake are named here, never paths; nothing is written.  Binary bodies go out as they are: the framework's
-compression would take longer than a loopback connection does.
+Requests name clips of the lake, never paths, and nothing is written.  Binary bodies are sent uncompressed, because the
+framework's compression would take longer than sending them over loopback.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from tonelake.ui.points import Points, load_points
 from tonelake.ui.sound import Sound, parse_range
 
 HEADERS = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-MOST_NEIGHBOURS = 200
-SPECTROGRAM_S = 30.0                     # of a clip's beginning
-WARM_UP_AFTER_S = 0.7                    # when the page has drawn itself
+MAX_NEIGHBOURS = 200
+SPECTROGRAM_S = 30.0                     # from the start of a clip
+WARM_UP_AFTER_S = 0.7                    # by then the page has been drawn
 Answer = Callable[[Request], Response]
 
 
-def answering(answer: Answer) -> Answer:
-    """Errors of ours become a sentence and a status."""
+def errors_as_json(answer: Answer) -> Answer:
+    """Decorate a route so that a TonelakeError becomes a JSON message with status 400 or 404."""
 
     @wraps(answer)
     def route(request: Request) -> Response:
@@ -57,7 +57,7 @@ def answering(answer: Answer) -> Answer:
     return route
 
 
-def map_of(request: Request) -> Points:
+def requested_points(request: Request) -> Points:
     lake = opened_lake()
     space, layer = space_and_layer(lake, request)
     return load_points(lake.lake, space, layer)
@@ -72,47 +72,47 @@ def binary(body: bytes, after: BackgroundTask | None = None, **headers: str) -> 
     return Response(body, 200, HEADERS | {"Content-Encoding": "identity"} | headers, "application/octet-stream", after)
 
 
-@answering
+@errors_as_json
 def points(request: Request) -> Response:
-    found = map_of(request)
+    found = requested_points(request)
     return binary(found.xy.tobytes(), BackgroundTask(warm_up, found), **{"X-Order": found.order})
 
 
 def warm_up(found: Points) -> None:
-    """Answer a first click before there is one: it reads the ids and the layer or its index, and starts a decoder."""
+    """Prepare for the first click: load the ids and the layer or its index, and start a decoder process."""
     if found.warm or not len(found.ids):
         return
     found.warm = True
     time.sleep(WARM_UP_AFTER_S)
-    with contextlib.suppress(TonelakeError):         # whoever clicks will be told
+    with contextlib.suppress(TonelakeError):         # the first click reports the error
         lake = opened_lake()
         lake.similar(found.ids[0], space=found.space.name, layer=found.space.layers[found.layer])
         lake.audio(found.ids[0], seconds=0.1)
 
 
-@answering
+@errors_as_json
 def colours(request: Request) -> Response:
-    return binary(map_of(request).colours(request.query_params.get("column", "cluster")).codes.tobytes())
+    return binary(requested_points(request).colours(request.query_params.get("column", "cluster")).codes.tobytes())
 
 
-@answering
+@errors_as_json
 def legend(request: Request) -> Response:
-    return JSONResponse(map_of(request).colours(request.query_params.get("column", "cluster")).legend, 200, HEADERS)
+    return JSONResponse(requested_points(request).colours(request.query_params.get("column", "cluster")).legend, 200, HEADERS)
 
 
-@answering
+@errors_as_json
 def clusters(request: Request) -> Response:
-    return JSONResponse(map_of(request).clusters, 200, HEADERS)
+    return JSONResponse(requested_points(request).clusters, 200, HEADERS)
 
 
-@answering
+@errors_as_json
 def search(request: Request) -> Response:
-    return binary(map_of(request).search(request.query_params.get("q", "")).tobytes())
+    return binary(requested_points(request).search(request.query_params.get("q", "")).tobytes())
 
 
-@answering
+@errors_as_json
 def point(request: Request) -> Response:
-    found = map_of(request)
+    found = requested_points(request)
     clip = request.query_params.get("clip")
     row = found.rows_of([clip])[0] if clip is not None else whole_number(request, "row", 0, len(found.ids) - 1)
     if row is None:
@@ -120,11 +120,11 @@ def point(request: Request) -> Response:
     return JSONResponse({"row": row} | found.frame.row(row, named=True), 200, HEADERS)
 
 
-@answering
+@errors_as_json
 def near(request: Request) -> Response:
     lake = opened_lake()
     space, layer = space_and_layer(lake, request)
-    count = whole_number(request, "k", 1, MOST_NEIGHBOURS)
+    count = whole_number(request, "k", 1, MAX_NEIGHBOURS)
     hits = lake.similar(
         request.path_params["clip"], space=space.name, layer=space.layers[layer], k=count,
         not_same=request.query_params.get("not_same") or None,
@@ -136,11 +136,11 @@ def near(request: Request) -> Response:
 def whole_number(request: Request, name: str, low: int, high: int) -> int:
     text = request.query_params.get(name, str(low))
     if not text.isdecimal() or not low <= int(text) <= high:
-        raise InputError(f"{name}={text!r} is no number from {low} to {high}")
+        raise InputError(f"{name}={text!r}: not a whole number from {low} to {high}")
     return int(text)
 
 
-@answering
+@errors_as_json
 def audio(request: Request) -> Response:
     lake = opened_lake()
     clip = lake.lake.clips.find(request.path_params["clip"])
@@ -151,7 +151,7 @@ def audio(request: Request) -> Response:
     first, last = wanted or (0, sound.size - 1)
     pieces = sound.bytes(first, last)
     begun = [next(pieces)]
-    if first < 44 <= last:               # only then is it known whether the source can be read
+    if first < 44 <= last:               # decode the first block now, while an error status can still be sent
         begun.append(next(pieces, b""))
 
     def body() -> Iterator[bytes]:
@@ -164,19 +164,19 @@ def audio(request: Request) -> Response:
     return StreamingResponse(body(), 206 if wanted else 200, headers, "audio/wav")
 
 
-@answering
+@errors_as_json
 def spectrogram(request: Request) -> Response:
     picture = spectrogram_of(opened_lake(), request.path_params["clip"])
     return Response(picture, 200, HEADERS | {"Cache-Control": "private, max-age=3600"}, "image/png")
 
 
-@lru_cache(maxsize=512)                  # 20 KB each
+@lru_cache(maxsize=512)                  # about 20 KB each
 def spectrogram_of(lake: Tonelake, clip: str) -> bytes:
     return lake.spectrogram(clip, seconds=SPECTROGRAM_S)
 
 
 def routes() -> list[BaseRoute]:
-    """All of them, for the app's server."""
+    """Return all routes, for the app's server."""
     one_map = "/tonelake/map/{space}/{layer}"
     answers: dict[str, Any] = {
         f"{one_map}/points": points, f"{one_map}/colours": colours, f"{one_map}/legend": legend,

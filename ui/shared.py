@@ -1,6 +1,6 @@
-"""What every page needs: the lake, the choices that the address bar keeps, errors as sentences, and rows for a list of clips.
+"""Helpers shared by all pages: the lake, choices kept in the address bar, error messages, rows for a list of clips.
 
-What is typed or comes out of a file is shown by `st.text` and the like, never as markup.
+User input and text from files is shown by `st.text` and similar, never as markup.
 """
 
 from __future__ import annotations
@@ -15,64 +15,65 @@ from tonelake.api import Tonelake
 from tonelake.store import InputError, Space, TonelakeError
 from tonelake.ui import opened
 
-MOST_LISTED = 50                         # clips in one list
+MAX_LISTED = 50                          # clips in one list
 FIXED_GROUPS = ("artist", "album", "track", "dataset", "stem", "split")
 Result = TypeVar("Result")
 
 
-def the_lake() -> Tonelake:
-    """The lake that the app was started for; the page ends with the reason where it cannot be opened."""
-    return asked(opened.opened_lake)
+def page_lake() -> Tonelake:
+    """Return the app's lake.  If it cannot be opened, show the error and end the page."""
+    return answer_or_stop(opened.opened_lake)
 
 
-def asked(question: Callable[..., Result], *arguments: Any, **settings: Any) -> Result:
-    """The answer of a call into the lake; where it fails for a reason of ours, the page ends with that sentence."""
+def answer_or_stop(question: Callable[..., Result], *arguments: Any, **settings: Any) -> Result:
+    """Return the result of a call.  On a TonelakeError, show its message and end the page."""
     try:
         return question(*arguments, **settings)
     except TonelakeError as error:
-        stop_with(error)
+        stop_with_error(error)
         raise
 
 
-def stop_with(error: TonelakeError) -> None:
-    """Show an error as text, not as markup: it may quote a file name or tag."""
+def stop_with_error(error: TonelakeError) -> None:
+    """Show an error as plain text (it may quote a file name or tag), and end the page."""
     with st.container(border=True):
         st.markdown("**This did not work**")
         st.text(str(error))
     st.stop()
 
 
-def nothing_yet(sentence: str, command: str) -> None:
-    """An empty state: what is missing, and the command that brings it.  Ends the page."""
+def stop_with_hint(sentence: str, command: str) -> None:
+    """Show an empty state: what is missing and the command that creates it.  Ends the page."""
     st.info(sentence)
     st.code(command, language="bash")
     st.stop()
 
 
-# -- choices that the address bar keeps
+# -- choices kept in the address bar
 
 
-def keep_valid(key: str, options: Sequence[Any]) -> None:
-    """Forget a kept choice that is none any more, as a layer of another space."""
+def drop_invalid_choice(key: str, options: Sequence[Any]) -> None:
+    """Drop a kept choice that is no longer among `options`, e.g. a layer of another space."""
     if st.session_state.get(key) not in options:
         st.session_state.pop(key, None)
 
 
 def choose_space(lake: Tonelake, place: Any = st) -> Space:
-    """The space, chosen where there are several; the page ends where nothing is embedded."""
-    spaces = {space.name: space for space in asked(lake.lake.spaces.all) if lake.lake.vectors(space).count()}
+    """Return the chosen space.  Ends the page if nothing is embedded."""
+    spaces = {space.name: space for space in answer_or_stop(lake.lake.spaces.all) if lake.lake.vectors(space).count()}
     if not spaces:
         if not lake.lake.clips.count():
-            nothing_yet("This lake has no clips yet.", "tonelake ingest folder PATH")
-        nothing_yet("Nothing is embedded yet.", "tonelake embed")
-    keep_valid("space", list(spaces))
-    return spaces[place.selectbox("Space", list(spaces), key="space", bind="query-params", help="One way of embedding.")]
+            stop_with_hint("This lake has no clips yet.", "tonelake ingest folder PATH")
+        stop_with_hint("Nothing is embedded yet.", "tonelake embed")
+    drop_invalid_choice("space", list(spaces))
+    about = "Encoder and settings that made the vectors."
+    return spaces[place.selectbox("Space", list(spaces), key="space", bind="query-params", help=about)]
 
 
 def choose_layer(space: Space, place: Any = st, layers: Sequence[str] | None = None) -> str:
-    """A layer's name, by default the space's own, or the nearest of those that are offered."""
+    """Return the chosen layer's name.  Default: the space's default layer, or the nearest one among `layers`."""
     offered = list(layers or space.layers)
-    keep_valid("layer", offered)
+    drop_invalid_choice("layer", offered)
     if len(offered) == 1:
         place.text(f"Layer {offered[0]}")
         return offered[0]
@@ -81,7 +82,7 @@ def choose_layer(space: Space, place: Any = st, layers: Sequence[str] | None = N
 
 
 def group_columns(lake: Tonelake) -> list[str]:
-    """Columns by which clips can be grouped: those with values, but no decimals."""
+    """Return the columns that clips can be grouped by: all non-float columns that have values."""
     clips = lake.lake.clips
     names = [*FIXED_GROUPS, *clips.label_columns()]
     schema = clips.table.schema
@@ -93,19 +94,19 @@ def group_columns(lake: Tonelake) -> list[str]:
 def choose_column(lake: Tonelake, place: Any = st, key: str = "column") -> str:
     columns = group_columns(lake)
     if not columns:
-        nothing_yet("The clips have no labels to group them by.", "tonelake ingest folder PATH --labels FILE.csv")
-    keep_valid(key, columns)
+        stop_with_hint("The clips have no labels to group them by.", "tonelake ingest folder PATH --labels FILE.csv")
+    drop_invalid_choice(key, columns)
     return place.selectbox("Label column", columns, key=key, bind="query-params")
 
 
 def filter_box(lake: Tonelake, place: Any = st) -> str | None:
-    """An SQL filter over clip columns, joined with what was selected on the map; the page ends where it is none."""
+    """Return an SQL filter over clip columns, combined with the map selection.  Ends the page if the SQL is invalid."""
     typed = place.text_input(
         "Filter", key="where", bind="query-params", placeholder="artist = 'X' AND year > 1990",
-        help=f"One SQL expression over {', '.join(lake.lake.clips.columns())}.",
+        help=f"SQL expression over {', '.join(lake.lake.clips.columns())}.",
     ).strip()
     if typed:
-        asked(lake.lake.clips.count, typed)
+        answer_or_stop(lake.lake.clips.count, typed)
     parts = [f"({typed})"] if typed else []
     chosen = selected_ids(lake)
     if len(chosen) and place.toggle(f"Only the {len(chosen):,} selected on the map", key="selected", bind="query-params"):
@@ -113,11 +114,11 @@ def filter_box(lake: Tonelake, place: Any = st) -> str | None:
     return " AND ".join(parts) or None
 
 
-# -- what was selected on the map
+# -- the selection made on the map
 
 
 def remember_lasso(space: Space, layer: str, corners: Sequence[Sequence[float]] | None) -> None:
-    """Keep a selection for the other pages and in the address."""
+    """Keep a selection in the session, for the other pages, and in the address."""
     if not corners:
         st.session_state.pop("lasso", None)
         st.query_params.pop("lasso", None)
@@ -128,7 +129,7 @@ def remember_lasso(space: Space, layer: str, corners: Sequence[Sequence[float]] 
 
 
 def read_lasso() -> tuple[str, str, list[list[float]]] | None:
-    """(space, layer, corners) of the selection that the address or this visit holds."""
+    """Return (space, layer, corners) of the selection kept in the address or the session, or None."""
     text = st.query_params.get("lasso") or st.session_state.get("lasso", "")
     try:
         space, layer, corners = text.split("~")
@@ -143,14 +144,14 @@ def read_lasso() -> tuple[str, str, list[list[float]]] | None:
 
 
 def selected_ids(lake: Tonelake) -> pl.Series:
-    """Ids of the clips within the selection; none where there is none, or its map has gone."""
+    """Return ids of the selected clips; empty without a selection or if its map no longer exists."""
     from tonelake.ui.points import load_points
 
     found = read_lasso()
     if found is not None:
         try:
             space = lake.lake.spaces.get(found[0])
-            return load_points(lake.lake, space, space.layer_index(found[1])).inside(found[2])
+            return load_points(lake.lake, space, space.layer_index(found[1])).within_polygon(found[2])
         except InputError:
             st.session_state.pop("lasso", None)
     return pl.Series("clip_id", [], dtype=pl.String)
@@ -160,7 +161,7 @@ def selected_ids(lake: Tonelake) -> pl.Series:
 
 
 def rows_for_list(clips: pl.DataFrame, *, score: str | None = None, note: pl.Expr | None = None) -> list[dict[str, Any]]:
-    """Clips as `ui.components.clip_list` takes them."""
+    """Return clips as rows for `components.clip_list`."""
     kept = ("clip_id", "rank", "title", "artist", "album", "track", "start_s", "duration_s", "source")
     columns: list[Any] = [name for name in kept if name in clips.columns]
     if score is not None:
@@ -171,39 +172,39 @@ def rows_for_list(clips: pl.DataFrame, *, score: str | None = None, note: pl.Exp
 
 
 def open_similar(clip_id: str, space: Space | None = None, layer: str | None = None) -> None:
-    """Go to what sounds like a clip."""
+    """Open the Similar page for a clip."""
     state = {"clip": clip_id} | ({"space": space.name} if space else {}) | ({"layer": layer} if layer else {})
     st.switch_page("pages/similar.py", query_params=state)
 
 
 def open_map(clip_id: str, space: Space, layer: str) -> None:
-    """Go to a clip's place on the map."""
+    """Open the Map page with a clip picked."""
     st.switch_page("pages/map.py", query_params={"pick": clip_id, "space": space.name, "layer": layer})
 
 
-def follow(result: Any, space: Space, layer: str) -> None:
-    """Do what was asked for in a list of clips."""
+def follow_action(result: Any, space: Space, layer: str) -> None:
+    """Perform the action that was triggered in a list of clips."""
     if getattr(result, "open", None):
         open_similar(result.open, space, layer)
     if getattr(result, "map", None):
         open_map(result.map, space, layer)
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """1 clip, 2,000 clips."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def count_phrase(number: int, singular: str, plural: str | None = None) -> str:
+    """Return e.g. "1 clip" or "2,000 clips"."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def csv_button(table: pl.DataFrame, name: str, place: Any = st, **settings: Any) -> None:
-    """A button that saves a table; lists in it are joined by ;."""
+    """Show a button that downloads a table as CSV, with list values joined by ";"."""
     place.download_button(name, joined_lists(table).write_csv(), name, "text/csv", on_click="ignore", **settings)
 
 
 def joined_lists(table: pl.DataFrame) -> pl.DataFrame:
-    """List columns as text."""
+    """Convert list columns to text, joined by ";"."""
     lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
     return table.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists)
 
 
-def columns_of(frame: pl.DataFrame, names: Iterable[str]) -> list[str]:
+def existing_columns(frame: pl.DataFrame, names: Iterable[str]) -> list[str]:
     return [name for name in names if name in frame.columns]

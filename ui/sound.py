@@ -1,7 +1,7 @@
-"""A clip as a WAV file that is never made: its bytes are decoded as a player asks for them.
+"""Serve a clip as a virtual WAV file, decoding byte ranges on request.
 
-So any source that the lake names can be heard at any place within a moment, whatever a browser knows of its format, and
-an hour-long clip takes no more memory than a short one.  16-bit mono at 24 kHz, decoded in a process of its own.
+Playback starts within a moment at any position and in any format that can be decoded, including those browsers do not
+support, and an hour-long clip takes no more memory than a short one.  16-bit mono at 24 kHz, decoded in a separate process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from tonelake.api import Tonelake
 
 RATE = 24_000                            # Hz
-BLOCK_S = 10.0                           # decoded at a time
-MARGIN_S = 0.1                           # decoded on either side of a block, so that resampling leaves no seam
-HEADER = 44                              # bytes of a WAV file before its samples
+BLOCK_S = 10.0                           # audio decoded at a time
+MARGIN_S = 0.1                           # extra audio decoded on either side of a block, so that resampling leaves no seam
+HEADER = 44                              # bytes before the samples of a WAV file
 KEPT_BLOCKS = 64                         # 31 MB
-LARGEST = (1 << 32) - 64                 # bytes of samples that a WAV header can count: 24 hours
+MAX_DATA_BYTES = (1 << 32) - 64          # largest sample size in bytes that a WAV header can state: 24 hours
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A clip's virtual file."""
+    """The virtual WAV file of a clip."""
 
     lake: Tonelake
     clip_id: str
@@ -34,18 +34,18 @@ class Sound:
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return HEADER + min(2 * round(self.duration_s * RATE), LARGEST)
+        """Size of the file in bytes."""
+        return HEADER + min(2 * round(self.duration_s * RATE), MAX_DATA_BYTES)
 
     def bytes(self, first: int, last: int) -> Iterator[bytes]:
-        """Bytes `first` to `last`, both included, in pieces.  Raises AudioError where the source cannot be read."""
+        """Yield bytes `first` to `last`, both included, in pieces.  Raises AudioError if the source cannot be read."""
         if first < HEADER:
             yield wav_header(self.size - HEADER)[first : last + 1]
             first = HEADER
         while first <= last:
             number, offset = divmod(first - HEADER, self._block_bytes)
             piece = decoded_block(self.lake, self.clip_id, number, self.duration_s)[offset : offset + last + 1 - first]
-            if not piece:                # the source is a little shorter than it was: silence to the promised end
+            if not piece:                # the source is slightly shorter than recorded: pad with silence to the stated size
                 piece = bytes(min(last + 1 - first, self._block_bytes - offset))
             yield piece
             first += len(piece)
@@ -57,7 +57,7 @@ class Sound:
 
 @lru_cache(maxsize=KEPT_BLOCKS)
 def decoded_block(lake: Tonelake, clip_id: str, number: int, duration_s: float) -> bytes:
-    """One block of a clip as little-endian 16-bit samples."""
+    """Return one block of a clip as little-endian 16-bit samples."""
     begin, end = number * BLOCK_S, min((number + 1) * BLOCK_S, duration_s)
     before, after = min(MARGIN_S, begin), min(MARGIN_S, duration_s - end)
     samples = lake.audio(clip_id, RATE, start=begin - before, seconds=end + after - begin + before)
@@ -66,14 +66,14 @@ def decoded_block(lake: Tonelake, clip_id: str, number: int, duration_s: float) 
 
 
 def wav_header(data: int) -> bytes:
-    """The first 44 bytes of a 16-bit mono WAV file with so many bytes of samples."""
+    """Return the 44-byte header of a 16-bit mono WAV file with `data` bytes of samples."""
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", data + HEADER - 8, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", data
     )
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first, last) byte of an HTTP Range header of one range; None where there is none that can be kept.
+    """Parse an HTTP Range header with one range into (first, last) byte; None if it is missing or unsatisfiable.
 
     >>> parse_range("bytes=100-", 1000), parse_range("bytes=-10", 1000), parse_range("bytes=2000-", 1000)
     ((100, 999), (990, 999), None)

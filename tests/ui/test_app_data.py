@@ -1,4 +1,4 @@
-"""What the app's components are sent: points and colours, sound of any range, and clips to be reviewed."""
+"""Data sent to the app's components: points and colours, audio byte ranges, and clips for review."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tonelake.ui.sound import BLOCK_S, HEADER, RATE, Sound, parse_range
 
 @pytest.fixture
 def mapped(lake):
-    """360 made-up clips, two layers mapped; and their space."""
+    """A lake of 360 made-up clips with two mapped layers, and its space."""
     import tonelake
 
     space = fill(lake, 36, 10, seed=0)
@@ -32,7 +32,7 @@ def mapped(lake):
 # -- points
 
 
-def test_points_are_those_of_the_map_in_one_order_for_all_layers(mapped):
+def test_points_are_those_of_the_map_and_all_layers_share_one_order(mapped):
     lake, space = mapped
     low, high = (load_points(lake, space, layer) for layer in (0, 1))
     assert low.order == high.order and low.ids.equals(high.ids)
@@ -40,12 +40,12 @@ def test_points_are_those_of_the_map_in_one_order_for_all_layers(mapped):
         stored, _ = read_points(lake, space, points.layer)
         place = {row["clip_id"]: (row["projection_x"], row["projection_y"]) for row in stored.to_dicts()}
         assert [place[clip] for clip in points.ids] == [tuple(xy) for xy in points.xy.tolist()]
-    # A fair sample: its beginning is not that of the lake.
+    # Shuffled: the first points are not the first clips of the lake.
     assert low.ids.head(40).to_list() != lake.clips.ids().head(40).to_list()
     assert load_points(lake, space, 0) is low
 
 
-def test_a_map_made_anew_is_read_anew(mapped):
+def test_a_rebuilt_map_is_read_again(mapped):
     import tonelake
 
     lake, space = mapped
@@ -54,7 +54,7 @@ def test_a_map_made_anew_is_read_anew(mapped):
     assert load_points(lake, space, 0) is not before
 
 
-def test_a_layer_without_a_map_says_which_command_makes_one(lake):
+def test_a_layer_without_a_map_raises_an_error_naming_the_command(lake):
     space = fill(lake, 6, 10, seed=0)
     with pytest.raises(InputError, match="tonelake map --space fake --layer high"):
         load_points(lake, space, 1)
@@ -69,15 +69,15 @@ def test_rows_search_and_polygon_find_the_right_clips(mapped):
     assert found == {"Title 7"}
     assert not len(points.search("%' OR 1=1"))
     corners = [[-0.3, -0.2], [0.4, -0.3], [0.2, 0.5]]
-    inside = set(points.inside(corners))
+    inside = set(points.within_polygon(corners))
 
     def left_of(a, b, p):
         return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]) > 0
 
-    brute = {clip for clip, p in zip(points.ids, points.xy, strict=True)
+    expected = {clip for clip, p in zip(points.ids, points.xy, strict=True)
              if all(left_of(corners[i], corners[(i + 1) % 3], p) for i in range(3))}
-    assert inside == brute and inside
-    assert not len(points.inside([[0, 0], [1, 1]])) and not len(points.inside([[0, 0], [float("nan"), 1], [1, 0]]))
+    assert inside == expected and inside
+    assert not len(points.within_polygon([[0, 0], [1, 1]])) and not len(points.within_polygon([[0, 0], [float("nan"), 1], [1, 0]]))
 
 
 def test_colours_count_categories_and_scale_numbers(mapped):
@@ -88,7 +88,7 @@ def test_colours_count_categories_and_scale_numbers(mapped):
     assert by_artist.legend["kind"] == "categories" and by_artist.legend["counts"] == sorted(counts["count"], reverse=True)
     names = [by_artist.legend["names"][code - 1] for code in by_artist.codes]
     assert names == points.frame["artist"].to_list()
-    years = points.colours("year")                       # 36 different whole numbers
+    years = points.colours("year")                       # 36 distinct integers
     own = lake.clips.take(points.ids.to_list(), ["year"])["year"].to_numpy()
     assert years.legend["kind"] == "scale" and np.corrcoef(years.codes, own)[0, 1] > 0.99
     assert points.colours("tags").legend["names"][0].startswith(("even, ", "odd, "))
@@ -96,7 +96,7 @@ def test_colours_count_categories_and_scale_numbers(mapped):
         points.colours("nothing")
 
 
-def test_missing_values_and_odd_numbers_have_the_colour_of_none():
+def test_missing_and_non_finite_values_get_code_zero():
     found = Colours("x", pl.Series("x", [1.0, None, float("nan"), 3.0, float("inf"), 2.0]))
     assert found.codes.tolist() == [1, 0, 0, 256, 0, 128] or found.codes.tolist() == [1, 0, 0, 256, 0, 129]
     assert found.legend["missing"] == 3
@@ -110,7 +110,7 @@ def test_missing_values_and_odd_numbers_have_the_colour_of_none():
 
 @pytest.fixture(scope="module")
 def long_clip(tmp_path_factory):
-    """A lake of one stereo clip of 25 s at 44.1 kHz that begins 3 s into its file."""
+    """A lake with one stereo clip of 25 s at 44.1 kHz that starts 3 s into its file."""
     import tonelake
 
     folder = tmp_path_factory.mktemp("long")
@@ -121,7 +121,7 @@ def long_clip(tmp_path_factory):
     return lake
 
 
-def test_the_virtual_file_is_the_clip(long_clip):
+def test_the_virtual_file_contains_the_samples_of_the_clip(long_clip):
     import soundfile
 
     clip = long_clip.clips().row(0, named=True)
@@ -131,11 +131,11 @@ def test_the_virtual_file_is_the_clip(long_clip):
     heard, rate = soundfile.read(io.BytesIO(whole), dtype="float32")
     direct = long_clip.audio(clip["clip_id"], RATE)
     assert rate == RATE and len(heard) == len(direct)
-    # 16 bits, and resampled in blocks that overlap: no seam at 10 and at 20 s either.
+    # 16 bits, and resampled in overlapping blocks: no seam at 10 s or 20 s.
     assert np.abs(heard - np.clip(direct, -1, 1)).max() < 2e-4
 
 
-def test_any_range_of_it_is_the_same_bytes(long_clip):
+def test_any_byte_range_equals_that_part_of_the_whole_file(long_clip):
     clip = long_clip.clips().row(0, named=True)
     sound = Sound(long_clip, clip["clip_id"], clip["duration_s"])
     whole = b"".join(sound.bytes(0, sound.size - 1))
@@ -145,14 +145,14 @@ def test_any_range_of_it_is_the_same_bytes(long_clip):
         assert b"".join(sound.bytes(first, last)) == whole[first : last + 1]
 
 
-def test_ranges_are_read_as_http_has_them():
+def test_range_headers_are_parsed_as_in_http():
     assert parse_range("bytes=0-", 100) == (0, 99) and parse_range("bytes=5-7", 100) == (5, 7)
     assert parse_range("bytes=90-400", 100) == (90, 99) and parse_range("bytes=-400", 100) == (0, 99)
     for wrong in (None, "", "bytes=-", "bytes=100-", "bytes=7-5", "bytes=1-2,4-5", "items=1-2"):
         assert parse_range(wrong, 100) is None
 
 
-def test_a_part_of_a_clip_is_that_part(long_clip):
+def test_reading_part_of_a_clip_equals_slicing_the_whole(long_clip):
     clip = long_clip.clips()["clip_id"][0]
     whole = long_clip.audio(clip, 44_100)
     assert np.array_equal(long_clip.audio(clip, 44_100, start=2.0, seconds=1.5), whole[2 * 44_100 : int(3.5 * 44_100)])
@@ -162,7 +162,7 @@ def test_a_part_of_a_clip_is_that_part(long_clip):
             long_clip.audio(clip, start=start)
 
 
-def test_a_spectrogram_shows_where_it_is_loud():
+def test_a_spectrogram_is_bright_where_the_clip_is_loud():
     from matplotlib.image import imread
 
     from tonelake.charts import draw_spectrogram
@@ -173,13 +173,13 @@ def test_a_spectrogram_shows_where_it_is_loud():
     light = picture[..., :3].sum(axis=2)
     assert light.shape[0] == 64 and light.shape[1] > 300
     assert light[:, 200:].max() > 2 and light[:, :150].max() < 0.2
-    assert draw_spectrogram(np.zeros(100, np.float32), 24_000)           # silence, and shorter than a window
+    assert draw_spectrogram(np.zeros(100, np.float32), 24_000)           # silence that is shorter than a window
 
 
-# -- a query that was heard once
+# -- a query embedded once
 
 
-def test_what_was_heard_once_answers_like_the_file(lake, music, tmp_path):
+def test_a_query_embedded_once_gives_the_hits_of_the_file(lake, music, tmp_path):
     import tonelake
 
     ingest_folder(lake, music, Cut(3.0))
@@ -201,15 +201,15 @@ def test_what_was_heard_once_answers_like_the_file(lake, music, tmp_path):
 # -- keys and threads
 
 
-def test_rows_taken_by_their_places_are_those_of_the_filter(lake):
+def test_rows_taken_by_row_number_equal_those_of_the_filter(lake):
     rows = clip_rows(30, 20)
     lake.clips.add(rows)
     wanted = [rows["clip_id"][i] for i in (5, 599, 0, 300)]
     by_filter = lake.clips.take(wanted)
-    lake.clips.ids()                                     # reads the keys; from here on places are known
+    lake.clips.ids()                                     # reads the keys; row numbers are known from here on
     assert lake.clips.take(wanted).equals(by_filter)
     assert lake.clips.take(["unknown", wanted[1]])["clip_id"].to_list() == [wanted[1]]
-    other = Lake(lake.uri)                               # another writer: places of an old version are not used
+    other = Lake(lake.uri)                               # another writer: row numbers of an old version are not used
     other.clips.table.delete(f"clip_id = '{wanted[0]}'")
     other.clips.set_flag([wanted[1]], "odd")
     other.clips.table.compact()
@@ -220,7 +220,7 @@ def test_rows_taken_by_their_places_are_those_of_the_filter(lake):
     assert lake.clips.find(wanted[2])["clip_id"] == wanted[2]
 
 
-def test_places_hold_when_hashes_collide(monkeypatch):
+def test_row_lookup_is_right_when_hashes_collide(monkeypatch):
     keys = pl.Series([f"k{i}" for i in range(50)])
     places = KeyRows(keys)
     hashes = (np.arange(50) // 5).astype(np.uint64)
@@ -229,7 +229,7 @@ def test_places_hold_when_hashes_collide(monkeypatch):
     assert places.of(["k7", "k49", "k0", "k77"]).tolist() == [7, 49, 0, -1]
 
 
-def test_threads_share_a_layer_and_read_it_once(lake, monkeypatch):
+def test_concurrent_searches_read_a_layer_once(lake, monkeypatch):
     from tonelake import index
 
     fill(lake, 30, 10, seed=0)
@@ -241,7 +241,7 @@ def test_threads_share_a_layer_and_read_it_once(lake, monkeypatch):
         return real(self, *arguments, **settings)
 
     monkeypatch.setattr(type(lake.vectors("fake")), "layer", counted)
-    index.search.exact._kept.clear()
+    index.search.exact._cache.clear()
     answers: list = [None] * 8
 
     def work(i: int) -> None:
@@ -257,14 +257,14 @@ def test_threads_share_a_layer_and_read_it_once(lake, monkeypatch):
     assert all(answers[i].equals(answers[i % 3]) for i in range(8))
 
 
-# -- clips to be reviewed
+# -- clips for review
 
 
 @pytest.mark.parametrize("column, kind", [("artist", "multiclass"), ("tags", "multilabel"), ("year", "regression")])
-def test_clips_to_review_are_the_worst_first(lake, column, kind):
+def test_review_lists_the_worst_clips_first(lake, column, kind):
     import tonelake
     from tonelake import probes
-    from tonelake.probes.outputs import losses
+    from tonelake.probes.outputs import clip_losses
 
     fill(lake, 24, 10, seed=0)
     opened = tonelake.open(lake.uri, progress=False)
@@ -281,7 +281,7 @@ def test_clips_to_review_are_the_worst_first(lake, column, kind):
     by_confidence = opened.review(run.name, by="confidence", k=None)
     assert set(by_confidence["clip_id"]) == set(predictions["clip_id"])
     if kind == "multiclass":
-        # A loss is the cross-entropy of the label, where that is among the classes that are told.
+        # The loss is the cross-entropy of the label, if the label is among the stored classes.
         first = predictions.row(0, named=True)
         if first["target"] in first["likeliest"]:
             share = first["probabilities"][first["likeliest"].index(first["target"])]
@@ -296,7 +296,7 @@ def test_clips_to_review_are_the_worst_first(lake, column, kind):
         first = predictions.row(0, named=True)
         names = sorted({tag for tags in lake.clips.read(["tags"])["tags"] for tag in tags})
         truth = np.array([[float(name in first["target"]) for name in names]])
-        assert first["loss"] == pytest.approx(losses(kind, truth, np.array([first["probabilities"]]))[0], rel=1e-5)
+        assert first["loss"] == pytest.approx(clip_losses(kind, truth, np.array([first["probabilities"]]))[0], rel=1e-5)
     lake.clips.table.delete(f"clip_id = '{found['clip_id'][0]}'")
     assert opened.review(run.name, k=4)["clip_id"].to_list() == found["clip_id"].to_list()[1:]
     with pytest.raises(InputError, match="no run 'nothing'"):

@@ -1,4 +1,4 @@
-"""The app in Chromium on a lake of rendered chorales: points are clicked, clips heard, groups selected, views reloaded."""
+"""The app in Chromium on a lake of rendered chorales: clicking points, playing clips, selecting groups, reloading views."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on thi
 
 @pytest.fixture(scope="module")
 def chorales(tmp_path_factory) -> Lake:
-    """Eight chorales, embedded by `spectral`, two layers mapped, and a probe of their keys."""
+    """A lake of eight chorales, embedded by `spectral`, with two mapped layers and a probe of their keys."""
     import tonelake
 
     lake = tonelake.open(tmp_path_factory.mktemp("browser") / "lake", progress=False)
@@ -41,7 +41,7 @@ def chorales(tmp_path_factory) -> Lake:
 
 @pytest.fixture(scope="module")
 def served(chorales):
-    """The app's address, started by the command."""
+    """Start the app with the command; return its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tonelake", "ui", "--lake", chorales.uri, "--port", "0", "--no-browser"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -73,19 +73,19 @@ def browser():
 
 @pytest.fixture
 def view(browser, served):
-    """A page of the app: whatever it asks of others than the app, and any error in it, fails the test."""
+    """A browser page.  The test fails on any JavaScript error, and on any request to a host other than the app."""
     context = browser.new_context(viewport={"width": 1400, "height": 950}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(60_000)
-    asked: list[str] = []
-    wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    requested: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     assert page.locator("[data-testid=stException]").count() == 0
     context.close()
-    assert not wrong
-    assert not [url for url in asked if not url.startswith((served, served.replace("http", "ws"), "data:", "blob:"))]
+    assert not errors
+    assert not [url for url in requested if not url.startswith((served, served.replace("http", "ws"), "data:", "blob:"))]
 
 
 def ask(served: str, path: str, **headers: str):
@@ -93,7 +93,7 @@ def ask(served: str, path: str, **headers: str):
 
 
 def open_map(view, served: str, state: str = ""):
-    """The map of a page, its points drawn."""
+    """Open the map page and return its map once the points are drawn."""
     view.goto(f"{served}/map{state}")
     view.locator(".map[data-points]").first.wait_for()
     view.locator(".map[data-colour]").first.wait_for()
@@ -101,7 +101,7 @@ def open_map(view, served: str, state: str = ""):
 
 
 def point_of(view, the_map, row: int) -> tuple[float, float]:
-    """Where a row's point is on the screen."""
+    """Return the screen position of a row's point."""
     box = the_map.locator("canvas.points").bounding_box()
     x, y = the_map.evaluate("(map, row) => map.screenOf(row)", row)
     return box["x"] + x, box["y"] + y
@@ -111,7 +111,7 @@ def point_of(view, the_map, row: int) -> tuple[float, float]:
 
 
 @needs_chromium
-def test_a_click_on_a_point_plays_it_and_lists_what_the_command_lists(view, served, chorales):
+def test_a_click_on_a_point_plays_it_and_lists_the_hits_of_the_command(view, served, chorales):
     import tonelake
 
     the_map = open_map(view, served, "?layer=chroma")
@@ -128,13 +128,13 @@ def test_a_click_on_a_point_plays_it_and_lists_what_the_command_lists(view, serv
     assert [shown.nth(i).get_attribute("data-clip") for i in range(shown.count())] == expected["clip_id"].to_list()
     scores = side.locator("li .score").all_inner_texts()
     assert scores == [f"{score:.3f}" for score in expected["score"]]
-    # The address keeps the view: reloaded, the same clip is picked, and silent.
+    # The address keeps the view: after a reload the same clip is picked, without playing.
     view.wait_for_url(f"**pick={clip}**")
     view.reload()
     again = view.locator(f".side[data-answered='{clip}']")
     again.wait_for()
     assert again.locator("audio").get_attribute("src") is None
-    # Keys: down plays the nearest, Enter makes it the picked one.
+    # Keys: down plays the nearest hit, Enter picks it.
     the_map = view.locator(".map").first
     the_map.focus()
     view.keyboard.press("ArrowDown")
@@ -144,7 +144,7 @@ def test_a_click_on_a_point_plays_it_and_lists_what_the_command_lists(view, serv
 
 
 @needs_chromium
-def test_a_lasso_selects_and_what_it_holds_can_be_saved_and_used_as_a_filter(view, served, chorales):
+def test_a_lasso_selection_can_be_saved_and_used_as_a_filter(view, served, chorales):
     the_map = open_map(view, served, "?layer=chroma")
     box = the_map.locator("canvas.points").bounding_box()
     corners = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in
@@ -176,7 +176,7 @@ def test_a_lasso_selects_and_what_it_holds_can_be_saved_and_used_as_a_filter(vie
 
 
 @needs_chromium
-def test_points_stay_when_the_layer_changes_and_maps_side_by_side_are_linked(view, served):
+def test_picked_clips_survive_a_change_of_layer_and_maps_side_by_side_are_linked(view, served):
     the_map = open_map(view, served, "?layer=chroma&beside=mfcc&colour=key")
     maps = view.locator(".map[data-points]")
     maps.nth(1).wait_for()
@@ -192,7 +192,7 @@ def test_points_stay_when_the_layer_changes_and_maps_side_by_side_are_linked(vie
 
 
 @needs_chromium
-def test_search_and_legend_leave_what_was_asked_for(view, served, chorales):
+def test_search_and_legend_highlight_the_matching_points(view, served, chorales):
     the_map = open_map(view, served, "?layer=chroma&colour=key")
     names = the_map.locator(".legend .name").all_inner_texts()
     counts = chorales.clips.read(["key"])["key"].value_counts()
@@ -213,7 +213,7 @@ def test_search_and_legend_leave_what_was_asked_for(view, served, chorales):
 
 
 @needs_chromium
-def test_every_page_opens_and_hits_can_be_heard_by_keys(view, served, chorales):
+def test_every_page_opens_and_hits_can_be_played_by_keys(view, served, chorales):
     view.goto(served)
     view.get_by_role("heading", name="Library").wait_for()
     headings = {"Groups": "Groups", "Layers": "Layers", "Probes": "Probes and fine-tunes", "Similar": "Similar"}
@@ -252,7 +252,7 @@ def test_an_uploaded_file_finds_itself_in_the_lake(view, served, chorales, tmp_p
 
 @needs_chromium
 def test_an_upload_past_the_limit_is_refused_by_the_page_and_by_the_server(view, served, tmp_path):
-    """The server too: whoever does not use the page sends what they like."""
+    """The server enforces the limit as well, for clients that bypass the page."""
     huge = tmp_path / "huge.wav"
     with huge.open("wb") as file:
         file.truncate(201 << 20)
@@ -263,8 +263,8 @@ def test_an_upload_past_the_limit_is_refused_by_the_page_and_by_the_server(view,
     view.get_by_text("200.0MB or smaller").wait_for()
     with view.expect_request(lambda request: request.method == "PUT") as sent:
         chooser.set_input_files(tmp_path / "small.wav")
-    asked = sent.value
-    token = {name: text for name, text in asked.headers.items() if "xsrf" in name.lower()}
+    request = sent.value
+    token = {name: text for name, text in request.headers.items() if "xsrf" in name.lower()}
     cookies = "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in view.context.cookies())
 
     def put(size: int) -> int:
@@ -272,21 +272,21 @@ def test_an_upload_past_the_limit_is_refused_by_the_page_and_by_the_server(view,
         body = head + bytes(size) + b"\r\n--edge--\r\n"
         headers = token | {"Cookie": cookies, "Content-Type": "multipart/form-data; boundary=edge"}
         try:
-            with urllib.request.urlopen(urllib.request.Request(asked.url, body, headers, method="PUT"), timeout=30) as answer:
+            with urllib.request.urlopen(urllib.request.Request(request.url, body, headers, method="PUT"), timeout=30) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             with error:
                 return error.code
-        except urllib.error.URLError:    # the server hung up in the middle
+        except urllib.error.URLError:    # the server closed the connection early
             return 413
 
-    assert put(4) in (200, 204)          # as the page does it: what is refused below is the size
+    assert put(4) in (200, 204)          # an accepted request, so the refusal below is due to the size
     assert put(201 << 20) == 413
-    assert put(4) in (200, 204)          # and nothing else came to harm
+    assert put(4) in (200, 204)          # the server still works
 
 
 @needs_chromium
-def test_a_cell_of_the_confusion_opens_its_clips(view, served, chorales):
+def test_a_click_on_a_cell_of_the_confusion_matrix_lists_its_clips(view, served, chorales):
     from tonelake import probes
 
     view.goto(f"{served}/probes?tab=Confusion")
@@ -304,10 +304,10 @@ def test_a_cell_of_the_confusion_opens_its_clips(view, served, chorales):
     assert {row.get_attribute("data-clip") for row in listed.locator(".row").all()} == set(mine["clip_id"])
 
 
-# -- what the app lets in and out
+# -- access
 
 
-def test_the_app_listens_on_loopback_alone_and_answers_no_other_name(served):
+def test_the_app_listens_on_loopback_only_and_rejects_other_host_names(served):
     port = int(served.rsplit(":", 1)[1])
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     local = [line.split()[1].split(":") for line in listening.splitlines() if "local_address" not in line]
@@ -331,7 +331,7 @@ def test_only_clips_of_the_lake_are_served(served, path):
     info.value.close()
 
 
-def test_a_path_within_a_path_is_no_file(served):
+def test_encoded_paths_do_not_reach_files(served):
     for path in ("/tonelake/audio/%2Fetc%2Fpasswd", "/tonelake/audio//etc/passwd", "/tonelake/static%2F..%2Froutes.py"):
         try:
             body = ask(served, path).read()
@@ -353,7 +353,7 @@ def test_several_viewers_get_the_same_answers_at_once(served, chorales):
     assert together == alone
 
 
-def test_a_port_that_is_taken_is_named(served):
+def test_a_port_in_use_is_named_in_the_error(served):
     from tonelake.store import InputError
     from tonelake.ui.serve import free_port
 

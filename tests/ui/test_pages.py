@@ -1,4 +1,4 @@
-"""The app's pages by Streamlit's own test harness: what they show, and what they say when there is nothing."""
+"""The app's pages in Streamlit's test harness: their content, and their messages for empty or changing lakes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tonelake.ui.serve import APP
 
 
 @pytest.fixture(autouse=True)
-def main_stays(monkeypatch):
-    """The harness leaves the page as `__main__`, and processes that later tests begin would run it."""
+def restore_main(monkeypatch):
+    """Restore `__main__`: the harness replaces it with the page, which processes of later tests would run."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
-def told(test: AppTest) -> str:
-    """Everything that a page says in words."""
+def text_of(test: AppTest) -> str:
+    """Return all text of a page."""
     parts = (*test.text, *test.info, *test.caption, *test.markdown, *test.code, *test.subheader)
     return "\n".join(str(part.value) for part in parts)
 
 
 @pytest.fixture(scope="module")
 def audible(tmp_path_factory, music):
-    """The music, embedded by `spectral`, with a map and a probe."""
+    """A lake of the test music, embedded by `spectral`, with maps and a probe."""
     import tonelake
 
     lake = Lake(tmp_path_factory.mktemp("ui") / "lake")
@@ -46,7 +46,7 @@ def audible(tmp_path_factory, music):
 # -- each page
 
 
-def test_the_library_shows_what_is_there_and_what_comes_next(lake, monkeypatch):
+def test_the_library_shows_counts_and_the_next_command(lake, monkeypatch):
     lake.clips.add(clip_rows(3, 2))
     lake.failures.record([Failure("ingest", "<b>x.mp3</b>", "is empty")])
     test = page("library", lake, monkeypatch)
@@ -71,13 +71,13 @@ def test_the_library_names_stale_indexes_and_half_embedded_spaces(lake, monkeypa
     test = page("library", lake, monkeypatch)
     assert test.dataframe[1].value["state"].to_list() == ["up to date"]
     lake.clips.add(clip_rows(32, 2))
-    assert "tonelake embed --space fake" in told(test.run())
+    assert "tonelake embed --space fake" in text_of(test.run())
     fill(lake, 32, 40, seed=3)
-    told_now = told(test.run())
-    assert "1 index is behind or damaged" in told_now and "tonelake index build --space fake" in told_now
+    text = text_of(test.run())
+    assert "1 index is behind or damaged" in text and "tonelake index build --space fake" in text
 
 
-def test_the_map_page_shows_and_keeps_what_was_picked_and_selected(audible, monkeypatch):
+def test_the_map_page_keeps_the_picked_clip_and_the_selection(audible, monkeypatch):
     test = page("map", audible, monkeypatch, layer="chroma")
     assert test.select_slider(key="layer").value == "chroma"
     clip = audible.clips.ids()[3]
@@ -87,7 +87,7 @@ def test_the_map_page_shows_and_keeps_what_was_picked_and_selected(audible, monk
     everything = [[-99.0, -99.0], [99.0, -99.0], [99.0, 99.0], [-99.0, 99.0]]
     test.session_state["map"] = {"pick": clip, "lasso": everything}
     test.run()
-    assert "Selected: 18 clips" in told(test)
+    assert "Selected: 18 clips" in text_of(test)
     assert test.query_params["lasso"] == "spectral~chroma~-99_-99_99_-99_99_99_-99_99"
     # Another page, opened by the same address, offers the selection as a filter.
     small = "spectral~chroma~-99_-99_-98_-99_-98_-98"
@@ -116,7 +116,7 @@ def test_the_similar_page_shows_the_hits_of_the_command(audible, monkeypatch):
 
 
 def listed(monkeypatch) -> dict[str, dict]:
-    """What lists of clips are given, by their keys, from here on."""
+    """Record the data passed to lists of clips from here on, by key."""
     from tonelake.ui import components
 
     shown: dict[str, dict] = {}
@@ -134,20 +134,20 @@ def test_search_narrows_the_clips_and_is_text_not_a_filter(audible, monkeypatch)
     shown = listed(monkeypatch)
     page("similar", audible, monkeypatch, q="béla")
     assert len(shown["matches"]["clips"]) == 6
-    assert "No clip matches." in told(page("similar", audible, monkeypatch, q="' OR 1=1 --"))
+    assert "No clip matches." in text_of(page("similar", audible, monkeypatch, q="' OR 1=1 --"))
 
 
-def test_a_filter_is_kept_and_a_wrong_one_is_a_sentence(audible, monkeypatch):
+def test_a_filter_is_applied_and_an_invalid_one_is_reported(audible, monkeypatch):
     shown = listed(monkeypatch)
     clip = audible.clips.ids()[0]
     page("similar", audible, monkeypatch, clip=clip, where="artist = 'Cleo'")
     assert {row["artist"] for row in shown["hits"]["clips"]} == {"Cleo"}
     for wrong in ("artist = 'Cleo'; DROP TABLE clips", "nonsense = 3", "1 +"):
-        assert "filter" in told(page("similar", audible, monkeypatch, clip=clip, where=wrong))
+        assert "filter" in text_of(page("similar", audible, monkeypatch, clip=clip, where=wrong))
     assert audible.clips.count() == 18
 
 
-def test_an_uploaded_file_is_heard_and_forgotten(audible, music, monkeypatch, tmp_path):
+def test_an_uploaded_file_is_searched_and_then_deleted(audible, music, monkeypatch, tmp_path):
     import tempfile
 
     shown = listed(monkeypatch)
@@ -156,12 +156,12 @@ def test_an_uploaded_file_is_heard_and_forgotten(audible, music, monkeypatch, tm
     test = page("similar", audible, monkeypatch)
     test.file_uploader[0].upload("../../x<b>.wav", file.read_bytes(), "audio/wav").run()
     assert not test.exception
-    # The file is that of a track of the lake: nothing of it is among the hits, which are of other tracks.
+    # The file belongs to a track of the lake, and hits come from other tracks only.
     assert len(shown["hits"]["clips"]) == 12
     assert "song0" not in {row["source"].rsplit("/")[-1].split(".")[0] for row in shown["hits"]["clips"]}
     assert not list(tmp_path.rglob("*.wav"))
     test.file_uploader[0].upload("noise.wav", b"no audio at all", "audio/wav").run()
-    assert not test.exception and "is not audio that can be read" in told(test)
+    assert not test.exception and "is not audio that can be read" in text_of(test)
 
 
 def test_groups_are_those_of_the_command(audible, monkeypatch):
@@ -176,8 +176,8 @@ def test_groups_are_those_of_the_command(audible, monkeypatch):
     shown = listed(monkeypatch)
     page("groups", audible, monkeypatch, column="artist", tab="Typical and unusual", layer="mfcc")
     expected = tonelake.open(audible.uri).typical("artist", k=10, layer="mfcc")
-    told_ids = [row["clip_id"] for kind in ("typical", "unusual") for row in shown[kind]["clips"]]
-    assert told_ids == expected["clip_id"].to_list()
+    shown_ids = [row["clip_id"] for kind in ("typical", "unusual") for row in shown[kind]["clips"]]
+    assert shown_ids == expected["clip_id"].to_list()
 
 
 def test_the_layer_report_is_that_of_the_command(audible, monkeypatch):
@@ -185,12 +185,12 @@ def test_the_layer_report_is_that_of_the_command(audible, monkeypatch):
 
     test = page("layers", audible, monkeypatch, column="artist")
     report = tonelake.open(audible.uri).layers("artist")
-    assert report.summary() in told(test)
+    assert report.summary() in text_of(test)
     assert test.dataframe[-1].value["map"].to_list() == report.table["map"].to_list()
     assert len(test.get("plotly_chart")) == 3
 
 
-def test_a_cell_of_the_confusion_leads_to_its_clips(audible, monkeypatch):
+def test_a_selected_cell_of_the_confusion_matrix_lists_its_clips(audible, monkeypatch):
     from tonelake import probes
 
     run = probes.Run.named(audible, "artists")
@@ -201,7 +201,7 @@ def test_a_cell_of_the_confusion_leads_to_its_clips(audible, monkeypatch):
     expected = probes.review(audible, run, target=truth, predicted=said, k=None)
     assert [row["clip_id"] for row in shown["judged"]["clips"]] == expected["clip_id"].to_list()
     assert {row["note"] for row in shown["judged"]["clips"]} == {f"{truth} → {said}"}
-    assert run.summary() in told(test)
+    assert run.summary() in text_of(test)
     page("runs", audible, monkeypatch, tab="Clips", by="confidence")
     worst = probes.review(audible, run, by="confidence", k=None)
     assert [row["clip_id"] for row in shown["judged"]["clips"]] == worst["clip_id"].to_list()
@@ -210,20 +210,20 @@ def test_a_cell_of_the_confusion_leads_to_its_clips(audible, monkeypatch):
     assert any("f1" in frame.value.columns and "support" in frame.value.columns for frame in classes)
 
 
-# -- lakes that are not what a page hopes for
+# -- empty, partial and changing lakes
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_of_an_empty_lake_says_what_to_run(name, lake, monkeypatch):
+def test_every_page_of_an_empty_lake_names_a_command(name, lake, monkeypatch):
     lake.clips.add(clip_rows(1, 1))
     lake.clips.table.delete("true")
-    assert "tonelake" in told(page(name, lake, monkeypatch))
+    assert "tonelake" in text_of(page(name, lake, monkeypatch))
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_of_a_lake_with_one_clip_says_something(name, lake, monkeypatch):
+def test_every_page_of_a_lake_with_one_clip_shows_text(name, lake, monkeypatch):
     fill(lake, 1, 1, seed=0)
-    assert told(page(name, lake, monkeypatch)) or name == "map"
+    assert text_of(page(name, lake, monkeypatch)) or name == "map"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -237,10 +237,10 @@ def test_every_page_of_a_half_embedded_lake_works(name, lake, monkeypatch):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_lake_that_is_not_there_is_a_sentence(name, tmp_path, monkeypatch):
+def test_a_missing_lake_is_reported_in_a_sentence(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TONELAKE_LAKE", str(tmp_path / "nowhere"))
     test = AppTest.from_file(str(APP.parent / f"pages/{name}.py"), default_timeout=60).run()
-    assert not test.exception and "there is no lake at" in told(test)
+    assert not test.exception and "there is no lake at" in text_of(test)
 
 
 def test_pages_follow_a_lake_that_is_being_written_to(lake, monkeypatch):
@@ -248,13 +248,13 @@ def test_pages_follow_a_lake_that_is_being_written_to(lake, monkeypatch):
 
     fill(lake, 6, 10, seed=0)
     tonelake.open(lake.uri, progress=False).map(method="pca")
-    library, there = page("library", lake, monkeypatch), page("map", lake, monkeypatch)
+    library, map_page = page("library", lake, monkeypatch), page("map", lake, monkeypatch)
     fill(lake, 9, 10, seed=3)
     assert {metric.label: metric.value for metric in library.run().metric}["Clips"] == "90"
-    assert "30 clips came since" in told(there.run())
+    assert "30 clips embedded since" in text_of(map_page.run())
 
 
-def test_markup_in_a_tag_stays_text(lake, monkeypatch):
+def test_markup_in_a_tag_is_shown_as_text(lake, monkeypatch):
     rows = clip_rows(4, 3).with_columns(artist=pl.lit("<img src=x onerror=alert(1)> **bold** $x$"), title=pl.lit("# big"))
     lake.clips.add(rows)
     fill(lake, 4, 3, seed=0)
@@ -264,7 +264,7 @@ def test_markup_in_a_tag_stays_text(lake, monkeypatch):
         assert not any("onerror" in text or "**bold**" in text for text in marked)
 
 
-def test_a_clip_whose_file_moved_keeps_its_neighbours(lake, tmp_path, music, monkeypatch):
+def test_a_clip_with_a_missing_file_keeps_its_neighbours(lake, tmp_path, music, monkeypatch):
     import tonelake
 
     shutil.copytree(music / "Ada", tmp_path / "m")

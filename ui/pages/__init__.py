@@ -1,1 +1,1 @@
-"""Pages of the app; Streamlit runs these files as scripts."""
+"""Pages of the app.  Streamlit runs these files as scripts."""

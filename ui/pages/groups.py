@@ -1,4 +1,4 @@
-"""Artists, pieces, tunes: which are near each other, as a table and as a matrix, and what is typical of one."""
+"""Groups page: distances between artists, pieces or tunes as a table and a matrix, and typical and unusual clips of each."""
 
 import numpy as np
 import polars as pl
@@ -6,25 +6,25 @@ import streamlit as st
 
 from tonelake.charts import cluster_order
 from tonelake.index import DEFAULT_MEASURE, MEASURES
-from tonelake.ui.charts import matrix, show
 from tonelake.ui.components import clip_list
+from tonelake.ui.plotly_charts import matrix, show
 from tonelake.ui.shared import (
-    asked,
+    answer_or_stop,
     choose_column,
     choose_layer,
     choose_space,
     csv_button,
+    drop_invalid_choice,
     filter_box,
-    follow,
-    keep_valid,
+    follow_action,
+    page_lake,
     rows_for_list,
-    the_lake,
 )
 
-MOST_GROUPS = 500                        # in the matrix; beyond, those of most clips
-ALL = "all of them"
+MAX_GROUPS = 500                         # groups in the matrix; of more, those with most clips are shown
+ALL = "all groups"
 
-lake = the_lake()
+lake = page_lake()
 st.title("Groups")
 with st.sidebar:
     space = choose_space(lake)
@@ -32,56 +32,56 @@ with st.sidebar:
     column = choose_column(lake)
     measures = list(MEASURES)
     measure = st.selectbox("Measure", measures, index=measures.index(DEFAULT_MEASURE), key="measure", bind="query-params",
-                           help="How near two groups are, as sets of clips.")
-    smallest = st.slider("Clips a group needs", 1, 50, 1, key="smallest", bind="query-params")
+                           help="How similarity of two groups is computed from their clips.")
+    smallest = st.slider("Minimum clips per group", 1, 50, 1, key="smallest", bind="query-params")
     where = filter_box(lake)
 settings = {"space": space.name, "layer": layer, "where": where, "min_clips": smallest}
 
 near, whole, within = st.tabs(["Nearest", "Matrix", "Typical and unusual"], key="tab", bind="query-params", on_change="rerun")
 if near.open:
     with near:
-        table = asked(lake.groups, column, measure=measure, **settings)
+        table = answer_or_stop(lake.groups, column, measure=measure, **settings)
         names = [ALL, *table[column].cast(pl.String).sort()]
-        keep_valid("group", names)
+        drop_invalid_choice("group", names)
         name = st.selectbox(f"Nearest to which {column}?", names, key="group", bind="query-params")
         if name != ALL:
-            table = asked(lake.groups, column, name, k=50, measure=measure, **settings)
-            st.caption(f"Pairs of one track never count; nearest first, at layer {layer}.")
+            table = answer_or_stop(lake.groups, column, name, k=50, measure=measure, **settings)
+            st.caption(f"Nearest first, at layer {layer}. Pairs of clips from the same track are excluded.")
         else:
-            st.caption("Cohesion: the mean cosine of two of a group's clips that are of different tracks.")
+            st.caption("Cohesion: the mean cosine between clips of a group that come from different tracks.")
         st.dataframe(table, hide_index=True, height=min(640, 60 + 35 * len(table)))
         csv_button(table, "groups.csv")
 if whole.open:
     with whole:
-        table = asked(lake.group_matrix, column, measure=measure, **settings)
+        table = answer_or_stop(lake.group_matrix, column, measure=measure, **settings)
         names, values = table[:, 0].to_list(), table[:, 1:].to_numpy().astype(float)
-        if len(names) > MOST_GROUPS:
-            sizes = asked(lake.groups, column, measure=measure, **settings)["clips"].to_numpy()
-            most = np.sort(np.argsort(-sizes, kind="stable")[:MOST_GROUPS])
-            st.caption(f"The {MOST_GROUPS} of {len(names):,} groups with most clips: `tonelake groups --matrix F` has all.")
+        if len(names) > MAX_GROUPS:
+            sizes = answer_or_stop(lake.groups, column, measure=measure, **settings)["clips"].to_numpy()
+            most = np.sort(np.argsort(-sizes, kind="stable")[:MAX_GROUPS])
+            st.caption(f"The {MAX_GROUPS} of {len(names):,} groups with most clips; `tonelake groups --matrix F` writes all.")
             names, values = [names[i] for i in most], values[np.ix_(most, most)]
         order = cluster_order(values)
         shown = values[np.ix_(order, order)]
         apart = shown[~np.eye(len(shown), dtype=bool)]
         limits = tuple(np.nanpercentile(apart, [1, 99])) if np.isfinite(apart).any() else (0.0, 1.0)
-        st.caption("Ordered so that alike groups lie side by side. Empty: nothing but tracks that both share.")
+        st.caption("Ordered so that similar groups are adjacent. A cell is empty if the two groups have only shared tracks.")
         drawn = matrix(shown, [names[i] for i in order], limits=limits,
                        hover="%{customdata[0]}<br>%{customdata[1]}<br>%{z:.3f}<extra></extra>")
-        show(drawn, "matrix", f"How near groups of {column} are to each other")
+        show(drawn, "matrix", f"Similarity between groups of {column}")
 if within.open:
     with within:
-        names = [ALL, *asked(lake.groups, column, measure=measure, **settings)[column].cast(pl.String).sort()]
-        keep_valid("of", names)
-        name = st.selectbox(f"Of which {column}?", names, key="of", bind="query-params")
-        found = asked(lake.typical, column, None if name == ALL else name, k=10, **settings)
+        names = [ALL, *answer_or_stop(lake.groups, column, measure=measure, **settings)[column].cast(pl.String).sort()]
+        drop_invalid_choice("of", names)
+        name = st.selectbox(f"Typical of which {column}?", names, key="of", bind="query-params")
+        found = answer_or_stop(lake.typical, column, None if name == ALL else name, k=10, **settings)
         for kind, about in (
-            ("typical", "Nearest to the centre of their group's other tracks."),
-            ("unusual", "Farthest from it; where another group's centre is nearer, the label may be wrong."),
+            ("typical", "Nearest to the centre of the other tracks of their group."),
+            ("unusual", "Farthest from that centre. If another group's centre is nearer, the label may be wrong."),
         ):
             st.subheader(kind.capitalize())
             st.caption(about)
             part = found.filter(pl.col("kind") == kind)
             own, nearest = pl.col(column).cast(pl.String), pl.col("nearest")
             note = pl.when(own == nearest).then(own).otherwise(pl.format("{}, but nearest to {}", own, nearest))
-            follow(clip_list(rows_for_list(part, score="score", note=note), key=kind, actions=("open", "map"),
+            follow_action(clip_list(rows_for_list(part, score="score", note=note), key=kind, actions=("open", "map"),
                              keys=kind == "typical"), space, layer)

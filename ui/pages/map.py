@@ -1,4 +1,4 @@
-"""The map of a space's layer: points to be heard, coloured by any label, and what is selected on it as a list or a file."""
+"""Map page: playable points of one layer, coloured by any label; a selection can be listed or saved."""
 
 import streamlit as st
 
@@ -6,65 +6,66 @@ from tonelake.index import map_stamp, mapped_layers
 from tonelake.ui.components import clip_list, clip_map
 from tonelake.ui.points import load_points
 from tonelake.ui.shared import (
-    MOST_LISTED,
-    asked,
+    MAX_LISTED,
+    answer_or_stop,
     choose_layer,
     choose_space,
-    counted,
+    count_phrase,
     csv_button,
-    follow,
+    drop_invalid_choice,
+    follow_action,
     joined_lists,
-    keep_valid,
     open_similar,
+    page_lake,
     read_lasso,
     remember_lasso,
     rows_for_list,
     selected_ids,
-    the_lake,
 )
 
 ANYTHING = "anything"
 HEIGHT = 640
 
-lake = the_lake()
+lake = page_lake()
 left, middle, right, fourth, fifth = st.columns([2, 3, 2, 2, 2], vertical_alignment="bottom")
 space = choose_space(lake, left)
 layers = [space.layers[number] for number in sorted(mapped_layers(lake.lake, space)) if number < len(space.layers)]
 if not layers:
-    st.info(f"Space {space.name!r} has no map yet. The command lays out one layer; so does the button, which may take minutes.")
+    st.info(f"Space {space.name!r} has no map yet. The command or the button lays out one layer; this may take minutes.")
     st.code(f"tonelake map --space {space.name}", language="bash")
     if st.button(f"Make the map of layer {space.layers[space.default_layer]}"):
-        with st.spinner("Laying out; this is kept with the lake"):
-            asked(lake.map, space=space.name)
+        with st.spinner("Laying out the map, which is then stored in the lake"):
+            answer_or_stop(lake.map, space=space.name)
         st.rerun()
     st.stop()
 layer = choose_layer(space, middle, layers)
 colours = ["cluster", "artist", "album", "track", "dataset", "stem", "split", *lake.lake.clips.label_columns()]
-keep_valid("colour", colours)
+drop_invalid_choice("colour", colours)
 colour = right.selectbox("Colour by", colours, key="colour", bind="query-params")
 beside = ["none", *(name for name in layers if name != layer)]
-keep_valid("beside", beside)
-other = fourth.selectbox("Layer beside", beside, key="beside", bind="query-params", disabled=len(beside) == 1,
-                         help="A second layer, linked: what is pointed at or picked in one shows in both.")
-differ = fifth.selectbox("Neighbours of another", [ANYTHING, "track", "artist", "album"], key="not_same", bind="query-params")
+drop_invalid_choice("beside", beside)
+other = fourth.selectbox("Second layer", beside, key="beside", bind="query-params", disabled=len(beside) == 1,
+                         help="Shows a second, linked map: clips hovered over or picked in one are marked in both.")
+must_differ = [ANYTHING, "track", "artist", "album"]
+differ = fifth.selectbox("Neighbours must differ in", must_differ, key="not_same", bind="query-params")
 
 number = space.layer_index(layer)
-points = asked(load_points, lake.lake, space, number)
+points = answer_or_stop(load_points, lake.lake, space, number)
 embedded = lake.lake.vectors(space).count()
 if embedded > len(points.ids):
-    st.caption(f"{counted(embedded - len(points.ids), 'clip', 'clips')} came since: `tonelake map --space {space.name} "
-               f"--layer {layer}` places them.")
+    st.caption(f"{count_phrase(embedded - len(points.ids), 'clip')} embedded since the map was made. "
+               f"`tonelake map --space {space.name} --layer {layer}` adds them.")
 
 kept = read_lasso()
 lasso = kept[2] if kept is not None and kept[:2] == (space.name, layer) else None
 pick = st.query_params.get("pick")
-# What the browser said last counts; the address only where it has said nothing yet.
+# The last value from the browser takes precedence; the address counts only until there is one.
 for key in ("map", "map beside"):
-    said = st.session_state.get(key)
-    if said is not None and "pick" in said and said["pick"] != st.session_state.get(f"{key} said"):
-        pick = st.session_state[f"{key} said"] = said["pick"]
-    if said is not None and "lasso" in said and said["lasso"] != st.session_state.get(f"{key} drew"):
-        st.session_state[f"{key} drew"] = lasso = said["lasso"]
+    sent = st.session_state.get(key)
+    if sent is not None and "pick" in sent and sent["pick"] != st.session_state.get(f"{key} picked"):
+        pick = st.session_state[f"{key} picked"] = sent["pick"]
+    if sent is not None and "lasso" in sent and sent["lasso"] != st.session_state.get(f"{key} drew"):
+        st.session_state[f"{key} drew"] = lasso = sent["lasso"]
         remember_lasso(space, layer if key == "map" else other, lasso)
 if pick:
     st.query_params["pick"] = pick
@@ -81,24 +82,24 @@ else:
             stamp = str(map_stamp(lake.lake, space, space.layer_index(name)))
             clip_map(space, name, key=key, stamp=stamp, lasso=lasso if name == layer else None, keys=key == "map", **settings)
 
-if pick and st.button("What sounds like the picked clip, with filters and mixtures"):
+if pick and st.button("Find similar clips with filters and mixtures"):
     open_similar(pick, space, layer)
 
 chosen = selected_ids(lake)
 if kept is None and not len(chosen):
     st.caption(
-        "Drag to move, scroll to zoom, click to hear a clip and its neighbours; Shift and drag around clips to select them."
+        "Drag to move, scroll to zoom, click to play a clip and list its neighbours, Shift-drag around clips to select them."
     )
 if len(chosen):
-    st.subheader(f"Selected: {counted(len(chosen), 'clip')}")
+    st.subheader(f"Selected: {count_phrase(len(chosen), 'clip')}")
     clips = lake.lake.clips.take(chosen.to_list())
     plain = joined_lists(clips)
     manifest = plain.rename({"source": "path", "start_s": "start", "duration_s": "seconds"}).select(
         "path", "start", "seconds", *(name for name in ("title", "artist", "album", *lake.lake.clips.label_columns()))
     )
     first, second, third, _ = st.columns([1, 1, 1, 4])
-    csv_button(plain, "clips.csv", first, help="Every column")
-    csv_button(manifest, "manifest.csv", second, help="As `tonelake ingest manifest` takes it")
+    csv_button(plain, "clips.csv", first, help="All columns")
+    csv_button(manifest, "manifest.csv", second, help="Input for `tonelake ingest manifest`")
     if third.button("Clear the selection"):
         remember_lasso(space, layer, None)
         for key in ("map", "map beside"):
@@ -106,7 +107,7 @@ if len(chosen):
             st.session_state.pop(f"{key} drew", None)
         st.rerun()
     st.caption("The other pages offer this selection as a filter.")
-    shown = clips.head(MOST_LISTED)
-    follow(clip_list(rows_for_list(shown), key="selection", keys=False), space, layer)
-    if len(clips) > MOST_LISTED:
-        st.text(f"The first {MOST_LISTED} of {len(clips):,}; the files hold all.")
+    shown = clips.head(MAX_LISTED)
+    follow_action(clip_list(rows_for_list(shown), key="selection", keys=False), space, layer)
+    if len(clips) > MAX_LISTED:
+        st.text(f"The first {MAX_LISTED} of {len(clips):,}; the downloads contain all.")

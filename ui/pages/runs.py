@@ -1,4 +1,4 @@
-"""Probes and fine-tunes: compared, by class, by layer, by what they confuse, and the clips behind it to be heard."""
+"""Probes page: compare probes and fine-tunes; figures by class and by layer, confusions, and the clips behind them."""
 
 import numpy as np
 import polars as pl
@@ -7,36 +7,36 @@ import streamlit as st
 from tonelake import finetune, probes
 from tonelake.index import mapped_layers
 from tonelake.store import InputError, Space
-from tonelake.ui.charts import curves, laid_out, matrix, plain, show, word
 from tonelake.ui.components import clip_list
+from tonelake.ui.plotly_charts import curves, escaped, figure_label, matrix, show, with_layout
 from tonelake.ui.shared import (
-    MOST_LISTED,
-    asked,
-    columns_of,
-    counted,
+    MAX_LISTED,
+    answer_or_stop,
+    count_phrase,
     csv_button,
-    follow,
+    drop_invalid_choice,
+    existing_columns,
+    follow_action,
     joined_lists,
-    keep_valid,
-    nothing_yet,
+    page_lake,
     rows_for_list,
-    the_lake,
+    stop_with_hint,
 )
 
-MOST_CLASSES = 120                       # in the confusion; beyond, those that are confused most
+MAX_CLASSES = 120                        # classes in the confusion matrix; of more, the most confused ones are shown
 
-lake = the_lake()
+lake = page_lake()
 st.title("Probes and fine-tunes")
 found: dict[str, probes.Judged] = {}
-for one in asked(probes.Run.all, lake.lake):
+for one in answer_or_stop(probes.Run.all, lake.lake):
     found[one.name] = one
-for tuned in asked(finetune.FinetuneRun.all, lake.lake):
+for tuned in answer_or_stop(finetune.FinetuneRun.all, lake.lake):
     found[f"{tuned.name} (fine-tune)" if tuned.name in found else tuned.name] = tuned
 if not found:
-    nothing_yet("No probe has been trained in this lake.", "tonelake probe COLUMN")
+    stop_with_hint("No probe has been trained in this lake.", "tonelake probe COLUMN")
 
-with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run beside its baselines"):
-    for table in (asked(lake.compare_probes), asked(lake.adapters)):
+with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run and its baselines"):
+    for table in (answer_or_stop(lake.compare_probes), answer_or_stop(lake.adapters)):
         if len(table):
             st.dataframe(table, hide_index=True)
     mains = [run for run in found.values() if run.metrics["figures"].get(run.metrics["main"])]
@@ -46,18 +46,19 @@ with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run beside
         chart = graph_objects.Figure()
         values = [run.metrics["figures"][run.metrics["main"]] for run in mains]
         chart.add_scatter(
-            x=[value["value"] for value in values], y=[plain(run.name) for run in mains], mode="markers", marker={"size": 9},
+            x=[value["value"] for value in values], y=[escaped(run.name) for run in mains], mode="markers",
+            marker={"size": 9},
             error_x={
                 "type": "data", "symmetric": False, "array": [value["high"] - value["value"] for value in values],
                 "arrayminus": [value["value"] - value["low"] for value in values],
             },
-            customdata=[word(run.metrics["main"]) for run in mains],
+            customdata=[figure_label(run.metrics["main"]) for run in mains],
             hovertemplate="%{y}<br>%{customdata} %{x:.3f}<extra></extra>",
         )
-        drawn = laid_out(chart, 120 + 26 * len(mains), xaxis={"title": "main figure, 95 %"})
+        drawn = with_layout(chart, 120 + 26 * len(mains), xaxis={"title": "main figure, 95 %"})
         show(drawn, "runs", "The main figure of each run with its interval")
 
-keep_valid("run", list(found))
+drop_invalid_choice("run", list(found))
 name = st.selectbox("Run", list(found), index=len(found) - 1, key="run", bind="query-params")
 run = found[name]
 metrics, kind = run.metrics, run.metrics["task"]
@@ -67,7 +68,7 @@ for note in metrics["notes"]:
 
 
 def table_of(part: str) -> pl.DataFrame | None:
-    """A table of the run, or None where runs of its kind have none."""
+    """Return a table of the run, or None if runs of its kind do not have it."""
     try:
         return run.table(part)
     except InputError:
@@ -75,7 +76,7 @@ def table_of(part: str) -> pl.DataFrame | None:
 
 
 def place_of_run() -> tuple[Space | None, str]:
-    """The space and the layer that its clips are looked at in elsewhere."""
+    """Return the space and layer in which other pages show the run's clips."""
     try:
         space = lake.lake.spaces.get(metrics["space"])
     except InputError:
@@ -91,7 +92,7 @@ classes, confusion = table_of("classes"), table_of("confusion")
 
 
 def cell() -> tuple[str | None, str | None]:
-    """(label, what the run says) of the cell that was clicked last, or that the address names."""
+    """Return (label, prediction) of the cell clicked last or named by the address."""
     points = (st.session_state.get("confusion") or {}).get("selection", {}).get("points", [])
     if points and points[0] != st.session_state.get("cell"):
         st.session_state["cell"] = points[0]
@@ -106,7 +107,7 @@ tabs = dict(zip(titles, st.tabs(titles, key="tab", bind="query-params", on_chang
 if tabs["Overview"].open:
     with tabs["Overview"]:
         figures = pl.DataFrame([
-            {"figure": word(key), **value} | {
+            {"figure": figure_label(key), **value} | {
                 other: values.get(key, {}).get("value") for other, values in (metrics.get("baselines") or {}).items()
             } | ({"frozen": metrics["frozen"]["figures"].get(key, {}).get("value")} if metrics.get("frozen") else {})
             for key, value in metrics["figures"].items()
@@ -116,7 +117,7 @@ if tabs["Overview"].open:
         main = metrics["main"]
         if layers is not None and f"{main}_low" in layers.columns and len(layers) > 1:
             st.subheader("By layer")
-            show(curves([(main, layers, main)], y=word(main)), "layers", f"{word(main)} by layer")
+            show(curves([(main, layers, main)], y=figure_label(main)), "layers", f"{figure_label(main)} by layer")
         elif layers is not None and "share" in layers.columns:
             st.subheader("The head's share of each layer")
             st.bar_chart(layers, x="layer", y="share", sort=False)
@@ -125,19 +126,19 @@ if tabs["Overview"].open:
             left, right = st.columns(2)
             left.line_chart(history, x="epoch", y=["loss", "valid_loss"])
             right.line_chart(history, x="epoch", y="valid")
-            st.caption(f"valid: {word(main)} on the clips that stop the training.")
+            st.caption(f"valid: {figure_label(main)} on the validation clips, which decide when training stops.")
         if fits is not None:
             st.subheader("Fits")
-            st.caption("Every fit of the grid: its settings, when it stopped, its best validation score.")
+            st.caption("Every fit of the grid, with its settings, stopping epoch and best validation score.")
             st.dataframe(fits, hide_index=True)
         if metrics.get("leaks"):
-            st.subheader("What stands on both sides")
+            st.subheader("Overlap of training and test set")
             st.dataframe(pl.DataFrame(metrics["leaks"]), hide_index=True)
 
 if "Classes" in tabs and tabs["Classes"].open:
     with tabs["Classes"]:
         assert classes is not None
-        shown = columns_of(classes, [
+        shown = existing_columns(classes, [
             "name", "support", "recall", "precision", "f1", "ap", "roc_auc", "primary_accuracy", "frozen_accuracy", "frozen_ap",
             "attracts", "attracts_most", "mistaken_for",
         ])
@@ -148,7 +149,7 @@ if "Classes" in tabs and tabs["Classes"].open:
             if len(attracting):
                 st.subheader("Attractors")
                 st.caption("Classes that clips of others are taken for: how many (the mean over seeds), and which most often.")
-                told = columns_of(attracting, ["name", "attracts", "attracts_most", "support"])
+                told = existing_columns(attracting, ["name", "attracts", "attracts_most", "support"])
                 st.dataframe(attracting.select(told), hide_index=True)
         csv_button(classes, "classes.csv")
 
@@ -157,20 +158,20 @@ if confusion is not None:
     counts = confusion[:, 1:].to_numpy().astype(float)
     every = confusion[:, 0].to_list()
     wrong = counts - np.diag(np.diag(counts))
-    kept = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:MOST_CLASSES])
+    kept = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:MAX_CLASSES])
     shown_names, counts = [every[i] for i in kept], counts[np.ix_(kept, kept)]
     cell()
 
 if "Confusion" in tabs and tabs["Confusion"].open:
     with tabs["Confusion"]:
-        st.caption("Rows: the label; columns: what the run says. A click on a cell shows its clips below.")
-        if len(every) > MOST_CLASSES:
-            st.text(f"The {MOST_CLASSES} of {len(every)} classes that are confused most.")
+        st.caption("Rows: label; columns: prediction. Click a cell to list its clips below.")
+        if len(every) > MAX_CLASSES:
+            st.text(f"The {MAX_CLASSES} of {len(every)} most confused classes.")
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
         drawn = matrix(
             np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours="Blues", pressed=True,
-            axes=("label", "run says"),
-            hover="label %{customdata[0]}<br>run says %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
+            axes=("label", "prediction"),
+            hover="label %{customdata[0]}<br>prediction %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
         )
         show(drawn, "confusion", "Confusion matrix", on_select="rerun", selection_mode="points")
 
@@ -184,31 +185,31 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
         if classes is not None:
             options = ["any", *classes["name"]]
             for key in ("true", "said"):
-                keep_valid(key, options)
+                drop_invalid_choice(key, options)
             truth = first.selectbox("Label", options, key="true", bind="query-params")
-            said = second.selectbox("Run says", options, key="said", bind="query-params")
+            said = second.selectbox("Prediction", options, key="said", bind="query-params")
         if not orders:
-            st.info("This run kept neither losses nor confidences: train it again with --again.")
+            st.info("This run has neither losses nor confidences. Train it again with --again.")
             st.stop()
-        keep_valid("by", orders)
-        by = third.selectbox("Worst first, by", orders, key="by", bind="query-params",
-                             help="loss: where the run and the label disagree; confidence: where the run does not know.")
+        drop_invalid_choice("by", orders)
+        by = third.selectbox("Worst first by", orders, key="by", bind="query-params",
+                             help="loss: the run contradicts the label; confidence: the run is unsure.")
         wanted = {"target": None if truth in (None, "any") else truth, "predicted": None if said in (None, "any") else said}
-        clips = asked(probes.review, lake.lake, run, by=by, k=None, **wanted)
-        st.subheader(counted(len(clips), "judged clip"))
+        clips = answer_or_stop(probes.review, lake.lake, run, by=by, k=None, **wanted)
+        st.subheader(count_phrase(len(clips), "test clip"))
         if not len(clips):
-            st.info("No clip of that kind was judged.")
+            st.info("No test clip matches this choice.")
             st.stop()
         clips = joined_lists(clips)
-        pair = columns_of(clips, ["target", "predicted"])
+        pair = existing_columns(clips, ["target", "predicted"])
         note = pl.format("{} → {}", *pair) if len(pair) == 2 else None
         figure = "probability" if "probability" in clips.columns else "loss"
-        rows = rows_for_list(clips.head(MOST_LISTED), score=figure, note=note)
-        means = "the probability it gives that" if figure == "probability" else "the loss"
-        st.caption(f"Label → what the run says; the figure is {means}.")
+        rows = rows_for_list(clips.head(MAX_LISTED), score=figure, note=note)
+        meaning = "the probability of the prediction" if figure == "probability" else "the loss"
+        st.caption(f"Label → prediction; the figure is {meaning}.")
         result = clip_list(rows, key="judged", actions=actions)
         if space is not None:
-            follow(result, space, layer)
-        if len(clips) > MOST_LISTED:
-            st.text(f"The first {MOST_LISTED} of {len(clips):,}.")
+            follow_action(result, space, layer)
+        if len(clips) > MAX_LISTED:
+            st.text(f"The first {MAX_LISTED} of {len(clips):,}.")
         csv_button(clips, "clips.csv")

@@ -1,4 +1,4 @@
-"""What sounds like this: from clips or an uploaded file, at a layer or a mixture of them, through facets and filters."""
+"""Similar page: search by clips or an uploaded file, at one layer or a mixture of layers, with facets and filters."""
 
 import tempfile
 from pathlib import Path
@@ -7,31 +7,31 @@ import streamlit as st
 
 from tonelake.index import Query
 from tonelake.ui.components import clip_list
-from tonelake.ui.points import NAMES, holding, spelled
+from tonelake.ui.points import NAMES, names_contain, searchable_names
 from tonelake.ui.shared import (
-    asked,
+    answer_or_stop,
     choose_layer,
     choose_space,
     csv_button,
+    drop_invalid_choice,
     filter_box,
     group_columns,
-    keep_valid,
     open_map,
+    page_lake,
     rows_for_list,
-    the_lake,
 )
 
 LARGEST_UPLOAD_MB = 200
-MOST_MATCHES = 20
-FEW_ENOUGH = 20_000                      # clips whose every layer is read for the profiles without being asked
+MAX_MATCHES = 20
+MAX_AUTO_PROFILES = 20_000               # layer profiles are on by default in lakes of up to this many clips
 ANYTHING, NONE = "anything", "none"
 
-lake = the_lake()
+lake = page_lake()
 st.title("Similar")
 
 
 def ids_of(name: str) -> list[str]:
-    """Clips that the address names."""
+    """Return the clip ids in a parameter of the address."""
     return [part for part in st.query_params.get(name, "").split(",") if part]
 
 
@@ -43,7 +43,7 @@ def set_ids(name: str, ids: list[str]) -> None:
 
 
 def act(result: object) -> None:
-    """What was pressed in a list of clips changes what is asked for."""
+    """Change the query according to the button pressed in a list of clips."""
     clip, minus = ids_of("clip"), ids_of("minus")
     if opened := getattr(result, "open", None):
         clip, minus = [opened], []
@@ -51,13 +51,13 @@ def act(result: object) -> None:
         clip, minus = [*clip, more], [one for one in minus if one != more]
     elif less := getattr(result, "less", None):
         clip, minus = [one for one in clip if one != less], [*minus, less]
-    elif found := getattr(result, "map", None):
-        open_map(found, space, layer)
+    elif shown := getattr(result, "map", None):
+        open_map(shown, space, layer)
     else:
         return
     set_ids("clip", clip)
     set_ids("minus", minus)
-    st.session_state["upload number"] = st.session_state.get("upload number", 0) + 1       # an upload gives way to a clip
+    st.session_state["upload number"] = st.session_state.get("upload number", 0) + 1       # a chosen clip replaces an upload
     st.rerun()
 
 
@@ -66,84 +66,85 @@ with st.sidebar:
     layer = choose_layer(space)
     mixture = st.text_input(
         "Mixture of layers", key="layers", bind="query-params", placeholder="3:0.5,11:0.5 or all or auto:artist",
-        help="Layers by weight instead of one: their weighted cosines; auto:COLUMN learns the weights by which clips of one "
-        "value are near.",
+        help="Layers with weights, instead of one layer: cosines are averaged by weight; auto:COLUMN learns weights that bring "
+        "clips with the same value together.",
     ).strip()
     facets = [NONE, *group_columns(lake)]
     for key in ("like", "unlike"):
-        keep_valid(key, facets)
-    like = st.selectbox("Look only at what differs by", facets, key="like", bind="query-params")
-    unlike = st.selectbox("Leave out what differs by", facets, key="unlike", bind="query-params")
+        drop_invalid_choice(key, facets)
+    like = st.selectbox("Compare only by", facets, key="like", bind="query-params")
+    unlike = st.selectbox("Ignore differences by", facets, key="unlike", bind="query-params")
     others = [ANYTHING, *dict.fromkeys(["track", "artist", *facets[1:]])]
-    keep_valid("differ", others)
-    differ = st.selectbox("Hits of another", others, index=1, key="differ", bind="query-params")
-    count = st.slider("How many", 5, 100, 12, key="k", bind="query-params")
+    drop_invalid_choice("differ", others)
+    differ = st.selectbox("Hits must differ in", others, index=1, key="differ", bind="query-params")
+    count = st.slider("Number of hits", 5, 100, 12, key="k", bind="query-params")
     where = filter_box(lake)
     profiles = len(space.layers) > 1 and st.toggle(
-        "Layer profiles", value=lake.lake.vectors(space).count() <= FEW_ENOUGH, key="profiles",
-        help="How near each hit is at every layer; of a large lake this reads every layer.",
+        "Layer profiles", value=lake.lake.vectors(space).count() <= MAX_AUTO_PROFILES, key="profiles",
+        help="Cosine of each hit at every layer. This reads every layer, which is slow in a large lake.",
     )
 
 text, file = st.columns([3, 2])
 search = text.text_input("Search title, artist, album or track", key="q", bind="query-params").strip()
 upload = file.file_uploader(
-    "Or a file of your own", max_upload_size=LARGEST_UPLOAD_MB, key=f"upload {st.session_state.get('upload number', 0)}",
-    help="It is listened to and forgotten; nothing of it is stored.",
+    "Or upload an audio file", max_upload_size=LARGEST_UPLOAD_MB, key=f"upload {st.session_state.get('upload number', 0)}",
+    help="The file is embedded and then deleted; nothing is stored.",
 )
 if search:
-    matches = lake.lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"]).filter(holding(spelled(), search))
+    matches = lake.lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"])
+    matches = matches.filter(names_contain(searchable_names(), search))
     if not len(matches):
         st.info("No clip matches.")
     else:
-        st.caption(f"{min(len(matches), MOST_MATCHES):,} of {len(matches):,} clips that match; “similar” asks with one.")
-        act(clip_list(rows_for_list(matches.head(MOST_MATCHES)), key="matches", actions=("open",), keys=False))
+        st.caption(f"{min(len(matches), MAX_MATCHES):,} of {len(matches):,} matching clips. “similar” searches with one.")
+        act(clip_list(rows_for_list(matches.head(MAX_MATCHES)), key="matches", actions=("open",), keys=False))
 
 
-def heard() -> Query:
-    """The uploaded file, listened to once for each space; it lies in a private folder only while that lasts."""
-    key = f"heard {upload.file_id} {space.fingerprint}"
+def uploaded_query() -> Query:
+    """Return the uploaded file as a query, embedded once per space.  The file is in a private folder only meanwhile."""
+    key = f"query {upload.file_id} {space.fingerprint}"
     if key not in st.session_state:
-        with st.spinner("Listening"), tempfile.TemporaryDirectory() as folder:
+        with st.spinner("Embedding the file"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"upload{Path(upload.name).suffix[:8]}"
             path.write_bytes(upload.getvalue())
-            st.session_state[key] = asked(lake.hear, path, space=space.name)
+            st.session_state[key] = answer_or_stop(lake.hear, path, space=space.name)
     return st.session_state[key]
 
 
 wanted, minus = ids_of("clip"), ids_of("minus")
 query: list[str] | Query
 if upload is not None:
-    query, minus = heard(), []
-    st.subheader("Like your file")
+    query, minus = uploaded_query(), []
+    st.subheader("Similar to your file")
     st.text(upload.name)
     st.audio(upload)
 elif wanted:
-    query = [asked(lake.lake.clips.find, clip)["clip_id"] for clip in wanted]
-    minus = [asked(lake.lake.clips.find, clip)["clip_id"] for clip in minus]
-    st.subheader("Like")
-    asked_for = [row | {"score": "", "rank": ""} for row in rows_for_list(lake.lake.clips.take(query))]
-    result = clip_list(asked_for, key="query", actions=("map",) if len(query) == 1 else ("open", "less", "map"), keys=False)
+    query = [answer_or_stop(lake.lake.clips.find, clip)["clip_id"] for clip in wanted]
+    minus = [answer_or_stop(lake.lake.clips.find, clip)["clip_id"] for clip in minus]
+    st.subheader("Similar to")
+    queried = [row | {"score": "", "rank": ""} for row in rows_for_list(lake.lake.clips.take(query))]
+    result = clip_list(queried, key="query", actions=("map",) if len(query) == 1 else ("open", "less", "map"), keys=False)
     act(result)
     if minus:
-        st.subheader("Less like")
+        st.subheader("But not like")
         act(clip_list(rows_for_list(lake.lake.clips.take(minus)), key="minus", actions=("more",), keys=False))
 else:
     if not search:
-        st.info("Search for a clip, bring a file of your own, or pick a point on the map.")
+        st.info("Search for a clip, upload an audio file, or pick a point on the map.")
     st.stop()
 
 mixed = mixture or None
-hits = asked(
+hits = answer_or_stop(
     lake.similar, query, minus=minus, space=space.name, layer=None if mixed else layer, layers=mixed, k=count, where=where,
     not_same=None if differ == ANYTHING else differ, like=None if like == NONE else like,
     unlike=None if unlike == NONE else unlike, explain=bool(profiles),
 )
-seen = f"in the mixture {mixture}" if mixed else f"in layer {layer}"
-through = "".join(f", {words} {column}" for words, column in (("by", like), ("without", unlike)) if column != NONE)
-st.subheader("What sounds like it")
-st.caption(f"Cosine {seen}{through}, highest first.")
+scope = f"in the mixture {mixture}" if mixed else f"in layer {layer}"
+scope += "".join(f", {words} {column}" for words, column in (("by", like), ("without", unlike)) if column != NONE)
+st.subheader("Similar clips")
+st.caption(f"Cosine {scope}, highest first.")
 if not len(hits):
-    st.info("No other clip is left to compare with: widen the filter, or let hits be of anything.")
+    st.info("No other clip matches. Widen the filter, or set “Hits must differ in” to “anything”.")
     st.stop()
 rows = rows_for_list(hits, score="score")
 usual: list[float] = []

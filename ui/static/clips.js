@@ -1,12 +1,12 @@
-// A list of clips to be heard: player, spectrogram, score and layer profile a row.  Arrows move, space plays, Enter opens.
+// A list of playable clips: each row has player, spectrogram, score and layer profile.  Arrows move, space plays, Enter opens.
 
 import { element, joinPlayers, mountable, pictureOf, placeOf, play, titleOf, typing } from "./player.js";
 
-const PICTURED_S = 30;                   // of a clip, in its spectrogram
-const WORDS = {                          // what a row's buttons say and mean; Python hears which was pressed, and of which clip
-  open: ["similar", "What sounds like this one (Enter)"],
-  more: ["+", "Ask for this one as well"],
-  less: ["−", "Ask for less of this one"],
+const PICTURED_S = 30;                   // duration shown in a spectrogram
+const WORDS = {                          // labels and titles of a row's buttons; the pressed one and its clip are sent to Python
+  open: ["similar", "Find similar clips (Enter)"],
+  more: ["+", "Add this clip to the query"],
+  less: ["−", "Subtract this clip from the query"],
   map: ["map", "Show it on the map"],
 };
 
@@ -26,7 +26,7 @@ class ClipList {
   update({ data, setTriggerValue }) {
     this.tell = setTriggerValue;
     const text = JSON.stringify(data);
-    if (text === this.shown) return;     // another theme, or a rerun of the page
+    if (text === this.shown) return;     // a change of theme, or a rerun of the page
     this.shown = text;
     this.data = data;
     this.current = data.clips.findIndex((clip) => clip.clip_id === this.audio.dataset.clip);
@@ -40,7 +40,7 @@ class ClipList {
     const button = element("button", { type: "button", className: "play", text: "▶" });
     button.setAttribute("aria-label", `Play ${titleOf(clip)}`);
     button.onclick = () => this.toggle(i);
-    const picture = element("div", { className: "sound", title: "Click to hear it from here", children: [
+    const picture = element("div", { className: "sound", title: "Click to play from here", children: [
       element("img", { src: pictureOf(clip.clip_id), alt: "", loading: "lazy" }), element("i")] });
     picture.querySelector("img").onerror = (event) => event.target.remove();
     picture.onclick = (event) => this.seek(i, event.offsetX / picture.clientWidth);
@@ -63,7 +63,7 @@ class ClipList {
     return row;
   }
 
-  // The clip's cosine to the query at every layer, and that of the average clip.
+  // Draw the cosine to the query at every layer, for the clip and for an average clip.
   profile(clip) {
     const place = element("div", { className: "profile" });
     if (!clip.profile || clip.profile.length < 2) return place;

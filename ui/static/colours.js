@@ -1,13 +1,13 @@
-// Colours of categories and of scales, as bytes for the renderer and as CSS for the legend.
+// Colours for categories and scales, as bytes for the renderer and as CSS for the legend.
 
 const MISSING = [150, 150, 150, 110];
-// Chosen to be told apart on white and on black, neighbours in the list most of all.
+// Chosen to be distinguishable on white and on black, adjacent entries most of all.
 const FIRST = [
   "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e08214", "#8073ac", "#1b9e77", "#d95f8d", "#7f9f2f",
   "#9c6b30", "#5e9bd1", "#c44e52", "#55a868", "#b8860b", "#3fb8af", "#8c564b", "#f4a582", "#6a51a3", "#35978f", "#de77ae",
   "#999933", "#5d6d7e",
 ];
-// A dark and a light end that show on either ground: blue, green, yellow, red.
+// Both ends are visible on light and dark backgrounds: blue, green, yellow, red.
 const SCALE = [[59, 76, 192], [68, 157, 196], [94, 186, 125], [222, 199, 76], [229, 124, 62], [180, 33, 60]];
 
 export function categoryColour(index) {

@@ -1,4 +1,4 @@
-// Which point is near a place: points sorted into square cells once, then a few cells looked at for each question.
+// Nearest-point lookup: points are sorted into square cells once; each query then scans a few cells.
 
 const POINTS_A_CELL = 8;
 
@@ -24,7 +24,7 @@ export class Grid {
   column(x) { return Math.min(this.side - 1, Math.max(0, Math.floor((x - this.bounds.left) / this.cell))); }
   row(y) { return Math.min(this.side - 1, Math.max(0, Math.floor((y - this.bounds.low) / this.cell))); }
 
-  // The point nearest to (x, y) within a radius that `allowed` lets through; -1 for none.
+  // Return the point nearest to (x, y) within a radius for which `allowed` is true, or -1.
   nearest(x, y, radius, allowed = () => true) {
     let found = -1, best = radius * radius;
     const last = this.column(x + radius), top = this.row(y + radius);
@@ -42,7 +42,7 @@ export class Grid {
   }
 }
 
-// The smallest box around points.
+// Bounding box of points.
 export function boundsOf(xy) {
   let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
   for (let i = 0; i < xy.length; i += 2) {
@@ -54,7 +54,7 @@ export function boundsOf(xy) {
   return xy.length ? { left, right, low, high } : { left: -1, right: 1, low: -1, high: 1 };
 }
 
-// The corners of a line that are needed to keep within `close` of it (Ramer 1972; Douglas and Peucker 1973).
+// Simplify a line to within `close` of the original (Ramer 1972; Douglas and Peucker 1973).
 export function fewer(line, close) {
   if (line.length < 3) return line;
   const [first, last] = [line[0], line.at(-1)], dx = last[0] - first[0], dy = last[1] - first[1], length = Math.hypot(dx, dy);
@@ -68,7 +68,7 @@ export function fewer(line, close) {
   return [...fewer(line.slice(0, at + 1), close).slice(0, -1), ...fewer(line.slice(at), close)];
 }
 
-// Which points lie within a polygon ([[x, y], …]): Uint8Array of 0 and 1.  By counting edges to the right of each.
+// Points inside a polygon ([[x, y], …]) as a Uint8Array of 0 and 1, by counting the edges to the right of each point.
 export function within(xy, polygon) {
   const inside = new Uint8Array(xy.length / 2), corners = polygon.length;
   const xs = polygon.map((corner) => corner[0]), ys = polygon.map((corner) => corner[1]);

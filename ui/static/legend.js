@@ -1,4 +1,4 @@
-// The legend: what colours mean, and which values are shown.  A click shows or hides a value, a double click it alone.
+// The legend: values with their colours.  A click shows or hides a value; a double click shows only that value.
 
 import { categoryColour, css, scaleCss } from "./colours.js";
 import { element } from "./player.js";
@@ -6,11 +6,11 @@ import { element } from "./player.js";
 const MOST_ROWS = 300;
 
 export class Legend {
-  // `changed` is called when other values are to be shown.
+  // `changed` is called after the set of shown values has changed.
   constructor(place, changed) {
     this.place = place;
     this.changed = changed;
-    this.hidden = new Set();             // numbers of colours, as in the codes
+    this.hidden = new Set();             // colour codes
   }
 
   show(legend) {
@@ -30,7 +30,7 @@ export class Legend {
     } else {
       legend.names.slice(0, MOST_ROWS).forEach((name, i) => rows.push(this.row(i + 1, name, legend.counts[i])));
       const others = legend.names.length - MOST_ROWS + (legend.more ?? 0);
-      if (others > 0) rows.push(element("div", { className: "more", text: `and ${others.toLocaleString()} others: search for them` }));
+      if (others > 0) rows.push(element("div", { className: "more", text: `and ${others.toLocaleString()} others: use the search` }));
     }
     if (legend.missing) rows.push(this.row(0, "no value", legend.missing));
     if (this.hidden.size) {
@@ -46,10 +46,10 @@ export class Legend {
     dot.style.background = code ? css(categoryColour(code - 1)) : "#969696";
     const row = element("button", { type: "button", className: this.hidden.has(code) ? "value hidden" : "value", children: [
       dot, element("span", { className: "name", text: name }), element("span", { className: "count", text: count.toLocaleString() })] });
-    row.title = `${name}: ${count.toLocaleString()} clips. Click: show or hide. Double click: this one alone.`;
+    row.title = `${name}: ${count.toLocaleString()} clips. Click: show or hide. Double click: show only this one.`;
     row.setAttribute("aria-pressed", String(!this.hidden.has(code)));
     row.onclick = (event) => {
-      if (event.detail > 1) return;      // the second click of a double click
+      if (event.detail > 1) return;      // ignore the second click of a double click
       if (!this.hidden.delete(code)) this.hidden.add(code);
       clearTimeout(this.waiting);
       this.waiting = setTimeout(() => this.update(), 220);

@@ -1,5 +1,5 @@
-// The map of clips: fetches points, draws them, and answers clicks, keys and the lasso by itself.  Python hears of what was
-// picked and selected, and says which map to show.
+// The map of clips: fetches and draws points, and handles clicks, keys and the lasso in the browser.  Picks and selections are
+// sent to Python, which decides which map to show.
 
 import { paletteOf } from "./colours.js";
 import { boundsOf, fewer, Grid, within } from "./grid.js";
@@ -9,13 +9,13 @@ import { BRIGHT, DIM, HIDDEN, PointRenderer } from "./points.js";
 import { askBytes, askJson, element, mountable, placeOf, titleOf, typing } from "./player.js";
 import { drawOverlay, pointStyle, View } from "./view.js";
 
-const FEW_ENOUGH = 200_000;              // points drawn while the view moves; rows are shuffled, so they are a fair sample
-const SETTLE_MS = 180;                   // without a turn of the wheel, and all are drawn again
-const GLIDE_MS = 700;                    // from one layer to the next, where points are at most MOST_GLIDING
-const MOST_GLIDING = 300_000;
-const REACH_PX = 9;                      // of the pointer
-const LASSO_PX = 1.5;                    // a lasso keeps to what was drawn so closely
-const LINK = "tonelake:linked";          // event by which maps side by side follow each other
+const MAX_WHILE_MOVING = 200_000;        // points drawn while the view moves; rows are shuffled, so they are a random sample
+const SETTLE_MS = 180;                   // time after the last wheel event until all points are drawn again
+const GLIDE_MS = 700;                    // duration of the move from one layer to the next, for up to MAX_GLIDING points
+const MAX_GLIDING = 300_000;
+const REACH_PX = 9;                      // largest distance of the pointer from a point it selects
+const LASSO_PX = 1.5;                    // tolerance when simplifying a lasso
+const LINK = "tonelake:linked";          // event that links maps shown side by side
 
 class ClipMap {
   constructor(host) {
@@ -25,10 +25,10 @@ class ClipMap {
     this.view.fitted = false;
     this.lasso = [];
     this.places = [];
-    this.told = new Map();               // row: what the tip says
+    this.tips = new Map();               // tooltip promises by row
     this.hovered = -1;
     this.picked = null;
-    this.asking = {};
+    this.pending = {};
     this.cleanups = [];
     this.ratio = Math.min(window.devicePixelRatio || 1, 2);
     try {
@@ -47,7 +47,7 @@ class ClipMap {
 
   say(sentence) { this.find(".sentence").textContent = sentence; }
 
-  // -- what Python says
+  // -- updates from Python
 
   update({ data, setStateValue }) {
     if (!this.renderer) return;
@@ -79,18 +79,18 @@ class ClipMap {
       const { buffer, order } = await askBytes(early ?? `${base}/points`, mine.signal);
       if (mine.signal.aborted) return;
       const xy = new Float32Array(buffer);
-      const glides = order === this.order && this.xy && xy.length / 2 <= MOST_GLIDING
+      const glides = order === this.order && this.xy && xy.length / 2 <= MAX_GLIDING
         && !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
       const before = glides ? this.xy : null;
-      if (order !== this.order) { this.codes = null; this.told.clear(); }
+      if (order !== this.order) { this.codes = null; this.tips.clear(); }
       [this.xy, this.order, this.grid] = [xy, order, null];
       this.renderer.setPoints(xy, before);
       this.say(xy.length ? "" : "This map has no points.");
       this.bounds = null;
-      if (this.data.pick) this.find(".side").classList.add("open");      // it will be: points are not to lie below it
+      if (this.data.pick) this.find(".side").classList.add("open");      // open it first, so that the view is fitted beside it
       if (!this.view.fitted) this.home();
       if (before) this.glide(); else this.draw();
-      requestAnimationFrame(() => requestAnimationFrame(() => {      // the second comes when the first frame has been shown
+      requestAnimationFrame(() => requestAnimationFrame(() => {      // the second callback runs after the first frame was shown
         this.root.dataset.points = String(xy.length / 2);
         this.root.dataset.layer = this.data.layer;
         performance.mark("tonelake:points", { detail: { points: xy.length / 2 } });
@@ -112,7 +112,7 @@ class ClipMap {
       const [legend, { buffer }] = await Promise.all([
         askJson(`${base}/legend?${by}`, mine.signal), askBytes(`${base}/colours?${by}`, mine.signal)]);
       const codes = new Uint16Array(buffer);
-      if (codes.length !== this.renderer.count) return;              // of a map that has gone meanwhile
+      if (codes.length !== this.renderer.count) return;              // belongs to a map that was replaced meanwhile
       this.codes = codes;
       this.renderer.setCodes(codes);
       this.renderer.setPalette(paletteOf(legend));
@@ -134,10 +134,10 @@ class ClipMap {
     }
   }
 
-  // A question replaces the one of its kind that is still open.
+  // Abort a pending request of this kind, and return a controller for the new one.
   restart(kind) {
-    this.asking[kind]?.abort();
-    return (this.asking[kind] = new AbortController());
+    this.pending[kind]?.abort();
+    return (this.pending[kind] = new AbortController());
   }
 
   index() {
@@ -169,7 +169,7 @@ class ClipMap {
   }
 
   draw(moving = false, moved = 1) {
-    const count = moving ? Math.min(this.renderer.count, FEW_ENOUGH) : this.renderer.count;
+    const count = moving ? Math.min(this.renderer.count, MAX_WHILE_MOVING) : this.renderer.count;
     const style = pointStyle(this.renderer.count, this.view, this.ratio);
     const alpha = Math.min(0.9, style.alpha * Math.sqrt(this.renderer.count / Math.max(count, 1)));
     this.renderer.draw({ ...this.view.transform(), size: style.size, alpha, dim: Math.min(0.1, alpha * 0.25), moved, count });
@@ -178,7 +178,7 @@ class ClipMap {
     if (moving && count < this.renderer.count && !this.drag) this.settling = setTimeout(() => this.draw(), SETTLE_MS);
   }
 
-  // At most once a frame, however many events ask for it.
+  // Runs at most once a frame, however many events request it.
   drawSoon() {
     this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(true); });
   }
@@ -203,7 +203,7 @@ class ClipMap {
     });
   }
 
-  // Which points are bright: those the legend shows, the search found and the lasso holds.
+  // Brighten the points that the legend shows, the search found and the lasso contains.
   mask() {
     if (!this.xy) return;
     const count = this.xy.length / 2, hidden = this.legend.hidden, codes = this.codes;
@@ -222,7 +222,7 @@ class ClipMap {
     this.draw();
   }
 
-  // -- what a person does
+  // -- user input
 
   listen() {
     const canvas = this.find("canvas.points");
@@ -260,7 +260,7 @@ class ClipMap {
       this.root.classList.remove("moving");
       if (!drag) return;
       if (drag.selects) this.select(drag.far > 5);
-      else if (drag.far > 3) this.draw();              // all of the points, now that the view rests
+      else if (drag.far > 3) this.draw();              // draw all points, now that the view is still
       else {
         performance.mark("tonelake:click", { startTime: event.timeStamp });
         this.click(...at(event));
@@ -279,7 +279,7 @@ class ClipMap {
     const input = this.find("input");
     on(input, "input", () => { clearTimeout(this.typed); this.typed = setTimeout(() => this.search(input.value), 150); });
     on(input, "keydown", (event) => {
-      event.stopPropagation();           // else the page's own short cuts would hear what is typed
+      event.stopPropagation();           // keep typed keys from the page's own shortcuts
       if (event.key === "Enter") this.showFound();
       if (event.key === "Escape") { input.value = ""; this.search(""); this.root.focus(); }
     });
@@ -325,16 +325,16 @@ class ClipMap {
       if (this.hovered !== row) return;
       tip.replaceChildren(element("b", { text: titleOf(clip) }), element("span", { text: placeOf(clip) }));
       tip.style.display = "block";
-    } catch { /* the next one may be told */ }
+    } catch { /* no tooltip for this point; the next request may succeed */ }
   }
 
   async clipAt(row) {
-    if (!this.told.has(row)) {           // the promise is kept: a click need not ask what pointing has asked
+    if (!this.tips.has(row)) {           // keep the promise, so that a click reuses the request made on hover
       const answer = askJson(`${this.data.base}/point?row=${row}`);
-      answer.catch(() => this.told.delete(row));
-      this.told.set(row, answer);
+      answer.catch(() => this.tips.delete(row));
+      this.tips.set(row, answer);
     }
-    return this.told.get(row);
+    return this.tips.get(row);
   }
 
   async click(x, y) {
@@ -347,7 +347,7 @@ class ClipMap {
     }
   }
 
-  // Show a clip, play it, list its neighbours; then tell Python and the other maps, whose work would delay the answer.
+  // Show a clip, play it, list its neighbours; then notify Python and the other maps, whose work would delay the answer.
   async pick(clip, { silent = false } = {}) {
     this.picked = clip;
     this.drawAbove();
@@ -358,7 +358,7 @@ class ClipMap {
     }
   }
 
-  // A clip that Python, another map or the address bar names.
+  // Pick a clip named by Python, another map or the address bar.
   async pickClip(clipId) {
     if (!clipId) { this.clear({ silent: true }); return; }
     try {
@@ -447,7 +447,7 @@ class ClipMap {
 
   free() {
     this.cleanups.forEach((undo) => undo());
-    Object.values(this.asking).forEach((asked) => asked.abort());
+    Object.values(this.pending).forEach((asked) => asked.abort());
     this.find("audio").pause();
     this.renderer?.free();
   }

@@ -1,4 +1,4 @@
-// The card beside the map: the clip that was picked, its sound, and what sounds like it.
+// The card beside the map: the picked clip, its player, and similar clips.
 
 import { askJson, element, joinPlayers, pictureOf, placeOf, play, titleOf } from "./player.js";
 
@@ -9,7 +9,7 @@ export class Neighbours {
     this.audio = map.find("audio");
     this.list = map.find("ol");
     this.hits = [];
-    this.current = -1;                   // the hit that plays; -1: the picked clip itself
+    this.current = -1;                   // index of the playing hit; -1: the picked clip itself
     joinPlayers(this.audio);
     this.audio.addEventListener("playing", () => performance.mark("tonelake:sound"));
   }
@@ -44,7 +44,7 @@ export class Neighbours {
   async ask(clip) {
     const { near, k, notSame, layer } = this.map.data, mine = this.map.restart("near");
     const about = this.map.find(".about");
-    about.textContent = `nearest in layer ${layer}`;
+    about.textContent = `Nearest in layer ${layer}`;
     this.hits = [];
     try {
       const by = new URLSearchParams({ k, not_same: notSame ?? "" });
@@ -65,7 +65,7 @@ export class Neighbours {
   row(hit, i) {
     const words = element("span", { className: "words", children: [
       element("b", { text: titleOf(hit) }), element("span", { text: placeOf(hit) })] });
-    const go = element("button", { type: "button", text: "→", title: hit.row === null ? "Not on this map: `tonelake map` places new clips" : "Its own neighbours (Enter)" });
+    const go = element("button", { type: "button", text: "→", title: hit.row === null ? "Not on this map. `tonelake map` adds new clips" : "Show its neighbours (Enter)" });
     go.disabled = hit.row === null;
     go.onclick = (event) => { event.stopPropagation(); this.choose(i); this.follow(); };
     const row = element("li", { children: [words, element("span", { className: "score", text: hit.score.toFixed(3) }), go] });
@@ -74,7 +74,7 @@ export class Neighbours {
     return row;
   }
 
-  // Play the i-th hit; -1: the picked clip.
+  // Play the i-th hit, or the picked clip for -1.
   choose(i) {
     this.current = i;
     const clip = i < 0 ? this.clip : this.hits[i];
@@ -89,7 +89,7 @@ export class Neighbours {
 
   move(step) { if (this.hits.length) this.choose(Math.min(Math.max(this.current + step, -1), this.hits.length - 1)); }
 
-  // Make the hit that plays the picked clip.
+  // Make the playing hit the picked clip.
   follow() {
     const hit = this.hits[this.current];
     if (hit && hit.row !== null) this.map.pick(hit);

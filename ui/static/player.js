@@ -1,8 +1,8 @@
-// What all lists of clips share: their sound, their words, and keys that work unless somebody is typing.
+// Shared by the map and the lists of clips: audio playback, labels, requests, and the test for keyboard focus.
 
-let heard = null;
+let playing = null;
 
-// What Streamlit's loader calls for a part of the app: one `Part` for each place, told of each rerun, and freed with it.
+// Interface for Streamlit's loader: one `Part` for each place on the page, updated on each rerun and freed with the place.
 export function mountable(Part) {
   const known = new WeakMap();
   return {
@@ -18,15 +18,15 @@ export function mountable(Part) {
   };
 }
 
-// An <audio> that falls silent when another one begins.
+// Pause this <audio> when another one starts.
 export function joinPlayers(audio) {
   audio.addEventListener("play", () => {
-    if (heard && heard !== audio) heard.pause();
-    heard = audio;
+    if (playing && playing !== audio) playing.pause();
+    playing = audio;
   });
 }
 
-// Play a clip of the lake from its beginning; `say` gets a sentence where it cannot be heard.
+// Play a clip of the lake from its start; `say` receives a message if it cannot be played.
 export function play(audio, clip, say) {
   say("");
   if (audio.dataset.clip !== clip) {
@@ -36,10 +36,10 @@ export function play(audio, clip, say) {
   audio.onerror = async () => {
     if (audio.dataset.clip !== clip) return;
     const answer = await fetch(audioOf(clip), { headers: { Range: "bytes=0-99" } }).catch(() => null);
-    if (audio.dataset.clip === clip) say(answer ? (await answer.json().catch(() => ({}))).error ?? "This clip cannot be played." : "The app does not answer: is it still running?");
+    if (audio.dataset.clip === clip) say(answer ? (await answer.json().catch(() => ({}))).error ?? "This clip cannot be played." : "The app does not answer. Is it still running?");
   };
   audio.play().catch((error) => {
-    if (error.name === "NotAllowedError") say("The browser asks for a click before it plays anything: press play.");
+    if (error.name === "NotAllowedError") say("The browser requires a click before it plays audio. Press play.");
   });
 }
 
@@ -49,7 +49,7 @@ export const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).
 export const titleOf = (clip) => clip.title || clip.track;
 export const placeOf = (clip) => [clip.artist, clip.album, clock(clip.start_s ?? 0)].filter(Boolean).join(" · ");
 
-// An element with text, never markup: names come out of files that strangers made.
+// Create an element with text, never markup: names come from untrusted files.
 export function element(kind, { text, children = [], ...properties } = {}) {
   const made = Object.assign(document.createElement(kind), properties);
   if (text !== undefined) made.textContent = text;
@@ -57,7 +57,7 @@ export function element(kind, { text, children = [], ...properties } = {}) {
   return made;
 }
 
-// Whether a key press was meant for something else than the map or list.
+// Whether a key press is meant for something other than the map or list.
 export function typing(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return true;
   return event.composedPath().some((at) => at instanceof Element
@@ -70,12 +70,12 @@ export async function askJson(url, signal) {
   return answer.json();
 }
 
-// What the app says of why it does not answer.
+// The app's error message for a failed request.
 const refusal = async (answer) => (await answer.json().catch(() => ({}))).error ?? `The app answered with status ${answer.status}.`;
 
-// `asked`: a URL, or what a fetch has begun.
-export async function askBytes(asked, signal) {
-  const answer = await (typeof asked === "string" ? fetch(asked, { signal }) : asked);
+// `request`: a URL, or the promise of a fetch.
+export async function askBytes(request, signal) {
+  const answer = await (typeof request === "string" ? fetch(request, { signal }) : request);
   if (!answer.ok) throw new Error(await refusal(answer));
   return { buffer: await answer.arrayBuffer(), order: answer.headers.get("X-Order") };
 }

@@ -1,7 +1,7 @@
-// Draws points with WebGL2: positions, a colour number and a state each.  Knows nothing of clips, views or events.
+// Draws points with WebGL2, each with a position, a colour code and a state.  Independent of clips, views and events.
 //
-//   xy      Float32Array, x and y a point, in the map's own coordinates
-//   codes   Uint16Array, the number of a point's colour in the palette; 0: no value
+//   xy      Float32Array, x and y for each point, in map coordinates
+//   codes   Uint16Array, index of each point's colour in the palette; 0: no value
 //   states  Uint8Array: BRIGHT, DIM or HIDDEN
 
 export const BRIGHT = 0, DIM = 1, HIDDEN = 2;
@@ -31,7 +31,7 @@ uniform float alpha, size;
 out vec4 drawn;
 void main() {
   float cover = 1.0;
-  if (size > 2.5) {                                    // smaller ones are squares, which nobody can tell from discs
+  if (size > 2.5) {                                    // smaller points are squares, indistinguishable from discs
     float away = length(gl_PointCoord - 0.5) * size;
     cover = clamp(size * 0.5 - away + 0.25, 0.0, 1.0);
     if (cover == 0.0) discard;
@@ -79,7 +79,7 @@ export class PointRenderer {
     gl.bindTexture(gl.TEXTURE_2D, this.texture);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
-    this.setPalette(new Uint8Array([120, 130, 145, 200]));           // until colours come
+    this.setPalette(new Uint8Array([120, 130, 145, 200]));           // until colours arrive
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     gl.clearColor(0, 0, 0, 0);
@@ -100,7 +100,7 @@ export class PointRenderer {
     gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
   }
 
-  // `before`: where points come from, when they are to move; the same number of them.
+  // `before`: starting positions when points move; of equal length.
   setPoints(after, before = null) {
     const count = after.length / 2;
     this.kept.after = after;
@@ -125,7 +125,7 @@ export class PointRenderer {
     this.upload(3, states ?? new Uint8Array(this.count));
   }
 
-  // Uint8Array of RGBA, four bytes a colour.
+  // Set the palette: a Uint8Array of RGBA, four bytes a colour.
   setPalette(palette) {
     const gl = this.gl, height = Math.max(1, Math.ceil(palette.length / 4 / PALETTE_WIDTH));
     const padded = new Uint8Array(4 * PALETTE_WIDTH * height);
@@ -135,7 +135,7 @@ export class PointRenderer {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, PALETTE_WIDTH, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, padded);
   }
 
-  // scale and offset: map coordinates to [-1, 1]; size in device pixels; count: only the first points.
+  // scale and offset map coordinates to [-1, 1]; size is in device pixels; only the first `count` points are drawn.
   draw({ scale, offset, size, alpha, dim, moved = 1, count = this.count }) {
     const gl = this.gl;
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);

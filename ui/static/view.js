@@ -1,9 +1,9 @@
-// Where one looks: the middle of the view in the map's coordinates, and pixels a unit.  And the drawing above the points.
+// The view: its centre in map coordinates, and pixels per unit.  Also draws the overlay above the points.
 
 export class View {
   constructor() { this.x = 0; this.y = 0; this.zoom = 1; this.width = 1; this.height = 1; this.home = 1; }
 
-  // `covered`: pixels on the right that something lies upon.
+  // `covered`: width in pixels on the right that is hidden by the card.
   fit({ left, right, low, high }, margin = 0.06, covered = 0) {
     const room = 1 - 2 * margin, width = this.width - covered;
     this.zoom = Math.min(width * room / Math.max(right - left, 1e-6), this.height * room / Math.max(high - low, 1e-6));
@@ -22,14 +22,14 @@ export class View {
     this.y = y + (py - this.height / 2) / this.zoom;
   }
 
-  // As the renderer wants it: map coordinates to [-1, 1].
+  // Scale and offset for the renderer: map coordinates to [-1, 1].
   transform() {
     const scale = [2 * this.zoom / this.width, 2 * this.zoom / this.height];
     return { scale, offset: [-this.x * scale[0], -this.y * scale[1]] };
   }
 }
 
-// How large and how dense points are drawn: smaller and thinner the more of them there are on one screen.
+// Size and opacity of points: the more of them on one screen, the smaller and more transparent.
 export function pointStyle(count, view, ratio) {
   const nearer = view.zoom / view.home;
   const size = Math.min(Math.max(60 / Math.max(count, 1) ** 0.28, 1.2) * Math.max(1, nearer) ** 0.35, 13);
@@ -38,9 +38,9 @@ export function pointStyle(count, view, ratio) {
   return { size: Math.min(size, 9 + nearer) * ratio, alpha };
 }
 
-const POINTS_BESIDE = 60;                // names of places that are looked at for each drawing
+const POINTS_BESIDE = 60;                // largest number of place names considered for each drawing
 
-// Rings, lines, names and the lasso; never redraws the points.
+// Draw rings, lines, names and the lasso, without redrawing the points.
 export function drawOverlay(context, view, ratio, { picked, near, hovered, places, lasso, ink, ground, accent, font }) {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, view.width, view.height);
@@ -82,7 +82,7 @@ export function drawOverlay(context, view, ratio, { picked, near, hovered, place
   }
 }
 
-// The largest places first; a name that would lie upon another one is left out until there is room.
+// Draw names of the largest places first; a name that would overlap another is omitted until there is room.
 function drawPlaces(context, view, places, { ink, ground, font }) {
   context.font = `600 12px ${font}`;
   context.textAlign = "center";
