@@ -128,9 +128,9 @@ def our_way(
 
     def run() -> tuple[float, np.ndarray]:
         lake = Lake(lakes / f"{precision}-{window_s:g}-{next(rounds)}")
-        ingest.ingest_folder(lake, music, ingest.Cut(None))
+        ingest.ingest_folder(lake, music, seconds=None)
         if not known:
-            known.append(open_space(lake, EmbedSettings(str(checkpoint), "bench", window_s, None, precision, device)))
+            known.append(open_space(lake, EmbedSettings(str(checkpoint), space="bench", window_s=window_s, precision=precision, device=device)))
         space, encoder = known[0]
         lake.spaces.make(replace(space))
         started = time.perf_counter()

@@ -15,11 +15,10 @@ from .errors import CheckpointError, EncoderError
 from .librosa_import import load_librosa
 from .live import LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
 from .pipeline import EmbedReport, embed_clips
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, plan_embed
 from .precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16
 from .settings import (
     EmbedSettings,
-    check_settings,
     device_is_here,
     encoder_of,
     find_or_describe,
@@ -55,7 +54,6 @@ __all__ = [
     "Pooled",
     "ReadClips",
     "check_clips",
-    "check_settings",
     "choose_precision",
     "compare",
     "cpu_has_bfloat16",
@@ -70,6 +68,7 @@ __all__ = [
     "load_encoder",
     "load_librosa",
     "make_plan",
+    "plan_embed",
     "normalize",
     "open_space",
     "pairs_of",

@@ -1,11 +1,11 @@
-"""Past one machine: Ray Data reads the clips, actors encode them and write Lance fragments, the driver commits these.
+"""Embed on a Ray cluster: Ray Data reads the clips, actors encode them and write Lance fragments, the driver commits these.
 
-    clips that are due, in units  ->  read (any node)  ->  encode and write (an actor a GPU)  ->  append (the driver)
+    clips that are due, in units  ->  read (any node)  ->  encode and write (one actor per GPU)  ->  append (the driver)
 
-Without GPUs an actor has a few processors, and reads its clips itself.  Ray does a unit again where its worker dies; what
-the dead one wrote belongs to no version of any table.  The driver appends every half minute, so its own death costs no
+Without GPUs an actor has a few processors, and reads its clips itself.  Ray repeats a unit whose worker died; fragments of the
+dead worker belong to no version of any table.  The driver appends every half minute, so its own death costs no
 more than that, and `append_fragments` stores each clip once.
-Every node needs tonelake installed, and reaches the lake and the clips' sources by the same names.
+Every node needs tonelake installed, and must reach the lake and the clips' sources by the same names.
 """
 
 from __future__ import annotations
@@ -26,47 +26,44 @@ import polars as pl
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.pipeline import EmbedReport
 from tonelake.embed.ray_actors import Attempts, EncodeUnit, ReadAndEncodeUnit, SharedAttempts, open_space_json, read_unit
-from tonelake.embed.settings import EmbedSettings, check_settings
-from tonelake.embed.work import ReadClips, find_work, qualified_name
-from tonelake.embed.writer import COMMIT_CLIPS, CommitLog
+from tonelake.embed.settings import EmbedSettings
+from tonelake.embed.work import ReadClips, find_work, import_path, qualified_name
+from tonelake.embed.writer import COMMIT_CLIPS, OutcomeLog
 from tonelake.store import (
     Fragment,
     InputError,
     Lake,
-    Progress,
     Space,
     TonelakeError,
     append_fragments,
-    silent_progress,
+    import_extra,
     trim_quietly,
 )
 
-CPUS_AN_ACTOR = 4                        # without GPUs: more scale worse, fewer hold the weights more often
-UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, but for longer single clips
-GPU_UNITS = 2                            # times that for a GPU, whose batches have up to 64 windows and are filled up to it
+CPUS_AN_ACTOR = 4                        # without GPUs: more scale worse, fewer hold more copies of the weights
+UNIT_CLIPS, UNIT_SECONDS = 32, 1200.0    # read and encoded as one: at most 115 MB of samples, except for longer single clips
+GPU_UNITS = 2                            # times that for a GPU, whose batches have up to 64 windows and are padded to that
 COMPACT_FRAGMENTS = 1000
 REACH_SECONDS = 10.0
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-SETTINGS = {                             # read when Ray is imported: no telemetry, and errors come as exceptions alone
+SETTINGS = {                             # read when Ray is imported: no telemetry, and errors are raised only
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Of a cluster made here.  By default its workers yield to whatever else runs (15), and get a twentieth of a busy core.
+    # For a cluster started here.  Ray's default niceness, 15, leaves its workers a twentieth of a busy core.
     "RAY_worker_niceness": "0",
 }
 
 
 def embed_on_ray(
     lake: Lake, settings: EmbedSettings, read: ReadClips, *, address: str | None = None, frames: Sequence[str | int] = (),
-    workers: int | None = None, progress: Progress = silent_progress,
+    workers: int | None = None,
 ) -> EmbedReport:
-    """The same as `embed_clips`, on a Ray cluster: the one at `address`, the one that is running here, or one of this
-    machine alone, made for the occasion.
+    """Do the work of `embed_clips` on a Ray cluster: the one at `address`, a running one on this machine, or a temporary one.
 
-    The space is opened by one of the cluster's workers, since it is their processors that `auto` is about.  `read` is
-    found again by its module and name.  `workers`: with GPUs, how many units are read at once, by default as many as the
-    cluster has processors to spare; without, how many processes decode for each actor, by default one.  Raises EncoderError
-    where Ray is not installed, cannot be reached, or gives up.
+    A worker of the cluster opens the space, since `auto` depends on the workers' processors.  Workers import `read` by its
+    module and name.  `workers`: with GPUs, the number of units read at once, by default as many as the cluster has
+    processors to spare; without, the number of processes that decode for each actor, by default one.  Raises EncoderError
+    if Ray cannot be reached or gives up, MissingExtra if it is not installed.
     """
-    check_settings(settings)
     started = time.monotonic()
     with Cluster(address) as cluster:
         device = cluster.choose_device(settings.device)
@@ -79,35 +76,35 @@ def embed_on_ray(
             appender.expect(due)
             written = cluster.run(lake, space, device, read, due, layers, workers)
             try:
-                for clip_id in progress(appender.take(written), len(work), f"embedding into {space.name} on Ray"):
+                for clip_id in lake.progress(appender.collect(written), len(work), f"embedding into {space.name} on Ray"):
                     del clip_id
             finally:
-                appender.flush()         # also when interrupted: what is encoded is stored
+                appender.flush()         # also when interrupted: encoded clips are stored
     return EmbedReport(
-        space.name, appender.stored, work.known + appender.beaten, appender.failed, appender.framed, appender.seconds_of_audio,
-        time.monotonic() - started, space.precision_reason,
+        space=space.name, new=appender.stored, known=work.known + appender.stored_elsewhere, failed=appender.failed,
+        framed=appender.framed, seconds_of_audio=appender.seconds_of_audio, seconds_taken=time.monotonic() - started,
+        precision=space.precision_reason,
     )
 
 
 class Cluster:
-    """A connection to Ray, closed at the end where it was made here."""
+    """A connection to Ray; closed on exit if it was opened here."""
 
     def __init__(self, address: str | None) -> None:
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        try:
-            import ray
-            import ray.data
-        except ImportError as error:
-            raise EncoderError("--engine ray needs Ray: pip install 'tonelake[ray]', on every node") from error
-        self._mine = not ray.is_initialized()
-        self._end = ExitStack()
-        if self._mine:
+        ray = import_extra("ray", "ray", "--engine ray, on every node")
+        import_extra("ray.data", "ray", "--engine ray, on every node")
+        self._opened_here = not ray.is_initialized()
+        self._cleanup = ExitStack()
+        if self._opened_here:
             check_address(address)
             try:
-                connect(address, self._end)
+                connect(address, self._cleanup)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                raise EncoderError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from error
+                raise EncoderError(
+                    f"Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}. Start one with `ray start --head`"
+                ) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -117,14 +114,14 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._mine:
+        if self._opened_here:
             import ray
 
             ray.shutdown()
-        self._end.close()
+        self._cleanup.close()
 
     def choose_device(self, asked: str) -> str:
-        """`cuda` where the cluster has GPUs, else `cpu`; or as asked.  Raises InputError for what a cluster has not."""
+        """Resolve `auto` to `cuda` if the cluster has GPUs, else `cpu`.  Raises InputError for a device that the cluster lacks."""
         import ray
 
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -151,7 +148,7 @@ class Cluster:
         self, lake: Lake, space: Space, device: str, read: ReadClips, due: pl.DataFrame, frames: Sequence[int],
         workers: int | None,
     ) -> Iterator[dict[str, Any]]:
-        """What the actors wrote, a unit at a time, in the order that they are done."""
+        """Yield the record of each unit that the actors wrote, in the order of completion."""
         import ray
         import ray.data
 
@@ -159,7 +156,7 @@ class Cluster:
         parts = split_units(due, size * UNIT_CLIPS, size * UNIT_SECONDS)
         units = ray.data.from_arrow([unit.to_arrow() for unit in parts])
         reads = {"rate": space.sample_rate, "read": qualified_name(read)}
-        whole: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}          # blocks as they come: units
+        whole: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}          # whole blocks, which are units
         made_with = {
             "lake": lake.uri, "space": space.name, "device": device, "frames": tuple(frames),
             "attempts": SharedAttempts(ray.remote(Attempts).options(num_cpus=0).remote()),
@@ -167,10 +164,10 @@ class Cluster:
         if device == "cuda":
             samples = units.map_batches(read_unit, num_cpus=1, concurrency=workers, fn_kwargs=reads, **whole)
             pool = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["GPU"]))
-            a_row = whole | {"batch_size": 1}            # which is a unit, too: with GPUs Ray insists on a number
-            # No processor of its own, which Ray Data would give it: readers would wait for ever where GPUs are as many.
+            one_row = whole | {"batch_size": 1}          # a row is a unit; with GPUs Ray requires a number
+            # num_cpus=0: Ray Data would give each actor a processor, and with as many GPUs as processors none would be left to read.
             writing = samples.map_batches(
-                EncodeUnit, compute=pool, num_gpus=1, num_cpus=0, fn_constructor_kwargs=made_with, **a_row
+                EncodeUnit, compute=pool, num_gpus=1, num_cpus=0, fn_constructor_kwargs=made_with, **one_row
             )
         else:
             actors, cpus = share_processors([int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]])
@@ -183,32 +180,38 @@ class Cluster:
             for batch in writing.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield from batch.to_pylist()
         except ray.exceptions.RayError as error:
-            raise EncoderError(f"Ray gave up: {explain(error)}.  What was done is stored: run it again to go on") from error
+            raise EncoderError(f"Ray gave up: {innermost_cause(error)}. Finished clips are stored. Run it again to resume") from error
 
 
-def connect(address: str | None, end: ExitStack) -> None:
-    """Join the cluster at an address or on this machine; where there is none, make one that only this machine reaches,
-    which `end` ends."""
+def connect(address: str | None, cleanup: ExitStack) -> None:
+    """Join the cluster at an address or on this machine; if there is none, start one that only this machine reaches.
+
+    Workers get this process's import path.  `cleanup` restores the environment.
+    """
     import ray
 
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    with warnings.catch_warnings():      # of Lance, against forks: what Ray forks becomes another program at once
+    from ray.job_config import JobConfig
+
+    options: dict[str, Any] = {
+        "log_to_driver": False, "logging_level": logging.ERROR, "job_config": JobConfig(_py_driver_sys_path=import_path()),
+    }
+    with warnings.catch_warnings():      # Lance warns of forks, but Ray's forks exec another program at once
         warnings.simplefilter("ignore")
         try:
-            ray.init(address=address or "auto", **quiet)
+            ray.init(address=address or "auto", **options)
         except ConnectionError:
             if address:
                 raise
-            end.enter_context(loopback())
-            ray.init(address="local", include_dashboard=False, **quiet)
+            cleanup.enter_context(loopback())
+            ray.init(address="local", include_dashboard=False, **options)
 
 
 @contextmanager
 def loopback() -> Iterator[None]:
-    """Ray listens on this machine's loopback address alone.
+    """Make Ray listen on the loopback address only.
 
-    It does so by itself on macOS and Windows, and elsewhere where this variable says so, which it reads when it is
-    imported: hence the constant that it was read into.
+    Ray does so by default on macOS and Windows, elsewhere if this variable is set.  It reads the variable at import, so the
+    constant that holds its value is set too.
     """
     from ray._private import ray_constants
 
@@ -225,20 +228,20 @@ def loopback() -> Iterator[None]:
 
 
 def check_address(address: str | None) -> None:
-    """Raise EncoderError unless something listens at `host:port`: Ray itself would try for minutes."""
+    """Raise EncoderError unless a server listens at `host:port`; Ray itself would try for minutes."""
     if address is None or address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise EncoderError(f"{address!r} is no address of a Ray cluster: give host:port, as `ray start --head` prints it")
+        raise EncoderError(f"address {address!r}: not a Ray cluster. Pass host:port, as `ray start --head` prints it")
     try:
         socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise EncoderError(f"no Ray cluster at {address}: {error}.  Start one there with `ray start --head`") from error
+        raise EncoderError(f"Ray cluster at {address}: {error}. Start one there with `ray start --head`") from error
 
 
-def explain(error: BaseException) -> str:
-    """The innermost cause of one of Ray's errors, in a line."""
+def innermost_cause(error: BaseException) -> str:
+    """The innermost cause of an error of Ray's, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -246,7 +249,7 @@ def explain(error: BaseException) -> str:
 
 
 def share_processors(nodes: Sequence[int]) -> tuple[int, int]:
-    """(actors, processors of each) for nodes of so many processors: as many each as leave at most a tenth of all idle.
+    """(number of actors, processors per actor) for nodes with these numbers of processors; at most a tenth stays idle.
 
     >>> share_processors([16, 16, 0]), share_processors([2, 3]), share_processors([64, 7]), share_processors([])
     ((8, 4), (5, 1), (17, 4), (1, 1))
@@ -258,7 +261,7 @@ def share_processors(nodes: Sequence[int]) -> tuple[int, int]:
 
 
 def split_units(due: pl.DataFrame, most_clips: int, most_seconds: float) -> list[pl.DataFrame]:
-    """The clips in their order, cut into units."""
+    """Divide clips, in their order, into units."""
     units, start, seconds = [], 0, 0.0
     for row, duration_s in enumerate(due["duration_s"]):
         if row > start and (row - start >= most_clips or seconds + duration_s > most_seconds):
@@ -268,8 +271,8 @@ def split_units(due: pl.DataFrame, most_clips: int, most_seconds: float) -> list
     return [*units, due[start:]]
 
 
-class Appender(CommitLog):
-    """The driver's side: gathers what the actors wrote, and appends it every so often."""
+class Appender(OutcomeLog):
+    """Collects the fragments that the actors wrote, and appends them to the tables at intervals; runs in the driver."""
 
     def __init__(self, lake: Lake, space: Space) -> None:
         super().__init__(lake, space)
@@ -278,11 +281,11 @@ class Appender(CommitLog):
         self._frames: list[Fragment] = []
         self._appended = 0
 
-    def take(self, written: Iterator[dict[str, Any]]) -> Iterator[str]:
-        """The id of each clip that is done or failed."""
+    def collect(self, written: Iterator[dict[str, Any]]) -> Iterator[str]:
+        """Yield the id of each clip that is done or failed."""
         for unit in written:
             for clip_id, problem in json.loads(unit["failed"]).items():
-                self.fail(clip_id, problem)
+                self.add_failure(clip_id, problem)
                 yield clip_id
             if unit["vectors"]:
                 self._vectors.append(Fragment.from_json(unit["vectors"]))
@@ -290,23 +293,23 @@ class Appender(CommitLog):
                 self._frames.append(Fragment.from_json(unit["frames"]))
             self._clips += unit["clips"]
             for clip_id in unit["clips"]:
-                self.encoded(clip_id)
-            if len(self._clips) >= COMMIT_CLIPS or self.is_late():
+                self.add_encoded(clip_id)
+            if len(self._clips) >= COMMIT_CLIPS or self.commit_is_due():
                 self.flush()
             yield from unit["clips"]
 
     def flush(self) -> None:
-        """Append what has come: frames first, so that a clip with its vector has its frames."""
+        """Append the collected fragments: frames first, so that a clip with its vector has its frames."""
         clips, self._clips = self._clips, []
         vectors, self._vectors = self._vectors, []
         frames, self._frames = self._frames, []
-        self.record_failures()
+        self.write_failures()
         if not clips:
             return
         if frames:
             append_fragments(self._lake.frames(self._space).table, frames)
         table = self._lake.vectors(self._space).table
-        self.count(clips, append_fragments(table, vectors), len(clips) if frames else 0)
+        self.add_stored(clips, append_fragments(table, vectors), len(clips) if frames else 0)
         self._appended += len(vectors)
         if self._appended > COMPACT_FRAGMENTS:
             trim_quietly(table)

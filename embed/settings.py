@@ -1,57 +1,82 @@
-"""What is `auto` is resolved here, once, when a space is made; a space that exists decides for itself."""
+"""Settings of an embedding.  `auto` is resolved here, once, when a space is made; an existing space keeps its own settings."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from tonelake.embed.encoders.adapter import base_space, find_adapter
-from tonelake.embed.encoders.base import PRECISIONS, Encoder
+from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.encoders.registry import DEFAULT_ENCODER, full_name, load_encoder
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import Choice, choose_precision
-from tonelake.store import InputError, Lake, Space, check_name, is_projection
+from tonelake.store import InputError, Lake, Settings, Space, check_name, frozen_settings, is_projection
 
 MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
 
 
-@dataclass(frozen=True)
-class EmbedSettings:
-    """How to embed.  None and `auto` mean: as the space has it, else the default."""
+@frozen_settings
+class EmbedSettings(Settings):
+    """How to embed.  None and `auto` take the value of the stored space, else the default.
 
-    encoder: str | None = None           # a name or a checkpoint folder; default MERT-v1-95M
-    space: str | None = None             # default: made of the encoder's name and what differs from the defaults
-    window_s: float | None = None        # default 30 s, the full context
-    hop_s: float | None = None           # from window to window; default: the window's length, no overlap
-    precision: str = "auto"
-    device: str = "auto"
-    adapter: str | None = None           # a fine-tuning run of the lake, or a folder in PEFT's form
+    Raises InputError for a window, hop, precision or name that is out of range.
+    """
+
+    encoder: str | None = Field(
+        default=None, description="Encoder by name, a checkpoint folder or module:Class; default: MERT-v1-95M."
+    )
+    _: KW_ONLY
+    space: str | None = Field(
+        default=None, description="Name of the space; default: the encoder's name and every non-default setting."
+    )
+    window_s: Annotated[float, Field(ge=MIN_WINDOW_S, le=MAX_WINDOW_S)] | None = Field(
+        default=None, description="Seconds encoded at once; default: 30, the full context."
+    )
+    hop_s: float | None = Field(
+        default=None,
+        description="Seconds from one window to the next; default: the window's length, so that windows do not overlap.",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Precision of the encoder."
+    )
+    device: str = Field(default="auto", description="Device: auto, cpu, cuda, cuda:1 or mps.")
+    adapter: str | None = Field(
+        default=None, description="Fine-tuned adapter: a run of the lake, or a folder in PEFT's format."
+    )
+
+    def __post_init__(self) -> None:
+        if self.space is not None:
+            check_name(self.space)
+        if self.hop_s is not None:
+            check_hop(self.window_s or MAX_WINDOW_S, self.hop_s)
 
 
 DEFAULT_WINDOW_S = 30.0                  # MERT was trained on 5 s; the artist study found 30 s to separate best
 
 
 def open_space(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
-    """The space that settings name, made where it is new, and the encoder that fills it; raises as `find_or_describe`."""
+    """Find or make the space that the settings describe, and load its encoder.  Raises as `find_or_describe` does."""
     space, encoder = find_or_describe(lake, settings)
     return lake.spaces.make(space), encoder
 
 
 def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encoder]:
-    """The space that settings name, as stored or as it would be made, and the encoder that fills it.
+    """The space that the settings describe, as stored or as it would be made, and its encoder.
 
-    Raises InputError for settings that cannot be, EncoderError where the encoder cannot run here, SpaceMismatch where
-    the space was embedded by other settings.
+    Raises InputError for invalid settings, EncoderError if the encoder cannot run here, SpaceMismatch if the space was
+    embedded with other settings.
     """
-    check_settings(settings)
-    settings = with_adapters_base(lake, settings)
+    settings = with_adapter_base(lake, settings)
     stored = find_space(lake, settings)
     if stored is not None:
         refuse_projection(stored)
     name = settings.encoder or (stored.location if stored else DEFAULT_ENCODER)
     precision = settings.precision if settings.precision != "auto" or stored is None else stored.precision
     adapter = settings.adapter or (stored.adapter_location if stored else "")
-    choice = load_settled(name, precision, settle_device(settings, stored), adapter, lake.uri)
+    choice = load_in_precision(name, precision, resolve_device(settings, stored), adapter, lake.uri)
     encoder = choice.encoder
     window_s = settings.window_s or (stored.window_s if stored else DEFAULT_WINDOW_S)
     hop_s = settings.hop_s or (stored.hop_s if stored and settings.window_s in (None, stored.window_s) else window_s)
@@ -63,8 +88,8 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     return space, encoder
 
 
-def with_adapters_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
-    """Settings with an adapter's location, and, where they leave it open, all that the space has that it was trained from."""
+def with_adapter_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
+    """Settings with the adapter's location, and with unset fields taken from the space that the adapter was trained on."""
     if settings.adapter is None:
         return settings
     location = find_adapter(lake, settings.adapter)
@@ -73,18 +98,19 @@ def with_adapters_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
         return replace(settings, adapter=location)
     space = lake.spaces.get(base)
     window_s = settings.window_s or space.window_s
-    return replace(
-        settings, adapter=location, encoder=space.location, window_s=window_s,
-        hop_s=settings.hop_s or (space.hop_s if window_s == space.window_s else window_s),
-        precision=space.precision if settings.precision == "auto" else settings.precision,
-    )
+    changes: dict[str, Any] = {
+        "adapter": location, "encoder": space.location, "window_s": window_s,
+        "hop_s": settings.hop_s or (space.hop_s if window_s == space.window_s else window_s),
+        "precision": space.precision if settings.precision == "auto" else settings.precision,
+    }
+    return replace(settings, **changes)
 
 
 def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> Encoder:
-    """The encoder that a space was embedded with: by default on the device that it was embedded on, or here on the CPU.
+    """Load the encoder that a space was embedded with, by default on the space's device if this machine has it, else the CPU.
 
-    `home`: the lake's URI, inside which an adapter may lie.  Raises EncoderError where the weights at hand are not those of
-    the space.
+    `home`: the lake's URI, inside which an adapter may lie.  Raises EncoderError if the weights at hand are not those of the
+    space.
     """
     refuse_projection(space)
     device = device or (space.device if device_is_here(space.device) else "cpu")
@@ -93,17 +119,17 @@ def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> En
     )
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(
-            f"{encoder.name} has changed since space {space.name!r} was embedded by it: a query would be compared with "
-            "vectors of another encoder.  Put the old weights back, or run `tonelake embed` to make a new space"
+            f"{encoder.name} has changed since space {space.name!r} was embedded with it: a query would be compared with "
+            "vectors of another encoder. Put the old weights back, or run `tonelake embed` to make a new space"
         )
     return encoder
 
 
 def refuse_projection(space: Space) -> None:
-    """Raise InputError for a space that no encoder fills."""
+    """Raise InputError for a projection, which no encoder fills."""
     if is_projection(space):
         raise InputError(
-            f"space {space.name!r} is a projection of another one: embed into that, then run "
+            f"space {space.name!r}: a projection of another space. Embed into that one, then run "
             f"`tonelake metric --extend {space.name}`"
         )
 
@@ -119,7 +145,7 @@ def describe_space(encoder: Encoder, name: str, window_s: float, hop_s: float | 
 
 
 def space_name(encoder: Encoder, window_s: float, hop_s: float, precision: str) -> str:
-    """A name made of the encoder's and of what was asked for beside the defaults: `mert-v1-95m-w5-h2_5-bfloat16`."""
+    """A name made of the encoder's name and of every setting that is not the default: `mert-v1-95m-w5-h2_5-bfloat16`."""
     name = re.sub(r"[^a-z0-9_-]+", "-", encoder.name.split("/")[-1].lower()).strip("-_") or "encoder"
     if window_s != DEFAULT_WINDOW_S:
         name += f"-w{window_s:g}".replace(".", "_")
@@ -128,29 +154,17 @@ def space_name(encoder: Encoder, window_s: float, hop_s: float, precision: str) 
     return (name + (f"-{precision}" if precision not in ("auto", "float32") else ""))[:64]
 
 
-def check_settings(settings: EmbedSettings) -> None:
-    """Raise InputError unless these settings can be."""
-    if settings.space is not None:
-        check_name(settings.space)
-    if settings.precision not in ("auto", *PRECISIONS):
-        raise InputError(f"no precision {settings.precision!r}: choose auto, {', '.join(PRECISIONS)}")
-    if settings.window_s is not None and not MIN_WINDOW_S <= settings.window_s <= MAX_WINDOW_S:
-        raise InputError(f"a window of {settings.window_s:g} s: choose from {MIN_WINDOW_S:g} to {MAX_WINDOW_S:g} seconds")
-    if settings.hop_s is not None:
-        check_hop(settings.window_s or MAX_WINDOW_S, settings.hop_s)
-
-
 def check_hop(window_s: float, hop_s: float) -> None:
-    """Raise InputError unless windows of this length may follow each other at this distance."""
+    """Raise InputError if windows of this length cannot follow each other at this distance."""
     if not MIN_HOP_S <= hop_s <= window_s:
         raise InputError(
-            f"a hop of {hop_s:g} s for windows of {window_s:g} s: choose from {MIN_HOP_S:g} s (each second is then encoded "
-            f"{window_s / MIN_HOP_S:g} times) to the window's length (once)"
+            f"setting 'hop_s': {hop_s:g} s is out of range for windows of {window_s:g} s. Give {MIN_HOP_S:g} s (each second is "
+            f"then encoded {window_s / MIN_HOP_S:g} times) up to the window's length (once)"
         )
 
 
 def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
-    """The stored space that settings are about, so that what they leave open is taken from it."""
+    """The stored space that the settings refer to, which supplies the settings left unset; None if there is none."""
     spaces = lake.spaces.all()
     if settings.space is not None:
         return next((s for s in spaces if s.name == settings.space), None)
@@ -164,20 +178,20 @@ def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
     return None
 
 
-def load_settled(name: str, precision: str, device: str, adapter: str = "", home: str = "") -> Choice:
-    """An encoder in the precision asked for, or, for `auto`, in the one that a measurement on this device chooses."""
+def load_in_precision(name: str, precision: str, device: str, adapter: str = "", home: str = "") -> Choice:
+    """Load an encoder in the requested precision; `auto` measures on this device and chooses."""
     encoder = load_encoder(
         name, precision="float32" if precision == "auto" else precision, device=device, adapter=adapter, home=home
     )
     return choose_precision(encoder) if precision == "auto" else Choice(encoder, f"{precision}: as asked for")
 
 
-def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
-    """The device: as asked, as the space has it, else the best there is.
+def resolve_device(settings: EmbedSettings, stored: Space | None) -> str:
+    """The device to use: the requested one, else the space's, else the fastest of this machine.
 
-    Raises InputError for one that is not here, EncoderError where that of the space is not.
+    Raises InputError if this machine lacks the requested device, EncoderError if it lacks the space's.
     """
-    if is_spectral(settings) or (stored is not None and stored.location == "spectral"):
+    if settings.device == "cpu" or settings.encoder == "spectral" or (stored is not None and stored.location == "spectral"):
         return "cpu"                     # without importing torch
     import torch
 
@@ -185,14 +199,14 @@ def settle_device(settings: EmbedSettings, stored: Space | None) -> str:
         try:
             torch.device(settings.device)
         except RuntimeError as error:
-            raise InputError(f"no device {settings.device!r}: choose auto, cpu, cuda, cuda:1 or mps") from error
+            raise InputError(f"device {settings.device!r}: unknown. Choose auto, cpu, cuda, cuda:1 or mps") from error
         if not device_is_here(settings.device):
-            raise InputError(f"device {settings.device!r} is not on this machine: choose --device cpu")
+            raise InputError(f"device {settings.device!r}: not on this machine. Choose --device cpu")
         return settings.device
     if stored is not None:
         if not device_is_here(stored.device):
             raise EncoderError(
-                f"space {stored.name!r} was embedded on {stored.device}, which is not on this machine: to extend it here, "
+                f"space {stored.name!r}: embedded on {stored.device}, which this machine does not have. To extend it here, "
                 "pass --device cpu (vectors then differ by rounding)"
             )
         return stored.device
@@ -214,7 +228,3 @@ def device_is_here(device: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count()
     return kind == "mps" and torch.backends.mps.is_available()
-
-
-def is_spectral(settings: EmbedSettings) -> bool:
-    return settings.encoder == "spectral"

@@ -1,114 +1,136 @@
-"""The settings of a fine-tuning: everything that decides what comes out, in one place, as it stands in a run's config.yaml.
+"""Settings of a fine-tuning run: everything that decides its results, as stored in a run's config.yaml.
 
-None means: by the size of the encoder, or by what the lake holds; it is resolved when a run begins, and kept.
+None means that the value follows from the size of the encoder or from the lake; it is resolved when a run begins, and stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal
 
-from tonelake.evaluate import SHARES, TARGET_KINDS, check_shares
-from tonelake.store import InputError, Settings
+from pydantic import Field
 
-SCHEDULES = ("plateau", "cosine")
-PRECISIONS = ("auto", "float32", "bfloat16")
+from tonelake.evaluate import SHARES, check_shares
+from tonelake.store import Count, InputError, NonNegative, Positive, Settings, Share, Texts, frozen_settings
+
 LARGE = 1024                             # width from which an encoder counts as large: MERT-v1-330M's
 
 
-@dataclass(frozen=True)
+@frozen_settings
 class FinetuneConfig(Settings):
-    """One fine-tuning.  The defaults are those by which WIKIMETER's models were trained."""
+    """One fine-tuning run.  The defaults are those by which WIKIMETER's models were trained."""
 
-    learned: ClassVar[str] = "column"
+    column: str = Field(description="Label column to predict.")
+    _: KW_ONLY
+    space: str | None = Field(
+        default=None, description="Space whose encoder is fine-tuned; required where the lake has several."
+    )
+    task: Literal["multiclass", "multilabel", "regression"] | None = Field(
+        default=None, description="Kind of task; default: by the type of the column."
+    )
+    where: str | None = Field(default=None, description="SQL filter over clip columns.")
 
-    column: str                                      # the label column
-    space: str | None = None                         # of the encoder to start from; needed where the lake has several
-    task: str | None = None                          # multiclass, multilabel or regression; by the column's type
-    where: str | None = None                         # SQL over clip columns
+    rank: Count = Field(default=16, description="Rank of the LoRA updates B · A, with A (rank, in) and B (out, rank).")
+    alpha: Positive = Field(default=32.0, description="Scale of the updates, which are multiplied by alpha / rank.")
+    lora_dropout: Share = Field(default=0.05, description="Dropout before each update.")
+    targets: Texts = Field(
+        default=("q_proj", "v_proj"),
+        description="Linear layers of each block that are adapted, such as q_proj, k_proj, v_proj, out_proj.",
+    )
+    above: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Only blocks above this layer are trained; the head weights the layers from this one on."
+    )
 
-    rank: int = 16                                   # of the updates: B · A with A (rank, in), B (out, rank)
-    alpha: float = 32.0                              # they are scaled by alpha / rank
-    lora_dropout: float = 0.05
-    targets: tuple[str, ...] = ("q_proj", "v_proj")  # linear layers of each block
-    above: int = 0                                   # blocks above this layer learn; the layers from it on are weighted
+    hidden: Count = Field(default=256, description="Hidden units of the head.")
+    dropout: Share = Field(default=0.4, description="Dropout of the head.")
 
-    hidden: int = 256                                # of the head
-    dropout: float = 0.4                             # of the head
+    window_s: Annotated[float, Field(ge=1, le=120)] = Field(
+        default=5.0, description="Seconds encoded and pooled at once (5 as in MERT's training)."
+    )
+    crop_s: float = Field(
+        default=30.0, description="Maximum seconds of a clip: a random crop in training, the centre crop in evaluation."
+    )
+    frames: bool = Field(
+        default=False, description="Train from the stored frames of layer `above`; nothing below it is computed."
+    )
 
-    window_s: float = 5.0                            # what MERT was trained on, and what is pooled at once
-    crop_s: float = 30.0                             # of a longer clip: by chance in training, its middle when judged
-    frames: bool = False                             # train from the stored frames of layer `above`
+    class_weights: Literal["none", "balanced"] = Field(
+        default="balanced", description="Weights of tags in the loss; balanced: rare tags weigh more (pos_weight)."
+    )
+    label_smoothing: Share = Field(
+        default=0.1, description="Label smoothing of absent tags: an absent tag may still apply."
+    )
 
-    class_weights: str = "balanced"                  # of tags: `pos_weight`; none, or balanced
-    label_smoothing: float = 0.1                     # of tags where they are absent: a tag that nobody gave may still hold
+    noise: NonNegative = Field(default=0.0, description="Augmentation: standard deviation of white noise, such as 0.01.")
+    shift_s: NonNegative = Field(
+        default=0.0, description="Augmentation: maximum circular shift in seconds, either way, such as 0.5."
+    )
+    gain: Share = Field(default=0.0, description="Augmentation: maximum change of loudness as a share, such as 0.2.")
+    pitch: NonNegative = Field(
+        default=0.0, description="Augmentation: maximum pitch shift in semitones, up or down, such as 2."
+    )
+    mix: Share = Field(default=0.0, description="Augmentation: share of clips mixed with a stem of another track, such as 0.5.")
 
-    noise: float = 0.0                               # augmentation: standard deviation of white noise
-    shift_s: float = 0.0                             # … a circular shift of up to so much, either way
-    gain: float = 0.0                                # … louder or softer by up to this share
-    pitch: float = 0.0                               # … semitones up or down
-    mix: float = 0.0                                 # … share of clips into which a stem of another track is mixed
+    head_rate: Positive | None = Field(
+        default=None, description="Learning rate of the head; default: 1e-3, for a large encoder 5e-4."
+    )
+    lora_rate: Positive = Field(default=5e-5, description="Learning rate of the updates.")
+    decay: NonNegative = Field(default=1e-4, description="Weight decay.")
+    schedule: Literal["plateau", "cosine"] = Field(
+        default="plateau",
+        description="Learning-rate schedule; plateau halves the rates after `wait` epochs without improvement.",
+    )
+    wait: Count = Field(default=5, description="Epochs without improvement before the plateau schedule halves the rates.")
+    lowest_rate: NonNegative = Field(default=1e-6, description="Lower bound of the rates of the plateau schedule.")
+    warmup: Share = Field(default=0.05, description="Share of the steps that warm up the cosine schedule.")
+    clip_norm: Positive = Field(default=1.0, description="Maximum norm of the gradient.")
+    batch: Count | None = Field(default=None, description="Clips in a batch; default: 8, for a large encoder 4.")
+    together: Count = Field(default=32, description="Clips in an optimizer step, accumulated over several batches.")
+    epochs: Count = Field(default=50, description="Maximum number of epochs.")
+    patience: Count = Field(default=15, description="Epochs without improvement after which training stops.")
 
-    head_rate: float | None = None                   # learning rates: 1e-3, for a large encoder 5e-4
-    lora_rate: float = 5e-5
-    decay: float = 1e-4
-    schedule: str = "plateau"                        # halve after `wait` epochs without a better one; or cosine
-    wait: int = 5
-    lowest_rate: float = 1e-6
-    warmup: float = 0.05                             # share of the steps, of cosine
-    clip_norm: float = 1.0
-    batch: int | None = None                         # clips at once: 8, for a large encoder 4
-    together: int = 32                               # clips a step, gathered over several batches
-    epochs: int = 50
-    patience: int = 15                               # epochs without a better one
+    split: str = Field(
+        default="by:track",
+        description="Split into training, validation and test set: by:COLUMN, column:COLUMN, column:COLUMN+GROUP, "
+        "random, or run:NAME for the split of another run.",
+    )
+    shares: Annotated[tuple[float, ...], Field(strict=False)] = Field(
+        default=SHARES, description="Shares of the training, validation and test set."
+    )
+    split_seed: int = Field(default=0, description="Random seed of the split.")
+    seed: int = Field(default=0, description="Random seed of the initial weights, the order of clips and the augmentation.")
 
-    split: str = "by:track"                          # as for probes, and run:NAME, the sides of another run
-    shares: tuple[float, ...] = SHARES
-    split_seed: int = 0
-    seed: int = 0
-
-    start: str | None = None                         # a run, or a checkpoint file, whose weights are taken up where they fit
-    checkpointing: bool | None = None                # less memory for a third more time: for a large encoder
-    device: str = "auto"
-    precision: str = "auto"                          # bfloat16 where the device has it
+    start: str | None = Field(
+        default=None, description="Run or checkpoint file whose weights initialise the model where they fit."
+    )
+    checkpointing: bool | None = Field(
+        default=None, description="Gradient checkpointing: less memory for a third more time; default: for large encoders only."
+    )
+    device: str = Field(default="auto", description="Device: auto, cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Precision of training; auto: bfloat16 where the device has it."
+    )
 
     def __post_init__(self) -> None:
-        if self.task is not None and self.task not in TARGET_KINDS:
-            raise InputError(f"no task {self.task!r}: choose {', '.join(TARGET_KINDS)}")
-        for name, choices in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("class_weights", ("none", "balanced"))):
-            if getattr(self, name) not in choices:
-                raise InputError(f"no {name.replace('_', ' ')} {getattr(self, name)!r}: choose {', '.join(choices)}")
         check_shares(self.shares)
         if self.shares[1] <= 0:
-            raise InputError("a fine-tuning is stopped by clips of its own: give valid a share")
-        for name in ("rank", "hidden", "together", "epochs", "wait", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: at least 1")
-        for name in ("lora_dropout", "dropout", "label_smoothing", "gain", "mix", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name):g}: from 0 to below 1")
-        for name in ("noise", "shift_s", "pitch", "decay", "lowest_rate"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name):g}: 0 or more")
-        for name in ("alpha", "lora_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name):g}: above 0")
-        if self.batch is not None and not 1 <= self.batch <= self.together:
-            raise InputError(f"batch {self.batch}: from 1 to the {self.together} clips of a step")
-        if not 1 <= self.window_s <= 120 or self.crop_s < self.window_s:
+            raise InputError("setting 'shares': leave no validation set, which early stopping needs. Give valid more than 0")
+        if self.batch is not None and self.batch > self.together:
             raise InputError(
-                f"a window of {self.window_s:g} s in crops of {self.crop_s:g} s: a window lasts 1 s or more, a crop no less"
+                f"setting 'batch': {self.batch} exceeds the {self.together} clips of a step. Give at most {self.together}, or "
+                "raise `together`"
             )
-        if not self.targets:
-            raise InputError("name the linear layers to adapt: q_proj, v_proj")
-        if self.above < 0:
-            raise InputError(f"above layer {self.above}: 0 or more")
+        if self.crop_s < self.window_s:
+            raise InputError(
+                f"setting 'crop_s': {self.crop_s:g} s is shorter than the window of {self.window_s:g} s. Give a crop at least "
+                "as long as window_s"
+            )
         if self.frames and self.augments:
             raise InputError(
-                f"{', '.join(self.augments)} change the audio, and stored frames are of the audio as it is: leave them out, or "
-                "leave --frames out"
+                f"settings {', '.join(self.augments)}: change the audio, but stored frames are of the unchanged audio. Leave "
+                "them out, or leave --frames out"
             )
 
     @property
@@ -117,28 +139,29 @@ class FinetuneConfig(Settings):
         return [name for name in ("noise", "shift_s", "gain", "pitch", "mix") if getattr(self, name) > 0]
 
     def resolved(self, width: int, precision: str, device: str, space: str, task: str) -> FinetuneConfig:
-        """With nothing left open, for an encoder of this width."""
+        """A copy with every None and `auto` resolved for an encoder of this width."""
         large = width >= LARGE
-        return replace(
-            self, space=space, task=task, device=device, precision=precision,
-            head_rate=self.head_rate or (5e-4 if large else 1e-3),
-            batch=self.batch or min(4 if large else 8, self.together),
-            checkpointing=large if self.checkpointing is None else self.checkpointing,
-        )
+        changes: dict[str, Any] = {
+            "space": space, "task": task, "device": device, "precision": precision,
+            "head_rate": self.head_rate or (5e-4 if large else 1e-3),
+            "batch": self.batch or min(4 if large else 8, self.together),
+            "checkpointing": large if self.checkpointing is None else self.checkpointing,
+        }
+        return replace(self, **changes)
 
     @property
     def accumulated(self) -> int:
-        """Batches a step."""
+        """Number of batches in an optimizer step."""
         return max(1, round(self.together / (self.batch or self.together)))
 
 
 def settle(config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]) -> FinetuneConfig:
-    """Settings from a file or as they are, changed by those given one by one.  Raises InputError where no column is named."""
+    """Settings from a YAML file or a FinetuneConfig, with single ones replaced.  Raises InputError where no column is named."""
     if isinstance(config, str | Path):
         config = FinetuneConfig.from_file(Path(config).expanduser())
     given = dict(settings) | ({"column": column} if column else {})
     if config is not None:
-        return FinetuneConfig.from_dict(config.as_dict() | given, "settings")
+        return FinetuneConfig.from_dict(config.as_dict() | given)
     if "column" not in given:
-        raise InputError("name the label column to learn: tonelake finetune COLUMN")
-    return FinetuneConfig.from_dict(given, "settings")
+        raise InputError("label column: is required. Name it: tonelake finetune COLUMN")
+    return FinetuneConfig.from_dict(given)

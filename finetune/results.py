@@ -16,7 +16,7 @@ import torch
 
 from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
 from tonelake.embed import ADAPTER_WEIGHTS
-from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND, SIDES, figure_as_dict, leaks
+from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND, SIDES, estimates_as_dict, leaks
 from tonelake.finetune.data import Clips, States, Waves
 from tonelake.finetune.evaluation import evaluate_predictions
 from tonelake.finetune.initial_weights import Started
@@ -30,7 +30,7 @@ from tonelake.probes import (
     draw_confusion,
     draw_weights,
     format_interval,
-    losses,
+    clip_losses,
     prediction_columns,
     probe,
     readable_targets,
@@ -38,7 +38,7 @@ from tonelake.probes import (
     write_table,
     write_tensors,
 )
-from tonelake.probes import predict as predict_by_probe
+from tonelake.probes import predict_logits as predict_by_probe
 from tonelake.store import METRICS_FILE, REPORT_FILE, Blobs
 
 
@@ -51,18 +51,18 @@ class Frozen:
     learned: float | None                # the main figure on the clips it learned from
     classes: pl.DataFrame | None
 
-    def figure_as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         return {"run": self.run, "figures": self.figures, "train": self.learned}
 
 
-def frozen_probe(setup: Setup, progress: Any) -> Frozen:
+def frozen_probe(setup: Setup) -> Frozen:
     """Train it, or take the one of the same settings that is there."""
     config = setup.config
     found = probe(
         setup.lake, ProbeConfig(
-            (config.column,), setup.space.name, config.task, config.where, split=config.split, shares=config.shares,
+            (config.column,), space=setup.space.name, task=config.task, where=config.where, split=config.split, shares=config.shares,
             split_seed=config.split_seed, device=config.device if config.device != "mps" else "cpu",
-        ), progress=progress, splits=[setup.split],
+        ), splits=[setup.split],
     )
     classes = None if config.task == "regression" else found.table("classes")
     return Frozen(found.name, found.metrics["figures"], learned_by_probe(setup, found), classes)
@@ -116,7 +116,7 @@ def conclude(
         "run": name, "task": task.kind, "columns": [config.column], "space": setup.space.name,
         "fingerprint": setup.space.fingerprint, "encoder": setup.space.encoder, "revision": setup.space.revision,
         "clips": sum(len(side) for side in (split.train, split.valid, split.test)), "judged": len(split.test),
-        "outputs": len(task.names), "main": MAIN_METRIC[task.kind], "figures": figure_as_dict(found),
+        "outputs": len(task.names), "main": MAIN_METRIC[task.kind], "figures": estimates_as_dict(found),
         "train": main_value(task.kind, task.targets[split.train], scores["train"]),
         "frozen": frozen.as_dict() if frozen else None, "trainable": count(model, lora=None),
         "trainable_lora": count(model, lora=True), "epochs": len(tables["history"]), "best_epoch": best["epoch"],
@@ -169,7 +169,7 @@ def predictions(setup: Setup, scores: np.ndarray) -> pl.DataFrame:
         first = first.with_columns(target=pl.Series(task.targets[rows][:, 0]))
     else:
         first = first.with_columns(readable_targets(task.kind, task.names, task.targets[rows]))
-    lost = losses(task.kind, task.targets[rows], scores)
+    lost = clip_losses(task.kind, task.targets[rows], scores)
     scored = pl.DataFrame({"loss": lost, "scores": pl.Series(scores.astype(np.float32)).cast(pl.List(pl.Float32))})
     return pl.concat([first, prediction_columns(task.kind, task.names, scores), scored], how="horizontal")
 

@@ -1,22 +1,22 @@
-"""The settings of a probe: everything that decides what comes out, in one place, as it stands in a run's config.yaml."""
+"""Settings of a probe: everything that decides its results, as stored in a run's config.yaml."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import KW_ONLY, replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
-from tonelake.evaluate import DEFAULT_SPLIT, SHARES, TARGET_KINDS, check_shares
-from tonelake.probes.inputs import STATS, check_preparation
-from tonelake.store import InputError, Settings
+from tonelake.evaluate import DEFAULT_SPLIT, SHARES, check_shares
+from tonelake.store import Count, InputError, Settings, Share, Texts, frozen_settings
 
-HEADS = ("linear", "mlp")
-OPTIMIZERS = ("adam", "adamw", "sgd")
-CLASS_WEIGHTS = ("none", "balanced")
-PRECISIONS = ("auto", "float32", "bfloat16")
 MOST_FITS = 100_000
+
+LayerName = Annotated[str, BeforeValidator(lambda layer: str(layer) if type(layer) is int else layer)]
+Rate = Annotated[float, Field(gt=0, lt=1e3)]
+Decay = Annotated[float, Field(ge=0, lt=1e3)]
 
 
 class Setting(NamedTuple):
@@ -29,66 +29,70 @@ class Setting(NamedTuple):
         return f"rate {self.rate:g}, decay {self.decay:g}"
 
 
-@dataclass(frozen=True)
+@frozen_settings
 class ProbeConfig(Settings):
-    """One experiment.  The defaults are for a first look; `probes.protocols` has those of published studies."""
+    """One experiment.  The defaults suit a first look; `probes.protocols` has the settings of published studies."""
 
-    learned: ClassVar[str] = "columns"
+    columns: Texts = Field(description="Label column to predict; several for a regression.")
+    _: KW_ONLY
+    space: str | None = Field(default=None, description="Space whose vectors are used; required where the lake has several.")
+    task: Literal["multiclass", "multilabel", "regression"] | None = Field(
+        default=None, description="Kind of task; default: by the type of the column."
+    )
+    where: str | None = Field(default=None, description="SQL filter over clip columns.")
 
-    columns: tuple[str, ...]                         # the label column; several for regression
-    space: str | None = None                         # needed where the lake has several
-    task: str | None = None                          # by the column's type
-    where: str | None = None                         # SQL over clip columns
+    layers: Annotated[tuple[LayerName, ...], Field(strict=False)] = Field(
+        default=("each",),
+        description="Layers by number or name; each: one probe a layer; all: side by side; weighted: under learned weights.",
+    )
+    input: Literal["mean", "max", "mean+max"] = Field(default="mean", description="Statistic over time that a probe sees.")
+    prepare: Literal["raw", "centre", "standardise", "l2", "l2+standardise"] = Field(
+        default="standardise", description="Preparation of the vectors. l2 suits cosines: it discards the norm."
+    )
 
-    layers: tuple[str, ...] = ("each",)              # layers, each, all (side by side), weighted
-    input: str = "mean"                              # mean, max or mean+max over time
-    prepare: str = "standardise"                     # l2 is for cosines: it throws away how loud a direction is
+    head: Literal["linear", "mlp"] = Field(default="linear", description="Kind of classifier or regressor.")
+    hidden: Count = Field(default=512, description="Hidden units of the MLP (512 as in MARBLE).")
+    dropout: Share = Field(default=0.2, description="Dropout of the MLP (0.2 as in MARBLE).")
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="Weights in the loss; balanced: by inverse frequency of a class, or of a tag's positives."
+    )
+    label_smoothing: Share = Field(default=0.0, description="Label smoothing; for tags, of the negatives only.")
 
-    head: str = "linear"
-    hidden: int = 512                                # of the mlp, as is dropout; both MARBLE's
-    dropout: float = 0.2
-    class_weights: str = "none"                      # balanced: by inverse frequency; for tags, of positives
-    label_smoothing: float = 0.0                     # for tags, of negatives alone
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="Optimizer.")
+    rates: Annotated[tuple[Rate, ...], Field(min_length=1, strict=False)] = Field(
+        default=(1e-4, 1e-3, 1e-2), description="Learning rates to try; the validation set selects one."
+    )
+    decays: Annotated[tuple[Decay, ...], Field(min_length=1, strict=False)] = Field(
+        default=(0.0,), description="Weight decays to try; the validation set selects one."
+    )
+    batch: Count = Field(default=64, description="Clips in a batch.")
+    epochs: Count = Field(default=100, description="Maximum number of epochs.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="Epochs without improvement after which training stops; 0: always train all epochs."
+    )
 
-    optimizer: str = "adam"
-    rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2)    # learning rates; the best by the validation clips is taken
-    decays: tuple[float, ...] = (0.0,)
-    batch: int = 64
-    epochs: int = 100
-    patience: int = 10                               # epochs without a better state; 0: train them all
+    split: str = Field(
+        default=DEFAULT_SPLIT, description="Split into training, validation and test set: random, by:COLUMN, column:COLUMN, "
+        "column:COLUMN+GROUP, folds:K or folds:K:COLUMN.",
+    )
+    shares: Annotated[tuple[float, ...], Field(strict=False)] = Field(
+        default=SHARES, description="Shares of the training, validation and test set."
+    )
+    split_seed: int = Field(default=0, description="Random seed of the split.")
+    seeds: Count = Field(default=3, description="Number of runs, which differ in initial weights and order of clips.")
 
-    split: str = DEFAULT_SPLIT
-    shares: tuple[float, ...] = SHARES               # of train, valid, test
-    split_seed: int = 0
-    seeds: int = 3                                   # runs that differ by start and order of clips
-
-    device: str = "auto"
-    precision: str = "auto"                          # of the products: bfloat16 where the processor has it and heads are large
-    protocol: str = ""                               # whose settings these are
+    device: str = Field(default="auto", description="Device: auto, cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Precision of matrix products; auto: bfloat16 where the processor has it and heads are large.",
+    )
+    protocol: str = Field(default="", description="Name of the published protocol that these settings follow.")
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("head", HEADS), ("class_weights", CLASS_WEIGHTS), ("optimizer", OPTIMIZERS), ("input", tuple(STATS)),
-            ("precision", PRECISIONS),
-        ):
-            if getattr(self, name) not in choices:
-                raise InputError(f"no {name.replace('_', ' ')} {getattr(self, name)!r}: choose {', '.join(choices)}")
-        if self.task is not None and self.task not in TARGET_KINDS:
-            raise InputError(f"no task {self.task!r}: choose {', '.join(TARGET_KINDS)}")
-        check_preparation(self.prepare)
         check_shares(self.shares)
-        for name in ("hidden", "batch", "epochs", "seeds"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: at least 1")
-        if self.patience < 0 or not 0 <= self.dropout < 1 or not 0 <= self.label_smoothing < 1:
-            raise InputError("patience is at least 0; dropout and label smoothing lie between 0 and 1")
-        if not self.rates or not all(0 < rate < 1e3 for rate in self.rates):
-            raise InputError(f"learning rates {self.rates}: give one or several, above 0")
-        if not self.decays or not all(0 <= decay < 1e3 for decay in self.decays):
-            raise InputError(f"weight decays {self.decays}: give one or several, 0 or more")
         fits = len(self.settings) * self.seeds
         if fits > MOST_FITS:
-            raise InputError(f"{fits:,} fits a layer are more than {MOST_FITS:,}: ask for fewer rates or seeds")
+            raise InputError(f"settings: {fits:,} fits a layer exceed the limit of {MOST_FITS:,}. Give fewer rates or seeds")
 
     @property
     def settings(self) -> list[Setting]:
@@ -96,6 +100,7 @@ class ProbeConfig(Settings):
         return [Setting(rate, decay) for decay in dict.fromkeys(self.decays) for rate in dict.fromkeys(self.rates)]
 
     def with_(self, **changes: Any) -> ProbeConfig:
+        """A copy with these settings changed; None leaves a setting as it is."""
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
 

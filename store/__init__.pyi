@@ -2,6 +2,7 @@ from .blobs import Blobs, is_local
 from .clips import FIXED_COLUMNS, Added, Clips, source_exists
 from .compaction import MANY_FRAGMENTS, SHORT_MINUTES, optimize, release_versions_quietly, temporary_files, tidy, trim_quietly
 from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMismatch, SpaceNotFound, TonelakeError
+from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
 from .format import format_of, newest_format, pending_upgrades, upgrade, write_format
 from .fragments import Fragment, append_fragments, write_fragment
@@ -14,7 +15,18 @@ from .process import prepare_process
 from .progress import Progress, silent_progress
 from .projection import Projection, extend_projected, is_projection, make_projected, read_projection
 from .runs import CONFIG_FILE, METRICS_FILE, REPORT_FILE, FinishedRun, check_same_run, choose_run, lock_run
-from .settings import Settings, to_plain
+from .settings import (
+    Count,
+    NonNegative,
+    Positive,
+    SettingField,
+    Settings,
+    Share,
+    Texts,
+    frozen_settings,
+    setting_fields,
+    settings_to_yaml,
+)
 from .space import Space, Spaces, check_name
 from .table import Snapshot, Table, chunks, in_list, release_memory
 from .text import printable, to_nfc
@@ -24,13 +36,18 @@ from .typed import check_types
 from .vectors import LayerVectors, Vectors, fits
 
 __all__ = [
-    "Added",
-    "Blobs",
     "CONFIG_FILE",
-    "ClipNotFound",
-    "Clips",
     "DUPLICATE_COLUMN",
     "FIXED_COLUMNS",
+    "MANY_FRAGMENTS",
+    "METRICS_FILE",
+    "REPORT_FILE",
+    "SHORT_MINUTES",
+    "Added",
+    "Blobs",
+    "ClipNotFound",
+    "Clips",
+    "Count",
     "Failure",
     "Failures",
     "FilterError",
@@ -43,19 +60,21 @@ __all__ = [
     "Lake",
     "LakeError",
     "LayerVectors",
-    "MANY_FRAGMENTS",
-    "METRICS_FILE",
+    "MissingExtra",
+    "NonNegative",
+    "Positive",
     "Progress",
     "Projection",
-    "REPORT_FILE",
-    "SHORT_MINUTES",
+    "SettingField",
     "Settings",
+    "Share",
     "Snapshot",
     "Space",
     "SpaceMismatch",
     "SpaceNotFound",
     "Spaces",
     "Table",
+    "Texts",
     "TokenSequence",
     "Tokens",
     "TonelakeError",
@@ -64,7 +83,6 @@ __all__ = [
     "check_name",
     "check_same_run",
     "check_types",
-    "prepare_process",
     "choose_run",
     "chunks",
     "cores",
@@ -73,7 +91,10 @@ __all__ = [
     "failure_id",
     "fits",
     "format_of",
+    "frozen_settings",
+    "import_extra",
     "in_list",
+    "install_command",
     "is_local",
     "is_projection",
     "layer_with_frames",
@@ -84,18 +105,21 @@ __all__ = [
     "one_compiler",
     "optimize",
     "pending_upgrades",
+    "prepare_process",
     "printable",
     "read_projection",
     "release_memory",
     "release_versions_quietly",
+    "require_extra",
     "rows_of",
+    "setting_fields",
+    "settings_to_yaml",
     "share_cores",
     "silent_progress",
     "source_exists",
     "temporary_files",
     "tidy",
     "to_nfc",
-    "to_plain",
     "track_numbers",
     "trim_quietly",
     "upgrade",

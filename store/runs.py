@@ -11,7 +11,7 @@ import polars as pl
 
 from tonelake.store.blobs import Blobs
 from tonelake.store.errors import InputError, LakeError
-from tonelake.store.settings import Settings, parsed
+from tonelake.store.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
     from tonelake.store.lake import Lake
@@ -52,7 +52,7 @@ class FinishedRun(Generic[Config]):
             return None
         kept = read_kept(files, name)
         if kept is None:
-            raise LakeError(f"run {name!r} has no {CONFIG_FILE}: delete its folder")
+            raise LakeError(f"run {name!r}: has no {CONFIG_FILE}. Delete its folder")
         config = cls.settings.from_dict(kept[0], f"{CONFIG_FILE} of run {name!r}")
         return cls(name, files, config, cls.read_metrics(metrics, name))         # type: ignore[arg-type]
 
@@ -99,9 +99,9 @@ def read_kept(files: Blobs, name: str) -> tuple[dict[str, Any], str | None] | No
     if text is None:
         return None
     try:
-        return parsed(text, f"{CONFIG_FILE} of run {name!r}")
+        return parse_settings(text, f"{CONFIG_FILE} of run {name!r}")
     except InputError as error:          # nobody's input: the lake is damaged
-        raise LakeError(f"{error}; delete its folder and run it again") from error
+        raise LakeError(f"{error}. Delete its folder and run it again") from error
 
 
 def check_same_run(files: Blobs, name: str, digest: str, noun: str) -> None:

@@ -33,8 +33,7 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
     from tonelake import embed
 
     name = encoder or embed.DEFAULT_ENCODER
-    settings = embed.EmbedSettings(name, precision=precision, device=device)
-    embed.check_settings(settings)
+    settings = embed.EmbedSettings.from_dict({"encoder": name, "precision": precision, "device": device})
     place = embed.settle_device(settings, None)
     loaded = embed.load_encoder(name, device=place)
     facts = machine() | {"encoder": f"{loaded.name}, {len(loaded.layers)} layers, {loaded.sample_rate} Hz", "device": place}

@@ -19,7 +19,7 @@ import numpy as np
 from tonelake.embed.batches import MOST_WINDOWS, Batches
 from tonelake.embed.encoders import attention, convolutions
 from tonelake.embed.encoders.adapter import Adapter
-from tonelake.embed.encoders.base import Keep, Pooled
+from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import check_state, read_config, read_json, read_state, state_digest
 from tonelake.embed.errors import CheckpointError, EncoderError
 
@@ -67,7 +67,7 @@ class HubertEncoder:
                 plain_blocks(self._model)
                 self._batches.measure(samples, forward)
 
-    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
+    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) of one length at `sample_rate` -> every layer, pooled.  At least 400 samples for MERT.
 
         Raises EncoderError where the device has not the memory for a single window.

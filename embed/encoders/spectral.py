@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tonelake.embed.encoders.base import Keep, Pooled
+from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.librosa_import import load_librosa
 
 SAMPLE_RATE = 24_000
@@ -51,7 +51,7 @@ class SpectralEncoder:
     def prepare(self, samples: int) -> None:
         pass
 
-    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
+    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 at 24 kHz -> each family, pooled."""
         places = keep or [(0, None)] * len(windows)
         by_window = [

@@ -7,7 +7,7 @@ import pytest
 from sounds import melody, write
 
 from tonelake.embed import EmbedSettings, embed_clips, open_space
-from tonelake.ingest import Cut, ingest_folder, read_clips
+from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import Lake
 
 SECONDS = (7.0, 2.0, 5.3, 2.0, 9.1, 1.2)
@@ -23,7 +23,9 @@ def folder(tmp_path_factory):
 
 def vectors(lake, checkpoints, *, workers=1, order=None, at_once=None, variant="95M-tiny", hop=None):
     """Vectors by clip id of one embed, clips in this order, so many at once."""
-    settings = EmbedSettings(str(checkpoints / variant), "bits", 2.0, hop, "float32", "cpu")
+    settings = EmbedSettings(
+        str(checkpoints / variant), space="bits", window_s=2.0, hop_s=hop, precision="float32", device="cpu"
+    )
     space, encoder = open_space(lake, settings)
     if at_once:
         encoder.clips_at_once = at_once
@@ -44,7 +46,7 @@ def alone(folder, checkpoints, tmp_path_factory):
     found = {}
     for number in range(len(SECONDS)):
         lake = Lake(tmp_path_factory.mktemp("alone") / "lake")
-        ingest_folder(lake, folder, Cut(None))
+        ingest_folder(lake, folder, seconds=None)
         clip = lake.clips.read(where=f"track LIKE '%{number}%'")["clip_id"][0]
         lake.clips.table.delete(f"clip_id != '{clip}'")
         found |= vectors(lake, checkpoints)
@@ -55,7 +57,7 @@ def alone(folder, checkpoints, tmp_path_factory):
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("order", [None, (5, 2, 0, 4, 1, 3), (3, 1, 4, 0, 2, 5)])
 def test_order_and_workers_change_no_bit(folder, checkpoints, alone, lake, workers, order):
-    ingest_folder(lake, folder, Cut(None))
+    ingest_folder(lake, folder, seconds=None)
     found = vectors(lake, checkpoints, workers=workers, order=order)
     assert found.keys() == alone.keys()
     for clip, vector in found.items():
@@ -64,7 +66,7 @@ def test_order_and_workers_change_no_bit(folder, checkpoints, alone, lake, worke
 
 def test_clips_that_share_batches_differ_by_rounding_at_most(folder, checkpoints, alone, lake):
     """What an accelerator does; a CPU takes one clip at a time.  The bound: the last digit of stored float16."""
-    ingest_folder(lake, folder, Cut(None))
+    ingest_folder(lake, folder, seconds=None)
     found = vectors(lake, checkpoints, at_once=4)
     for clip, vector in found.items():
         np.testing.assert_allclose(vector, alone[clip], rtol=2e-3, atol=2e-3)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from tonelake.embed.encoders.base import Keep, Pooled
+from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.settings import describe_space
 
 FRAME = 100                              # samples
@@ -33,7 +33,7 @@ class FakeEncoder:
     def prepare(self, samples: int) -> None:
         pass
 
-    def encode(self, windows: np.ndarray, keep: Sequence[Keep] | None = None, frames: Sequence[int] = ()) -> Pooled:
+    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         cut = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
         places = [slice(*place) for place in keep or [(0, None)] * len(windows)]
         means, maxima, kept = [], [], {}

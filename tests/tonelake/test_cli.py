@@ -121,7 +121,7 @@ def test_overlap_and_frames_from_the_command_line(tagged, tmp_path):
     wrong = run("embed", "--space", "spectral-w2-h1", "--hop", "0.5", lake=tagged)
     assert wrong.returncode == 1 and "hop_s 1.0 (wanted 0.5)" in wrong.stderr
     for options, problem in (
-        (["--hop", "9", "--window", "5"], "a hop of 9 s for windows of 5 s"), (["--hop", "0.1"], "a hop of 0.1 s"),
+        (["--hop", "9", "--window", "5"], "9 s is out of range for windows of 5 s"), (["--hop", "0.1"], "'hop_s': 0.1 s is out of range"),
         (["--frames", "99"], "has no layer '99'"), (["--engine", "spark"], "choose local or ray"),
     ):
         done = run("embed", "--encoder", "spectral", *options, lake=tagged)
@@ -181,7 +181,7 @@ def test_a_person_at_a_terminal_gets_a_table(tagged):
         (["embed", "--encoder", "spectral", "--space", "a/b"], 2, "'a/b' cannot name a space"),
         (["embed", "--encoder", "mert96m"], 2, "'mert96m' is neither a checkpoint folder nor an encoder known by name"),
         (["ingest", "folder", ".", "--multi", "tags"], 2, "give it by --labels"),
-        (["groups", "artist", "Adda"], 2, "did you mean 'Ada'"),
+        (["groups", "artist", "Adda"], 2, "Did you mean 'Ada'"),
         (["layers", "colour"], 2, "clips have no column 'colour'"),
         (["ingest", "folder", "/no/such/folder"], 2, "is not a folder"),
         (["ingest", "manifest", "/no/such.csv"], 2, "cannot be read"),
@@ -245,14 +245,14 @@ def test_ctrl_c_ends_a_long_command_with_a_word_and_keeps_what_is_done(tmp_path)
 
 def test_the_python_api_gives_what_the_commands_give(tagged):
     lake = tonelake.open(tagged, create=False, progress=False)
-    clip = lake.clips().row(0, named=True)
+    clip = lake.clips.read().row(0, named=True)
     frame = lake.similar(clip["clip_id"], k=3, layer="mel")
     same = rows(run("similar", clip["clip_id"], "-k", 3, "--layer", "mel", lake=tagged))
     assert frame["clip_id"].to_list() == [hit["clip_id"] for hit in same]
     assert lake.status().next_step().startswith("tonelake similar")
     assert len(lake.audio(clip["clip_id"])) == 72_000
     assert lake.layers("artist").table.height == 7
-    assert repr(lake) == f"Tonelake('{tagged}')"
+    assert repr(lake) == f"Lake('{tagged}')"
 
 
 def test_a_script_without_a_main_guard_may_use_the_workers(tmp_path, music):
@@ -279,7 +279,7 @@ def test_next_steps_lead_from_an_empty_lake_to_an_answer(tmp_path):
     assert lake.status().next_step().startswith("tonelake similar")
     from fakes import clip_rows
 
-    lake.lake.clips.add(clip_rows(3, 2))
+    lake.clips.add(clip_rows(3, 2))
     assert lake.status().next_step() == "tonelake embed --space fake"
 
 
@@ -315,9 +315,9 @@ def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsy
 
     monkeypatch.setenv("COLUMNS", "80")
     lake = tonelake.open(tagged, create=False, progress=False)
-    clip = lake.clips()["clip_id"][0]
+    clip = lake.clips.read()["clip_id"][0]
     results = {
-        "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.spaces(), "clips": lake.clips(),
+        "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.list_spaces(), "clips": lake.clips.read(),
         "by_layer": lake.similar(clip, k=7, explain=True), "indexes": INDEXES,
     }
     for name, frame in results.items():
