@@ -1,51 +1,59 @@
-from .labelled import Labelled, find_group, read_labelled, sample_pairs, split_groups
+from .intervals import Estimate, bias_corrected_estimate, estimates_as_dict, mean_interval, percentile_interval
+from .labelled import Labelled, find_group, halve_groups, read_labelled, sample_pairs
 from .metrics import (
     DRAWS,
     MAIN_METRIC,
     METRICS_BY_KIND,
-    Figure,
     confusion,
-    figure_as_dict,
-    figures,
-    medians,
+    estimate_metrics,
     one_hot,
     per_class,
     reliability,
     safe_divide,
+    weighted_medians,
 )
 from .ranking import RECALL_AT, Ranking, rank
-from .resampling import bootstrap_means, jackknife, resample_weights, resample_weights_of_clips
+from .resampling import (
+    bootstrap_means,
+    jackknife,
+    resample_weights,
+    resample_weights_of_clips,
+    weights_with_original,
+)
 from .splits import DEFAULT_SPLIT, SHARES, SIDE_NAMES, SIDES, Split, check_shares, check_sides, leaks, make_splits
 from .targets import TARGET_KINDS, Targets, read_targets
 
 __all__ = [
     "DEFAULT_SPLIT",
     "DRAWS",
-    "Figure",
-    "Labelled",
     "MAIN_METRIC",
     "METRICS_BY_KIND",
     "RECALL_AT",
-    "Ranking",
     "SHARES",
     "SIDES",
     "SIDE_NAMES",
-    "Split",
     "TARGET_KINDS",
+    "Estimate",
+    "Labelled",
+    "Ranking",
+    "Split",
     "Targets",
+    "bias_corrected_estimate",
     "bootstrap_means",
     "check_shares",
     "check_sides",
     "confusion",
-    "figure_as_dict",
-    "figures",
+    "estimate_metrics",
+    "estimates_as_dict",
     "find_group",
+    "halve_groups",
     "jackknife",
     "leaks",
     "make_splits",
-    "medians",
+    "mean_interval",
     "one_hot",
     "per_class",
+    "percentile_interval",
     "rank",
     "read_labelled",
     "read_targets",
@@ -54,5 +62,6 @@ __all__ = [
     "resample_weights_of_clips",
     "safe_divide",
     "sample_pairs",
-    "split_groups",
+    "weighted_medians",
+    "weights_with_original",
 ]

@@ -1,4 +1,6 @@
-"""A label column beside the vectors of a space: which clips belong together, and which share audio.
+"""Embedded clips with a label column: which clips share a label, a track or audio.
+
+Two clips share a label if their values are equal or, in a list column, have an element in common.
 
 Two clips "belong together" where they have the same value, or, of a list column, a value in common.
 """
@@ -13,11 +15,11 @@ from scipy import sparse
 
 from tonelake.store import DUPLICATE_COLUMN, InputError, Lake, Space, to_nfc, track_numbers
 
-PAIRS = 4_000                            # of one group, and as many of different groups, for learning and for judging each
-MIN_GROUPS = 4                           # two to learn from, two to judge by
+PAIRS = 4_000                            # clip pairs of one group, and as many of different groups, for training and for test
+MIN_GROUPS = 4                           # two to train on, two to evaluate on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Labelled:
     """Embedded clips that have a label, in the order of `ids`."""
 
@@ -30,60 +32,59 @@ class Labelled:
     end_s: np.ndarray                    # (clip,)
 
     def subset(self, rows: np.ndarray) -> Labelled:
-        """Only these clips; groups keep their numbers, also those that are then empty."""
+        """Keep only these clips; groups keep their numbers, even those left without clips."""
         return replace(
             self, ids=self.ids.gather(rows), member=self.member[rows], track=self.track[rows], start_s=self.start_s[rows],
             end_s=self.end_s[rows],
         )
 
     def same(self, queries: np.ndarray) -> np.ndarray:
-        """(query, clip) bool: whether two clips belong together."""
-        if self.member.nnz == len(self.ids):             # one group each
+        """Return (query, clip) bool: whether two clips share a label."""
+        if self.member.nnz == len(self.ids):             # one group per clip
             code = self.member.indices
             return code[queries, None] == code[None, :]
         return (self.member[queries] @ self.member.T).toarray() > 0
 
     def same_track(self, queries: np.ndarray) -> np.ndarray:
-        """(query, clip) bool: whether two clips are of one track; a clip with itself is."""
+        """Return (query, clip) bool: whether two clips belong to one track; true for a clip with itself."""
         return self.track[queries, None] == self.track[None, :]
 
     def overlap(self, queries: np.ndarray) -> np.ndarray:
-        """(query, clip) bool: whether two clips share audio; a clip with itself does."""
+        """Return (query, clip) bool: whether two clips share audio; true for a clip with itself."""
         apart = (self.end_s[None, :] <= self.start_s[queries, None]) | (self.start_s[None, :] >= self.end_s[queries, None])
         return self.same_track(queries) & ~apart
 
     def clips_of_groups(self) -> np.ndarray:
-        """(group,) int: how many clips each group has."""
+        """Return (group,) int: the number of clips of each group."""
         return np.bincount(self.member.indices, minlength=len(self.names))
 
     def parts(self) -> tuple[np.ndarray, sparse.csr_array]:
-        """Each group's clips of one track are a part: (part,) the group of each part, and (part, clip) float32, 1 where
-        a clip is in it."""
+        """Divide each group by track: return (part,) the group of each part, and (part, clip) float32 with 1 for its clips."""
         clip, group = self.member.nonzero()
         pairs, part = np.unique(np.stack([group, self.track[clip]]), axis=1, return_inverse=True)
         ones = np.ones(len(clip), np.float32)
         return pairs[0], sparse.csr_array((ones, (part, clip)), shape=(pairs.shape[1], len(self.ids)))
 
     def track_members(self) -> sparse.csr_array:
-        """(track, group): how many clips of a track are in a group."""
+        """Return (track, group): how many clips of each track belong to each group."""
         clip, group = self.member.nonzero()
         shape = (int(self.track.max()) + 1, len(self.names))
         return sparse.csr_array((np.ones(len(clip)), (self.track[clip], group)), shape=shape)
 
     def only_groups(self, groups: np.ndarray) -> Labelled:
-        """Only these groups, and the clips that are in one of them."""
+        """Keep only these groups and the clips that belong to at least one of them."""
         member = self.member[:, groups]
         rows = np.flatnonzero(np.asarray(member.sum(axis=1)).ravel() > 0)
         kept = replace(self, names=[self.names[g] for g in groups], member=member)
         return kept.subset(rows)
 
     def tracks_of_groups(self) -> np.ndarray:
-        """(group,) int: how many tracks each group has."""
+        """Return (group,) int: the number of tracks of each group."""
         return np.bincount(self.parts()[0], minlength=len(self.names))
 
 
 def read_labelled(lake: Lake, space: Space, column: str, where: str | None = None) -> Labelled:
-    """Embedded clips with a value in `column`.  Raises InputError where there are none."""
+    """Read the embedded clips that have a value in `column`.  Raises InputError if there are none."""
     lake.clips.check_column(column)
     same_as = [DUPLICATE_COLUMN] if DUPLICATE_COLUMN in lake.clips.columns() else []
     columns = list(dict.fromkeys(["clip_id", "track", "start_s", "duration_s", *same_as, column]))
@@ -91,11 +92,11 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     if not len(clips):
         raise InputError(f"no clip has a value in column {column!r}" + (f" where {where}" if where else ""))
     if clips[column].dtype.is_float():
-        raise InputError(f"column {column!r} holds decimal numbers: groups need names or whole numbers")
+        raise InputError(f"column {column!r}: holds decimal numbers. Groups need names or whole numbers")
     embedded = pl.DataFrame({"clip_id": lake.vectors(space).ids()}).unique(maintain_order=True)
     clips = embedded.join(clips, on="clip_id", how="inner", maintain_order="left")
     if not len(clips):
-        raise InputError(f"no clip with a value in {column!r} is embedded in space {space.name!r}: run `tonelake embed`")
+        raise InputError(f"no clip with a value in {column!r} is embedded in space {space.name!r}. Run `tonelake embed`")
     values = clips[column] if isinstance(clips[column].dtype, pl.List) else clips[column].cast(pl.String).reshape((-1, 1))
     rows = pl.DataFrame({"row": np.arange(len(clips)), "name": values.cast(pl.List(pl.String))}).explode("name").drop_nulls()
     names = sorted(rows["name"].unique())
@@ -106,12 +107,13 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     member = sparse.csr_array((ones, (rows["row"].to_numpy(), group)), shape=(len(clips), len(names)))
     start_s = clips["start_s"].to_numpy()
     return Labelled(
-        column, clips["clip_id"], names, member, track_numbers(clips), start_s, start_s + clips["duration_s"].to_numpy(),
+        column=column, ids=clips["clip_id"], names=names, member=member, track=track_numbers(clips), start_s=start_s,
+        end_s=start_s + clips["duration_s"].to_numpy(),
     )
 
 
 def find_group(labelled: Labelled, name: str) -> int:
-    """The number of a group, by its name in any case.  Raises InputError with the names that come near."""
+    """Return the number of a group by its name, ignoring case.  Raises InputError that suggests similar names."""
     import difflib
 
     folded, wanted = [to_nfc(known).casefold() for known in labelled.names], to_nfc(name).casefold()
@@ -119,16 +121,23 @@ def find_group(labelled: Labelled, name: str) -> int:
         return folded.index(wanted)
     near = difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)
     shown = [labelled.names[folded.index(n)] for n in near] or labelled.names[:5]
-    raise InputError(f"no {labelled.column} {name!r} among {len(labelled.names)}: did you mean {', '.join(map(repr, shown))}?")
+    raise InputError(
+        f"{labelled.column} {name!r}: not among the {len(labelled.names)} in the lake. "
+        f"Did you mean {', '.join(map(repr, shown))}?"
+    )
 
 
-def split_groups(labelled: Labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Groups of two tracks or more in two halves, at random: numbers of groups."""
+def halve_groups(labelled: Labelled, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Split the groups of two or more tracks into two random halves, as numbers of groups: to train on and to evaluate on.
+
+    `probes.metric_learning.hold_out_groups` differs: it makes three parts and trains on the remaining groups as well.
+    Raises InputError if there are fewer than MIN_GROUPS.
+    """
     usable = np.flatnonzero(labelled.tracks_of_groups() >= 2)
     if len(usable) < MIN_GROUPS:
         raise InputError(
-            f"weights cannot be learned from {labelled.column!r}: it has {len(usable)} groups with clips of two tracks or "
-            f"more, and {MIN_GROUPS} are needed"
+            f"column {labelled.column!r}: {len(usable)} groups have clips of two or more tracks; learning weights needs "
+            f"{MIN_GROUPS}. Choose another column"
         )
     mixed = rng.permutation(usable)
     return mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
@@ -137,14 +146,14 @@ def split_groups(labelled: Labelled, rng: np.random.Generator) -> tuple[np.ndarr
 def sample_pairs(
     labelled: Labelled, groups: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of clips of some groups: (pair,) rows of the one, rows of the other, and whether they belong together.
+    """Draw pairs of clips of some groups: (pair,) first rows, (pair,) second rows, and whether they share the group.
 
-    As many of one group as of different ones, groups equally often, never of one track.
+    Half of the pairs share a group; groups are drawn equally often, and no pair is of one track.
     """
     members = [members for members in (labelled.member[:, [group]].nonzero()[0] for group in groups) if len(members)]
     pool = np.unique(np.concatenate(members))
     first, second = [], []
-    for _ in range(8):                   # rounds of drawing; pairs of one track are dropped
+    for _ in range(8):                   # pairs of one track are dropped, so several rounds are drawn
         which = rng.integers(len(members), size=PAIRS)
         for group in which:
             a, b = rng.choice(members[group], 2)

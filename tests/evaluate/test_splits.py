@@ -1,6 +1,8 @@
-"""Splits: nothing stands on two sides that should not, labels are spread evenly, and what leaks is told."""
+"""Splits: no group is in two sets, labels are balanced, and leaks are reported."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -21,10 +23,13 @@ def task(clips: int = 600, tracks: int = 120, classes: int = 6, kind: str = "mul
     } | columns)
     if kind == "multilabel":
         targets = (rng.random((tracks, classes)) < 0.3).astype(np.float32)[track]
-        return Targets(kind, ("tags",), tuple(f"c{i}" for i in range(classes)), frame, targets, track)
+        names = tuple(f"c{i}" for i in range(classes))
+        return Targets(kind=kind, columns=("tags",), names=names, clips=frame, targets=targets, track=track)
     if kind == "regression":
-        return Targets(kind, ("year",), ("year",), frame, rng.random((clips, 1)).astype(np.float32), track)
-    return Targets(kind, ("label",), tuple(f"c{i}" for i in range(classes)), frame, label, track)
+        years = rng.random((clips, 1)).astype(np.float32)
+        return Targets(kind=kind, columns=("year",), names=("year",), clips=frame, targets=years, track=track)
+    names = tuple(f"c{i}" for i in range(classes))
+    return Targets(kind=kind, columns=("label",), names=names, clips=frame, targets=label, track=track)
 
 
 def sides(split):
@@ -33,7 +38,7 @@ def sides(split):
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
 @pytest.mark.parametrize("how", ["random", "by:track", "by:piece", "folds:5", "folds:4:piece"])
-def test_every_clip_stands_on_one_side_and_no_group_on_two(how, kind):
+def test_every_clip_is_in_one_set_and_no_group_in_two(how, kind):
     given = task(kind=kind)
     splits, _ = make_splits(given, how)
     column = how.rpartition(":")[2]
@@ -43,13 +48,13 @@ def test_every_clip_stands_on_one_side_and_no_group_on_two(how, kind):
             groups = [set(given.clips[column].gather(rows)) for rows in sides(split)]
             assert not (groups[0] & groups[2] or groups[0] & groups[1] or groups[1] & groups[2])
     if how.startswith("folds"):
-        assert sorted(np.concatenate([s.test for s in splits])) == list(range(600))      # each judged once
+        assert sorted(np.concatenate([s.test for s in splits])) == list(range(600))      # each tested once
     else:
         assert [len(rows) / 600 for rows in sides(splits[0])] == pytest.approx([0.7, 0.1, 0.2], abs=0.08)
 
 
 @pytest.mark.parametrize("how", ["random", "by:track"])
-def test_labels_are_spread_evenly(how):
+def test_labels_are_balanced_over_the_sets(how):
     given = task(classes=12)
     (split,), _ = make_splits(given, how)
     counts = np.stack([np.bincount(given.targets[rows], minlength=12) / len(rows) for rows in sides(split)])
@@ -64,14 +69,14 @@ def test_labels_are_spread_evenly(how):
 def test_groups_that_share_a_track_or_a_duplicate_stay_together():
     given = task(same_as=[None] * 600)
     mixed = given.clips.with_columns(
-        piece=pl.when(pl.int_range(pl.len()).over("track") == 0).then(pl.lit("p0")).otherwise("piece")     # in every track
+        piece=pl.when(pl.int_range(pl.len()).over("track") == 0).then(pl.lit("p0")).otherwise("piece")     # in all
     )
-    broken = Targets(given.kind, given.columns, given.names, mixed, given.targets, given.track)
-    with pytest.raises(InputError, match="share no track and no duplicate"):
+    broken = replace(given, clips=mixed)
+    with pytest.raises(InputError, match="without a common track or duplicate"):
         make_splits(broken, "by:piece")
 
 
-def test_a_duplicate_never_stands_on_both_sides(lake):
+def test_a_duplicate_is_never_in_both_training_and_test_set(lake):
     from fakes import fill
 
     fill(lake, tracks=24, clips_a_track=10, seed=1)
@@ -88,14 +93,14 @@ def test_a_duplicate_never_stands_on_both_sides(lake):
     assert "duplicate" in table["column"].to_list()
 
 
-def test_another_seed_is_another_split_and_the_same_seed_the_same():
+def test_seeds_decide_the_split():
     given = task()
     one, same, other = (make_splits(given, "by:track", seed=seed)[0][0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.test, same.test)
     assert set(one.test) != set(other.test)
 
 
-def test_a_column_may_say_the_split():
+def test_a_column_can_define_the_split():
     names = ["train"] * 400 + ["Validation"] * 50 + ["test"] * 100 + [None] * 50
     given = task(part=names)
     (split,), notes = make_splits(given, "column:part")
@@ -107,36 +112,36 @@ def test_a_column_may_say_the_split():
     assert "has no valid" in notes[0]
     with pytest.raises(InputError, match="holds maybe, rather"):
         make_splits(task(part=["maybe", "rather"] * 300), "column:part")
-    with pytest.raises(InputError, match="leaves no clip to judge on"):
+    with pytest.raises(InputError, match="the test set is empty"):
         make_splits(task(part=["train"] * 600), "column:part")
 
 
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("nonsense", "choose random, by:COLUMN"), ("by:", "choose random"), ("random:3", "choose random"),
-        ("folds:2", "K of 3"), ("folds:x", "K of 3"), ("by:nowhere", "no column 'nowhere'"),
+        ("nonsense", "Choose random, by:COLUMN"), ("by:", "Choose random"), ("random:3", "Choose random"),
+        ("folds:2", "K must be 3"), ("folds:x", "K must be 3"), ("by:nowhere", "no column 'nowhere'"),
         ("folds:200:track", "cannot make 200 folds"),
     ],
 )
-def test_what_is_no_split_is_refused(how, why):
+def test_invalid_splits_are_refused(how, why):
     with pytest.raises(InputError, match=why):
         make_splits(task(), how)
 
 
-def test_too_few_groups_are_counted():
-    with pytest.raises(InputError, match=r"by:half: 2 groups that share no track and no duplicate cannot stand on 3 sides"):
+def test_too_few_groups_are_reported_with_their_number():
+    with pytest.raises(InputError, match=r"by:half: 2 groups without a common track or duplicate cannot fill 3 sets"):
         make_splits(task(half=["a" if row < 300 else "b" for row in np.sort(task().track * 5)]), "by:half")
 
 
-def test_a_label_that_is_its_own_group_cannot_be_judged_by_it():
+def test_a_label_with_one_group_cannot_be_split_by_that_group():
     given = task(classes=120)
     with pytest.raises(InputError, match="use --split random"):
         make_splits(given, "by:track")
 
 
-def test_few_groups_still_leave_clips_to_stop_by():
-    """Four tracks a class: no class has one to spare, all together have."""
+def test_few_groups_still_leave_a_validation_set():
+    """With four tracks a class, no single class can spare a track, but all classes together can."""
     given = task(clips=240, tracks=24, classes=6)
     (split,), _ = make_splits(given, "by:track")
     assert len(split.valid) > 0
@@ -144,21 +149,24 @@ def test_few_groups_still_leave_clips_to_stop_by():
         assert set(given.targets[rows]) == set(range(6))
 
 
-def test_labels_never_learned_from_are_told():
+def test_labels_without_training_clips_are_reported():
     labels = np.where(np.arange(600) < 590, np.arange(600) % 3, 3)
     given = task(part=["train"] * 400 + ["valid"] * 50 + ["test"] * 150)
-    strange = Targets("multiclass", ("label",), ("a", "b", "c", "rare"), given.clips, labels, given.track)
+    strange = Targets(
+        kind="multiclass", columns=("label",), names=("a", "b", "c", "rare"), clips=given.clips, targets=labels,
+        track=given.track,
+    )
     _, notes = make_splits(strange, "column:part")
-    assert "10 clips to judge on are of 1 labels never learned from (rare): these count as wrong" in notes[0]
+    assert "10 test clips are of 1 labels without training clips (rare): these count as wrong" in notes[0]
 
 
-def test_leaks_count_the_clips_that_share_something():
+def test_leaks_count_test_clips_that_share_a_group_with_training():
     given = task(clips=6, tracks=6, classes=2)
     clips = pl.DataFrame({
         "clip_id": list("abcdef"), "track": ["x", "x", "x", "y", "y", "z"], "start_s": [0.0, 5, 30, 0, 10, 0],
         "duration_s": [10.0] * 6, "tune": ["u", "u", None, "v", "w", "v"],
     })
-    labelled = Targets(given.kind, given.columns, given.names, clips, given.targets[:6], np.array([0, 0, 0, 1, 1, 2]))
+    labelled = replace(given, clips=clips, targets=given.targets[:6], track=np.array([0, 0, 0, 1, 1, 2]))
     from tonelake.evaluate.splits import Split
 
     split = Split(np.array([0, 3]), np.array([], int), np.array([1, 2, 4, 5]))
