@@ -7,7 +7,7 @@ from .encoders.adapter import (
     read_adapter,
     resolve_adapter,
 )
-from .encoders.base import Encoder, Pooled
+from .encoders.base import Encoder, FrameSpan, Pooled, pool_states
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.registry import DEFAULT_ENCODER, encoder_names, have_weights, load_encoder
 from .engines import ENGINES, embed_lake
@@ -24,7 +24,7 @@ from .settings import (
     find_or_describe,
     open_space,
     refuse_projection,
-    settle_device,
+    resolve_device,
 )
 from .windows import MIN_TAIL_S, ClipVectors, encode_clips, place_windows
 from .work import CLIP_COLUMNS, ReadClips, check_clips
@@ -34,22 +34,23 @@ __all__ = [
     "ADAPTER_PREFIX",
     "ADAPTER_WEIGHTS",
     "CLIP_COLUMNS",
-    "CheckpointError",
-    "ClipVectors",
     "DEFAULT_ENCODER",
     "ENGINES",
+    "LIVE_HOP_S",
+    "LIVE_WINDOW_S",
+    "LORA_PAIR",
+    "MIN_COSINE",
+    "MIN_TAIL_S",
+    "CheckpointError",
+    "ClipVectors",
     "EmbedReport",
     "EmbedSettings",
     "Encoder",
     "EncoderError",
     "FrameBatch",
+    "FrameSpan",
     "HubertEncoder",
-    "LIVE_HOP_S",
-    "LIVE_WINDOW_S",
-    "LORA_PAIR",
     "LiveFrames",
-    "MIN_COSINE",
-    "MIN_TAIL_S",
     "Plan",
     "Pooled",
     "ReadClips",
@@ -68,13 +69,14 @@ __all__ = [
     "load_encoder",
     "load_librosa",
     "make_plan",
-    "plan_embed",
     "normalize",
     "open_space",
     "pairs_of",
     "place_windows",
+    "plan_embed",
+    "pool_states",
     "read_adapter",
     "refuse_projection",
     "resolve_adapter",
-    "settle_device",
+    "resolve_device",
 ]

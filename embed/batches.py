@@ -1,7 +1,7 @@
-"""How many windows go through a model at once, and what happens where their memory does not suffice.
+"""Choose the number of windows per batch, and reduce it if memory runs out.
 
 On a CPU half a minute of audio fills the cores, and more only costs memory.  On an accelerator the number is measured:
-what one more window takes, against what is free.  Where memory runs out all the same, because another program took it,
+the memory of one more window, compared with the free memory.  If memory still runs out, because another program took it,
 the batch is halved and tried again.
 """
 
@@ -14,32 +14,32 @@ import numpy as np
 
 from tonelake.embed.errors import EncoderError
 
-CPU_SECONDS = 30.0                       # of audio in a batch: 6 windows of 5 s are 7 % faster together than one by one
+CPU_SECONDS = 30.0                       # of audio per batch: 6 windows of 5 s are 7 % faster together than one by one
 FREE_SHARE = 0.7                         # of the free memory of an accelerator that batches may take
-MOST_WINDOWS = 64                        # by then the largest of accelerators is busy
+MOST_WINDOWS = 64                        # enough to keep the largest accelerators busy
 
 Result = TypeVar("Result")
 
 
 class Batches:
-    """The size of batches on one device, and what was learned about it."""
+    """Batch sizes on one device, as measured so far."""
 
     def __init__(self, device: str, sample_rate: int) -> None:
         self._kind = device.partition(":")[0]
         self._device = device
         self._cpu_samples = round(CPU_SECONDS * sample_rate)
-        self._sizes: dict[int, int] = {}                             # by length of a window, where measured
+        self._sizes: dict[int, int] = {}                             # by window length, if measured
 
     def size(self, samples: int) -> int:
-        """How many windows of this length make a batch; one, on an accelerator, for a length that was not measured."""
+        """Number of windows of this length per batch; one, on an accelerator, for a length that was not measured."""
         if self._kind == "cpu":
             return max(1, self._cpu_samples // samples)
         return self._sizes.get(samples, 1)
 
     def measure(self, samples: int, forward: Callable[[np.ndarray], Any]) -> int:
-        """Find the size for a length on CUDA, by the memory that one and two windows take; nothing to do elsewhere.
+        """Measure the batch size for a length on CUDA by the memory of one and of two windows; does nothing on other devices.
 
-        Raises EncoderError where not even one window fits.
+        Raises EncoderError if not even one window fits.
         """
         if self._kind != "cuda" or samples in self._sizes:
             return self.size(samples)
@@ -68,11 +68,11 @@ class Batches:
         return self._sizes[samples]
 
     def run(self, windows: np.ndarray, forward: Callable[[np.ndarray, slice], Result]) -> list[Result]:
-        """`forward` over windows in batches of `size`, halved where memory runs out; it is told which windows they are.
+        """Apply `forward` to windows in batches of `size`, halved if memory runs out; it gets the batch and the rows in it.
 
-        On an accelerator a batch that is not full is filled up with copies of its first window, which count for nothing:
-        kernels are chosen by shape, so a window's vector would else depend on how many came with it.
-        Raises EncoderError where not even one window fits.
+        On an accelerator an incomplete batch is filled up with copies of its first window, whose results are ignored:
+        kernels are chosen by shape, so otherwise a window's vector would depend on the number of windows in its batch.
+        Raises EncoderError if not even one window fits.
         """
         import torch
 
@@ -98,6 +98,6 @@ class Batches:
 
     def _no_room(self, samples: int) -> EncoderError:
         return EncoderError(
-            f"one window of {samples:,} samples does not fit into the memory of {self._device}: choose a shorter --window, a "
-            "lower --precision, or end what else uses it"
+            f"one window of {samples:,} samples does not fit into the memory of {self._device}. Choose a shorter --window, a "
+            "lower --precision, or end other programs that use it"
         )

@@ -1,5 +1,8 @@
-"""The process of one device.  Run by `embed.device_processes`: its share as one line of JSON on standard input, and a line of JSON
-on standard output for each clip that is done, at last the report."""
+"""The process of one device, started by `embed.device_processes`.
+
+It reads its share as one line of JSON from standard input, and writes a line of JSON to standard output for each clip that is
+done, then one with the report.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from typing import Any
 
 
 def main() -> None:
+    """Embed one share, and exit with 0, with 1 after an error of ours, or with 130 after an interruption."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)                     # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, interrupt)
     share = json.loads(sys.stdin.readline())
     out = sys.stdout
-    sys.stdout = sys.stderr              # whatever a library prints stays out of what is said
+    sys.stdout = sys.stderr              # keeps the output of libraries out of the protocol
 
-    def say(**event: Any) -> None:
+    def send(**event: Any) -> None:
         print(json.dumps(event), file=out, flush=True)
 
     from tonelake.store import TonelakeError, prepare_process
@@ -25,46 +29,48 @@ def main() -> None:
     prepare_process()
 
     try:
-        say(report=asdict(work(share, say)))
+        send(report=asdict(embed_share(share, send)))
     except TonelakeError as error:
-        say(problem=str(error))
+        send(problem=str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def stop(*_: object) -> None:
-    """Ended early: what is encoded is stored, undisturbed by a second signal."""
+def interrupt(*_: object) -> None:
+    """Stop early: encoded clips are still stored, and further signals are ignored meanwhile."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def work(share: dict[str, Any], say: Any) -> Any:
-    """Embed a share; its report."""
+def embed_share(share: dict[str, Any], send: Any) -> Any:
+    """Embed the clips of a share, reporting each by `send`; returns the report."""
     import polars as pl
 
+    from tonelake.embed.encoders.registry import needs_torch
     from tonelake.embed.pipeline import embed_clips
     from tonelake.embed.settings import encoder_of
-    from tonelake.embed.work import found_again
+    from tonelake.embed.work import object_by_qualified_name
     from tonelake.store import Lake
 
-    if share["device"] == "cpu":
+    lake = Lake(share["lake"], create=False)
+    space = lake.spaces.get(share["space"])
+    if share["device"] == "cpu" and needs_torch(space.location):
         import torch
 
         torch.set_num_threads(share["threads"])
-    lake = Lake(share["lake"], create=False)
-    space = lake.spaces.get(share["space"])
     encoder = encoder_of(space, device=share["device"], home=lake.uri)
     mine = pl.Series(share["clip_ids"], dtype=pl.String)
 
-    def told(outcomes: Any, total: int, label: str) -> Any:
+    def report_each(outcomes: Any, total: int, label: str) -> Any:
         for clip_id, outcome in outcomes:
             yield clip_id, outcome
-            say(clip=clip_id)
+            send(clip=clip_id)
 
+    lake.progress = report_each
     return embed_clips(
-        lake, space, encoder, found_again(share["read"]), frames=share["frames"],
-        workers=share["workers"], progress=told, share=mine,
+        lake, space, encoder, object_by_qualified_name(share["read"]), frames=share["frames"],
+        workers=share["workers"], share=mine,
     )
 
 

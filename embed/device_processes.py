@@ -1,8 +1,7 @@
-"""All GPUs of a machine: one process each, every one with its share of the clips, all writing into the one lake.
+"""Embed on all GPUs of a machine: one process per device, each with its share of the clips, all writing into one lake.
 
-Shares are made by source, so that a file is digested and decoded by one process alone, and are even in seconds of audio.
-Each process commits what it has like a single one would; killed at any point, what is stored stays, and the next run
-shares out the rest.
+Clips of one source go to one process, so that a file is digested and decoded once; shares are even in seconds of audio.
+Each process commits as a single one would; after a kill at any point, stored clips remain, and the next run divides the rest.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ import polars as pl
 
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.pipeline import EmbedReport
-from tonelake.embed.work import ReadClips, find_work, qualified_name
-from tonelake.store import Lake, Progress, Space, cores, silent_progress
+from tonelake.embed.work import ReadClips, find_work, import_path, qualified_name
+from tonelake.store import Lake, Space, cores
 
 HOME = Path(__file__).absolute().parents[2]           # the folder that holds `tonelake`; links are not followed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one process is told."""
+    """The task of one process."""
 
     lake: str
     space: str
@@ -40,26 +39,26 @@ class Share:
     read: str                            # module:function
     frames: tuple[int, ...]
     workers: int | None
-    threads: int                         # of torch, where the device is the CPU
+    threads: int                         # of torch, if the device is the CPU
     clip_ids: tuple[str, ...]
 
 
 def embed_on_devices(
     lake: Lake, space: Space, devices: Sequence[str], read: ReadClips, *, frames: Sequence[int] = (),
-    workers: int | None = None, progress: Progress = silent_progress,
+    workers: int | None = None,
 ) -> EmbedReport:
-    """The same as `embed_clips`, by one process for each device.
+    """Do the work of `embed_clips` in one process per device.
 
-    `read` is found again by its module and name, and `workers` is of all processes together.
-    Raises EncoderError where a process failed; what the others stored is kept.
+    The processes import `read` by its module and name; `workers` is their total over all processes.
+    Raises EncoderError if a process failed; clips that the others stored are kept.
     """
     work = find_work(lake, space, frames)
     due = work.due()
     each = max(1, (workers or cores() - 1) // len(devices))
     shares = [
         Share(
-            lake.uri, space.name, device, qualified_name(read), tuple(frames), each,
-            max(1, cores() // devices.count("cpu")) if device == "cpu" else 1, tuple(clip_ids),
+            lake=lake.uri, space=space.name, device=device, read=qualified_name(read), frames=tuple(frames), workers=each,
+            threads=max(1, cores() // devices.count("cpu")) if device == "cpu" else 1, clip_ids=tuple(clip_ids),
         )
         for device, clip_ids in zip(devices, split_by_source(due, len(devices)), strict=True)
         if len(clip_ids)
@@ -75,26 +74,26 @@ def embed_on_devices(
             else:
                 (reports if kind == "report" else problems).append(what)
 
-    for _ in progress(clips(), len(due), f"embedding into {space.name} on {len(shares)} devices"):
+    for _ in lake.progress(clips(), len(due), f"embedding into {space.name} on {len(shares)} devices"):
         pass
     if problems:
-        raise EncoderError("; ".join(problems) + ".  What the others embedded is stored: run it again to go on")
+        raise EncoderError("; ".join(problems) + ". Clips embedded by the others are stored. Run it again to resume")
 
     def total(field: str) -> Any:
         return sum(report[field] for report in reports)
 
     return EmbedReport(
-        space.name, total("new"), work.known + total("known"), total("failed"), total("framed"), total("seconds_of_audio"),
-        time.monotonic() - started, space.precision_reason,
+        space=space.name, new=total("new"), known=work.known + total("known"), failed=total("failed"), framed=total("framed"),
+        seconds_of_audio=total("seconds_of_audio"), seconds_taken=time.monotonic() - started, precision=space.precision_reason,
     )
 
 
 def split_by_source(due: pl.DataFrame, count: int) -> list[list[str]]:
-    """Clip ids in `count` shares, even in seconds; the clips of one source stay together, in order."""
+    """Divide clip ids into `count` shares of about equal seconds; clips of one source stay together, in order."""
     sources = due.group_by("source", maintain_order=True).agg("clip_id", pl.col("duration_s").sum())
     shares: list[list[str]] = [[] for _ in range(count)]
     load = [0.0] * count
-    # The longest first, each to whom has least: never more than a third above the best that is possible (Graham 1969).
+    # The longest first, each to the smallest share: never more than a third above the optimum (Graham 1969).
     for row in sources.sort("duration_s", descending=True, maintain_order=True).iter_rows(named=True):
         least = load.index(min(load))
         load[least] += row["duration_s"]
@@ -103,7 +102,7 @@ def split_by_source(due: pl.DataFrame, count: int) -> list[list[str]]:
 
 
 def run_shares(shares: Sequence[Share]) -> Iterator[tuple[str, Any]]:
-    """("clip", id) for each clip done by one of the processes, then ("report", …) or ("problem", …) for each process."""
+    """Yield ("clip", id) for each clip done by one of the processes, and ("report", …) or ("problem", …) once per process."""
     events: Queue[tuple[str, Any]] = Queue()
     children = [start(share) for share in shares]
     threads = [
@@ -119,7 +118,7 @@ def run_shares(shares: Sequence[Share]) -> Iterator[tuple[str, Any]]:
             left -= event[0] in ("report", "problem")
             yield event
     finally:
-        for child in children:           # interrupted: each stores what it has
+        for child in children:           # interrupted: each stores the clips it has encoded
             if child.poll() is None:
                 child.terminate()
         for child in children:
@@ -127,24 +126,26 @@ def run_shares(shares: Sequence[Share]) -> Iterator[tuple[str, Any]]:
 
 
 def start(share: Share) -> subprocess.Popen[str]:
+    """Start a device process that can import everything this process can, and send it its share."""
+    path = os.pathsep.join(dict.fromkeys([str(HOME), *import_path()]))
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "tonelake.embed.device_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"PYTHONPATH": str(HOME)},
+        stderr=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"PYTHONPATH": path},
     )
     assert child.stdin is not None
     try:
         child.stdin.write(json.dumps(asdict(share)) + "\n")
         child.stdin.close()
     except OSError:
-        pass                             # it ended at once; `follow` tells why
+        pass                             # it ended at once; `follow` reports why
     return child
 
 
 def follow(child: subprocess.Popen[str], share: Share, events: Queue[tuple[str, Any]]) -> None:
-    """Pass on what a process says, and how it ended."""
+    """Turn the output and the end of a process into events."""
     assert child.stdout is not None and child.stderr is not None
-    last_words: deque[str] = deque(maxlen=20)
-    listener = threading.Thread(target=lambda: last_words.extend(child.stderr or ()), daemon=True)
+    errors: deque[str] = deque(maxlen=20)
+    listener = threading.Thread(target=lambda: errors.extend(child.stderr or ()), daemon=True)
     listener.start()
     report = problem = None
     for line in child.stdout:
@@ -157,5 +158,5 @@ def follow(child: subprocess.Popen[str], share: Share, events: Queue[tuple[str, 
     if report is not None and code == 0:
         events.put(("report", report))
     else:
-        reason = problem or f"its process ended with {code}: {(list(last_words) or ['it said nothing'])[-1].strip()}"
+        reason = problem or f"its process ended with {code}: {(list(errors) or ['it printed nothing'])[-1].strip()}"
         events.put(("problem", f"{share.device}: {reason}"))

@@ -1,4 +1,4 @@
-"""Where embedding runs: in this process, in one process for each device, or on a Ray cluster.  The result is the same."""
+"""Run an embedding in this process, in one process per device, or on a Ray cluster, with equal results."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from dataclasses import replace
 from tonelake.embed.pipeline import EmbedReport, embed_clips
 from tonelake.embed.settings import EmbedSettings, device_is_here, find_or_describe
 from tonelake.embed.work import ReadClips, check_clips
-from tonelake.store import InputError, Lake, Progress, silent_progress, trim_quietly
+from tonelake.store import InputError, Lake, trim_quietly
 
 ENGINES = ("local", "ray")
 
 
 def embed_lake(
     lake: Lake, settings: EmbedSettings, read: ReadClips, *, frames: Sequence[str | int] = (), engine: str = "local",
-    address: str | None = None, workers: int | None = None, progress: Progress = silent_progress,
+    address: str | None = None, workers: int | None = None,
 ) -> EmbedReport:
-    """Embed every clip that has no vector in the space of these settings, or lacks the frames of one of these layers.
+    """Embed every clip that has no vector in the space of these settings, or lacks frames of one of the layers `frames`.
 
-    `engine`: `local` takes all the devices that the settings name, and every GPU of the machine where they name `cuda`;
-    `ray` the cluster at `address`.  Raises InputError, before anything is done, for settings that cannot be.
+    `engine`: `local` uses all devices that the settings name, and every GPU of the machine if they name `cuda`; `ray` uses
+    the cluster at `address`.  Raises InputError for invalid settings, before anything is written.
     """
     if engine not in ENGINES:
-        raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
+        raise InputError(f"engine {engine!r}: unknown. Choose {' or '.join(ENGINES)}")
     if address and engine != "ray":
-        raise InputError("an address is that of a Ray cluster: add --engine ray")
+        raise InputError(f"address {address!r}: only the Ray engine takes one. Add --engine ray")
     check_clips(lake)
     if engine == "ray":
         from tonelake.embed.ray_cluster import embed_on_ray
 
-        report = embed_on_ray(lake, settings, read, address=address, frames=frames, workers=workers, progress=progress)
-        return tidied(lake, report)
+        report = embed_on_ray(lake, settings, read, address=address, frames=frames, workers=workers)
+        return compact_tables(lake, report)
     named = [name.strip() for name in settings.device.split(",")]
     if len(named) > 1:
         check_devices(named)
@@ -44,13 +44,13 @@ def embed_lake(
 
         del encoder
         free_memory(devices)
-        report = embed_on_devices(lake, space, devices, read, frames=layers, workers=workers, progress=progress)
-        return tidied(lake, report)
-    return embed_clips(lake, space, encoder, read, frames=layers, workers=workers, progress=progress)
+        report = embed_on_devices(lake, space, devices, read, frames=layers, workers=workers)
+        return compact_tables(lake, report)
+    return embed_clips(lake, space, encoder, read, frames=layers, workers=workers)
 
 
-def tidied(lake: Lake, report: EmbedReport) -> EmbedReport:
-    """The report of an embedding by many writers, after which one sees to the pieces of the tables and to old versions."""
+def compact_tables(lake: Lake, report: EmbedReport) -> EmbedReport:
+    """Compact the tables after an embedding by several writers, which leave that to their parent; returns the report."""
     if report.new or report.framed:
         for table in (lake.vectors(report.space).table, lake.frames(report.space).table):
             trim_quietly(table)
@@ -58,7 +58,7 @@ def tidied(lake: Lake, report: EmbedReport) -> EmbedReport:
 
 
 def every_device(device: str) -> list[str]:
-    """All GPUs of this machine for `cuda`, else the device itself."""
+    """Every GPU of this machine for `cuda`, else the device itself."""
     if device != "cuda":
         return [device]
     import torch
@@ -67,7 +67,7 @@ def every_device(device: str) -> list[str]:
 
 
 def free_memory(devices: Sequence[str]) -> None:
-    """Give back what a model that is no longer there held on a GPU: the processes need it."""
+    """Release the GPU memory of a deleted model, which the device processes need."""
     if devices[0].startswith("cuda"):
         import torch
 
@@ -75,9 +75,9 @@ def free_memory(devices: Sequence[str]) -> None:
 
 
 def check_devices(devices: Sequence[str]) -> None:
-    """Raise InputError unless all of these are here, of one kind."""
+    """Raise InputError unless this machine has all of these devices and they are of one kind."""
     absent = [device for device in devices if not device_is_here(device)]
     if absent:
-        raise InputError(f"device {', '.join(absent)} is not on this machine: choose --device cpu")
+        raise InputError(f"device {', '.join(absent)}: not on this machine. Choose --device cpu")
     if len({device.partition(":")[0] for device in devices}) > 1:
-        raise InputError(f"devices {', '.join(devices)} are of several kinds, whose vectors differ by rounding: name one kind")
+        raise InputError(f"devices {', '.join(devices)}: of several kinds, whose vectors differ by rounding. Name one kind")

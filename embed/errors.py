@@ -1,4 +1,4 @@
-"""Errors of encoders: weights that cannot be had, and checkpoints that are not what they claim."""
+"""Errors of encoders: weights that cannot be loaded, and checkpoints that are not what they claim to be."""
 
 from tonelake.store import TonelakeError
 
@@ -8,4 +8,4 @@ class EncoderError(TonelakeError):
 
 
 class CheckpointError(EncoderError):
-    """A checkpoint folder is refused: a tensor missing, unexpected or mis-shaped, or a setting we do not implement."""
+    """A checkpoint folder is refused: a tensor is missing, unexpected or mis-shaped, or a setting is not implemented."""

@@ -1,8 +1,8 @@
-"""librosa, loaded so that what it compiles is compiled by one process at a time.
+"""Import librosa so that only one process at a time compiles its functions.
 
-librosa has numba compile some of itself when it is first imported, half a minute of work that numba keeps on disk.  Where
-two processes do that at once, files can be left there that do not fit each other, and from then on every process that
-calls what they hold dies (numba issue 10128).  So whoever is first compiles all of that kind, and others wait.
+librosa has numba compile some of itself when it is first imported, half a minute of work that numba keeps on disk.  If two
+processes compile at once, they can leave files that do not fit each other, and from then on every process that calls the
+functions in them dies (numba issue 10128).  So the first process compiles all functions of that kind, and others wait.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from tonelake.store import explain_unwritable_cache, one_compiler
 
-GENERALIZED = ("util.utils", "core.audio", "core.pitch")     # librosa's modules that are compiled so at their import
+GENERALIZED = ("util.utils", "core.audio", "core.pitch")     # librosa's modules with functions compiled at import
 
 
 @cache
 def load_librosa() -> Any:
-    """The module librosa.  The first call on a machine takes half a minute.
+    """Import librosa.  The first call on a machine takes half a minute.
 
-    Raises TonelakeError where what is compiled can be kept nowhere.
+    Raises TonelakeError if there is no place to keep the compiled functions.
     """
     import librosa
 

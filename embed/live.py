@@ -1,12 +1,12 @@
-"""Frames of a stream as it comes: samples of any rate in any pieces in, frames of one layer out, each once.
+"""Encode a stream in real time: samples of any rate in pieces of any size in, frames of one layer out, each once.
 
-The encoder hears a rolling window: what came last, `window_s` seconds of it (less at the beginning).  Each `hop_s` it is
-run over the window, and the frames that are new are handed out; with `ahead_s` they wait until so much has come after them,
-which gives them context on both sides for so much more latency.  Windows begin and end on the grid of frames counted from
-the stream's first sample, so frames have no gaps and no overlaps however long it lasts, and do not depend on the pieces.
+The encoder runs over a rolling window, the last `window_s` seconds (fewer at the beginning).  Every `hop_s` it is
+run over the window, and the new frames are returned; `ahead_s` delays them until that much audio has followed,
+which gives them context on both sides at the price of latency.  Windows begin and end on the grid of frames counted from
+the stream's first sample, so frames have no gaps and no overlaps however long the stream is, and do not depend on the pieces.
 
-A frame is what one offline pass over the same window gives for it.  What lies before the window, or comes later than
-`ahead_s`, is not heard: in that a frame differs from that of a pass over a whole recording.
+A frame equals the result of one offline pass over its window.  Audio before the window, or later than `ahead_s`, has no
+influence; in this a frame differs from that of a pass over a whole recording.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tonelake.embed.encoders.base import Encoder
 from tonelake.store import InputError
 
 LIVE_WINDOW_S, LIVE_HOP_S = 5.0, 0.1               # MERT was trained on windows of 5 s
-SLICE_S = 0.5                            # of a long piece, taken in at a time
-RATES = (4_000, 384_000)                 # Hz, of what comes in
+SLICE_S = 0.5                            # processed at a time of a long piece
+RATES = (4_000, 384_000)                 # Hz, of the input
 
 
 class FrameBatch(NamedTuple):
@@ -32,16 +32,17 @@ class FrameBatch(NamedTuple):
 
 
 class LiveFrames:
-    """One stream.  Memory: the window's samples, whatever was pushed before."""
+    """One stream.  Memory is constant: the samples of the window."""
 
     def __init__(
-        self, encoder: Encoder, layer: int, rate: int, *, window_s: float = LIVE_WINDOW_S, hop_s: float = LIVE_HOP_S, ahead_s: float = 0.0
+        self, encoder: Encoder, layer: int, rate: int, *, window_s: float = LIVE_WINDOW_S, hop_s: float = LIVE_HOP_S,
+        ahead_s: float = 0.0,
     ) -> None:
-        """`rate`: of the samples that will be pushed, Hz.  Raises InputError for times that cannot be."""
+        """`rate`: of the samples that will be pushed, Hz.  Raises InputError if the rate, layer or times are out of range."""
         if not RATES[0] <= rate <= RATES[1]:
-            raise InputError(f"{rate} Hz: a stream has {RATES[0]:,} to {RATES[1]:,} samples a second")
+            raise InputError(f"rate of {rate} Hz: out of range. Choose from {RATES[0]:,} to {RATES[1]:,} Hz")
         if not 0 <= layer < len(encoder.layers):
-            raise InputError(f"{encoder.name} has no layer {layer}: choose 0 to {len(encoder.layers) - 1}")
+            raise InputError(f"{encoder.name}: no layer {layer}. Choose 0 to {len(encoder.layers) - 1}")
         self.encoder, self.layer, self.rate = encoder, layer, rate
         self._step = encoder.frame_samples
         self._field = getattr(encoder, "frame_field", 2 * encoder.frame_offset)      # samples that one frame needs
@@ -49,8 +50,8 @@ class LiveFrames:
         self._hop, self._ahead, self._window = (round(s * frames_s) for s in (hop_s, ahead_s, window_s))
         if self._hop < 1 or self._ahead < 0 or self._window < self._hop + self._ahead:
             raise InputError(
-                f"a window of {window_s:g} s holds no hop of {hop_s:g} s and {ahead_s:g} s ahead: a hop takes "
-                f"{1 / frames_s:.3f} s or more, and the window both"
+                f"window of {window_s:g} s: holds no hop of {hop_s:g} s and {ahead_s:g} s ahead. Choose a hop of "
+                f"{1 / frames_s:.3f} s or more, and a window as long as both together"
             )
         self._resampler = None
         if rate != encoder.sample_rate:
@@ -59,33 +60,33 @@ class LiveFrames:
             self._resampler = soxr.ResampleStream(rate, encoder.sample_rate, 1, dtype="float32", quality="HQ")
         slice_samples = math.ceil(SLICE_S * encoder.sample_rate) + 4096
         self._buffer = np.empty(2 * ((self._window + self._hop + 1) * self._step + self._field + slice_samples), np.float32)
-        self._begin = self._end = 0      # of what is kept, in the buffer
+        self._begin = self._end = 0      # bounds of the kept samples in the buffer
         self._origin = 0                 # the stream's sample at `_begin`
-        self._emitted = 0                # frames handed out
+        self._emitted = 0                # number of frames returned
         self._ended = False
 
     @property
     def latency_s(self) -> float:
-        """The most time between a sample and the frames that it is in, computing aside."""
+        """The longest time between a sample and the frames that contain it, without computation."""
         return (self._hop + self._ahead) * self._step / self.encoder.sample_rate + self._field / self.encoder.sample_rate
 
     def push(self, samples: np.ndarray) -> FrameBatch:
-        """(samples,) or (samples, channel) in [-1, 1] -> the frames that became due.
+        """Take (samples,) or (samples, channel) in [-1, 1]; returns the frames that are due.
 
         Raises InputError for samples that are not finite, and after `finish`.
         """
         if self._ended:
-            raise InputError("the stream has ended: begin another one")
+            raise InputError("the stream has ended. Begin another one")
         samples = np.asarray(samples, np.float32)
         if samples.ndim == 2:
             samples = samples.mean(axis=1)
         if samples.ndim != 1 or not np.isfinite(samples).all():
-            raise InputError(f"samples of shape {samples.shape}, or not finite: push finite (samples,) or (samples, channel)")
+            raise InputError(f"samples of shape {samples.shape}: unusable. Push finite (samples,) or (samples, channel)")
         size = max(1, round(SLICE_S * self.rate))
-        return joined([self._take(samples[i : i + size]) for i in range(0, len(samples), size)], self._dim)
+        return concatenate([self._take(samples[i : i + size]) for i in range(0, len(samples), size)], self._dim)
 
     def finish(self) -> FrameBatch:
-        """The frames that are left, with what has come after them, however little."""
+        """End the stream; returns the remaining frames, with whatever context follows them."""
         parts = []
         if not self._ended and self._resampler is not None:
             parts.append(self._take(np.empty(0, np.float32), last=True))
@@ -93,7 +94,7 @@ class LiveFrames:
         total = self._frames_so_far()
         if total > self._emitted:
             parts.append(self._run(total, total))
-        return joined(parts, self._dim)
+        return concatenate(parts, self._dim)
 
     @property
     def _dim(self) -> int:
@@ -102,7 +103,7 @@ class LiveFrames:
     def _take(self, samples: np.ndarray, last: bool = False) -> FrameBatch:
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last=last)
-        if self._end + len(samples) > len(self._buffer):             # move what is kept to the front
+        if self._end + len(samples) > len(self._buffer):             # move the kept samples to the front
             kept = self._end - self._begin
             self._buffer[:kept] = self._buffer[self._begin : self._end].copy()
             self._begin, self._end = 0, kept
@@ -111,13 +112,13 @@ class LiveFrames:
         parts = []
         while self._frames_so_far() >= self._emitted + self._hop + self._ahead:
             parts.append(self._run(self._emitted + self._hop + self._ahead, self._emitted + self._hop))
-        return joined(parts, self._dim)
+        return concatenate(parts, self._dim)
 
     def _frames_so_far(self) -> int:
         return max(0, (self._origin + self._end - self._begin - self._field) // self._step + 1)
 
     def _run(self, end: int, until: int) -> FrameBatch:
-        """Run over the window that ends with frame `end`, and hand out those up to `until`."""
+        """Run the encoder over the window that ends with frame `end`; returns new frames up to `until`."""
         first = max(0, end - self._window)
         begin = self._begin + first * self._step - self._origin
         window = self._buffer[begin : begin + (end - 1 - first) * self._step + self._field]
@@ -133,15 +134,15 @@ class LiveFrames:
 
 
 def states_of(encoder: Encoder, window: np.ndarray, layer: int) -> np.ndarray:
-    """(samples,) -> (frame, dim) float32 of one layer; by encoders that can, without the layers above it."""
+    """(samples,) -> (frame, dim) float32 of one layer, without computing the layers above it if the encoder can."""
     only = getattr(encoder, "states", None)
     if only is not None:
         return only(window, layer)
     return encoder.encode(window[None], frames=(layer,)).frames[0][0].astype(np.float32)
 
 
-def joined(parts: list[FrameBatch], dim: int) -> FrameBatch:
-    """Several as one."""
+def concatenate(parts: list[FrameBatch], dim: int) -> FrameBatch:
+    """Concatenate consecutive frames."""
     if len(parts) == 1:
         return parts[0]
     if not parts:

@@ -1,6 +1,6 @@
-"""Clips without a vector -> vectors in the lake.  Killed at any point and run again, it goes on where it stood.
+"""Embed clips that have no vector yet, in one process.  Killed at any point and run again, it resumes.
 
-Clips are stored every half minute or 512, in one commit with all their layers; what is stored is never encoded again,
+Clips are stored every half minute or every 512, in one commit with all their layers; a stored clip is never encoded again,
 and a clip that another run stored meanwhile keeps that run's vector.
 """
 
@@ -14,14 +14,14 @@ import polars as pl
 
 from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.windows import ClipVectors
-from tonelake.embed.work import ReadClips, encoded, find_work
+from tonelake.embed.work import ReadClips, find_work, read_and_encode
 from tonelake.embed.writer import Writer
-from tonelake.store import Lake, Progress, Space, silent_progress
+from tonelake.store import Lake, Space
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EmbedReport:
-    """What an embed did."""
+    """Counts and timing of an embedding run."""
 
     space: str
     new: int
@@ -30,7 +30,7 @@ class EmbedReport:
     framed: int = 0                      # clips whose frames were stored
     seconds_of_audio: float = 0.0
     seconds_taken: float = 0.0
-    precision: str = ""                  # with the reason for it
+    precision: str = ""                  # and the reason for it
 
     def __str__(self) -> str:
         counts = f"space {self.space}: {self.new} clips embedded, {self.known} known"
@@ -39,19 +39,18 @@ class EmbedReport:
         if self.failed:
             counts += f", {self.failed} failed (see `tonelake failures`)"
         if self.new or self.framed:
-            counts += f"; {self.seconds_of_audio / max(self.seconds_taken, 1e-9):.1f} s of audio a second"
+            counts += f"; {self.seconds_of_audio / max(self.seconds_taken, 1e-9):.1f} s of audio per second"
             counts += f"\n{self.precision}" if self.precision else ""
         return counts
 
 
 def embed_clips(
     lake: Lake, space: Space, encoder: Encoder, read: ReadClips, *, frames: Sequence[int] = (), workers: int | None = None,
-    progress: Progress = silent_progress, share: pl.Series | None = None,
+    share: pl.Series | None = None,
 ) -> EmbedReport:
-    """Embed every clip of the lake that has no vector in `space`, or lacks the frames of one of these layers.
+    """Embed every clip of the lake that has no vector in `space`, or lacks frames of one of the layers `frames`.
 
-    `share`: ids of the only clips to embed, where other processes do the rest; it is then theirs who shared out to merge
-    the pieces in the end.
+    `share`: ids of the clips to embed if other processes embed the rest; compacting the tables is then left to the caller.
     """
     work = find_work(lake, space, frames)
     if share is not None:
@@ -61,20 +60,21 @@ def embed_clips(
     def outcomes() -> Generator[tuple[str, ClipVectors | Exception], None, None]:
         for due in work.slices():
             writer.expect(due)
-            yield from encoded(due, space, encoder, read, frames=frames, workers=workers)
+            yield from read_and_encode(due, space, encoder, read, frames=frames, workers=workers)
 
     started = time.monotonic()
-    coming = outcomes()
+    results = outcomes()
     try:
-        for clip_id, outcome in progress(coming, len(work), f"embedding into {space.name}"):
-            writer.take(clip_id, outcome)
+        for clip_id, outcome in lake.progress(results, len(work), f"embedding into {space.name}"):
+            writer.add(clip_id, outcome)
     except BaseException:
-        coming.close()
-        writer.flush()                   # also when interrupted: what is encoded is stored
+        results.close()
+        writer.flush()                   # also when interrupted: encoded clips are stored
         raise
     writer.flush()
-    writer.tidy()
+    writer.compact()
     return EmbedReport(
-        space.name, writer.stored, work.known + writer.beaten, writer.failed, writer.framed, writer.seconds_of_audio,
-        time.monotonic() - started, space.precision_reason,
+        space=space.name, new=writer.stored, known=work.known + writer.stored_elsewhere, failed=writer.failed,
+        framed=writer.framed, seconds_of_audio=writer.seconds_of_audio, seconds_taken=time.monotonic() - started,
+        precision=space.precision_reason,
     )

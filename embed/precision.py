@@ -1,8 +1,8 @@
-"""Precision is measured, not promised: the same sample at float32 and at a lower precision, layer by layer.
+"""Choose a precision by measurement: one sample at float32 and at a lower precision, compared layer by layer.
 
-A lower precision is taken where every layer keeps a cosine of at least 0.999 to float32 and the forward pass gets faster
-on this very machine.  The sample is made here: plucked chords, a bass, noise bursts and a pause, so that loud, quiet,
-tonal and noisy frames all count.
+A lower precision is chosen if every layer keeps a cosine of at least 0.999 to float32 and the forward pass is faster
+on this machine.  The sample is synthetic: plucked chords, a bass, noise bursts and a pause, so that loud, quiet,
+tonal and noisy frames are all included.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import polars as pl
 from tonelake.embed.encoders.base import Encoder
 
 MIN_COSINE = 0.999
-MIN_GAIN = 1.15                          # less is not worth a digit
+MIN_GAIN = 1.15                          # a smaller gain does not justify the loss
 SAMPLE_S = 10.0
-ROUNDS = 3                               # the median of them counts
+ROUNDS = 3                               # their median is used
 LOWER = {"cuda": ("bfloat16", "float16"), "cpu": ("bfloat16",), "mps": ("float16",)}     # tried in this order
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One precision against float32 on one device."""
+    """One precision compared with float32 on one device."""
 
     precision: str
     table: pl.DataFrame                  # layer, worst cosine, worst relative error; over mean and max vectors
-    gain: float                          # how many times as fast as float32
+    gain: float                          # speed relative to float32
 
     @property
     def worst_cosine(self) -> float:
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def good(self) -> bool:
-        """Whether it may stand in for float32."""
+        """Whether it may replace float32."""
         return self.worst_cosine >= MIN_COSINE and self.gain >= MIN_GAIN
 
 
@@ -47,18 +47,18 @@ class Choice:
     """An encoder in its chosen precision, and why."""
 
     encoder: Encoder
-    reason: str                          # empty where the encoder knows float32 only
+    reason: str                          # empty if the encoder has one precision only
     comparison: Comparison | None = None
 
 
 def choose_precision(encoder: Encoder) -> Choice:
-    """The fastest precision that keeps every layer, for an encoder loaded in float32.
+    """Choose the fastest precision that preserves every layer, for an encoder loaded in float32.
 
-    A machine whose processor has no such arithmetic keeps float32 without being measured.
+    On a processor without bfloat16 arithmetic, float32 is kept without a measurement.
     """
     kind = encoder.device.partition(":")[0]
     if not hasattr(encoder, "at"):
-        return Choice(encoder, "")       # nothing was chosen, so there is nothing to explain
+        return Choice(encoder, "")       # no choice, so no reason
     if kind == "cpu" and not cpu_has_bfloat16():
         return Choice(encoder, "float32: this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX)")
     tried = [compare(encoder, lower) for lower in LOWER.get(kind, ())]
@@ -76,15 +76,15 @@ def choose_precision(encoder: Encoder) -> Choice:
 
 
 def compare(encoder: Any, precision: str) -> Comparison:
-    """An encoder at float32 and at another precision, on the built-in sample, taking turns."""
-    windows = sample(encoder.sample_rate)[None]
+    """Compare an encoder at float32 and at another precision on the built-in sample, in alternation."""
+    windows = sample_music(encoder.sample_rate)[None]
     exact, lower = encoder.at("float32"), encoder.at(precision)
     taken: dict[str, list[float]] = {"exact": [], "lower": []}
     vectors = {}
     for round_number in range(ROUNDS + 1):                           # the first one warms up
-        for name, way in (("exact", exact), ("lower", lower)):
+        for name, variant in (("exact", exact), ("lower", lower)):
             started = time.perf_counter()
-            vectors[name] = way.encode(windows)
+            vectors[name] = variant.encode(windows)
             if round_number:
                 taken[name].append(time.perf_counter() - started)
     rows = []
@@ -99,7 +99,7 @@ def compare(encoder: Any, precision: str) -> Comparison:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two vectors, in float64; -1 where one is not finite."""
+    """Cosine of two vectors, in float64; -1 if one is not finite."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return -1.0
@@ -108,12 +108,12 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def relative_error(exact: np.ndarray, other: np.ndarray) -> float:
-    """Length of the difference over the length of the exact vector."""
+    """Length of the difference divided by the length of the exact vector."""
     return float(np.linalg.norm(exact - other)) / max(float(np.linalg.norm(exact)), 1e-30)
 
 
-def sample(rate: int) -> np.ndarray:
-    """Ten seconds of made-up music: (samples,) float32, the same each time."""
+def sample_music(rate: int) -> np.ndarray:
+    """Ten seconds of synthetic music: (samples,) float32, identical at each call."""
     rng = np.random.default_rng(0)
     time_s = np.arange(round(SAMPLE_S * rate)) / rate
     sound = np.zeros_like(time_s)
@@ -129,8 +129,8 @@ def sample(rate: int) -> np.ndarray:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware, by what torch's own kernels ask."""
+    """Whether this processor multiplies bfloat16 in hardware, by the tests that torch's own kernels use."""
     import torch
 
-    asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask is not None and ask() for ask in asks)
+    tests = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(test is not None and test() for test in tests)

@@ -103,7 +103,8 @@ class Cluster:
                 connect(address, self._cleanup)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise EncoderError(
-                    f"Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}. Start one with `ray start --head`"
+                    f"Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}. "
+                    "Start one with `ray start --head`"
                 ) from error
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -121,18 +122,19 @@ class Cluster:
         self._cleanup.close()
 
     def choose_device(self, asked: str) -> str:
-        """Resolve `auto` to `cuda` if the cluster has GPUs, else `cpu`.  Raises InputError for a device that the cluster lacks."""
+        """Resolve `auto` to `cuda` if the cluster has GPUs, else `cpu`.  Raises InputError if the cluster lacks the device."""
         import ray
 
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if asked == "auto":
             return "cuda" if gpus else "cpu"
         if asked not in ("cpu", "cuda") or (asked == "cuda" and not gpus):
-            raise InputError(f"no device {asked!r} on this cluster of {gpus} GPUs: choose auto or {'cuda' if gpus else 'cpu'}")
+            kind = "cuda" if gpus else "cpu"
+            raise InputError(f"device {asked!r}: not on this cluster of {gpus} GPUs. Choose auto or {kind}")
         return asked
 
     def open_space(self, lake: Lake, settings: EmbedSettings) -> Space:
-        """The space that settings name.  Raises as `embed.settings.open_space`."""
+        """Open the space of the settings on a worker.  Raises as `embed.settings.open_space` does."""
         import ray
 
         gpus = 1 if settings.device == "cuda" else 0
@@ -141,7 +143,9 @@ class Cluster:
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, TonelakeError):
                 raise error.cause from None
-            raise EncoderError(f"the space could not be opened on the cluster: {explain(error)}") from error
+            raise EncoderError(
+                f"opening the space on the cluster failed: {innermost_cause(error)}. Check that every node reaches the lake"
+            ) from error
         return Space.from_json(text, "the cluster's answer")
 
     def run(
@@ -165,7 +169,7 @@ class Cluster:
             samples = units.map_batches(read_unit, num_cpus=1, concurrency=workers, fn_kwargs=reads, **whole)
             pool = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["GPU"]))
             one_row = whole | {"batch_size": 1}          # a row is a unit; with GPUs Ray requires a number
-            # num_cpus=0: Ray Data would give each actor a processor, and with as many GPUs as processors none would be left to read.
+            # num_cpus=0, or each actor would take a processor, and with as many GPUs as processors none would be left to read.
             writing = samples.map_batches(
                 EncodeUnit, compute=pool, num_gpus=1, num_cpus=0, fn_constructor_kwargs=made_with, **one_row
             )
@@ -180,7 +184,9 @@ class Cluster:
             for batch in writing.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield from batch.to_pylist()
         except ray.exceptions.RayError as error:
-            raise EncoderError(f"Ray gave up: {innermost_cause(error)}. Finished clips are stored. Run it again to resume") from error
+            raise EncoderError(
+                f"Ray gave up: {innermost_cause(error)}. Finished clips are stored. Run it again to resume"
+            ) from error
 
 
 def connect(address: str | None, cleanup: ExitStack) -> None:
@@ -189,7 +195,6 @@ def connect(address: str | None, cleanup: ExitStack) -> None:
     Workers get this process's import path.  `cleanup` restores the environment.
     """
     import ray
-
     from ray.job_config import JobConfig
 
     options: dict[str, Any] = {

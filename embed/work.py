@@ -1,15 +1,18 @@
-"""What there is to do, and the doing of it: clips that lack vectors or frames -> each clip's vectors, or what went wrong.
+"""Find clips that lack vectors or frames, and encode them.
 
-Every engine is built of these two: the local one runs `encoded` once, several devices and a cluster run it in many places.
+Every engine is built of these two steps: the local one runs `read_and_encode` once, the others in several processes.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+import sysconfig
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,28 +25,39 @@ from tonelake.embed.windows import ClipVectors, encode_clips
 from tonelake.store import Clips, InputError, Lake, Snapshot, Space, chunks
 
 CLIP_COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s")
-CLIPS_A_SLICE = 8192                     # whose paths are held in memory at once
+CLIPS_A_SLICE = 8192                     # number of clips whose paths are in memory at once
 
-# Clips and a sample rate in Hz -> (clip id, (samples,) float32 or what went wrong).  `ingest.read_clips` is one.
+# Clips and a sample rate in Hz -> (clip id, (samples,) float32 or the error).  `ingest.read_clips` is one.
 ReadClips = Callable[[pl.DataFrame, int, int | None], Generator[tuple[str, np.ndarray | Exception], None, None]]
 
 
 def qualified_name(read: ReadClips) -> str:
-    """`module:name` of a function at the top of a module: what travels to other processes instead of a pickle."""
+    """`module:name` of a function at the top of a module: sent to other processes instead of a pickle."""
     return f"{read.__module__}:{read.__qualname__}"
 
 
-def found_again(told: str) -> ReadClips:
-    """The function that `qualified_name` told."""
-    module, _, name = told.partition(":")
-    return getattr(importlib.import_module(module), name)
+def object_by_qualified_name(name: str) -> ReadClips:
+    """The function that `qualified_name` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def import_path() -> list[str]:
+    """Folders of the import path beyond the interpreter's own, for processes that must import what this one can."""
+    paths = sysconfig.get_paths()
+    own = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    found = [str(Path(folder).absolute()) for folder in sys.path]    # "" is the current folder
+    return [
+        folder for folder in dict.fromkeys(found)
+        if folder not in own and not folder.endswith((".zip", "lib-dynload")) and Path(folder).exists()
+    ]
 
 
 @dataclass(frozen=True)
 class Work:
-    """The clips that are due, as rows of one version of the table of clips, and how many are done.
+    """Clips that are due, as rows of one version of the table of clips, and the number of clips that are done.
 
-    A row is eight bytes where a clip, with the path of its source, is some 250.
+    A row takes eight bytes; a clip, with the path of its source, some 250.
     """
 
     clips: Clips
@@ -60,19 +74,19 @@ class Work:
             yield self.clips.read_rows(self.snapshot, rows, CLIP_COLUMNS)
 
     def due(self) -> pl.DataFrame:
-        """All of them at once."""
+        """All clips that are due."""
         return self.clips.read_rows(self.snapshot, self.rows, CLIP_COLUMNS)
 
     def only(self, ids: Iterable[str]) -> Work:
-        """Of these clips, those that have one of these ids."""
+        """Restrict the work to clips with these ids."""
         wanted = pc.is_in(self.snapshot.keys.take(pa.array(self.rows)), value_set=pa.array(list(ids), pa.string()))
         return replace(self, rows=self.rows[wanted.to_numpy(zero_copy_only=False)], known=0)
 
 
 def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
-    """Clips that have no vector in `space`, or lack the frames of one of these layers.
+    """Find clips that have no vector in `space`, or lack frames of one of these layers.  Superseded clips are left out.
 
-    Raises InputError where the lake has no clips.
+    Raises InputError if the lake has no clips.
     """
     check_clips(lake)
     snapshot = lake.clips.table.snapshot()
@@ -80,33 +94,33 @@ def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
     missing = ~ids.is_in(lake.vectors(space).ids().implode())
     if frames:
         missing |= ~ids.is_in(lake.frames(space).complete(frames).implode())
-    gone = ids.is_in(lake.clips.ids("flag = 'superseded'").implode())        # their audio is
-    return Work(lake.clips, snapshot, (missing & ~gone).arg_true().to_numpy().astype(np.int64), int((~missing).sum()))
+    superseded = ids.is_in(lake.clips.ids("flag = 'superseded'").implode())          # their audio no longer exists
+    return Work(lake.clips, snapshot, (missing & ~superseded).arg_true().to_numpy().astype(np.int64), int((~missing).sum()))
 
 
 def check_clips(lake: Lake) -> int:
-    """How many clips there are.  Raises InputError where there are none."""
+    """The number of clips.  Raises InputError if there are none."""
     total = lake.clips.count()
     if not total:
-        raise InputError("the lake has no clips yet: run `tonelake ingest` first")
+        raise InputError("the lake has no clips yet. Run `tonelake ingest` first")
     return total
 
 
-def encoded(
+def read_and_encode(
     due: pl.DataFrame, space: Space, encoder: Encoder, read: ReadClips, *, frames: Sequence[int] = (),
     workers: int | None = None,
 ) -> Generator[tuple[str, ClipVectors | Exception], None, None]:
-    """(clip id, vectors or what went wrong) for each clip.
+    """Yield (clip id, vectors or the error) for each clip.
 
-    The model runs in a thread of its own: while it computes, the next clips are read, and the last ones stored by whoever
-    takes them from here.  Interrupted, it still hands over what was under way.
+    The model runs in a thread of its own: while it computes, the next clips are read, and the caller stores the previous
+    ones.  When interrupted, it still yields the clips that are being encoded.
     """
-    waves = read(due, encoder.sample_rate, workers)
-    ahead: deque[tuple[list[str], Future[list[ClipVectors]]]] = deque()
+    clips = read(due, encoder.sample_rate, workers)
+    pending: deque[tuple[list[str], Future[list[ClipVectors]]]] = deque()
 
     def finished(leave: int) -> Iterator[tuple[str, ClipVectors]]:
-        while len(ahead) > leave:
-            ids, vectors = ahead.popleft()
+        while len(pending) > leave:
+            ids, vectors = pending.popleft()
             yield from zip(ids, vectors.result(), strict=True)
 
     try:
@@ -114,12 +128,12 @@ def encoded(
             if len(due):
                 model.submit(encoder.prepare, round(space.window_s * encoder.sample_rate)).result()
             try:
-                for batch in clumps(waves, encoder.clips_at_once):
+                for batch in batched(clips, encoder.clips_at_once):
                     good = [(clip_id, wave) for clip_id, wave in batch if not isinstance(wave, Exception)]
                     yield from ((clip_id, wave) for clip_id, wave in batch if isinstance(wave, Exception))
                     if good:
                         ids, samples = [clip_id for clip_id, _ in good], [wave for _, wave in good]
-                        ahead.append((ids, model.submit(
+                        pending.append((ids, model.submit(
                             encode_clips, encoder, samples, space.window_s, space.hop_s, tuple(frames)
                         )))
                     yield from finished(leave=1)
@@ -128,11 +142,11 @@ def encoded(
                 raise
             yield from finished(leave=0)
     finally:
-        waves.close()                    # ends the processes that decode
+        clips.close()                    # ends the processes that decode
 
 
-def clumps(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` items, the last one shorter."""
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items, the last one shorter.  (`itertools.batched` needs Python 3.12.)"""
     batch = []
     for item in items:
         batch.append(item)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, settle_device
+from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, resolve_device
 from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, make_splits, read_targets
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.runs import FinetuneRun
 from tonelake.probes import balanced_weights, data_digest
-from tonelake.store import InputError, Lake, Space
+from tonelake.store import InputError, Lake, Space, require_extra
 
 if TYPE_CHECKING:
     from tonelake.embed import HubertEncoder
@@ -89,6 +89,8 @@ class Setup:
 
 def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
     """Resolve settings against a lake.  Raises InputError where they cannot be met."""
+    for library in ("peft", "accelerate", "tensorboard"):
+        require_extra(library, "finetune", "fine-tuning")
     space = lake.spaces.get(config.space)
     refuse_projection(space)
     if space.location == "spectral":
@@ -110,7 +112,7 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
     check_valid(split, config.split)
     if config.device not in DEVICES:
         raise InputError(f"no device {config.device!r}: choose {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES says which GPUs")
-    device = settle_device(EmbedSettings(device=config.device), None)
+    device = resolve_device(EmbedSettings(device=config.device), None)
     resolved = config.resolved(space.dims[-1], settled_precision(config, device), device, space.name, task.kind)
     return Setup(lake, space, resolved, task, split, [*task.notes, *notes])
 

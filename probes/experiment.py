@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tonelake.embed import EmbedSettings, cpu_has_bfloat16, settle_device
+from tonelake.embed import EmbedSettings, cpu_has_bfloat16, resolve_device
 from tonelake.evaluate import Split, Targets, make_splits, read_targets
 from tonelake.probes.config import ProbeConfig, data_digest
-from tonelake.probes.grid import Fitted, Schedule, Sides, train
+from tonelake.probes.grid import GridResults, Schedule, GridData, train
 from tonelake.probes.heads import Shape, Tensors
-from tonelake.probes.inputs import Inputs, Preparation, Slot, slots_of
+from tonelake.probes.inputs import Inputs, Preparation, InputSpec, input_specs
 from tonelake.probes.losses import Loss, balanced_weights
-from tonelake.probes.streaming import StreamedSides
+from tonelake.probes.streaming import StreamedGridData
 from tonelake.store import Lake, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory that vectors of one part may take; beyond it they stream
@@ -32,7 +32,7 @@ class Experiment:
     config: ProbeConfig
     task: Targets
     splits: list[Split]
-    slots: list[Slot]
+    specs: list[InputSpec]
     inputs: Inputs
     notes: list[str]
 
@@ -44,63 +44,63 @@ class Experiment:
     @property
     def fits(self) -> int:
         """How many the grid has."""
-        return len(self.slots) * len(self.config.settings) * self.config.seeds * len(self.splits)
+        return len(self.specs) * len(self.config.settings) * self.config.seeds * len(self.splits)
 
-    def shape(self, slot: Slot) -> Shape:
-        """The head over a slot."""
-        return Shape(self.config.head, slot.width, len(self.task.names), self.config.hidden, slot.parts)
+    def shape(self, spec: InputSpec) -> Shape:
+        """The head over a spec."""
+        return Shape(self.config.head, spec.width, len(self.task.names), self.config.hidden, spec.parts)
 
-    def working_type(self, slot: Slot) -> torch.dtype:
+    def compute_dtype(self, spec: InputSpec) -> torch.dtype:
         """The type of the products; what it is for a fit does not depend on what runs beside it."""
-        if self.config.precision != "bfloat16" or self.shape(slot).parameters() < LARGE_HEAD:
+        if self.config.precision != "bfloat16" or self.shape(spec).parameters() < LARGE_HEAD:
             return torch.float32
         return torch.bfloat16
 
-    def parts(self) -> list[tuple[int, list[Slot]]]:
-        """The grid in parts that are trained at once: a fold, and slots of one shape that fit the cache or the GPU."""
-        most = parameters_at_once(self.config.device)
+    def parts(self) -> list[tuple[int, list[InputSpec]]]:
+        """The grid in parts that are trained at once: a fold, and specs of one shape that fit the cache or the GPU."""
+        most = max_parameters_per_part(self.config.device)
         fits = len(self.config.settings) * self.config.seeds
-        found: list[tuple[int, list[Slot]]] = []
+        found: list[tuple[int, list[InputSpec]]] = []
         for fold, split in enumerate(self.splits):
-            part: list[Slot] = []
-            for slot in self.slots:
-                alike = not part or self.shape(part[0]) == self.shape(slot)
-                cells = fits * self.shape(slot).parameters() * (len(part) + 1)
-                room = self.inputs.bytes_of(slot, len(split.train) + len(split.valid)) * (len(part) + 1)
-                if part and not (alike and cells <= most and room <= MEMORY_SHARE * memory_of(self.config.device)):
+            part: list[InputSpec] = []
+            for spec in self.specs:
+                alike = not part or self.shape(part[0]) == self.shape(spec)
+                cells = fits * self.shape(spec).parameters() * (len(part) + 1)
+                room = self.inputs.byte_size(spec, len(split.train) + len(split.valid)) * (len(part) + 1)
+                if part and not (alike and cells <= most and room <= MEMORY_SHARE * available_memory(self.config.device)):
                     found.append((fold, part))
                     part = []
-                part.append(slot)
+                part.append(spec)
             found.append((fold, part))
         return found
 
-    def streams(self, slot: Slot, split: Split) -> bool:
-        """Whether a slot's vectors are more than memory should hold, so that they are read as they are needed."""
-        return self.inputs.bytes_of(slot, len(split.train) + len(split.valid)) > MEMORY_SHARE * memory_of(self.config.device)
+    def streams(self, spec: InputSpec, split: Split) -> bool:
+        """Whether a spec's vectors are more than memory should hold, so that they are read as they are needed."""
+        return self.inputs.byte_size(spec, len(split.train) + len(split.valid)) > MEMORY_SHARE * available_memory(self.config.device)
 
-    def fit(self, fold: int, slots: Sequence[Slot]) -> tuple[Fitted, list[Preparation]]:
-        """Train one part; the preparations are those of its slots."""
+    def fit(self, fold: int, specs: Sequence[InputSpec]) -> tuple[GridResults, list[Preparation]]:
+        """Train one part; the preparations are those of its specs."""
         split, config = self.splits[fold], self.config
-        shape, kind = self.shape(slots[0]), self.working_type(slots[0])
+        shape, kind = self.shape(specs[0]), self.compute_dtype(specs[0])
         targets, valid_targets = (self.model_targets(rows, split) for rows in (split.train, split.valid))
         preparations = []
-        if len(slots) == 1 and self.streams(slots[0], split):
-            made = self.inputs.preparation(slots[0], config.prepare, split.train)
+        if len(specs) == 1 and self.streams(specs[0], split):
+            made = self.inputs.fit_preparation(specs[0], config.prepare, split.train)
             preparations.append(made)
-            sides: Sides = StreamedSides(
-                self.inputs, slots[0], made, split, targets, valid_targets, torch.device(config.device), kind
+            sides: GridData = StreamedGridData(
+                self.inputs, specs[0], made, split, targets, valid_targets, torch.device(config.device), kind
             )
         else:
             loaded: dict[str, list[torch.Tensor]] = {"train": [], "valid": []}
-            for slot in slots:
-                vectors = self.inputs.whole(slot, np.concatenate([split.train, split.valid]))
-                made = self.inputs.preparation(slot, config.prepare, split.train, vectors[: len(split.train)])
+            for spec in specs:
+                vectors = self.inputs.read_columns(spec, np.concatenate([split.train, split.valid]))
+                made = self.inputs.fit_preparation(spec, config.prepare, split.train, vectors[: len(split.train)])
                 preparations.append(made)
                 ready = torch.from_numpy(made.apply(vectors)).to(config.device, kind)
                 loaded["train"].append(ready[: len(split.train)])
                 loaded["valid"].append(ready[len(split.train) :])
-            sides = Sides(
-                joined(loaded["train"]), targets.to(config.device), joined(loaded["valid"]), valid_targets.to(config.device)
+            sides = GridData(
+                stack_specs(loaded["train"]), targets.to(config.device), stack_specs(loaded["valid"]), valid_targets.to(config.device)
             )
         schedule = Schedule(
             config.optimizer, config.batch, config.epochs, config.patience, config.dropout if config.head == "mlp" else 0.0
@@ -129,13 +129,13 @@ class Experiment:
             targets = (targets - mean) / spread
         return torch.from_numpy(targets)
 
-    def judged(self) -> np.ndarray:
+    def test_rows(self) -> np.ndarray:
         """Rows of the clips that are judged, fold after fold."""
         return np.concatenate([split.test for split in self.splits])
 
 
-def joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    """(slot, clip, …) without a copy where there is one slot."""
+def stack_specs(parts: list[torch.Tensor]) -> torch.Tensor:
+    """(spec, clip, …) without a copy where there is one spec."""
     return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
@@ -145,34 +145,34 @@ def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | No
     Raises InputError where they cannot be met.
     """
     space = lake.spaces.get(config.space)
-    slots = slots_of(space, config.layers, config.input)
+    specs = input_specs(space, config.layers, config.input)
     task = read_targets(lake, space, config.columns, kind=config.task, where=config.where)
     if given is None:
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
     else:
         splits, notes = list(given), []
-    device = settle_device(EmbedSettings(device=config.device), None)
+    device = resolve_device(EmbedSettings(device=config.device), None)
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device.startswith("cuda") or (device == "cpu" and cpu_has_bfloat16()) else "float32"
     resolved = config.with_(space=space.name, task=task.kind, device=device, precision=precision)
-    return Experiment(lake, space, resolved, task, splits, slots, Inputs(lake, space, task.ids), [*task.notes, *notes])
+    return Experiment(lake, space, resolved, task, splits, specs, Inputs(lake, space, task.ids), [*task.notes, *notes])
 
 
-def memory_of(device: str) -> float:
+def available_memory(device: str) -> float:
     """Bytes that vectors may be held in."""
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0])
     return float(memory_bytes())
 
 
-def parameters_at_once(device: str) -> float:
+def max_parameters_per_part(device: str) -> float:
     """How many parameters a part may have; on a GPU each with two moments, a gradient, a best state and a copy."""
-    return memory_of(device) / 2 / 24 if device.startswith("cuda") else PARAMETERS_AT_ONCE
+    return available_memory(device) / 2 / 24 if device.startswith("cuda") else PARAMETERS_AT_ONCE
 
 
-def states_of(fitted: Fitted, slot: int) -> Tensors:
-    """(seed, setting, …) of one slot of a part."""
-    return {name: value[slot] for name, value in fitted.states.items()}
+def states_of(fitted: GridResults, spec: int) -> Tensors:
+    """(seed, setting, …) of one spec of a part."""
+    return {name: value[spec] for name, value in fitted.states.items()}
 
 

@@ -34,7 +34,7 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
 
     name = encoder or embed.DEFAULT_ENCODER
     settings = embed.EmbedSettings.from_dict({"encoder": name, "precision": precision, "device": device})
-    place = embed.settle_device(settings, None)
+    place = embed.resolve_device(settings, None)
     loaded = embed.load_encoder(name, device=place)
     facts = machine() | {"encoder": f"{loaded.name}, {len(loaded.layers)} layers, {loaded.sample_rate} Hz", "device": place}
     if precision in ("auto", "float32"):

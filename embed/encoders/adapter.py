@@ -1,7 +1,7 @@
-"""LoRA adapters in PEFT's form -> the encoder's own weights.
+"""Read LoRA adapters in PEFT's form, and merge them into the encoder's weights.
 
-An adapter adds B · A · alpha / r to a linear layer's weight (Hu et al. 2021, arXiv 2106.09685).  To embed, that sum is taken
-once, so an adapted encoder is as fast as a plain one.  What is not plain LoRA is refused rather than left out.
+An adapter adds B · A · alpha / r to a linear layer's weight (Hu et al. 2021, arXiv 2106.09685).  To embed, the sum is computed
+once, so an adapted encoder is as fast as a plain one.  Anything but plain LoRA is refused rather than ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 ADAPTER_PREFIX = "base_model.model."
 WRAPPER = re.compile(r"^(hubert|wav2vec2|encoder\.model|model)\.(?=encoder\.)")
 LORA_PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.[^.]+)?\.weight")
-# Settings under which a weight is not W + B · A · alpha / r, and the values under which it is.
+# Settings that may change the weight from W + B · A · alpha / r, and the values under which they do not.
 PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",), "use_dora": (False, None), "bias": ("none", None), "fan_in_fan_out": (False, None),
     "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "layer_replication": (None,), "trainable_token_indices": (None,),
@@ -29,23 +29,23 @@ PLAIN: dict[str, tuple[Any, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """The low-rank updates of an adapter, by the module they belong to."""
+    """The low-rank updates of an adapter, by module."""
 
     name: str
     pairs: dict[str, tuple[Any, Any]]    # A (r, in) and B (out, r) tensors, float32
     scale: float                         # alpha / r
-    base: str                            # the encoder that it was trained on, as its configuration says
+    base: str                            # the encoder that it was trained on, according to its configuration
     digest: str                          # 32 hex digits over tensors and scale
 
     def update(self, module: str) -> Any:
-        """What a module's weight gains: (out, in)."""
+        """The update of a module's weight: (out, in)."""
         first, second = self.pairs[module]
         return self.scale * (second @ first)
 
     def apply(self, model: Any) -> None:
-        """Add every update to a model's weights.  Raises CheckpointError where they do not fit."""
+        """Add every update to a model's weights.  Raises CheckpointError if they do not fit."""
         import torch
 
         modules = dict(model.named_modules())
@@ -53,9 +53,10 @@ class Adapter:
             target = modules.get(module)
             wanted = (len(second), first.shape[1])
             if not isinstance(target, torch.nn.Linear) or target.weight.shape != wanted:
-                has = "no such layer" if target is None else f"one of {tuple(getattr(target, 'weight', torch.empty(0)).shape)}"
+                shape = tuple(getattr(target, "weight", torch.empty(0)).shape)
+                has = "no such layer" if target is None else f"one of shape {shape}"
                 raise CheckpointError(
-                    f"adapter {self.name}: its {module} is of shape {wanted}, and the encoder has {has}: it belongs to "
+                    f"adapter {self.name}: its {module} has shape {wanted}, but the encoder has {has}. The adapter belongs to "
                     f"{self.base or 'another encoder'}"
                 )
         with torch.no_grad():
@@ -65,7 +66,7 @@ class Adapter:
 
 
 def read_adapter(location: str) -> Adapter:
-    """An adapter folder as PEFT writes it, on disk or an object store.  Raises CheckpointError."""
+    """Read an adapter folder as PEFT writes it, on disk or an object store.  Raises CheckpointError."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -73,36 +74,43 @@ def read_adapter(location: str) -> Adapter:
     files = Blobs(location)
     text = files.read(ADAPTER_CONFIG)
     if text is None:
-        raise CheckpointError(f"{location} has no {ADAPTER_CONFIG}: it is not an adapter folder in PEFT's form")
+        raise CheckpointError(f"{location}: has no {ADAPTER_CONFIG}. Choose an adapter folder in PEFT's form")
     try:
         config = json.loads(text)
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{location}/{ADAPTER_CONFIG} cannot be read: {error}") from error
+        raise CheckpointError(f"{location}/{ADAPTER_CONFIG}: cannot be read ({error}). Save the adapter again") from error
     for setting, allowed in PLAIN.items():
         if setting in config and config[setting] not in allowed:
-            raise CheckpointError(f"adapter {name}: {setting} is {config[setting]!r}; only plain LoRA can be embedded with")
+            raise CheckpointError(f"adapter {name}: {setting} is {config[setting]!r}. Choose a plain LoRA adapter")
     with files.fetched(ADAPTER_WEIGHTS) as path:
         if path is None:
-            raise CheckpointError(f"{location} has no {ADAPTER_WEIGHTS}; adapter_model.bin is not read: save it as safetensors")
+            raise CheckpointError(
+                f"{location}: has no {ADAPTER_WEIGHTS} (adapter_model.bin is not read). Save the adapter as safetensors"
+            )
         try:
             state = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS} cannot be read: {error}") from error
+            raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS}: cannot be read ({error}). Save the adapter again") from error
     pairs = pairs_of(state)
-    strange = sorted(name for name in state if LORA_PAIR.fullmatch(name) is None)
-    if strange or not pairs:
-        what = f"holds {', '.join(strange[:3])}" if strange else "holds no lora_A and lora_B"
-        raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS} {what}: only plain LoRA can be embedded with")
+    unexpected = sorted(name for name in state if LORA_PAIR.fullmatch(name) is None)
+    if unexpected or not pairs:
+        problem = f"holds {', '.join(unexpected[:3])}" if unexpected else "holds no lora_A and lora_B"
+        raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS}: {problem}. Choose a plain LoRA adapter")
     wrong = [module for module, (first, second) in pairs.items() if first.shape[0] != rank or second.shape[1] != rank]
     if wrong:
-        raise CheckpointError(f"{location}/{ADAPTER_WEIGHTS}: {wrong[0]} is not of rank {rank}, as {ADAPTER_CONFIG} says")
+        raise CheckpointError(
+            f"{location}/{ADAPTER_WEIGHTS}: {wrong[0]} is not of rank {rank}, unlike {ADAPTER_CONFIG}. Save the adapter again"
+        )
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return Adapter(name, pairs, scale, str(config.get("base_model_name_or_path") or ""), digest_of(pairs, scale))
+    return Adapter(
+        name=name, pairs=pairs, scale=scale, base=str(config.get("base_model_name_or_path") or ""),
+        digest=digest_of(pairs, scale),
+    )
 
 
 def pairs_of(state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The modules of which a state dict holds both halves, by the encoder's own names.
+    """The modules for which a state dict holds both halves, by the encoder's own names.
 
     >>> q = "base_model.model.encoder.layers.0.q.lora_"
     >>> pairs_of({f"{q}A.weight": 1, f"{q}B.weight": 2})
@@ -118,6 +126,7 @@ def pairs_of(state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def digest_of(pairs: dict[str, tuple[Any, Any]], scale: float) -> str:
+    """32 hex digits over the updates and their scale."""
     digest = hashlib.blake2b(f"{scale!r}".encode(), digest_size=16)
     for module, both in pairs.items():
         for tensor in both:
@@ -127,9 +136,9 @@ def digest_of(pairs: dict[str, tuple[Any, Any]], scale: float) -> str:
 
 
 def find_adapter(lake: Lake, name: str) -> str:
-    """Where an adapter lies: a folder in PEFT's form, or a fine-tuning run of the lake, by its name or a part that only it has.
+    """Location of an adapter: a folder in PEFT's form, or a fine-tuning run of the lake, by its name or a unique part of it.
 
-    Of a run of the lake it is the path inside the lake, which holds also where the lake is moved.
+    The location of a run is its path inside the lake, so it stays valid when the lake is moved.
     """
     if (Path(name).expanduser() / ADAPTER_CONFIG).is_file():
         return str(Path(name).expanduser().absolute())
@@ -141,7 +150,7 @@ def find_adapter(lake: Lake, name: str) -> str:
 
 
 def base_space(lake: Lake, location: str) -> str | None:
-    """The space that a run of the lake was trained from; None for other adapters."""
+    """The space that a run of the lake was trained on; None for other adapters."""
     if not location.startswith("adapters/"):
         return None
     text = lake.files(location.removesuffix("/adapter")).read(METRICS_FILE)
@@ -149,12 +158,12 @@ def base_space(lake: Lake, location: str) -> str | None:
 
 
 def resolve_adapter(location: str, home: str) -> str:
-    """A location as kept by a space, as one that can be read: `home` is the lake's URI."""
+    """Make the location that a space records readable: `home` is the lake's URI."""
     return f"{home.rstrip('/')}/{location}" if location.startswith("adapters/") else location
 
 
 def adapter_name(location: str) -> str:
-    """What a person calls it: the run, or the folder.
+    """The name to show: of the run, or of the folder.
 
     >>> adapter_name("adapters/meter-3fa9/adapter"), adapter_name("/home/me/bass-lora")
     ('meter-3fa9', 'bass-lora')

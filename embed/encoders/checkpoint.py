@@ -1,8 +1,8 @@
-"""Checkpoint folders in the hub's form -> a transformers configuration and a state dict, every tensor accounted for.
+"""Read checkpoint folders in the hub's form: a transformers configuration and a state dict, every tensor accounted for.
 
 MERT-v1 (95M and 330M) is plain HuBERT, so its weights run in `transformers.HubertModel`: no remote code, no pickle.
-wav2vec 2.0 and HuBERT folders come through the same door.  A tensor that is missing, unexpected or mis-shaped is an
-error: a loader that lets one pass re-initialises it at random, which is the best-known MERT bug (62–76 % error).
+wav2vec 2.0 and HuBERT folders are read in the same way.  A tensor that is missing, unexpected or mis-shaped is an
+error: a loader that ignores one re-initialises it at random, which is the best-known MERT bug (62–76 % error).
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ RENAMED = {                                          # weight norm before and af
     "pos_conv_embed.conv.weight_g": "pos_conv_embed.conv.parametrizations.weight.original0",
     "pos_conv_embed.conv.weight_v": "pos_conv_embed.conv.parametrizations.weight.original1",
 }
-NO_SETTINGS = (                                      # entries of config.json that say nothing of the architecture
+NO_SETTINGS = (                                      # entries of config.json that do not describe the architecture
     "model_type", "auto_map", "architectures", "_name_or_path", "torch_dtype", "dtype", "transformers_version",
 )
-MERT_FIXED = {                                       # what HubertModel implements; a checkpoint of anything else is refused
+MERT_FIXED = {                                       # values that HubertModel implements; checkpoints with others are refused
     "feature_extractor_cqt": (False, None), "deepnorm": (False, None), "feat_extract_norm": ("group",),
     "conv_pos_batch_norm": (False, None),
 }
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a checkpoint folder."""
+    """Read a JSON file of a checkpoint folder.  Raises CheckpointError."""
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} has no {name}: it is not a checkpoint folder in the hub's form") from error
+        raise CheckpointError(f"{folder}: has no {name}. Choose a checkpoint folder in the hub's form") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / name} cannot be read: {error}") from error
+        raise CheckpointError(f"{folder / name}: cannot be read ({error}). Fetch the checkpoint again") from error
 
 
 def read_config(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The transformers configuration of a folder, and its raw JSON.  Raises CheckpointError for another architecture."""
+    """The transformers configuration of a folder, and its raw JSON.  Raises CheckpointError for other architectures."""
     from transformers import HubertConfig, Wav2Vec2Config
 
     raw = read_json(folder, "config.json")
     kinds = {"mert_model": HubertConfig, "hubert": HubertConfig, "wav2vec2": Wav2Vec2Config}
     kind = raw.get("model_type")
     if kind not in kinds:
-        raise CheckpointError(f"{folder}: model_type is {kind!r}; {', '.join(kinds)} can be loaded")
+        raise CheckpointError(f"{folder}: model_type is {kind!r}. Choose a checkpoint of {', '.join(kinds)}")
     if kind == "mert_model":
         for setting, allowed in MERT_FIXED.items():
             if raw.get(setting) not in allowed:
                 raise CheckpointError(f"{folder}: {setting} is {raw[setting]!r}; only {allowed[0]!r} is implemented")
     if raw.get("add_adapter"):
         raise CheckpointError(f"{folder}: add_adapter is set; encoders with a convolutional adapter are not implemented")
-    # Dropout, layer drop and masking belong to training; eval() turns them off, and these make sure of it.
+    # Dropout, layer drop and masking are for training; eval() turns them off, and these settings do so again.
     settings = {k: v for k, v in raw.items() if k not in NO_SETTINGS} | {"layerdrop": 0.0, "apply_spec_augment": False}
     try:
         return kinds[kind](**settings), raw
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}/config.json is not usable: {error}") from error
+        raise CheckpointError(f"{folder}/config.json: not usable ({error}). Fetch the checkpoint again") from error
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -89,28 +89,30 @@ def _read_weights(folder: Path) -> dict[str, Any]:
 
     present = [folder / name for name in WEIGHTS if (folder / name).is_file()]
     if not present:
-        raise CheckpointError(f"{folder} has neither {' nor '.join(WEIGHTS)}; *_fairseq.pt and sharded files are not read")
+        raise CheckpointError(
+            f"{folder}: has neither {' nor '.join(WEIGHTS)} (*_fairseq.pt and sharded files are not read). Save one of them"
+        )
     path = present[0]
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Files from before torch 1.6 are no zip archives, and cannot be mapped.
+        # Files from before torch 1.6 are not zip archives, and cannot be mapped.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+        raise CheckpointError(f"{path}: refused, not a safetensors file ({error}). Fetch the checkpoint again") from error
     except Exception as error:           # torch raises its own, pickle's and zipfile's errors for hostile files
         raise CheckpointError(
-            f"{path} is refused: it is damaged, or holds pickled code instead of tensors alone "
-            f"({type(error).__name__}: {str(error).partition(chr(10))[0][:120]})"
+            f"{path}: refused, because it is damaged or holds pickled code instead of tensors alone "
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0][:120]}). Fetch the checkpoint again"
         ) from error
     loaded = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(loaded, dict) or not all(isinstance(t, torch.Tensor) for t in loaded.values()):
-        raise CheckpointError(f"{path} does not hold a plain dictionary of tensors")
+        raise CheckpointError(f"{path}: does not hold a plain dictionary of tensors. Save the model's state_dict")
     return loaded
 
 
 def check_state(folder: Path, state: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise CheckpointError unless both hold the same tensors in the same shapes."""
+    """Raise CheckpointError unless both hold the same tensors in equal shapes."""
     missing = sorted(expected.keys() - state.keys())
     extra = sorted(state.keys() - expected.keys() - {"masked_spec_embed"})
     shapes = [
@@ -119,16 +121,16 @@ def check_state(folder: Path, state: dict[str, Any], expected: dict[str, Any]) -
         if state[name].shape != expected[name].shape
     ]
     problems = [
-        f"{len(names)} tensors {what}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
-        for what, names in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
+        f"{len(names)} tensors {problem}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
+        for problem, names in (("missing", missing), ("unexpected", extra), ("of another shape", shapes))
         if names
     ]
     if problems:
-        raise CheckpointError(f"{folder} is refused: {'; '.join(problems)}.  Fetch the checkpoint again")
+        raise CheckpointError(f"{folder}: refused, {'; '.join(problems)}. Fetch the checkpoint again")
 
 
 def state_digest(state: dict[str, Any], config: dict[str, Any]) -> str:
-    """32 hex digits over names, shapes and values of all tensors and the configuration; the file format does not count."""
+    """32 hex digits over names, shapes and values of all tensors and the configuration, independent of the file format."""
     import torch
 
     digest = hashlib.blake2b(digest_size=16)

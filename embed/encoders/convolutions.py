@@ -1,11 +1,11 @@
-"""HuBERT's convolution stack on a CPU, tile by tile: half the time in bfloat16, and a fiftieth of the memory.
+"""Compute HuBERT's convolution stack on a CPU in tiles: half the time in bfloat16, and a fiftieth of the memory.
 
 The stack is seven strided convolutions, a group norm over time after the first, GELU after each.  Layer by layer, 30 s of
-audio pass through memory as tensors of up to 295 MB.  Here the time axis is cut into tiles whose every intermediate
-stays in the cache, and within a tile a convolution is one or two matrix products.
+audio pass through memory as tensors of up to 295 MB.  Here the time axis is divided into tiles whose intermediate results
+stay in the cache, and within a tile a convolution is one or two matrix products.
 
-What stands in the way of tiles is the group norm, which needs each channel's mean and variance over the whole window.
-Both follow from the input alone, without computing a single output.  With frames x_t in R^10 of the input and a kernel w,
+The obstacle is the group norm, which needs each channel's mean and variance over the whole window.
+Both follow from the input alone, without computing any output.  With frames x_t in R^10 of the input and a kernel w,
 
     mean_t(w · x_t) = w · m,    var_t(w · x_t) = wᵀ M w - (w · m)²,    m = mean(x_t),  M = mean(x_t x_tᵀ),
 
@@ -16,17 +16,17 @@ from __future__ import annotations
 
 from typing import Any
 
-TILE = 128                               # frames out; 32 and 512 are 19 and 50 % slower in bfloat16
+TILE = 128                               # output frames; 32 and 512 are 19 and 50 % slower in bfloat16
 
 
 def install(model: Any) -> None:
-    """Let a HubertModel or Wav2Vec2Model in eval mode compute its convolutions in tiles, where it is of the form above."""
+    """Make a HubertModel or Wav2Vec2Model in eval mode compute its convolutions in tiles, if it has the form above."""
     if fits(model):
         model.feature_extractor.forward = Tiled(model.feature_extractor)
 
 
 def fits(model: Any) -> bool:
-    """Whether the stack has the form above: one group a channel after the first layer, no biases."""
+    """Whether the stack has the form above: one group per channel after the first layer, no biases."""
     import torch
 
     first, *others = model.feature_extractor.conv_layers
@@ -39,12 +39,12 @@ def fits(model: Any) -> bool:
 
 
 class Tiled:
-    """Stands in for the stack's own forward, which it calls on other devices and where gradients are wanted."""
+    """Replaces the stack's own forward, which it calls on other devices and if gradients are needed."""
 
     def __init__(self, stack: Any) -> None:
         self._layers = list(stack.conv_layers)
         self._plain = stack.forward
-        self._weights: dict[Any, list[list[Any]]] = {}               # by dtype: of each layer but the first
+        self._weights: dict[Any, list[list[Any]]] = {}               # by dtype, for each layer but the first
 
     def __call__(self, samples: Any) -> Any:
         """(batch, samples) normalised audio -> (batch, channel, frame)."""
@@ -72,7 +72,7 @@ class Tiled:
         out = torch.empty((count, others[-1].conv.out_channels), dtype=dtype)
         for start in range(0, count, TILE):
             stop = min(start + TILE, count)
-            begin, end = start, stop                                 # what of the first layer's output this tile needs
+            begin, end = start, stop                                 # the part of the first layer's output that this tile needs
             for kernel, stride in reversed(shapes):
                 begin, end = begin * stride, (end - 1) * stride + kernel
             tile = first.activation(torch.addmm(shift, frames[begin:end].to(dtype), weights))
@@ -82,6 +82,7 @@ class Tiled:
         return out
 
     def _pieces(self, dtype: Any) -> list[list[Any]]:
+        """The kernels of each layer but the first, split and in this dtype."""
         if dtype not in self._weights:
             self._weights[dtype] = [split_kernel(layer.conv, dtype) for layer in self._layers[1:]]
         return self._weights[dtype]
@@ -99,16 +100,16 @@ def normalized(layer: Any, frames: Any) -> tuple[Any, Any]:
 
 
 def split_kernel(conv: Any, dtype: Any) -> list[Any]:
-    """A kernel cut into pieces of `stride` taps, each a matrix (taps × channels in, channels out).
+    """Split a kernel into pieces of `stride` taps, each a matrix (taps × input channels, output channels).
 
-    Frames `stride` apart do not overlap, so each piece multiplies the input as it lies in memory.
+    Frames `stride` apart do not overlap, so each piece multiplies the input without a copy.
     """
     taps = conv.weight.permute(2, 1, 0).to(dtype)                    # (kernel, in, out)
     return [piece.reshape(-1, taps.shape[2]).contiguous() for piece in taps.split(conv.stride[0])]
 
 
 def convolve(inputs: Any, pieces: list[Any], kernel: int, stride: int) -> Any:
-    """(frame, channel) convolved in time: (frame out, channel out)."""
+    """Convolve (frame, channel) in time: (output frame, output channel)."""
     import torch
 
     count, channels = (len(inputs) - kernel) // stride + 1, inputs.shape[1]

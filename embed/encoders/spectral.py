@@ -1,7 +1,7 @@
-"""`spectral`: hand-crafted descriptors in the place of learned layers, one family a layer.  Needs no weights.
+"""`spectral`: hand-crafted descriptors instead of learned layers, one family per layer.  Needs no weights.
 
-It is the baseline that every learned encoder has to beat.  Each family is scaled by fixed constants so that its
-dimensions are of one size and centred near zero; else the cosine of two clips would measure loudness alone.
+The baseline that every learned encoder has to beat.  Each family is scaled by fixed constants so that its
+dimensions have similar size and are centred near zero; otherwise the cosine of two clips would measure only loudness.
 Descriptors by librosa; MFCC after Davis and Mermelstein 1980, chroma and tonnetz (Harte 2006), contrast (Jiang 2002),
 tempogram (Grosche 2010).
 """
@@ -21,9 +21,9 @@ HOP = 512                                # 21 ms, 46.9 frames a second
 RHYTHM_LAGS = 128                        # frames: lags up to 2.7 s, tempi from 22 beats a minute
 
 FAMILIES = {                             # name: width
-    "mfcc": 40,                          # 1-20 and their slopes; 0, the loudness, left out
-    "mel": 64,                           # log mel bands less their mean
-    "chroma": 12,                        # energy of the pitch classes less their mean
+    "mfcc": 40,                          # 1-20 and their slopes, without 0, the loudness
+    "mel": 64,                           # log mel bands minus their mean
+    "chroma": 12,                        # energy of the pitch classes minus their mean
     "tonnetz": 6,                        # pitch classes on circles of fifths and thirds
     "contrast": 7,                       # peak over valley in octave bands
     "shape": 5,                          # centroid, bandwidth, rolloff, flatness, zero crossings
@@ -32,10 +32,10 @@ FAMILIES = {                             # name: width
 
 
 class SpectralEncoder:
-    """Hand-crafted descriptors behind the encoders' protocol."""
+    """Hand-crafted descriptors with the interface of an encoder."""
 
     name = "spectral"
-    revision = "spectral-1"              # raise it whenever a descriptor changes
+    revision = "spectral-1"              # increase it whenever a descriptor changes
     location = "spectral"
     sample_rate = SAMPLE_RATE
     layers = tuple(FAMILIES)
@@ -49,13 +49,13 @@ class SpectralEncoder:
     frame_offset = 0
 
     def prepare(self, samples: int) -> None:
-        pass
+        """Do nothing."""
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 at 24 kHz -> each family, pooled."""
-        places = keep or [(0, None)] * len(windows)
+        spans = keep or [(0, None)] * len(windows)
         by_window = [
-            [family[:, slice(*place)] for family in describe(window)] for window, place in zip(windows, places, strict=True)
+            [family[:, slice(*span)] for family in describe(window)] for window, span in zip(windows, spans, strict=True)
         ]
         by_family = list(zip(*by_window, strict=True))               # [family][window]: (dim, frame)
         return Pooled(
@@ -67,10 +67,10 @@ class SpectralEncoder:
 
 
 def describe(samples: np.ndarray) -> list[np.ndarray]:
-    """(samples,) -> one (dim, frame) float32 array a family."""
+    """(samples,) -> one (dim, frame) float32 array per family."""
     librosa = load_librosa()
     rate = SAMPLE_RATE
-    samples = samples / (np.sqrt(np.mean(samples**2)) + 1e-5)        # of one loudness, as MERT's input is
+    samples = samples / (np.sqrt(np.mean(samples**2)) + 1e-5)        # of equal loudness, like MERT's input
     magnitude = np.abs(librosa.stft(samples, n_fft=FFT, hop_length=HOP))
     power = magnitude**2
     mel = librosa.feature.melspectrogram(S=power, sr=rate, n_mels=128)
@@ -92,7 +92,7 @@ def describe(samples: np.ndarray) -> list[np.ndarray]:
     families = [
         np.concatenate([mfcc / 50, slope / 5]),                      # typical coefficients reach 50, slopes 5
         (bands - bands.mean(axis=0)) / 20,                           # dB, typical spread 20
-        chroma * 12 - 1,                                             # 0 where a class has its even share
+        chroma * 12 - 1,                                             # 0 if a class has an equal share
         librosa.feature.tonnetz(chroma=chroma, sr=rate),
         librosa.feature.spectral_contrast(S=magnitude, sr=rate, fmin=100.0) / 20 - 1,
         np.concatenate([octaves, flatness[None], crossings[None]]),

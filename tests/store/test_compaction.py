@@ -27,8 +27,8 @@ def test_old_versions_and_small_pieces_go_and_rows_stay(lake):
     before = lake.clips.read().sort("clip_id")
     assert fragments_of(lake.clips.table) > 30
     size = disk(lake)
-    found = {one.table: one for one in optimize(lake, keep_minutes=0)}
-    assert found["clips"].fragments == 1 and found["clips"].versions_removed > 30
+    found = {row["table"]: row for row in optimize(lake, keep_minutes=0).iter_rows(named=True)}
+    assert found["clips"]["fragments"] == 1 and found["clips"]["versions_removed"] > 30
     assert lake.clips.read().sort("clip_id").equals(before)
     assert lake.vectors("fake").count() == 80
     assert disk(lake) < size
@@ -98,7 +98,9 @@ def test_what_is_read_from_a_version_that_has_gone_is_the_same(lake):
 def made_up(dims: tuple[int, ...], rng: np.random.Generator, frames: int = 0) -> ClipVectors:
     layers = [rng.standard_normal(dim).astype(np.float32) for dim in dims]
     states = [rng.standard_normal((frames, dim)).astype(np.float16) for dim in dims] if frames else []
-    return ClipVectors(layers, layers, max(frames, 1), states, np.arange(frames, dtype=np.float32))
+    return ClipVectors(
+        mean=layers, max=layers, n_frames=max(frames, 1), frames=states, frame_s=np.arange(frames, dtype=np.float32)
+    )
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def take(writer: Writer, ids: list[str]) -> None:
     rng = np.random.default_rng(0)
     for clip_id in ids:
         layers = [rng.standard_normal(4000).astype(np.float32) for _ in range(2)]
-        writer.take(clip_id, ClipVectors(layers, layers, 1, [], np.empty(0)))
+        writer.add(clip_id, ClipVectors(mean=layers, max=layers, n_frames=1, frames=[], frame_s=np.empty(0)))
 
 
 def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, small_commits, monkeypatch):
@@ -131,7 +133,7 @@ def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, small_comm
         take(writer, ids[start : start + 200])
         seen.append(spare_share(table))
     writer.flush()
-    writer.tidy()
+    writer.compact()
     assert max(seen) < 0.3 and spare_share(table) < 0.3
     assert fragments_of(table) < 10 and lake.vectors("wide").count() == 1000
 
@@ -155,7 +157,7 @@ def test_the_last_pieces_of_an_embedding_are_left_to_the_next(lake, small_commit
     for start, stop, pieces in ((0, 90, 5), (90, 160, 9), (160, 180, 1)):
         take(writer, ids[start:stop])
         writer.flush()
-        writer.tidy()
+        writer.compact()
         assert fragments_of(table) == pieces and (spare_share(table) < 0.3 or pieces == 1)
     assert lake.vectors("wide").count() == 180
 
