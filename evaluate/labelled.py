@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from tonelake.store import DUPLICATE_COLUMN, InputError, Lake, Space, to_nfc, track_numbers
+from tonelake.store import DUPLICATE_COLUMN, InputError, Lake, Space, can_group, to_nfc, track_numbers, value_rows
 
 PAIRS = 4_000                            # clip pairs of one group, and as many of different groups, for training and for test
 MIN_GROUPS = 4                           # two to train on, two to evaluate on
@@ -91,14 +91,13 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     clips = lake.clips.read(columns, where=where).drop_nulls(column)
     if not len(clips):
         raise InputError(f"no clip has a value in column {column!r}" + (f" where {where}" if where else ""))
-    if clips[column].dtype.is_float():
+    if not can_group(clips[column].dtype):
         raise InputError(f"column {column!r}: holds decimal numbers. Groups need names or whole numbers")
     embedded = pl.DataFrame({"clip_id": lake.vectors(space).ids()}).unique(maintain_order=True)
     clips = embedded.join(clips, on="clip_id", how="inner", maintain_order="left")
     if not len(clips):
         raise InputError(f"no clip with a value in {column!r} is embedded in space {space.name!r}. Run `tonelake embed`")
-    values = clips[column] if isinstance(clips[column].dtype, pl.List) else clips[column].cast(pl.String).reshape((-1, 1))
-    rows = pl.DataFrame({"row": np.arange(len(clips)), "name": values.cast(pl.List(pl.String))}).explode("name").drop_nulls()
+    rows = value_rows(clips[column]).rename({"value": "name"}).with_columns(pl.col("name").cast(pl.String))
     names = sorted(rows["name"].unique())
     number = {name: i for i, name in enumerate(names)}
     rows = rows.unique(maintain_order=True)

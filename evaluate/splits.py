@@ -24,7 +24,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from tonelake.evaluate.targets import Targets
-from tonelake.store import DUPLICATE_COLUMN, InputError
+from tonelake.store import DUPLICATE_COLUMN, InputError, is_list, value_rows
 
 DEFAULT_SPLIT = "by:track"
 SHARES = (0.7, 0.1, 0.2)                 # of clips in the training, validation and test set
@@ -33,7 +33,7 @@ SIDE_NAMES = {
     "train": 0, "training": 0, "learn": 0, "valid": 1, "val": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2, "eval": 2,
 }
 PASSES, MAX_MOVES = 5, 300_000           # passes over all units, and units moved in total: five seconds
-GROUP_COLUMNS = ("piece", "tune", "artist", "album")     # checked for leaks, besides tracks and duplicates
+LEAK_COLUMNS = ("piece", "tune", "artist", "album")     # checked for leaks, besides tracks and duplicates
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def closed_groups(task: Targets, column: str) -> np.ndarray:
     if column not in task.clips.columns:
         raise InputError(f"--split by {column!r}: no column {column!r}. Clips have {', '.join(task.clips.columns)}")
     values = task.clips[column]
-    pairs = pl.DataFrame({"row": np.arange(len(task)), "value": values})
-    pairs = (pairs.explode("value") if isinstance(values.dtype, pl.List) else pairs).drop_nulls()
+    pairs = value_rows(values)
     tracks = int(task.track.max()) + 1
     rows = pairs["row"].to_numpy()
     group = pairs["value"].rank("dense").to_numpy().astype(np.int64) - 1 if len(pairs) else np.zeros(0, np.int64)
@@ -264,11 +263,11 @@ def leaks(task: Targets, splits: Sequence[Split]) -> pl.DataFrame:
     columns: dict[str, Any] = {"track": task.clips["track"]}
     if DUPLICATE_COLUMN in task.clips.columns:
         columns["duplicate"] = task.clips[DUPLICATE_COLUMN]
-    columns |= {c: task.clips[c] for c in GROUP_COLUMNS if c in task.clips.columns and c not in task.columns}
+    columns |= {c: task.clips[c] for c in LEAK_COLUMNS if c in task.clips.columns and c not in task.columns}
     tested = sum(len(split.test) for split in splits)
     rows: list[tuple[str, int | None, int, float]] = []
     for name, values in columns.items():
-        if name in task.columns or isinstance(values.dtype, pl.List) or not len(values.drop_nulls()):
+        if name in task.columns or is_list(values.dtype) or not len(values.drop_nulls()):
             continue
         groups: set[Any] = set()
         clips = 0

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from tonelake.store import InputError, Lake, Space, track_numbers
+from tonelake.store import InputError, Lake, Space, is_list, is_number, kind_of, track_numbers, value_rows
 
 UNUSED = ("source", "digest", "cut", "added_at")     # clip columns that are long and not groups
 TARGET_KINDS = ("multiclass", "multilabel", "regression")
@@ -97,8 +97,9 @@ def choose_kind(clips: pl.DataFrame, columns: Sequence[str], kind: str | None) -
     types = [clips[column].dtype for column in columns]
     if kind is not None and kind not in TARGET_KINDS:
         raise InputError(f"task {kind!r}: unknown. Choose {', '.join(TARGET_KINDS)}")
-    lists = any(isinstance(t, pl.List) for t in types)
-    found = kind or ("multilabel" if lists else "regression" if types[0].is_float() or len(columns) > 1 else "multiclass")
+    lists = any(is_list(dtype) for dtype in types)
+    numbers = kind_of(types[0]) == "decimal" or len(columns) > 1
+    found = kind or ("multilabel" if lists else "regression" if numbers else "multiclass")
     if found != "regression" and len(columns) > 1:
         raise InputError(f"{len(columns)} columns: only regression predicts several at once. Name one column")
     if lists and found != "multilabel":
@@ -107,8 +108,8 @@ def choose_kind(clips: pl.DataFrame, columns: Sequence[str], kind: str | None) -
         raise InputError(
             f"column {columns[0]!r}: holds one value a clip, so its task is multiclass. Ingest it with --multi to split it"
         )
-    if found == "regression" and not all(t.is_numeric() for t in types):
-        text = next(c for c, t in zip(columns, types, strict=True) if not t.is_numeric())
+    if found == "regression" and not all(is_number(dtype) for dtype in types):
+        text = next(column for column, dtype in zip(columns, types, strict=True) if not is_number(dtype))
         raise InputError(f"column {text!r}: does not hold numbers, which regression needs. Use --task multiclass for names")
     return found
 
@@ -126,7 +127,7 @@ def read_multiclass(clips: pl.DataFrame, columns: tuple[str, ...]) -> Targets:
     names = values.unique().sort()
     if len(names) < 2:
         raise InputError(f"all {len(clips)} clips have {columns[0]} {names[0]!r}: a probe needs two or more classes")
-    if clips[columns[0]].dtype.is_float() and len(names) > len(clips) // 2:
+    if kind_of(clips[columns[0]].dtype) == "decimal" and len(names) > len(clips) // 2:
         raise InputError(f"column {columns[0]!r}: {len(names)} different numbers, too many for classes. Use --task regression")
     number = pl.DataFrame({"name": names, "number": np.arange(len(names))})
     targets = values.to_frame("name").join(number, on="name", how="left", maintain_order="left")["number"].to_numpy()
@@ -134,8 +135,7 @@ def read_multiclass(clips: pl.DataFrame, columns: tuple[str, ...]) -> Targets:
 
 
 def read_multilabel(clips: pl.DataFrame, columns: tuple[str, ...]) -> Targets:
-    lists = clips[columns[0]].cast(pl.List(pl.String))
-    rows = pl.DataFrame({"row": np.arange(len(clips)), "name": lists}).explode("name").drop_nulls()
+    rows = value_rows(clips[columns[0]]).select("row", name=pl.col("value").cast(pl.String))
     names = rows["name"].unique().sort()
     if len(names) < 1:
         raise InputError(f"no clip has a tag in {columns[0]!r}")

@@ -8,11 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tonelake.ingest.tables import read_table
-from tonelake.store import FIXED_COLUMNS, InputError, to_nfc
+from tonelake.store import FIXED_COLUMNS, SETTABLE_COLUMNS, InputError, to_nfc
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "source")
-SETTABLE = ("track", "title", "artist", "album", "dataset", "stem", "split")     # fixed columns a user may fill
-TEXT_NAMES = (*PATH_NAMES, *SETTABLE)
+TEXT_NAMES = (*PATH_NAMES, *SETTABLE_COLUMNS)
 
 
 class Labels:
@@ -75,6 +74,6 @@ class Labels:
 
 def check_label_columns(file: Path, columns: Sequence[str]) -> None:
     """Raise InputError where a table would overwrite what tonelake itself fills."""
-    taken = [name for name in columns if name in FIXED_COLUMNS and name not in SETTABLE]
+    taken = [name for name in columns if name in FIXED_COLUMNS and name not in SETTABLE_COLUMNS]
     if taken:
         raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, tonelake fills them: rename them")

@@ -13,21 +13,21 @@ from tonelake.ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
 from tonelake.ingest.recordings import IngestReport, Recording, ingest_recordings
 from tonelake.ingest.sources import as_on_disk, is_there, to_source
 from tonelake.ingest.tables import read_table
-from tonelake.store import InputError, Lake, Progress, silent_progress
+from tonelake.store import InputError, Lake, is_number
 
 START_NAMES = ("start", "start_s", "offset")
 LENGTH_NAMES = ("seconds", "duration", "duration_s")
 
 
 def ingest_manifest(
-    lake: Lake, file: Path, *, multi: Sequence[str] = (), dataset: str | None = None,
-    workers: int | None = None, progress: Progress = silent_progress,
+    lake: Lake, file: str | Path, *, multi: Sequence[str] = (), dataset: str | None = None, workers: int | None = None
 ) -> IngestReport:
     """Every row as a clip.  Paths are taken from the manifest's own folder; without start a clip begins at 0, without
     seconds it goes to the end.  Raises InputError, before anything is written, where the table itself is wrong."""
+    file = Path(file).expanduser()
     recordings, labels = read_manifest(file, multi)
     lake.clips.check_labels(labels)
-    report = ingest_recordings(lake, recordings, None, dataset=dataset, workers=workers, progress=progress)
+    report = ingest_recordings(lake, recordings, None, dataset=dataset, workers=workers)
     return replace(report, notes=(f"{file.name}: {sum(len(r.spans) for r in recordings)} rows of {len(recordings)} files",))
 
 
@@ -40,7 +40,7 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording
     start = next((name for name in START_NAMES if name in table.columns), None)
     length = next((name for name in LENGTH_NAMES if name in table.columns), None)
     for name in (start, length):
-        if name is not None and not table[name].dtype.is_numeric() and table[name].null_count() < len(table):
+        if name is not None and not is_number(table[name].dtype) and table[name].null_count() < len(table):
             raise InputError(f"{file.name}: column {name!r} must hold seconds, such as 12.5")
     columns = [name for name in table.columns if name not in (path, start, length)]
     check_label_columns(file, columns)

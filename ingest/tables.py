@@ -10,13 +10,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from tonelake.store import InputError, to_nfc
+from tonelake.ingest.text_files import encoding_of, readable
+from tonelake.store import DTYPES, InputError, to_nfc
 
 MAX_BYTES = 512 << 20
 SEPARATORS = ",;\t|"
@@ -58,14 +58,14 @@ def typed(cells: list[str | None], *, split: bool = False) -> pl.Series:
     if split:
         return pl.Series(
             [None if c is None else [p.strip() for p in re.split(r"[|;]", c) if p.strip()] for c in cells],
-            dtype=pl.List(pl.String),
+            dtype=DTYPES["tags"],
         )
     filled = [c for c in cells if c is not None]
     if filled and all(INTEGER.fullmatch(c) for c in filled):
-        return pl.Series([None if c is None else int(c) for c in cells], dtype=pl.Int64)
+        return pl.Series([None if c is None else int(c) for c in cells], dtype=DTYPES["integer"])
     if filled and all(NUMBER.fullmatch(c) and math.isfinite(float(c)) for c in filled):
-        return pl.Series([None if c is None else float(c) for c in cells], dtype=pl.Float64)
-    return pl.Series(cells, dtype=pl.String)
+        return pl.Series([None if c is None else float(c) for c in cells], dtype=DTYPES["decimal"])
+    return pl.Series(cells, dtype=DTYPES["class"])
 
 
 def label_name(text: str) -> str:
@@ -78,32 +78,11 @@ def label_name(text: str) -> str:
     return f"_{name}" if not name or name[0].isdigit() else name
 
 
-def read_rows(path: Path, separator: str = ",") -> Iterator[list[str]]:
-    """Rows of a CSV file one by one, however large it is, all as long as the first one.
-
-    Raises InputError, naming the file and row.
-    """
-    width = 0
-    with _told(path), path.open(encoding=_encoding(path), newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter=separator), start=1):
-            width = width or len(row)
-            if row and len(row) != width:
-                raise InputError(f"{path.name}, row {number}: has {len(row)} cells, the first {width}")
-            if row:
-                yield row
-
-
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text file in UTF-8 or UTF-16.  Raises InputError, naming the file."""
-    with _told(path):
-        return path.read_text(encoding=_encoding(path)).splitlines()
-
-
 def _rows(path: Path) -> list[list[str]]:
-    with _told(path):
+    with readable(path):
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path.name}: is larger than {MAX_BYTES >> 20} MB, too large for a table of labels")
-        text = path.read_bytes().decode(_encoding(path))
+        text = path.read_bytes().decode(encoding_of(path))
         if "\0" in text:
             raise InputError(f"{path.name}: holds NUL characters: it is not a CSV file")
         separator = max(SEPARATORS, key=text.split("\n", 1)[0].count)
@@ -111,22 +90,3 @@ def _rows(path: Path) -> list[list[str]]:
     if len(rows) < 2:
         raise InputError(f"{path.name}: has no rows below its header")
     return rows
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Raise InputError, naming the file, for what keeps it from being read as text."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeError as error:
-        where = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
-        raise InputError(f"{path.name}: is not UTF-8 text{where}: save it as 'CSV UTF-8'") from error
-    except csv.Error as error:
-        raise InputError(f"{path.name}: is not a CSV file: {error}") from error

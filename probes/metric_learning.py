@@ -20,18 +20,17 @@ import numpy as np
 import polars as pl
 
 from tonelake.evaluate import read_targets
-from tonelake.probes.inputs import Inputs, slots_of
+from tonelake.probes.inputs import Inputs, input_specs
 from tonelake.store import (
     InputError,
     Lake,
-    Progress,
     Projection,
     check_name,
     extend_projected,
     in_list,
+    is_number,
     is_projection,
     make_projected,
-    silent_progress,
 )
 
 LOSSES = ("contrastive", "proxy")
@@ -83,7 +82,7 @@ class LearnedMetric:
 def learn_metric(
     lake: Lake, column: str, judge: Judge, *, space: str | None = None, layer: int | str | None = None, dim: int = 128,
     loss: str = "contrastive", rate: float = 3e-3, epochs: int = 60, seed: int = 0, where: str | None = None,
-    name: str | None = None, progress: Progress = silent_progress,
+    name: str | None = None,
 ) -> LearnedMetric:
     """Learn a projection of one layer (or of `all`, side by side) and store it as a space with every embedded clip.
 
@@ -96,46 +95,57 @@ def learn_metric(
     parent = lake.spaces.get(space)
     if is_projection(parent):
         raise InputError(f"space {parent.name!r} is a projection itself: project the space that it came from")
-    slot, *more = slots_of(parent, [layer if layer is not None else parent.default_layer])
-    if slot.parts or more:
+    spec, *more = input_specs(parent, [layer if layer is not None else parent.default_layer])
+    if spec.parts or more:
         raise InputError("a projection starts from one layer, or from all side by side")
     name = name or f"{parent.name[: 60 - len(column)]}-{column}".encode("ascii", "ignore").decode()
     check_name(name)
     if any(known.name == name for known in lake.spaces.all()):
         raise InputError(f"there is a space {name!r} already: choose another --name, or bring new clips in with --extend")
     task = read_targets(lake, parent, [column], kind="multiclass", where=where)
-    sides = split_groups_for_metric(task.targets, task.track, seed, column)
+    sides = hold_out_groups(task.targets, task.track, seed, column)
     inputs = Inputs(lake, parent, task.ids)
-    vectors = inputs.whole(slot)
+    vectors = inputs.read_columns(spec)
     rows = [np.flatnonzero(np.isin(task.targets, groups)) for groups in sides]
     rows[0] = rows[0][~np.isin(task.track[rows[0]], task.track[np.concatenate(rows[1:])])]      # no recording on two sides
     if len(np.unique(task.targets[rows[0]])) < 2:
         raise InputError(f"the groups of {column!r} share their tracks: none can be held out with its recordings")
     mean, scale = standardisation(vectors[rows[0]])
     ready = (vectors - mean) / scale
-    weight, done = fit(
-        ready, task.targets, task.track, rows, min(dim, slot.width), loss, rate, epochs, seed,
-        lambda items: progress(items, epochs, f"learning what tells {column} apart"),
+    weight, done = fit_projection(
+        ready, task.targets, task.track, rows, min(dim, spec.width), loss, rate, epochs, seed,
+        lambda items: lake.progress(items, epochs, f"learning what tells {column} apart"),
     )
     merged = (weight / scale).astype(np.float32)                                 # of vectors as they are stored
-    layers = tuple(number for number, _ in slot.columns)
+    layers = tuple(number for number, _ in spec.columns)
     projection = Projection(parent.name, parent.fingerprint, layers, merged, (-merged @ mean).astype(np.float32))
     made = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
     extend_projected(lake, made)
     filtered = in_list(column, [task.names[group] for group in sides[2]])
-    if task.clips[column].dtype.is_numeric():
+    if is_number(task.clips[column].dtype):
         filtered = f"{column} IN ({', '.join(task.names[group] for group in sides[2])})"
     if where is not None:
         filtered = f"({where}) AND {filtered}"
-    beside = parent.default_layer if slot.name == "all" else layers[0]
+    beside = parent.default_layer if spec.name == "all" else layers[0]
     counts = (len(sides[0]), len(sides[1]), len(sides[2]))
     return LearnedMetric(
-        name, parent.name, slot.name, column, done, counts, len(task), judge(parent.name, beside, filtered),
+        name, parent.name, spec.name, column, done, counts, len(task), judge(parent.name, beside, filtered),
         judge(name, 0, filtered),
     )
 
 
-def split_groups_for_metric(targets: np.ndarray, track: np.ndarray, seed: int, column: str) -> list[np.ndarray]:
+def extend_metric(lake: Lake, space: str) -> int:
+    """Add the vectors of new clips to a projected space; returns how many.
+
+    Raises InputError if the space is not a projection.
+    """
+    found = lake.spaces.get(space)
+    if not is_projection(found):
+        raise InputError(f"space {space!r}: not a projection. Run `tonelake embed --space {space}` to embed new clips")
+    return extend_projected(lake, found)
+
+
+def hold_out_groups(targets: np.ndarray, track: np.ndarray, seed: int, column: str) -> list[np.ndarray]:
     """Groups to learn from, to be stopped by, to be judged on; those that no two clips can be compared in are learned from."""
     groups = np.arange(targets.max() + 1)
     pairs = np.unique(np.stack([targets, track]), axis=1)
@@ -157,7 +167,7 @@ def standardisation(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return vectors.mean(axis=0), np.where(spread > 1e-9, spread, 1).astype(np.float32)
 
 
-def fit(
+def fit_projection(
     vectors: np.ndarray, targets: np.ndarray, track: np.ndarray, rows: list[np.ndarray], dim: int, loss: str, rate: float,
     epochs: int, seed: int, progress: Callable[[Any], Any],
 ) -> tuple[np.ndarray, int]:
@@ -173,10 +183,10 @@ def fit(
     proxies = torch.nn.Parameter(torch.randn(len(learned), dim, generator=generator) / dim**0.5)
     optimizer = torch.optim.AdamW([weight, proxies] if loss == "proxy" else [weight], rate, weight_decay=1e-4)
     value: torch.Tensor | None
-    best, kept, waited, done = recall(x, weight, targets, track, rows[1]), weight.detach().clone(), 0, 0
+    best, kept, waited, done = validation_recall(x, weight, targets, track, rows[1]), weight.detach().clone(), 0, 0
     for _ in progress(range(epochs)):
         done += 1
-        for batch in an_epoch(number, rows[0], loss, rng):
+        for batch in epoch_batches(number, rows[0], loss, rng):
             z = torch.nn.functional.normalize(x[batch] @ weight.T)
             own = torch.from_numpy(number[batch])
             if loss == "proxy":
@@ -189,7 +199,7 @@ def fit(
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-        found = recall(x, weight, targets, track, rows[1])
+        found = validation_recall(x, weight, targets, track, rows[1])
         waited = 0 if found > best else waited + 1
         if found > best:
             best, kept = found, weight.detach().clone()
@@ -198,7 +208,7 @@ def fit(
     return kept.numpy(), done
 
 
-def an_epoch(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def epoch_batches(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Batches of every clip once, or, of few clips, as often as it takes for MIN_STEPS."""
     steps = 0
     while steps < MIN_STEPS:
@@ -245,7 +255,7 @@ def contrastive(z: Any, group: Any, track: Any) -> Any:
     return -(torch.where(alike, logged, 0.0).sum(dim=1) / alike.sum(dim=1)).mean()
 
 
-def recall(x: Any, weight: Any, targets: np.ndarray, track: np.ndarray, rows: np.ndarray) -> float:
+def validation_recall(x: Any, weight: Any, targets: np.ndarray, track: np.ndarray, rows: np.ndarray) -> float:
     """Share of clips whose nearest clip of another track (or, where none is of their group, another clip) is of their group."""
     import torch
 

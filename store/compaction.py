@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from tonelake.store.blobs import is_local
 from tonelake.store.errors import LakeError
 from tonelake.store.lake import Lake
@@ -26,6 +28,12 @@ KEPT_MINUTES = 60.0                      # no answer takes as long to read
 SHORT_MINUTES = 2.0                      # few take as long as this, and what does goes on by keys
 SPARE_SHARE = 0.3                        # of the live data, what old versions may take of the disk for the longer while
 TEMPORARY_HOURS = 24.0                   # a file that was being written so long ago will not be finished
+
+
+SCHEMA = {
+    "table": pl.String, "fragments": pl.Int64, "fragments_before": pl.Int64, "versions_removed": pl.Int64,
+    "bytes_removed": pl.Int64,
+}
 
 
 @dataclass(frozen=True)
@@ -47,16 +55,17 @@ def tables_of(lake: Lake) -> Iterator[Table]:
     yield from (table for table in tables if table.version)
 
 
-def optimize(
-    lake: Lake, *, keep_minutes: float = KEPT_MINUTES, progress: Any = lambda items, total, label: items
-) -> list[Trimmed]:
-    """Merge small fragments and remove old versions of every table; what became of each.
+def optimize(lake: Lake, *, keep_minutes: float = KEPT_MINUTES) -> pl.DataFrame:
+    """Merge small fragments and remove old versions of every table.
+
+    Returns a row a table: table, fragments, fragments_before, versions_removed, bytes_removed.
 
     Harmless beside readers and writers: a version younger than `keep_minutes` stays, and a commit that comes between wins.
     Raises LakeError where a table cannot be read or the disk is full; what was there stays.
     """
     names = list(tables_of(lake))
-    return [trim(table, keep_minutes) for table in progress(names, len(names), "optimizing")]
+    done = [trim(table, keep_minutes) for table in lake.progress(names, len(names), "optimizing")]
+    return pl.DataFrame([vars(one) for one in done], schema=SCHEMA)
 
 
 def trim(table: Table, keep_minutes: float = KEPT_MINUTES) -> Trimmed:

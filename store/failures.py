@@ -11,8 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from tonelake.store.clips import frame
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list
+from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, to_frame
 
 FAILURE_SCHEMA = pa.schema(
     [
@@ -58,7 +57,7 @@ class Failures:
 
     def read(self, stage: str | None = None) -> pl.DataFrame:
         """stage, source, clip_id, error, time; newest first."""
-        found = frame(self.table.read()).drop("failure_id").sort("time", descending=True)
+        found = to_frame(self.table.read()).drop("failure_id").sort("time", descending=True)
         return found if stage is None else found.filter(pl.col("stage") == stage)
 
     def count(self) -> int:
@@ -85,6 +84,6 @@ class Failures:
         """Forget failures by id: what they name has succeeded since."""
         if not ids or not self.table.count():
             return
-        known = set(frame(self.table.read(["failure_id"]))["failure_id"])
+        known = set(to_frame(self.table.read(["failure_id"]))["failure_id"])
         for part in chunks(sorted(known & set(ids)), IDS_PER_FILTER):
             self.table.delete(in_list("failure_id", part))

@@ -14,10 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tonelake.store.clips import frame
 from tonelake.store.errors import InputError, LakeError
 from tonelake.store.space import Space
-from tonelake.store.table import Table, in_list
+from tonelake.store.table import Table, in_list, to_frame
 
 SCHEMA = pa.schema([
     pa.field("frames_id", pa.string()),                              # clip and layer: one clip's layer stands once
@@ -47,11 +46,11 @@ class Frames:
 
     def layers(self) -> list[int]:
         """Numbers of the layers of which there are frames."""
-        return frame(self.table.read(["layer"]))["layer"].unique().sort().to_list()
+        return to_frame(self.table.read(["layer"]))["layer"].unique().sort().to_list()
 
     def complete(self, layers: Sequence[int]) -> pl.Series:
         """Ids of the clips of which the frames of all of these layers are stored."""
-        stored = frame(self.table.read(["clip_id", "layer"])).filter(pl.col("layer").is_in(list(layers)))
+        stored = to_frame(self.table.read(["clip_id", "layer"])).filter(pl.col("layer").is_in(list(layers)))
         counts = stored.group_by("clip_id").agg(pl.col("layer").n_unique())
         return counts.filter(pl.col("layer") == len(set(layers)))["clip_id"]
 

@@ -22,6 +22,7 @@ from tonelake.store.failures import Failures
 from tonelake.store.format import FILE as FORMAT_FILE
 from tonelake.store.format import check_format, write_format
 from tonelake.store.frames import Frames
+from tonelake.store.progress import Progress, silent_progress
 from tonelake.store.space import Space, Spaces
 from tonelake.store.tokens import Tokens
 from tonelake.store.vectors import Vectors
@@ -37,7 +38,10 @@ class Lake:
     older program that has to be brought up before it is read (`store.format.upgrade`).
     """
 
-    def __init__(self, uri: str | Path, *, create: bool = True, older: bool = False) -> None:
+    def __init__(
+        self, uri: str | Path, *, create: bool = True, older: bool = False, progress: Progress = silent_progress
+    ) -> None:
+        self.progress = progress         # wraps the items of every long job
         self.uri = str(uri)
         local = is_local(self.uri)
         if local:

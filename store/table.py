@@ -372,3 +372,10 @@ def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
     if "of type 'List(" in reason:
         reason = "a column of lists is not one value: write array_has(COLUMN, 'value')"
     return f"filter {where!r} cannot be used: {reason}.  Columns: {', '.join(columns)}"
+
+
+def to_frame(table: pa.Table) -> pl.DataFrame:
+    """Arrow to polars; also correct for a table without rows."""
+    result = pl.from_arrow(table)
+    assert isinstance(result, pl.DataFrame)
+    return result

@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tonelake.store.clips import frame
 from tonelake.store.frames import lists
 from tonelake.store.space import Space
-from tonelake.store.table import Table, in_list, quote
+from tonelake.store.table import Table, in_list, quote, to_frame
 
 SCHEMA = pa.schema([
     pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair stands once
@@ -50,7 +49,7 @@ class Tokens:
 
     def ids(self, vocabulary: str) -> pl.Series:
         """Ids of the clips whose tokens in a vocabulary are stored."""
-        return frame(self.table.read(["clip_id"], where=f"vocabulary = {quote(vocabulary)}"))["clip_id"]
+        return to_frame(self.table.read(["clip_id"], where=f"vocabulary = {quote(vocabulary)}"))["clip_id"]
 
     def add(self, vocabulary: str, sequences: Sequence[TokenSequence]) -> int:
         """Store sequences; those of a clip that has them stay as they are.  The number stored."""

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import load_librosa
-from tonelake.store import InputError
+from tonelake.store import InputError, joined_lists
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,9 +60,7 @@ def draw_map(made: Map, path: Path, labels: pl.Series | None = None) -> None:
 
     x, y = (made.points[name].to_numpy() for name in ("projection_x", "projection_y"))
     values = made.points["cluster"].replace(-1, None) if labels is None else labels
-    if isinstance(values.dtype, pl.List):
-        values = values.cast(pl.List(pl.String)).list.join(", ")
-    values = values.cast(pl.String).fill_null("")
+    values = joined_lists(values).cast(pl.String).fill_null("")
     common = values.filter(values != "").value_counts(sort=True)[values.name].head(len(COLOURS)).to_list()
     tall = np.ptp(y) / max(np.ptp(x), 1e-9)
     figure = Figure(figsize=(10, float(np.clip(9 * tall, 4, 12)) + 0.6), layout="constrained", dpi=150)

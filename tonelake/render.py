@@ -36,9 +36,11 @@ def flat(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame as CSV can hold it: lists joined by |, a column for each field of a struct."""
     import polars as pl
 
+    from tonelake.store import is_list, joined_lists
+
     for name, kind in frame.schema.items():
-        if isinstance(kind, pl.List):
-            frame = frame.with_columns(frame[name].cast(pl.List(pl.String)).list.join("|"))
+        if is_list(kind):
+            frame = frame.with_columns(joined_lists(frame[name], "|"))
         elif isinstance(kind, pl.Struct):
             fields = [f"{name}_{field.name}" for field in kind.fields]
             frame = frame.with_columns(frame[name].struct.rename_fields(fields)).unnest(name)
@@ -55,6 +57,8 @@ def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "n
     from rich.table import Table
     from rich.text import Text
 
+    from tonelake.store import is_number
+
     console = Console()
     if not len(frame):
         console.print(f"[dim]{empty}[/dim]")
@@ -62,7 +66,7 @@ def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "n
     shown = [name for name in frame.columns if frame[name].null_count() < len(frame)]
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in shown:
-        number = frame[name].dtype.is_numeric()
+        number = is_number(frame[name].dtype)
         table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number or name in WHOLE)
     for row in frame.select(shown).iter_rows():
         table.add_row(*(Text(cell(name, value)) for name, value in zip(shown, row, strict=True)))
@@ -84,24 +88,6 @@ def cell(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(cell("", item) for item in value)
     return printable(str(value))[: NARROW.get(name, 200)]
-
-
-def status_line(text: str) -> None:
-    """What is being done, on standard error, in place of what was there before; nothing where that is no terminal."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text} …\r")
-        sys.stderr.flush()
-
-
-def epoch_line(line: dict[str, float]) -> str:
-    """What an epoch came to.
-
-    >>> epoch_line({"epoch": 3.0, "loss": 1.25, "eval_loss": 1.5, "eval_accuracy": 0.75, "eval_runtime": 2.0})
-    'epoch 3: loss 1.250, validation loss 1.500, accuracy 0.750'
-    """
-    names = {"loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_map": "mAP", "eval_r2": "R²"}
-    told = ", ".join(f"{name} {line[key]:.3f}" for key, name in names.items() if key in line)
-    return f"epoch {round(line.get('epoch', 0))}: {told}"
 
 
 def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:

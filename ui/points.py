@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.index import map_stamp, read_map, read_points
-from tonelake.store import InputError, KeyRows, Lake, Space
+from tonelake.store import InputError, KeyRows, Lake, Space, is_list, joined_lists, kind_of
 
 KEPT_MAPS = 8
 NAMES = ("title", "artist", "album", "track")
@@ -118,10 +118,10 @@ class Colours:
     """Colour codes of a column: categories numbered by frequency, decimals by magnitude."""
 
     def __init__(self, column: str, values: pl.Series) -> None:
-        if isinstance(values.dtype, pl.List):
-            values = values.cast(pl.List(pl.String)).list.join(", ").replace("", None)
-        kind = values.dtype
-        several = kind.is_float() or (kind.is_integer() and column != "cluster" and values.n_unique() > MAX_CATEGORY_NUMBERS)
+        if is_list(values.dtype):
+            values = joined_lists(values).replace("", None)
+        kind = kind_of(values.dtype)
+        several = kind == "decimal" or (kind == "integer" and column != "cluster" and values.n_unique() > MAX_CATEGORY_NUMBERS)
         self.legend: dict[str, Any] = {"column": column, "missing": values.null_count()}
         if several and values.drop_nulls().is_finite().any():
             self.codes = self._scale(values.cast(pl.Float64))

@@ -11,16 +11,15 @@ from typing import Any, TypeVar
 import polars as pl
 import streamlit as st
 
-from tonelake.api import Tonelake
-from tonelake.store import InputError, Space, TonelakeError
+from tonelake import Lake
+from tonelake.store import InputError, Space, TonelakeError, joined_lists
 from tonelake.ui import opened
 
 MAX_LISTED = 50                          # clips in one list
-FIXED_GROUPS = ("artist", "album", "track", "dataset", "stem", "split")
 Result = TypeVar("Result")
 
 
-def page_lake() -> Tonelake:
+def page_lake() -> Lake:
     """Return the app's lake.  If it cannot be opened, show the error and end the page."""
     return answer_or_stop(opened.opened_lake)
 
@@ -58,11 +57,11 @@ def drop_invalid_choice(key: str, options: Sequence[Any]) -> None:
         st.session_state.pop(key, None)
 
 
-def choose_space(lake: Tonelake, place: Any = st) -> Space:
+def choose_space(lake: Lake, place: Any = st) -> Space:
     """Return the chosen space.  Ends the page if nothing is embedded."""
-    spaces = {space.name: space for space in answer_or_stop(lake.lake.spaces.all) if lake.lake.vectors(space).count()}
+    spaces = {space.name: space for space in answer_or_stop(lake.spaces.all) if lake.vectors(space).count()}
     if not spaces:
-        if not lake.lake.clips.count():
+        if not lake.clips.count():
             stop_with_hint("This lake has no clips yet.", "tonelake ingest folder PATH")
         stop_with_hint("Nothing is embedded yet.", "tonelake embed")
     drop_invalid_choice("space", list(spaces))
@@ -81,32 +80,22 @@ def choose_layer(space: Space, place: Any = st, layers: Sequence[str] | None = N
     return place.select_slider("Layer", offered, value=nearest, key="layer", bind="query-params")
 
 
-def group_columns(lake: Tonelake) -> list[str]:
-    """Return the columns that clips can be grouped by: all non-float columns that have values."""
-    clips = lake.lake.clips
-    names = [*FIXED_GROUPS, *clips.label_columns()]
-    schema = clips.table.schema
-    whole = [name for name in names if name in schema.names and "float" not in str(schema.field(name).type)
-             and "double" not in str(schema.field(name).type)]
-    return [name for name in whole if lake.lake.clips.count(f"{name} IS NOT NULL")]
-
-
-def choose_column(lake: Tonelake, place: Any = st, key: str = "column") -> str:
-    columns = group_columns(lake)
+def choose_column(lake: Lake, place: Any = st, key: str = "column") -> str:
+    columns = lake.clips.group_columns()
     if not columns:
         stop_with_hint("The clips have no labels to group them by.", "tonelake ingest folder PATH --labels FILE.csv")
     drop_invalid_choice(key, columns)
     return place.selectbox("Label column", columns, key=key, bind="query-params")
 
 
-def filter_box(lake: Tonelake, place: Any = st) -> str | None:
+def filter_box(lake: Lake, place: Any = st) -> str | None:
     """Return an SQL filter over clip columns, combined with the map selection.  Ends the page if the SQL is invalid."""
     typed = place.text_input(
         "Filter", key="where", bind="query-params", placeholder="artist = 'X' AND year > 1990",
-        help=f"SQL expression over {', '.join(lake.lake.clips.columns())}.",
+        help=f"SQL expression over {', '.join(lake.clips.columns())}.",
     ).strip()
     if typed:
-        answer_or_stop(lake.lake.clips.count, typed)
+        answer_or_stop(lake.clips.count, typed)
     parts = [f"({typed})"] if typed else []
     chosen = selected_ids(lake)
     if len(chosen) and place.toggle(f"Only the {len(chosen):,} selected on the map", key="selected", bind="query-params"):
@@ -143,15 +132,15 @@ def read_lasso() -> tuple[str, str, list[list[float]]] | None:
     return space, layer, polygon
 
 
-def selected_ids(lake: Tonelake) -> pl.Series:
+def selected_ids(lake: Lake) -> pl.Series:
     """Return ids of the selected clips; empty without a selection or if its map no longer exists."""
     from tonelake.ui.points import load_points
 
     found = read_lasso()
     if found is not None:
         try:
-            space = lake.lake.spaces.get(found[0])
-            return load_points(lake.lake, space, space.layer_index(found[1])).within_polygon(found[2])
+            space = lake.spaces.get(found[0])
+            return load_points(lake, space, space.layer_index(found[1])).within_polygon(found[2])
         except InputError:
             st.session_state.pop("lasso", None)
     return pl.Series("clip_id", [], dtype=pl.String)
@@ -197,13 +186,12 @@ def count_phrase(number: int, singular: str, plural: str | None = None) -> str:
 
 def csv_button(table: pl.DataFrame, name: str, place: Any = st, **settings: Any) -> None:
     """Show a button that downloads a table as CSV, with list values joined by ";"."""
-    place.download_button(name, joined_lists(table).write_csv(), name, "text/csv", on_click="ignore", **settings)
+    place.download_button(name, with_joined_lists(table).write_csv(), name, "text/csv", on_click="ignore", **settings)
 
 
-def joined_lists(table: pl.DataFrame) -> pl.DataFrame:
+def with_joined_lists(table: pl.DataFrame) -> pl.DataFrame:
     """Convert list columns to text, joined by ";"."""
-    lists = [name for name, kind in table.schema.items() if isinstance(kind, pl.List)]
-    return table.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists)
+    return table.with_columns(joined_lists(column, ";") for column in table)
 
 
 def existing_columns(frame: pl.DataFrame, names: Iterable[str]) -> list[str]:

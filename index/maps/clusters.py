@@ -1,8 +1,8 @@
-"""Clusters of a map's points, and the labels that tell of each.
+"""Cluster a map's points, and find the labels that characterise each cluster.
 
-Clusters by HDBSCAN (Campello et al. 2013) on the points; clips between clusters belong to none (-1).  A label tells of a
-cluster where it is more frequent there than elsewhere beyond chance: the z-score of its log odds ratio, with all clips as
-the prior (Monroe et al. 2008, section 3.5.1).
+Clusters by HDBSCAN (Campello et al. 2013) on the points; clips between clusters belong to none (-1).  A label characterises
+a cluster if it is more frequent there than elsewhere beyond chance: by the z-score of its log odds ratio, with all clips
+as the prior (Monroe et al. 2008, section 3.5.1).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.log_odds import log_odds
+from tonelake.store import descriptive_columns, element_kind, value_rows
 
-SAMPLE = 20_000                          # points that are clustered; the others go with the nearest of them
-CORE = 10                                # neighbours that a dense place has
-MOST_VALUES = 2_000                      # a column of more values names clips rather than kinds of them
-PRIOR_CLIPS = 100                        # as if so many clips of the whole had been seen in each cluster, or as many as it has
-TELLING = 2.0                            # z-scores: 95 % sure
+SAMPLE = 20_000                          # points that are clustered; every other point joins its nearest sampled point
+CORE = 10                                # HDBSCAN's min_samples
+MOST_VALUES = 2_000                      # a column with more values names clips rather than kinds of clips
+PRIOR_CLIPS = 100                        # pseudo-count of clips drawn from all clips, at most the cluster's size
+LEAST_Z = 2.0                            # 95 % confidence
 SHOWN_LABELS = 3
-NOT_LABELS = ("clip_id", "track", "title", "source", "digest", "start_s", "duration_s", "cut", "added_at", "flag")
 
 
 def find_clusters(points: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(point,) int32: the number of each point's cluster, the largest first; -1 for none."""
+    """Return (point,) int32 cluster numbers, the largest cluster first; -1 for none."""
     from sklearn.cluster import HDBSCAN
 
     rows = len(points)
@@ -45,21 +45,20 @@ def find_clusters(points: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def describe_clusters(points: np.ndarray, cluster: np.ndarray, clips: pl.DataFrame) -> pl.DataFrame:
-    """One row a cluster: cluster, clips, x, y (the median point), labels (those that tell most of it, as text).
+    """Return one row per cluster: cluster, clips, x, y (the median point), labels (the most characteristic, as text).
 
-    `clips`: a row a point, with its label columns.
+    `clips`: one row per point, with its label columns.
     """
     number = int(cluster.max()) + 1 if len(cluster) else 0
-    told: list[list[tuple[float, str]]] = [[] for _ in range(number)]
-    for column in clips.columns:
-        if column not in NOT_LABELS:
-            for which, score, text in telling(clips[column], cluster):
-                told[which].append((score, text))
+    characteristic: list[list[tuple[float, str]]] = [[] for _ in range(number)]
+    for column in descriptive_columns(clips.columns):
+        for which, score, text in characteristic_values(clips[column], cluster):
+            characteristic[which].append((score, text))
     rows = []
     for which in range(number):
         inside = points[cluster == which]
         x, y = np.median(inside, axis=0)
-        best = [text for _, text in sorted(told[which], key=lambda one: (-one[0], one[1]))[:SHOWN_LABELS]]
+        best = [text for _, text in sorted(characteristic[which], key=lambda one: (-one[0], one[1]))[:SHOWN_LABELS]]
         rows.append((which, len(inside), float(x), float(y), best))
     schema: dict[str, Any] = {
         "cluster": pl.Int64, "clips": pl.Int64, "x": pl.Float64, "y": pl.Float64, "labels": pl.List(pl.String),
@@ -67,15 +66,12 @@ def describe_clusters(points: np.ndarray, cluster: np.ndarray, clips: pl.DataFra
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def telling(values: pl.Series, cluster: np.ndarray) -> list[tuple[int, float, str]]:
-    """(cluster, z-score, text such as "3/4 (80 %)") of the values that tell of a cluster."""
-    plain = values.explode() if isinstance(values.dtype, pl.List) else values
-    kind = plain.dtype
-    if kind.is_float() or kind.is_temporal() or values.null_count() == len(values):
+def characteristic_values(values: pl.Series, cluster: np.ndarray) -> list[tuple[int, float, str]]:
+    """Return (cluster, z-score, text such as "meter 3/4 (80%)") of the values that characterise a cluster."""
+    if element_kind(values.dtype) in ("decimal", "time") or values.null_count() == len(values):
         return []
-    frame = pl.DataFrame({"value": values, "cluster": cluster, "row": np.arange(len(values))}).drop_nulls("value")
-    if isinstance(values.dtype, pl.List):
-        frame = frame.explode("value").drop_nulls("value").unique()
+    clusters = pl.DataFrame({"row": np.arange(len(values)), "cluster": cluster})
+    frame = value_rows(values).unique().join(clusters, on="row")
     counts = frame.group_by("value", "cluster").len("inside")
     whole = frame.group_by("value").len("all")
     if not 2 <= len(whole) <= MOST_VALUES:
@@ -90,5 +86,5 @@ def telling(values: pl.Series, cluster: np.ndarray) -> list[tuple[int, float, st
     table = table.with_columns(score=pl.Series(score), share=pl.Series(inside / size))
     return [
         (row["cluster"], row["score"], f"{values.name} {row['value']} ({row['share']:.0%})")
-        for row in table.filter(pl.col("score") > TELLING).to_dicts()
+        for row in table.filter(pl.col("score") > LEAST_Z).to_dicts()
     ]

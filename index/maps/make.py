@@ -1,15 +1,17 @@
-"""Maps: the clips of one layer as points of a plane, kept with the lake as parquet that other viewers open too.
+"""Make maps: the clips of one layer as points of a plane, stored with the lake as parquet that other viewers can open.
 
     maps/<space>/<layer>.parquet   clip_id, projection_x, projection_y, cluster, neighbors {ids, distances}, title, …
 
-`neighbors.ids` are row numbers of the same file.  A map is made once; clips that come later are placed on it without
-moving the others, until they are many.  Layers start from each other, so that a clip stays put when the layer changes.
+`neighbors.ids` are row numbers of the same file.  New clips are placed on an existing map without moving the others, up to
+PLACED_SHARE; beyond it the map is laid out again.  A layer starts from the map of the nearest other layer, so that a clip
+keeps its place when the layer changes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,26 +20,27 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.maps.clusters import describe_clusters, find_clusters
-from tonelake.index.maps.layout import METHODS, Layout, lay_out, place
+from tonelake.index.maps.layout import METHODS, Layout, lay_out, place_new
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
-from tonelake.store import InputError, Lake, Space, rows_of
+from tonelake.store import InputError, Lake, Space, descriptive_columns, rows_of
 
-PLACED_SHARE = 0.3                       # more new clips than this share of the old ones, and the map is laid out anew
-FIXED_LABELS = ("artist", "album", "dataset", "stem", "split")
+PLACED_SHARE = 0.3                       # of the old clips; more new clips than this lead to a new layout
 NAMED = ("title", "artist", "album", "track", "start_s")
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Map:
-    """A map, read or made."""
+    """A stored map of one layer."""
 
     space: str
     layer: str
-    points: pl.DataFrame                 # clip_id, projection_x, projection_y, cluster, neighbors, and what names a clip
+    points: pl.DataFrame                 # clip_id, projection_x, projection_y, cluster, neighbors, and NAMED
     clusters: pl.DataFrame               # cluster, clips, x, y, labels
-    made: dict[str, Any]                 # by which settings
-    done: str                            # what was done: made, so many clips placed, nothing
+    settings: dict[str, Any]             # that the map was made with
+    done: str                            # what the call did: made, placed new clips, or left unchanged
     file: str
 
     def __str__(self) -> str:
@@ -50,26 +53,25 @@ class Map:
 
 def make_map(
     lake: Lake, *, space: str | None = None, layer: int | str | None = None, method: str = "umap", neighbours: int = 15,
-    min_dist: float = 0.1, seed: int = 0, again: bool = False, stat: str = "mean",
-    step: Callable[[str], None] = lambda name: None,
+    min_dist: float = 0.1, seed: int = 0, again: bool = False
 ) -> Map:
-    """The map of one layer, made, brought up to date, or as it is.
+    """Return the map of one layer: make it, bring it up to date, or leave it unchanged.
 
-    A map made by other settings than these is made anew, starting from where it was; `again` forgets it first.
-    Raises InputError for settings that cannot be, and where nothing is embedded.
+    A map with other settings is laid out again from its current points; with `again` it is made from scratch.
+    Raises InputError for invalid settings, or if nothing is embedded.
     """
     if method not in METHODS:
         raise InputError(f"no method {method!r}: choose {' or '.join(METHODS)}")
     if neighbours < 2 or not 0 <= min_dist <= 1:
-        raise InputError(f"{neighbours} neighbours at least {min_dist:g} apart: ask for 2 or more, and 0 to 1")
+        raise InputError(f"{neighbours} neighbours at least {min_dist:g} apart: must be 2 or more, and 0 to 1")
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
     settings = {
-        "space": chosen.name, "fingerprint": chosen.fingerprint, "layer": number, "stat": stat, "method": method,
+        "space": chosen.name, "fingerprint": chosen.fingerprint, "layer": number, "stat": "mean", "method": method,
         "neighbours": neighbours, "min_dist": min_dist, "seed": seed,
     }
-    step("reading")
-    ids, stored = lake.vectors(chosen).layer(number, stat=stat, dtype="float16")
+    log.info("reading the vectors of layer %s of space %s", chosen.layers[number], chosen.name)
+    ids, stored = lake.vectors(chosen).layer(number, dtype="float16")
     if not len(ids):
         raise InputError(f"no clip is embedded in space {chosen.name!r} yet: run `tonelake embed --space {chosen.name}`")
     vectors = unit(stored.astype(np.float32))
@@ -79,23 +81,23 @@ def make_map(
         before = rows_of(old[0]["clip_id"], ids)
         new = int((before < 0).sum())
         if not new and len(ids) == len(old[0]):
-            return assemble(lake, chosen, number, *old, "as it was")
+            return assemble(lake, chosen, number, *old, "unchanged")
         if new <= PLACED_SHARE * (len(ids) - new):
-            step("placing new clips")
-            layout, done = extended(vectors, before, old[0], neighbours), f"{new:,} new ones placed"
-            return write(lake, chosen, number, ids, layout, settings, done)
-    step("laying out")
-    start = start_from(lake, chosen, number, method, ids, vectors, old)
+            log.info("placing %d new clips", new)
+            layout, done = extend_layout(vectors, before, old[0], neighbours), f"{new:,} new clips placed"
+            return write_map(lake, chosen, number, ids, layout, settings, done)
+    log.info("laying out %d clips", len(ids))
+    start = initial_points(lake, chosen, number, method, ids, vectors, old)
     layout = lay_out(vectors, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed, start=start)
-    step("finding clusters")
-    return write(lake, chosen, number, ids, layout, settings, done)
+    log.info("finding clusters")
+    return write_map(lake, chosen, number, ids, layout, settings, done)
 
 
-def start_from(
+def initial_points(
     lake: Lake, space: Space, layer: int, method: str, ids: pl.Series, vectors: np.ndarray,
     old: tuple[pl.DataFrame, dict[str, Any]] | None,
 ) -> np.ndarray | None:
-    """(clip, 2) points of the older map of this layer, or else of the nearest layer that has one; None without any."""
+    """Return (clip, 2) points of the older map of this layer, or of the nearest mapped layer; None without any."""
     if method != "umap":
         return None
     found = old
@@ -112,26 +114,26 @@ def start_from(
     start = np.empty((len(ids), 2), np.float32)
     start[known] = xy(found[0])[before[known]]
     if not known.all():
-        start[~known] = place(vectors[~known], vectors[known], start[known], 1).points
+        start[~known] = place_new(vectors[~known], vectors[known], start[known], 1).points
     return start
 
 
-def extended(vectors: np.ndarray, before: np.ndarray, old: pl.DataFrame, neighbours: int) -> Layout:
-    """The layout of clips of which most have a point: `before`, their row in the old map, or -1."""
+def extend_layout(vectors: np.ndarray, before: np.ndarray, old: pl.DataFrame, neighbours: int) -> Layout:
+    """Keep the points of known clips and place the others; `before`: (clip,) row in the old map, or -1."""
     known = np.flatnonzero(before >= 0)
     points = np.empty((len(vectors), 2), np.float32)
     points[known] = xy(old)[before[known]]
     if len(known) < len(vectors):
         fresh = np.flatnonzero(before < 0)
-        points[fresh] = place(vectors[fresh], vectors[known], points[known], neighbours).points
+        points[fresh] = place_new(vectors[fresh], vectors[known], points[known], neighbours).points
     near, cosines = neighbour_graph(vectors, min(neighbours, len(vectors) - 1), repeatable=True)
     return Layout(points, near, cosines)
 
 
-def write(
+def write_map(
     lake: Lake, space: Space, layer: int, ids: pl.Series, layout: Layout, settings: dict[str, Any], done: str
 ) -> Map:
-    """Store a map; replaces the older one in one step."""
+    """Store a map, replacing the older one atomically."""
     import pyarrow.parquet as pq
 
     clips = lake.clips.take(ids.to_list(), NAMED)
@@ -151,15 +153,18 @@ def write(
 
 
 def assemble(lake: Lake, space: Space, layer: int, frame: pl.DataFrame, settings: dict[str, Any], done: str) -> Map:
-    labels = [*FIXED_LABELS, *lake.clips.label_columns()]
+    """Return a map with its clusters described by the clips' current labels."""
+    labels = descriptive_columns(lake.clips.columns())
     clips = frame.select("clip_id").join(lake.clips.read(["clip_id", *labels]), on="clip_id", how="left", maintain_order="left")
     clusters = describe_clusters(xy(frame), frame["cluster"].to_numpy(), clips)
     file = f"{lake.uri.rstrip('/')}/maps/{space.name}/{layer:02d}.parquet"
-    return Map(space.name, space.layers[layer], frame, clusters, settings, done, file)
+    return Map(
+        space=space.name, layer=space.layers[layer], points=frame, clusters=clusters, settings=settings, done=done, file=file
+    )
 
 
 def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = None) -> Map:
-    """The stored map of a layer, of the clips it was made of.  Raises InputError where there is none."""
+    """Return the stored map of a layer, with the clips it was made of.  Raises InputError if there is none."""
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
     found = read_points(lake, chosen, number)
@@ -168,13 +173,13 @@ def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = 
             f"layer {chosen.layers[number]} of space {chosen.name!r} has no map: run `tonelake map --space {chosen.name} "
             f"--layer {chosen.layers[number]}`"
         )
-    return assemble(lake, chosen, number, *found, "as it was")
+    return assemble(lake, chosen, number, *found, "unchanged")
 
 
 def read_points(
     lake: Lake, space: Space, layer: int, columns: Sequence[str] | None = None
 ) -> tuple[pl.DataFrame, dict[str, Any]] | None:
-    """(points, settings) of a stored map; None where there is none of this very space, or it cannot be read."""
+    """Return (points, settings) of a stored map; None if there is none for this space's fingerprint, or it is unreadable."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -184,7 +189,7 @@ def read_points(
         try:
             table = pq.read_table(path, columns=None if columns is None else list(columns))
             settings = json.loads((table.schema.metadata or {})[b"tonelake"])
-        except (pa.ArrowException, OSError, KeyError, ValueError):       # damaged, or not ours: it is derived, and made anew
+        except (pa.ArrowException, OSError, KeyError, ValueError):       # damaged or foreign: it is derived, and made again
             return None
     if settings.get("fingerprint") != space.fingerprint:
         return None
@@ -194,17 +199,17 @@ def read_points(
 
 
 def map_stamp(lake: Lake, space: Space, layer: int) -> str | None:
-    """What changes when the map of a layer is written anew; None where there is no file of one."""
+    """Return a stamp that changes whenever the map of a layer is rewritten; None if there is no file."""
     return lake.files(f"maps/{space.name}").stamp(f"{layer:02d}.parquet")
 
 
 def mapped_layers(lake: Lake, space: Space) -> list[int]:
-    """Numbers of the layers that have a map."""
+    """Return the numbers of the layers that have a map."""
     stems = [Path(name).stem for name in lake.files(f"maps/{space.name}").names(".parquet")]
     return [int(stem) for stem in stems if stem.isdigit()]
 
 
 def xy(frame: pl.DataFrame) -> np.ndarray:
-    """(clip, 2) float32."""
+    """Return a map's points as (clip, 2) float32."""
     return frame.select("projection_x", "projection_y").to_numpy().astype(np.float32)
 

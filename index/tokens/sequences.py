@@ -1,14 +1,13 @@
-"""The stored frames of a lake as tokens of a vocabulary; and what can be asked of token sequences.
+"""Encode the stored frames of a lake as tokens of a vocabulary, and search clips by their token sequences.
 
-Clips are alike by tokens in two ways: by how often each token occurs (the cosine of histograms weighted by how rare a token
-is, tf-idf), and by the sequences that they share (n-grams of runs, so that a held sound counts once however long it is held).
+Clips are similar by tokens in two ways: by how often each token occurs (the cosine of tf-idf histograms, which weight rare
+tokens more), and by shared sequences (n-grams of runs, so that a held sound counts once regardless of its length).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,19 +16,19 @@ from scipy import sparse
 from tonelake.index.log_odds import log_odds
 from tonelake.index.search.similar import SHOWN
 from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
-from tonelake.store import InputError, Lake, Space, TokenSequence, chunks
+from tonelake.store import InputError, Lake, Space, TokenSequence, chunks, is_list
 
-CLIPS_A_WRITE = 512
-MEASURES_OF_TOKENS = ("histogram", "ngrams")
-PRIOR_FRAMES = 100.0                     # as if so many frames of the whole lake had been heard in each group
+CLIPS_PER_WRITE = 512
+TOKEN_MEASURES = ("histogram", "ngrams")
+PRIOR_FRAMES = 100.0                     # pseudo-count of frames, distributed as in the whole lake, for each group
 
 
 def apply_vocabulary(
-    lake: Lake, name: str | None = None, *, space: str | None = None, progress: Any = lambda items, total, label: items
+    lake: Lake, name: str | None = None, *, space: str | None = None
 ) -> tuple[Vocabulary, int]:
-    """Store the tokens of every clip whose frames are stored and that has none yet; the vocabulary, and how many clips.
+    """Store the tokens of every clip that has stored frames and no tokens; return the vocabulary and the number of clips.
 
-    Sequences of an older vocabulary of the same name go.  Interrupted and run again, it goes on where it stood.
+    Sequences of an older vocabulary of the same name are deleted.  An interrupted call is resumed by the next one.
     """
     chosen = lake.spaces.get(space)
     vocabulary = read_vocabulary(lake, name, space=chosen.name)
@@ -39,7 +38,8 @@ def apply_vocabulary(
     known = stored.complete([layer])
     due = known.filter(~known.is_in(tokens.ids(vocabulary.digest).implode())).to_list()
     done = 0
-    for ids in progress(list(chunks(due, CLIPS_A_WRITE)), -(-len(due) // CLIPS_A_WRITE), f"tokens of {vocabulary.name}"):
+    parts = list(chunks(due, CLIPS_PER_WRITE))
+    for ids in lake.progress(parts, len(parts), f"tokens of {vocabulary.name}"):
         sequences = [
             TokenSequence(one.clip_id, vocabulary.tokens_of(one.states), np.array(one.frame_s))
             for one in stored.each(ids, layer)
@@ -49,7 +49,7 @@ def apply_vocabulary(
 
 
 def drop_outdated(lake: Lake, space: Space) -> None:
-    """Forget sequences of vocabularies that are no more."""
+    """Delete sequences of vocabularies that no longer exist."""
     files = lake.files(f"vocabularies/{space.name}").names(".safetensors")
     known = {read_vocabulary(lake, file.removesuffix(".safetensors"), space=space.name).digest for file in files}
     tokens = lake.tokens(space)
@@ -58,7 +58,7 @@ def drop_outdated(lake: Lake, space: Space) -> None:
 
 
 def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str | None = None) -> pl.DataFrame:
-    """The tokens of one clip as runs: token, start_s, end_s (the middles of its first and last frame), frames."""
+    """Return the tokens of one clip as runs: token, start_s, end_s (the middles of the first and last frame), frames."""
     chosen = lake.spaces.get(space)
     vocabulary = read_vocabulary(lake, name, space=chosen.name)
     clip_id = lake.clips.find(clip)["clip_id"]
@@ -84,36 +84,36 @@ class Sequences:
         return [one.clip_id for one in self.clips]
 
     def histograms(self) -> sparse.csr_array:
-        """(clip, token) how many frames of each token a clip has."""
-        return counted([one.tokens for one in self.clips], len(self.vocabulary))
+        """Return a (clip, token) matrix of frame counts."""
+        return count_matrix([one.tokens for one in self.clips], len(self.vocabulary))
 
     def row(self, clip_id: str) -> int:
-        """Raises InputError where a clip has no tokens."""
+        """Return the row of a clip.  Raises InputError if it has no tokens."""
         for row, one in enumerate(self.clips):
             if one.clip_id == clip_id:
                 return row
         raise InputError(
-            f"clip {clip_id} has no tokens in {self.vocabulary.name}: run `tonelake tokens apply {self.vocabulary.name}`, and "
-            f"`tonelake embed --frames {self.vocabulary.layer}` before, where its frames are not stored"
+            f"clip {clip_id} has no tokens in {self.vocabulary.name}. Run `tonelake tokens apply {self.vocabulary.name}`, "
+            f"after `tonelake embed --frames {self.vocabulary.layer}` if its frames are not stored"
         )
 
 
 def read_sequences(
     lake: Lake, name: str | None = None, *, space: str | None = None, where: str | None = None, others: Sequence[str] = ()
 ) -> Sequences:
-    """All sequences in a vocabulary of clips that a filter keeps, and of these `others`.  Raises InputError without any."""
+    """Read the sequences of the clips that a filter keeps, and of `others`.  Raises InputError if there are none."""
     chosen = lake.spaces.get(space)
     vocabulary = read_vocabulary(lake, name, space=chosen.name)
     kept = set(lake.clips.ids(where)) | set(others)
     clips = [one for one in lake.tokens(chosen).each(vocabulary.digest) if one.clip_id in kept]
     if not clips:
         which = f" where {where}" if where else ""
-        raise InputError(f"no clip{which} has tokens in {vocabulary.name}: run `tonelake tokens apply {vocabulary.name}`")
+        raise InputError(f"no clip{which} has tokens in {vocabulary.name}. Run `tonelake tokens apply {vocabulary.name}`")
     return Sequences(vocabulary, clips)
 
 
-def counted(sequences: Sequence[np.ndarray], width: int) -> sparse.csr_array:
-    """(sequence, number) how often each number occurs."""
+def count_matrix(sequences: Sequence[np.ndarray], width: int) -> sparse.csr_array:
+    """Return a (sequence, number) matrix of how often each number occurs."""
     rows = np.repeat(np.arange(len(sequences)), [len(one) for one in sequences])
     columns = np.concatenate(sequences).astype(np.int64)
     found = sparse.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(sequences), width))
@@ -121,35 +121,35 @@ def counted(sequences: Sequence[np.ndarray], width: int) -> sparse.csr_array:
     return found
 
 
-def weighted(counts: sparse.csr_array) -> sparse.csr_array:
-    """Counts as unit vectors by tf-idf: dampened (1 + log), and less for what every clip has (smoothed idf)."""
+def tf_idf(counts: sparse.csr_array) -> sparse.csr_array:
+    """Weight counts by tf-idf, as unit vectors: sublinear term frequency (1 + log) and smoothed idf."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
     return TfidfTransformer(sublinear_tf=True).fit_transform(counts)
 
 
 def ngrams_of(sequence: TokenSequence, n: int) -> list[tuple[int, ...]]:
-    """The n-grams of a clip's runs."""
+    """Return the n-grams of a clip's runs."""
     tokens = sequence.runs()[0].tolist()
     return list(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def similar_by_tokens(
-    lake: Lake, clip: str, name: str | None = None, *, by: str = "histogram", n: int = 3, k: int = 10, space: str | None = None,
+    lake: Lake, clip: str, name: str | None = None, *, by: str = "ngrams", n: int = 3, k: int = 10, space: str | None = None,
     where: str | None = None, not_same: str | None = None,
 ) -> pl.DataFrame:
-    """The k clips whose tokens are most like a clip's: by `histogram`, or by the `ngrams` of its runs that they share.
+    """Return the k clips whose tokens are most similar to a clip's: by `histogram`, or by shared `ngrams` of runs.
 
     Returns rank, score (cosine of tf-idf vectors), shared (n-grams), at_s and hit_at_s (where the longest stretch of shared
-    n-grams begins in the clip and in the hit; null without one), clip_id and what names a clip.
+    n-grams begins in the clip and in the hit; null without one), clip_id and columns that describe the clip.
     """
-    if by not in MEASURES_OF_TOKENS:
-        raise InputError(f"no measure {by!r}: choose {' or '.join(MEASURES_OF_TOKENS)}")
+    if by not in TOKEN_MEASURES:
+        raise InputError(f"no measure {by!r}: choose {' or '.join(TOKEN_MEASURES)}")
     if n < 1 or k < 1:
-        raise InputError(f"{n}-grams and {k} neighbours: ask for 1 or more")
-    asked = lake.clips.find(clip)
-    found = read_sequences(lake, name, space=space, where=where, others=[asked["clip_id"]])
-    row = found.row(asked["clip_id"])
+        raise InputError(f"{n}-grams and {k} neighbours: both must be at least 1")
+    query = lake.clips.find(clip)
+    found = read_sequences(lake, name, space=space, where=where, others=[query["clip_id"]])
+    row = found.row(query["clip_id"])
     if by == "histogram":
         counts = found.histograms()
     else:
@@ -157,8 +157,8 @@ def similar_by_tokens(
         coded = [
             np.array([numbers.setdefault(gram, len(numbers)) for gram in ngrams_of(one, n)], np.int64) for one in found.clips
         ]
-        counts = counted(coded, max(len(numbers), 1))
-    vectors = weighted(counts)
+        counts = count_matrix(coded, max(len(numbers), 1))
+    vectors = tf_idf(counts)
     scores = (vectors @ vectors[[row]].T).toarray()[:, 0]
     keep = np.ones(len(scores), bool)
     keep[row] = False
@@ -167,29 +167,29 @@ def similar_by_tokens(
     if not_same is not None:
         lake.clips.check_column(not_same)
         labels = lake.clips.take(found.ids, [not_same])[not_same]
-        keep &= ~(labels == asked[not_same]).fill_null(False).to_numpy()
+        keep &= ~(labels == query[not_same]).fill_null(False).to_numpy()
     rows = np.flatnonzero(keep)
     rows = rows[np.lexsort((rows, -scores[rows]))][:k]
-    places = [longest_shared(found.clips[row], found.clips[hit], n) for hit in rows]
+    stretches = [longest_shared(found.clips[row], found.clips[hit], n) for hit in rows]
     hits = pl.DataFrame({
-        "rank": np.arange(1, len(rows) + 1), "score": scores[rows], "shared": [shared for shared, _, _ in places],
-        "at_s": pl.Series([at for _, at, _ in places], dtype=pl.Float64),
-        "hit_at_s": pl.Series([at for _, _, at in places], dtype=pl.Float64), "clip_id": [found.ids[hit] for hit in rows],
+        "rank": np.arange(1, len(rows) + 1), "score": scores[rows], "shared": [shared for shared, _, _ in stretches],
+        "at_s": pl.Series([at for _, at, _ in stretches], dtype=pl.Float64),
+        "hit_at_s": pl.Series([at for _, _, at in stretches], dtype=pl.Float64), "clip_id": [found.ids[hit] for hit in rows],
     })
     return hits.join(lake.clips.take(hits["clip_id"].to_list(), SHOWN), on="clip_id", how="left", maintain_order="left")
 
 
 def longest_shared(one: TokenSequence, other: TokenSequence, n: int) -> tuple[int, float | None, float | None]:
-    """How many n-grams of runs two clips share, and where in each (seconds) the longest stretch of equal runs begins.
+    """Return the number of shared n-grams of runs, and where in each clip (seconds) the longest stretch of equal runs begins.
 
-    Where it is shorter than n runs there is none.
+    Without a shared n-gram both times are None.
     """
     (first, starts), (second, other_starts) = one.runs(), other.runs()
     shared = len(set(ngrams_of(one, n)) & set(ngrams_of(other, n)))
     if not shared:
         return 0, None, None
     best, end, other_end = 0, 0, 0
-    lengths = np.zeros(len(second) + 1, np.int64)                    # of the equal stretches that end at each pair
+    lengths = np.zeros(len(second) + 1, np.int64)                    # length of the equal stretch that ends at each pair
     for i, token in enumerate(first):
         lengths[1:] = np.where(second == token, lengths[:-1] + 1, 0)
         if lengths.max() > best:
@@ -198,25 +198,25 @@ def longest_shared(one: TokenSequence, other: TokenSequence, n: int) -> tuple[in
 
 
 def typical_tokens(
-    lake: Lake, column: str, group: str | None = None, name: str | None = None, *, k: int = 10, space: str | None = None,
+    lake: Lake, column: str, group: str | None = None, name: str | None = None, *, k: int = 5, space: str | None = None,
     where: str | None = None,
 ) -> pl.DataFrame:
-    """The k tokens that tell most of each group of a column, or of one: those more frequent there beyond chance.
+    """Return the k most characteristic tokens of each group of a column, or of one: more frequent there beyond chance.
 
-    By the z-score of the log odds ratio with the whole lake as the prior (Monroe et al. 2008, section 3.5.1), frames counted.
-    Returns the group, token, z, share (of the group's frames), share_elsewhere, and clip_id and at_s: where it sounds longest.
+    By the z-score of the log odds ratio of frame counts, with the whole lake as the prior (Monroe et al. 2008, section 3.5.1).
+    Returns the group, token, z, share (of the group's frames), share_elsewhere, and clip_id and at_s of its longest run.
     """
     lake.clips.check_column(column)
     found = read_sequences(lake, name, space=space, where=where)
     labels = lake.clips.take(found.ids, [column])[column]
-    if isinstance(labels.dtype, pl.List):
-        raise InputError(f"column {column!r} holds lists: tokens are told of columns with one value a clip")
+    if is_list(labels.dtype):
+        raise InputError(f"column {column!r} holds lists. Choose a column with one value per clip")
     names = labels.cast(pl.String)
     groups = sorted(names.drop_nulls().unique())
     if group is not None and group not in groups:
-        raise InputError(f"no {column} {group!r} among the clips with tokens: there are {', '.join(groups[:8])}")
+        raise InputError(f"no {column} {group!r} among the clips with tokens. Choose {', '.join(groups[:8])}")
     if len(groups) < 2:
-        raise InputError(f"the clips with tokens have one value of {column!r} only: there is nothing to compare with")
+        raise InputError(f"the clips with tokens have one value of {column!r} only, and comparing needs two")
     counts = found.histograms()
     whole = np.asarray(counts.sum(axis=0)).ravel()
     prior = PRIOR_FRAMES * whole / max(whole.sum(), 1)
@@ -241,7 +241,7 @@ def typical_tokens(
 
 
 def longest_run(clips: Sequence[TokenSequence], token: int) -> tuple[str | None, float | None]:
-    """The clip and the second where a token is held longest."""
+    """Return the clip, and the time in seconds, of the longest run of a token."""
     best: tuple[int, str | None, float | None] = (0, None, None)
     for one in clips:
         tokens, starts = one.runs()

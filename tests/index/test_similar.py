@@ -13,7 +13,7 @@ from sounds import melody, write
 
 from tonelake import embed, index
 from tonelake.index.search import exact, faiss
-from tonelake.ingest import Cut, ingest_folder, read_clips
+from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import ClipNotFound, FilterError, InputError, SpaceMismatch, SpaceNotFound
 
 
@@ -86,7 +86,7 @@ def test_excluding_many_rows_gives_the_same_as_excluding_few(filled):
     layer = exact.load_layer(filled, filled.spaces.get(), 1)
     rng = np.random.default_rng(3)
     vectors = exact.unit(rng.standard_normal((5_000, 8)).astype(np.float32))
-    big = exact.FlatLayer("cosine", pl.Series([str(i) for i in range(5_000)]), vectors)
+    big = exact.ExactLayer("cosine", pl.Series([str(i) for i in range(5_000)]), vectors)
     for share in (0.001, 0.3, 0.7, 0.999):
         allowed = rng.random(5_000) > share
         rows, scores = big.search(big.vectors[0] * 3, 10, allowed)
@@ -124,7 +124,7 @@ def heard(lake, music, monkeypatch):
     monkeypatch.setattr(
         settings, "load_encoder", lambda name, **how: FakeEncoder() if name == "fake" else original(name, **how)
     )
-    ingest_folder(lake, music, Cut(4.5))
+    ingest_folder(lake, music, seconds=4.5)
     space = lake.spaces.make(settings.describe_space(FakeEncoder(), "fake", 30.0))
     embed_clips(lake, space, FakeEncoder(), read_clips)
     return lake
@@ -161,7 +161,7 @@ def test_a_file_with_tags_can_leave_its_artist_out(heard, music, tmp_path):
 def test_a_query_that_cannot_be_is_named(heard, music, tmp_path):
     from tonelake.ingest import AudioError
 
-    with pytest.raises(ClipNotFound, match="is neither a file nor a clip id"):
+    with pytest.raises(ClipNotFound, match="neither a file nor a clip id"):
         index.similar(heard, "no such file.mp3")
     with pytest.raises(ClipNotFound, match="no clip 'ffffffff'"):
         index.similar(heard, "ffffffff")
@@ -227,11 +227,11 @@ def test_a_group_of_one_track_has_no_cohesion(filled):
 @pytest.mark.parametrize(
     ("column", "name", "words"),
     [
-        ("colour", None, "clips have no column 'colour'"),
+        ("colour", None, "clips: no column 'colour'"),
         ("album", None, "no clip has a value in column 'album'"),
         ("cut", None, "has one value only, '10s/5s'"),
         ("start_s", None, "holds decimal numbers"),
-        ("artist", "Artist 33", "did you mean 'Artist 3'"),
+        ("artist", "Artist 33", "Did you mean 'Artist 3'"),
     ],
 )
 def test_a_column_or_name_that_cannot_be_compared_is_named(filled, column, name, words):
@@ -254,12 +254,12 @@ def test_clips_that_are_not_embedded_hide_none_that_is(lake):
 
 def test_layers_stay_in_memory_while_there_is_room(lake, monkeypatch):
     space = fill(lake, 6, 4, seed=0)
-    monkeypatch.setattr(exact, "_kept", type(exact._kept)())
+    monkeypatch.setattr(exact, "_cache", type(exact._cache)())
     monkeypatch.setattr(exact, "memory_bytes", lambda: 1 << 30)
     low, high = (exact.load_layer(lake, space, layer) for layer in (0, 1))
     assert exact.load_layer(lake, space, 0) is low and exact.load_layer(lake, space, 1) is high
     monkeypatch.setattr(exact, "memory_bytes", lambda: 4 * (low.vectors.nbytes + high.vectors.nbytes - 1))
     exact.load_layer(lake, space, 0)      # used last: stays
     exact.load_layer(lake, space, 0, metric="ip")
-    assert len(exact._kept) == 2 and exact.load_layer(lake, space, 0) is low
+    assert len(exact._cache) == 2 and exact.load_layer(lake, space, 0) is low
     assert exact.load_layer(lake, space, 1) is not high

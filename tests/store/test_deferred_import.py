@@ -1,4 +1,4 @@
-"""What starting up leaves for later, and that it is there when it is asked for."""
+"""Imports deferred at start-up, and that they still happen when needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 HOME = Path(__file__).parents[2]
 
 
-def said_by(code: str) -> str:
+def output_of(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOME).stdout.strip()
 
 
-def test_opening_a_lake_loads_no_client_of_a_service(tmp_path):
+def test_opening_a_lake_does_not_load_the_rest_client(tmp_path):
     code = f"""
 import sys
 from tonelake import store
@@ -21,10 +21,10 @@ store.prepare_process()
 store.Lake({str(tmp_path / 'lake')!r}).clips.count()
 print(sorted(name for name in sys.modules if "urllib3_client.api" in name or "urllib3_client.rest" in name))
 """
-    assert said_by(code) == "[]"
+    assert output_of(code) == "[]"
 
 
-def test_who_asks_for_the_client_gets_all_of_it(tmp_path):
+def test_the_deferred_client_is_complete_when_imported(tmp_path):
     code = """
 from tonelake import store
 store.prepare_process()
@@ -38,12 +38,12 @@ from lance_namespace_urllib3_client import ApiClient, TableApi
 print(client.JsonArrowSchema is JsonArrowSchema, TableApi(ApiClient()).api_client.configuration.host)
 """
     plain = "import lance_namespace_urllib3_client as c; print(c.TableApi(c.ApiClient()).api_client.configuration.host)"
-    lines = said_by(code).splitlines()
+    lines = output_of(code).splitlines()
     assert lines[0] == "module 'lance_namespace_urllib3_client' has no attribute 'nothing_of_that_name'"
-    assert lines[1:] == [f"True {said_by(plain)}"]
+    assert lines[1:] == [f"True {output_of(plain)}"]
 
 
-def test_who_loaded_the_client_before_keeps_it():
+def test_a_client_loaded_before_stays_loaded():
     code = """
 import lance_namespace_urllib3_client as before
 import sys
@@ -51,4 +51,13 @@ from tonelake import store
 store.prepare_process()
 print(sys.modules["lance_namespace_urllib3_client"] is before, hasattr(before, "ApiClient"))
 """
-    assert said_by(code) == "True True"
+    assert output_of(code) == "True True"
+
+
+def test_importing_the_lake_loads_neither_lancedb_nor_pydantic_nor_torch():
+    code = """
+import sys
+from tonelake.store import Lake
+print([name for name in ("lancedb", "pydantic", "torch", "scipy", "filelock") if name in sys.modules])
+"""
+    assert output_of(code) == "[]"

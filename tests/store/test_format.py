@@ -84,8 +84,8 @@ def test_a_lake_on_an_object_store_says_its_format_too(s3):
 def test_the_lake_of_the_first_release_opens_and_answers(tmp_path):
     shutil.copytree(RELEASE, tmp_path / "lake")
     lake = tonelake.open(tmp_path / "lake", create=False)
-    assert lake.clips().height == 24 and lake.spaces()["name"].to_list() == ["fake"]
-    hits = lake.similar(lake.clips()["clip_id"][0], layer="high", k=5)
+    assert lake.clips.read().height == 24 and lake.list_spaces()["name"].to_list() == ["fake"]
+    hits = lake.similar(lake.clips.read()["clip_id"][0], layer="high", k=5)
     assert len(hits) == 5 and hits["artist"][0] == "Artist 0"
-    assert lake.map("high", method="pca").done == "as it was"
-    assert verify(lake.lake)["what"].to_list() in ([], ["format"])
+    assert lake.map("high", method="pca").done == "unchanged"
+    assert verify(lake)["what"].to_list() in ([], ["format"])

@@ -9,7 +9,7 @@ import pytest
 from sounds import melody, write
 
 from tonelake.evaluate.labelled import find_group, read_labelled
-from tonelake.ingest import Cut, ingest_dataset, ingest_folder, ingest_manifest
+from tonelake.ingest import ingest_dataset, ingest_folder, ingest_manifest
 from tonelake.ingest.tables import label_name
 
 ONE, TWO = (unicodedata.normalize(form, "Béla") for form in ("NFC", "NFD"))
@@ -23,11 +23,11 @@ def music(folder, *names, artist=None):
 
 def test_tags_in_either_form_are_one_artist(lake, tmp_path):
     assert ONE != TWO
-    ingest_folder(lake, music(tmp_path / "music", f"{ONE}/1.flac", f"{TWO}/2.flac"), Cut(None))
+    ingest_folder(lake, music(tmp_path / "music", f"{ONE}/1.flac", f"{TWO}/2.flac"), seconds=None)
     clips = lake.clips.read()
     assert clips["artist"].to_list() == [ONE, ONE]
     assert {source.split("/")[-2] for source in clips["source"]} == {ONE, TWO}               # files keep their names
-    again = ingest_folder(lake, tmp_path / "music", Cut(None))
+    again = ingest_folder(lake, tmp_path / "music", seconds=None)
     assert (again.added.known, again.added.changed) == (2, 0)
 
 
@@ -38,7 +38,7 @@ def test_labels_find_their_file_whichever_form_either_has(lake, tmp_path, disk, 
     folder = music(tmp_path / "music", f"{disk}.wav", "other.wav")
     name = {"path": str(folder / f"{table}.wav"), "stem": table, "track": f"{table}.wav"}[key]
     (tmp_path / "l.csv").write_text(f"{key},{table},tags\n{name},{table} 1,{table}|x\n", encoding="utf-8")
-    report = ingest_folder(lake, folder, Cut(None), labels=tmp_path / "l.csv", multi=["tags"])
+    report = ingest_folder(lake, folder, seconds=None, labels=tmp_path / "l.csv", multi=["tags"])
     assert report.notes == (f"l.csv: 1 of 1 rows matched by {key}",)
     (row,) = lake.clips.read(where=f"{ONE.lower()} IS NOT NULL").to_dicts()
     assert (row[ONE.lower()], row["tags"], row["track"]) == (f"{ONE} 1", [ONE, "x"], f"{ONE}.wav")

@@ -12,7 +12,7 @@ from tonelake.finetune.runs import FinetuneRun
 from tonelake.probes.config import ProbeConfig
 from tonelake.probes.runs import Run
 from tonelake.store import LakeError
-from tonelake.store.settings import to_plain
+from tonelake.store.settings import settings_to_yaml
 from tonelake.verify import verify
 
 COMMON = {"summary": "s", "finished": "2026-01-01T00:00:00.000+00:00", "main": "accuracy", "space": "fake", "clips": 3}
@@ -32,7 +32,7 @@ def kind(request):
 def files(kind, lake):
     """Of a finished run `x`, as far as listing needs it."""
     files = lake.files(f"{kind.kind}/x")
-    files.put_text("config.yaml", to_plain(CONFIGS[kind], "digest"))
+    files.put_text("config.yaml", settings_to_yaml(CONFIGS[kind], "digest"))
     files.put_text("metrics.json", json.dumps(METRICS[kind]))
     return files
 

@@ -18,7 +18,7 @@ from fakes import FakeEncoder, clip_rows, fill
 
 import tonelake
 from tonelake.embed.settings import describe_space
-from tonelake.ingest import Cut, ingest_folder
+from tonelake.ingest import ingest_folder
 from tonelake.store import Lake
 from tonelake.verify import verify
 
@@ -77,7 +77,7 @@ def test_two_ingests_of_one_folder_add_each_clip_and_failure_once(tmp_path, libr
     lake, alone = tmp_path / "lake", Lake(tmp_path / "alone")
     words = ("ingest", "folder", library, "--seconds", 3, "--labels", library.with_suffix(".csv"), "--lake", lake)
     finish(command(*words), command(*words))
-    ingest_folder(alone, library, Cut(3.0))
+    ingest_folder(alone, library, seconds=3.0)
     found = Lake(lake)
     clips = found.clips.read()
     assert clips["clip_id"].n_unique() == len(clips) and set(clips["clip_id"]) == set(alone.clips.ids())
@@ -123,7 +123,7 @@ def test_search_beside_an_embedding_answers_from_what_is_there(lake):
         assert len(hits) == 10 and hits["clip_id"].is_in(ids).all() and hits["clip_id"].n_unique() == 10
         rare = opened.similar(ids[3], layer="high", k=3, where="year = 1961")
         assert set(rare["track"]) == {"track001"} and len(rare) == 3
-        counts.append(opened.lake.vectors("fake").layer("low").vectors.shape[0])
+        counts.append(opened.vectors("fake").layer("low").vectors.shape[0])
 
     def work() -> None:
         for first in range(20, 300, 10):
@@ -160,13 +160,13 @@ def test_two_index_builds_beside_a_growing_lake_leave_one_whole_index(lake):
 
     beside(work, search)
     build()
-    assert opened.indexes()["state"].to_list() == ["up to date"]
+    assert opened.list_indexes()["state"].to_list() == ["up to date"]
     assert verify(Lake(lake.uri)).filter(pl.col("what") != "file").is_empty()
 
 
 def test_the_pages_of_the_app_beside_an_embedding_show_no_error(lake, library, monkeypatch):
     """While clips come in, are embedded, and the table is tidied."""
-    ingest_folder(lake, library / "Ada", Cut(3.0))
+    ingest_folder(lake, library / "Ada", seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
     opened.embed("spectral")
     opened.map("chroma", method="pca")
@@ -174,7 +174,7 @@ def test_the_pages_of_the_app_beside_an_embedding_show_no_error(lake, library, m
 
     def work() -> None:
         mine = tonelake.open(lake.uri, progress=False)
-        ingest_folder(mine.lake, library, Cut(3.0))
+        ingest_folder(mine, library, seconds=3.0)
         mine.embed("spectral")
         mine.optimize(keep_minutes=0)
 

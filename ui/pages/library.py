@@ -4,6 +4,7 @@ import polars as pl
 import streamlit as st
 
 from tonelake.index import mapped_layers
+from tonelake.store import value_rows
 from tonelake.ui import opened
 from tonelake.ui.shared import answer_or_stop, count_phrase, existing_columns, page_lake
 
@@ -18,8 +19,7 @@ def labels_of(uri: str, version: int) -> pl.DataFrame:
     rows = []
     for name in clips.label_columns():
         column = clips.read([name])[name]
-        values = column.explode() if isinstance(column.dtype, pl.List) else column
-        counts = values.drop_nulls().cast(pl.String).alias("value").value_counts()
+        counts = value_rows(column)["value"].cast(pl.String).value_counts()
         counts = counts.sort(["count", "value"], descending=[True, False])
         common = [f"{value} ({number:,})" for value, number in counts.head(MAX_VALUES).iter_rows()]
         rows.append({
@@ -49,8 +49,8 @@ st.code(status.next_step(), language="bash")
 st.subheader("Spaces")
 if len(status.spaces):
     maps = [
-        ", ".join(space.layers[number] for number in sorted(mapped_layers(lake.lake, space)) if number < len(space.layers))
-        for space in (lake.lake.spaces.get(name) for name in status.spaces["name"])
+        ", ".join(space.layers[number] for number in sorted(mapped_layers(lake, space)) if number < len(space.layers))
+        for space in (lake.spaces.get(name) for name in status.spaces["name"])
     ]
     st.dataframe(status.spaces.with_columns(pl.Series("maps of layers", maps)), hide_index=True)
     behind = status.spaces.filter(pl.col("missing") > 0)
@@ -76,7 +76,7 @@ if len(status.spaces):
 
 st.subheader("Label columns")
 if status.labels:
-    st.dataframe(labels_of(lake.lake.uri, lake.lake.clips.table.version), hide_index=True)
+    st.dataframe(labels_of(lake.uri, lake.clips.table.version), hide_index=True)
 else:
     st.info("No labels yet. `tonelake ingest folder PATH --labels FILE.csv` adds them.")
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from tonelake.index import map_stamp, mapped_layers
+from tonelake.store import group_columns
 from tonelake.ui.components import clip_list, clip_map
 from tonelake.ui.points import load_points
 from tonelake.ui.shared import (
@@ -14,13 +15,13 @@ from tonelake.ui.shared import (
     csv_button,
     drop_invalid_choice,
     follow_action,
-    joined_lists,
     open_similar,
     page_lake,
     read_lasso,
     remember_lasso,
     rows_for_list,
     selected_ids,
+    with_joined_lists,
 )
 
 ANYTHING = "anything"
@@ -29,7 +30,7 @@ HEIGHT = 640
 lake = page_lake()
 left, middle, right, fourth, fifth = st.columns([2, 3, 2, 2, 2], vertical_alignment="bottom")
 space = choose_space(lake, left)
-layers = [space.layers[number] for number in sorted(mapped_layers(lake.lake, space)) if number < len(space.layers)]
+layers = [space.layers[number] for number in sorted(mapped_layers(lake, space)) if number < len(space.layers)]
 if not layers:
     st.info(f"Space {space.name!r} has no map yet. The command or the button lays out one layer; this may take minutes.")
     st.code(f"tonelake map --space {space.name}", language="bash")
@@ -39,7 +40,7 @@ if not layers:
         st.rerun()
     st.stop()
 layer = choose_layer(space, middle, layers)
-colours = ["cluster", "artist", "album", "track", "dataset", "stem", "split", *lake.lake.clips.label_columns()]
+colours = ["cluster", *group_columns(lake.clips.columns())]
 drop_invalid_choice("colour", colours)
 colour = right.selectbox("Colour by", colours, key="colour", bind="query-params")
 beside = ["none", *(name for name in layers if name != layer)]
@@ -50,8 +51,8 @@ must_differ = [ANYTHING, "track", "artist", "album"]
 differ = fifth.selectbox("Neighbours must differ in", must_differ, key="not_same", bind="query-params")
 
 number = space.layer_index(layer)
-points = answer_or_stop(load_points, lake.lake, space, number)
-embedded = lake.lake.vectors(space).count()
+points = answer_or_stop(load_points, lake, space, number)
+embedded = lake.vectors(space).count()
 if embedded > len(points.ids):
     st.caption(f"{count_phrase(embedded - len(points.ids), 'clip')} embedded since the map was made. "
                f"`tonelake map --space {space.name} --layer {layer}` adds them.")
@@ -74,12 +75,12 @@ else:
 
 settings = {"colour": colour, "not_same": None if differ == ANYTHING else differ, "pick": pick, "height": HEIGHT}
 if other == "none":
-    clip_map(space, layer, key="map", stamp=str(map_stamp(lake.lake, space, number)), lasso=lasso, **settings)
+    clip_map(space, layer, key="map", stamp=str(map_stamp(lake, space, number)), lasso=lasso, **settings)
 else:
     for place, name, key in zip(st.columns(2), (layer, other), ("map", "map beside"), strict=True):
         with place:
             st.caption(f"Layer {name}")
-            stamp = str(map_stamp(lake.lake, space, space.layer_index(name)))
+            stamp = str(map_stamp(lake, space, space.layer_index(name)))
             clip_map(space, name, key=key, stamp=stamp, lasso=lasso if name == layer else None, keys=key == "map", **settings)
 
 if pick and st.button("Find similar clips with filters and mixtures"):
@@ -92,10 +93,10 @@ if kept is None and not len(chosen):
     )
 if len(chosen):
     st.subheader(f"Selected: {count_phrase(len(chosen), 'clip')}")
-    clips = lake.lake.clips.take(chosen.to_list())
-    plain = joined_lists(clips)
+    clips = lake.clips.take(chosen.to_list())
+    plain = with_joined_lists(clips)
     manifest = plain.rename({"source": "path", "start_s": "start", "duration_s": "seconds"}).select(
-        "path", "start", "seconds", *(name for name in ("title", "artist", "album", *lake.lake.clips.label_columns()))
+        "path", "start", "seconds", *(name for name in ("title", "artist", "album", *lake.clips.label_columns()))
     )
     first, second, third, _ = st.columns([1, 1, 1, 4])
     csv_button(plain, "clips.csv", first, help="All columns")

@@ -17,20 +17,20 @@ from tonelake.ui.shared import (
     drop_invalid_choice,
     existing_columns,
     follow_action,
-    joined_lists,
     page_lake,
     rows_for_list,
     stop_with_hint,
+    with_joined_lists,
 )
 
 MAX_CLASSES = 120                        # classes in the confusion matrix; of more, the most confused ones are shown
 
 lake = page_lake()
 st.title("Probes and fine-tunes")
-found: dict[str, probes.Judged] = {}
-for one in answer_or_stop(probes.Run.all, lake.lake):
+found: dict[str, probes.EvaluatedRun] = {}
+for one in answer_or_stop(probes.Run.all, lake):
     found[one.name] = one
-for tuned in answer_or_stop(finetune.FinetuneRun.all, lake.lake):
+for tuned in answer_or_stop(finetune.FinetuneRun.all, lake):
     found[f"{tuned.name} (fine-tune)" if tuned.name in found else tuned.name] = tuned
 if not found:
     stop_with_hint("No probe has been trained in this lake.", "tonelake probe COLUMN")
@@ -78,7 +78,7 @@ def table_of(part: str) -> pl.DataFrame | None:
 def place_of_run() -> tuple[Space | None, str]:
     """Return the space and layer in which other pages show the run's clips."""
     try:
-        space = lake.lake.spaces.get(metrics["space"])
+        space = lake.spaces.get(metrics["space"])
     except InputError:
         return None, ""
     layer = str(metrics.get("layer", ""))
@@ -86,7 +86,7 @@ def place_of_run() -> tuple[Space | None, str]:
 
 
 space, layer = place_of_run()
-mapped = space is not None and space.layer_index(layer) in mapped_layers(lake.lake, space)
+mapped = space is not None and space.layer_index(layer) in mapped_layers(lake, space)
 actions = ("open", "map") if mapped else ("open",)
 classes, confusion = table_of("classes"), table_of("confusion")
 
@@ -179,7 +179,7 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
     place = tabs["Clips"] if tabs["Clips"].open else tabs["Confusion"]
     with place:
         predictions = run.table("predictions")
-        orders = list(probes.orders_of(predictions, kind))
+        orders = list(probes.sort_orders(predictions, kind))
         first, second, third = st.columns(3)
         truth = said = None
         if classes is not None:
@@ -195,12 +195,12 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
         by = third.selectbox("Worst first by", orders, key="by", bind="query-params",
                              help="loss: the run contradicts the label; confidence: the run is unsure.")
         wanted = {"target": None if truth in (None, "any") else truth, "predicted": None if said in (None, "any") else said}
-        clips = answer_or_stop(probes.review, lake.lake, run, by=by, k=None, **wanted)
+        clips = answer_or_stop(probes.review, lake, run, by=by, k=None, **wanted)
         st.subheader(count_phrase(len(clips), "test clip"))
         if not len(clips):
             st.info("No test clip matches this choice.")
             st.stop()
-        clips = joined_lists(clips)
+        clips = with_joined_lists(clips)
         pair = existing_columns(clips, ["target", "predicted"])
         note = pl.format("{} → {}", *pair) if len(pair) == 2 else None
         figure = "probability" if "probability" in clips.columns else "loss"

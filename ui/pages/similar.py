@@ -15,7 +15,6 @@ from tonelake.ui.shared import (
     csv_button,
     drop_invalid_choice,
     filter_box,
-    group_columns,
     open_map,
     page_lake,
     rows_for_list,
@@ -69,7 +68,7 @@ with st.sidebar:
         help="Layers with weights, instead of one layer: cosines are averaged by weight; auto:COLUMN learns weights that bring "
         "clips with the same value together.",
     ).strip()
-    facets = [NONE, *group_columns(lake)]
+    facets = [NONE, *lake.clips.group_columns()]
     for key in ("like", "unlike"):
         drop_invalid_choice(key, facets)
     like = st.selectbox("Compare only by", facets, key="like", bind="query-params")
@@ -80,7 +79,7 @@ with st.sidebar:
     count = st.slider("Number of hits", 5, 100, 12, key="k", bind="query-params")
     where = filter_box(lake)
     profiles = len(space.layers) > 1 and st.toggle(
-        "Layer profiles", value=lake.lake.vectors(space).count() <= MAX_AUTO_PROFILES, key="profiles",
+        "Layer profiles", value=lake.vectors(space).count() <= MAX_AUTO_PROFILES, key="profiles",
         help="Cosine of each hit at every layer. This reads every layer, which is slow in a large lake.",
     )
 
@@ -91,7 +90,7 @@ upload = file.file_uploader(
     help="The file is embedded and then deleted; nothing is stored.",
 )
 if search:
-    matches = lake.lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"])
+    matches = lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"])
     matches = matches.filter(names_contain(searchable_names(), search))
     if not len(matches):
         st.info("No clip matches.")
@@ -119,15 +118,15 @@ if upload is not None:
     st.text(upload.name)
     st.audio(upload)
 elif wanted:
-    query = [answer_or_stop(lake.lake.clips.find, clip)["clip_id"] for clip in wanted]
-    minus = [answer_or_stop(lake.lake.clips.find, clip)["clip_id"] for clip in minus]
+    query = [answer_or_stop(lake.clips.find, clip)["clip_id"] for clip in wanted]
+    minus = [answer_or_stop(lake.clips.find, clip)["clip_id"] for clip in minus]
     st.subheader("Similar to")
-    queried = [row | {"score": "", "rank": ""} for row in rows_for_list(lake.lake.clips.take(query))]
+    queried = [row | {"score": "", "rank": ""} for row in rows_for_list(lake.clips.take(query))]
     result = clip_list(queried, key="query", actions=("map",) if len(query) == 1 else ("open", "less", "map"), keys=False)
     act(result)
     if minus:
         st.subheader("But not like")
-        act(clip_list(rows_for_list(lake.lake.clips.take(minus)), key="minus", actions=("more",), keys=False))
+        act(clip_list(rows_for_list(lake.clips.take(minus)), key="minus", actions=("more",), keys=False))
 else:
     if not search:
         st.info("Search for a clip, upload an audio file, or pick a point on the map.")
