@@ -21,7 +21,7 @@ from bench.embed import make_checkpoint
 from bench.report import circumstances, table, write_results
 from tonelake.embed import LiveFrames, load_encoder
 from tonelake.embed.precision import cpu_has_bfloat16
-from tonelake.index.tokens.vocabulary import FRAMES_A_TOKEN, find_centres, nearest_centre
+from tonelake.index.tokens.vocabulary import FRAMES_PER_TOKEN, find_centres, nearest_centre
 
 LAYERS = (0, 1, 3, 5, 7, 9, 12)
 WINDOWS_S, HOP_S, PUSHES = (5.0, 2.0), 0.5, 40
@@ -60,7 +60,7 @@ def k_means() -> dict[str, tuple[float, float]]:
     """(seconds, mean squared distance to the nearest centre) of ours and of scikit-learn's."""
     from sklearn.cluster import MiniBatchKMeans
 
-    sample = made_up_frames()[: FRAMES_A_TOKEN * TOKENS]
+    sample = made_up_frames()[: FRAMES_PER_TOKEN * TOKENS]
     found = {}
     begun = time.perf_counter()
     centres = find_centres(sample, TOKENS, seed=0)

@@ -57,7 +57,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     import umap
 
-    from tonelake.index.maps.layout import lay_out, turned
+    from tonelake.index.maps.layout import align_points, lay_out
     from tonelake.index.maps.umap import EPOCHS, FEW_EPOCHS
 
     about = circumstances("all vectors (seeded clusters)")
@@ -87,7 +87,7 @@ def main() -> None:
     radius = np.linalg.norm(ours[0] - ours[0].mean(axis=0), axis=1).mean()
     moves = {}
     for name, start in (("chained", ours[0]), ("alone", None)):
-        points = turned(lay_out(other, start=start).points, ours[0])
+        points = align_points(lay_out(other, start=start).points, ours[0])
         moves[name] = float(np.median(np.linalg.norm(points - ours[0], axis=1)) / radius)
     print(moves, flush=True)
     del other

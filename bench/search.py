@@ -42,11 +42,11 @@ class Entry:
     place: np.ndarray | None = None      # of its rows among the vectors; None where they are the same
 
     def recall_of(self, queries: np.ndarray, true: np.ndarray) -> float:
-        from tonelake.index.search.approximate import overlap
+        from tonelake.index.search.approximate import recall_of
 
         found = self.batch(queries)
         found = found if self.place is None else self.place[found]
-        return overlap(found, true)
+        return recall_of(found, true)
 
 
 def make_vectors(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +90,7 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
     from tonelake.index import build_index
     from tonelake.index.search.exact import load_layer
     from tonelake.index.search.faiss import nearest_batch
-    from tonelake.index.search.stored_index import search_saved, search_saved_batch
+    from tonelake.index.search.stored_index import search_stored, search_stored_batch
     from tonelake.store import Lake, Space
 
     lake = Lake(home / "lake")
@@ -107,12 +107,12 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
     place = np.array([row_of[clip] for clip in snapshot.keys.to_pylist()])
 
     def single(query: np.ndarray) -> np.ndarray:
-        found = search_saved(lake, space, made, query[0], K, None, snapshot)
+        found = search_stored(lake, space, made, query[0], K, None, snapshot)
         assert found is not None
         return found[0][None]
 
     def each(batch: np.ndarray) -> np.ndarray:
-        found = search_saved_batch(lake, space, made, batch, K)
+        found = search_stored_batch(lake, space, made, batch, K)
         assert found is not None
         return found[1]
 
@@ -254,10 +254,10 @@ WAYS = {
 
 def measure(rows: int) -> tuple[str, dict[str, float]]:
     """A Markdown table for one size, and the ratios of latency."""
-    from tonelake.index.search.approximate import exact
+    from tonelake.index.search.approximate import true_neighbours
 
     vectors, queries = make_vectors(rows)
-    true = exact(queries, vectors, K, "ip")
+    true = true_neighbours(queries, vectors, K, "ip")
     entries: dict[str, Entry] = {}
     memory: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,7 @@ def make_lake(folder: Path, count: int) -> None:
 
     from tonelake.index import build_index
     from tonelake.index.maps.layout import Layout
-    from tonelake.index.maps.make import write
+    from tonelake.index.maps.make import write_map
     from tonelake.ingest.scan import file_digest
     from tonelake.store import Lake, Space
 
@@ -84,7 +84,7 @@ def make_lake(folder: Path, count: int) -> None:
     order = store.ids()
     near = rng.integers(count, size=(count, 15))
     layout = Layout(np.stack([kept[clip] for clip in order]), near, np.full(near.shape, 0.5, np.float32))
-    write(lake, space, 0, order, layout, {
+    write_map(lake, space, 0, order, layout, {
         "space": space.name, "fingerprint": space.fingerprint, "layer": 0, "stat": "mean", "method": "umap", "neighbours": 15,
         "min_dist": 0.1, "seed": 0,
     }, "made")

@@ -8,7 +8,7 @@ from .search.path import path
 from .search.query import Query, QueryPart, read_query
 from .search.similar import similar
 from .search.similar_many import similar_many
-from .search.stored_index import StoredIndex, build_index, describe, drop_indexes, index_folder, list_indexes, read_all
+from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
 from .separation.compare_spaces import compare
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
 from .separation.groups import group_matrix, groups, typical
@@ -43,9 +43,9 @@ __all__ = [
     "align",
     "apply_vocabulary",
     "build_index",
+    "build_indexes",
     "compare",
     "continuation",
-    "describe",
     "drop_indexes",
     "duplicates",
     "effects",
@@ -63,7 +63,7 @@ __all__ = [
     "mapped_layers",
     "overlap_with",
     "path",
-    "read_all",
+    "read_indexes",
     "read_map",
     "read_points",
     "read_query",

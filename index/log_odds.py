@@ -1,4 +1,4 @@
-"""What is more frequent in a part than elsewhere, beyond chance: Monroe et al. 2008 ("Fightin' Words"), section 3.5.1."""
+"""Find values that are more frequent in a part than elsewhere, beyond chance (Monroe et al. 2008, "Fightin' Words", 3.5.1)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ def log_odds(
     own: np.ndarray, own_total: np.ndarray | float, others: np.ndarray, others_total: np.ndarray | float, prior: np.ndarray,
     mass: np.ndarray | float,
 ) -> np.ndarray:
-    """z-scores of the log odds ratio of counts in a part and elsewhere, with an informative prior; 0 where it has no value.
+    """Return z-scores of the log odds ratio of counts in a part and elsewhere, with an informative prior; 0 where undefined.
 
-    `own` of `own_total` in the part, `others` of `others_total` elsewhere; `prior` of `mass` are counts as if they had been
-    seen in both besides.  All of one shape, or numbers.
+    `own` of `own_total` in the part, `others` of `others_total` elsewhere; `prior` of `mass` are pseudo-counts added to both.
+    All arguments have one shape, or are numbers.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         first = np.log((own + prior) / (own_total + mass - own - prior))

@@ -1,4 +1,7 @@
-"""TODO(docstring)."""
+"""Helpers on (row, dim) vectors that every shelf of this room uses: unit length, preparation for a metric, matrix powers.
+
+Metrics: `cosine` and `ip` (inner product) are scores, higher is nearer; `l2` is the Euclidean distance, lower is nearer.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,17 @@ import numpy as np
 
 METRICS = ("cosine", "ip", "l2")
 
-
-SMALLEST = 1e-6                          # of the largest variance; what varies less is rounding
+SMALLEST = 1e-6                          # share of the largest variance; smaller variances are rounding errors
 
 
 def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Vectors as the metric compares them: of unit length for cosine (a zero vector stays zero), else as they are."""
+    """Return float32 vectors ready to be compared: of unit length for cosine (a zero vector stays zero), else unchanged."""
     vectors = np.ascontiguousarray(vectors, np.float32)
     return unit(vectors) if metric == "cosine" else vectors
 
 
 def prepare_one(query: np.ndarray, metric: str) -> np.ndarray:
-    """The same for one (dim,) query, as (1, dim), in a few microseconds."""
+    """Prepare one (dim,) query as `prepare` does, as (1, dim), in a few microseconds."""
     query = np.asarray(query, np.float32)
     if metric == "cosine":
         query = query / (math.sqrt(query @ query) or 1.0)
@@ -27,13 +29,13 @@ def prepare_one(query: np.ndarray, metric: str) -> np.ndarray:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows divided by their length; rows of zeros stay."""
+    """Divide each row by its length; rows of zeros stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)
 
 
 def power(covariance: np.ndarray, exponent: float) -> np.ndarray:
-    """A power of a covariance, in the dimensions that vary."""
+    """Raise a covariance matrix to a power, in the dimensions that vary."""
     variances, directions = np.linalg.eigh(covariance)
     varies = variances > SMALLEST * variances.max()
     return (directions[:, varies] * variances[varies] ** exponent) @ directions[:, varies].T

@@ -1,8 +1,9 @@
-"""Vectors to points of a plane: (clip, dim) unit vectors -> (clip, 2) float32.
+"""Lay out vectors as points of a plane: (clip, dim) unit vectors -> (clip, 2) float32.
 
-UMAP (McInnes et al., arXiv 1802.03426) from our own neighbour graph: vectors reduced to 200 dimensions, their graph by
-FAISS, the optimisation by umap-learn from a start that is already near the end (two principal components, or the map of
-another layer).  A seed reproduces: what is random is seeded, and done by one thread.
+UMAP (McInnes et al., arXiv 1802.03426) on our own neighbour graph: vectors are reduced to 200 dimensions, their graph is
+built by FAISS, faster than umap-learn's own search, and umap-learn optimises the points from an initial layout (two
+principal components, or the map of another layer).  A seed reproduces a layout: all random steps are seeded and run on one
+thread.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
 
 REDUCED = 200                            # dimensions: of 768, they keep 93 % of the neighbours at half the cost
-SAMPLE = 50_000                          # rows that principal components are found from
-EXTENT = 10.0                            # of the start, as umap-learn scales its own
-PLACED_BY = 5                            # neighbours that a new point is placed by
+SAMPLE = 50_000                          # rows that principal components are computed from
+EXTENT = 10.0                            # largest coordinate of the initial layout, as in umap-learn
+PLACED_BY = 5                            # neighbours whose points are averaged for a new point
 METHODS = ("umap", "pca")
 
 
 class Layout(NamedTuple):
-    """Points, and the neighbours that they were laid out by."""
+    """Points, with the neighbour graph they were laid out from."""
 
     points: np.ndarray                   # (clip, 2) float32
     near: np.ndarray                     # (clip, k) int64 rows, nearest first
@@ -35,7 +36,7 @@ def lay_out(
     vectors: np.ndarray, *, method: str = "umap", neighbours: int = 15, min_dist: float = 0.1, seed: int = 0,
     start: np.ndarray | None = None,
 ) -> Layout:
-    """Points for (clip, dim) unit vectors; `start`: (clip, 2) points to start from, which the result is turned to match.
+    """Lay out (clip, dim) unit vectors; `start`: (clip, 2) initial points, to which the result is aligned.
 
     Fewer clips than a graph needs are laid out by principal components.
     """
@@ -48,29 +49,29 @@ def lay_out(
         return Layout(components if start is None else start.astype(np.float32), near, cosines)
     if start is None:
         start = components / max(np.abs(components).max(), 1e-9) * EXTENT
-        start = start + 1e-4 * rng.standard_normal(start.shape)      # two equal clips could never part
+        start = start + 1e-4 * rng.standard_normal(start.shape)      # separates the points of equal clips
     points = optimise(near, np.sqrt(np.maximum(2 - 2 * cosines, 0)), start, min_dist, seed)
-    return Layout(turned(points, start), near, cosines)
+    return Layout(align_points(points, start), near, cosines)
 
 
 def principal(vectors: np.ndarray, count: int, rng: np.random.Generator, *, centred: bool = True) -> np.ndarray:
-    """(row, count) float32: the coordinates along the directions in which vectors vary most.
+    """Return (row, count) float32 coordinates along the directions in which vectors vary most.
 
-    Not centred, products between vectors are kept as well as `count` directions can.
+    Without centring, inner products between vectors are preserved as well as `count` directions allow.
     """
     rows = np.sort(rng.choice(len(vectors), min(SAMPLE, len(vectors)), replace=False))
     centre = vectors[rows].mean(axis=0) if centred else np.zeros(vectors.shape[1], np.float32)
     sample = (vectors[rows] - centre).astype(np.float64)
     _, directions = np.linalg.eigh(sample.T @ sample)
     best = directions[:, ::-1][:, :count]
-    best = best * np.where(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])] < 0, -1, 1)       # one sign each time
+    best = best * np.where(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])] < 0, -1, 1)       # fixes the sign
     best = best.astype(np.float32)
-    found = vectors @ best - centre @ best                           # without a centred copy of all
+    found = vectors @ best - centre @ best                           # avoids a centred copy of all vectors
     return found if found.shape[1] >= count else np.pad(found, ((0, 0), (0, count - found.shape[1])))
 
 
-def turned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Points moved, turned or mirrored as a whole to lie as near to others as they can (orthogonal Procrustes)."""
+def align_points(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Translate, rotate or mirror points as a whole to lie as near to `target` as possible (orthogonal Procrustes)."""
     from scipy.linalg import orthogonal_procrustes
 
     centre, towards = points.mean(axis=0), target.mean(axis=0)
@@ -78,10 +79,10 @@ def turned(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     return ((points - centre) @ rotation + towards).astype(np.float32)
 
 
-def place(vectors: np.ndarray, known: np.ndarray, points: np.ndarray, k: int) -> Layout:
-    """New clips on a map that stays as it is: each at the weighted mean of its nearest clips' points.
+def place_new(vectors: np.ndarray, known: np.ndarray, points: np.ndarray, k: int) -> Layout:
+    """Place new clips on an unchanged map, each at the weighted mean of its nearest clips' points.
 
-    Shapes: (new, dim) and (known, dim) unit vectors, (known, 2) points; rows of the result's neighbours are of `known`.
+    Shapes: (new, dim) and (known, dim) unit vectors, (known, 2) points; the result's neighbours are rows of `known`.
     """
     near, cosines = nearest_batch(vectors, known, min(k, len(known)))
     some = slice(0, PLACED_BY)

@@ -1,8 +1,8 @@
-"""umap-learn's layout of a neighbour graph, with what it compiles kept on disk.
+"""umap-learn's layout of a neighbour graph, with its compiled functions cached on disk.
 
-umap-learn has numba compile three functions when they are first called, two thirds of the time that a small map takes, and
-lets it keep none.  Here numba keeps them, beside umap-learn or in the user's cache, for every later process.  They are compiled
-by one process at a time: of two at once, files can be left that do not fit each other (numba issue 10128).
+umap-learn has numba compile three functions at their first call, two thirds of the time of a small map, and does not cache
+them.  Here numba caches them, beside umap-learn or in the user's cache, for every later process.  One process compiles at a
+time: two at once can leave cache files that do not match each other (numba issue 10128).
 """
 
 from __future__ import annotations
@@ -16,35 +16,36 @@ from typing import Any
 import numpy as np
 
 from tonelake.index.search.neighbour_graph import MANY_ROWS
-from tonelake.store import explain_unwritable_cache, one_compiler
+from tonelake.store import explain_unwritable_cache, import_extra, one_compiler
 
-EPOCHS, FEW_EPOCHS = 200, 70             # the fewer for many rows, where each costs half a minute
-COMPILED = (                             # modules of umap-learn, and of each what this layout has compiled
+EPOCHS, FEW_EPOCHS = 200, 70             # FEW_EPOCHS above MANY_ROWS, where one epoch takes half a minute
+COMPILED = (                             # modules of umap-learn, with their functions that this layout uses
     ("umap_", ("smooth_knn_dist", "compute_membership_strengths")),
     ("layouts", ("_nb_optimize_layout_euclidean_single_epoch",)),
 )
 
 
 def optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
-    """Points for a graph of each row's `near` rows, (clip, k), and their distances, from (clip, 2) on: (clip, 2) float32."""
+    """Optimise (clip, 2) points from `start` for a graph of (clip, k) `near` rows and distances: (clip, 2) float32."""
     load_umap()
     return _optimise(near, distances, start, min_dist, seed)
 
 
 @cache
 def load_umap() -> None:
-    """Have umap-learn ready, and compiled.  The first call on a machine takes ten seconds longer.
+    """Import umap-learn and compile its functions.  The first call on a machine takes ten seconds longer.
 
-    Raises TonelakeError where what is compiled can be kept nowhere.
+    Raises TonelakeError if there is no folder for the compiled functions.
     """
     with warnings.catch_warnings(), explain_unwritable_cache():
-        warnings.simplefilter("ignore")          # of Tensorflow, which is not there
+        warnings.simplefilter("ignore")          # umap-learn warns that Tensorflow is missing
+        import_extra("umap", "maps", "maps by UMAP")
         from umap import layouts, umap_
 
     modules: dict[str, Any] = {"umap_": umap_, "layouts": layouts}
     for module, names in COMPILED:
         for name in names:
-            with suppress(AttributeError):       # of another umap-learn
+            with suppress(AttributeError):       # another version of umap-learn
                 getattr(modules[module], name).enable_caching()
     ring = np.arange(8)
     near = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)
@@ -55,7 +56,7 @@ def load_umap() -> None:
 
 def _optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")          # of numba
+        warnings.simplefilter("ignore")          # numba's warnings
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
 
         rows = len(near)

@@ -1,7 +1,8 @@
-"""Exact nearest neighbours among the vectors of one layer: by FAISS where it is installed, else by NumPy.
+"""Exact nearest neighbours among the vectors of one layer, by FAISS or, if it is not installed, by NumPy.
 
 Cosine and inner product give scores, higher is nearer; l2 gives Euclidean distances, lower is nearer.  A layer is read
-and normalised once and kept for the queries that follow, for as long as neither clips nor vectors have changed.
+and normalised once and cached for later queries, until clips or vectors change.  Up to some 100,000 clips a scan takes
+milliseconds and needs no index: larger layers have `approximate`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -19,39 +19,34 @@ from tonelake.index.search.faiss import nearest
 from tonelake.index.vectors import METRICS, prepare
 from tonelake.store import InputError, Lake, Space, memory_bytes
 
-if TYPE_CHECKING:
-    from tonelake.index.search.facets import Facets
+CACHE_SHARE = 0.25                       # of the machine's memory; a layer of 100,000 clips × 768 × float32 is 307 MB
 
-KEPT_SHARE = 0.25                        # of the machine's memory; a layer of 100,000 clips × 768 × float32 is 307 MB
-
-_kept: OrderedDict[tuple, FlatLayer] = OrderedDict()
-_keeping = threading.RLock()             # again by the same thread: what a facet is learned from is a layer too
+_cache: OrderedDict[tuple, ExactLayer] = OrderedDict()
+_cache_lock = threading.RLock()          # reentrant: learning a facet loads a layer as well
 
 
 @dataclass(frozen=True)
-class FlatLayer:
+class ExactLayer:
     """One layer of one space, ready to be searched."""
 
     metric: str
     ids: pl.Series                       # clip ids
     vectors: np.ndarray                  # (clip, dim) float32; of unit length for cosine
-    facets: Facets | None = None         # through which clips and queries are seen
 
-    def ready(self, query: np.ndarray) -> np.ndarray:
-        """A (dim,) query of the space as the metric compares it."""
-        seen = query[None] if self.facets is None else self.facets.apply(query[None])
-        return prepare(seen, self.metric)[0]
+    def prepare_query(self, query: np.ndarray) -> np.ndarray:
+        """Prepare a (dim,) query of the space for comparison with `vectors`."""
+        return prepare(query[None], self.metric)[0]
 
     def scores(self, query: np.ndarray) -> np.ndarray:
-        """(clip,) float32: the cosine or inner product of every clip with a query."""
-        return self.vectors @ self.ready(query)
+        """Return (clip,) float32: the cosine or inner product of every clip with a query."""
+        return self.vectors @ self.prepare_query(query)
 
     def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, scores) of the k nearest, nearest first; `allowed`, a (clip,) bool mask, is kept exactly.
+        """Return (rows, scores) of the k nearest, nearest first, among the rows that `allowed`, a (clip,) bool mask, keeps.
 
-        Fewer than k come back only where fewer are allowed.
+        Fewer than k are returned only if fewer are allowed.
         """
-        query = self.ready(query)
+        query = self.prepare_query(query)
         rows = None if allowed is None else np.flatnonzero(allowed)
         kept = len(self.ids) if rows is None else len(rows)
         if not kept:
@@ -59,7 +54,7 @@ class FlatLayer:
         if rows is not None and len(self.ids) - kept > max(1024, k):
             near, scores = nearest(query, self.vectors[rows], min(k, kept), self.metric)
             return rows[near], scores
-        # Few are excluded: that many more neighbours hold all of the k wanted, and nothing is copied.
+        # Few rows are excluded: k plus that many neighbours contain the k wanted, without copying the vectors.
         near, scores = nearest(query, self.vectors, min(k + len(self.ids) - kept, len(self.ids)), self.metric)
         if allowed is not None:
             keep = allowed[near]
@@ -67,36 +62,35 @@ class FlatLayer:
         return near[:k], scores[:k]
 
 
-def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine", stat: str = "mean") -> FlatLayer:
-    """A layer of every embedded clip, from memory where the lake has not changed since it was read."""
+def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine") -> ExactLayer:
+    """Return a layer of every embedded clip, from the cache if the lake has not changed since it was read."""
     if metric not in METRICS:
         raise InputError(f"no metric {metric!r}: choose one of {', '.join(METRICS)}")
 
-    def read() -> FlatLayer:
-        ids, vectors = lake.vectors(space).layer(layer, stat=stat)
+    def read() -> ExactLayer:
+        ids, vectors = lake.vectors(space).layer(layer)
         if not len(ids):
             raise InputError(f"no clip is embedded in space {space.name!r} yet: run `tonelake embed --space {space.name}`")
-        return FlatLayer(metric, ids, prepare(vectors, metric))
+        return ExactLayer(metric, ids, prepare(vectors, metric))
 
-    return keep_layer((*version_of(lake, space), layer, metric, stat), read)
+    return cached_layer((*cache_version(lake, space), layer, metric), read)
 
 
-def version_of(lake: Lake, space: Space) -> tuple:
-    """What changes whenever clips or vectors do."""
+def cache_version(lake: Lake, space: Space) -> tuple:
+    """Return a key that changes whenever clips or vectors change."""
     return (lake.uri, space.fingerprint, lake.vectors(space).table.version, lake.clips.table.version)
 
 
-def keep_layer(key: tuple, make: Callable[[], FlatLayer]) -> FlatLayer:
-    """A layer from memory, or made and kept there, while the layers used least recently go.
+def cached_layer(key: tuple, make: Callable[[], ExactLayer]) -> ExactLayer:
+    """Return a layer from the cache, or make and cache it; layers used least recently are evicted.
 
-    One thread makes a layer at a time: of several that ask for the same one, as viewers of the app do, the others wait.
+    One thread makes a layer at a time: if several ask for the same layer, as viewers of the app do, the others wait.
     """
-    with _keeping:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-        newest = _kept[key] = make()
-        while len(_kept) > 1 and sum(layer.vectors.nbytes for layer in _kept.values()) > KEPT_SHARE * memory_bytes():
-            _kept.popitem(last=False)
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+        newest = _cache[key] = make()
+        while len(_cache) > 1 and sum(layer.vectors.nbytes for layer in _cache.values()) > CACHE_SHARE * memory_bytes():
+            _cache.popitem(last=False)
         return newest
-

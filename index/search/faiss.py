@@ -1,4 +1,8 @@
-"""TODO(docstring)."""
+"""Exact nearest neighbours of a batch by FAISS, on a GPU where it has one; by NumPy where FAISS is not installed.
+
+The only module that imports faiss, which is an optional dependency: other modules get it from `faiss_module` or
+`require_faiss`.  The NumPy search is kept for installations without FAISS, and as its reference in tests.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tonelake.store import InputError
+from tonelake.store import InputError, install_command
 
-NUMPY_QUERIES = 256                      # compared at a time
-GPU_QUERIES, GPU_NEIGHBOURS = 64, 2048   # a batch that is worth copying the vectors for; most neighbours a GPU finds
+NUMPY_QUERIES = 256                      # queries compared at a time
+GPU_QUERIES, GPU_NEIGHBOURS = 64, 2048   # smallest batch worth copying the vectors for; FAISS's limit of k on a GPU
 
 
 def nearest(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, scores) of the k nearest rows to one (dim,) query, nearest first, rows of one score in their order."""
+    """Return (rows, scores) of the k rows nearest to one (dim,) query, nearest first; rows of equal score in row order."""
     rows, scores = (found[0] for found in nearest_batch(query[None], vectors, k, metric))
     order = np.lexsort((rows, scores if metric == "l2" else -scores))
     return rows[order], scores[order]
@@ -23,9 +27,9 @@ def nearest(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tupl
 def nearest_batch(
     queries: np.ndarray, vectors: np.ndarray, k: int, metric: str = "cosine"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(query, k) int64 rows of the nearest vectors, nearest first, and their products or, for l2, distances.
+    """Return (query, k) int64 rows of the nearest vectors, nearest first, and their products or, for l2, distances.
 
-    Exact: by FAISS, on a GPU where it has one and the batch is worth the copy, else by NumPy.
+    Exact: by FAISS, on a GPU if there is one and the batch is worth the copy; else by NumPy.
     """
     if not k or not len(queries):
         return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
@@ -42,7 +46,7 @@ def nearest_batch(
 
 
 def nearest_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The same by NumPy alone, some queries at a time."""
+    """Do the work of `nearest_batch` with NumPy alone, `NUMPY_QUERIES` queries at a time."""
     parts = []
     for start in range(0, len(queries), NUMPY_QUERIES):
         block = queries[start : start + NUMPY_QUERIES]
@@ -61,7 +65,7 @@ def nearest_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str)
 
 @lru_cache(maxsize=1)
 def gpu_resources() -> Any:
-    """What FAISS needs on a GPU; None where it has none."""
+    """Return the resources that FAISS needs on a GPU; None without a GPU."""
     faiss = faiss_module()
     if getattr(faiss, "get_num_gpus", lambda: 0)() < 1 or not hasattr(faiss, "StandardGpuResources"):
         return None
@@ -70,7 +74,7 @@ def gpu_resources() -> Any:
 
 @lru_cache(maxsize=1)
 def faiss_module() -> Any:
-    """faiss, or None where neither faiss-cpu nor faiss-gpu is installed."""
+    """Return the module faiss, or None if neither faiss-cpu nor faiss-gpu is installed."""
     try:
         import faiss
 
@@ -80,8 +84,8 @@ def faiss_module() -> Any:
 
 
 def require_faiss() -> Any:
-    """faiss.  Raises InputError where it is not installed."""
+    """Return the module faiss.  Raises InputError if it is not installed."""
     faiss = faiss_module()
     if faiss is None:
-        raise InputError("an index needs FAISS: pip install 'tonelake[cpu]' (or tonelake[gpu]); without it search is exact")
+        raise InputError(f"an index: FAISS is not installed; search without it is exact. {install_command(['faiss-cpu'])}")
     return faiss

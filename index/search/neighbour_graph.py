@@ -1,4 +1,4 @@
-"""Each clip's nearest neighbours, of all clips at once: what maps, hubness and duplicates are made of."""
+"""Nearest neighbours of every row among all rows, for maps and duplicates: exact for few rows, by HNSW for many."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 from tonelake.index.search.faiss import faiss_module, nearest_batch
 
-EXACT_ROWS = 20_000                      # compared with each other in seconds: 0.6 TFLOP of 768 dimensions
-BLOCK = 4096                             # queries at a time
-MANY_ROWS = 300_000                      # above, half the time for a fiftieth of the neighbours
-LINKS, WIDTH = 32, 64                    # of the graph and of the search in it: recall@15 of 0.98 on clustered vectors
-FEW_LINKS, SMALL_WIDTH = 16, 32          # for many rows
+EXACT_ROWS = 20_000                      # all pairs take seconds: 0.6 TFLOP at 768 dimensions
+BLOCK = 4096                             # queries compared at a time
+MANY_ROWS = 300_000                      # above, FEW_LINKS and SMALL_WIDTH: half the time, 2 % fewer true neighbours
+LINKS, WIDTH = 32, 64                    # links of the graph, efSearch: recall@15 of 0.98 on clustered vectors
+FEW_LINKS, SMALL_WIDTH = 16, 32          # above MANY_ROWS
 
 
 def neighbour_graph(
     vectors: np.ndarray, k: int, *, exact: bool | None = None, repeatable: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest other rows of each row, by inner product: (row, k) int64 rows and (row, k) float32 products, nearest
-    first.
+    """Return the k nearest other rows of each row, by inner product: (row, k) int64 rows and (row, k) float32 products,
+    nearest first.
 
-    `exact`: by default up to some 20,000 rows; above, by a graph (HNSW), in n log n instead of n² time.
-    `repeatable`: build the graph by one thread, so that it is the same each time.
+    `exact`: compare all pairs; by default up to EXACT_ROWS rows, above by an HNSW graph, in n log n instead of n² time.
+    `repeatable`: build the graph on one thread, so that every run gives the same graph.
     """
     rows = len(vectors)
     k = min(k, rows - 1)
@@ -34,7 +34,7 @@ def neighbour_graph(
     else:
         links, width = (LINKS, WIDTH) if rows <= MANY_ROWS else (FEW_LINKS, SMALL_WIDTH)
         made = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
-        made.train(vectors[:1])          # half precision has nothing to learn
+        made.train(vectors[:1])          # no-op: half precision has no parameters to train
         with threads(1 if repeatable else faiss.omp_get_max_threads()):
             made.add(vectors)
         made.hnsw.efSearch = max(width, 2 * k)
@@ -51,7 +51,7 @@ def neighbour_graph(
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """FAISS with so many threads."""
+    """Limit FAISS to `count` threads within the block."""
     faiss = faiss_module()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
@@ -62,7 +62,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def drop_own(found: np.ndarray, scores: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(row, k + 1) neighbours without the row itself, or without the last where copies of it came first: (row, k)."""
+    """Drop each row itself from its (row, k + 1) neighbours, or the last one if equal rows pushed it out: (row, k)."""
     keep = found != own[:, None]
     keep[keep.all(axis=1), -1] = False
     shape = (len(found), found.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""What a user asks with -> vectors of the space: clips by id, files, a vector, several together, less others."""
+"""Resolve a query (clips, files or vectors, with optional subtraction) to one vector per layer of a space."""
 
 from __future__ import annotations
 
@@ -15,65 +15,66 @@ from tonelake.index.vectors import unit
 from tonelake.ingest import DecoderPool, to_source
 from tonelake.store import InputError, Lake, Space, SpaceMismatch, is_projection, read_projection
 
-MAX_QUERY_S = 600.0                      # of a file that is not in the lake, so much is listened to
+MAX_QUERY_S = 600.0                      # longest part of a file outside the lake that is encoded
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query as a vector in each layer asked for, and what is known of the clip or file it came from."""
+    """A query as one vector per requested layer, with the clips it came from and their labels."""
 
-    vectors: dict[int, np.ndarray]       # by number of the layer: (dim,) float32
-    own: frozenset[str] = frozenset()    # clips that are the query itself, and no answer to it
-    labels: tuple[dict[str, Any], ...] = field(default=())           # of each clip or file that is wanted
-    fingerprint: str = ""                # of the space, where it was heard to be asked with several times
+    vectors: dict[int, np.ndarray]       # by layer number: (dim,) float32
+    own: frozenset[str] = frozenset()    # ids of clips that are the query itself, and therefore no hits
+    labels: tuple[dict[str, Any], ...] = field(default=())           # of each clip or file in the query
+    fingerprint: str = ""                # of the space, for a query from `read_query`
 
 
 QueryPart = str | Path | np.ndarray | Query
 
 
-def read_query(lake: Lake, path: Path, *, space: str | None = None, stat: str = "mean") -> Query:
-    """A file, listened to once, to ask `similar` with any number of times, in any layer of the space.
+def read_query(lake: Lake, path: Path, *, space: str | None = None) -> Query:
+    """Encode a file once, for any number of calls to `similar` in any layer of the space.
 
-    Raises AudioError where it cannot be heard.
+    Raises AudioError if the file cannot be decoded.
     """
     chosen = lake.spaces.get(space)
-    return replace(resolve_one(lake, path, chosen, range(len(chosen.layers)), stat), fingerprint=chosen.fingerprint)
+    return replace(resolve_one(lake, path, chosen, range(len(chosen.layers))), fingerprint=chosen.fingerprint)
 
 
 def resolve(
-    lake: Lake, wanted: QueryPart | Sequence[QueryPart], space: Space, layers: Sequence[int], stat: str, *, minus: Sequence[QueryPart] = ()
+    lake: Lake, wanted: QueryPart | Sequence[QueryPart], space: Space, layers: Sequence[int], *, minus: Sequence[QueryPart] = ()
 ) -> Query:
-    """The vectors of a query in some layers of a space.
+    """Resolve a query to its vectors in some layers of a space.
 
-    Of several, the mean of their directions; less the mean direction of `minus`.  One alone stays as it is.
-    Raises ClipNotFound or AudioError for what cannot be found or heard, SpaceMismatch for a vector of another width,
-    InputError where nothing is wanted, or where what is subtracted leaves nothing.
+    Several parts give the mean of their directions, less the mean direction of `minus`.  A single part is left unchanged.
+    Raises ClipNotFound or AudioError for a part that cannot be found or decoded, SpaceMismatch for a vector of the wrong
+    width, InputError if there is no part, or if the subtraction leaves nothing.
     """
-    many = [wanted] if isinstance(wanted, str | Path | np.ndarray | Query) else list(wanted)
-    if not many:
+    parts = [wanted] if isinstance(wanted, str | Path | np.ndarray | Query) else list(wanted)
+    if not parts:
         raise InputError("a query needs at least one clip, file or vector")
-    found = [resolve_one(lake, one, space, layers, stat) for one in many]
+    found = [resolve_one(lake, part, space, layers) for part in parts]
     if len(found) == 1 and not minus:
         return found[0]
-    less = [resolve_one(lake, one, space, layers, stat) for one in minus]
+    subtracted = [resolve_one(lake, part, space, layers) for part in minus]
     vectors = {}
     for layer in layers:
         direction = unit(np.stack([one.vectors[layer] for one in found])).mean(axis=0)
-        if less:
-            direction = direction - unit(np.stack([one.vectors[layer] for one in less])).mean(axis=0)
+        if subtracted:
+            direction = direction - unit(np.stack([one.vectors[layer] for one in subtracted])).mean(axis=0)
         if np.linalg.norm(direction) < 1e-6:
-            raise InputError("what is subtracted is all that was asked for: nothing is left to search with")
+            raise InputError("query: what is subtracted equals the rest, so nothing is left to search with. Subtract less")
         vectors[layer] = direction
     return Query(
-        vectors, frozenset().union(*(one.own for one in (*found, *less))), tuple(label for one in found for label in one.labels)
+        vectors, frozenset().union(*(one.own for one in (*found, *subtracted))),
+        tuple(label for one in found for label in one.labels),
     )
 
 
-def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int], stat: str) -> Query:
-    """The vectors of one clip, file or vector, or what was heard before."""
+def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int]) -> Query:
+    """Resolve one clip, file or vector, or check that an encoded query belongs to this space."""
     if isinstance(query, Query):
         if query.fingerprint != space.fingerprint:
-            raise SpaceMismatch(f"this query was heard in another space than {space.name!r}: hear it again with that one")
+            raise SpaceMismatch(f"this query was encoded in a space other than {space.name!r}. Encode it again in that space")
         return query
     if isinstance(query, np.ndarray):
         for layer in layers:
@@ -83,25 +84,25 @@ def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int
                     f"vectors of {space.dims[layer]}: embed the query with space {space.name!r}"
                 )
         if len(layers) > 1:
-            raise InputError("a vector belongs to one layer: name it with layer=, without a mixture")
+            raise InputError("query vector: it belongs to one layer, and several are asked for. Name its layer with layer=")
         return Query({layers[0]: query.astype(np.float32)})
     if is_file(query):
-        return _resolve_file(lake, Path(query), space, layers, stat)
+        return _resolve_file(lake, Path(query), space, layers)
     clip = lake.clips.find(str(query))
     table = lake.vectors(space)
-    vectors = {layer: table.take([clip["clip_id"]], layer, stat=stat).vectors[0] for layer in layers}
+    vectors = {layer: table.take([clip["clip_id"]], layer).vectors[0] for layer in layers}
     return Query(vectors, frozenset([clip["clip_id"]]), (clip,))
 
 
 def is_file(query: str | Path) -> bool:
-    """Whether a query names a file rather than a clip."""
+    """Return whether a query names a file rather than a clip."""
     try:
         return isinstance(query, Path) or Path(query).is_file()
     except (OSError, ValueError):
         return False
 
 
-def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], stat: str) -> Query:
+def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int]) -> Query:
     source = to_source(path)
     with DecoderPool(1) as pool:
         digest = pool.ask({"do": "digest", "source": source})["digest"]
@@ -109,23 +110,21 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int], s
         known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
         embedded = stored.join(known, on="clip_id", how="semi", maintain_order="left")["clip_id"].to_list()
         if embedded:
-            # The file is in the lake: its clips' mean, without listening again.
-            vectors = {layer: lake.vectors(space).take(embedded, layer, stat=stat).vectors for layer in layers}
-            pooled = {layer: v.mean(axis=0) if stat == "mean" else v.max(axis=0) for layer, v in vectors.items()}
+            # The file is in the lake: use the mean of its clips, without encoding it again.
+            pooled = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
             return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),))
         projection = read_projection(lake, space) if is_projection(space) else None
-        heard, tags = hear_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
-    values = heard.mean if stat == "mean" else heard.max
+        encoded, tags = encode_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
     if projection is not None:
-        joined = np.concatenate([values[layer] for layer in projection.layers])
+        joined = np.concatenate([encoded.mean[layer] for layer in projection.layers])
         return Query({0: projection.apply(joined[None])[0]}, labels=(tags,))
-    return Query({layer: values[layer] for layer in layers}, labels=(tags,))
+    return Query({layer: encoded.mean[layer] for layer in layers}, labels=(tags,))
 
 
-def hear_file(
+def encode_file(
     lake: Lake, path: Path, space: Space, pool: DecoderPool, frames: Sequence[int] = ()
 ) -> tuple[ClipVectors, dict[str, Any]]:
-    """A file's vectors in a space, with the frames of these layers, and its tags."""
+    """Encode a file in a space; return its vectors, with the frames of the layers `frames`, and its tags."""
     source = to_source(path)
     scanned = pool.ask({"do": "scan", "source": source})
     encoder = encoder_of(space, home=lake.uri)

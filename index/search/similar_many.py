@@ -1,7 +1,7 @@
-"""The nearest clips of many queries at once: for evaluation, for playlists of a whole library, for other programs.
+"""Find the nearest clips of many queries at once: for evaluation, playlists of a whole library, other programs.
 
-One layer, one metric.  A batch is compared as a product of matrices, several times as fast as query by query, or asks
-the index of the layer where there is one.
+One layer, one metric.  A batch is compared by one matrix product, several times as fast as query by query, or searched in
+the layer's stored index if there is one.
 """
 
 from __future__ import annotations
@@ -14,62 +14,63 @@ import polars as pl
 from tonelake.index.search.exact import load_layer
 from tonelake.index.search.faiss import nearest_batch
 from tonelake.index.search.query import Query
-from tonelake.index.search.similar import allowed_rows, embedded_of
-from tonelake.index.search.stored_index import find_saved, search_saved_batch
+from tonelake.index.search.similar import allowed_rows, embedded_in_layer
+from tonelake.index.search.stored_index import find_index, search_stored_batch
 from tonelake.index.vectors import prepare
 from tonelake.store import InputError, Lake, SpaceMismatch, rows_of
 
 
 def similar_many(
     lake: Lake, queries: Sequence[str] | np.ndarray, *, k: int = 10, space: str | None = None, layer: int | str | None = None,
-    where: str | None = None, metric: str = "cosine", stat: str = "mean",
+    where: str | None = None, metric: str = "cosine",
 ) -> pl.DataFrame:
-    """The k nearest clips of each query: ids of clips, of which none is its own answer, or (query, dim) vectors.
+    """Return the k nearest clips of each query; queries are clip ids, never among their own hits, or (query, dim) vectors.
 
     Returns query (the clip id, or the row of the vector), rank, score (or distance, for l2) and clip_id; fewer than k rows
-    for a query only where fewer clips are allowed.  `where` is as for `similar`, and as exact.
+    for a query only if fewer clips are allowed.  `where` is as for `similar`, and as exact.
+    Raises SpaceMismatch for vectors of the wrong width, InputError if k is below 1.
     """
     if k < 1:
-        raise InputError(f"-k {k}: ask for at least one neighbour")
+        raise InputError(f"-k {k}: must be at least 1")
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
     if isinstance(queries, np.ndarray):
         if queries.ndim != 2 or queries.shape[1] != chosen.dims[number]:
             raise SpaceMismatch(
                 f"the queries have shape {queries.shape}, layer {chosen.layers[number]} of space {chosen.name!r} holds vectors "
-                f"of {chosen.dims[number]}"
+                f"of {chosen.dims[number]}. Embed the queries with space {chosen.name!r}"
             )
         names, vectors, own = pl.Series("query", np.arange(len(queries))), queries, None
     else:
         names = pl.Series("query", list(queries), dtype=pl.String)
-        vectors = lake.vectors(chosen).take(names.to_list(), number, stat=stat).vectors
+        vectors = lake.vectors(chosen).take(names.to_list(), number).vectors
         own = names
-    saved = find_saved(lake, chosen, number, metric=metric, stat=stat) if where is None else None
-    if saved is not None:
-        found = search_saved_batch(lake, chosen, saved, vectors, k + (own is not None))
+    stored = find_index(lake, chosen, number, metric=metric) if where is None else None
+    if stored is not None:
+        found = search_stored_batch(lake, chosen, stored, vectors, k + (own is not None))
         if found is not None:
             ids, rows, scores = found
-            return as_frame(names, ids, rows, scores, own, k, metric)
-    index = load_layer(lake, chosen, number, metric=metric, stat=stat)
-    allowed = allowed_rows(lake, embedded_of(lake, chosen, index.ids), Query({}), where, None)
+            return hits_frame(names, ids, rows, scores, own, k, metric)
+    index = load_layer(lake, chosen, number, metric=metric)
+    allowed = allowed_rows(lake, embedded_in_layer(lake, chosen, index.ids), Query({}), where, None)
     candidates = np.arange(len(index.ids)) if allowed is None else np.flatnonzero(allowed)
     kept = index.vectors if allowed is None else index.vectors[candidates]
     rows, scores = nearest_batch(prepare(vectors, metric), kept, min(k + (own is not None), len(candidates)), metric)
-    return as_frame(names, index.ids, candidates[rows], scores, own, k, metric)
+    return hits_frame(names, index.ids, candidates[rows], scores, own, k, metric)
 
 
-def as_frame(
+def hits_frame(
     names: pl.Series, ids: pl.Series, rows: np.ndarray, scores: np.ndarray, own: pl.Series | None, k: int, metric: str
 ) -> pl.DataFrame:
-    """The hits of each query, without its own clip; rows of -1 are none."""
+    """Return the hits of each query without its own clip; rows of -1 are dropped."""
     keep = rows >= 0
     if own is not None:
         keep &= rows != rows_of(ids, own)[:, None]
     rank = np.cumsum(keep, axis=1)
     keep &= rank <= k
-    query, place = np.nonzero(keep)
+    query, column = np.nonzero(keep)
     return pl.DataFrame({
-        "query": names.gather(query), "rank": rank[query, place],
-        "distance" if metric == "l2" else "score": scores[query, place].astype(np.float32),
-        "clip_id": ids.gather(rows[query, place]),
+        "query": names.gather(query), "rank": rank[query, column],
+        "distance" if metric == "l2" else "score": scores[query, column].astype(np.float32),
+        "clip_id": ids.gather(rows[query, column]),
     })

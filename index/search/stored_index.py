@@ -1,10 +1,10 @@
-"""Indexes on disk, beside the lake's tables: built when asked, extended when clips were added, never trusted blindly.
+"""Approximate indexes on disk, beside the lake's tables: built on request, extended after clips are added.
 
-    indexes/<space>/<column>-<metric>-<kind>.json      what it is, and the names of the two files; written last
+    indexes/<space>/<column>-<metric>-<kind>.json      description with the names of the two files; written last
                     ….<version>.faiss, ….<version>.rows.npy
 
-An index knows its vectors by Lance's row ids, which survive compaction and change when a row is written again.  At each
-search they are compared with the table's: what is gone is no answer, and what came later is scanned beside the index.
+An index identifies its vectors by Lance's row ids, which survive compaction and change when a row is rewritten.  Each
+search compares them with the table's: removed rows are dropped from the hits, and newer rows are scanned beside the index.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tonelake.index.search.approximate import KINDS, RECALL_AT, Approximate, build
+from tonelake.index.search.approximate import KINDS, RECALL_AT, ApproximateIndex, build
 from tonelake.index.search.faiss import require_faiss
 from tonelake.index.vectors import METRICS, prepare, prepare_one
 from tonelake.store import InputError, Lake, LakeError, Snapshot, Space, check_types, is_local
 
-NARROW = 0.1                             # a filter that keeps less is answered by a scan: exact, and faster
-EXTEND_SHARE = 0.5                       # more new clips than this share are indexed anew, with widths tuned again
+NARROW = 0.1                             # share of rows; a filter that keeps less is answered by a scan, exact and faster
+EXTEND_SHARE = 0.5                       # a larger share of new clips leads to a rebuild, with the width tuned again
 
-_loaded: dict[tuple[str, tuple[str, str]], Loaded] = {}              # by lake, and files: these are never written again
+STAT = "mean"                            # vectors pooled by the mean are indexed; descriptions and file names say so
+
+_loaded: dict[tuple[str, tuple[str, str]], LoadedIndex] = {}         # by lake and files, which are never rewritten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredIndex:
-    """What an index's description says."""
+    """Description of an index; its fields are the keys of the JSON file."""
 
     space: str
     fingerprint: str
@@ -45,107 +47,130 @@ class StoredIndex:
     rows: int
     dim: int
     width: int
-    recall: float                        # recall@10 of queries held out when it was built
-    asked: float                         # recall asked for
+    recall: float                        # recall@10 of the queries held out at build time
+    asked: float                         # requested recall
     table_version: int
     faiss: str
     built_at: float                      # seconds since 1970
     build_seconds: float
-    files: tuple[str, str]               # index, row ids
+    files: tuple[str, str]               # FAISS index, row ids
     bytes: int
 
 
-def build_index(
-    lake: Lake, space: Space, layer: int, *, metric: str = "cosine", stat: str = "mean", kind: str = "auto",
+def build_indexes(
+    lake: Lake, layers: Sequence[int | str] = (), *, space: str | None = None, metric: str = "cosine", kind: str = "auto",
     recall: float = 0.95,
-) -> tuple[StoredIndex, str]:
-    """Index one layer, or bring its index up to date; its description, and what was done: built, extended, or nothing.
+) -> list[str]:
+    """Index layers for search among very many clips, or bring their indexes up to date; returns a line for each.
 
-    Raises InputError where FAISS is missing, the lake is not on a local disk, or there is too little to index.
+    `layers`: by default the space's default layer; "all" stands for every layer.  `recall`: share of the true ten nearest
+    clips that a search has to find.  Raises InputError as `build_index`.
+    """
+    chosen = lake.spaces.get(space)
+    names = chosen.layers if list(layers) == ["all"] else layers
+    numbers = [chosen.layer_index(layer) for layer in names] or [chosen.default_layer]
+    lines = []
+    for number in lake.progress(numbers, len(numbers), f"indexing {chosen.name}"):
+        stored, done = build_index(lake, chosen, number, metric=metric, kind=kind, recall=recall)
+        lines.append(describe_index(stored, done, chosen.layers))
+    return lines
+
+
+def build_index(
+    lake: Lake, space: Space, layer: int, *, metric: str = "cosine", kind: str = "auto", recall: float = 0.95
+) -> tuple[StoredIndex, str]:
+    """Index one layer, or bring its index up to date; return its description and what was done: built, extended, or nothing.
+
+    Raises InputError if FAISS is missing, the lake is not on a local disk, or there are too few vectors.
     """
     faiss = require_faiss()
     if metric not in METRICS:
         raise InputError(f"no metric {metric!r}: choose one of {', '.join(METRICS)}")
     if not 0 < recall <= 1:
-        raise InputError(f"a recall of {recall:g}: choose from 0 to 1, for example 0.95")
+        raise InputError(f"recall {recall:g}: must be above 0 and at most 1, for example 0.95")
     folder = index_folder(lake, space)
     started = time.perf_counter()
     table = lake.vectors(space)
     snapshot = table.table.snapshot()
     row_ids = snapshot.row_ids
-    old = find_saved(lake, space, layer, metric=metric, stat=stat)
+    old = find_index(lake, space, layer, metric=metric)
     if old is not None and kind in ("auto", old.kind) and old.asked == recall:
-        loaded = load(lake, space, old)
-        known, view = loaded.row_ids, loaded.at(snapshot)
-        new = view.later
-        if not len(new) and not view.gone:
+        loaded = load_index(lake, space, old)
+        known, view = loaded.row_ids, loaded.view_of(snapshot)
+        new = view.new_rows
+        if not len(new) and not view.removed:
             return old, "nothing to do"
-        if not view.gone and len(new) <= EXTEND_SHARE * len(known):
-            # Read anew, not mapped: what is mapped cannot grow, and others may be searching it.
+        if not view.removed and len(new) <= EXTEND_SHARE * len(known):
+            # Load a copy: a memory-mapped index cannot grow, and other threads may be searching it.
             grown = faiss.read_index(str(folder / old.files[0]))
-            index = Approximate(old.kind, metric, grown, old.width, old.recall)
-            index.add(table.read_rows(snapshot, new, layer, stat=stat))
-            return save(folder, replace(
+            index = ApproximateIndex(
+                kind=old.kind, metric=metric, faiss_index=grown, width=old.width, recall=old.recall
+            )
+            index.add(table.read_rows(snapshot, new, layer))
+            return write_index(folder, replace(
                 old, rows=len(row_ids), table_version=snapshot.dataset.version, built_at=time.time(),
                 build_seconds=time.perf_counter() - started,
             ), index, np.concatenate([known, row_ids[new]])), f"extended by {len(new):,} clips"
-    vectors = table.read(snapshot, layer, stat=stat, dtype=space.dtype)
+    vectors = table.read(snapshot, layer, dtype=space.dtype)
     index, order = build(vectors, metric, kind=kind, recall=recall)
     description = StoredIndex(
-        space.name, space.fingerprint, layer, stat, metric, index.kind, KINDS[index.kind].factory(*vectors.shape), len(vectors),
-        vectors.shape[1], index.width, index.recall, recall, snapshot.dataset.version, faiss.__version__, time.time(),
-        time.perf_counter() - started, ("", ""), 0,
+        space=space.name, fingerprint=space.fingerprint, layer=layer, stat=STAT, metric=metric, kind=index.kind,
+        factory=KINDS[index.kind].factory(*vectors.shape), rows=len(vectors), dim=vectors.shape[1], width=index.width,
+        recall=index.recall, asked=recall, table_version=snapshot.dataset.version, faiss=faiss.__version__,
+        built_at=time.time(), build_seconds=time.perf_counter() - started, files=("", ""), bytes=0,
     )
     if old is not None and old.kind != index.kind:
-        drop(lake, folder, old)
-    return save(folder, description, index, row_ids[order]), "built"
+        delete_index(lake, folder, old)
+    return write_index(folder, description, index, row_ids[order]), "built"
 
 
-def save(folder: Path, saved: StoredIndex, index: Approximate, row_ids: np.ndarray) -> StoredIndex:
-    """Write an index: its files under new names, then the description that names them, then the old files go."""
+def write_index(folder: Path, stored: StoredIndex, index: ApproximateIndex, row_ids: np.ndarray) -> StoredIndex:
+    """Write an index: its files under new names, then the description that names them; then delete the old files."""
     faiss = require_faiss()
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{name_of(saved)}.{time.time_ns():x}"
+    stem = f"{index_name(stored)}.{time.time_ns():x}"
     files = (f"{stem}.faiss", f"{stem}.rows.npy")
     try:
         faiss.write_index(index.faiss_index, str(folder / files[0]))
         np.save(folder / files[1], row_ids)
         for file in files:
-            sync(folder / file)
-        done = replace(saved, files=files, bytes=sum((folder / file).stat().st_size for file in files))
+            fsync(folder / file)
+        done = replace(stored, files=files, bytes=sum((folder / file).stat().st_size for file in files))
         beside = folder / f".{stem}.json"
         beside.write_text(json.dumps(asdict(done), indent=2))
-        sync(beside)
-        beside.replace(folder / f"{name_of(saved)}.json")
+        fsync(beside)
+        beside.replace(folder / f"{index_name(stored)}.json")
     except (OSError, RuntimeError) as error:
         for file in files:
             (folder / file).unlink(missing_ok=True)
-        raise LakeError(f"the index cannot be written to {folder} ({error}): free some space and build it again") from error
-    for other in folder.glob(f"{name_of(saved)}.*.*"):
+        raise LakeError(f"{folder}: the index cannot be written ({error}). Free some space and build it again") from error
+    for other in folder.glob(f"{index_name(stored)}.*.*"):
         if other.name not in files:
             with contextlib.suppress(OSError):
                 other.unlink()
     return done
 
 
-def sync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Flush a file to disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def name_of(saved: StoredIndex) -> str:
-    return f"{saved.stat}_{saved.layer:02d}-{saved.metric}-{saved.kind}"
+def index_name(stored: StoredIndex) -> str:
+    """Return the common stem of an index's file names."""
+    return f"{stored.stat}_{stored.layer:02d}-{stored.metric}-{stored.kind}"
 
 
 def index_folder(lake: Lake, space: Space) -> Path:
-    """Where the indexes of a space are.  Raises InputError for a lake on an object store."""
+    """Return the folder of a space's indexes.  Raises InputError for a lake on an object store."""
     if not is_local(lake.uri):
-        raise InputError(f"{lake.uri} is searched exactly: indexes are kept for lakes on a local disk only")
+        raise InputError(f"{lake.uri}: indexes need a lake on a local disk. Without one, search is exact")
     return Path(lake.uri) / "indexes" / space.name
 
 
-def read_all(lake: Lake, space: Space) -> list[StoredIndex]:
-    """The indexes of a space.  What cannot be read is left out, and stands in nobody's way when it is built again."""
+def read_indexes(lake: Lake, space: Space) -> list[StoredIndex]:
+    """Return the readable indexes of a space.  Unreadable ones are skipped, and replaced when the index is built again."""
     if not is_local(lake.uri):
         return []
     found = []
@@ -160,88 +185,94 @@ def read_all(lake: Lake, space: Space) -> list[StoredIndex]:
     return found
 
 
-@dataclass
-class View:
-    """An index as it stands to one version of its table."""
+@dataclass(kw_only=True)
+class IndexView:
+    """An index compared with one version of its table."""
 
     snapshot: Snapshot
-    place: np.ndarray                    # (position,) row of the table, -1 where it is gone
-    gone: int
-    later: np.ndarray                    # rows that the index does not have
-    whole: bool                          # nothing is gone, and nothing came later
-    vectors: np.ndarray | None = None    # theirs, once they were read
-    clips_version: int = -1              # of the table of clips, when all vectors were last found to be of clips of the lake
+    row_of: np.ndarray                   # (position,) row of the table, -1 for a removed row
+    removed: int                         # positions whose row was removed
+    new_rows: np.ndarray                 # rows that are missing from the index
+    up_to_date: bool                     # no removed and no new rows
+    new_vectors: np.ndarray | None = None            # of `new_rows`, once they have been read
+    clips_version: int = -1              # of the table of clips, when every vector was last checked to have its clip
 
 
 @dataclass
-class Loaded:
+class LoadedIndex:
     """An index in memory."""
 
-    saved: StoredIndex
-    index: Approximate
-    row_ids: np.ndarray                  # (position,) of Lance
-    view: View | None = None
+    stored: StoredIndex
+    index: ApproximateIndex
+    row_ids: np.ndarray                  # (position,) Lance's row ids
+    view: IndexView | None = None
 
-    def at(self, snapshot: Snapshot) -> View:
-        """How it stands to a version of the table; compared once for each."""
+    def view_of(self, snapshot: Snapshot) -> IndexView:
+        """Compare the index with a version of the table; the last result is cached."""
         view = self.view
-        # Being the same object says so faster than the version does.
+        # Comparing identity first is faster than comparing versions.
         if view is None or (view.snapshot is not snapshot and view.snapshot.dataset.version != snapshot.dataset.version):
             now = snapshot.row_ids
-            place = positions(self.row_ids, now)
+            row_of = rows_of_ids(self.row_ids, now)
             new = np.ones(len(now), bool)
-            new[place[place >= 0]] = False
-            gone, later = int((place < 0).sum()), np.flatnonzero(new)
-            view = self.view = View(snapshot, place, gone, later, not gone and not len(later))
+            new[row_of[row_of >= 0]] = False
+            removed, new_rows = int((row_of < 0).sum()), np.flatnonzero(new)
+            view = self.view = IndexView(
+                snapshot=snapshot, row_of=row_of, removed=removed, new_rows=new_rows,
+                up_to_date=not removed and not len(new_rows),
+            )
         return view
 
 
-def load(lake: Lake, space: Space, saved: StoredIndex) -> Loaded:
-    """An index, from memory where it was loaded before.
+def load_index(lake: Lake, space: Space, stored: StoredIndex) -> LoadedIndex:
+    """Load an index, or return it from memory.
 
-    Raises LakeError where a file is damaged, saying how to make it again.
+    Raises LakeError if a file is damaged, with the commands that rebuild it.
     """
-    known = _loaded.get((lake.uri, saved.files))
+    known = _loaded.get((lake.uri, stored.files))
     if known is not None:
         return known
     folder = index_folder(lake, space)
     faiss = require_faiss()
     try:
-        size = sum((folder / file).stat().st_size for file in saved.files)
-        if size != saved.bytes:
-            raise ValueError(f"{size:,} bytes instead of {saved.bytes:,}")
-        found = faiss.read_index(str(folder / saved.files[0]), faiss.IO_FLAG_MMAP_IFC)
-        row_ids = np.load(folder / saved.files[1], allow_pickle=False)
-        if not found.ntotal == len(row_ids) == saved.rows or found.d != saved.dim:
-            raise ValueError("it does not hold what its description says")
+        size = sum((folder / file).stat().st_size for file in stored.files)
+        if size != stored.bytes:
+            raise ValueError(f"{size:,} bytes instead of {stored.bytes:,}")
+        found = faiss.read_index(str(folder / stored.files[0]), faiss.IO_FLAG_MMAP_IFC)
+        row_ids = np.load(folder / stored.files[1], allow_pickle=False)
+        if not found.ntotal == len(row_ids) == stored.rows or found.d != stored.dim:
+            raise ValueError("its content differs from its description")
     except (OSError, ValueError, RuntimeError) as error:
         raise LakeError(
-            f"the index {name_of(saved)}.json is damaged ({error}): drop and build it again with `tonelake index drop --space "
-            f"{saved.space}` and `tonelake index build`"
+            f"the index {index_name(stored)}.json is damaged ({error}). Drop and build it again with `tonelake index drop "
+            f"--space {stored.space}` and `tonelake index build`"
         ) from error
     for key, older in list(_loaded.items()):
-        if key[0] == lake.uri and (older.saved.space, name_of(older.saved)) == (saved.space, name_of(saved)):
+        if key[0] == lake.uri and (older.stored.space, index_name(older.stored)) == (stored.space, index_name(stored)):
             del _loaded[key]
-    loaded = Loaded(saved, Approximate(saved.kind, saved.metric, found, saved.width, saved.recall), row_ids)
-    _loaded[lake.uri, saved.files] = loaded
+    index = ApproximateIndex(
+        kind=stored.kind, metric=stored.metric, faiss_index=found, width=stored.width, recall=stored.recall
+    )
+    loaded = LoadedIndex(stored, index, row_ids)
+    _loaded[lake.uri, stored.files] = loaded
     return loaded
 
 
 def list_indexes(lake: Lake) -> pl.DataFrame:
-    """One row an index: space, layer, metric, kind, rows, recall, how many clips it lacks and how many of its are gone."""
+    """Return one row per index: space, layer, metric, kind, rows, recall, missing clips (behind) and removed ones (gone)."""
     rows = []
     for space in lake.spaces.all():
-        for saved in read_all(lake, space):
+        for stored in read_indexes(lake, space):
             snapshot = lake.vectors(space).table.snapshot()
             try:
-                view = load(lake, space, saved).at(snapshot)
-                behind, gone = len(view.later), view.gone
+                view = load_index(lake, space, stored).view_of(snapshot)
+                behind, gone = len(view.new_rows), view.removed
                 state = "up to date" if not behind and not gone else "behind"
             except LakeError:
                 behind, gone, state = len(snapshot.keys), 0, "damaged"
             rows.append((
-                space.name, space.layers[saved.layer], saved.stat, saved.metric, saved.kind, saved.rows, saved.recall, behind,
-                gone, state, saved.bytes / 1e6,
+                space.name, space.layers[stored.layer], stored.stat, stored.metric, stored.kind, stored.rows, stored.recall,
+                behind, gone, state, stored.bytes / 1e6,
             ))
     schema = {
         "space": pl.String, "layer": pl.String, "stat": pl.String, "metric": pl.String, "kind": pl.String, "rows": pl.Int64,
@@ -250,87 +281,92 @@ def list_indexes(lake: Lake) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def drop_indexes(lake: Lake, space: Space, layer: int | None = None) -> int:
-    """Delete a space's indexes, or one layer's; how many."""
-    folder = index_folder(lake, space)
-    found = [saved for saved in read_all(lake, space) if layer is None or saved.layer == layer]
-    for saved in found:
-        drop(lake, folder, saved)
+def drop_indexes(lake: Lake, *, space: str | None = None, layer: int | str | None = None) -> int:
+    """Delete the indexes of a space, or of one of its layers; returns how many."""
+    chosen = lake.spaces.get(space)
+    number = None if layer is None else chosen.layer_index(layer)
+    folder = index_folder(lake, chosen)
+    found = [stored for stored in read_indexes(lake, chosen) if number is None or stored.layer == number]
+    for stored in found:
+        delete_index(lake, folder, stored)
     return len(found)
 
 
-def drop(lake: Lake, folder: Path, saved: StoredIndex) -> None:
-    (folder / f"{name_of(saved)}.json").unlink(missing_ok=True)
-    for file in saved.files:
+def delete_index(lake: Lake, folder: Path, stored: StoredIndex) -> None:
+    """Delete an index's files, the description first."""
+    (folder / f"{index_name(stored)}.json").unlink(missing_ok=True)
+    for file in stored.files:
         (folder / file).unlink(missing_ok=True)
-    _loaded.pop((lake.uri, saved.files), None)
+    _loaded.pop((lake.uri, stored.files), None)
 
 
-def find_saved(lake: Lake, space: Space, layer: int, *, metric: str, stat: str) -> StoredIndex | None:
-    """The index of a layer, where one was built for this very space."""
-    asked = (space.fingerprint, layer, stat, metric)
-    return next((s for s in read_all(lake, space) if (s.fingerprint, s.layer, s.stat, s.metric) == asked), None)
+def find_index(lake: Lake, space: Space, layer: int, *, metric: str) -> StoredIndex | None:
+    """Return the index of a layer, None unless one was built for this space's fingerprint."""
+    wanted = (space.fingerprint, layer, STAT, metric)
+    return next((s for s in read_indexes(lake, space) if (s.fingerprint, s.layer, s.stat, s.metric) == wanted), None)
 
 
-def search_saved(
-    lake: Lake, space: Space, saved: StoredIndex, query: np.ndarray, k: int, allowed: np.ndarray | None, snapshot: Snapshot
+def search_stored(
+    lake: Lake, space: Space, stored: StoredIndex, query: np.ndarray, k: int, allowed: np.ndarray | None, snapshot: Snapshot
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(rows of the snapshot, exact scores) of the nearest k, nearest first, by an index.
+    """Search an index; return (rows of the snapshot, exact scores) of the nearest k, nearest first.
 
-    `allowed`: (row,) bool.  None where a filter is so narrow that a scan is exact and fast, or where the index did not
-    find k clips that are allowed: then the caller scans.
+    `allowed`: a (row,) bool mask.  Returns None, and the caller scans, if the mask is so narrow that a scan is exact and
+    fast, or if the index finds fewer than k allowed clips.
     """
-    loaded = load(lake, space, saved)
-    view = loaded.at(snapshot)
-    if allowed is None and view.whole and k <= saved.rows:
+    loaded = load_index(lake, space, stored)
+    view = loaded.view_of(snapshot)
+    if allowed is None and view.up_to_date and k <= stored.rows:
         found, scores = loaded.index.search_one(np.asarray(query, np.float32), k)
         if found[-1] >= 0:
-            return view.place[found], scores
-    prepared = prepare_one(query, saved.metric)
+            return view.row_of[found], scores
+    prepared = prepare_one(query, stored.metric)
     share = 1.0 if allowed is None else float(allowed.mean())
     if share < NARROW:
         return None
-    wanted = min(k if allowed is None else int(k / share) + k, len(loaded.row_ids)) + view.gone
+    wanted = min(k if allowed is None else int(k / share) + k, len(loaded.row_ids)) + view.removed
     found, scores = (values[0] for values in loaded.index.search(prepared, min(wanted, len(loaded.row_ids))))
-    rows = np.where(found >= 0, view.place[found], -1)
-    if len(view.later):
-        if view.vectors is None:
-            vectors = lake.vectors(space).read_rows(snapshot, view.later, saved.layer, stat=saved.stat)
-            view.vectors = prepare(vectors, saved.metric)
-        beside = np.linalg.norm(view.vectors - prepared, axis=1) if saved.metric == "l2" else view.vectors @ prepared[0]
-        rows, scores = np.concatenate([rows, view.later]), np.concatenate([scores, beside])
+    rows = np.where(found >= 0, view.row_of[found], -1)
+    if len(view.new_rows):
+        if view.new_vectors is None:
+            vectors = lake.vectors(space).read_rows(snapshot, view.new_rows, stored.layer)
+            view.new_vectors = prepare(vectors, stored.metric)
+        new = view.new_vectors
+        new_scores = np.linalg.norm(new - prepared, axis=1) if stored.metric == "l2" else new @ prepared[0]
+        rows, scores = np.concatenate([rows, view.new_rows]), np.concatenate([scores, new_scores])
     keep = rows >= 0 if allowed is None else (rows >= 0) & allowed[rows]
     rows, scores = rows[keep], scores[keep]
     if len(rows) < min(k, len(snapshot.row_ids) if allowed is None else int(allowed.sum())):
         return None
-    order = np.lexsort((rows, scores if saved.metric == "l2" else -scores))[:k]
+    order = np.lexsort((rows, scores if stored.metric == "l2" else -scores))[:k]
     return rows[order], scores[order]
 
 
-def search_saved_batch(
-    lake: Lake, space: Space, saved: StoredIndex, queries: np.ndarray, k: int
+def search_stored_batch(
+    lake: Lake, space: Space, stored: StoredIndex, queries: np.ndarray, k: int
 ) -> tuple[pl.Series, np.ndarray, np.ndarray] | None:
-    """(ids of all embedded clips, (query, k) rows of them, scores), nearest first, by an index that is up to date.
+    """Search an index with many queries; return (ids of all embedded clips, (query, k) rows, scores), nearest first.
 
-    None where it is not, where vectors of clips are stored that are no longer in the lake, or where it did not find k.
+    Returns None, and the caller scans, if the index is not up to date, if vectors of removed clips are stored, or if it
+    finds fewer than k.
     """
     snapshot = lake.vectors(space).table.snapshot()
-    loaded = load(lake, space, saved)
+    loaded = load_index(lake, space, stored)
     ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
-    view = loaded.at(snapshot)
-    if not view.whole:
+    view = loaded.view_of(snapshot)
+    if not view.up_to_date:
         return None
-    if view.clips_version != lake.clips.table.version:               # looked at once for each version of the clips
+    if view.clips_version != lake.clips.table.version:               # checked once for each version of the clips
         clips = lake.clips.ids()
         if not ids.equals(clips) and not ids.is_in(clips.implode()).all():
             return None
         view.clips_version = lake.clips.table.version
-    found, scores = loaded.index.search(prepare(queries, saved.metric), min(k, saved.rows))
-    return None if (found < 0).any() else (ids, view.place[found], scores)
+    found, scores = loaded.index.search(prepare(queries, stored.metric), min(k, stored.rows))
+    return None if (found < 0).any() else (ids, view.row_of[found], scores)
 
 
-def positions(known: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """For each row id of an index the row of the table that has it now, or -1."""
+def rows_of_ids(known: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Return for each row id of an index the current row of the table with that id, or -1."""
     if len(known) == len(now) and np.array_equal(known, now):
         return np.arange(len(now))
     order = np.argsort(now, kind="stable")
@@ -340,10 +376,10 @@ def positions(known: np.ndarray, now: np.ndarray) -> np.ndarray:
     return np.where(now[rows] == known, rows, -1) if len(now) else np.full(len(known), -1)
 
 
-def describe(saved: StoredIndex, done: str, layers: Sequence[str]) -> str:
-    """One line for a person."""
-    reached = "" if saved.recall >= saved.asked else f", below the {saved.asked:g} that was asked for: its widest search"
+def describe_index(stored: StoredIndex, done: str, layers: Sequence[str]) -> str:
+    """Return a one-line summary of an index for people."""
+    reached = "" if stored.recall >= stored.asked else f", below the requested {stored.asked:g} even with the widest search"
     return (
-        f"layer {layers[saved.layer]}, {saved.metric}: {done}; {saved.kind} of {saved.rows:,} clips, "
-        f"recall@{RECALL_AT} {saved.recall:.3f}{reached}; {saved.bytes / 1e6:,.0f} MB in {saved.build_seconds:.1f} s"
+        f"layer {layers[stored.layer]}, {stored.metric}: {done}; {stored.kind} of {stored.rows:,} clips, "
+        f"recall@{RECALL_AT} {stored.recall:.3f}{reached}; {stored.bytes / 1e6:,.0f} MB in {stored.build_seconds:.1f} s"
     )

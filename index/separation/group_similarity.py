@@ -1,12 +1,12 @@
-"""How near two sets of clips are.  Each measure: (labelled, (clip, dim) unit vectors, wanted groups) -> (wanted, group)
-similarities, float64; NaN where two groups have nothing but tracks that they share.
+"""Similarity measures of groups of clips.  Each: (labelled, (clip, dim) unit vectors, wanted groups) -> (wanted, group)
+similarities, float64; NaN if two groups have only shared tracks.
 
-- `centroid`: the cosine of the groups' mean vectors.  Quick; two groups of the same middle are alike, however spread.
+- `centroid`: the cosine of the groups' mean vectors.  Fast; ignores how widely the groups are spread.
 - `mean`: the mean cosine of all pairs of clips, one of each group.
-- `chamfer`: for each clip its nearest in the other group, softly, and the mean of that over both groups (smooth Chamfer:
-  arXiv 2211.16761, section 3.3).  Groups are alike where each has a counterpart in the other for what it has.
+- `chamfer`: the soft maximum cosine of each clip to the other group, averaged over both groups (smooth Chamfer:
+  arXiv 2211.16761, section 3.3).  High if every clip of either group has a counterpart in the other.
 
-Pairs of clips of one track never count.
+Pairs of clips of one track are excluded.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tonelake.evaluate import Labelled
 from tonelake.index.vectors import unit
 
 DEFAULT_MEASURE = "centroid"
-TEMPERATURE = 0.05                       # in cosines: what is 0.05 further off counts a third as much
+TEMPERATURE = 0.05                       # in cosines: a clip 0.05 further away has a third of the weight
 BLOCK = 1024                             # clips compared at a time
 
 
 def centroid(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The cosine of the groups' mean vectors; of two that share tracks, without these."""
+    """Return the cosine of the groups' mean vectors; shared tracks of two groups are left out of both."""
     member = labelled.member
     centres = unit(member.T @ vectors)
     near = (centres[wanted] @ centres.T).astype(np.float64)
@@ -35,7 +35,7 @@ def centroid(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.
         mine = track[group == one]
         counts = np.asarray(tracks[mine].sum(axis=0)).ravel()
         for other in np.flatnonzero(counts):
-            if other == one:             # a group is as near to itself as can be
+            if other == one:             # a group's similarity to itself stays 1
                 continue
             shared = np.intersect1d(mine, track[group == other])
             sides = []
@@ -51,18 +51,18 @@ def centroid(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.
 
 
 def mean(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The mean cosine of all pairs of clips.  By sums alone: those of all pairs, less those of one track."""
+    """Return the mean cosine of all pairs of clips, computed from sums: all pairs minus the pairs of one track."""
     member = labelled.member.astype(np.float64)
     sums, counts = member.T @ vectors, labelled.clips_of_groups().astype(np.float64)
     total, pairs = sums[wanted] @ sums.T, np.outer(counts[wanted], counts)
     group, part = labelled.parts()
     track = labelled.track[part.indices[part.indptr[:-1]]]
     part_sums, part_counts = part.astype(np.float64) @ vectors, np.asarray(part.sum(axis=1)).ravel()
-    place = {int(one): row for row, one in enumerate(wanted)}
+    row_of = {int(one): row for row, one in enumerate(wanted)}
     order = np.argsort(track, kind="stable")
     for together in np.split(order, np.flatnonzero(np.diff(track[order])) + 1):       # parts of one track
         for a in together:
-            row = place.get(int(group[a]))
+            row = row_of.get(int(group[a]))
             if row is not None:
                 total[row, group[together]] -= part_sums[together] @ part_sums[a]
                 pairs[row, group[together]] -= part_counts[together] * part_counts[a]
@@ -70,7 +70,7 @@ def mean(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndar
 
 
 def chamfer(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The mean of the soft nearest cosines, from the one group to the other and back."""
+    """Return the mean of the soft maximum cosines in both directions."""
     member = labelled.member
     number = len(labelled.names)
     near = np.empty((len(wanted), number))

@@ -1,8 +1,8 @@
-"""Artists, pieces, tunes as sets of clips: which are near each other, how much of one kind each is, and what is typical.
+"""Compare groups of clips (artists, pieces, tunes): their similarity, cohesion, and typical clips.
 
-Cohesion is the mean cosine of two clips of a group that are of different tracks; null for a group of one track.  How
-near two groups are is a matter of the measure (`index.separation.group_similarity`).  Clips of one track, or found to be duplicates of each
-other, are never compared: what two groups share says nothing about how alike they are.
+Cohesion is the mean cosine of two clips of a group from different tracks; null for a group of one track.  The similarity of
+two groups depends on the measure (`index.separation.group_similarity`).  Clips of one track, and known duplicates, are never
+compared: what two groups share says nothing about their similarity.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tonelake.store import InputError, Lake
 
 @dataclass(frozen=True)
 class GroupVectors:
-    """The groups of a column in one layer, those with clips enough."""
+    """The groups of a column that have enough clips, with their vectors in one layer."""
 
     labelled: Labelled
     vectors: np.ndarray                  # (clip, dim) float32 of unit length
@@ -31,45 +31,46 @@ class GroupVectors:
     def names(self) -> list[str]:
         return self.labelled.names
 
-    def near(self, measure: str, wanted: np.ndarray | None = None) -> np.ndarray:
-        """(wanted group, group) similarity, by default of all; NaN where two groups have nothing but what they share."""
+    def similarity(self, measure: str, wanted: np.ndarray | None = None) -> np.ndarray:
+        """Return (wanted group, group) similarities, by default of all groups; NaN if two groups have only shared tracks."""
         rows = np.arange(len(self.names)) if wanted is None else wanted
         return MEASURES[measure](self.labelled, self.vectors, rows)
 
 
 def group_vectors(
     lake: Lake, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
-    min_clips: int = 1, measure: str = DEFAULT_MEASURE, stat: str = "mean",
+    min_clips: int = 1, measure: str = DEFAULT_MEASURE,
 ) -> GroupVectors:
-    """The groups of a column that have `min_clips` clips or more.
+    """Read the groups of a column that have `min_clips` clips or more.
 
-    Raises InputError where there are fewer than two, or no such measure.
+    Raises InputError if there are fewer than two, or for an unknown measure.
     """
     if measure not in MEASURES:
         raise InputError(f"no measure {measure!r}: choose {', '.join(MEASURES)}")
     if min_clips < 1:
-        raise InputError(f"--min-clips {min_clips}: a group has at least one clip")
+        raise InputError(f"--min-clips {min_clips}: must be at least 1")
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
     labelled = read_labelled(lake, chosen, column, where)
     enough = np.flatnonzero(labelled.clips_of_groups() >= min_clips)
     if len(labelled.names) > 1 and len(enough) < 2:
         raise InputError(
-            f"{len(enough)} of {len(labelled.names)} groups of {column!r} have {min_clips} clips or more: ask for fewer"
+            f"{len(enough)} of {len(labelled.names)} groups of {column!r} have {min_clips} clips or more, and comparing needs "
+            "two. Choose a smaller --min-clips"
         )
     if len(enough) < len(labelled.names):
         labelled = labelled.only_groups(enough)
     if len(labelled.names) < 2:
-        raise InputError(f"column {column!r} has one value only, {labelled.names[0]!r}: there is nothing to compare")
-    vectors = unit(lake.vectors(chosen).take(labelled.ids.to_list(), number, stat=stat).vectors)
+        raise InputError(f"column {column!r} has one value only, {labelled.names[0]!r}, and comparing needs two")
+    vectors = unit(lake.vectors(chosen).take(labelled.ids.to_list(), number).vectors)
     return GroupVectors(labelled, vectors, cohesion_of_groups(labelled, vectors))
 
 
 def cohesion_of_groups(labelled: Labelled, vectors: np.ndarray) -> np.ndarray:
-    """(group,) the mean cosine of two clips of a group that are of different tracks; NaN where there are none.
+    """Return (group,) mean cosines of two clips of a group from different tracks; NaN without such pairs.
 
-    All pairs at once: the sum of the cosines of all pairs of a set is |Σv|², so a group's sum over pairs of different
-    tracks is that of the group less those of its tracks.
+    Computed for all pairs at once: the sum of the cosines of all pairs of a set is |Σv|², so a group's sum over pairs of
+    different tracks is that of the group minus those of its tracks.
     """
     group, part = labelled.parts()
 
@@ -88,24 +89,24 @@ def groups(
     lake: Lake, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
     layer: int | str | None = None, where: str | None = None, measure: str = DEFAULT_MEASURE, min_clips: int = 1,
 ) -> pl.DataFrame:
-    """With a name: the groups nearest to it, nearest first (group, similarity, clips, tracks).
+    """With a name, return the groups nearest to it, nearest first (group, similarity, clips, tracks).
 
-    Without: every group with its clips, tracks, cohesion and nearest other group.  Groups of fewer than `min_clips` clips
-    are left out.
+    Without a name, return every group with its clips, tracks, cohesion and nearest other group.  Groups of fewer than
+    `min_clips` clips are left out.
     """
     if k is not None and k < 1:
-        raise InputError(f"-k {k}: ask for at least one group")
+        raise InputError(f"-k {k}: must be at least 1")
     found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips, measure=measure)
     clips, tracks = found.labelled.clips_of_groups(), found.labelled.tracks_of_groups()
     if name is not None:
         row = find_group(found.labelled, name)
-        near = found.near(measure, np.array([row]))[0]
+        near = found.similarity(measure, np.array([row]))[0]
         near[row] = np.nan
         order = np.argsort(-near, kind="stable")[: int(np.isfinite(near).sum())][: k or 10]
         return pl.DataFrame({
             column: [found.names[i] for i in order], "similarity": near[order], "clips": clips[order], "tracks": tracks[order],
         })
-    matrix = found.near(measure)
+    matrix = found.similarity(measure)
     np.fill_diagonal(matrix, np.nan)
     nearest = np.where(np.isfinite(matrix), matrix, -np.inf).argmax(axis=1)
     similarity = pl.Series(matrix[np.arange(len(nearest)), nearest]).fill_nan(None)
@@ -120,12 +121,12 @@ def group_matrix(
     lake: Lake, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
     measure: str = DEFAULT_MEASURE, min_clips: int = 1,
 ) -> pl.DataFrame:
-    """The similarity of every pair of groups: a first column of names, then one column a group.
+    """Return the similarity of every pair of groups: a first column of names, then one column per group.
 
-    Null where two groups have nothing but tracks that they share, which is also a group of one track and itself.
+    Null for two groups with only shared tracks; so is a group of one track with itself.
     """
     found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips, measure=measure)
-    matrix = found.near(measure)
+    matrix = found.similarity(measure)
     first = column if column not in found.names else f"{column} "
     table = pl.DataFrame({first: found.names} | {name: matrix[:, i] for i, name in enumerate(found.names)})
     return table.with_columns(pl.selectors.float().fill_nan(None))
@@ -135,19 +136,19 @@ def typical(
     lake: Lake, column: str, name: str | None = None, *, k: int = 5, space: str | None = None,
     layer: int | str | None = None, where: str | None = None, min_clips: int = 1,
 ) -> pl.DataFrame:
-    """The k most typical and the k most unusual clips of a group, or of all groups of a column.
+    """Return the k most typical and the k most unusual clips of a group, or of all groups of a column.
 
-    A clip is as typical as it is near the centre of its group's other tracks; so a track cannot make itself typical, and
-    clips of groups of one track are left out.  Returns kind (typical or unusual), the group, score, nearest (the group
-    whose centre is nearest to the clip: another one hints at a wrong label), and what tells which clip that is.
+    The score of a clip is its cosine to the centre of its group's other tracks, so that a track cannot make itself typical;
+    clips of groups of one track are left out.  Returns kind (typical or unusual), the group, score, nearest (the group whose
+    centre is nearest to the clip: a different group suggests a wrong label), and columns that describe the clip.
     """
     if k < 1:
-        raise InputError(f"-k {k}: ask for at least one clip")
+        raise InputError(f"-k {k}: must be at least 1")
     found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips)
     labelled, vectors = found.labelled, found.vectors
     part_group, part = labelled.parts()
     sums = labelled.member.T @ vectors                               # (group, dim)
-    others = unit(sums[part_group] - part @ vectors)                 # (part, dim): the group without the clips of one track
+    others = unit(sums[part_group] - part @ vectors)                 # (part, dim): the group without one track
     alone = (labelled.tracks_of_groups() < 2)[part_group]
     parts, clips = part.nonzero()
     scores = (others[parts] * vectors[clips]).sum(axis=1)
@@ -155,8 +156,8 @@ def typical(
     if name is not None:
         usable &= part_group[parts] == find_group(labelled, name)
     if not usable.any():
-        whose = f"{column} {name!r} has" if name is not None else f"all groups of {column!r} have"
-        raise InputError(f"{whose} clips of one track only: there is nothing to be typical of")
+        subject = f"{column} {name!r} has" if name is not None else f"all groups of {column!r} have"
+        raise InputError(f"{subject} clips of one track only; typical clips need groups of two tracks or more")
     parts, clips, scores = parts[usable], clips[usable], scores[usable]
     order = np.argsort(-scores, kind="stable")
     count = min(k, len(order) // 2 or 1)
@@ -168,5 +169,5 @@ def typical(
         "nearest": [found.names[g] for g in nearest], "clip_id": labelled.ids.gather(clips[chosen]),
     })
     shown = [label for label in SHOWN if label != column]
-    told = lake.clips.take(table["clip_id"].to_list(), shown)
-    return table.join(told, on="clip_id", how="left", maintain_order="left")
+    described = lake.clips.take(table["clip_id"].to_list(), shown)
+    return table.join(described, on="clip_id", how="left", maintain_order="left")

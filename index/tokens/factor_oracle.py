@@ -1,9 +1,10 @@
-"""A factor oracle over a sequence of whole numbers: what comes again, and where else one could go on from here.
+"""A factor oracle over a sequence of integers: find repeated passages, and states with a common context.
 
-State i stands for the first i numbers.  Each has the transition to the next and, for what may follow elsewhere, forward ones
-(Allauzen, Crochemore and Raffinot 1999); every factor of the sequence can be read along them from state 0.  Its suffix link
-leads to where its longest suffix that occurred before ended first, and `repeated` is that suffix's length: exact, found by the
-suffix automaton that is built along (Blumer et al. 1985), where the oracle's own bookkeeping gives lower bounds.
+State i represents the first i numbers.  Each state has a transition to the next one and forward transitions for what follows
+elsewhere (Allauzen, Crochemore and Raffinot 1999); every factor of the sequence can be read along them from state 0.  Its
+suffix link leads to the state where its longest repeated suffix first ended, and `repeated` is that suffix's length: exact,
+from a suffix automaton built alongside (Blumer et al. 1985), where the oracle's own bookkeeping gives lower bounds.  vmo, the
+usual Python library, is GPL-3 and cannot be a dependency.
 
     sequence   a b c a b d
     repeated 0 0 0 0 1 2 0
@@ -18,19 +19,19 @@ import numpy as np
 
 
 class FactorOracle:
-    """Built once; about 3 microseconds and 1 KB a number."""
+    """A factor oracle; building takes about 3 microseconds and 1 KB per number."""
 
     def __init__(self, sequence: Sequence[int] | np.ndarray) -> None:
         self.sequence = np.asarray(sequence, np.int64)
         count = len(self.sequence)
         self.forward: list[dict[int, int]] = [{} for _ in range(count + 1)]
-        self.link = np.full(count + 1, -1, np.int64)                 # where the longest repeated suffix ended first
+        self.link = np.full(count + 1, -1, np.int64)                 # state where the longest repeated suffix first ended
         self.repeated = np.zeros(count + 1, np.int64)                # its length
         self._build(self.sequence.tolist())
 
     def _build(self, sequence: list[int]) -> None:
-        own = [-1] * (len(sequence) + 1)                             # the oracle's own links, which place its transitions
-        # The automaton: transitions, link, longest length and first end of each of its states.
+        own = [-1] * (len(sequence) + 1)                             # the oracle's own links, which determine its transitions
+        # The automaton: transitions, link, longest length and first end of each state.
         follow: list[dict[int, int]] = [{}]
         up, length, end = [-1], [0], [0]
         last = 0
@@ -71,8 +72,8 @@ class FactorOracle:
     def __len__(self) -> int:
         return len(self.sequence)
 
-    def reads(self, word: Sequence[int]) -> bool:
-        """Whether a word can be read from the start: true of every factor, and of few other words."""
+    def accepts(self, word: Sequence[int]) -> bool:
+        """Return whether a word can be read from state 0: true for every factor, and for few other words."""
         state = 0
         for number in word:
             if number not in self.forward[state]:
@@ -81,17 +82,17 @@ class FactorOracle:
         return True
 
     def repeats(self, least: int) -> list[tuple[int, int, int]]:
-        """(end, earlier end, length) of passages of at least so many numbers that came before, the longest of each kind.
+        """Return (end, earlier end, length) of maximal passages of at least `least` numbers that occurred before.
 
-        One that the next number carries on at the same distance is not told apart from it.
+        A passage that the next number extends at the same distance is dropped in favour of the longer one.
         """
         ends = np.flatnonzero(self.repeated >= least)
-        carried = np.zeros(len(self.repeated) + 1, bool)
-        carried[:-2] = (self.repeated[1:] == self.repeated[:-1] + 1) & (self.link[1:] == self.link[:-1] + 1)
-        return [(int(i), int(self.link[i]), int(self.repeated[i])) for i in ends if not carried[i]]
+        extended = np.zeros(len(self.repeated) + 1, bool)
+        extended[:-2] = (self.repeated[1:] == self.repeated[:-1] + 1) & (self.link[1:] == self.link[:-1] + 1)
+        return [(int(i), int(self.link[i]), int(self.repeated[i])) for i in ends if not extended[i]]
 
     def contexts(self, word: Sequence[int]) -> np.ndarray:
-        """(state,) how many of the word's last numbers end in each state: the length of the context that they share."""
+        """Return (state,) how many of the word's last numbers end in each state: the length of their common context."""
         found = np.zeros(len(self.sequence) + 1, np.int64)
         alive = np.arange(1, len(self.sequence) + 1)
         for back, number in enumerate(reversed(list(word))):
@@ -104,15 +105,15 @@ class FactorOracle:
 
     @cached_property
     def _linked(self) -> dict[int, list[int]]:
-        """The states whose link leads to each."""
+        """The states whose suffix link leads to each state."""
         found: dict[int, list[int]] = {}
         for state, target in enumerate(self.link.tolist()):
             if target > 0:
                 found.setdefault(target, []).append(state)
         return found
 
-    def alike(self, state: int, least: int, most: int = 64) -> list[tuple[int, int]]:
-        """(state, context) of others that share at least so many of the numbers before: reached along links, at most `most`."""
+    def similar_states(self, state: int, least: int, most: int = 64) -> list[tuple[int, int]]:
+        """Return at most `most` (state, context) with at least `least` preceding numbers in common, found along links."""
         found: dict[int, int] = {}
         waiting = [(state, len(self.sequence) + 1)]
         while waiting and len(found) < most:

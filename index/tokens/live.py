@@ -1,14 +1,14 @@
-"""A stream of audio against a lake: frames of one layer, their tokens, and the clips that are nearest, as it is played.
+"""Search a lake with a live stream of audio: frames of one layer, their tokens, and the nearest clips, while it plays.
 
     live = LiveEncoder(lake, rate=44_100, layer=7)
     for chunk in microphone:
-        heard = live.push(chunk)         # heard.time_s, heard.states, heard.tokens; heard.hits where they were asked anew
+        step = live.push(chunk)          # step.time_s, step.states, step.tokens; step.hits after each search
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -18,28 +18,29 @@ from tonelake.index.search.similar import similar
 from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
 from tonelake.store import InputError, Lake, is_projection
 
-HEARD_S = 3.0                            # of what was played last, the mean of which is compared with clips
-EVERY_S = 1.0                            # between two searches
+HEARD_S = 3.0                            # most recent audio, whose mean is the query
+EVERY_S = 1.0                            # interval between searches
 
 
-class LiveStep(NamedTuple):
-    """What became due by a push."""
+@dataclass(frozen=True, kw_only=True)
+class LiveStep:
+    """Frames, tokens and hits that a push completed."""
 
     time_s: np.ndarray                   # (frame,) middle of each frame, seconds from the stream's first sample
     states: np.ndarray                   # (frame, dim) float32
     tokens: np.ndarray | None            # (frame,) uint16, with a vocabulary
-    hits: pl.DataFrame | None            # nearest clips, where they were searched anew; rank, score, clip_id, …
-    hits_at_s: float | None              # end of what was compared
+    hits: pl.DataFrame | None            # nearest clips: rank, score, clip_id, …; None without a search
+    hits_at_s: float | None              # end of the query audio
 
 
 class LiveEncoder:
-    """One stream, encoded as a space of the lake is.
+    """Encoder of one stream, with the settings of a space of the lake.
 
-    `layer`: by default the vocabulary's, else the space's.  `vocabulary`: its name, "" for the only one there is, None for no
-    tokens.  `k`: nearest clips, by the mean of the last `heard_s` seconds, every `every_s`; 0 for none.  `window_s`: how far
-    back the encoder hears; `hop_s`: how often it is run; `ahead_s`: what it waits for beyond a frame.  `device`: where it
-    runs; by default an accelerator, where there is one.  Layers above the one asked for are not computed.
-    Raises SpaceMismatch for a vocabulary of another space or layer.
+    `layer`: by default the vocabulary's, else the space's.  `vocabulary`: its name, "" for the only one, None for no tokens.
+    `k`: number of nearest clips to the mean of the last `heard_s` seconds, searched every `every_s` seconds; 0 for none.
+    `window_s`: audio context of the encoder; `hop_s`: interval between its runs; `ahead_s`: audio after a frame that it
+    waits for.  `device`: by default an accelerator, if there is one.  Layers above the requested one are not computed.
+    Raises SpaceMismatch for a vocabulary of another space or layer, InputError for a projection.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class LiveEncoder:
         self.lake, self.k, self.where, self.heard_s, self.every_s = lake, k, where, heard_s, every_s
         self.space = lake.spaces.get(space)
         if is_projection(self.space):
-            raise InputError(f"space {self.space.name!r} is a projection: listen in the space that it was made of")
+            raise InputError(f"space {self.space.name!r} is a projection. Choose the space that it was made from")
         if heard_s <= 0 or every_s <= 0 or k < 0:
-            raise InputError(f"{heard_s:g} s heard every {every_s:g} s, {k} clips: ask for more than none, and 0 clips or more")
+            raise InputError(
+                f"a search by {heard_s:g} s every {every_s:g} s for {k} clips: times must be positive, clips 0 or more"
+            )
         self.vocabulary: Vocabulary | None = None
         if vocabulary is not None:
             self.vocabulary = read_vocabulary(lake, vocabulary or None, space=self.space.name)
@@ -67,30 +70,30 @@ class LiveEncoder:
         self._next_s = every_s
 
     def push(self, samples: np.ndarray) -> LiveStep:
-        """(samples,) or (samples, channel) in [-1, 1] at the stream's rate -> what became due.  Raises InputError."""
-        return self._answer(*self.frames.push(samples))
+        """Add (samples,) or (samples, channel) in [-1, 1] at the stream's rate; return what they completed."""
+        return self._step(*self.frames.push(samples))
 
     def finish(self) -> LiveStep:
-        """What is left at the end of the stream."""
-        return self._answer(*self.frames.finish())
+        """End the stream; return the remaining frames."""
+        return self._step(*self.frames.finish())
 
-    def _answer(self, time_s: np.ndarray, states: np.ndarray) -> LiveStep:
+    def _step(self, time_s: np.ndarray, states: np.ndarray) -> LiveStep:
         tokens = None if self.vocabulary is None else self.vocabulary.tokens_of(states)
         hits, at_s = None, None
         for moment, state in zip(time_s, states, strict=True):
-            self._remember(float(moment), state)
+            self._add_frame(float(moment), state)
             if self.k and moment >= self._next_s:
                 at_s = float(moment)
                 self._next_s += self.every_s * np.ceil((moment - self._next_s + 1e-9) / self.every_s)
-        if at_s is not None:             # however many were due: those of a moment that has passed help nobody
+        if at_s is not None:             # one search even if several were due: only the latest is useful
             at_s = self._recent[-1][0]
             hits = similar(
                 self.lake, (self._sum / len(self._recent)).astype(np.float32), space=self.space.name,
                 layer=self.space.layers[self.layer], k=self.k, where=self.where,
             )
-        return LiveStep(time_s, states, tokens, hits, at_s)
+        return LiveStep(time_s=time_s, states=states, tokens=tokens, hits=hits, hits_at_s=at_s)
 
-    def _remember(self, moment: float, state: np.ndarray) -> None:
+    def _add_frame(self, moment: float, state: np.ndarray) -> None:
         self._recent.append((moment, state))
         self._sum += state
         while self._recent[0][0] <= moment - self.heard_s:

@@ -1,7 +1,7 @@
-"""What comes again in the token sequences of a lake, and how a sequence could go on: a factor oracle over runs of tokens.
+"""Find repeated passages in the token sequences of a lake, and continue a sequence: a factor oracle over runs of tokens.
 
-Clips are joined with a number between them that occurs once, so nothing is found across their ends.  Runs rather than frames:
-what is played slower has the same runs, and a held sound is one.
+Clips are joined with a unique number between them, so that no passage crosses their ends.  Runs are used rather than frames:
+a slower performance has the same runs, and a held sound is one run.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tonelake.index.tokens.factor_oracle import FactorOracle
 from tonelake.index.tokens.sequences import Sequences, read_sequences
 from tonelake.store import InputError, Lake
 
-MOST_RUNS = 2_000_000                    # 2 GB of oracle, 8 s to build
+MOST_RUNS = 2_000_000                    # an oracle of 2 GB, built in 8 s
 
 
-@dataclass(frozen=True)
-class Score:
-    """The runs of many clips, one after the other, and where each of them sounds."""
+@dataclass(frozen=True, kw_only=True)
+class JoinedRuns:
+    """The runs of many clips in sequence, with their times, under one oracle."""
 
     sequences: Sequences
     numbers: np.ndarray                  # (run,) token, or -1 - clip between clips
@@ -31,15 +31,15 @@ class Score:
     end_s: np.ndarray
     oracle: FactorOracle
 
-    def place(self, first: int, last: int) -> tuple[str, float, float]:
-        """(clip, start, end in seconds) of the runs `first` to `last`."""
+    def span(self, first: int, last: int) -> tuple[str, float, float]:
+        """Return (clip, start, end in seconds) of the runs `first` to `last`."""
         return self.sequences.clips[self.clip[first]].clip_id, float(self.start_s[first]), float(self.end_s[last])
 
 
-def read_score(
+def read_joined_runs(
     lake: Lake, name: str | None = None, *, space: str | None = None, where: str | None = None, others: Sequence[str] = ()
-) -> Score:
-    """The runs of all clips that a filter keeps, and of these `others`, under one oracle.  Raises InputError for too many."""
+) -> JoinedRuns:
+    """Read the runs of the clips that a filter keeps, and of `others`.  Raises InputError for too many."""
     found = read_sequences(lake, name, space=space, where=where, others=others)
     numbers: list[np.ndarray] = []
     clip: list[np.ndarray] = []
@@ -58,35 +58,39 @@ def read_score(
     joined = np.concatenate(numbers)
     if len(joined) > MOST_RUNS:
         raise InputError(
-            f"{len(joined):,} runs of tokens are too many for one oracle, which takes {MOST_RUNS:,}: choose clips by --where"
+            f"{len(joined):,} runs of tokens are too many for one oracle, which takes {MOST_RUNS:,}. Choose clips by --where"
         )
-    return Score(found, joined, np.concatenate(clip), np.concatenate(start_s), np.concatenate(end_s), FactorOracle(joined))
+    return JoinedRuns(
+        sequences=found, numbers=joined, clip=np.concatenate(clip), start_s=np.concatenate(start_s),
+        end_s=np.concatenate(end_s), oracle=FactorOracle(joined),
+    )
 
 
 def repeats(
-    lake: Lake, name: str | None = None, *, clip: str | None = None, least: int = 5, across: bool | None = None, k: int = 50,
+    lake: Lake, name: str | None = None, *, clip: str | None = None, least: int = 5, across: bool | None = None, k: int = 20,
     space: str | None = None, where: str | None = None,
 ) -> pl.DataFrame:
-    """Passages that come again, the longest first: each with the first time that it came.
+    """Return repeated passages, the longest first, each with its first occurrence.
 
-    `least`: runs; `across`: only between clips of different tracks (True) or within one clip (False); `clip`: only with this
-    clip.  Returns runs, tokens, clip_id, start_s, end_s, first_clip_id, first_start_s, first_end_s, and titles.
+    `least`: minimum number of runs; `across`: only between clips of different tracks (True) or within one clip (False);
+    `clip`: only passages with this clip.  Returns runs, tokens, clip_id, start_s, end_s, first_clip_id,
+    first_start_s, first_end_s, and titles.
     """
     if least < 2 or k < 1:
-        raise InputError(f"passages of {least} runs, {k} of them: ask for 2 runs or more, and 1 passage or more")
+        raise InputError(f"passages of {least} runs, {k} of them: must be 2 runs or more, and 1 passage or more")
     only = lake.clips.find(clip)["clip_id"] if clip is not None else None
-    score = read_score(lake, name, space=space, where=where, others=[only] if only else ())
-    tracks = dict(lake.clips.take(score.sequences.ids, ["track"]).select("clip_id", "track").iter_rows())
+    joined = read_joined_runs(lake, name, space=space, where=where, others=[only] if only else ())
+    tracks = dict(lake.clips.take(joined.sequences.ids, ["track"]).select("clip_id", "track").iter_rows())
     rows = []
-    for end, earlier, length in score.oracle.repeats(least):
-        one, first = score.place(end - length, end - 1), score.place(earlier - length, earlier - 1)
+    for end, earlier, length in joined.oracle.repeats(least):
+        one, first = joined.span(end - length, end - 1), joined.span(earlier - length, earlier - 1)
         if only is not None and only not in (one[0], first[0]):
             continue
         if across is True and tracks.get(one[0]) == tracks.get(first[0]):
             continue
         if across is False and one[0] != first[0]:
             continue
-        rows.append((length, score.numbers[end - length : end].tolist(), *one, *first))
+        rows.append((length, joined.numbers[end - length : end].tolist(), *one, *first))
     schema: dict[str, Any] = {
         "runs": pl.Int64, "tokens": pl.List(pl.Int64), "clip_id": pl.String, "start_s": pl.Float64, "end_s": pl.Float64,
         "first_clip_id": pl.String, "first_start_s": pl.Float64, "first_end_s": pl.Float64,
@@ -104,56 +108,56 @@ def continuation(
     lake: Lake, sequence: str | Sequence[int], name: str | None = None, *, steps: int = 32, least: int = 2, jump: float = 0.3,
     token: int | None = None, other_tracks: bool = False, space: str | None = None, where: str | None = None, seed: int = 0,
 ) -> pl.DataFrame:
-    """How a sequence could go on, in stretches of the lake's own clips: a path through the oracle.
+    """Continue a sequence with stretches of the lake's own clips: a path through the oracle.
 
-    `sequence`: a clip, which goes on from its end, or tokens.  The path begins where the most of the sequence's last runs
-    came, follows the clip there, and with chance `jump` at each step (always at a clip's end) goes to another place that
-    shares at least `least` runs of context.  It stays among the clips that `where` keeps (labels, or ranges of numbers, as
-    "consonance BETWEEN 0.2 AND 0.6"), begins with `token` where one is asked for, and with `other_tracks` leaves the clip's
-    own track out.  Returns step, token, clip_id, start_s, end_s, context (runs shared with what was before), jumped.
-    Raises InputError where no place shares so much.
+    `sequence`: a clip, continued from its end, or tokens.  The path begins at the place with the longest context in common
+    with the end of the sequence, follows that clip, and at each step, with probability `jump` (always at a clip's end), jumps
+    to another place with at least `least` runs of common context.  It stays within the clips that `where` keeps (labels, or
+    ranges of numbers such as "consonance BETWEEN 0.2 AND 0.6"); `token` sets its first token, and `other_tracks` excludes
+    the clip's own track.  Returns step, token, clip_id, start_s, end_s, context (common runs before this one), jumped.
+    Raises InputError if no place has `least` runs of common context.
     """
     if steps < 1 or least < 1 or not 0 <= jump <= 1:
-        raise InputError(f"{steps} steps, {least} runs of context, chance {jump:g}: ask for 1 or more of each, and 0 to 1")
+        raise InputError(f"{steps} steps, {least} runs of context, probability {jump:g}: must be 1 or more of each, and 0 to 1")
     own: list[str] = []
     if isinstance(sequence, str):
         own = [lake.clips.find(sequence)["clip_id"]]
-    score = read_score(lake, name, space=space, where=where, others=own)
-    oracle, count = score.oracle, len(score.numbers)
+    joined = read_joined_runs(lake, name, space=space, where=where, others=own)
+    oracle, count = joined.oracle, len(joined.numbers)
     if isinstance(sequence, str):
-        row = score.sequences.row(own[0])
-        word = score.sequences.clips[row].runs()[0].astype(np.int64).tolist()
+        row = joined.sequences.row(own[0])
+        word = joined.sequences.clips[row].runs()[0].astype(np.int64).tolist()
     else:
         word = [int(one) for one in sequence]
-    allowed = allowed_runs(lake, score, where, own, other_tracks)
-    # A state can be gone on from where the run after it may be played.
-    goes_on = np.zeros(count + 1, bool)
-    goes_on[:count] = allowed
-    shared = np.where(goes_on, oracle.contexts(word), 0)
+    # A state can be continued if the run after it is allowed.
+    continues = np.zeros(count + 1, bool)
+    continues[:count] = allowed_runs(lake, joined, where, own, other_tracks)
+    shared = np.where(continues, oracle.contexts(word), 0)
     if token is not None:
-        shared[:count][score.numbers != token] = 0
+        shared[:count][joined.numbers != token] = 0
     best = int(shared.max(initial=0))
     if best < min(least, len(word)):
-        asked = f" that goes on with token {token}" if token is not None else ""
+        before_token = f" before token {token}" if token is not None else ""
         raise InputError(
-            f"no allowed place{asked} shares {least} runs with the end of the sequence: allow fewer with --context"
+            f"no allowed place{before_token} shares {least} runs with the end of the sequence. Allow fewer with --context"
         )
     rng = np.random.default_rng(seed)
     state = int(rng.choice(np.flatnonzero(shared == best)))
     rows, context, jumped = [], best, True
     for step in range(steps):
-        clip_id, start_s, end_s = score.place(state, state)
-        rows.append((step, int(score.numbers[state]), clip_id, start_s, end_s, context, jumped))
+        clip_id, start_s, end_s = joined.span(state, state)
+        rows.append((step, int(joined.numbers[state]), clip_id, start_s, end_s, context, jumped))
         state, context, jumped = state + 1, context + 1, False
-        if not goes_on[state] or rng.random() < jump:
-            # Of what two places share only that counts which has been played: not what the clip had before a jump.
-            alike = [(other, min(length, context)) for other, length in oracle.alike(state, least) if goes_on[other]]
-            others = [(other, length) for other, length in alike if length >= least]
+        if not continues[state] or rng.random() < jump:
+            # Only context that has been played counts, not what the clip had before the last jump.
+            similar = oracle.similar_states(state, least)
+            candidates = [(other, min(length, context)) for other, length in similar if continues[other]]
+            others = [(other, length) for other, length in candidates if length >= least]
             if others:
                 state, context = others[int(rng.integers(len(others)))]
                 jumped = True
-            elif not goes_on[state]:
-                break                    # nowhere to go: the path ends with its clip
+            elif not continues[state]:
+                break                    # no continuation: the path ends with its clip
     schema: dict[str, Any] = {
         "step": pl.Int64, "token": pl.Int64, "clip_id": pl.String, "start_s": pl.Float64, "end_s": pl.Float64,
         "context": pl.Int64, "jumped": pl.Boolean,
@@ -163,12 +167,14 @@ def continuation(
     return table.join(names, on="clip_id", how="left", maintain_order="left")
 
 
-def allowed_runs(lake: Lake, score: Score, where: str | None, own: list[str], other_tracks: bool) -> np.ndarray:
-    """(run,) bool: what a continuation may play."""
+def allowed_runs(
+    lake: Lake, joined: JoinedRuns, where: str | None, own: list[str], other_tracks: bool
+) -> np.ndarray:
+    """Return a (run,) bool mask of the runs that a continuation may use."""
     kept = set(lake.clips.ids(where))
     if own and other_tracks:
         track = lake.clips.find(own[0])["track"]
-        same = lake.clips.take(score.sequences.ids, ["track"]).filter(pl.col("track") == track)
+        same = lake.clips.take(joined.sequences.ids, ["track"]).filter(pl.col("track") == track)
         kept -= set(same["clip_id"])
-    good = np.array([clip_id in kept for clip_id in score.sequences.ids])
-    return good[score.clip] & (score.numbers >= 0)
+    good = np.array([clip_id in kept for clip_id in joined.sequences.ids])
+    return good[joined.clip] & (joined.numbers >= 0)

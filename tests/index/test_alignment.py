@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
-from tonelake.index.search.alignment import best_diagonal, best_warp, slow
+from tonelake.index.search.alignment import average_frames, best_diagonal, best_warp
 from tonelake.store import FrameStates, InputError, Space
 
 RATE, DIM = 75, 16
@@ -79,7 +79,7 @@ def test_a_slower_copy_is_found_when_time_may_warp(sung):
     assert found.other_start_s == pytest.approx(5 + 1.4 * (found.start_s - 3), abs=0.4)
 
 
-def test_hits_say_where(sung):
+def test_hits_get_the_times_of_their_best_match(sung):
     lake, ids = sung
     hits = index.similar(lake, ids[0], k=10)
     found = index.add_parts(lake, hits, ids[0], seconds=5)
@@ -90,13 +90,13 @@ def test_hits_say_where(sung):
     assert len(index.add_parts(lake, hits.head(0), ids[0])) == 0
 
 
-def test_frames_are_averaged_by_slots_and_a_slot_without_frames_is_the_one_before():
+def test_frames_are_averaged_by_slots_and_an_empty_slot_repeats_the_one_before():
     times = np.array([0.55, 0.6, 1.1, 1.9, 1.95, 3.01], np.float32)
     states = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float16)
     slot = np.floor(times * index.search.alignment.RATE).astype(int)
     means = {s: states[slot == s].astype(float).mean(axis=0) for s in set(slot)}
     wanted = [means[max([s for s in means if s <= now], default=min(means))] for now in range(slot[-1] + 1)]
-    found = slow(FrameStates("clip", 1, times, states))
+    found = average_frames(FrameStates("clip", 1, times, states))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
@@ -136,7 +136,7 @@ def test_clips_without_frames_are_named(sung, filled):
         index.align(lake, ids[0], ids[1], layer="a")
     with pytest.raises(InputError, match="embed --space fake --frames high"):
         index.align(filled, "0000", "0001")
-    with pytest.raises(InputError, match="more than none"):
+    with pytest.raises(InputError, match="must be positive"):
         index.align(lake, ids[0], ids[1], seconds=0)
 
 

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
+from tonelake.evaluate.intervals import mean_interval
 from tonelake.evaluate.resampling import resample_weights
-from tonelake.index.separation.overlap import mean_interval, read_reference
+from tonelake.index.separation.overlap import read_reference
 from tonelake.store import InputError, Lake, Space
 
 DIM = 24
@@ -50,7 +51,7 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_a_turned_copy_is_the_same_and_noise_is_not(two):
+def test_a_rotated_copy_agrees_and_noise_does_not(two):
     table = index.compare(two, "a", "b")
     assert table["layer_a"].to_list() == ["x", "y", "z"]
     same, _, noise = table.to_dicts()
@@ -58,7 +59,7 @@ def test_a_turned_copy_is_the_same_and_noise_is_not(two):
     assert noise["agreement"] < 0.1 and noise["cka"] < 0.4
 
 
-def test_agreement_cka_and_map_equal_what_is_written_out(two):
+def test_agreement_cka_and_map_equal_their_definitions(two):
     row = index.compare(two, "a", "b", "artist").row(1, named=True)
     x, y = (unit(two.vectors(space).layer("y").vectors) for space in "ab")
     clips = two.clips.read(["artist", "track"])
@@ -89,7 +90,7 @@ def test_spaces_of_different_depth_and_coverage(two):
     ]
 
 
-def test_spaces_that_cannot_be_compared(two):
+def test_spaces_that_cannot_be_compared_are_refused(two):
     with pytest.raises(InputError, match="a is compared with itself"):
         index.compare(two, "a", "a")
     with pytest.raises(InputError, match="share 0 clips: embed the lake into both"):
@@ -128,7 +129,7 @@ def test_random_lists_agree_by_chance(two):
     assert np.mean(taus) == pytest.approx(0, abs=0.08)
 
 
-def test_tau_equals_scipy_and_unknown_names_are_told(two):
+def test_tau_equals_scipy_and_unknown_names_are_reported(two):
     from scipy.stats import kendalltau
 
     listed = ["Artist 4", "Artist 1", "nobody", "Artist 3", "Artist 5"]
@@ -160,7 +161,7 @@ def test_an_interval_leaves_out_groups_without_a_value():
 
 def test_a_reference_that_cannot_be_used_is_named(two, tmp_path):
     for text, message in [
-        ("artist\nx\n", "has 1 columns"), ("a,b,rank\nArtist 1,Artist 2,first\n", "values of column 'rank' are no numbers"),
+        ("artist\nx\n", "has 1 columns"), ("a,b,rank\nArtist 1,Artist 2,first\n", "values of column 'rank' are not numbers"),
         ("a,b\nx,y\n", "no artist of the reference"),
     ]:
         (tmp_path / "r.csv").write_text(text)

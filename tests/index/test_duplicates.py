@@ -16,7 +16,7 @@ from tonelake.cli import app
 from tonelake.embed import EmbedSettings, embed_lake
 from tonelake.evaluate.labelled import read_labelled
 from tonelake.index.search.duplicates import correlate
-from tonelake.ingest import Cut, ingest_folder, read_clips
+from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import InputError, Lake
 
 RATE = 44_100
@@ -40,7 +40,7 @@ def copied_lake(tmp_path_factory):
     for name in ("a", "b"):
         write(music / f"silent-{name}.wav", np.zeros((4 * RATE, 1), np.float32), rate=RATE)
     lake = Lake(home / "lake")
-    ingest_folder(lake, music, Cut(None))
+    ingest_folder(lake, music, seconds=None)
     embed_lake(lake, EmbedSettings("spectral"), read_clips)
     return lake
 
@@ -54,7 +54,7 @@ def copied(copied_lake, tmp_path):
 
 
 def test_copies_are_found_and_other_performances_are_not(copied):
-    found = index.duplicates(copied, read_clips, layer="chroma", cosine=0.8)
+    found = index.duplicates(copied, layer="chroma", cosine=0.8)
     assert found.group_by("set").agg(pl.col("track").sort()).sort("set")["track"].to_list() == [
         ["again/song0.mp3", "song0.wav"], ["again/song1.flac", "song1.wav"],
     ]
@@ -65,18 +65,18 @@ def test_copies_are_found_and_other_performances_are_not(copied):
     assert set(later["compared_with"]) == set(first["clip_id"])
 
 
-def test_without_listening_the_embedding_decides(copied, monkeypatch):
-    found = index.duplicates(copied, lambda *_: pytest.fail("it listened"), layer="chroma", cosine=0.8, confirm=False)
+def test_without_confirmation_the_embedding_decides(copied, monkeypatch):
+    found = index.duplicates(copied, read=lambda *_: pytest.fail("it listened"), layer="chroma", cosine=0.8, confirm=False)
     assert found["correlation"].null_count() == len(found) > 4 - 1
     assert not any("silent" in track for track in found["track"])
 
 
-def test_a_source_that_is_gone_leaves_it_to_the_embedding(copied):
+def test_for_an_unreadable_source_the_embedding_decides(copied):
     def read(clips, rate, workers):
         for clip, wave in read_clips(clips, rate, workers):
             yield clip, ValueError("gone") if "song0" in clips.filter(clip_id=clip)["source"][0] else wave
 
-    found = index.duplicates(copied, read, layer="chroma", cosine=0.8)
+    found = index.duplicates(copied, read=read, layer="chroma", cosine=0.8)
     assert found.filter(track="song0.wav")["correlation"].null_count() == 1
 
 
@@ -86,7 +86,7 @@ def test_sets_count_as_one_track_everywhere(copied):
     copied.clips.add(clips.join(labels, on="track"))
     space = copied.spaces.get(None)
     before = read_labelled(copied, space, "band")
-    index.duplicates(copied, read_clips, layer="chroma", cosine=0.8, save=True)
+    index.duplicates(copied, layer="chroma", cosine=0.8, save=True)
     after = read_labelled(copied, space, "band")
     assert len(np.unique(before.track)) == 4
     assert len(np.unique(after.track)) == 3
@@ -95,7 +95,7 @@ def test_sets_count_as_one_track_everywhere(copied):
         index.typical(copied, "band", "x")
     assert copied.clips.read(where="same_as IS NOT NULL").height == 4
     # Found again with other settings, what is no duplicate any more is its own.
-    index.duplicates(copied, read_clips, layer="chroma", cosine=0.8, correlation=1.0, save=True)
+    index.duplicates(copied, layer="chroma", cosine=0.8, correlation=1.0, save=True)
     marked = copied.clips.read(["clip_id", "same_as"], where="same_as IS NOT NULL")
     assert (marked["clip_id"] == marked["same_as"]).sum() >= 3
 
@@ -127,5 +127,5 @@ def test_the_command(copied):
     assert json.loads(run.stdout.splitlines()[0])["set"] == 1
     assert "4 clips in 2 sets, kept as label column same_as" in run.stderr
     with pytest.raises(InputError, match="correlation 0"):
-        index.duplicates(copied, read_clips, correlation=0)
+        index.duplicates(copied, correlation=0)
     assert Path(copied.uri).is_dir()

@@ -73,7 +73,7 @@ def test_facets_work_in_mixtures_of_layers(factors):
     assert hits["clip_id"].to_list() == [ids[r] for r in order]
 
 
-def test_same_meter_other_artist(factors):
+def test_facets_find_the_same_meter_by_other_artists(factors):
     """Plain neighbours are of one artist; through the facets they are of one meter and of any artist."""
     clips = factors.clips.read(["clip_id", "artist", "meter"])
 
@@ -91,7 +91,7 @@ def test_same_meter_other_artist(factors):
     assert agree("artist", like="meter", unlike="artist") < 0.2
 
 
-def test_what_is_erased_no_linear_classifier_finds(factors):
+def test_no_linear_classifier_finds_an_erased_label(factors):
     from sklearn.linear_model import LogisticRegression
 
     space = factors.spaces.get(None)
@@ -121,7 +121,7 @@ def test_the_directions_are_those_of_linear_discriminant_analysis(factors):
     assert step.auc_after > 0.9 > step.auc_before
 
 
-def test_a_facet_that_is_not_in_a_layer_is_worth_nothing_there(factors):
+def test_a_facet_that_a_layer_does_not_encode_has_an_auc_near_one_half(factors):
     report = index.facet_report(factors, like="meter")
     assert report["layer"].to_list() == ["a", "b"]
     a, b = report["auc_after"]
@@ -129,12 +129,12 @@ def test_a_facet_that_is_not_in_a_layer_is_worth_nothing_there(factors):
     assert b > 0.9
 
 
-def test_facets_of_a_multi_label_column(factors):
+def test_facets_work_on_a_multi_label_column(factors):
     hits = index.similar(factors, factors.vectors().ids()[0], layer="b", unlike="tags", k=5)
     assert len(hits) == 5
 
 
-def test_a_facet_that_cannot_be_learned_says_why(factors):
+def test_a_facet_that_cannot_be_learned_gives_the_reason(factors):
     clip = factors.vectors().ids()[0]
     for how, message in [
         ({"like": "track"}, "two groups with clips of two tracks"),
@@ -149,7 +149,7 @@ def test_a_facet_that_cannot_be_learned_says_why(factors):
         index.facet_report(factors)
 
 
-def test_groups_of_two_tracks_and_many_groups(lake):
+def test_many_groups_of_two_tracks_are_evaluated_on_held_out_groups(lake):
     """Twelve keys, some of one track, some of two: judged on keys that were not learned from; and too little to judge."""
     rows = clip_rows(20, 4)
     key = [f"key {t if t < 4 else 4 + (t - 4) // 2}" for t in range(20)]
@@ -172,7 +172,7 @@ def test_groups_of_two_tracks_and_many_groups(lake):
     assert len(index.similar(lake, rows["clip_id"][0], like="pair", k=3)) == 3
 
 
-def test_new_clips_and_labels_reach_the_facets(tmp_path, factors):
+def test_new_clips_and_labels_update_the_facets(tmp_path, factors):
     import shutil
 
     shutil.copytree(factors.uri, tmp_path / "lake")

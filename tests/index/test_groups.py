@@ -68,7 +68,7 @@ def written_out(measure, vectors, track, members, a, b):
 
 
 @pytest.mark.parametrize("measure", index.MEASURES)
-def test_measures_equal_all_pairs_written_out(duets, measure):
+def test_measures_equal_loops_over_all_pairs(duets, measure):
     lake, vectors, track, singers = duets
     table = index.group_matrix(lake, "singers", measure=measure)
     names = table["singers"].to_list()
@@ -90,7 +90,7 @@ def test_measures_equal_all_pairs_written_out(duets, measure):
     assert near["singers"].to_list() == others
 
 
-def test_a_shared_track_does_not_make_groups_alike(duets):
+def test_a_shared_track_does_not_make_groups_similar(duets):
     """s4 and its guest have one track in common, and nothing else of the guest is known."""
     lake = duets[0]
     assert index.group_matrix(lake, "singers").filter(singers="guest")["s4"][0] is None
@@ -155,7 +155,7 @@ def test_the_commands(duets, tmp_path):
     assert len(run.stdout.splitlines()) == 5
 
 
-def test_a_heat_map_puts_alike_groups_side_by_side():
+def test_a_heat_map_puts_similar_groups_side_by_side():
     from tonelake.charts import cluster_order
 
     kind = np.array([0, 1, 0, 1, 0, 1, 0, 1])

@@ -96,7 +96,7 @@ def test_the_layer_report_equals_brute_force(filled, column, where):
     assert report.chance == pytest.approx(kinds.mean(), abs=0.01)
 
 
-def test_preparations_do_what_they_say(filled):
+def test_preparations_equal_their_definitions(filled):
     from tonelake.index.separation.pairs import PREPARATIONS
 
     vectors = filled.vectors().layer("high").vectors
@@ -112,7 +112,7 @@ def test_preparations_do_what_they_say(filled):
     assert white[3] @ white[8] == pytest.approx(mahalanobis, abs=0.01)
 
 
-def test_effects_tell_what_preparations_gain(lake):
+def test_effects_report_the_gain_of_each_preparation(lake):
     """All vectors lean one way, and what tells artists apart is small: centring and whitening bring it out."""
     rows = clip_rows(24, 6)
     lake.clips.add(rows)
@@ -145,7 +145,7 @@ def test_the_jackknife_gives_the_standard_error_of_a_mean():
     assert error == pytest.approx(values.std(ddof=1) / np.sqrt(40))
 
 
-def test_a_hub_shows(lake):
+def test_a_hub_raises_the_hubness(lake):
     """One clip that is near all others."""
     rows = clip_rows(40, 5)
     lake.clips.add(rows)
@@ -161,12 +161,12 @@ def test_a_hub_shows(lake):
     assert with_hub > even + 1
 
 
-def test_the_recommended_layer_is_the_one_made_for_it(filled):
+def test_the_recommended_layer_is_the_one_that_encodes_the_column(filled):
     assert index.layers(filled, "artist").recommended == "high"
     assert index.layers(filled, "track").recommended == "low"
 
 
-def test_pairs_that_would_flatter_a_layer_do_not_count(filled):
+def test_pairs_that_would_inflate_the_figures_are_excluded(filled):
     artists, tracks = (read_labelled(filled, filled.spaces.get(), c) for c in ("artist", "track"))
     assert spans_tracks(artists)
     assert not spans_tracks(tracks)
@@ -174,7 +174,7 @@ def test_pairs_that_would_flatter_a_layer_do_not_count(filled):
     assert excluded(tracks, np.array([5]), False)[0].nonzero()[0].tolist() == [4, 5, 6]      # 10 s every 5 s
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_have_about_their_nominal_coverage():
     """Means of 40 tracks of correlated queries: the 95 % interval holds the true mean in about 95 of 100 samples."""
     rng = np.random.default_rng(1)
     weights = resample_weights(40, 400, seed=0)
@@ -187,7 +187,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert 180 <= covered <= 199
 
 
-def test_the_report_is_the_same_for_the_same_seed_and_samples_when_clips_are_many(filled, monkeypatch):
+def test_the_report_is_reproducible_and_samples_queries_of_many_clips(filled, monkeypatch):
     assert index.layers(filled, "artist").table.equals(index.layers(filled, "artist").table)
     whole = index.layers(filled, "artist")
     monkeypatch.setattr("tonelake.index.separation.layer_report.PAIR_BUDGET", 1)
@@ -196,7 +196,7 @@ def test_the_report_is_the_same_for_the_same_seed_and_samples_when_clips_are_man
     assert abs(whole.table["map"][1] - sampled.table["map"][1]) < 0.05
 
 
-def test_a_column_without_two_groups_to_compare_says_so(filled, lake):
+def test_a_column_without_two_groups_to_compare_is_refused(filled, lake):
     with pytest.raises(InputError, match="layers cannot be compared by it"):
         index.layers(filled, "cut")
     with pytest.raises(InputError, match="layers cannot be compared by it"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tonelake.index.maps.layout import lay_out, place, principal, turned
 from tonelake.index.maps import layout
+from tonelake.index.maps.layout import align_points, lay_out, place_new, principal
 
 
 def unit_rows(rows, dim, seed=0, decay=0.9):
@@ -17,7 +17,7 @@ def unit_rows(rows, dim, seed=0, decay=0.9):
 
 
 @pytest.mark.parametrize("centred", [True, False])
-def test_principal_components_are_scikit_learns(centred):
+def test_principal_components_equal_those_of_scikit_learn(centred):
     from sklearn.decomposition import PCA, TruncatedSVD
 
     vectors = unit_rows(300, 12)
@@ -27,13 +27,13 @@ def test_principal_components_are_scikit_learns(centred):
     np.testing.assert_allclose(found, theirs * signs, atol=1e-5)
 
 
-def test_a_direction_has_the_same_sign_each_time():
+def test_the_sign_of_a_principal_direction_is_fixed():
     vectors = unit_rows(300, 12)
     found = principal(vectors, 5, np.random.default_rng(0))
     np.testing.assert_allclose(found, principal(vectors[::-1], 5, np.random.default_rng(1))[::-1], atol=1e-5)
 
 
-def test_of_many_rows_a_sample_says_the_directions(monkeypatch):
+def test_principal_directions_of_many_rows_come_from_a_sample(monkeypatch):
     vectors = unit_rows(2000, 12, decay=0.6)
     wanted = principal(vectors, 2, np.random.default_rng(0))
     monkeypatch.setattr(layout, "SAMPLE", 500)
@@ -52,7 +52,7 @@ def test_more_components_than_dimensions_are_zeros(count):
 
 
 @pytest.mark.parametrize("kept", [4, 12])
-def test_neighbours_are_looked_for_in_the_directions_that_tell_most(monkeypatch, kept):
+def test_neighbours_are_searched_in_the_strongest_principal_directions(monkeypatch, kept):
     from sklearn.decomposition import TruncatedSVD
 
     monkeypatch.setattr(layout, "REDUCED", kept)
@@ -68,19 +68,19 @@ def test_neighbours_are_looked_for_in_the_directions_that_tell_most(monkeypatch,
     assert (found.near == np.argsort(-cosines, axis=1)[:, :15]).mean() > 0.99      # all but equal ones
 
 
-def test_points_are_turned_mirrored_and_moved_but_never_stretched():
+def test_points_are_rotated_mirrored_and_translated_but_never_scaled():
     rng = np.random.default_rng(0)
     points = rng.standard_normal((50, 2)).astype(np.float32)
     mirror = np.array([[np.cos(1), np.sin(1)], [np.sin(1), -np.cos(1)]])
-    np.testing.assert_allclose(turned(points, points @ mirror + [3, -7]), points @ mirror + [3, -7], atol=1e-5)
-    np.testing.assert_allclose(turned(points, 5 * points @ mirror + [3, -7]) - [3, -7],
+    np.testing.assert_allclose(align_points(points, points @ mirror + [3, -7]), points @ mirror + [3, -7], atol=1e-5)
+    np.testing.assert_allclose(align_points(points, 5 * points @ mirror + [3, -7]) - [3, -7],
                                (points - points.mean(axis=0)) @ mirror + 5 * points.mean(axis=0) @ mirror, atol=1e-5)
 
 
-def test_new_clips_are_placed_by_hand():
+def test_the_place_of_a_new_clip_equals_the_weighted_mean_of_its_neighbours():
     known, new = unit_rows(60, 6, seed=1), unit_rows(8, 6, seed=2)
     points = np.random.default_rng(5).standard_normal((60, 2)).astype(np.float32) * 4
-    found = place(new, known, points, 9)
+    found = place_new(new, known, points, 9)
     for row in range(8):
         far = np.linalg.norm(known.astype(np.float64) - new[row], axis=1)
         near = np.argsort(far)
@@ -90,7 +90,7 @@ def test_new_clips_are_placed_by_hand():
         np.testing.assert_allclose(found.points[row], np.average(points[near[:5]], axis=0, weights=weight), atol=1e-3)
 
 
-def test_a_clip_that_is_on_the_map_already_lies_on_its_point():
+def test_a_copy_of_a_mapped_clip_is_placed_on_its_point():
     known = unit_rows(60, 6)
     points = np.random.default_rng(5).standard_normal((60, 2)).astype(np.float32)
-    np.testing.assert_allclose(place(known[[7] * 3], known[[7] * 5], points[[7] * 5], 15).points, points[[7] * 3], atol=1e-5)
+    np.testing.assert_allclose(place_new(known[[7] * 3], known[[7] * 5], points[[7] * 5], 15).points, points[[7] * 3], atol=1e-5)

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
-from tonelake.index.maps.clusters import find_clusters, telling
-from tonelake.index.maps.layout import lay_out, turned
+from tonelake.index.maps.clusters import characteristic_values, find_clusters
+from tonelake.index.maps.layout import align_points, lay_out
 from tonelake.index.maps.umap import EPOCHS
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.store import InputError, Lake, Space
@@ -67,7 +67,7 @@ def agreement(lake, made, k=10):
     return (genre[near] == genre[:, None]).mean()
 
 
-def test_a_map_keeps_kinds_together_and_tells_what_they_are(kinds):
+def test_a_map_keeps_kinds_together_and_labels_their_clusters(kinds):
     made = index.make_map(kinds)
     assert made.done == "made"
     assert agreement(kinds, made) > 0.98
@@ -78,13 +78,13 @@ def test_a_map_keeps_kinds_together_and_tells_what_they_are(kinds):
 
 
 @pytest.mark.parametrize("lists", [False, True])
-def test_what_tells_of_a_cluster_is_the_paper_by_hand(lists):
+def test_characteristic_values_equal_the_papers_formula(lists):
     rng = np.random.default_rng(0)
     cluster = np.repeat([0, 1, 2, -1], [150, 40, 20, 30])
     names = np.array(["a", "b", "c"])[rng.integers(3, size=240)]
     names[:150:2], names[150:170] = "a", "b"
     values = pl.Series("mood", [["all", name] for name in names] if lists else names)
-    found = {(which, text.split()[1]): (score, text) for which, score, text in telling(values, cluster)}
+    found = {(which, text.split()[1]): (score, text) for which, score, text in characteristic_values(values, cluster)}
     wanted = {}
     for which, size in ((0, 150), (1, 40), (2, 20)):
         for name in "abc":
@@ -99,7 +99,7 @@ def test_what_tells_of_a_cluster_is_the_paper_by_hand(lists):
     assert {(0, "a"), (1, "b")} <= wanted.keys() and found == wanted             # and what every clip has tells of none
 
 
-def test_the_file_is_what_other_viewers_open(kinds):
+def test_the_file_has_the_columns_that_other_viewers_read(kinds):
     made = index.make_map(kinds, layer="b")
     assert made.file == f"{kinds.uri}/maps/kinds/01.parquet"
     table = pq.read_table(made.file)
@@ -114,9 +114,9 @@ def test_the_file_is_what_other_viewers_open(kinds):
     assert json.loads(table.schema.metadata[b"tonelake"])["fingerprint"] == kinds.spaces.get(None).fingerprint
 
 
-def test_a_seed_reproduces_and_nothing_is_done_twice(kinds):
+def test_a_seed_reproduces_and_an_existing_map_is_reused(kinds):
     first = index.make_map(kinds)
-    assert index.make_map(kinds).done == "as it was"
+    assert index.make_map(kinds).done == "unchanged"
     again = index.make_map(kinds, again=True)
     assert again.done == "made"
     np.testing.assert_array_equal(points(first), points(again))
@@ -129,7 +129,7 @@ def test_new_clips_are_placed_and_the_others_stay(kinds):
     rows = clip_rows(66, 10)
     add(kinds, kinds.spaces.get(None), rows.filter(pl.col("track") > "track059"), seed=5)
     after = index.make_map(kinds)
-    assert after.done == "60 new ones placed"
+    assert after.done == "60 new clips placed"
     np.testing.assert_array_equal(points(after)[:600], points(before))
     assert agreement(kinds, after) > 0.98
     kinds.clips.table.delete("track = 'track000'")
@@ -145,7 +145,7 @@ def test_layers_start_from_each_other(kinds):
     """A clip moves far less from layer to layer than between maps of their own."""
     def moved(a, b):
         a, b = points(a), points(b)
-        b = turned(b, a)
+        b = align_points(b, a)
         return np.median(np.linalg.norm(a - b, axis=1)) / np.linalg.norm(a - a.mean(axis=0), axis=1).mean()
 
     first = index.make_map(kinds, layer="a")
@@ -161,7 +161,7 @@ def test_layers_start_from_each_other(kinds):
 
 
 @pytest.mark.parametrize("spread", [0.1, 0.5])
-def test_the_layout_is_umap_learns_of_the_same_neighbours(spread):
+def test_the_layout_equals_that_of_umap_learn_for_the_same_neighbours(spread):
     """To the last bit of the distances, since another one leads elsewhere within a few epochs."""
     vectors = np.random.default_rng(2).standard_normal((200, 12)) * 0.9 ** np.arange(12) + 0.3
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -209,7 +209,7 @@ def test_equal_clips_do_not_break_a_map(lake):
     assert np.isfinite(points(index.make_map(lake))).all()
 
 
-def test_a_damaged_or_foreign_file_is_made_anew(kinds):
+def test_a_damaged_or_foreign_file_is_made_again(kinds):
     from pathlib import Path
 
     made = index.make_map(kinds)
@@ -220,7 +220,7 @@ def test_a_damaged_or_foreign_file_is_made_anew(kinds):
     assert len(index.read_map(kinds).points) == 600
 
 
-def test_maps_lie_on_object_stores(s3):
+def test_maps_work_on_object_stores(s3):
     lake = Lake(f"{s3}/lake")
     fill(lake, 3, 4, seed=0)
     index.make_map(lake)
@@ -228,7 +228,7 @@ def test_maps_lie_on_object_stores(s3):
     assert index.mapped_layers(lake, lake.spaces.get(None)) == [1]
 
 
-def test_settings_that_cannot_be_are_named(kinds):
+def test_invalid_settings_are_named(kinds):
     for how, message in [
         ({"method": "tsne"}, "no method 'tsne'"), ({"neighbours": 1}, "1 neighbours"), ({"min_dist": 2}, "0 to 1"),
         ({"layer": 9}, "layer"),
@@ -237,7 +237,7 @@ def test_settings_that_cannot_be_are_named(kinds):
             index.make_map(kinds, **how)
 
 
-def test_the_graph_by_links_finds_nearly_what_comparing_all_does(monkeypatch):
+def test_the_approximate_graph_finds_nearly_all_true_neighbours(monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((20, 24))[rng.integers(20, size=3000)] + rng.standard_normal((3000, 24))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -264,15 +264,15 @@ def test_large_maps_are_clustered_by_a_sample(monkeypatch):
         assert (found[kind == k] == np.bincount(found[kind == k][found[kind == k] >= 0]).argmax()).mean() > 0.9
 
 
-def test_only_labels_beyond_chance_tell_of_a_cluster():
+def test_only_labels_beyond_chance_characterise_a_cluster():
     rng = np.random.default_rng(0)
     cluster = rng.integers(-1, 3, 2000)
     label = pl.Series("mood", np.where((cluster == 1) & (rng.random(2000) < 0.7), "calm", "other"))
-    told = {(which, text.split(" (")[0]) for which, _, text in telling(label, cluster)}
+    told = {(which, text.split(" (")[0]) for which, _, text in characteristic_values(label, cluster)}
     assert (1, "mood calm") in told
     assert {which for which, text in told if text == "mood calm"} == {1}
-    assert telling(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster) == []
-    assert telling(pl.Series("number", rng.random(2000)), cluster) == []
+    assert characteristic_values(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster) == []
+    assert characteristic_values(pl.Series("number", rng.random(2000)), cluster) == []
 
 
 def test_the_command(kinds, tmp_path):
@@ -281,4 +281,4 @@ def test_the_command(kinds, tmp_path):
         assert run.exit_code == 0, run.output
         assert json.loads(run.stdout.splitlines()[0])["clips"] == 100
         assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
-    assert "as it was" in run.stderr
+    assert "unchanged" in run.stderr

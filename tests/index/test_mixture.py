@@ -64,7 +64,7 @@ def test_filters_hold_in_mixtures(filled):
     assert len(index.similar(filled, ids[9], layers="all", k=1_000)) == 239
 
 
-def test_several_seeds_are_their_mean_direction_and_none_is_an_answer(filled):
+def test_several_clips_are_searched_by_their_mean_direction_and_none_is_a_hit(filled):
     ids = filled.vectors().ids().to_list()
     rows = (3, 50, 190)
     seeds = [vector(filled, 1, row) for row in rows]
@@ -73,7 +73,7 @@ def test_several_seeds_are_their_mean_direction_and_none_is_an_answer(filled):
     expect(filled, hits, cosines(filled, 1, mean), lambda clip: clip not in {ids[row] for row in rows}, 20)
 
 
-def test_what_is_subtracted_is_taken_from_the_direction(filled):
+def test_a_subtracted_clip_is_subtracted_from_the_direction(filled):
     ids = filled.vectors().ids().to_list()
     plus, minus = vector(filled, 1, 3), vector(filled, 1, 100)
     direction = plus / np.linalg.norm(plus) - minus / np.linalg.norm(minus)
@@ -83,7 +83,7 @@ def test_what_is_subtracted_is_taken_from_the_direction(filled):
         index.similar(filled, ids[3], minus=[ids[3]])
 
 
-def test_not_same_means_none_of_the_seeds(filled):
+def test_not_same_excludes_the_values_of_every_query_part(filled):
     clips = filled.clips.read()
     seeds = [clips["clip_id"][0], clips["clip_id"][239]]
     artists = {clips["artist"][0], clips["artist"][239]}
@@ -103,15 +103,15 @@ def test_an_explanation_is_the_cosine_at_every_layer(filled):
 
 @pytest.mark.parametrize(
     ("layers", "problem"),
-    [("3:0.5", "has no layer '3'"), ("low,low", "layer low stands twice"), ("low:x", "'x' is no weight"),
-     ("low:0,high:0", "above zero"), ("low:-1", "above zero"), ("low:nan", "is no weight"), ("", "has no layer ''")],
+    [("3:0.5", "has no layer '3'"), ("low,low", "layer low is named twice"), ("low:x", "'x' is not a number"),
+     ("low:0,high:0", "above zero"), ("low:-1", "above zero"), ("low:nan", "is not a number"), ("", "has no layer ''")],
 )
-def test_mixtures_that_cannot_be_are_refused(filled, layers, problem):
+def test_invalid_mixtures_are_refused(filled, layers, problem):
     with pytest.raises(InputError, match=problem):
         index.similar(filled, filled.vectors().ids()[0], layers=layers)
 
 
-def test_what_does_not_go_together_is_refused(filled):
+def test_arguments_that_exclude_each_other_are_refused(filled):
     clip = filled.vectors().ids()[0]
     with pytest.raises(InputError, match="give one of them"):
         index.similar(filled, clip, layer=1, layers="all")
@@ -120,26 +120,26 @@ def test_what_does_not_go_together_is_refused(filled):
     with pytest.raises(InputError, match="at least one clip"):
         index.similar(filled, [])
     with pytest.raises(SpaceMismatch, match="holds vectors of 6"):
-        resolve(filled, np.ones(4), filled.spaces.get(), [0, 1], "mean")
+        resolve(filled, np.ones(4), filled.spaces.get(), [0, 1])
 
 
 # -- learned weights
 
 
-def test_weights_go_to_the_layer_that_tells_the_groups_apart(filled):
+def test_weights_go_to_the_layer_that_separates_the_groups(filled):
     """In the made-up lake tracks lie together in `low`, and artists in `high`."""
     space = filled.spaces.get()
-    learned = learn_weights(filled, space, "artist")
+    learned = learn_weights(filled, "artist", space=space.name)
     assert sum(learned.weights.values()) == pytest.approx(1)
     assert learned.weights[1] > 0.8
     assert learned.best_layer == 1
     assert learned.auc > 0.75
     assert learned.auc >= learned.best_auc - 0.02
-    assert learn_weights(filled, space, "artist").weights == learned.weights             # a seed reproduces
+    assert learn_weights(filled, "artist", space=space.name).weights == learned.weights             # a seed reproduces
     assert "held out" in str(learned)
 
 
-def test_a_column_that_no_layer_knows_gives_no_better_than_chance(filled):
+def test_weights_of_a_random_column_are_no_better_than_chance(filled):
     rng = np.random.default_rng(0)
     import shutil
     import tempfile
@@ -151,23 +151,23 @@ def test_a_column_that_no_layer_knows_gives_no_better_than_chance(filled):
         lake = Lake(folder)
         rows = lake.clips.read()
         lake.clips.add(rows.with_columns(coin=rng.integers(0, 8, len(rows))).drop("added_at"))
-        learned = learn_weights(lake, lake.spaces.get(), "coin")
+        learned = learn_weights(lake, "coin")
     assert 0.4 < learned.auc < 0.6
     assert sum(learned.weights.values()) == pytest.approx(1)
 
 
 def test_weights_need_groups_of_several_tracks(filled):
     with pytest.raises(InputError, match=r"'track': it has 0 groups with clips of two tracks or more, and 4 are needed"):
-        learn_weights(filled, filled.spaces.get(), "track")
+        learn_weights(filled, "track")
 
 
 def test_learned_weights_mix_like_given_ones(filled):
     clip = filled.vectors().ids()[3]
-    weights = learn_weights(filled, filled.spaces.get(), "artist").weights
+    weights = learn_weights(filled, "artist").weights
     assert index.similar(filled, clip, layers="auto:artist").equals(index.similar(filled, clip, layers=weights))
 
 
-def test_weights_are_of_size_one(filled):
+def test_absolute_weights_sum_to_one(filled):
     space = filled.spaces.get()
     assert parse_weights("low:1,high:3", space) == {0: 0.25, 1: 0.75}
     assert parse_weights("low:1,high:-3", space) == {0: 0.25, 1: -0.75}

@@ -56,7 +56,7 @@ def test_neighbours_equal_brute_force_in_ids_and_scores(filled, engine, metric, 
 
 
 @pytest.mark.parametrize("where", ["year > 1970", "artist = 'Artist 3'", "year = 1977 AND start_s >= 40", "start_s = 0"])
-def test_a_filter_is_kept_exactly_however_rare(filled, engine, where):
+def test_a_filter_is_exact_even_if_few_clips_match(filled, engine, where):
     ids, vectors = filled.vectors().layer(1)
     kept = set(filled.clips.read(["clip_id"], where=where)["clip_id"])
     hits = index.similar(filled, ids[100], where=where, k=30)
@@ -64,7 +64,7 @@ def test_a_filter_is_kept_exactly_however_rare(filled, engine, where):
     assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
 
 
-def test_hits_differ_from_the_query_where_asked(filled):
+def test_not_same_excludes_hits_that_share_the_querys_value(filled):
     query = filled.clips.read().row(0, named=True)
     assert query["track"] in set(index.similar(filled, query["clip_id"], layer=0, k=9)["track"])
     assert query["track"] not in set(index.similar(filled, query["clip_id"], layer=0, k=100, not_same="track")["track"])
@@ -75,13 +75,13 @@ def test_hits_differ_from_the_query_where_asked(filled):
     assert not any(set(t) & set(query["tags"]) for t in tags)
 
 
-def test_fewer_hits_than_asked_only_where_there_are_no_more(filled):
+def test_fewer_than_k_hits_only_if_there_are_no_more(filled):
     clip = filled.clips.read()["clip_id"][0]
     assert len(index.similar(filled, clip, k=10_000)) == 239
     assert len(index.similar(filled, clip, k=5, where="year = 1")) == 0
 
 
-def test_excluding_many_rows_gives_the_same_as_excluding_few(filled):
+def test_excluding_many_rows_and_few_rows_give_equal_results(filled):
     """Both ways of leaving rows out: a subset, and asking for more neighbours."""
     layer = exact.load_layer(filled, filled.spaces.get(), 1)
     rng = np.random.default_rng(3)
@@ -96,7 +96,7 @@ def test_excluding_many_rows_gives_the_same_as_excluding_few(filled):
     assert layer.search(layer.vectors[0], 3, np.zeros(240, bool))[0].tolist() == []
 
 
-def test_an_index_is_never_stale(lake):
+def test_search_sees_new_and_deleted_clips(lake):
     space = fill(lake, 4, 3, seed=0)
     clip = lake.clips.read()["clip_id"][0]
     assert len(index.similar(lake, clip, k=100)) == 11
@@ -139,7 +139,7 @@ def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(heard, music, tmp
     assert hits["score"][0] > 0.99
 
 
-def test_a_file_that_is_in_the_lake_is_not_its_own_answer(heard, music, monkeypatch):
+def test_a_file_that_is_in_the_lake_is_not_its_own_hit(heard, music, monkeypatch):
     monkeypatch.setattr("tonelake.index.search.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
     path = music / "Ada" / "song0.wav"
     hits = index.similar(heard, path, k=20)
@@ -151,14 +151,14 @@ def test_a_file_that_is_in_the_lake_is_not_its_own_answer(heard, music, monkeypa
     assert hits["clip_id"].to_list() == [c for c, _ in brute_force(heard, mean, 1, "cosine", lambda clip: clip not in stored)]
 
 
-def test_a_file_with_tags_can_leave_its_artist_out(heard, music, tmp_path):
+def test_a_files_own_artist_can_be_excluded_by_its_tags(heard, music, tmp_path):
     other = Path(shutil.copy(music / "Cleo" / "song2.mp3", tmp_path / "x.mp3"))
     with other.open("ab") as file:
         file.write(b"\0" * 200)          # other bytes, so it is not known by content
     assert "Cleo" not in set(index.similar(heard, other, k=20, not_same="artist")["artist"])
 
 
-def test_a_query_that_cannot_be_is_named(heard, music, tmp_path):
+def test_an_invalid_query_is_named(heard, music, tmp_path):
     from tonelake.ingest import AudioError
 
     with pytest.raises(ClipNotFound, match="neither a file nor a clip id"):
@@ -215,7 +215,7 @@ def test_groups_equal_brute_force(filled):
     assert near["artist"].to_list() == [names[i] for i in others[np.argsort(-matrix[2, others])][:3]]
 
 
-def test_groups_of_a_list_column_share_clips(filled):
+def test_groups_of_a_list_column_can_share_clips(filled):
     table = index.groups(filled, "tags", layer=0)
     assert dict(table.select("tags", "clips").iter_rows()) == {"even": 120, "odd": 120, "tag0": 80, "tag1": 80, "tag2": 80}
 
@@ -239,7 +239,7 @@ def test_a_column_or_name_that_cannot_be_compared_is_named(filled, column, name,
         index.groups(filled, column, name)
 
 
-def test_clips_that_are_not_embedded_hide_none_that_is(lake):
+def test_clips_without_vectors_do_not_hide_clips_with_vectors(lake):
     """Of the query's own track one clip has no vector: the last row of the table is an answer all the same."""
     space = fill(lake, 6, 4, seed=0)
     lake.clips.add(clip_rows(6, 5))
@@ -252,7 +252,7 @@ def test_clips_that_are_not_embedded_hide_none_that_is(lake):
         assert last in hits["clip_id"] and set(hits["clip_id"]) == expected
 
 
-def test_layers_stay_in_memory_while_there_is_room(lake, monkeypatch):
+def test_layers_are_cached_within_the_memory_budget(lake, monkeypatch):
     space = fill(lake, 6, 4, seed=0)
     monkeypatch.setattr(exact, "_cache", type(exact._cache)())
     monkeypatch.setattr(exact, "memory_bytes", lambda: 1 << 30)

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 from fakes import clip_rows, fill
 
-from tonelake.gestures import Gestures
+import tonelake
 from tonelake.index.tokens.factor_oracle import FactorOracle
 from tonelake.index.tokens.sequences import PRIOR_FRAMES, longest_shared, read_sequences
 from tonelake.index.tokens.vocabulary import find_centres, fit_vocabulary, read_vocabulary, sample_frames
 from tonelake.store import FrameStates, InputError, LakeError, SpaceMismatch, TokenSequence
-
-
-def quiet():
-    return lambda items, total, label: items
 
 
 @pytest.fixture
@@ -38,10 +34,10 @@ def heard(lake):
 
 
 @pytest.fixture
-def gestures(heard) -> Gestures:
-    found = Gestures(heard, quiet)
-    found.fit(k=12, layer="high", name="sounds", seed=3)
-    found.apply()
+def opened(heard) -> tonelake.Lake:
+    found = tonelake.Lake(heard.uri)
+    found.fit_vocabulary(k=12, layer="high", name="sounds", seed=3)
+    found.apply_vocabulary()
     return found
 
 
@@ -61,7 +57,7 @@ def test_tokens_are_the_nearest_centres_of_scikit_learn(heard, metric):
         assert np.allclose(np.linalg.norm(vocabulary.centres, axis=1), 1, atol=1e-5)
 
 
-def test_figures_of_a_vocabulary_are_what_they_say(heard):
+def test_figures_of_a_vocabulary_equal_their_definitions(heard):
     vocabulary = fit_vocabulary(heard, k=15, layer="high")
     states = np.concatenate([one.states for one in heard.frames().each(None, "high")]).astype(np.float64)
     assert vocabulary.frames == len(states)
@@ -74,7 +70,7 @@ def test_figures_of_a_vocabulary_are_what_they_say(heard):
     assert vocabulary.perplexity == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-6)
 
 
-def test_k_means_comes_as_near_as_scikit_learn_and_a_seed_repeats():
+def test_k_means_is_as_good_as_scikit_learns_and_reproducible():
     from sklearn.cluster import KMeans
 
     rng = np.random.default_rng(0)
@@ -91,7 +87,7 @@ def test_k_means_comes_as_near_as_scikit_learn_and_a_seed_repeats():
     assert not np.array_equal(find_centres(sample, 64, seed=1), ours)
 
 
-def test_a_sample_of_a_stream_is_fair_and_seeded():
+def test_a_sample_of_a_stream_is_uniform_and_seeded():
     parts = [np.full((100, 1), i, np.float16) for i in range(50)]
     drawn = np.concatenate([sample_frames(iter(parts), 200, seed=s)[:, 0] for s in range(20)])
     counts = np.bincount(drawn.astype(int), minlength=50)            # 80 expected of each part
@@ -101,7 +97,7 @@ def test_a_sample_of_a_stream_is_fair_and_seeded():
     assert len(few) == 100 and sample_frames(iter([]), 10, 0).size == 0
 
 
-def test_a_vocabulary_is_of_one_space_and_layer(heard, gestures):
+def test_a_vocabulary_belongs_to_one_space_and_layer(heard, opened):
     space = heard.spaces.get("fake")
     vocabulary = read_vocabulary(heard, "sounds")
     with pytest.raises(SpaceMismatch, match="frames of layer low of space 'fake'"):
@@ -115,18 +111,18 @@ def test_a_vocabulary_is_of_one_space_and_layer(heard, gestures):
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"k": 1}, "ask for 2 to 65,535"), ({"k": 70_000}, "ask for 2 to 65,535"), ({"metric": "l1"}, "no metric 'l1'"),
+    ({"k": 1}, "must be 2 to 65,535"), ({"k": 70_000}, "must be 2 to 65,535"), ({"metric": "l1"}, "no metric 'l1'"),
     ({"k": 60_000}, "too few for 60,000 tokens"), ({"name": "../x"}, "cannot name a vocabulary"),
     ({"layer": "low"}, "frames"),
 ])
-def test_what_cannot_be_fitted_is_a_sentence(heard, settings, message):
+def test_invalid_vocabularies_are_refused_with_a_reason(heard, settings, message):
     with pytest.raises(InputError, match=message):
         fit_vocabulary(heard, **({"k": 12, "layer": "high"} | settings))
     with pytest.raises(InputError, match="tonelake tokens fit"):
         read_vocabulary(heard)
 
 
-def test_a_damaged_vocabulary_says_so(heard, gestures):
+def test_a_damaged_vocabulary_is_reported(heard, opened):
     from pathlib import Path
 
     path = Path(heard.uri) / "vocabularies" / "fake" / "sounds.safetensors"
@@ -138,31 +134,31 @@ def test_a_damaged_vocabulary_says_so(heard, gestures):
 # -- sequences
 
 
-def test_tokens_are_stored_once_and_follow_a_new_fit(heard, gestures):
+def test_tokens_are_stored_once_and_replaced_after_a_new_fit(heard, opened):
     vocabulary = read_vocabulary(heard)
     stored = {one.clip_id: one for one in heard.tokens().each(vocabulary.digest)}
     assert len(stored) == 60
     for one in heard.frames().each(None, "high"):
         assert np.array_equal(stored[one.clip_id].tokens, vocabulary.tokens_of(one.states))
         assert np.array_equal(stored[one.clip_id].frame_s, one.frame_s)
-    assert gestures.apply()[1] == 0
+    assert opened.apply_vocabulary()[1] == 0
     table = heard.tokens().table.read(["tokens", "run_tokens", "run_frames"]).to_pylist()
     assert all(np.repeat(row["run_tokens"], row["run_frames"]).tolist() == row["tokens"] for row in table)
-    gestures.fit(k=9, layer="high", name="sounds")
-    assert gestures.apply()[1] == 60 and heard.tokens().table.count() == 60      # those of the older fit have gone
-    assert gestures.list()["clips"].to_list() == [60]
+    opened.fit_vocabulary(k=9, layer="high", name="sounds")
+    assert opened.apply_vocabulary()[1] == 60 and heard.tokens().table.count() == 60      # those of the older fit have gone
+    assert opened.list_vocabularies()["clips"].to_list() == [60]
 
 
-def test_runs_of_a_clip_tell_where_each_token_sounds(heard, gestures):
+def test_runs_of_a_clip_have_the_times_of_their_frames(heard, opened):
     clip = heard.clips.ids()[7]
     one = next(iter(heard.tokens().each(read_vocabulary(heard).digest, [clip])))
-    runs = gestures.of(clip)
+    runs = opened.runs_of_clip(clip)
     assert np.repeat(runs["token"], runs["frames"]).tolist() == one.tokens.tolist()
     ends = np.cumsum(runs["frames"]) - 1
     assert runs["end_s"].to_list() == pytest.approx(one.frame_s[ends].tolist())
 
 
-def test_similar_histograms_are_those_of_scikit_learn(heard, gestures):
+def test_histogram_scores_equal_those_of_scikit_learn(heard, opened):
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import cosine_similarity
 
@@ -170,23 +166,23 @@ def test_similar_histograms_are_those_of_scikit_learn(heard, gestures):
     texts = [" ".join(f"t{token}" for token in one.tokens) for one in found.clips]
     expected = cosine_similarity(TfidfVectorizer(sublinear_tf=True).fit_transform(texts))[4]
     clip = found.ids[4]
-    hits = gestures.similar(clip, by="histogram", k=59)
+    hits = opened.similar_by_tokens(clip, by="histogram", k=59)
     by_id = dict(zip(found.ids, expected, strict=True))
     assert hits["score"].to_list() == pytest.approx([by_id[hit] for hit in hits["clip_id"]], abs=1e-5)
     assert hits["score"].is_sorted(descending=True) and clip not in hits["clip_id"]
 
 
-def test_shared_sequences_find_the_track_and_the_place(heard, gestures):
+def test_shared_sequences_find_the_track_and_the_place(heard, opened):
     clip = heard.clips.ids()[12]                         # of track 2
-    hits = gestures.similar(clip, by="ngrams", n=4, k=4)
+    hits = opened.similar_by_tokens(clip, by="ngrams", n=4, k=4)
     assert set(hits["track"]) == {"track002"} and (hits["shared"] > 3).all()
-    others = gestures.similar(clip, by="ngrams", n=4, k=10, not_same="track", where="artist != 'Artist 1'")
+    others = opened.similar_by_tokens(clip, by="ngrams", n=4, k=10, not_same="track", where="artist != 'Artist 1'")
     assert "track002" not in set(others["track"]) and "Artist 1" not in set(others["artist"])
     with pytest.raises(InputError, match="no measure 'x'"):
-        gestures.similar(clip, by="x")
+        opened.similar_by_tokens(clip, by="x")
 
 
-def test_the_longest_shared_stretch_is_that_of_brute_force():
+def test_the_longest_shared_stretch_equals_brute_force():
     rng = np.random.default_rng(0)
     for _ in range(30):
         one, other = (
@@ -203,8 +199,8 @@ def test_the_longest_shared_stretch_is_that_of_brute_force():
         assert a[i : i + best].tolist() == b[j : j + best].tolist() and shared == len(set(a.tolist()) & set(b.tolist()))
 
 
-def test_typical_tokens_are_those_that_only_one_group_has(heard, gestures):
-    table = gestures.typical("track", "track003", k=3)
+def test_typical_tokens_equal_the_papers_formula(heard, opened):
+    table = opened.typical_tokens("track", "track003", k=3)
     assert len(table) and table["z"].is_sorted(descending=True) and (table["share"] > table["share_elsewhere"]).all()
     found = read_sequences(heard)
     mine = set(heard.clips.ids("track = 'track003'"))
@@ -221,23 +217,23 @@ def test_typical_tokens_are_those_that_only_one_group_has(heard, gestures):
         clip = next(one for one in found.clips if one.clip_id == row["clip_id"])
         at = clip.frame_s.tolist().index(pytest.approx(row["at_s"]))
         assert clip.tokens[at] == row["token"]
-    everywhere = gestures.typical("artist", k=2)
+    everywhere = opened.typical_tokens("artist", k=2)
     assert set(everywhere["artist"]) <= {"Artist 0", "Artist 1", "Artist 2"} and len(everywhere) <= 6
     with pytest.raises(InputError, match="no artist 'Nobody'"):
-        gestures.typical("artist", "Nobody")
+        opened.typical_tokens("artist", "Nobody")
     with pytest.raises(InputError, match="holds lists"):
-        gestures.typical("tags")
+        opened.typical_tokens("tags")
 
 
 # -- the oracle
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_oracle_reads_every_factor_and_knows_every_repeat(seed):
+def test_the_oracle_accepts_every_factor_and_knows_every_repeat(seed):
     rng = np.random.default_rng(seed)
     text = rng.integers(2 + seed % 4, size=int(rng.integers(1, 60))).tolist()
     oracle = FactorOracle(text)
-    assert all(oracle.reads(text[i:j]) for i in range(len(text)) for j in range(i, len(text) + 1))
+    assert all(oracle.accepts(text[i:j]) for i in range(len(text)) for j in range(i, len(text) + 1))
     assert sum(map(len, oracle.forward)) <= 2 * len(text)            # at most twice as many transitions as numbers
     for i in range(1, len(text) + 1):
         best, end = 0, 0
@@ -250,18 +246,18 @@ def test_the_oracle_reads_every_factor_and_knows_every_repeat(seed):
     expected = [next((n for n in range(min(5, i), 0, -1) if text[i - n : i] == word[5 - n :]), 0) for i in range(len(text) + 1)]
     assert oracle.contexts(word).tolist() == expected
     for state in range(1, len(text) + 1):
-        for other, context in oracle.alike(state, 1):
+        for other, context in oracle.similar_states(state, 1):
             assert text[other - context : other] == text[state - context : state]
 
 
-def test_repeats_are_the_longest_of_their_kind():
+def test_repeats_are_maximal():
     text = [1, 2, 3, 4, 9, 1, 2, 3, 4, 8, 2, 3]
     assert FactorOracle(text).repeats(2) == [(9, 4, 4), (12, 3, 2)]
     assert FactorOracle([]).repeats(2) == [] and FactorOracle([5]).repeated.tolist() == [0, 0]
 
 
-def test_passages_that_come_again_are_the_same_and_have_their_times(heard, gestures):
-    table = gestures.repeats(least=4, k=400)
+def test_repeated_passages_have_equal_tokens_and_the_right_times(heard, opened):
+    table = opened.repeats(least=4, k=400)
     digest = read_vocabulary(heard).digest
     clips = {one.clip_id: one for one in heard.tokens().each(digest)}
     assert len(table) and table["runs"].is_sorted(descending=True)
@@ -271,18 +267,18 @@ def test_passages_that_come_again_are_the_same_and_have_their_times(heard, gestu
             at = next(i for i, s in enumerate(starts) if clips[clip].frame_s[s] == pytest.approx(start))
             assert tokens[at : at + row["runs"]].tolist() == row["tokens"]
     tracks = dict(heard.clips.read(["clip_id", "track"]).iter_rows())
-    across = gestures.repeats(least=3, across=True, k=400)
+    across = opened.repeats(least=3, across=True, k=400)
     assert all(tracks[a] != tracks[b] for a, b in across.select("clip_id", "first_clip_id").iter_rows())
-    within = gestures.repeats(least=2, across=False, k=400)
+    within = opened.repeats(least=2, across=False, k=400)
     assert (within["clip_id"] == within["first_clip_id"]).all()
     clip = heard.clips.ids()[9]
-    assert all(clip in pair for pair in gestures.repeats(clip=clip, least=3).select("clip_id", "first_clip_id").iter_rows())
+    assert all(clip in pair for pair in opened.repeats(clip=clip, least=3).select("clip_id", "first_clip_id").iter_rows())
 
 
-def test_continuations_keep_to_what_was_asked(heard, gestures):
+def test_continuations_respect_their_arguments(heard, opened):
     clip = heard.clips.ids()[3]
-    path = gestures.continuation(clip, steps=40, least=2, jump=0.5, seed=1)
-    assert path.equals(gestures.continuation(clip, steps=40, least=2, jump=0.5, seed=1))
+    path = opened.continuation(clip, steps=40, least=2, jump=0.5, seed=1)
+    assert path.equals(opened.continuation(clip, steps=40, least=2, jump=0.5, seed=1))
     digest = read_vocabulary(heard).digest
     clips = {one.clip_id: one for one in heard.tokens().each(digest)}
     word = clips[clip].runs()[0].tolist()
@@ -297,31 +293,31 @@ def test_continuations_keep_to_what_was_asked(heard, gestures):
             assert at >= min(2, row["context"])
         word.append(row["token"])
     artists = dict(heard.clips.read(["clip_id", "artist"]).iter_rows())
-    only = gestures.continuation([3, 4], steps=10, least=1, where="artist = 'Artist 2' AND year BETWEEN 1966 AND 1990")
+    only = opened.continuation([3, 4], steps=10, least=1, where="artist = 'Artist 2' AND year BETWEEN 1966 AND 1990")
     assert {artists[c] for c in only["clip_id"]} == {"Artist 2"}
-    begins = gestures.continuation(clip, steps=3, least=1, token=rows[0]["token"])
+    begins = opened.continuation(clip, steps=3, least=1, token=rows[0]["token"])
     assert begins["token"][0] == rows[0]["token"]
     tracks = dict(heard.clips.read(["clip_id", "track"]).iter_rows())
     middle = next(c for c in tracks if tracks[c] == sorted(set(tracks.values()))[len(set(tracks.values())) // 2])
-    other = gestures.continuation(middle, steps=60, least=1, jump=0.9, other_tracks=True)
+    other = opened.continuation(middle, steps=60, least=1, jump=0.9, other_tracks=True)
     reached = {tracks[c] for c in other["clip_id"]}
     assert tracks[middle] not in reached and min(reached) < tracks[middle] < max(reached)
     with pytest.raises(InputError, match="no allowed place"):
-        gestures.continuation([60_000, 60_001], least=2)
-    with pytest.raises(InputError, match="ask for 1 or more"):
-        gestures.continuation(clip, steps=0)
+        opened.continuation([60_000, 60_001], least=2)
+    with pytest.raises(InputError, match="must be 1 or more"):
+        opened.continuation(clip, steps=0)
 
 
-def test_a_clip_without_tokens_says_what_to_run(heard, gestures):
+def test_a_clip_without_tokens_names_the_command_to_run(heard, opened):
     heard.clips.add(clip_rows(13, 1).tail(1))
     new = heard.clips.ids()[-1]
     with pytest.raises(InputError, match="tonelake tokens apply sounds"):
-        gestures.similar(new)
+        opened.similar_by_tokens(new)
     with pytest.raises(InputError, match="tonelake tokens apply sounds"):
-        gestures.continuation(new)
+        opened.continuation(new)
 
 
-def test_the_commands_answer(heard, gestures, capsys):
+def test_the_commands_answer(heard, opened, capsys):
     from typer.testing import CliRunner
 
     from tonelake.cli import app

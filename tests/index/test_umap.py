@@ -43,14 +43,14 @@ def laid_out(cache: Path) -> list[str]:
     return done.stdout.split()
 
 
-def test_the_second_process_compiles_nothing_and_lays_out_the_same(tmp_path):
+def test_a_second_process_compiles_nothing_and_gives_the_same_layout(tmp_path):
     first, second = laid_out(tmp_path), laid_out(tmp_path)
     assert first[:2] == ["3", "0"]       # all of it before the first map, so that it is behind the lock
     assert second == ["0", "0", first[2]]
 
 
 @pytest.mark.parametrize("call", ["tonelake.index.maps.umap.load_umap", "tonelake.embed.librosa_import.load_librosa"])
-def test_where_it_can_be_kept_nowhere_the_remedy_is_named(call):
+def test_without_a_cache_folder_the_error_names_the_remedy(call):
     module, name = call.rsplit(".", 1)
     code = (
         "from numba.core import caching\n"

@@ -10,7 +10,7 @@ from fakes import FakeEncoder, clip_rows
 
 import tonelake
 from tonelake.embed.settings import describe_space
-from tonelake.probes.metric_learning import contrastive, split_groups_for_metric
+from tonelake.probes.metric_learning import contrastive, hold_out_groups
 from tonelake.store import InputError, Lake, LakeError, Projection, SpaceMismatch, make_projected, read_projection
 
 DIM = 12
@@ -58,10 +58,10 @@ def test_groups_never_seen_are_found_better(tmp_path, loss):
 def test_it_is_a_space_like_any_other(learned):
     opened, found = learned
     assert found.space == "wide-artist"
-    clip = opened.clips()["clip_id"][0]
+    clip = opened.clips.read()["clip_id"][0]
     hits = opened.similar(clip, space=found.space, k=5, not_same="track")
     assert len(hits) == 5
-    assert opened.lake.spaces.get().name == "wide"       # what was embedded is still meant where no space is named
+    assert opened.spaces.get().name == "wide"       # what was embedded is still meant where no space is named
     assert opened.layers("artist", space=found.space).recommended == "artist"
     run, = opened.probe("artist", space=found.space, rates=(1e-2,), seeds=1, epochs=5)
     assert run.metrics["layer"] == "artist"
@@ -70,13 +70,13 @@ def test_it_is_a_space_like_any_other(learned):
 def test_its_vectors_are_the_parents_times_the_matrix(learned):
     """Second opinion: written out."""
     opened, found = learned
-    space = opened.lake.spaces.get(found.space)
-    projection = read_projection(opened.lake, space)
-    ids, vectors = opened.lake.vectors(space).layer(0)
-    parent = opened.lake.vectors("wide").take(ids.to_list(), "two").vectors
+    space = opened.spaces.get(found.space)
+    projection = read_projection(opened, space)
+    ids, vectors = opened.vectors(space).layer(0)
+    parent = opened.vectors("wide").take(ids.to_list(), "two").vectors
     np.testing.assert_allclose(vectors, parent @ projection.weight.T + projection.bias, rtol=2e-3, atol=2e-3)    # float16
     assert vectors.shape[1] == 3
-    most, parent = (opened.lake.vectors(name).take(ids.to_list(), layer, stat="max").vectors
+    most, parent = (opened.vectors(name).take(ids.to_list(), layer, stat="max").vectors
                     for name, layer in ((space, 0), ("wide", "two")))
     np.testing.assert_allclose(most, parent @ projection.weight.T + projection.bias, rtol=2e-3, atol=2e-3)
     assert np.abs(most - vectors).max() > 0.1
@@ -86,12 +86,12 @@ def test_new_clips_are_brought_in_and_by_nothing_else(tmp_path):
     opened = tonelake.open(fill(tmp_path / "lake").uri)
     found = opened.learn_metric("artist", dim=3, epochs=2)
     late = clip_rows(170, 2).filter(pl.col("track") == "track165")
-    opened.lake.clips.add(late)
+    opened.clips.add(late)
     vectors = [np.ones((2, DIM), np.float32)] * 2
-    opened.lake.vectors("wide").add(late["clip_id"].to_list(), vectors, vectors, [1, 1])
+    opened.vectors("wide").add(late["clip_id"].to_list(), vectors, vectors, [1, 1])
     assert opened.extend_metric(found.space) == 2
     assert opened.extend_metric(found.space) == 0
-    assert set(late["clip_id"]) <= set(opened.lake.vectors(found.space).ids())
+    assert set(late["clip_id"]) <= set(opened.vectors(found.space).ids())
     with pytest.raises(InputError, match="tonelake metric --extend wide-artist"):
         opened.embed(space=found.space)
     with pytest.raises(InputError, match="is no projection"):
@@ -106,20 +106,20 @@ def test_files_are_searched_for_through_the_parent(music, tmp_path):
     opened = tonelake.open(tmp_path / "lake")
     opened.ingest_folder(music, seconds=3)
     opened.embed("spectral")
-    space = opened.lake.spaces.get()
+    space = opened.spaces.get()
     layer = space.layer_index("chroma")
     weight = np.random.default_rng(0).standard_normal((5, space.dims[layer])).astype(np.float32)
     projection = Projection(space.name, space.fingerprint, (layer,), weight, np.zeros(5, np.float32))
-    made = make_projected(opened.lake, projection, "small", "five", "made")
-    assert opened.extend_metric("small") == opened.lake.clips.count()
+    made = make_projected(opened, projection, "small", "five", "made")
+    assert opened.extend_metric("small") == opened.clips.count()
     from sounds import melody, write
 
     file = write(tmp_path / "query.wav", melody(3, seed=2))
     hits = opened.similar(file, space="small", k=3)
     from tonelake.index.search.query import resolve
 
-    whole = resolve(opened.lake, file, space, [layer], "mean").vectors[layer]
-    own = resolve(opened.lake, file, made, [0], "mean").vectors[0]
+    whole = resolve(opened, file, space, [layer]).vectors[layer]
+    own = resolve(opened, file, made, [0]).vectors[0]
     np.testing.assert_allclose(own, weight @ whole, rtol=1e-4, atol=1e-4)
     assert len(hits) == 3
 
@@ -143,14 +143,14 @@ def test_contrastive_is_the_papers_sum_written_out():
 
 def test_no_group_stands_on_two_sides():
     targets, track = np.repeat(np.arange(20), 6), np.arange(120) // 2
-    sides = split_groups_for_metric(targets, track, 0, "artist")
+    sides = hold_out_groups(targets, track, 0, "artist")
     assert sorted(np.concatenate(sides)) == list(range(20))
     assert [len(side) for side in sides] == [12, 4, 4]
     alone = np.concatenate([targets, [20]])              # a group of one track cannot be asked about: it is learned from
-    sides = split_groups_for_metric(alone, np.append(track, 60), 0, "artist")
+    sides = hold_out_groups(alone, np.append(track, 60), 0, "artist")
     assert 20 in sides[0]
     with pytest.raises(InputError, match="6 are needed"):
-        split_groups_for_metric(targets[:12], track[:12], 0, "artist")
+        hold_out_groups(targets[:12], track[:12], 0, "artist")
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_settings_that_cannot_be_are_refused(tmp_path, settings, why):
     opened = tonelake.open(fill(tmp_path / "lake").uri)
     with pytest.raises(InputError, match=why):
         opened.learn_metric("artist", **settings)
-    assert [space.name for space in opened.lake.spaces.all()] == ["wide"]
+    assert [space.name for space in opened.spaces.all()] == ["wide"]
 
 
 def test_a_map_that_was_swapped_is_noticed(learned, tmp_path):
     import shutil
 
-    shutil.copytree(learned[0].lake.uri, tmp_path / "copy")
+    shutil.copytree(learned[0].uri, tmp_path / "copy")
     lake = Lake(tmp_path / "copy")
     space = lake.spaces.get("wide-artist")
     projection = read_projection(lake, space)
