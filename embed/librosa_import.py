@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tonelake.store import explain_unwritable_cache, one_compiler
+from tonelake.store import compiler_lock, explain_unwritable_cache
 
 GENERALIZED = ("util.utils", "core.audio", "core.pitch")     # librosa's modules with functions compiled at import
 
@@ -25,7 +25,7 @@ def load_librosa() -> Any:
     """
     import librosa
 
-    with one_compiler(Path(librosa.__file__)), explain_unwritable_cache():
+    with compiler_lock(Path(librosa.__file__)), explain_unwritable_cache():
         for name in GENERALIZED:
             importlib.import_module(f"librosa.{name}")
     return librosa

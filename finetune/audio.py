@@ -20,11 +20,11 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import ReadClips
-from tonelake.store import InputError, LakeError, Progress, one_compiler, silent_progress
+from tonelake.store import InputError, LakeError, Progress, exclusive_lock, silent_progress
 
 FULL_SCALE = 32_767
 ITEM = 2                                 # bytes a sample
-SAMPLES, INDEX = "audio.bin", "audio.jsonl"
+SAMPLES, INDEX, LOCK = "audio.bin", "audio.jsonl", "audio.lock"
 
 Place = tuple[int, int, float]           # of a clip: its first sample, its length, its peak
 
@@ -63,7 +63,7 @@ def decode(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index.touch()
-        with one_compiler(index):                                                  # where another node shares the disk
+        with exclusive_lock(folder / LOCK):                                        # another node may share the disk
             places, failed, known = recorded(index, samples, what)
             if failed is None:
                 missing = clips.filter(~pl.col("clip_id").is_in(list(places)))

@@ -15,8 +15,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +22,7 @@ import polars as pl
 
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.probes import read_tensors
-from tonelake.store import FinishedRun, Lake, is_local
+from tonelake.store import FinishedRun, Lake, cache_folder, is_local
 
 HEAD = "head.safetensors"
 
@@ -52,13 +50,13 @@ def work_folder(lake: Lake, name: str) -> Path:
     if is_local(lake.uri):
         return Path(lake.uri) / "adapters" / name / "work"
     place = hashlib.blake2b(f"{lake.uri}\0{name}".encode(), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"tonelake-{place}" / "work"
+    return cache_folder() / "finetune" / place / "work"
 
 
-def list_finetunes(runs: Sequence[FinetuneRun]) -> pl.DataFrame:
+def list_finetunes(lake: Lake) -> pl.DataFrame:
     """A row a run: what it learned, its main figure with interval, and that of the frozen probe."""
     rows = []
-    for run in runs:
+    for run in FinetuneRun.all(lake):
         metrics = run.metrics
         frozen = (metrics.get("frozen") or {}).get("figures") or {}
         rows.append({

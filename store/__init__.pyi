@@ -1,4 +1,5 @@
 from .blobs import Blobs, is_local
+from .cache_folder import cache_folder
 from .clips import Added, Clips, source_exists
 from .columns import (
     DTYPES,
@@ -26,8 +27,9 @@ from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames
 from .key_rows import KeyRows
 from .lake import Lake
+from .locks import exclusive_lock, lock_of_module
 from .machine import cores, memory_bytes, share_cores
-from .numba_cache import explain_unwritable_cache, one_compiler
+from .numba_cache import compiler_lock, explain_unwritable_cache
 from .process import prepare_process
 from .progress import Progress, silent_progress
 from .projection import Projection, extend_projected, is_projection, make_projected, read_projection
@@ -101,15 +103,18 @@ __all__ = [
     "TonelakeError",
     "Vectors",
     "append_fragments",
+    "cache_folder",
     "can_group",
     "check_name",
     "check_same_run",
     "check_types",
     "choose_run",
     "chunks",
+    "compiler_lock",
     "cores",
     "descriptive_columns",
     "element_kind",
+    "exclusive_lock",
     "explain_unwritable_cache",
     "extend_projected",
     "failure_id",
@@ -128,11 +133,11 @@ __all__ = [
     "kind_of",
     "label_columns",
     "layer_with_frames",
+    "lock_of_module",
     "lock_run",
     "make_projected",
     "memory_bytes",
     "newest_format",
-    "one_compiler",
     "optimize",
     "pending_upgrades",
     "prepare_process",

@@ -1,7 +1,7 @@
-"""Files inside a lake that are no tables, on a local disk or an object store.  They appear whole or not at all.
+"""Small files of a lake beside its tables, on a local disk or an object store.  A file appears whole or not at all.
 
-Locally a file is written beside its place, fsynced, and linked in; on an object store an upload is atomic by itself
-and goes through Lance's own client, so that tables and files always use the same credentials.
+Locally a file is written under a temporary name, fsynced, and linked to its own; on an object store an upload is atomic by
+itself and goes through Lance's own client, so that tables and files always use the same credentials.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tonelake.store.errors import InputError, LakeError
+from tonelake.store.errors import LakeError
+from tonelake.store.locks import exclusive_lock
 
-LOCK = ".lock"                           # of a folder that one run at a time writes; stays, empty
+LOCK = ".lock"                           # in a folder that one run at a time may write; stays, empty
 
 
 def is_local(uri: str) -> bool:
@@ -29,13 +30,14 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
-def half_written(target: Path) -> Path:
-    """Where a file is written before it appears: a name of its own for each writer, be it a process or a thread."""
+def temporary_name(target: Path) -> Path:
+    """The temporary name under which a file is written: unique to each writer, process or thread."""
     return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def unwritten(target: Path, error: OSError) -> LakeError:
-    return LakeError(f"{target} cannot be written ({error.strerror or error}): free some space and run it again")
+def write_error(target: Path, error: OSError) -> LakeError:
+    """The LakeError for a file that the operating system could not write."""
+    return LakeError(f"{target}: cannot be written ({error.strerror or error}). Free some space and run it again")
 
 
 class Blobs:
@@ -45,30 +47,30 @@ class Blobs:
         self.uri = uri
 
     def names(self, suffix: str = ".json") -> list[str]:
-        """Names of the files that end so, sorted; an absent folder is an empty one."""
+        """Names of the files with this suffix, sorted; empty if the folder does not exist."""
         if is_local(self.uri):
             folder = Path(self.uri)
             return sorted(f.name for f in folder.iterdir() if f.suffix == suffix) if folder.is_dir() else []
         return sorted(name for name in self._session().list() if name.endswith(suffix) and "/" not in name)
 
     def folders(self) -> list[str]:
-        """Names of the folders below, sorted."""
+        """Names of the subfolders, sorted."""
         if is_local(self.uri):
             folder = Path(self.uri)
             return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
         return sorted({name.split("/")[0] for name in self._session().list() if "/" in name})
 
     def remove(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file if it exists."""
         if is_local(self.uri):
             (Path(self.uri) / name).unlink(missing_ok=True)
         elif self._session().contains(name):
             self._session().delete_file(name)
 
     def stamp(self, name: str) -> str | None:
-        """What changes when a file is written anew; None where there is none.
+        """A text that changes when the file is rewritten; None if there is no such file.
 
-        An object store is not asked for a file's age: there it changes every ten minutes.
+        On an object store it changes every ten minutes, because the store is not asked for the file's age.
         """
         if is_local(self.uri):
             try:
@@ -79,20 +81,21 @@ class Blobs:
         return f"{time.time() // 600:.0f}" if self._session().contains(name) else None
 
     def read(self, name: str) -> str | None:
-        """The text of a file, or None where there is none.  Raises LakeError for one that is no text."""
+        """The text of a file, or None if it does not exist.  Raises LakeError if it is not valid UTF-8."""
         with self.fetched(name) as path:
             if path is None:
                 return None
             try:
                 return path.read_text(encoding="utf-8")
-            except FileNotFoundError:    # gone since
+            except FileNotFoundError:    # deleted in the meantime
                 return None
             except UnicodeDecodeError as error:
-                text = f"{self.uri}/{name} is damaged, it is no text from byte {error.start} on: restore or delete it"
-                raise LakeError(text) from error
+                raise LakeError(
+                    f"{self.uri}/{name}: is damaged (not UTF-8 text from byte {error.start} on). Restore or delete it"
+                ) from error
 
     def write_once(self, name: str, text: str) -> bool:
-        """Create a file; False, and nothing written, where it exists already.  Raises LakeError where it cannot be written."""
+        """Create a file; if it exists already, write nothing and return False.  Raises LakeError if it cannot be written."""
         if not is_local(self.uri):
             session = self._session()
             if session.contains(name):
@@ -103,33 +106,35 @@ class Blobs:
                 session.upload_file(str(copy), name)
             return True
         target = Path(self.uri) / name
-        beside = half_written(target)
+        beside = temporary_name(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(beside, target)            # unlike rename, link refuses to replace: two writers, one winner
+            os.link(beside, target)            # unlike rename, link refuses to replace: of two writers, one wins
             return True
         except FileExistsError:
             return False
         except OSError as error:
-            raise unwritten(target, error) from error
+            raise write_error(target, error) from error
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()
 
     def put(self, name: str, write: Callable[[Path], None]) -> None:
-        """Create or replace a file with what `write` writes to the path it is given.  Raises LakeError, and leaves an
-        older file as it was, where it cannot be written."""
+        """Create or replace a file: `write` is called with a temporary path and writes the content there.
+
+        Raises LakeError if it cannot be written; an older file is then left unchanged.
+        """
         if not is_local(self.uri):
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder) / "file")
                 self._session().upload_file(str(Path(folder) / "file"), name)
             return
         target = Path(self.uri) / name
-        beside = half_written(target)
+        beside = temporary_name(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             write(beside)
@@ -137,13 +142,13 @@ class Blobs:
                 os.fsync(file.fileno())
             beside.replace(target)
         except OSError as error:
-            raise unwritten(target, error) from error
+            raise write_error(target, error) from error
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink()
 
     def put_text(self, name: str, text: str) -> None:
-        """The same for a text."""
+        """Create or replace a text file."""
         def write(path: Path) -> None:
             path.write_text(text, encoding="utf-8")
 
@@ -151,7 +156,7 @@ class Blobs:
 
     @contextmanager
     def fetched(self, name: str) -> Iterator[Path | None]:
-        """A file's path, of a copy where it is on an object store; None where there is none."""
+        """The file's path, or that of a temporary copy if it is on an object store; None if it does not exist."""
         if is_local(self.uri):
             path = Path(self.uri) / name
             yield path if path.is_file() else None
@@ -164,33 +169,22 @@ class Blobs:
             yield Path(folder) / "file" if found else None
 
     @contextmanager
-    def held(self, problem: str) -> Iterator[None]:
-        """Keep other runs on this machine out of the folder; over when the process is, however that ends.
+    def locked(self, problem: str) -> Iterator[None]:
+        """Keep other runs on this machine out of the folder; a process that ends, however it ends, releases the lock.
 
-        Raises InputError with `problem` where another one is in.  Nobody is kept out on an object store, nor where the
-        system or the disk knows no locks.
+        Raises InputError with `problem` if another run holds it.  A no-op on an object store and where the file system has no
+        locks.
         """
-        try:
-            import fcntl
-        except ImportError:              # not on Windows
-            yield
-            return
         if not is_local(self.uri):
             yield
             return
         target = Path(self.uri) / LOCK
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            file = target.open("w")
+            target.touch()
         except OSError as error:
-            raise unwritten(target, error) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(problem) from error
-            except OSError:
-                pass
+            raise write_error(target, error) from error
+        with exclusive_lock(target, problem):
             yield
 
     def _session(self):

@@ -120,7 +120,7 @@ def run_folder(lake: Lake, kind: str, name: str) -> Blobs:
 
 def lock_run(files: Blobs, name: str) -> AbstractContextManager[None]:
     """Keep other runs on this machine out of a run's folder while it is trained.  Raises InputError where one is in."""
-    return files.held(f"run {name!r} is being trained by another process: wait until it is done")
+    return files.locked(f"run {name!r}: is being trained by another process. Wait until it has finished")
 
 
 def choose_run(lake: Lake, kind: str, name: str, *, absent: str, maker: str, holder: str = "it") -> str:

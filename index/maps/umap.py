@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tonelake.index.search.neighbour_graph import MANY_ROWS
-from tonelake.store import explain_unwritable_cache, import_extra, one_compiler
+from tonelake.store import compiler_lock, explain_unwritable_cache, import_extra
 
 EPOCHS, FEW_EPOCHS = 200, 70             # FEW_EPOCHS above MANY_ROWS, where one epoch takes half a minute
 COMPILED = (                             # modules of umap-learn, with their functions that this layout uses
@@ -50,7 +50,7 @@ def load_umap() -> None:
     ring = np.arange(8)
     near = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)
     points = np.stack([np.cos(ring), np.sin(ring)], axis=1)
-    with one_compiler(Path(umap_.__file__)):
+    with compiler_lock(Path(umap_.__file__)):
         _optimise(near, np.ones((8, 2), np.float32), points, 0.1, 0)
 
 

@@ -1,4 +1,4 @@
-"""umap-learn's layout is compiled once a machine, and the same whether it has just been compiled or not."""
+"""umap-learn's layout is compiled once per machine, with equal results before and after caching."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = """
 import sys
 import numba
 import numpy as np
-import umap                              # what it keeps itself stays where it is
+import umap                              # its own cache stays in place
 numba.config.CACHE_DIR = sys.argv[1]
 from numba.core import event
 from tonelake.index.maps.umap import COMPILED, load_umap, optimise
@@ -45,7 +45,7 @@ def laid_out(cache: Path) -> list[str]:
 
 def test_a_second_process_compiles_nothing_and_gives_the_same_layout(tmp_path):
     first, second = laid_out(tmp_path), laid_out(tmp_path)
-    assert first[:2] == ["3", "0"]       # all of it before the first map, so that it is behind the lock
+    assert first[:2] == ["3", "0"]       # all compiled before the first map, within the lock
     assert second == ["0", "0", first[2]]
 
 
@@ -54,9 +54,9 @@ def test_without_a_cache_folder_the_error_names_the_remedy(call):
     module, name = call.rsplit(".", 1)
     code = (
         "from numba.core import caching\n"
-        "caching.CacheImpl._locator_classes = []\n"               # as for a user without a home, of a read-only installation
+        "caching.CacheImpl._locator_classes = []\n"               # like a user without a home and a read-only installation
         f"from tonelake.store import TonelakeError\nfrom {module} import {name}\n"
         f"try:\n    {name}()\nexcept TonelakeError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOME)
-    assert "set NUMBA_CACHE_DIR to a folder" in done.stdout
+    assert "Set NUMBA_CACHE_DIR to a folder" in done.stdout

@@ -1,4 +1,4 @@
-"""Probes from labels to a finished run: what is written, that it repeats and resumes, and that what cannot be is said."""
+"""Probes from labels to a finished run: files, repetition, resumption, and errors for invalid inputs."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ def artists(tmp_path_factory):
     return lake, probe(lake, quick(rates=(1e-4, 1e-2)))
 
 
-def test_a_run_tells_the_better_layer_and_what_it_was_judged_on(artists):
+def test_a_run_reports_the_better_layer_and_its_metrics(artists):
     _, run = artists
     metrics = run.metrics
-    assert metrics["layer"] == "high"                        # where artists lie together
+    assert metrics["layer"] == "high"                        # where clips of an artist are close
     accuracy = metrics["figures"]["accuracy"]
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
     assert accuracy["value"] > metrics["baselines"]["majority"]["accuracy"]["value"] + 0.3
     assert metrics["fits"] == 2 * 2 * 2
     assert all(leak["clips"] == 0 for leak in metrics["leaks"])
     assert metrics["setting"] == "rate 0.01, decay 0"
-    assert "Layer high of fake tells artist with accuracy" in run.summary()
+    assert "Layer high of fake predicts artist with accuracy" in run.summary()
 
 
-def test_its_files_agree_with_each_other(artists):
+def test_the_files_of_a_run_agree_with_each_other(artists):
     lake, run = artists
     predictions, split, fits, layers, classes = (
         run.table(name) for name in ("predictions", "split", "fits", "layers", "classes")
     )
-    judged = split.filter(pl.col("side") == "test")["clip_id"]
-    assert set(judged) == set(predictions["clip_id"])
+    tested = split.filter(pl.col("side") == "test")["clip_id"]
+    assert set(tested) == set(predictions["clip_id"])
     right = (predictions["target"] == predictions["predicted"]).mean()
     assert run.metrics["by_seed"] == pytest.approx([right] * 2, abs=0.2)
     artist_of = dict(lake.clips.read(["clip_id", "artist"]).iter_rows())
@@ -77,21 +77,21 @@ def test_its_files_agree_with_each_other(artists):
     assert best["accuracy"] == pytest.approx(run.metrics["figures"]["accuracy"]["value"], abs=1e-6)
     assert classes["support"].sum() == len(predictions)
     report = run.report()
-    for words in ("## Which layer", "layers.png", "| majority |", "What stands on both sides", "--config"):
+    for words in ("## Layers", "layers.png", "| majority |", "## Overlap between training and test", "## Cautions", "--config"):
         assert words.strip("| ") in report
     assert {"layers.png", "confusion.png", "calibration.png"} <= set(run.files.names(".png"))
     assert not lake.files(f"probes/{run.name}/partial").names(".safetensors")
 
 
-def test_the_same_again_is_the_run_that_is_there_and_anew_comes_to_the_same(artists):
+def test_repeating_an_experiment_returns_its_run_and_retraining_gives_equal_results(artists):
     lake, run = artists
     config = quick(rates=(1e-4, 1e-2))
     again = probe(lake, config)
     assert again.metrics == run.metrics
-    anew = probe(lake, config, again=True)
-    assert anew.metrics["finished"] != run.metrics["finished"]
-    assert anew.metrics["figures"] == run.metrics["figures"]
-    assert anew.table("predictions").equals(run.table("predictions"))
+    retrained = probe(lake, config, again=True)
+    assert retrained.metrics["finished"] != run.metrics["finished"]
+    assert retrained.metrics["figures"] == run.metrics["figures"]
+    assert retrained.table("predictions").equals(run.table("predictions"))
 
 
 def test_a_run_repeats_from_its_config(artists, tmp_path):
@@ -100,12 +100,12 @@ def test_a_run_repeats_from_its_config(artists, tmp_path):
     (tmp_path / "again.yaml").write_text(text)
     config = ProbeConfig.from_file(tmp_path / "again.yaml")
     assert config == run.config
-    assert probe(lake, config).name == run.name              # resolved settings name the same experiment
+    assert probe(lake, config).name == run.name              # resolved settings have the digest of the experiment
     other = probe(lake, config.with_(seeds=1))
     assert other.name != run.name
 
 
-def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
+def test_a_killed_grid_resumes_from_its_finished_parts(own, monkeypatch):
     config = quick(split="folds:3:track")
     whole = probe(own, config, name="whole")
     real, calls = Experiment.fit, []
@@ -119,7 +119,7 @@ def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
     monkeypatch.setattr(Experiment, "fit", dies)
     with pytest.raises(KeyboardInterrupt):
         probe(own, config, name="killed")
-    assert [run.name for run in Run.all(own)] == ["whole"]  # a begun run is none
+    assert [run.name for run in Run.all(own)] == ["whole"]  # an unfinished run is not listed
     calls.clear()
     monkeypatch.setattr(Experiment, "fit", lambda self, *a: calls.append(a) or real(self, *a))
     done = probe(own, config, name="killed")
@@ -128,7 +128,7 @@ def test_a_killed_grid_goes_on_where_it_stood(own, monkeypatch):
     assert done.metrics["figures"] == whole.metrics["figures"]
 
 
-def test_of_two_equal_probes_at_once_one_is_told_to_wait(own, monkeypatch):
+def test_a_second_process_cannot_train_the_same_run(own, monkeypatch):
     config, real, inside, go = quick(), Experiment.fit, threading.Event(), threading.Event()
 
     def slow(self, *part, **more):
@@ -140,14 +140,14 @@ def test_of_two_equal_probes_at_once_one_is_told_to_wait(own, monkeypatch):
     with ThreadPoolExecutor(1) as other:
         first = other.submit(probe, own, config, name="twin")
         assert inside.wait(60)
-        with pytest.raises(InputError, match="run 'twin' is being trained by another process"):
+        with pytest.raises(InputError, match="run 'twin': is being trained by another process"):
             probe(own, config, name="twin")
         go.set()
         done = first.result()
     assert probe(own, config, name="twin").metrics == done.metrics
 
 
-def test_predictions_of_judged_clips_are_those_of_the_fit(artists):
+def test_predictions_of_test_clips_equal_those_of_the_run(artists):
     lake, run = artists
     ours = predict(lake, run.name[:14]).table
     stored = run.table("predictions")
@@ -157,7 +157,7 @@ def test_predictions_of_judged_clips_are_those_of_the_fit(artists):
     np.testing.assert_allclose(joined["probability"], joined["probability now"], atol=1e-6)
 
 
-def test_predictions_reach_clips_that_came_later(own):
+def test_predictions_cover_clips_added_later(own):
     run = probe(own, quick())
     space = own.spaces.get()
     late = clip_rows(30, 4).filter(pl.col("track") == "track025")
@@ -173,7 +173,7 @@ def test_predictions_reach_clips_that_came_later(own):
     written = labels.drop_nulls("artist_predicted")
     assert written["clip_id"].to_list() == late["clip_id"].to_list()
     np.testing.assert_allclose(written["artist_probability"], found.table["probability"], atol=1e-6)
-    assert labels["artist"].null_count() == 4                # what is stored stays
+    assert labels["artist"].null_count() == 4                # stored labels are unchanged
 
 
 def test_predictions_are_written_to_files(artists, tmp_path):
@@ -192,8 +192,8 @@ def test_predictions_are_written_to_files(artists, tmp_path):
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("columns", [("tags",), ("year",), ("year", "loud")])
-def test_tags_and_numbers_are_learned_as_well(own, head, columns):
-    """Second opinion: what scikit-learn's own figure says of the stored predictions."""
+def test_tags_and_numbers_can_be_predicted(own, head, columns):
+    """Reference: scikit-learn's metric of the stored predictions."""
     from sklearn import metrics as theirs
 
     if "loud" in columns:
@@ -223,8 +223,8 @@ def test_tags_and_numbers_are_learned_as_well(own, head, columns):
     assert f"{columns[0]}_predicted" in own.clips.label_columns()
 
 
-def test_a_weighting_of_layers_finds_the_one_that_matters(tmp_path):
-    """Three layers of one width, of which the second alone knows the artist."""
+def test_a_learned_weighting_finds_the_informative_layer(tmp_path):
+    """Three layers of one width; only the second depends on the artist."""
     lake = Lake(tmp_path / "lake")
     rows = clip_rows(24, 10)
     lake.clips.add(rows)
@@ -244,7 +244,7 @@ def test_a_weighting_of_layers_finds_the_one_that_matters(tmp_path):
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
     assert "weights.png" in run.files.names(".png")
     assert predict(lake, run).table["predicted"].null_count() == 0
-    with pytest.raises(InputError, match="4 to 6 wide and cannot be weighed"):
+    with pytest.raises(InputError, match="4 to 6 wide and cannot be weighted"):
         probe(fill_other(tmp_path), quick(layers=("weighted",)))
 
 
@@ -263,15 +263,15 @@ def test_a_spectral_space_of_the_same_clips_is_a_baseline(own):
     rng = np.random.default_rng(0)
     layers = [rng.standard_normal((len(ids), dim)).astype(np.float32) for dim in space.dims]
     run = probe(own, quick(space="fake"))
-    assert "spectral" not in run.metrics["baselines"]        # made, but these clips are not in it
+    assert "spectral" not in run.metrics["baselines"]        # the space exists, but lacks these clips
     assert any("not embedded in space 'spectral'" in note for note in run.metrics["notes"])
     own.vectors(space).add(ids.to_list(), layers, layers, [1] * len(ids))
     run = probe(own, quick(space="fake"), again=True)
-    beside = run.metrics["baselines"]["spectral"]["accuracy"]["value"]
-    assert beside < run.metrics["figures"]["accuracy"]["value"] - 0.3
+    spectral = run.metrics["baselines"]["spectral"]["accuracy"]["value"]
+    assert spectral < run.metrics["figures"]["accuracy"]["value"] - 0.3
 
 
-def test_protocols_are_the_settings_of_their_studies(artists):
+def test_protocols_have_the_settings_of_their_studies(artists):
     (marble,) = stages_of("marble", ProbeConfig(("artist",), seeds=1))
     assert (marble.config.head, marble.config.hidden, marble.config.batch, len(marble.config.rates)) == ("mlp", 512, 64, 6)
     assert marble.config.layers == ("each", "weighted")
@@ -282,11 +282,11 @@ def test_protocols_are_the_settings_of_their_studies(artists):
     assert stages["sgd"].optimizer == "sgd"
     assert (stages["by piece"].columns, stages["by piece"].split) == (("tune",), "by:piece")
     assert stages["by tune"].split == "by:tune"
-    with pytest.raises(InputError, match="choose marble, chorales"):
+    with pytest.raises(InputError, match="Choose marble, chorales"):
         stages_of("other", ProbeConfig(("artist",)))
 
 
-# -- what cannot be
+# -- invalid inputs
 
 
 def labelled(lake: Lake, **columns) -> Lake:
@@ -297,7 +297,7 @@ def labelled(lake: Lake, **columns) -> Lake:
 @pytest.mark.parametrize(
     ("make", "config", "why"),
     [
-        (lambda n: {"mood": ["calm"] * n}, quick("mood"), "a probe needs two classes or more"),
+        (lambda n: {"mood": ["calm"] * n}, quick("mood"), "a probe needs two or more classes"),
         (lambda n: {}, quick("nowhere"), "no column 'nowhere'"),
         (lambda n: {}, quick("album"), "no clip has a value in 'album'"),
         (lambda n: {}, quick(where="year > 3000"), "no clips where year > 3000"),
@@ -306,15 +306,15 @@ def labelled(lake: Lake, **columns) -> Lake:
         (lambda n: {"x": [float("nan")] * n}, quick("x"), "no clip has a finite number"),
         (lambda n: {}, quick("artist", task="regression"), "does not hold numbers"),
         (lambda n: {}, quick("tags", task="multiclass"), "its task is multilabel"),
-        (lambda n: {}, quick("artist", task="multilabel"), "ingest it with --multi"),
-        (lambda n: {}, quick("artist", "title"), "name one column|does not hold numbers"),
+        (lambda n: {}, quick("artist", task="multilabel"), "Ingest it with --multi"),
+        (lambda n: {}, quick("artist", "title"), "Name one column|does not hold numbers"),
         (lambda n: {}, quick("title"), "use --split random"),
         (lambda n: {}, quick(layers=("17",)), "no layer '17'"),
         (lambda n: {}, quick(space="other"), "no space 'other'"),
         (lambda n: {"mood": [str(i) for i in range(n)]}, quick("mood", split="random"), "--split random"),
     ],
 )
-def test_what_cannot_be_learned_is_said(own, make, config, why):
+def test_columns_that_cannot_be_learned_are_refused(own, make, config, why):
     before = labelled(own, **make(240)).clips.read() if make(240) else own.clips.read()
     with pytest.raises(InputError, match=why):
         probe(own, config)
@@ -325,19 +325,19 @@ def test_what_cannot_be_learned_is_said(own, make, config, why):
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"head": "cnn"}, "choose linear, mlp"), ({"rates": ()}, "one or several"), ({"rates": (-1.0,)}, "above 0"),
-        ({"decays": (-1.0,)}, "0 or more"), ({"epochs": 0}, "at least 1"), ({"dropout": 1.0}, "between 0 and 1"),
-        ({"shares": (0.5, 0.6, 0.1)}, "sum to 1"), ({"prepare": "whiten"}, "choose raw"),
-        ({"task": "ranking"}, "choose multiclass"), ({"seeds": 10**7}, "fewer rates or seeds"),
-        ({"input": "median"}, "choose mean"), ({"optimizer": "lion"}, "choose adam"),
+        ({"head": "cnn"}, "Choose linear or mlp"), ({"rates": ()}, "one or more"), ({"rates": (-1.0,)}, "above 0"),
+        ({"decays": (-1.0,)}, "from 0 to"), ({"epochs": 0}, "1 or more"), ({"dropout": 1.0}, "from 0 to below 1"),
+        ({"shares": (0.5, 0.6, 0.1)}, "sum to 1"), ({"prepare": "whiten"}, "Choose raw"),
+        ({"task": "ranking"}, "Choose multiclass"), ({"seeds": 10**7}, "fewer rates or seeds"),
+        ({"input": "median"}, "Choose mean"), ({"optimizer": "lion"}, "Choose adam"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, why):
+def test_invalid_settings_are_refused(settings, why):
     with pytest.raises(InputError, match=why):
         quick(**settings)
 
 
-def test_missing_labels_and_rare_classes_are_left_out_or_told(own):
+def test_missing_labels_are_reported_and_rare_classes_are_only_trained_on(own):
     moods = ["calm" if i % 3 else "wild" for i in range(240)]
     moods[:30] = [None] * 30
     moods[77] = "once"
@@ -345,12 +345,12 @@ def test_missing_labels_and_rare_classes_are_left_out_or_told(own):
     assert run.metrics["clips"] == 210
     assert any("30 clips without a label" in note for note in run.metrics["notes"])
     once = run.table("split").filter(pl.col("clip_id") == own.clips.ids()[77])
-    assert once["side"].to_list() == ["train"]               # a class of one clip can only be learned from
+    assert once["side"].to_list() == ["train"]               # a class of one clip can only be in the training set
 
 
-def test_a_setting_that_diverges_costs_no_other_its_result(own):
-    huge = quick(rates=(500.0,), optimizer="sgd", decays=(500.0,), batch=8)      # infinite before its first epoch ends
-    with pytest.raises(InputError, match="no fit came to a finite loss: lower the learning rates"):
+def test_a_diverging_setting_does_not_affect_the_others(own):
+    huge = quick(rates=(500.0,), optimizer="sgd", decays=(500.0,), batch=8)      # infinite before the first epoch ends
+    with pytest.raises(InputError, match="no fit reached a finite loss. Lower the learning rates"):
         probe(own, huge)
     run = probe(own, huge.with_(decays=(500.0, 0.0)))
     assert run.metrics["setting"] == "rate 500, decay 0"
@@ -359,14 +359,14 @@ def test_a_setting_that_diverges_costs_no_other_its_result(own):
 def test_a_label_never_seen_in_training_counts_as_wrong(own):
     sides = ["test" if i % 5 == 0 or i >= 200 else "valid" if i % 5 == 1 else "train" for i in range(240)]
     run = probe(labelled(own, part=sides), quick(split="column:part"))
-    lost = [note for note in run.metrics["notes"] if "never learned from" in note]
-    assert len(lost) == 1 and "these count as wrong" in lost[0]
+    unseen = [note for note in run.metrics["notes"] if "without training clips" in note]
+    assert len(unseen) == 1 and "these count as wrong" in unseen[0]
     wrong = run.table("predictions").filter(pl.col("target") == "Artist 5")
     assert (wrong["predicted"] != "Artist 5").all()
 
 
-def test_vectors_that_are_not_finite_are_named(own):
-    """Another program wrote them: ours refuses to store such vectors."""
+def test_vectors_that_are_not_finite_are_reported(own):
+    """Written by another program, since tonelake refuses to store such vectors."""
     import lance
     import pyarrow as pa
 
@@ -376,7 +376,7 @@ def test_vectors_that_are_not_finite_are_named(own):
     values[5 * 6] = np.nan
     broken = pa.FixedSizeListArray.from_arrays(pa.array(values), 6)
     lance.write_dataset(stored.set_column(stored.schema.get_field_index("mean_01"), "mean_01", broken), table, mode="overwrite")
-    with pytest.raises(InputError, match="1 of 240 vectors of layer high of space 'fake' hold NaN"):
+    with pytest.raises(InputError, match="space 'fake': 1 of 240 vectors of layer high hold NaN"):
         probe(Lake(own.uri), quick(layers=("high",), shares=(0.7, 0.1, 0.2), split="random"))
 
 
@@ -391,17 +391,17 @@ def test_a_name_belongs_to_one_experiment(own):
         Run.named(own, "other")
 
 
-def test_a_run_of_another_space_is_not_applied(own):
+def test_a_run_is_not_applied_to_another_way_of_embedding(own):
     run = probe(own, quick())
     metrics = json.loads(run.files.read("metrics.json"))
     metrics["fingerprint"] = "0" * 32
     run.files.put("metrics.json", lambda path: path.write_text(json.dumps(metrics)))
-    with pytest.raises(SpaceMismatch, match="another way of embedding"):
+    with pytest.raises(SpaceMismatch, match="a different way of embedding"):
         predict(own, run.name)
 
 
 @pytest.mark.parametrize(("file", "damage"), [("weights.safetensors", b"torn"), ("metrics.json", b"{"), ("config.yaml", b"[")])
-def test_a_damaged_run_is_named(own, file, damage):
+def test_a_damaged_run_is_reported_by_name(own, file, damage):
     run = probe(own, quick(), name="mine")
     run.files.put(file, lambda path: path.write_bytes(damage))
     with pytest.raises((LakeError, InputError), match="mine"):
@@ -412,7 +412,7 @@ def test_a_damaged_run_is_named(own, file, damage):
     "columns: [artist]\nhead: cnn\n", "nothing: 1\ncolumns: [a]\n", "- 1\n", "columns: [a]\nepochs: two\n", "head: mlp\n",
     "columns: [a]\nepochs: 1.5\n",
 ])
-def test_a_settings_file_that_is_none_is_refused(tmp_path, text):
+def test_an_invalid_settings_file_is_refused(tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(InputError):
         ProbeConfig.from_file(tmp_path / "bad.yaml")
@@ -420,7 +420,7 @@ def test_a_settings_file_that_is_none_is_refused(tmp_path, text):
         ProbeConfig.from_file(tmp_path / "absent.yaml")
 
 
-def test_hostile_labels_do_no_harm(own):
+def test_hostile_labels_are_harmless(own):
     names = ["a|b", "../../x", "true", "\x1b[31mred", "x" * 300, "Ünïcode"]
     moods = [names[int(row["artist"][-1])] for row in own.clips.read(["artist"]).to_dicts()]
     run = probe(labelled(own, mood=moods), quick("mood"))

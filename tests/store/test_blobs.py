@@ -99,7 +99,7 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside_it(tmp_
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(LakeError, match=r"a\.json cannot be written \(No space left on device\): free some space"):
+    with pytest.raises(LakeError, match=r"a\.json: cannot be written \(No space left on device\)\. Free some space"):
         files.put("a.json", fail)
     assert files.read("a.json") == "old" and os.listdir(tmp_path) == ["a.json"]  # noqa: PTH208
 
@@ -109,7 +109,7 @@ def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tonelake.store.blobs.os.fsync", full)
-    with pytest.raises(LakeError, match=r"x\.json cannot be written \(No space left on device\): free some space"):
+    with pytest.raises(LakeError, match=r"x\.json: cannot be written \(No space left on device\)\. Free some space"):
         Blobs(str(tmp_path)).write_once("x.json", "text")
     assert not os.listdir(tmp_path)  # noqa: PTH208
     (tmp_path / "file").write_text("")
@@ -117,28 +117,28 @@ def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
         Blobs(str(tmp_path / "file" / "below")).write_once("x.json", "text")
 
 
-def test_a_folder_is_held_by_one_run_and_free_once_that_has_died(tmp_path):
+def test_a_folder_is_locked_by_one_run_and_released_when_that_dies(tmp_path):
     files = Blobs(f"{tmp_path}/runs/one")
-    with files.held("busy"), pytest.raises(InputError, match="busy"), Blobs(files.uri).held("busy"):
+    with files.locked("busy"), pytest.raises(InputError, match="busy"), Blobs(files.uri).locked("busy"):
         pass
-    with files.held("busy"), Blobs(f"{tmp_path}/runs/two").held("busy"):
+    with files.locked("busy"), Blobs(f"{tmp_path}/runs/two").locked("busy"):
         pass
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import time; from store.blobs import LakeFiles\nwith Blobs({files.uri!r}).held(''):\n"
+        [sys.executable, "-c", f"import time; from tonelake.store import Blobs\nwith Blobs({files.uri!r}).locked(''):\n"
          "    print('in', flush=True); time.sleep(60)"], stdout=subprocess.PIPE, text=True, cwd=HOME,
     )
     try:
         assert holder.stdout.readline() == "in\n"
-        with pytest.raises(InputError, match="busy"), files.held("busy"):
+        with pytest.raises(InputError, match="busy"), files.locked("busy"):
             pass
     finally:
         holder.kill()
         holder.communicate()
-    with files.held("busy"):
+    with files.locked("busy"):
         assert files.names() == [] and files.folders() == []
 
 
-def test_on_an_object_store_nobody_is_kept_out(s3):
+def test_there_are_no_locks_on_an_object_store(s3):
     files = Blobs(f"{s3}/lake/runs")
-    with files.held("busy"), files.held("busy"):
+    with files.locked("busy"), files.locked("busy"):
         assert files.names() == []

@@ -65,6 +65,6 @@ def test_each_value_has_to_be_there_and_of_its_type(kind, files, lake):
 @pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
 def test_bytes_that_are_no_text_are_named(kind, files, lake, name):
     files.put(name, lambda path: path.write_bytes(b"{\xff\xfe"))
-    with pytest.raises(LakeError, match=rf"{kind.kind}/x/{name} is damaged, it is no text from byte 1 on"):
+    with pytest.raises(LakeError, match=rf"{kind.kind}/x/{name}: is damaged \(not UTF-8 text from byte 1 on\)"):
         kind.find(lake, "x")
     assert verify(lake).filter(pl.col("what") == "run")["problem"].str.contains("is damaged").all()

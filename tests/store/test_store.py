@@ -283,7 +283,7 @@ def test_a_space_file_with_a_value_that_cannot_be_is_named(filled, tmp_path, key
 
 def test_a_lake_file_that_is_no_text_is_named(lake):
     (Path(lake.uri) / "lake.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(LakeError, match=r"lake\.json is damaged, it is no text from byte 0 on"):
+    with pytest.raises(LakeError, match=r"lake\.json: is damaged \(not UTF-8 text from byte 0 on\)"):
         Lake(lake.uri)
 
 
