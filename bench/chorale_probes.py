@@ -41,7 +41,7 @@ what is left where pieces, or whole tunes, are held out.
 
 def section(stage: Stage, run: Run) -> str:
     """One experiment: its report, one heading lower, pictures beside the page's."""
-    text = run.report().split("## Again")[0].rstrip()
+    text = run.report().split("## Reproduce")[0].rstrip()
     for name in run.files.names(".png"):
         target = f"{PICTURES}/probe-{stage.name.replace(' ', '-')}-{name}"
         with run.files.fetched(name) as path:

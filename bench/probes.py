@@ -1,11 +1,11 @@
-"""Probes: the whole grid at once against the same grid one fit after another, and against scikit-learn.
+"""Probes: the whole grid at once compared with the same grid one fit after another, and with scikit-learn.
 
     python -m bench.probes                     both sizes, half an hour on two cores
     python -m bench.probes --only 430
 
-The loop is plain PyTorch as people write it when they care: vectors in memory, batches by index, no DataLoader.  It takes
-the same clips, starts, rates and stopping rule; it is timed on some of the layers and scaled, ours on all of them and from
-the store.
+The loop is carefully written plain PyTorch: vectors in memory, batches by index, no DataLoader.  It uses the same clips,
+initial weights, rates and stopping rule.  It is timed on some of the layers and scaled; ours is timed on all layers and reads
+from the store.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bench.report import circumstances, table, write_results
 from tonelake.embed.settings import describe_space
 from tonelake.probes import ProbeConfig
 from tonelake.probes.experiment import Experiment, make_experiment
-from tonelake.probes.grid import predict
+from tonelake.probes.grid import predict_logits
 from tonelake.probes.grid_parts import part_tensors
-from tonelake.probes.heads import initial
+from tonelake.probes.heads import initial_parameters
 from tonelake.probes.protocols import MARBLE_RATES
 from tonelake.store import Lake
 
 LAYERS, DIM, BATCH, SEEDS = 13, 768, 64, 3
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)     # of scikit-learn's regularisation: as many settings as rates
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)     # regularisation strengths for scikit-learn: as many settings as rates
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Size:
     classes: int
     epochs: int
     patience: int
-    spread: float                        # of class centres, in noise's standard deviations; grows with the layer
+    spread: float                        # distance of class centres in standard deviations of the noise; grows with the layer
     loop_layers: tuple[int, ...]         # on which the loop is timed
     sklearn_layers: tuple[int, ...]
 
@@ -56,7 +56,7 @@ SIZES = {
 
 
 class Described:
-    """What a space says of the encoder that its vectors would come from."""
+    """Description of the encoder that the space's vectors would come from."""
 
     name, revision, location, sample_rate = "random", "1", "random", 24_000
     layers, dims, default_layer = tuple(map(str, range(LAYERS))), (DIM,) * LAYERS, 7
@@ -64,7 +64,7 @@ class Described:
 
 
 def fill(folder: Path, size: Size) -> Lake:
-    """A lake of random clips, each a track of its own: each class has a centre in each layer."""
+    """Make a lake of random clips, each a separate track; each class has a centre in each layer."""
     lake = Lake(folder)
     rng = np.random.default_rng(0)
     labels = np.sort(np.arange(size.clips) % size.classes)
@@ -85,16 +85,16 @@ def fill(folder: Path, size: Size) -> Lake:
 
 
 def prepared(experiment: Experiment, layer: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Vectors and targets of what is learned from, stopped by and judged on, as a loop of one's own would have them."""
-    slot, split = experiment.slots[layer], experiment.splits[0]
-    vectors = experiment.inputs.whole(slot)
-    made = experiment.inputs.preparation(slot, experiment.config.prepare, split.train, vectors[split.train])
+    """Return vectors and targets of the training, validation and test set, as a plain loop would hold them."""
+    spec, split = experiment.specs[layer], experiment.splits[0]
+    vectors = experiment.inputs.read_columns(spec)
+    made = experiment.inputs.fit_preparation(spec, experiment.config.prepare, split.train, vectors[split.train])
     sides = (split.train, split.valid, split.test)
     return [made.apply(vectors[rows]) for rows in sides], [experiment.task.targets[rows] for rows in sides]
 
 
 def loop(experiment: Experiment, layer: int, size: Size) -> tuple[float, list[list[tuple[float, float]]], int]:
-    """Every rate and seed of one layer, one after another; seconds, (valid, test) accuracy [rate][seed], and epochs in all."""
+    """Fit every rate and seed of one layer in turn; return seconds, (valid, test) accuracy [rate][seed], and total epochs."""
     vectors, labels = prepared(experiment, layer)
     train, valid, test = map(torch.from_numpy, vectors)
     targets, valid_targets, test_targets = map(torch.from_numpy, labels)
@@ -105,7 +105,7 @@ def loop(experiment: Experiment, layer: int, size: Size) -> tuple[float, list[li
         for seed in range(SEEDS):
             torch.manual_seed(seed)
             head = torch.nn.Linear(DIM, size.classes)
-            for name, value in initial(experiment.shape(experiment.slots[layer]), seed, 0).items():
+            for name, value in initial_parameters(experiment.shape(experiment.specs[layer]), seed, 0).items():
                 getattr(head, name).data.copy_(value)
             optimizer = torch.optim.Adam(head.parameters(), rate)
             best, state, waited = (-1.0, -np.inf), None, 0
@@ -138,32 +138,32 @@ def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:
 
 
 def ours(experiment: Experiment) -> tuple[float, list[np.ndarray], np.ndarray, int]:
-    """The whole grid from the store; seconds, valid and test accuracy of every fit [layer] (seed, rate, 2), steps' epochs."""
+    """Fit the whole grid from the store; return seconds, accuracies [layer] (seed, rate, 2: valid, test), and total epochs."""
     config, split = experiment.config, experiment.splits[0]
     targets = torch.from_numpy(experiment.task.targets[split.test])
     spent, epochs, scores = 0.0, 0, {}
-    for fold, slots in experiment.parts():
+    for fold, specs in experiment.parts():
         started = time.perf_counter()
-        fitted, preparations = experiment.fit(fold, slots)
+        fitted, preparations = experiment.fit(fold, specs)
         spent += time.perf_counter() - started
         epochs += int(fitted.epochs.sum())
-        for number, (slot, made) in enumerate(zip(slots, preparations, strict=True)):
+        for number, (spec, made) in enumerate(zip(specs, preparations, strict=True)):
             part = part_tensors(fitted, number, made)
-            vectors = torch.from_numpy(made.apply(experiment.inputs.some(slot, split.test)))
-            scores[slot.name] = np.array([
+            vectors = torch.from_numpy(made.apply(experiment.inputs.read_rows(spec, split.test)))
+            scores[spec.name] = np.array([
                 [
-                    (fitted.score[number, seed, k], accuracy(predict(experiment.shape(slot), {
-                        name: part[name][seed, k] for name in experiment.shape(slot).sizes()
+                    (fitted.score[number, seed, k], accuracy(predict_logits(experiment.shape(spec), {
+                        name: part[name][seed, k] for name in experiment.shape(spec).sizes()
                     }, vectors), targets))
                     for k in range(len(config.settings))
                 ]
                 for seed in range(SEEDS)
             ])
-    return spent, [scores[slot.name] for slot in experiment.slots], split.test, epochs
+    return spent, [scores[spec.name] for spec in experiment.specs], split.test, epochs
 
 
 def scikit(experiment: Experiment, layer: int) -> tuple[float, float]:
-    """LogisticRegression of six strengths on one layer: seconds, and test accuracy of the best by validation."""
+    """Fit LogisticRegression with six strengths on one layer; return seconds and test accuracy of the best by validation."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning
@@ -181,7 +181,7 @@ def scikit(experiment: Experiment, layer: int) -> tuple[float, float]:
 
 
 def peak(dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product."""
+    """Return the FLOP/s of a large matrix product."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
     times = []
     for _ in range(8):
@@ -192,13 +192,13 @@ def peak(dtype: torch.dtype) -> float:
 
 
 def chosen(scores: np.ndarray) -> float:
-    """Mean test accuracy over seeds at the rate with the best mean validation accuracy; (seed, rate, 2)."""
+    """Return the mean test accuracy over seeds at the rate with the best mean validation accuracy, of (seed, rate, 2)."""
     means = scores.mean(axis=0)
     return float(means[means[:, 0].argmax(), 1])
 
 
 def measure(name: str, size: Size) -> tuple[list[list[str]], dict[str, float], str]:
-    """One size: rows of a table, ratios, and a sentence on the limit."""
+    """Measure one size; return rows of a table, ratios, and a sentence on the limit."""
     with tempfile.TemporaryDirectory() as folder:
         lake = fill(Path(folder) / "lake", size)
         config = ProbeConfig(
@@ -219,7 +219,7 @@ def measure(name: str, size: Size) -> tuple[list[list[str]], dict[str, float], s
     error = 1.96 * np.sqrt(mine * (1 - mine) / len(test))
     split = experiment.splits[0]
     flops = (4 * len(split.train) + 2 * len(split.valid)) * DIM * size.classes
-    kind = experiment.working_type(experiment.slots[0])
+    kind = experiment.compute_dtype(experiment.specs[0])
     speeds = flops * epochs / spent, flops * loop_epochs / loop_s
     named = {dtype: str(dtype).removeprefix("torch.") for dtype in peaks}
     fits = LAYERS * len(MARBLE_RATES) * SEEDS
@@ -245,7 +245,7 @@ def measure(name: str, size: Size) -> tuple[list[list[str]], dict[str, float], s
     limit = (
         f"{fits} fits, {epochs:,} epochs of fits.  At the peak of a large product ({peaks[kind] / 1e9:.0f} GFLOP/s in "
         f"{named[kind]}; float32 {peaks[torch.float32] / 1e9:.0f}) ours would take {least:.0f} s, "
-        f"{loop_s / least:.1f} times as fast as the loop: no arrangement of the same steps is faster than that here.  The "
+        f"{loop_s / least:.1f} times as fast as the loop: no arrangement of these steps is faster on this machine.  The "
         f"95 % interval of an accuracy on {len(test):,} clips is ± {error:.3f}; the loop's is {theirs - mine:+.3f} from ours."
     )
     return rows, ratios, limit
@@ -266,7 +266,7 @@ def main() -> None:
         print(table(header, rows), limit, sep="\n")
     text += (
         f"Linear heads, {len(MARBLE_RATES)} learning rates × {SEEDS} seeds × {LAYERS} layers, Adam, batch {BATCH}, early "
-        "stopping; both standardise by what is learned from.  Ours includes reading from the store."
+        "stopping; both standardise by the training set.  Ours includes reading from the store."
     )
     if not arguments.only:
         write_results("probes", "Probes: a grid at once", text, about, ratios)

@@ -1,4 +1,4 @@
-"""An experiment made ready: which clips, targets, folds and vectors, on which device, and its grid trained part by part."""
+"""Resolve a probe's settings to clips, targets, folds, vectors and device, and train its grid part by part."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, resolve_device
 from tonelake.evaluate import Split, Targets, make_splits, read_targets
 from tonelake.probes.config import ProbeConfig, data_digest
-from tonelake.probes.grid import GridResults, Schedule, GridData, train
+from tonelake.probes.grid import GridData, GridResults, Schedule, train
 from tonelake.probes.heads import Shape, Tensors
-from tonelake.probes.inputs import Inputs, Preparation, InputSpec, input_specs
+from tonelake.probes.inputs import Inputs, InputSpec, Preparation, input_specs
 from tonelake.probes.losses import Loss, balanced_weights
 from tonelake.probes.streaming import StreamedGridData
 from tonelake.store import Lake, Space, memory_bytes
 
-MEMORY_SHARE = 0.35                      # of the machine's memory that vectors of one part may take; beyond it they stream
-PARAMETERS_AT_ONCE = 600_000             # on a CPU: with their moments and gradients, what its cache holds of a part
-LARGE_HEAD = 4_096                       # parameters of a fit from which its products are worth bfloat16
+MEMORY_SHARE = 0.35                      # of the machine's memory for the vectors of one part; beyond it, vectors stream
+PARAMETERS_AT_ONCE = 600_000             # on a CPU: with moments and gradients, what its cache holds of a part
+LARGE_HEAD = 4_096                       # parameters of a fit above which bfloat16 products pay off
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Experiment:
-    """Everything resolved: nothing in `config` is auto or None any more, but for `where`."""
+    """Resolved settings and data: nothing in `config` is auto or None, except `where`."""
 
     lake: Lake
     space: Space
@@ -38,26 +38,28 @@ class Experiment:
 
     @property
     def digest(self) -> str:
-        """Of settings and data."""
+        """Return the digest of settings and data."""
         return self.config.digest(data_digest(self.task.targets, self.task.ids.to_list(), self.space.fingerprint))
 
     @property
     def fits(self) -> int:
-        """How many the grid has."""
+        """Return the number of fits in the grid."""
         return len(self.specs) * len(self.config.settings) * self.config.seeds * len(self.splits)
 
     def shape(self, spec: InputSpec) -> Shape:
-        """The head over a spec."""
-        return Shape(self.config.head, spec.width, len(self.task.names), self.config.hidden, spec.parts)
+        """Return the architecture of the head for an input."""
+        return Shape(
+            kind=self.config.head, width=spec.width, outputs=len(self.task.names), hidden=self.config.hidden, mixed=spec.parts
+        )
 
     def compute_dtype(self, spec: InputSpec) -> torch.dtype:
-        """The type of the products; what it is for a fit does not depend on what runs beside it."""
+        """Return the type of the products; for one fit it does not depend on the other fits."""
         if self.config.precision != "bfloat16" or self.shape(spec).parameters() < LARGE_HEAD:
             return torch.float32
         return torch.bfloat16
 
     def parts(self) -> list[tuple[int, list[InputSpec]]]:
-        """The grid in parts that are trained at once: a fold, and specs of one shape that fit the cache or the GPU."""
+        """Divide the grid into parts trained at once: a fold, and inputs of one shape that fit the cache or the GPU."""
         most = max_parameters_per_part(self.config.device)
         fits = len(self.config.settings) * self.config.seeds
         found: list[tuple[int, list[InputSpec]]] = []
@@ -66,8 +68,8 @@ class Experiment:
             for spec in self.specs:
                 alike = not part or self.shape(part[0]) == self.shape(spec)
                 cells = fits * self.shape(spec).parameters() * (len(part) + 1)
-                room = self.inputs.byte_size(spec, len(split.train) + len(split.valid)) * (len(part) + 1)
-                if part and not (alike and cells <= most and room <= MEMORY_SHARE * available_memory(self.config.device)):
+                size = self.inputs.byte_size(spec, len(split.train) + len(split.valid)) * (len(part) + 1)
+                if part and not (alike and cells <= most and size <= MEMORY_SHARE * available_memory(self.config.device)):
                     found.append((fold, part))
                     part = []
                 part.append(spec)
@@ -75,40 +77,44 @@ class Experiment:
         return found
 
     def streams(self, spec: InputSpec, split: Split) -> bool:
-        """Whether a spec's vectors are more than memory should hold, so that they are read as they are needed."""
-        return self.inputs.byte_size(spec, len(split.train) + len(split.valid)) > MEMORY_SHARE * available_memory(self.config.device)
+        """Return whether an input's vectors exceed the memory for them, so that they are read as needed."""
+        size = self.inputs.byte_size(spec, len(split.train) + len(split.valid))
+        return size > MEMORY_SHARE * available_memory(self.config.device)
 
     def fit(self, fold: int, specs: Sequence[InputSpec]) -> tuple[GridResults, list[Preparation]]:
-        """Train one part; the preparations are those of its specs."""
+        """Train one part; return its results and the preparation of each input."""
         split, config = self.splits[fold], self.config
         shape, kind = self.shape(specs[0]), self.compute_dtype(specs[0])
         targets, valid_targets = (self.model_targets(rows, split) for rows in (split.train, split.valid))
         preparations = []
         if len(specs) == 1 and self.streams(specs[0], split):
-            made = self.inputs.fit_preparation(specs[0], config.prepare, split.train)
-            preparations.append(made)
-            sides: GridData = StreamedGridData(
-                self.inputs, specs[0], made, split, targets, valid_targets, torch.device(config.device), kind
+            preparation = self.inputs.fit_preparation(specs[0], config.prepare, split.train)
+            preparations.append(preparation)
+            data: GridData = StreamedGridData(
+                self.inputs, specs[0], preparation, split, targets, valid_targets, torch.device(config.device), kind
             )
         else:
             loaded: dict[str, list[torch.Tensor]] = {"train": [], "valid": []}
             for spec in specs:
                 vectors = self.inputs.read_columns(spec, np.concatenate([split.train, split.valid]))
-                made = self.inputs.fit_preparation(spec, config.prepare, split.train, vectors[: len(split.train)])
-                preparations.append(made)
-                ready = torch.from_numpy(made.apply(vectors)).to(config.device, kind)
+                preparation = self.inputs.fit_preparation(spec, config.prepare, split.train, vectors[: len(split.train)])
+                preparations.append(preparation)
+                ready = torch.from_numpy(preparation.apply(vectors)).to(config.device, kind)
                 loaded["train"].append(ready[: len(split.train)])
                 loaded["valid"].append(ready[len(split.train) :])
-            sides = GridData(
-                stack_specs(loaded["train"]), targets.to(config.device), stack_specs(loaded["valid"]), valid_targets.to(config.device)
+            data = GridData(
+                stack_specs(loaded["train"]), targets.to(config.device), stack_specs(loaded["valid"]),
+                valid_targets.to(config.device),
             )
         schedule = Schedule(
-            config.optimizer, config.batch, config.epochs, config.patience, config.dropout if config.head == "mlp" else 0.0
+            optimizer=config.optimizer, batch=config.batch, epochs=config.epochs, patience=config.patience,
+            dropout=config.dropout if config.head == "mlp" else 0.0,
         )
-        return train(sides, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule), preparations
+        results = train(data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule)
+        return results, preparations
 
     def loss(self, split: Split) -> Loss:
-        """The loss, with weights learned from what is learned from."""
+        """Return the loss, with class weights from the training set."""
         weights = None
         if self.config.class_weights == "balanced":
             found = balanced_weights(self.task.kind, self.task.targets[split.train], len(self.task.names))
@@ -116,13 +122,13 @@ class Experiment:
         return Loss(self.task.kind, weights, self.config.label_smoothing)
 
     def target_scale(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
-        """(target,) mean and spread of what is learned from, by which a regression's targets are scaled."""
-        learned = self.task.targets[split.train]
-        spread = learned.std(axis=0)
-        return learned.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)
+        """Return (target,) mean and spread of the training targets, which scale a regression's targets."""
+        training = self.task.targets[split.train]
+        spread = training.std(axis=0)
+        return training.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)
 
     def model_targets(self, rows: np.ndarray, split: Split) -> torch.Tensor:
-        """Targets as the loss takes them."""
+        """Return targets as the loss expects them."""
         targets = self.task.targets[rows]
         if self.task.kind == "regression":
             mean, spread = self.target_scale(split)
@@ -130,19 +136,19 @@ class Experiment:
         return torch.from_numpy(targets)
 
     def test_rows(self) -> np.ndarray:
-        """Rows of the clips that are judged, fold after fold."""
+        """Return the rows of the test clips, fold after fold."""
         return np.concatenate([split.test for split in self.splits])
 
 
 def stack_specs(parts: list[torch.Tensor]) -> torch.Tensor:
-    """(spec, clip, …) without a copy where there is one spec."""
+    """Stack to (spec, clip, …), without a copy for a single input."""
     return parts[0][None] if len(parts) == 1 else torch.stack(parts)
 
 
 def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | None = None) -> Experiment:
-    """Resolve settings against a lake; `given`: splits from elsewhere, for which `config.split` is but a name.
+    """Resolve settings against a lake; `given`: splits from elsewhere, for which `config.split` is only a name.
 
-    Raises InputError where they cannot be met.
+    Raises InputError if they cannot be met.
     """
     space = lake.spaces.get(config.space)
     specs = input_specs(space, config.layers, config.input)
@@ -156,23 +162,24 @@ def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | No
     if precision == "auto":
         precision = "bfloat16" if device.startswith("cuda") or (device == "cpu" and cpu_has_bfloat16()) else "float32"
     resolved = config.with_(space=space.name, task=task.kind, device=device, precision=precision)
-    return Experiment(lake, space, resolved, task, splits, specs, Inputs(lake, space, task.ids), [*task.notes, *notes])
+    return Experiment(
+        lake=lake, space=space, config=resolved, task=task, splits=splits, specs=specs,
+        inputs=Inputs(lake, space, task.ids), notes=[*task.notes, *notes],
+    )
 
 
 def available_memory(device: str) -> float:
-    """Bytes that vectors may be held in."""
+    """Return the bytes of memory available for vectors."""
     if device.startswith("cuda"):
         return float(torch.cuda.mem_get_info(device)[0])
     return float(memory_bytes())
 
 
 def max_parameters_per_part(device: str) -> float:
-    """How many parameters a part may have; on a GPU each with two moments, a gradient, a best state and a copy."""
+    """Return the most parameters of a part; on a GPU each has two moments, a gradient, a best state and a copy."""
     return available_memory(device) / 2 / 24 if device.startswith("cuda") else PARAMETERS_AT_ONCE
 
 
-def states_of(fitted: GridResults, spec: int) -> Tensors:
-    """(seed, setting, …) of one spec of a part."""
-    return {name: value[spec] for name, value in fitted.states.items()}
-
-
+def states_of(results: GridResults, spec: int) -> Tensors:
+    """Return the states (seed, setting, …) of one input of a part."""
+    return {name: value[spec] for name, value in results.states.items()}

@@ -1,18 +1,19 @@
-"""Many small classifiers side by side: forward and backward as a few large matrix products.
+"""Forward and backward passes of many small classifiers as a few large matrix products.
 
 A stack holds groups × settings of one head.  The settings of a group (learning rates, weight decays) see the same batches,
-so their weights stand side by side as the columns of one matrix; groups (seeds, layers) are a batch of such products.
+so their weights are the concatenated rows of one matrix; groups (seeds, layers) are a batch of such products.
 
-    x        (group, clip, width), or (group, layer, clip, width) where layers are weighed
+    x        (group, clip, width), or (group, layer, clip, width) if layers are weighted
     weights  (group, setting, out, in), biases (group, setting, out), both float32
     logits   (group, setting, out, clip) float32; clips last, so that neither product nor softmax needs a transposed copy
 
-Gradients are written out rather than recorded: at this size the bookkeeping of autograd costs as much as the products.
+Gradients are written out, not recorded by autograd, whose bookkeeping at this size costs as much as the products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,18 @@ import torch
 Tensors = dict[str, torch.Tensor]
 
 
-class Shape(NamedTuple):
-    """What a head is made of."""
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Architecture of a head."""
 
     kind: str                            # linear or mlp
-    width: int                           # of the vectors
+    width: int                           # width of the input vectors
     outputs: int
-    hidden: int = 512                    # of the mlp
-    mixed: int = 0                       # layers that are weighed; 0 where vectors come ready
+    hidden: int = 512                    # width of the mlp's hidden layer
+    mixed: int = 0                       # number of layers under a learned weighting; 0 without one
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
-        """The parameters of one fit."""
+        """Return the shape of each parameter of one fit."""
         if self.kind == "linear":
             sizes: dict[str, tuple[int, ...]] = {"weight": (self.outputs, self.width), "bias": (self.outputs,)}
         else:
@@ -45,8 +47,9 @@ class Shape(NamedTuple):
         return sum(int(np.prod(size)) for size in self.sizes().values())
 
 
-def initial(shape: Shape, seed: int, fold: int) -> Tensors:
-    """The start of one fit: torch's own for linear layers, uniform within ± 1 / √inputs; equal weights of layers."""
+def initial_parameters(shape: Shape, seed: int, fold: int) -> Tensors:
+    """Return the initial parameters of one fit: torch's default for linear layers, uniform within ± 1 / √inputs, and equal
+    layer weights."""
     generator = torch.Generator().manual_seed(1_000_003 * fold + seed)
     start: Tensors = {}
     for name, size in shape.sizes().items():
@@ -58,57 +61,57 @@ def initial(shape: Shape, seed: int, fold: int) -> Tensors:
     return start
 
 
-class Room:
-    """Large tensors that are made anew each step, kept from step to step: memory fresh from the system costs more than the
-    products that fill it."""
+class Buffers:
+    """Large work tensors that are reused from step to step: fresh memory from the system costs more than the products that
+    fill it."""
 
     def __init__(self) -> None:
         self._held: Tensors = {}
 
     def __call__(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """A tensor of that shape and type with anything in it, the same one each time."""
+        """Return the tensor of this name, shape and type, with arbitrary content."""
         held = self._held.get(name)
         if held is None or held.shape != torch.Size(shape) or held.dtype != dtype:
             held = self._held[name] = torch.empty(*shape, dtype=dtype, device=device)
         return held
 
 
-class Pass(NamedTuple):
-    """A forward pass, and what its backward pass needs."""
+class ForwardPass(NamedTuple):
+    """Logits of a forward pass, and the function for its backward pass."""
 
     logits: torch.Tensor
-    backward: Callable[[torch.Tensor], Tensors]      # (group, setting, out, clip) gradient of logits -> of each parameter
+    backward: Callable[[torch.Tensor], Tensors]      # gradient of the logits -> gradient of each parameter
 
 
 def forward(
-    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None, room: Room | None = None,
+    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None = None, buffers: Buffers | None = None,
     rates: torch.Tensor | None = None,
-) -> Pass:
-    """`working`: parameters whose weights have the type of x.  `mask`: (group, 1, hidden, clip) of dropout, scaled.
+) -> ForwardPass:
+    """Run the head.  `working`: parameters, with weights in the type of x.  `mask`: (group, 1, hidden, clip) scaled dropout.
 
-    `rates`: (1, setting) by which every parameter is to be multiplied (see `probes.optimizers`); gradients are of the
-    products.  Gradients that lie in `room` are overwritten by the next backward pass with the same.
+    `rates`: (1, setting) factor of every parameter (see `probes.optimizers`); gradients are those of the products.
+    Gradients in `buffers` are overwritten by the next backward pass that uses them.
     """
-    room = room or Room()
+    buffers = buffers or Buffers()
     if rates is None:
         rates = torch.ones(1, working["bias"].shape[1], device=x.device)
     if shape.mixed:
-        return mixed(shape, working, x, mask, room, rates)
-    return (linear if shape.kind == "linear" else mlp)(working, x, mask, room, rates)
+        return mixed(shape, working, x, mask, buffers, rates)
+    return (linear if shape.kind == "linear" else mlp)(working, x, mask, buffers, rates)
 
 
-def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room, rates: torch.Tensor) -> Pass:
-    logits = side_by_side(working["weight"], working["bias"], x, rates)
+def linear(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, buffers: Buffers, rates: torch.Tensor) -> ForwardPass:
+    logits = batched_linear(working["weight"], working["bias"], x, rates)
 
     def backward(gradient: torch.Tensor) -> Tensors:
-        return {"weight": weight_gradient(gradient, x, room), "bias": gradient.sum(dim=-1)}
+        return {"weight": weight_gradient(gradient, x, buffers), "bias": gradient.sum(dim=-1)}
 
-    return Pass(logits, backward)
+    return ForwardPass(logits, backward)
 
 
-def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room, rates: torch.Tensor) -> Pass:
+def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, buffers: Buffers, rates: torch.Tensor) -> ForwardPass:
     """One hidden layer, ReLU, dropout."""
-    hidden = torch.relu_(side_by_side(working["hidden.weight"], working["hidden.bias"], x, rates))
+    hidden = torch.relu_(batched_linear(working["hidden.weight"], working["hidden.bias"], x, rates))
     alive = hidden > 0
     if mask is not None:
         hidden = hidden * mask
@@ -123,17 +126,17 @@ def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room
         if mask is not None:
             inner = inner * mask
         return {
-            "hidden.weight": weight_gradient(inner, x, room), "hidden.bias": inner.sum(dim=-1),
+            "hidden.weight": weight_gradient(inner, x, buffers), "hidden.bias": inner.sum(dim=-1),
             "weight": torch.bmm(own, each.transpose(1, 2)).float().view_as(working["weight"]), "bias": gradient.sum(dim=-1),
         }
 
-    return Pass(logits, backward)
+    return ForwardPass(logits, backward)
 
 
 def mixed(
-    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, room: Room, rates: torch.Tensor
-) -> Pass:
-    """A softmax weighting of layers that each fit learns for itself, as in SUPERB and MARBLE; then the head."""
+    shape: Shape, working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, buffers: Buffers, rates: torch.Tensor
+) -> ForwardPass:
+    """Apply a softmax weighting of layers, learned by each fit as in SUPERB and MARBLE, then the head."""
     groups, layers, clips, width = x.shape
     share = torch.softmax(working["mix"] * rates[..., None], dim=-1)             # (group, setting, layer) float32
     settings = share.shape[1]
@@ -143,7 +146,7 @@ def mixed(
     if mask is not None:
         mask = mask.expand(groups, settings, *mask.shape[2:]).flatten(0, 1)[:, None]
     each_rate = rates.expand(groups, settings).reshape(-1, 1)
-    inside = (linear if shape.kind == "linear" else mlp)(one, blend, mask, room, each_rate)
+    inside = (linear if shape.kind == "linear" else mlp)(one, blend, mask, buffers, each_rate)
     logits = inside.logits.view(groups, settings, -1, clips)
 
     def backward(gradient: torch.Tensor) -> Tensors:
@@ -156,30 +159,31 @@ def mixed(
         found["mix"] = share * (to_share - (share * to_share).sum(dim=-1, keepdim=True))
         return found
 
-    return Pass(logits, backward)
+    return ForwardPass(logits, backward)
 
 
 def hidden_gradient(
     working: Tensors, x: torch.Tensor, own: torch.Tensor, mask: torch.Tensor | None, rates: torch.Tensor
 ) -> torch.Tensor:
-    """(group, hidden, clip) the gradient of an mlp's hidden layer before its ReLU, for groups of one setting."""
-    alive = side_by_side(working["hidden.weight"], working["hidden.bias"], x, rates)[:, 0] > 0
+    """Return (group, hidden, clip): gradient of an mlp's hidden layer before its ReLU, for groups of one setting."""
+    alive = batched_linear(working["hidden.weight"], working["hidden.bias"], x, rates)[:, 0] > 0
     inner = torch.bmm(working["weight"][:, 0].transpose(1, 2), own[:, 0].to(x.dtype)).float() * (alive * rates[..., None])
     return inner if mask is None else inner * mask[:, 0]
 
 
-def side_by_side(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
-    """(group, setting, out, clip) float32: a linear layer of every setting in one product a group."""
+def batched_linear(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
+    """Return (group, setting, out, clip) float32: the linear layers of all settings, as one product a group."""
     groups, settings, out, width = weight.shape
     made = torch.bmm(weight.view(groups, settings * out, width), x.transpose(1, 2)).float().view(groups, settings, out, -1)
     return made.add_(bias[..., None]).mul_(rates[..., None, None])
 
 
-def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, room: Room) -> torch.Tensor:
-    """(group, setting, out, in) float32: of the gradients of a layer's outputs, (group, setting, out, clip), and its inputs."""
+def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, buffers: Buffers) -> torch.Tensor:
+    """Return (group, setting, out, in) float32, from output gradients (group, setting, out, clip) and the layer's inputs."""
     groups, settings, out, clips = gradient.shape
     shape = (groups, settings * out, x.shape[-1])
-    made = torch.bmm(gradient.to(x.dtype).view(groups, settings * out, clips), x, out=room("product", shape, x.dtype, x.device))
+    product = buffers("product", shape, x.dtype, x.device)
+    made = torch.bmm(gradient.to(x.dtype).view(groups, settings * out, clips), x, out=product)
     if made.dtype != torch.float32:
-        made = room("gradient", shape, torch.float32, x.device).copy_(made)
+        made = buffers("gradient", shape, torch.float32, x.device).copy_(made)
     return made.view(groups, settings, out, -1)

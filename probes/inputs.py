@@ -1,7 +1,7 @@
-"""What a probe sees: stored vectors of one layer, of all of them side by side, or of all of them to be weighed.
+"""Inputs of probes: stored vectors of one layer, of all layers concatenated, or of all layers under a learned weighting.
 
-`7`, `chroma`: that layer; `each`: every layer, a probe each; `all`: all layers concatenated; `weighted`: all layers, under
-weights that each fit learns.  Each layer is given by its mean over time, its maximum, or both.
+`7`, `chroma`: that layer; `each`: one probe for every layer; `all`: all layers concatenated; `weighted`: all layers, with
+weights that each fit learns.  Each layer enters as its mean over time, its maximum, or both.
 """
 
 from __future__ import annotations
@@ -16,54 +16,54 @@ from tonelake.store import InputError, Lake, Snapshot, Space, Vectors, rows_of
 
 STATS = {"mean": ("mean",), "max": ("max",), "mean+max": ("mean", "max")}
 PREPARATIONS = ("raw", "centre", "standardise", "l2", "l2+standardise")
-BLOCK_BYTES = 64 << 20                   # read at a time where statistics are taken from the store
+BLOCK_BYTES = 64 << 20                   # read at a time when statistics are computed from the store
 
 
 @dataclass(frozen=True)
-class Slot:
-    """One way of seeing a clip: columns of vectors, to be joined or to be weighed."""
+class InputSpec:
+    """The stored columns that a probe reads, concatenated or under a learned weighting."""
 
-    name: str                            # a layer's, all, or weighted
+    name: str                            # name of a layer, `all`, or `weighted`
     columns: tuple[tuple[int, str], ...] # (layer, statistic)
-    parts: int                           # that are weighed; 0 where they are joined
-    width: int                           # of what a head sees
+    parts: int                           # number of weighted layers; 0 if columns are concatenated
+    width: int                           # of the head's input
 
 
-def slots_of(space: Space, layers: Sequence[str | int], stat: str = "mean") -> list[Slot]:
-    """The slots that names stand for.  Raises InputError for what the space does not have."""
+def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -> list[InputSpec]:
+    """Return the inputs for names of layers, `each`, `all` or `weighted`.  Raises InputError for unknown names."""
     if stat not in STATS:
-        raise InputError(f"no input {stat!r}: choose {', '.join(STATS)}")
+        raise InputError(f"input {stat!r}: unknown. Choose {', '.join(STATS)}")
     numbers = range(len(space.layers))
-    found: list[Slot] = []
+    found: list[InputSpec] = []
     for name in layers or ("each",):
         if name == "each":
-            found += [layer_slot(space, number, stat) for number in numbers]
+            found += [layer_spec(space, number, stat) for number in numbers]
         elif name == "all":
             columns = tuple((number, s) for number in numbers for s in STATS[stat])
-            found.append(Slot("all", columns, 0, sum(space.dims[number] for number, _ in columns)))
+            found.append(InputSpec("all", columns, 0, sum(space.dims[number] for number, _ in columns)))
         elif name == "weighted":
             if len(set(space.dims)) > 1:
                 raise InputError(
-                    f"the layers of space {space.name!r} are {min(space.dims)} to {max(space.dims)} wide and cannot be "
-                    "weighed: take `all`, which puts them side by side"
+                    f"space {space.name!r}: its layers are {min(space.dims)} to {max(space.dims)} wide and cannot be "
+                    "weighted. Use `all`, which concatenates them"
                 )
             columns = tuple((number, s) for number in numbers for s in STATS[stat])
-            found.append(Slot("weighted", columns, len(space.layers), space.dims[0] * len(STATS[stat])))
+            found.append(InputSpec("weighted", columns, len(space.layers), space.dims[0] * len(STATS[stat])))
         else:
-            found.append(layer_slot(space, space.layer_index(name), stat))
+            found.append(layer_spec(space, space.layer_index(name), stat))
     return list(dict.fromkeys(found))
 
 
-def layer_slot(space: Space, number: int, stat: str) -> Slot:
+def layer_spec(space: Space, number: int, stat: str) -> InputSpec:
     columns = tuple((number, s) for s in STATS[stat])
-    return Slot(space.layers[number], columns, 0, space.dims[number] * len(columns))
+    return InputSpec(space.layers[number], columns, 0, space.dims[number] * len(columns))
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a slot's vectors before a head sees them, learned from the clips that are learned from.
+    """Normalisation of an input's vectors, fitted on the training clips.
 
-    Shape: `mean` and `scale` (width,), or (part, width) for weighed layers; None where nothing is done.
+    Shape: `mean` and `scale` (width,), or (part, width) for weighted layers; None for steps that are skipped.
     """
 
     l2: bool
@@ -71,7 +71,7 @@ class Preparation:
     scale: np.ndarray | None = None
 
     def apply(self, vectors: np.ndarray) -> np.ndarray:
-        """(…, width) float32, changed in place."""
+        """Normalise (…, width) float32 vectors in place, and return them."""
         if self.l2:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
         if self.mean is not None:
@@ -82,68 +82,68 @@ class Preparation:
 
 
 class Inputs:
-    """The stored vectors of a task's clips, in the task's order, at one version of the table."""
+    """Reader for the stored vectors of a task's clips, in the task's order, at one version of the table."""
 
     def __init__(self, lake: Lake, space: Space, ids: pl.Series) -> None:
         self.vectors: Vectors = lake.vectors(space)
         self.snapshot: Snapshot = self.vectors.table.snapshot()
         self.space = space
         stored = pl.Series("clip_id", self.snapshot.keys, dtype=pl.String)
-        self.rows = rows_of(stored, ids)                 # (clip,) places in the table
+        self.rows = rows_of(stored, ids)                 # (clip,) row numbers in the table
         if (self.rows < 0).any():
             missing = int((self.rows < 0).sum())
-            raise InputError(f"{missing} clips are not embedded in space {space.name!r}: run `tonelake embed`")
+            raise InputError(f"{missing} clips are not embedded in space {space.name!r}. Run `tonelake embed`")
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def bytes_of(self, slot: Slot, clips: int) -> int:
-        """What a slot of so many clips takes in memory as float32."""
-        return 4 * clips * slot.width * max(slot.parts, 1)
+    def byte_size(self, spec: InputSpec, clips: int) -> int:
+        """Return the bytes that an input of `clips` clips takes as float32."""
+        return 4 * clips * spec.width * max(spec.parts, 1)
 
-    def whole(self, slot: Slot, clips: np.ndarray | None = None) -> np.ndarray:
-        """(clip, width) float32, or (clip, part, width) of weighed layers, by whole columns: for most of the clips.
+    def read_columns(self, spec: InputSpec, clips: np.ndarray | None = None) -> np.ndarray:
+        """Read whole columns, the faster way for most of the clips: (clip, width) float32, or (clip, part, width) if weighted.
 
-        Raises InputError where vectors are not finite.
+        Raises InputError if vectors are not finite.
         """
         wanted = self.rows if clips is None else self.rows[clips]
         columns = []
-        for layer, stat in slot.columns:
+        for layer, stat in spec.columns:
             stored = self.vectors.read(self.snapshot, layer, stat=stat, dtype=self.space.dtype)
-            self._check(layer, np.isfinite(stored.sum(axis=1, dtype=np.float32))[self.rows])     # of every clip of the task
+            self._check(layer, np.isfinite(stored.sum(axis=1, dtype=np.float32))[self.rows])     # all clips of the task
             columns.append(stored[wanted].astype(np.float32))
-        return joined(slot, columns)
+        return join_columns(spec, columns)
 
-    def some(self, slot: Slot, clips: np.ndarray) -> np.ndarray:
-        """The same of some clips, in their order, read row by row."""
+    def read_rows(self, spec: InputSpec, clips: np.ndarray) -> np.ndarray:
+        """Read the rows of some clips, in their order: (clip, width), or (clip, part, width) if weighted."""
         rows = self.rows[clips]
         read = self.vectors.read_rows
-        columns = [read(self.snapshot, rows, layer, stat=stat) for layer, stat in slot.columns]
-        for (layer, _), vectors in zip(slot.columns, columns, strict=True):
+        columns = [read(self.snapshot, rows, layer, stat=stat) for layer, stat in spec.columns]
+        for (layer, _), vectors in zip(spec.columns, columns, strict=True):
             self._check(layer, np.isfinite(vectors.sum(axis=1)))
-        return joined(slot, columns)
+        return join_columns(spec, columns)
 
     def _check(self, layer: int, finite: np.ndarray) -> None:
-        """Raise InputError unless all vectors of a layer are."""
+        """Raise InputError unless all vectors of a layer are finite."""
         if not finite.all():
             raise InputError(
-                f"{int((~finite).sum())} of {len(finite)} vectors of layer {self.space.layers[layer]} of space "
-                f"{self.space.name!r} hold NaN or infinity, so another program wrote them: embed these clips again, into a "
+                f"space {self.space.name!r}: {int((~finite).sum())} of {len(finite)} vectors of layer "
+                f"{self.space.layers[layer]} hold NaN or infinity, so another program wrote them. Embed these clips into a "
                 "new space"
             )
 
-    def blocks(self, slot: Slot, clips: np.ndarray) -> list[np.ndarray]:
-        """Clips in parts that can be read into memory one at a time."""
-        most = max(BLOCK_BYTES // max(self.bytes_of(slot, 1), 1), 1)
+    def blocks(self, spec: InputSpec, clips: np.ndarray) -> list[np.ndarray]:
+        """Divide clips into blocks that fit in memory one at a time."""
+        most = max(BLOCK_BYTES // max(self.byte_size(spec, 1), 1), 1)
         return [clips[start : start + most] for start in range(0, len(clips), most)]
 
-    def preparation(self, slot: Slot, kind: str, clips: np.ndarray, loaded: np.ndarray | None = None) -> Preparation:
-        """Learn a preparation (one of PREPARATIONS) from these clips, given as `loaded` vectors or read from the store."""
+    def fit_preparation(self, spec: InputSpec, kind: str, clips: np.ndarray, loaded: np.ndarray | None = None) -> Preparation:
+        """Fit a preparation (one of PREPARATIONS) to these clips, from `loaded` vectors or by reading the store."""
         l2 = kind.startswith("l2")
         if kind in ("raw", "l2"):
             return Preparation(l2)
         count, total, squares = 0, np.zeros(1), np.zeros(1)
-        parts = [loaded] if loaded is not None else (self.some(slot, block) for block in self.blocks(slot, clips))
+        parts = [loaded] if loaded is not None else (self.read_rows(spec, block) for block in self.blocks(spec, clips))
         for part in parts:
             vectors = (Preparation(True).apply(part.copy()) if l2 else part).astype(np.float64)
             count, total, squares = count + len(vectors), total + vectors.sum(axis=0), squares + np.square(vectors).sum(axis=0)
@@ -151,18 +151,18 @@ class Inputs:
         if kind == "centre":
             return Preparation(l2, mean.astype(np.float32))
         spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        spread[spread < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1               # a constant stays constant
+        spread[spread < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1               # constant dimensions stay constant
         return Preparation(l2, mean.astype(np.float32), spread.astype(np.float32))
 
 
-def joined(slot: Slot, columns: list[np.ndarray]) -> np.ndarray:
-    """A slot's columns side by side, or, where they are weighed, layer by layer."""
-    if not slot.parts:
+def join_columns(spec: InputSpec, columns: list[np.ndarray]) -> np.ndarray:
+    """Concatenate the columns of an input or, for a weighting, stack them layer by layer."""
+    if not spec.parts:
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
-    each = len(columns) // slot.parts
+    each = len(columns) // spec.parts
     return np.stack([np.concatenate(columns[i : i + each], axis=1) for i in range(0, len(columns), each)], axis=1)
 
 
 def check_preparation(kind: str) -> None:
     if kind not in PREPARATIONS:
-        raise InputError(f"no preparation {kind!r}: choose {', '.join(PREPARATIONS)}")
+        raise InputError(f"preparation {kind!r}: unknown. Choose {', '.join(PREPARATIONS)}")

@@ -1,8 +1,8 @@
-"""What a probe is trained to make small, and the gradient of it, for every fit of a stack at once.
+"""Losses and their gradients by the logits, for every fit of a stack at once.
 
     logits   (group, setting, out, clip) float32
     targets  multiclass (group, clip) int64; multilabel and regression (group, clip, out) float32
-    loss     (group, setting), the mean over the clips of the batch, each fit's own
+    loss     (group, setting), the mean over the clips of the batch, separately for each fit
 
 Values and gradients are those of torch's cross_entropy, binary_cross_entropy_with_logits and mse_loss.
 """
@@ -19,14 +19,14 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with its weights on a device."""
+    """A loss function with its weights on a device."""
 
     kind: str                                        # multiclass, multilabel or regression
-    weights: torch.Tensor | None = None              # (class,) or of positive examples (tag,); None: all 1
+    weights: torch.Tensor | None = None              # (class,), or (tag,) for positive examples; None: all 1
     smoothing: float = 0.0
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss and its gradient by the logits."""
+        """Return the loss and its gradient by the logits."""
         return FUNCTIONS[self.kind](self, logits, targets)
 
 
@@ -49,7 +49,7 @@ def cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tu
 
 
 def binary_cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Only negatives are smoothed: a tag that was not given may still hold, one that was given does."""
+    """Smooth negatives only: a tag that was not assigned may still apply, an assigned one does apply."""
     wanted = (targets + (1 - targets) * loss.smoothing).transpose(1, 2)[:, None]             # (group, 1, tag, clip)
     positive = wanted if loss.weights is None else wanted * loss.weights[:, None]
     count = targets.shape[1] * targets.shape[2]
@@ -69,10 +69,10 @@ FUNCTIONS: dict[str, Callable[[Loss, torch.Tensor, torch.Tensor], tuple[torch.Te
 
 
 def balanced_weights(kind: str, targets: np.ndarray, outputs: int) -> np.ndarray | None:
-    """Weights that make rare classes count as much as common ones.
+    """Return weights under which rare classes count as much as common ones; None for regression.
 
-    multiclass: clips / (classes · clips of the class), of mean 1 over clips; classes that do not occur weigh 0.
-    multilabel: clips without a tag / clips with it, the weight of its positives (`pos_weight`).
+    multiclass: clips / (classes · clips of the class), with mean 1 over clips; absent classes weigh 0.
+    multilabel: clips without the tag / clips with it, the weight of its positives (`pos_weight`).
     """
     if kind == "regression":
         return None

@@ -1,13 +1,14 @@
-"""Metric learning: a linear projection of stored vectors in which clips of one group lie near, as a space of its own.
+"""Metric learning: a linear projection of stored vectors in which clips of one group are close, stored as a space.
 
-Groups (values of the column) are learned from, stopped by, or judged on, never two of these: what is told is how well groups
-that were never seen are found, before and after.  Two losses:
+The groups (values of the column) are divided into a training, a validation and a test set; reported is the retrieval of
+test groups before and after.  Two losses:
 
     contrastive   each clip against the others of a batch of P groups × K clips: supervised contrastive learning
                   (Khosla et al. 2020, arXiv 2004.11362, equation 2)
     proxy         each clip against a learned point for each group: normalised softmax (Zhai and Wu 2019, arXiv 1811.12649)
 
-Clips of one track are neither alike nor unlike where groups span tracks, so that what is learned is not the recording.
+If groups span tracks, pairs of clips of one track count neither as positive nor as negative, so that recordings are not
+learned instead.  pytorch-metric-learning is not used: two losses of a few lines are no reason for a dependency.
 """
 
 from __future__ import annotations
@@ -34,45 +35,45 @@ from tonelake.store import (
 )
 
 LOSSES = ("contrastive", "proxy")
-HELD_SHARE = 0.2                         # of groups, to be stopped by, and as many to be judged on
+HELD_SHARE = 0.2                         # of the groups, for validation, and as many for test
 MIN_GROUPS = 6
-CLIPS_A_GROUP = 4                        # of a batch
+CLIPS_A_GROUP = 4                        # in a batch
 GROUPS_A_BATCH = 32
 TEMPERATURE = 0.1
 PATIENCE = 12                            # epochs
-MIN_STEPS = 30                           # of an epoch
-MOST_ASKED = 5_000                       # clips compared with each other to tell when to stop
+MIN_STEPS = 30                           # in an epoch
+MAX_VALIDATION_CLIPS = 5_000             # compared with each other for early stopping
 
-# The name of a space, the number of a layer, and a filter -> figures of retrieval by name, each with its interval.
-Judge = Callable[[str, int, str], dict[str, tuple[float, float, float]]]
+# (name of a space, number of a layer, SQL filter) -> retrieval metrics by name, each with its interval.
+MeasureRetrieval = Callable[[str, int, str], dict[str, tuple[float, float, float]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LearnedMetric:
-    """A projection that became a space, and what it is worth on groups held out."""
+    """A projection stored as a space, with its retrieval metrics on test groups."""
 
     space: str
     parent: str
     layer: str
     column: str
     epochs: int
-    groups: tuple[int, int, int]         # learned from, stopped by, judged on
+    groups: tuple[int, int, int]         # training, validation, test
     clips: int
     before: dict[str, tuple[float, float, float]]
     after: dict[str, tuple[float, float, float]]
 
     def __str__(self) -> str:
-        told = "; ".join(
+        results = "; ".join(
             f"{name} {self.before[name][0]:.3f} before, {self.after[name][0]:.3f} ({self.after[name][1]:.3f} to "
             f"{self.after[name][2]:.3f}) after" for name in self.after
         )
         return (
             f"space {self.space}: layer {self.layer} of {self.parent} projected by {self.groups[0]} groups of {self.column} "
-            f"({self.epochs} epochs); on {self.groups[2]} groups never seen: {told}"
+            f"({self.epochs} epochs); on {self.groups[2]} test groups: {results}"
         )
 
     def table(self) -> pl.DataFrame:
-        """A row a figure."""
+        """Return a row a metric."""
         return pl.DataFrame([
             {"figure": name, "before": self.before[name][0], "value": value, "low": low, "high": high}
             for name, (value, low, high) in self.after.items()
@@ -80,43 +81,46 @@ class LearnedMetric:
 
 
 def learn_metric(
-    lake: Lake, column: str, judge: Judge, *, space: str | None = None, layer: int | str | None = None, dim: int = 128,
-    loss: str = "contrastive", rate: float = 3e-3, epochs: int = 60, seed: int = 0, where: str | None = None,
+    lake: Lake, column: str, measure_retrieval: MeasureRetrieval, *, space: str | None = None, layer: int | str | None = None,
+    dim: int = 128, loss: str = "contrastive", rate: float = 3e-3, epochs: int = 60, seed: int = 0, where: str | None = None,
     name: str | None = None,
 ) -> LearnedMetric:
-    """Learn a projection of one layer (or of `all`, side by side) and store it as a space with every embedded clip.
+    """Learn a projection of one layer (or of `all`, concatenated) and store it as a space with every embedded clip.
 
-    Raises InputError where the column has too few groups of two tracks or more, or where the settings cannot be.
+    `measure_retrieval` measures a space before and after.  Raises InputError if the column has too few groups of two or more
+    tracks, or for invalid settings.
     """
     if loss not in LOSSES:
-        raise InputError(f"no loss {loss!r}: choose {', '.join(LOSSES)}")
+        raise InputError(f"loss {loss!r}: unknown. Choose {', '.join(LOSSES)}")
     if dim < 2 or epochs < 1 or not 0 < rate < 1e3:
-        raise InputError("dim is at least 2, epochs at least 1, the rate above 0")
+        raise InputError(
+            f"dim {dim}, epochs {epochs}, rate {rate:g}: dim must be at least 2, epochs at least 1, the rate above 0"
+        )
     parent = lake.spaces.get(space)
     if is_projection(parent):
-        raise InputError(f"space {parent.name!r} is a projection itself: project the space that it came from")
+        raise InputError(f"space {parent.name!r}: is itself a projection. Project the space that it was made from")
     spec, *more = input_specs(parent, [layer if layer is not None else parent.default_layer])
     if spec.parts or more:
-        raise InputError("a projection starts from one layer, or from all side by side")
+        raise InputError(f"layer {layer!r}: a projection needs one layer, or `all` for all layers concatenated")
     name = name or f"{parent.name[: 60 - len(column)]}-{column}".encode("ascii", "ignore").decode()
     check_name(name)
     if any(known.name == name for known in lake.spaces.all()):
-        raise InputError(f"there is a space {name!r} already: choose another --name, or bring new clips in with --extend")
+        raise InputError(f"space {name!r}: already exists. Choose another --name, or add new clips with --extend")
     task = read_targets(lake, parent, [column], kind="multiclass", where=where)
     sides = hold_out_groups(task.targets, task.track, seed, column)
     inputs = Inputs(lake, parent, task.ids)
     vectors = inputs.read_columns(spec)
     rows = [np.flatnonzero(np.isin(task.targets, groups)) for groups in sides]
-    rows[0] = rows[0][~np.isin(task.track[rows[0]], task.track[np.concatenate(rows[1:])])]      # no recording on two sides
+    rows[0] = rows[0][~np.isin(task.track[rows[0]], task.track[np.concatenate(rows[1:])])]      # no recording in two sets
     if len(np.unique(task.targets[rows[0]])) < 2:
-        raise InputError(f"the groups of {column!r} share their tracks: none can be held out with its recordings")
+        raise InputError(f"column {column!r}: its groups share tracks, so none can be held out with its recordings")
     mean, scale = standardisation(vectors[rows[0]])
     ready = (vectors - mean) / scale
-    weight, done = fit_projection(
+    weight, trained_epochs = fit_projection(
         ready, task.targets, task.track, rows, min(dim, spec.width), loss, rate, epochs, seed,
-        lambda items: lake.progress(items, epochs, f"learning what tells {column} apart"),
+        lambda items: lake.progress(items, epochs, f"learning a projection by {column}"),
     )
-    merged = (weight / scale).astype(np.float32)                                 # of vectors as they are stored
+    merged = (weight / scale).astype(np.float32)                                 # applies to vectors as stored
     layers = tuple(number for number, _ in spec.columns)
     projection = Projection(parent.name, parent.fingerprint, layers, merged, (-merged @ mean).astype(np.float32))
     made = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
@@ -126,11 +130,11 @@ def learn_metric(
         filtered = f"{column} IN ({', '.join(task.names[group] for group in sides[2])})"
     if where is not None:
         filtered = f"({where}) AND {filtered}"
-    beside = parent.default_layer if spec.name == "all" else layers[0]
+    baseline_layer = parent.default_layer if spec.name == "all" else layers[0]
     counts = (len(sides[0]), len(sides[1]), len(sides[2]))
     return LearnedMetric(
-        name, parent.name, spec.name, column, done, counts, len(task), judge(parent.name, beside, filtered),
-        judge(name, 0, filtered),
+        space=name, parent=parent.name, layer=spec.name, column=column, epochs=trained_epochs, groups=counts, clips=len(task),
+        before=measure_retrieval(parent.name, baseline_layer, filtered), after=measure_retrieval(name, 0, filtered),
     )
 
 
@@ -146,7 +150,11 @@ def extend_metric(lake: Lake, space: str) -> int:
 
 
 def hold_out_groups(targets: np.ndarray, track: np.ndarray, seed: int, column: str) -> list[np.ndarray]:
-    """Groups to learn from, to be stopped by, to be judged on; those that no two clips can be compared in are learned from."""
+    """Divide groups into training, validation and test; groups without comparable clips (see below) are used for training.
+
+    Groups need two tracks or, if no group has two, two clips.  `evaluate.halve_groups` differs: it makes two halves and drops
+    the other groups.  Raises InputError if fewer than MIN_GROUPS remain.
+    """
     groups = np.arange(targets.max() + 1)
     pairs = np.unique(np.stack([targets, track]), axis=1)
     tracks = np.bincount(pairs[0], minlength=len(groups))
@@ -154,10 +162,10 @@ def hold_out_groups(targets: np.ndarray, track: np.ndarray, seed: int, column: s
     usable = np.random.default_rng(seed).permutation(groups[enough])
     if len(usable) < MIN_GROUPS:
         raise InputError(
-            f"a metric cannot be learned from {column!r}: {len(usable)} of its groups have clips that can be compared, and "
-            f"{MIN_GROUPS} are needed"
+            f"column {column!r}: a metric needs {MIN_GROUPS} groups with clips that can be compared, it has {len(usable)}. "
+            "Choose another column"
         )
-    held = max(round(len(usable) * HELD_SHARE), 2)       # two at least, or there is nothing to be confused with
+    held = max(round(len(usable) * HELD_SHARE), 2)       # at least two, so that there is something to confuse
     first, second = len(usable) - 2 * held, len(usable) - held
     return [np.sort(np.concatenate([usable[:first], groups[~enough]])), np.sort(usable[first:second]), np.sort(usable[second:])]
 
@@ -171,19 +179,19 @@ def fit_projection(
     vectors: np.ndarray, targets: np.ndarray, track: np.ndarray, rows: list[np.ndarray], dim: int, loss: str, rate: float,
     epochs: int, seed: int, progress: Callable[[Any], Any],
 ) -> tuple[np.ndarray, int]:
-    """(dim, width) the projection with the best recall@1 on the groups it is stopped by, and how many epochs were trained."""
+    """Return the (dim, width) projection with the best recall@1 on the validation groups, and the number of epochs trained."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     x, width = torch.from_numpy(vectors.astype(np.float32)), vectors.shape[1]
     weight = torch.nn.Parameter(torch.linalg.qr(torch.randn(width, dim, generator=generator))[0].T.contiguous())
-    learned = np.unique(targets[rows[0]])
-    number = np.searchsorted(learned, targets)           # of those learned from
-    proxies = torch.nn.Parameter(torch.randn(len(learned), dim, generator=generator) / dim**0.5)
+    training = np.unique(targets[rows[0]])
+    number = np.searchsorted(training, targets)          # of the training groups
+    proxies = torch.nn.Parameter(torch.randn(len(training), dim, generator=generator) / dim**0.5)
     optimizer = torch.optim.AdamW([weight, proxies] if loss == "proxy" else [weight], rate, weight_decay=1e-4)
     value: torch.Tensor | None
-    best, kept, waited, done = validation_recall(x, weight, targets, track, rows[1]), weight.detach().clone(), 0, 0
+    best, best_weight, waited, done = validation_recall(x, weight, targets, track, rows[1]), weight.detach().clone(), 0, 0
     for _ in progress(range(epochs)):
         done += 1
         for batch in epoch_batches(number, rows[0], loss, rng):
@@ -202,14 +210,14 @@ def fit_projection(
         found = validation_recall(x, weight, targets, track, rows[1])
         waited = 0 if found > best else waited + 1
         if found > best:
-            best, kept = found, weight.detach().clone()
+            best, best_weight = found, weight.detach().clone()
         if waited >= PATIENCE:
             break
-    return kept.numpy(), done
+    return best_weight.numpy(), done
 
 
 def epoch_batches(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Batches of every clip once, or, of few clips, as often as it takes for MIN_STEPS."""
+    """Yield batches of every clip once, or repeatedly until MIN_STEPS if there are few clips."""
     steps = 0
     while steps < MIN_STEPS:
         for batch in batches(number, rows, loss, rng):
@@ -218,56 +226,58 @@ def epoch_batches(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.rando
 
 
 def batches(number: np.ndarray, rows: np.ndarray, loss: str, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Rows of clips: for `contrastive` some clips of each of some groups, each group once; else all, in any order."""
+    """Yield rows of clips: for `contrastive` a few clips from each of several groups, each group once; else all, shuffled."""
     if loss == "proxy":
         order = rng.permutation(rows)
         yield from (order[start : start + 256] for start in range(0, len(order), 256))
         return
     order = rng.permutation(rows)
-    order = order[np.argsort(number[order], kind="stable")]                      # by group, at random within it
+    order = order[np.argsort(number[order], kind="stable")]                      # by group, shuffled within it
     starts = np.flatnonzero(np.diff(number[order], prepend=-1))
     within = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    handfuls = np.split(order, np.flatnonzero((within % CLIPS_A_GROUP == 0) & (np.arange(len(order)) > 0)))
-    mixed = rng.permutation(len(handfuls))
+    chunks = np.split(order, np.flatnonzero((within % CLIPS_A_GROUP == 0) & (np.arange(len(order)) > 0)))
+    mixed = rng.permutation(len(chunks))
     for start in range(0, len(mixed), GROUPS_A_BATCH):
-        yield np.concatenate([handfuls[i] for i in mixed[start : start + GROUPS_A_BATCH]])
+        yield np.concatenate([chunks[i] for i in mixed[start : start + GROUPS_A_BATCH]])
 
 
 def contrastive(z: Any, group: Any, track: Any) -> Any:
-    """Khosla et al., equation 2 (outside the logarithm): z (clip, dim) of length 1; None where no two clips are alike."""
+    """Return the loss of Khosla et al., equation 2 (outside the logarithm), for z (clip, dim) of length 1; None if no two clips
+    are positives."""
     import torch
 
     same = group[:, None] == group[None]
     itself = torch.eye(len(z), dtype=torch.bool)
     recording = track[:, None] == track[None]
-    alike = same & ~itself
-    across = alike & ~recording
-    if across.any():                                     # groups span tracks: clips of one track say nothing
-        alike, counted = across, ~recording
+    positive = same & ~itself
+    across = positive & ~recording
+    if across.any():                                     # groups span tracks: pairs of one track do not count
+        positive, counted = across, ~recording
     else:
         counted = ~itself
-    has = alike.any(dim=1)
+    has = positive.any(dim=1)
     if not has.any():
         return None
-    alike, counted = alike[has], counted[has]
+    positive, counted = positive[has], counted[has]
     logits = (z[has] @ z.T / TEMPERATURE).masked_fill(~counted, -torch.inf)
     logged = logits - torch.logsumexp(logits, dim=1, keepdim=True)
-    return -(torch.where(alike, logged, 0.0).sum(dim=1) / alike.sum(dim=1)).mean()
+    return -(torch.where(positive, logged, 0.0).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
 def validation_recall(x: Any, weight: Any, targets: np.ndarray, track: np.ndarray, rows: np.ndarray) -> float:
-    """Share of clips whose nearest clip of another track (or, where none is of their group, another clip) is of their group."""
+    """Return the share of clips whose nearest clip of another track (or other clip, if no group has two tracks) shares their
+    group."""
     import torch
 
-    rows = rows[:: len(rows) // MOST_ASKED + 1]
+    rows = rows[:: len(rows) // MAX_VALIDATION_CLIPS + 1]
     with torch.no_grad():
         z = torch.nn.functional.normalize(x[rows] @ weight.T)
         own, recording = torch.from_numpy(targets[rows]), torch.from_numpy(track[rows])
-        alike = own[:, None] == own[None]
+        positive = own[:, None] == own[None]
         apart = recording[:, None] != recording[None]
-        if not (alike & apart).any():
+        if not (positive & apart).any():
             apart = ~torch.eye(len(rows), dtype=torch.bool)
         cosines = (z @ z.T).masked_fill(~apart, -2.0)
         nearest = cosines.argmax(dim=1)
-        asked = (alike & apart).any(dim=1)
-        return float((own[nearest] == own)[asked].float().mean())
+        comparable = (positive & apart).any(dim=1)
+        return float((own[nearest] == own)[comparable].float().mean())

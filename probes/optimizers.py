@@ -1,8 +1,8 @@
-"""torch's own Adam, AdamW and SGD for every fit of a stack in one call, each with its own learning rate and weight decay.
+"""torch's Adam, AdamW and SGD for every fit of a stack in one call, each with its own learning rate and weight decay.
 
-torch's fused kernels take one learning rate.  Adam's step and momentum's are the rate times something that does not depend
-on it; so what is stepped is each weight divided by its rate, at rate 1, and what comes out of a product is multiplied by the
-rate, which is far smaller than the weights.
+torch's fused kernels take one learning rate.  Adam's step and momentum's are the rate times a term that does not depend on
+it; so the optimizer steps each weight divided by its rate, at rate 1, and the outputs of products are multiplied by the
+rate: they are far smaller than the weights.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch.optim.sgd import sgd
 from tonelake.probes.config import Setting
 from tonelake.probes.heads import Tensors
 
-MOMENTUM = 0.9                           # of sgd
+MOMENTUM = 0.9                           # of SGD
 
 
 class Optimizer:
-    """Parameters (group, setting, …) and their steps.  `working` holds them, divided by their rates, as products take them."""
+    """Optimizer state for parameters (group, setting, …).  `working`: parameters over rates, in the type of the products."""
 
     def __init__(self, kind: str, settings: Sequence[Setting], parameters: Tensors, dtype: torch.dtype) -> None:
         self.kind, self.dtype = kind, dtype
         device = next(iter(parameters.values())).device
         self.rates = torch.tensor([[setting.rate for setting in settings]], device=device)               # (1, setting)
         self.decays = torch.tensor([[setting.decay for setting in settings]], device=device)
-        self.decaying = any(setting.decay for setting in settings)       # known here: asking a GPU would wait for it
-        self.scaled = {name: value / along(self.rates, value) for name, value in parameters.items()}
+        self.decaying = any(setting.decay for setting in settings)       # not read from a GPU, which would force a sync
+        self.scaled = {name: value / per_setting(self.rates, value) for name, value in parameters.items()}
         self.first = {name: torch.zeros_like(value) for name, value in parameters.items()}
         self.second = {name: torch.zeros_like(value) for name, value in parameters.items()} if kind != "sgd" else {}
         self.steps = {name: torch.zeros((), device=device) for name in parameters}
@@ -36,13 +36,13 @@ class Optimizer:
         self._refresh()
 
     def step(self, gradients: Tensors) -> None:
-        """One step; `gradients` have the parameters' names and shapes, and may be overwritten."""
+        """Take one step; `gradients` have the parameters' names and shapes, and may be overwritten."""
         if self.decaying:
             for name, value in self.scaled.items():
                 if self.kind == "adamw":                 # decoupled: the weight itself shrinks by rate · decay
-                    value *= 1 - along(self.rates * self.decays, value)
+                    value *= 1 - per_setting(self.rates * self.decays, value)
                 else:
-                    gradients[name] = gradients[name].addcmul(value, along(self.rates * self.decays, value))
+                    gradients[name] = gradients[name].addcmul(value, per_setting(self.rates * self.decays, value))
         parameters, found = list(self.scaled.values()), [gradients[name].contiguous() for name in self.scaled]
         if self.kind == "sgd":
             sgd(
@@ -57,7 +57,7 @@ class Optimizer:
         self._refresh()
 
     def _refresh(self) -> None:
-        """Weights in the type of the products."""
+        """Convert the weights to the type of the products."""
         if self.dtype == torch.float32:
             self.working = self.scaled
             return
@@ -65,16 +65,16 @@ class Optimizer:
         self.working = dict(self.scaled)
         for name, value in self.scaled.items():
             if name.endswith("weight"):
-                held = before[name]
-                fits = held.dtype == self.dtype and held.shape == value.shape
-                self.working[name] = held.copy_(value) if fits else value.to(self.dtype)
+                buffer = before[name]
+                reusable = buffer.dtype == self.dtype and buffer.shape == value.shape
+                self.working[name] = buffer.copy_(value) if reusable else value.to(self.dtype)
 
     def parameters(self, group: int, setting: int) -> Tensors:
-        """One fit's parameters in float32."""
+        """Return the parameters of one fit in float32."""
         return {name: value[group, setting] * self.rates[0, setting] for name, value in self.scaled.items()}
 
-    def keep(self, groups: torch.Tensor, settings: torch.Tensor) -> None:
-        """Go on with these groups and settings alone."""
+    def keep_only(self, groups: torch.Tensor, settings: torch.Tensor) -> None:
+        """Drop all other groups and settings."""
         def kept(tensors: Tensors) -> Tensors:
             return {name: value[groups][:, settings].contiguous() for name, value in tensors.items()}
 
@@ -83,6 +83,6 @@ class Optimizer:
         self._refresh()
 
 
-def along(of_settings: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """(1, setting) as a factor of (group, setting, …)."""
+def per_setting(of_settings: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Reshape (1, setting) to multiply (group, setting, …)."""
     return of_settings.view(1, -1, *([1] * (value.dim() - 2)))

@@ -1,4 +1,4 @@
-"""From vectors to what a person reads: probabilities of a fit, and predictions as columns."""
+"""Turn vectors into probabilities of a fit, and scores into columns of predictions."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 import polars as pl
 import torch
 
-from tonelake.probes.grid import predict
+from tonelake.probes.grid import predict_logits
 from tonelake.probes.heads import Shape, Tensors
 
-MOST_TOLD = 5                            # classes a clip, with their probabilities
+TOP_CLASSES = 5                          # classes reported for each clip, with their probabilities
 
 
 def probabilities(
     kind: str, shape: Shape, state: Tensors, vectors: np.ndarray, device: str,
     scale: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """(clip, out) float32 of prepared vectors (clip, width): probabilities of classes, which sum to 1, or of tags; or values
-    in the units that `scale`, the mean and spread of each target, brings them to."""
-    logits = predict(shape, state, torch.from_numpy(vectors).to(device))
+    """Return (clip, out) float32 for prepared vectors (clip, width): probabilities of classes, which sum to 1, or of tags; for
+    regression, values in the targets' units if `scale` (mean and spread of each target) is given."""
+    logits = predict_logits(shape, state, torch.from_numpy(vectors).to(device))
     if kind == "multiclass":
         return torch.softmax(logits, dim=-1).cpu().numpy()
     if kind == "multilabel":
@@ -30,18 +30,18 @@ def probabilities(
 
 
 def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> pl.DataFrame:
-    """Of (clip, out) scores.
+    """Return (clip, out) scores as columns.
 
     multiclass: predicted, probability, gap (to the next class), and the likeliest classes with their probabilities;
-    multilabel: predicted (tags from one half up) and every tag's probability; regression: predicted_<target>.
+    multilabel: predicted (tags of at least one half) and every tag's probability; regression: predicted_<target>.
     """
     if kind == "regression":
         return pl.DataFrame({f"predicted_{name}": scores[:, i] for i, name in enumerate(names)})
     if kind == "multilabel":
-        told = [[names[int(i)] for i in np.flatnonzero(row >= 0.5)] for row in scores]
+        predicted = [[names[int(i)] for i in np.flatnonzero(row >= 0.5)] for row in scores]
         likely = pl.Series("probabilities", scores.astype(np.float32)).cast(pl.List(pl.Float32))
-        return pl.DataFrame({"predicted": pl.Series(told, dtype=pl.List(pl.String)), "probabilities": likely})
-    count = min(MOST_TOLD, len(names))
+        return pl.DataFrame({"predicted": pl.Series(predicted, dtype=pl.List(pl.String)), "probabilities": likely})
+    count = min(TOP_CLASSES, len(names))
     order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     ordered = np.take_along_axis(scores, order, 1)
     array = np.array(names, dtype=object)
@@ -54,22 +54,22 @@ def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> p
 
 
 def readable_targets(kind: str, names: Sequence[str], targets: np.ndarray) -> pl.Series:
-    """Of multiclass or multilabel targets (clip,) or (clip, tag): what each clip is called, or the tags it has."""
+    """Return the class name of each clip, or its list of tags, from targets (clip,) or (clip, tag)."""
     if kind == "multiclass":
         return pl.Series("target", [names[int(i)] for i in targets], dtype=pl.String)
     return pl.Series("target", [[names[int(i)] for i in np.flatnonzero(row)] for row in targets], dtype=pl.List(pl.String))
 
 
-def losses(kind: str, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(clip,) float32: how far (clip, out) scores are from what they should say.
+def clip_losses(kind: str, targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return (clip,) float32 losses of (clip, out) scores.
 
-    multiclass: the cross-entropy of the true class; multilabel: the mean of all tags'; regression: the mean absolute error, in
-    standard deviations of each target.
+    multiclass: cross-entropy of the true class; multilabel: mean cross-entropy of all tags; regression: mean absolute error,
+    in standard deviations of each target.
     """
     if kind == "regression":
         spread = targets.std(axis=0)
         return np.abs((scores - targets) / np.where(spread > 0, spread, 1)).mean(axis=1).astype(np.float32)
-    sure = np.clip(scores, 1e-7, 1 - 1e-7)
+    clipped = np.clip(scores, 1e-7, 1 - 1e-7)
     if kind == "multilabel":
-        return -np.where(targets > 0, np.log(sure), np.log(1 - sure)).mean(axis=1).astype(np.float32)
-    return -np.log(sure[np.arange(len(sure)), targets]).astype(np.float32)
+        return -np.where(targets > 0, np.log(clipped), np.log(1 - clipped)).mean(axis=1).astype(np.float32)
+    return -np.log(clipped[np.arange(len(clipped)), targets]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A run in pictures: which layer, which classes are taken for which, how sure, and what a weighting of layers came to."""
+"""Plots of a run: metric by layer, confusion of classes, calibration, and the learned layer weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, COLOUR, OTHER, PALE = "#333333", "#2a6f97", "#e07a5f", "#9a9a9a"
-MOST_CLASSES = 60                        # whose names fit beside a confusion matrix
+MOST_CLASSES = 60                        # names that fit beside a confusion matrix
 
 
-def draw(files: Blobs, metrics: dict[str, Any], tables: dict[str, pl.DataFrame]) -> list[str]:
-    """Draw what there is to draw; the names of the pictures."""
+def draw_plots(files: Blobs, metrics: dict[str, Any], tables: dict[str, pl.DataFrame]) -> list[str]:
+    """Draw the plots that apply to the run; return their file names."""
     drawn = {
         "layers.png": len(tables["layers"]) > 1 and draw_layers(metrics, tables["layers"]),
         "confusion.png": "confusion" in tables and draw_confusion(metrics, tables["confusion"]),
@@ -33,7 +33,7 @@ def draw(files: Blobs, metrics: dict[str, Any], tables: dict[str, pl.DataFrame])
     return [name for name, figure in drawn.items() if figure]
 
 
-def empty(width: float, height: float) -> tuple[Figure, Axes]:
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure as NewFigure  # without pyplot: no window system, no global state
 
     figure = NewFigure(figsize=(width, height), layout="constrained", dpi=130)
@@ -43,20 +43,20 @@ def empty(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
-    """The main figure by layer with its interval, on clips held out, and the score by which layers were chosen."""
+    """Plot the main metric on test clips by layer, with its interval, and the validation score that chose the layer."""
     main = metrics["main"]
-    figure, axes = empty(max(6.0, 0.45 * len(layers) + 2), 4.2)
+    figure, axes = new_axes(max(6.0, 0.45 * len(layers) + 2), 4.2)
     x = np.arange(len(layers))
     axes.fill_between(x, layers[f"{main}_low"], layers[f"{main}_high"], color=COLOUR, alpha=0.15, linewidth=0)
-    axes.plot(x, layers[main], "o-", color=COLOUR, label=f"{main.replace('_', ' ')} on clips held out", markersize=4)
+    axes.plot(x, layers[main], "o-", color=COLOUR, label=f"{main.replace('_', ' ')} on test clips", markersize=4)
     if metrics["task"] == "multiclass":
         axes.plot(x, layers["valid"], ".--", color=PALE, label="on validation clips", linewidth=1)
-    beside = {name: found[main]["value"] for name, found in metrics["baselines"].items() if found[main]["value"] is not None}
-    room = 0.04 * max([*layers[f"{main}_high"].drop_nulls(), *beside.values()], default=1.0)
-    shown: dict[float, list[str]] = {}                   # names of lines that lie too near each other stand together
-    for name, value in sorted(beside.items(), key=lambda item: item[1]):
+    baselines = {name: found[main]["value"] for name, found in metrics["baselines"].items() if found[main]["value"] is not None}
+    spacing = 0.04 * max([*layers[f"{main}_high"].drop_nulls(), *baselines.values()], default=1.0)
+    shown: dict[float, list[str]] = {}                   # lines too close to each other share one label
+    for name, value in sorted(baselines.items(), key=lambda item: item[1]):
         axes.axhline(value, color=PALE, linewidth=0.8, linestyle=":")
-        near = next((known for known in shown if abs(known - value) < room), value)
+        near = next((known for known in shown if abs(known - value) < spacing), value)
         shown.setdefault(near, []).append(name)
     for value, names in shown.items():
         axes.annotate(", ".join(names), (len(layers) - 1, value), fontsize=7, color="#777777", ha="right", va="bottom")
@@ -70,14 +70,14 @@ def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
 
 
 def draw_confusion(metrics: dict[str, Any], table: pl.DataFrame) -> Figure:
-    """Of each class, what share of its clips was taken for which; classes in the order in which they are confused."""
+    """Plot the share of each class's clips by predicted class; classes that are confused are next to each other."""
     names, counts = table[:, 0].to_list(), table[:, 1:].to_numpy().astype(float)
     kept = counts.sum(axis=1) > 0
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
-    order = similar_first(share)
+    order = confusion_order(share)
     order = order[kept[order]]
     side = min(14.0, 4 + 0.14 * len(order))
-    figure, axes = empty(side, side)
+    figure, axes = new_axes(side, side)
     shown = axes.imshow(share[np.ix_(order, order)], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     if len(order) <= MOST_CLASSES:
         labels = [printable(names[i])[:24].replace("$", r"\$") for i in order]
@@ -88,13 +88,13 @@ def draw_confusion(metrics: dict[str, Any], table: pl.DataFrame) -> Figure:
         axes.set_yticks([])
     axes.set_xlabel("predicted")
     axes.set_ylabel(metrics["columns"][0])
-    axes.set_title("Which is taken for which", loc="left", fontsize=10, color=INK)
+    axes.set_title("Confusion", loc="left", fontsize=10, color=INK)
     figure.colorbar(shown, ax=axes, shrink=0.6, label="share of the class's clips")
     return figure
 
 
-def similar_first(share: np.ndarray) -> np.ndarray:
-    """An order in which classes that are confused stand side by side."""
+def confusion_order(share: np.ndarray) -> np.ndarray:
+    """Return an order in which classes that are confused are next to each other."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
@@ -106,8 +106,8 @@ def similar_first(share: np.ndarray) -> np.ndarray:
 
 
 def draw_calibration(table: pl.DataFrame, metrics: dict[str, Any]) -> Figure:
-    """How often it is right when it is so sure."""
-    figure, axes = empty(4.6, 4.2)
+    """Plot the share of correct predictions by confidence."""
+    figure, axes = new_axes(4.6, 4.2)
     axes.plot([0, 1], [0, 1], color=PALE, linestyle=":", linewidth=1)
     size = 12 + 120 * table["clips"] / max(int(table["clips"].to_numpy().max(initial=1)), 1)
     axes.scatter(table["confidence"], table["right"], s=size.to_numpy(), color=COLOUR, alpha=0.8)
@@ -115,22 +115,22 @@ def draw_calibration(table: pl.DataFrame, metrics: dict[str, Any]) -> Figure:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xlabel("probability of the predicted class")
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("share correct")
     error = metrics["figures"]["calibration_error"]["value"]
     axes.set_title(f"Calibration: error {error:.3f} (size: clips)", loc="left", fontsize=10, color=INK)
     return figure
 
 
 def draw_weights(metrics: dict[str, Any]) -> Figure:
-    """The learned share of each layer."""
+    """Plot the learned share of each layer."""
     names, shares = list(metrics["weights_of_layers"]), list(metrics["weights_of_layers"].values())
-    figure, axes = empty(max(5.0, 0.4 * len(names) + 1), 3.2)
+    figure, axes = new_axes(max(5.0, 0.4 * len(names) + 1), 3.2)
     axes.bar(range(len(names)), shares, color=COLOUR)
     axes.axhline(1 / len(names), color=PALE, linestyle=":", linewidth=1)
     axes.set_xticks(range(len(names)), names)
     axes.set_xlabel("layer")
     axes.set_ylabel("learned share")
-    axes.set_title("How much of each layer", loc="left", fontsize=10, color=INK)
+    axes.set_title("Layer weights", loc="left", fontsize=10, color=INK)
     return figure
 
 

@@ -66,7 +66,8 @@ def predict(
     ids = lake.vectors(space).ids().unique(maintain_order=True)
     ids = ids.filter(ids.is_in(lake.clips.ids(where).implode()))
     if not len(ids):
-        raise InputError(f"no clip{f' where {where}' if where else ''} is embedded in space {space.name!r}. Run `tonelake embed`")
+        chosen = f" where {where}" if where else ""
+        raise InputError(f"no clip{chosen} is embedded in space {space.name!r}. Run `tonelake embed`")
     inputs = Inputs(lake, space, ids)
     folds = []                           # preparation, scale of the targets, and states by seed
     for fold in sorted({int(key.split(".")[0]) for key in tensors}):

@@ -1,4 +1,4 @@
-"""A run as a page for people: what was asked, what was found, beside what, and what to beware of."""
+"""Markdown report of a probe: experiment, metrics beside baselines, layers, classes, leaks and cautions."""
 
 from __future__ import annotations
 
@@ -23,49 +23,50 @@ METRIC_LABELS = {
 def write_report(
     config: ProbeConfig, metrics: dict[str, Any], tables: dict[str, pl.DataFrame], splits: Sequence[Split], drawn: Sequence[str]
 ) -> str:
-    """Markdown."""
+    """Return the report as Markdown."""
     main = metrics["main"]
-    parts = [f"# {', '.join(metrics['columns'])}, from {metrics['space']}", metrics["summary"], asked(config, metrics, splits)]
-    parts += ["## How good", figures_table(metrics)]
+    title = f"# {', '.join(metrics['columns'])}, from {metrics['space']}"
+    parts = [title, metrics["summary"], describe_experiment(config, metrics, splits)]
+    parts += ["## Results", metrics_table(metrics)]
     if len(tables["layers"]) > 1:
-        parts += ["## Which layer", markdown_picture(drawn, "layers.png", f"{main} by layer"), layers_table(main, tables["layers"])]
+        parts += ["## Layers", markdown_image(drawn, "layers.png", f"{main} by layer"), layers_table(main, tables["layers"])]
     if metrics["weights_of_layers"]:
-        parts += ["## What the weighting came to", markdown_picture(drawn, "weights.png", "learned share of each layer")]
+        parts += ["## Layer weights", markdown_image(drawn, "weights.png", "learned share of each layer")]
     if "classes" in tables:
         kind = "Classes" if metrics["task"] == "multiclass" else "Tags"
         parts += [f"## {kind}", *class_parts(metrics, tables["classes"], drawn)]
     if "calibration.png" in drawn:
-        parts += ["## How sure it may be", markdown_picture(drawn, "calibration.png", "reliability"), calibration_words(metrics)]
-    parts += ["## What stands on both sides", leaks_table(metrics), "## What to beware of", cautions(config, metrics)]
-    parts += ["## Again", f"    tonelake probe --config {shlex.quote('probes/' + metrics['run'] + '/config.yaml')}"]
+        parts += ["## Calibration", markdown_image(drawn, "calibration.png", "reliability"), calibration_sentence(metrics)]
+    parts += ["## Overlap between training and test", leaks_table(metrics), "## Cautions", cautions(config, metrics)]
+    parts += ["## Reproduce", f"    tonelake probe --config {shlex.quote('probes/' + metrics['run'] + '/config.yaml')}"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def asked(config: ProbeConfig, metrics: dict[str, Any], splits: Sequence[Split]) -> str:
-    """The experiment in words."""
-    whom = {"multiclass": f"{metrics['outputs']:,} classes", "multilabel": f"{metrics['outputs']:,} tags"}.get(
+def describe_experiment(config: ProbeConfig, metrics: dict[str, Any], splits: Sequence[Split]) -> str:
+    """Describe the experiment in words."""
+    outputs = {"multiclass": f"{metrics['outputs']:,} classes", "multilabel": f"{metrics['outputs']:,} tags"}.get(
         metrics["task"], f"{metrics['outputs']} numbers"
     )
-    mlp = f"An MLP of one hidden layer, {config.hidden} wide, dropout {config.dropout:g},"
+    mlp = f"An MLP with one hidden layer, {config.hidden} wide, dropout {config.dropout:g},"
     head = "A linear head" if config.head == "linear" else mlp
     folds = f"{len(splits)} folds, each: " if len(splits) > 1 else ""
     weighted = "; classes weighted by inverse frequency" if config.class_weights == "balanced" else ""
     return (
-        f"{metrics['clips']:,} clips, {whom}.  {head} on the {config.input} over time, {config.prepare}; {config.optimizer}, "
+        f"{metrics['clips']:,} clips, {outputs}. {head} on the {config.input} over time, {config.prepare}; {config.optimizer}, "
         f"batch {config.batch}, at most {config.epochs} epochs, "
-        + (f"stopped after {config.patience} without a better one" if config.patience else "all of them")
-        + f"{weighted}.  Split {config.split}: {folds}{splits[0]}.  {config.seeds} seeds."
+        + (f"stopped after {config.patience} without improvement" if config.patience else "without early stopping")
+        + f"{weighted}. Split {config.split}: {folds}{splits[0]}. {config.seeds} seeds."
     )
 
 
-def figures_table(metrics: dict[str, Any]) -> str:
+def metrics_table(metrics: dict[str, Any]) -> str:
     names = list(metrics["figures"])
-    others = list(metrics["baselines"])
+    baselines = list(metrics["baselines"])
     rows = []
     for name in names:
-        beside = [format_number(metrics["baselines"][other][name]["value"]) for other in others]
-        rows.append([word(name, metrics), format_interval(metrics["figures"][name]), *beside])
-    text = markdown_table(["", "probe (95 %)", *others], rows)
+        values = [format_number(metrics["baselines"][baseline][name]["value"]) for baseline in baselines]
+        rows.append([metric_label(name, metrics), format_interval(metrics["figures"][name]), *values])
+    text = markdown_table(["", "probe (95 %)", *baselines], rows)
     seeds = metrics["by_seed"]
     if len(seeds) > 1:
         text += f"\n\n{METRIC_LABELS[metrics['main']]} by seed: {', '.join(format_number(seed) for seed in seeds)}."
@@ -85,21 +86,22 @@ def layers_table(main: str, layers: pl.DataFrame) -> str:
     best = layers.filter("best").row(0, named=True)
     near = layers.filter((pl.col("name") != best["name"]) & (pl.col(f"{main}_high") >= best[main]))["name"].to_list()
     if near:
-        text += f"\n\nThe interval of {', '.join(near[:8])}{' …' if len(near) > 8 else ''} reaches the best layer's value too."
+        text += f"\n\nThe interval of {', '.join(near[:8])}{' …' if len(near) > 8 else ''} also reaches the best layer's value."
     return text
 
 
 def class_parts(metrics: dict[str, Any], classes: pl.DataFrame, drawn: Sequence[str]) -> list[str]:
-    """Those that go best and worst, and those that attract wrong predictions."""
+    """Return the sections on classes: the best and worst, the confusion, and those that attract wrong predictions."""
     occurring = classes.filter(pl.col("support") > 0)
     ordered = occurring.sort("f1", "support", descending=True, nulls_last=True)
     names = ["name", "support", "precision", "recall", "f1", "ap"]
     shown = ordered if len(ordered) <= MOST_ROWS else pl.concat([ordered.head(MOST_ROWS // 2), ordered.tail(MOST_ROWS // 2)])
     parts = [frame_table(shown.select(names))]
     if len(ordered) > MOST_ROWS:
-        parts.append(f"The {MOST_ROWS // 2} best and the {MOST_ROWS // 2} worst of {len(ordered)}; all are in classes.parquet.")
+        half = MOST_ROWS // 2
+        parts.append(f"The {half} best and the {half} worst of {len(ordered)}; classes.parquet has all of them.")
     if metrics["task"] == "multiclass":
-        parts.append(markdown_picture(drawn, "confusion.png", "confusion"))
+        parts.append(markdown_image(drawn, "confusion.png", "confusion"))
         attracting = classes.filter(pl.col("attracts") > 0).sort("attracts", descending=True).head(MOST_ROWS // 2)
         if len(attracting):
             rows = [
@@ -107,8 +109,8 @@ def class_parts(metrics: dict[str, Any], classes: pl.DataFrame, drawn: Sequence[
                 for row in attracting.to_dicts()
             ]
             parts += [
-                "What clips of other classes are taken for:",
-                markdown_table(["class", "wrong clips", "most often", "its own clips"], rows),
+                "Classes most often predicted for clips of other classes:",
+                markdown_table(["class", "wrong clips", "most often from", "own clips"], rows),
             ]
     return parts
 
@@ -118,41 +120,50 @@ def leaks_table(metrics: dict[str, Any]) -> str:
         [leak["column"], "" if leak["groups"] is None else f"{leak['groups']:,}", f"{leak['clips']:,}", f"{leak['share']:.1%}"]
         for leak in metrics["leaks"]
     ]
-    return markdown_table(["shared by", "groups on both sides", "judged clips of them", "of all judged"], rows)
+    return markdown_table(["shared", "groups in both", "test clips of these groups", "share of test clips"], rows)
+
+
+def leak_warning(leaks: Sequence[dict[str, Any]]) -> str:
+    """Return a sentence on test clips that share a recording with the training set; empty if there are none."""
+    names = {"track": "a track", "duplicate": "a duplicated recording", "audio": "audio"}
+    shared = [
+        f"{leak['share']:.0%} share {names[leak['column']]}" for leak in leaks if leak["clips"] and leak["column"] in names
+    ]
+    return f" Likely optimistic: of the test clips, {', '.join(shared)} with the training set." if shared else ""
 
 
 def cautions(config: ProbeConfig, metrics: dict[str, Any]) -> str:
-    """What a reader should know before quoting a figure."""
+    """List what a reader should know before quoting the results."""
     lines = [f"- {note[0].upper()}{note[1:]}." for note in metrics["notes"]]
     if not any(leak["column"] == "duplicate" for leak in metrics["leaks"]):
         lines.append(
-            "- Nobody looked for duplicates: the same recording may stand on both sides under two names. `tonelake duplicates "
-            "--save` finds them, and later splits keep them together."
+            "- Duplicates were not searched for: a recording may be in both training and test set under two names. `tonelake "
+            "duplicates --save` finds duplicates, and later splits keep them together."
         )
     shared = {leak["column"]: leak for leak in metrics["leaks"] if leak["clips"]}
     if {"track", "duplicate", "audio"} & shared.keys():
         lines.append(
-            "- Clips of one recording stand on both sides: the probe may know the recording rather than what was asked. "
-            "A split by track, where the labels allow one, tells them apart."
+            "- Training and test set share recordings: the probe may recognise the recording instead of the label. Compare "
+            "with a split by track, if the labels allow one."
         )
     for name in ("artist", "album", "tune", "piece"):
         if name in shared and name not in metrics["columns"]:
-            lines.append(f"- {shared[name]['share']:.0%} of the judged clips share their {name} with some learned from.")
+            lines.append(f"- {shared[name]['share']:.0%} of the test clips share their {name} with training clips.")
     lines.append(
-        "- Compare it only with figures of the same clips and the same split; the interval is over tracks drawn anew, not over "
-        "other libraries."
+        "- Compare only with results on the same clips and the same split; intervals are bootstrapped over tracks and say "
+        "nothing about other libraries."
     )
     if config.protocol:
-        lines.append(f"- Settings are those of the {config.protocol} protocol.")
+        lines.append(f"- Settings follow the {config.protocol} protocol.")
     return "\n".join(lines)
 
 
-def calibration_words(metrics: dict[str, Any]) -> str:
-    gap, middle = (metrics["figures"][name]["value"] for name in ("confidence_gap", "confidence_gap_median"))
-    return f"Its first choice leads the second by {gap:.3f} in the mean, {middle:.3f} in the median."
+def calibration_sentence(metrics: dict[str, Any]) -> str:
+    mean, median = (metrics["figures"][name]["value"] for name in ("confidence_gap", "confidence_gap_median"))
+    return f"The first choice leads the second by {mean:.3f} on average (median {median:.3f})."
 
 
-def word(name: str, metrics: dict[str, Any]) -> str:
+def metric_label(name: str, metrics: dict[str, Any]) -> str:
     kind, _, index = name.rpartition("_")
     if kind in ("r2", "rmse") and index.isdecimal():
         return f"{METRIC_LABELS[kind]} of {metrics['columns'][int(index)]}"
@@ -177,12 +188,12 @@ def frame_table(frame: pl.DataFrame) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what would break one is escaped."""
+    """Return a Markdown table; characters that would break it are escaped."""
     def safe(cell: str) -> str:
         return printable(cell).replace("|", "\\|").replace("\n", " ")
 
     return "\n".join(f"| {' | '.join(map(safe, line))} |" for line in [header, ["---"] * len(header), *rows])
 
 
-def markdown_picture(drawn: Sequence[str], name: str, words: str) -> str:
-    return f"![{words}]({name})" if name in drawn else ""
+def markdown_image(drawn: Sequence[str], name: str, text: str) -> str:
+    return f"![{text}]({name})" if name in drawn else ""

@@ -1,16 +1,16 @@
 """A run on disk: one folder below `probes/` of the lake, readable without tonelake.
 
     config.yaml            every setting, resolved; written first
-    partial/               the fits done so far, while it runs
-    weights.safetensors    the chosen fits: every seed and fold, and what is done to vectors before
+    partial/               finished fits, while the run trains
+    weights.safetensors    the chosen fits for every seed and fold, with the preparation of their vectors
     fits.parquet           every fit of the grid: layer, rate, decay, seed, fold, epochs, score, loss
-    layers.parquet         each layer at its best setting, with figures and intervals
+    layers.parquet         each layer at its best setting, with metrics and intervals
     classes.parquet        each class or tag
-    predictions.parquet    each judged clip
-    split.parquet          which clip stood on which side of which fold
-    confusion.parquet      of classes
-    report.md, *.png       for people
-    metrics.json           figures, baselines, leaks; written last, so its presence means done
+    predictions.parquet    each test clip
+    split.parquet          the set (train, valid, test) of each clip in each fold
+    confusion.parquet      confusion of classes
+    report.md, *.png       report and plots
+    metrics.json           metrics, baselines, leaks; written last, so its presence marks the run as finished
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 import polars as pl
 
 from tonelake.probes.config import ProbeConfig
-from tonelake.store import Blobs, FinishedRun, LakeError
+from tonelake.store import Blobs, FinishedRun, Lake, LakeError
 
 if TYPE_CHECKING:
     from tonelake.probes.heads import Tensors
@@ -31,7 +31,7 @@ WEIGHTS = "weights.safetensors"
 
 
 class Run(FinishedRun[ProbeConfig]):
-    """A finished run."""
+    """A finished probe."""
 
     kind, noun, maker, settings = "probes", "run", "tonelake probe COLUMN", ProbeConfig
     types: ClassVar[dict[str, type]] = {
@@ -39,7 +39,7 @@ class Run(FinishedRun[ProbeConfig]):
     }
 
     def weights(self) -> Tensors:
-        """Named `<fold>.<seed>.<parameter>`, and `<fold>.prepare.mean` and `.scale`."""
+        """Return tensors by name: `<fold>.<seed>.<parameter>`, `<fold>.prepare.mean` and `<fold>.prepare.scale`."""
         return read_tensors(self.files, WEIGHTS, self.name)
 
 
@@ -50,11 +50,11 @@ def write_table(files: Blobs, name: str, table: pl.DataFrame) -> None:
     files.put(f"{name}.parquet", write)
 
 
-def write_tensors(files: Blobs, name: str, tensors: Tensors, about: dict[str, str] | None = None) -> None:
+def write_tensors(files: Blobs, name: str, tensors: Tensors, metadata: dict[str, str] | None = None) -> None:
     from safetensors.torch import save_file
 
     def write(path: Path) -> None:
-        save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, path, metadata=about)
+        save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, path, metadata=metadata)
 
     files.put(name, write)
 
@@ -65,25 +65,26 @@ def read_tensors(files: Blobs, name: str, run: str) -> Tensors:
 
     with files.fetched(name) as path:
         if path is None:
-            raise LakeError(f"run {run!r} has no {name}: run it again")
+            raise LakeError(f"run {run!r}: {name} is missing. Train it again with --again")
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise LakeError(f"{name} of run {run!r} cannot be read ({error}): run it again") from error
+            raise LakeError(f"run {run!r}: {name} cannot be read ({error}). Train it again with --again") from error
 
 
-def compare_runs(runs: Sequence[Run]) -> pl.DataFrame:
-    """A row a run: what it learned, its main figure with interval, and the best baseline's."""
+def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
+    """Compare runs, by default all: a row a run with its columns, its main metric with interval, and its best baseline."""
+    runs = [Run.named(lake, name) for name in names] if names else Run.all(lake)
     rows = []
     for run in runs:
         metrics, config = run.metrics, run.config
         figure = metrics["figures"][metrics["main"]]
-        beside = {name: found[metrics["main"]]["value"] for name, found in metrics["baselines"].items()}
-        strongest = max((name for name in beside if beside[name] is not None), key=lambda name: beside[name], default=None)
+        values = {name: baseline[metrics["main"]]["value"] for name, baseline in metrics["baselines"].items()}
+        strongest = max((name for name in values if values[name] is not None), key=lambda name: values[name], default=None)
         rows.append({
             "run": run.name, "columns": ", ".join(config.columns), "space": metrics["space"], "head": config.head,
             "split": config.split, "layer": metrics["layer"], "figure": metrics["main"], **figure,
-            "baseline": strongest, "baseline_value": beside[strongest] if strongest else None, "clips": metrics["clips"],
+            "baseline": strongest, "baseline_value": values[strongest] if strongest else None, "clips": metrics["clips"],
             "fits": metrics["fits"], "protocol": config.protocol or None, "finished": metrics["finished"],
         })
     schema = {

@@ -1,4 +1,4 @@
-"""The commands that train: what a person and a program get, and how they end."""
+"""The commands that train: output for people and programs, and exit codes."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def rows(done) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_probe_gives_its_layers_to_a_program_and_a_sentence_to_a_person(probed):
+def test_a_probe_prints_layers_for_programs_and_a_summary_for_people(probed):
     _, done = probed
     assert [row["name"] for row in rows(done)] == ["low", "high"]
-    assert "Layer high of fake tells artist with accuracy" in done.stderr
+    assert "Layer high of fake predicts artist with accuracy" in done.stderr
     assert "note: no spectral baseline" in done.stderr
     assert "run first: tonelake probes first" in done.stderr
 
@@ -54,7 +54,7 @@ def test_runs_are_listed_compared_and_read(probed):
         CliRunner().invoke(app, ["probes", "nowhere", "--lake", lake.uri], catch_exceptions=False)
 
 
-def test_tables_are_for_eighty_columns(probed, capsys):
+def test_tables_fit_eighty_columns(probed, capsys):
     lake, done = probed
     show_table(views.probe_layers(pl.DataFrame(rows(done))))
     show_table(views.probes(pl.DataFrame(rows(call(lake, "probes")))))
@@ -63,7 +63,7 @@ def test_tables_are_for_eighty_columns(probed, capsys):
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_predictions_go_to_the_terminal_a_file_or_the_clips(probed, tmp_path):
+def test_predictions_are_written_to_the_terminal_a_file_or_the_clips(probed, tmp_path):
     lake, _ = probed
     found = rows(call(lake, "predict", "first", "--where", "artist = 'Artist 1'"))
     assert len(found) == 40
@@ -94,12 +94,12 @@ def test_a_metric_becomes_a_space(probed):
 
 
 @pytest.mark.parametrize("words", [["probe", "artist", "--rates", "fast"], ["probe", "artist", "--shares", "a,b"]])
-def test_numbers_that_are_none_are_wrong_usage(probed, words):
+def test_invalid_numbers_are_wrong_usage(probed, words):
     assert call(probed[0], *words).exit_code == 2
 
 
 def test_probing_works_on_an_object_store(s3):
-    """From the lake to predictions, with every file of the run there."""
+    """From the lake to predictions, with every file of the run in the store."""
     lake = Lake(f"{s3}/lake")
     fill(lake, tracks=16, clips_a_track=4, seed=1)
     assert len(rows(call(lake, "probe", "artist", *QUICK, "--name", "far"))) == 2

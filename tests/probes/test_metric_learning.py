@@ -1,4 +1,4 @@
-"""Metric learning: a projection that finds groups it never saw, as a space like any other."""
+"""Metric learning: a projection that improves retrieval of unseen groups and becomes a space."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Wide(FakeEncoder):
 
 
 def fill(path, tracks=160, clips=3, groups=40, seed=0):
-    """Groups of four tracks that differ along three directions of layer `two`, drowned by what tracks differ by."""
+    """Groups of four tracks that differ along three directions of layer `two`, masked by louder differences between tracks."""
     lake = Lake(path)
     number = pl.col("track").str.slice(5).cast(pl.Int64) % groups
     rows = clip_rows(tracks, clips).with_columns(artist=pl.format("Artist {}", number))
@@ -47,28 +47,28 @@ def learned(tmp_path_factory):
 
 
 @pytest.mark.parametrize("loss", ["contrastive", "proxy"])
-def test_groups_never_seen_are_found_better(tmp_path, loss):
+def test_retrieval_of_unseen_groups_improves(tmp_path, loss):
     opened = tonelake.open(fill(tmp_path / "lake").uri)
     found = opened.learn_metric("artist", loss=loss, dim=3, rate=1e-2)
     assert found.groups[2] >= 2
     assert found.after["recall_1"][0] > found.before["recall_1"][0] + 0.2
-    assert "groups never seen" in str(found)
+    assert "test groups" in str(found)
 
 
-def test_it_is_a_space_like_any_other(learned):
+def test_a_projection_can_be_used_like_any_space(learned):
     opened, found = learned
     assert found.space == "wide-artist"
     clip = opened.clips.read()["clip_id"][0]
     hits = opened.similar(clip, space=found.space, k=5, not_same="track")
     assert len(hits) == 5
-    assert opened.spaces.get().name == "wide"       # what was embedded is still meant where no space is named
+    assert opened.spaces.get().name == "wide"       # the default space is still the embedded one
     assert opened.layers("artist", space=found.space).recommended == "artist"
     run, = opened.probe("artist", space=found.space, rates=(1e-2,), seeds=1, epochs=5)
     assert run.metrics["layer"] == "artist"
 
 
-def test_its_vectors_are_the_parents_times_the_matrix(learned):
-    """Second opinion: written out."""
+def test_vectors_equal_the_parents_times_the_matrix(learned):
+    """Reference: the product written out."""
     opened, found = learned
     space = opened.spaces.get(found.space)
     projection = read_projection(opened, space)
@@ -82,7 +82,7 @@ def test_its_vectors_are_the_parents_times_the_matrix(learned):
     assert np.abs(most - vectors).max() > 0.1
 
 
-def test_new_clips_are_brought_in_and_by_nothing_else(tmp_path):
+def test_new_clips_are_added_by_extend_metric_only(tmp_path):
     opened = tonelake.open(fill(tmp_path / "lake").uri)
     found = opened.learn_metric("artist", dim=3, epochs=2)
     late = clip_rows(170, 2).filter(pl.col("track") == "track165")
@@ -96,13 +96,13 @@ def test_new_clips_are_brought_in_and_by_nothing_else(tmp_path):
         opened.embed(space=found.space)
     with pytest.raises(InputError, match="is no projection"):
         opened.extend_metric("wide")
-    with pytest.raises(InputError, match="there is a space 'wide-artist' already"):
+    with pytest.raises(InputError, match="space 'wide-artist': already exists"):
         opened.learn_metric("artist", space="wide")
-    with pytest.raises(InputError, match="a projection itself"):
+    with pytest.raises(InputError, match="is itself a projection"):
         opened.learn_metric("artist", space=found.space, name="twice")
 
 
-def test_files_are_searched_for_through_the_parent(music, tmp_path):
+def test_files_are_encoded_by_the_parent_and_then_projected(music, tmp_path):
     opened = tonelake.open(tmp_path / "lake")
     opened.ingest_folder(music, seconds=3)
     opened.embed("spectral")
@@ -124,8 +124,8 @@ def test_files_are_searched_for_through_the_parent(music, tmp_path):
     assert len(hits) == 3
 
 
-def test_contrastive_is_the_papers_sum_written_out():
-    """Equation 2, clip by clip; pairs of one track do not count where groups span tracks."""
+def test_the_contrastive_loss_equals_the_papers_sum():
+    """Equation 2, clip by clip; pairs of one track do not count if groups span tracks."""
     rng = np.random.default_rng(0)
     z = rng.standard_normal((10, 4))
     z /= np.linalg.norm(z, axis=1, keepdims=True)
@@ -141,32 +141,32 @@ def test_contrastive_is_the_papers_sum_written_out():
     assert float(found) == pytest.approx(np.mean(losses))
 
 
-def test_no_group_stands_on_two_sides():
+def test_no_group_is_in_two_sets():
     targets, track = np.repeat(np.arange(20), 6), np.arange(120) // 2
     sides = hold_out_groups(targets, track, 0, "artist")
     assert sorted(np.concatenate(sides)) == list(range(20))
     assert [len(side) for side in sides] == [12, 4, 4]
-    alone = np.concatenate([targets, [20]])              # a group of one track cannot be asked about: it is learned from
+    alone = np.concatenate([targets, [20]])              # a group of one track cannot be evaluated: it is trained on
     sides = hold_out_groups(alone, np.append(track, 60), 0, "artist")
     assert 20 in sides[0]
-    with pytest.raises(InputError, match="6 are needed"):
+    with pytest.raises(InputError, match="a metric needs 6 groups"):
         hold_out_groups(targets[:12], track[:12], 0, "artist")
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"loss": "triplet"}, "choose contrastive"), ({"dim": 1}, "at least 2"), ({"layer": "each"}, "one layer"),
-     ({"layer": "weighted"}, "one layer, or from all"),
+    [({"loss": "triplet"}, "Choose contrastive"), ({"dim": 1}, "at least 2"), ({"layer": "each"}, "one layer"),
+     ({"layer": "weighted"}, "one layer, or `all`"),
      ({"name": "No Name"}, "cannot name a space"), ({"layer": 7}, "no layer 7")],
 )
-def test_settings_that_cannot_be_are_refused(tmp_path, settings, why):
+def test_invalid_settings_are_refused(tmp_path, settings, why):
     opened = tonelake.open(fill(tmp_path / "lake").uri)
     with pytest.raises(InputError, match=why):
         opened.learn_metric("artist", **settings)
     assert [space.name for space in opened.spaces.all()] == ["wide"]
 
 
-def test_a_map_that_was_swapped_is_noticed(learned, tmp_path):
+def test_a_replaced_projection_file_is_detected(learned, tmp_path):
     import shutil
 
     shutil.copytree(learned[0].uri, tmp_path / "copy")

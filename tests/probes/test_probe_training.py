@@ -1,4 +1,4 @@
-"""The grid of fits: gradients against autograd, whole fits against a plain torch loop, and each fit whatever runs beside it."""
+"""The grid of fits: gradients against autograd, fits against a plain torch loop, and independence of the other fits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn import functional
 from tonelake.probes import ProbeConfig
 from tonelake.probes.config import Setting
 from tonelake.probes.experiment import make_experiment
-from tonelake.probes.grid import Schedule, Sides, train
-from tonelake.probes.heads import Shape, forward, initial
+from tonelake.probes.grid import Schedule, GridData, train
+from tonelake.probes.heads import Shape, forward, initial_parameters
 from tonelake.probes.losses import Loss, balanced_weights
-from tonelake.probes.streaming import StreamedSides
+from tonelake.probes.streaming import StreamedGridData
 
 SETTINGS = [Setting(1e-3, 0.0), Setting(1e-2, 1e-3)]
 
@@ -42,10 +42,10 @@ def plain_forward(shape, state, x, mask=None):
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
 @pytest.mark.parametrize("mixed", [0, 3])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_losses_and_gradients_are_those_of_autograd(head, mixed, kind):
+def test_losses_and_gradients_equal_autograds(head, mixed, kind):
     generator = torch.Generator().manual_seed(3)
     groups, settings, clips, width, out, hidden = 2, 3, 7, 5, 4, 6
-    shape = Shape(head, width, out, hidden, mixed)
+    shape = Shape(kind=head, width=width, outputs=out, hidden=hidden, mixed=mixed)
     state = {n: torch.randn(groups, settings, *s, generator=generator) for n, s in shape.sizes().items()}
     x = torch.randn(groups, *([mixed] if mixed else []), clips, width, generator=generator)
     mask = (torch.rand(groups, 1, hidden, clips, generator=generator) > 0.2).float() / 0.8 if head == "mlp" else None
@@ -72,12 +72,12 @@ def test_losses_and_gradients_are_those_of_autograd(head, mixed, kind):
         torch.testing.assert_close(found[name], leaf.grad, rtol=1e-4, atol=1e-6)
 
 
-def data(slots=2, clips=300, width=20, classes=5, valid=80, seed=0):
+def data(specs=2, clips=300, width=20, classes=5, valid=80, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(slots, clips + valid, width, generator=generator)
+    x = torch.randn(specs, clips + valid, width, generator=generator)
     noise = torch.randn(clips + valid, classes, generator=generator)
     y = (x[0] @ torch.randn(width, classes, generator=generator) + noise).argmax(1)
-    return Sides(x[:, :clips].contiguous(), y[:clips], x[:, clips:].contiguous(), y[clips:])
+    return GridData(x[:, :clips].contiguous(), y[:clips], x[:, clips:].contiguous(), y[clips:])
 
 
 OPTIMIZERS = {
@@ -88,13 +88,13 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_fit_is_that_of_a_plain_torch_loop(optimizer):
-    sides, shape = data(), Shape("linear", 20, 5)
-    found = train(sides, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(optimizer, epochs=5, patience=0))
-    for slot in range(2):
+def test_every_fit_equals_a_plain_torch_loop(optimizer):
+    sides, shape = data(), Shape(kind="linear", width=20, outputs=5)
+    found = train(sides, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(optimizer=optimizer, epochs=5, patience=0))
+    for spec in range(2):
         for seed in (0, 1):
             for k, setting in enumerate(SETTINGS):
-                state = {name: value.clone().requires_grad_() for name, value in initial(shape, seed, 0).items()}
+                state = {name: value.clone().requires_grad_() for name, value in initial_parameters(shape, seed, 0).items()}
                 stepper = OPTIMIZERS[optimizer](list(state.values()), setting)
                 best = (-1.0, -np.inf, 0, None)
                 for epoch in range(5):
@@ -102,40 +102,42 @@ def test_every_fit_is_that_of_a_plain_torch_loop(optimizer):
                     for start in range(0, 300, 64):
                         rows = order[start : start + 64]
                         stepper.zero_grad()
-                        logits = plain_forward(shape, state, sides.train[slot][rows])
+                        logits = plain_forward(shape, state, sides.train[spec][rows])
                         functional.cross_entropy(logits, sides.train_targets[rows]).backward()
                         stepper.step()
                     with torch.no_grad():
-                        logits = plain_forward(shape, state, sides.valid[slot])
+                        logits = plain_forward(shape, state, sides.valid[spec])
                         right = (logits.argmax(1) == sides.valid_targets).float().mean().item()
                         loss = functional.cross_entropy(logits, sides.valid_targets).item()
                     if (right, -loss) > best[:2]:
                         best = (right, -loss, epoch + 1, state["weight"].detach().clone())
-                assert found.score[slot, seed, k] == pytest.approx(best[0], abs=1e-6)
-                assert found.epoch[slot, seed, k] == best[2]
-                torch.testing.assert_close(found.states["weight"][slot, seed, k], best[3], rtol=1e-3, atol=1e-5)
+                assert found.score[spec, seed, k] == pytest.approx(best[0], abs=1e-6)
+                assert found.epoch[spec, seed, k] == best[2]
+                torch.testing.assert_close(found.states["weight"][spec, seed, k], best[3], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [Shape("linear", 20, 5), Shape("mlp", 20, 5, 16)])
+@pytest.mark.parametrize(
+    "shape", [Shape(kind="linear", width=20, outputs=5), Shape(kind="mlp", width=20, outputs=5, hidden=16)]
+)
 def test_a_fit_is_the_same_alone_as_in_the_grid(shape):
-    """Also where others stop before it, and where it stops before others."""
+    """Also if other fits stop before or after it."""
     settings = [Setting(1e-4, 0.0), Setting(3e-3, 0.0), Setting(0.3, 1e-2)]
     schedule = Schedule(epochs=25, patience=3, dropout=0.2 if shape.kind == "mlp" else 0.0)
-    sides = data(slots=2)
+    sides = data(specs=2)
     grid = train(sides, shape, Loss("multiclass"), settings, [0, 1, 2], 1, schedule)
     assert len(np.unique(grid.epochs)) > 2                   # they stop at different times
-    for slot, seed, k in [(0, 0, 0), (1, 2, 1), (0, 1, 2), (1, 0, 2)]:
-        one = Sides(sides.train[slot : slot + 1], sides.train_targets, sides.valid[slot : slot + 1], sides.valid_targets)
+    for spec, seed, k in [(0, 0, 0), (1, 2, 1), (0, 1, 2), (1, 0, 2)]:
+        one = GridData(sides.train[spec : spec + 1], sides.train_targets, sides.valid[spec : spec + 1], sides.valid_targets)
         alone = train(one, shape, Loss("multiclass"), [settings[k]], [seed], 1, schedule)
-        assert alone.epoch[0, 0, 0] == grid.epoch[slot, seed, k]
-        assert alone.epochs[0, 0, 0] == grid.epochs[slot, seed, k]
+        assert alone.epoch[0, 0, 0] == grid.epoch[spec, seed, k]
+        assert alone.epochs[0, 0, 0] == grid.epochs[spec, seed, k]
         for name, value in alone.states.items():
-            torch.testing.assert_close(value[0, 0, 0], grid.states[name][slot, seed, k], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(value[0, 0, 0], grid.states[name][spec, seed, k], rtol=1e-3, atol=1e-5)
 
 
-def test_a_rate_at_which_a_fit_diverges_leaves_the_others_alone():
-    sides = data(slots=1)
-    schedule, shape = Schedule("sgd", epochs=6, patience=0), Shape("linear", 20, 5)
+def test_a_diverging_fit_does_not_affect_the_others():
+    sides = data(specs=1)
+    schedule, shape = Schedule(optimizer="sgd", epochs=6, patience=0), Shape(kind="linear", width=20, outputs=5)
     settings = [Setting(1e-2, 0), Setting(900, 900)]
     calm = train(sides, shape, Loss("multiclass"), settings[:1], [0], 0, schedule)
     both = train(sides, shape, Loss("multiclass"), settings, [0], 0, schedule)
@@ -144,15 +146,15 @@ def test_a_rate_at_which_a_fit_diverges_leaves_the_others_alone():
     assert np.isfinite(both.score[0, 0, 0])
 
 
-def test_without_clips_to_stop_by_the_last_state_is_kept():
-    sides = data(slots=1, valid=0)
-    found = train(sides, Shape("linear", 20, 5), Loss("multiclass"), SETTINGS, [0], 0, Schedule(epochs=4))
+def test_without_validation_clips_the_last_state_is_kept():
+    sides = data(specs=1, valid=0)
+    found = train(sides, Shape(kind="linear", width=20, outputs=5), Loss("multiclass"), SETTINGS, [0], 0, Schedule(epochs=4))
     assert (found.epoch == 4).all()
     assert (found.epochs == 4).all()
 
 
 def test_class_weights_are_inverse_frequencies():
-    """Second opinion: scikit-learn's `balanced`; the range is the chorale study's, of 430 pieces with 2 to 33 snippets."""
+    """Reference: scikit-learn's `balanced`; sizes as in the chorale study, 430 pieces with 2 to 33 snippets."""
     from sklearn.utils.class_weight import compute_class_weight
 
     rng = np.random.default_rng(0)
@@ -166,38 +168,38 @@ def test_class_weights_are_inverse_frequencies():
 
 
 @pytest.mark.parametrize("layers", [("high",), ("all",)])
-def test_streaming_from_the_store_learns_what_memory_learns(filled, monkeypatch, layers):
+def test_streaming_from_the_store_gives_the_results_of_training_in_memory(filled, monkeypatch, layers):
     config = ProbeConfig(("artist",), layers=layers, seeds=2, rates=(1e-3, 1e-2), epochs=6, patience=2, batch=16)
     experiment = make_experiment(filled, config)
-    held, _ = experiment.fit(0, experiment.slots)
+    in_memory, _ = experiment.fit(0, experiment.specs)
     monkeypatch.setattr("tonelake.probes.experiment.MEMORY_SHARE", 0.0)
-    monkeypatch.setattr("tonelake.probes.streaming.STRETCH_BYTES", 1)             # a batch at a time
-    monkeypatch.setattr(StreamedSides.__init__, "__defaults__", (1,))
+    monkeypatch.setattr("tonelake.probes.streaming.STRETCH_BYTES", 1)             # one batch at a time
+    monkeypatch.setattr(StreamedGridData.__init__, "__defaults__", (1,))
     monkeypatch.setattr("tonelake.probes.inputs.BLOCK_BYTES", 4 * 10 * 17)
     made = []
-    monkeypatch.setattr("tonelake.probes.experiment.StreamedSides", lambda *a: made.append(StreamedSides(*a)) or made[-1])
-    streamed, _ = experiment.fit(0, experiment.slots)
+    monkeypatch.setattr("tonelake.probes.experiment.StreamedGridData", lambda *a: made.append(StreamedGridData(*a)) or made[-1])
+    streamed, _ = experiment.fit(0, experiment.specs)
     assert len(made) == 1
-    np.testing.assert_array_equal(streamed.epochs, held.epochs)
-    for name, value in held.states.items():
+    np.testing.assert_array_equal(streamed.epochs, in_memory.epochs)
+    for name, value in in_memory.states.items():
         torch.testing.assert_close(streamed.states[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_large_heads_in_bfloat16_come_to_the_same_accuracy():
-    """On a problem with an answer; the bound is three times the standard error of 400 clips at this accuracy."""
-    sides = data(slots=1, clips=2000, width=256, classes=8, valid=400, seed=4)
-    shape = Shape("linear", 256, 8)
+def test_large_heads_in_bfloat16_reach_the_same_accuracy():
+    """On a learnable problem; the bound is three times the standard error of 400 clips at this accuracy."""
+    sides = data(specs=1, clips=2000, width=256, classes=8, valid=400, seed=4)
+    shape = Shape(kind="linear", width=256, outputs=8)
     exact = train(sides, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(epochs=8))
-    half = Sides(sides.train.bfloat16(), sides.train_targets, sides.valid.bfloat16(), sides.valid_targets)
+    half = GridData(sides.train.bfloat16(), sides.train_targets, sides.valid.bfloat16(), sides.valid_targets)
     rough = train(half, shape, Loss("multiclass"), SETTINGS, [0, 1], 0, Schedule(epochs=8))
     bound = 3 * np.sqrt(exact.score * (1 - exact.score) / 400).max()
     assert np.abs(rough.score - exact.score).max() < bound
     assert exact.score.max() > 0.6
 
 
-def test_precision_is_of_the_head_and_not_of_what_runs_beside_it(filled):
+def test_precision_depends_on_the_head_and_not_on_other_fits(filled):
     config = ProbeConfig(("artist",), precision="bfloat16")
     small = make_experiment(filled, config)
-    assert {small.working_type(slot) for slot in small.slots} == {torch.float32}
+    assert {small.compute_dtype(spec) for spec in small.specs} == {torch.float32}
     large = make_experiment(filled, replace(config, head="mlp", hidden=10_000))
-    assert {large.working_type(slot) for slot in large.slots} == {torch.bfloat16}
+    assert {large.compute_dtype(spec) for spec in large.specs} == {torch.bfloat16}
