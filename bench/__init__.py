@@ -1,4 +1,4 @@
-"""Benchmarks: each compares ways in one run, and rewrites its table and its ratios under `bench/results/`."""
+"""Benchmarks.  Each compares methods within one run, and rewrites its table and its ratios under `bench/results/`."""
 
 from tonelake.store import prepare_process
 

@@ -1,8 +1,8 @@
-"""Kill -9 in the middle of everything, a full disk, audio that goes away, derived files that are corrupted: what is lost?
+"""Count losses after kill -9 at random moments, a full disk, removed audio, and corrupted derived files.
 
-A ledger kept outside the lake knows the checksum of every committed row.  A child process does one piece of work and is killed
-at a random moment; then the lake is opened, every row of the ledger has to be there unchanged, none twice, `tonelake verify
---repair` leaves nothing to do, and the same work, run again to its end, has to give what it should.
+A ledger outside the lake records the checksum of every committed row.  A child process does one piece of work and is killed at
+a random moment.  Then the lake is opened: every row of the ledger must be present once and unchanged, `tonelake verify
+--repair` must leave no problem, and the same work, run again to its end, must give the expected result.
 
     python -m bench.chaos --kills 200
 """
@@ -47,7 +47,7 @@ SHARES = {"ingest": 0.25, "embed": 0.25, "index": 0.15, "two writers": 0.15, "pr
 
 
 def checksums(home: Path) -> dict[str, str]:
-    """Of every committed row of every table: a digest by lake, table and key."""
+    """Return a digest of every committed row of every table, by lake, table and key."""
     from tonelake.store import Lake
     from tonelake.store.compaction import tables_of
 
@@ -71,10 +71,10 @@ def checksums(home: Path) -> dict[str, str]:
 
 @dataclass
 class Tally:
-    """What was found, by kind of work."""
+    """Counts for one kind of work."""
 
     kills: int = 0
-    midway: int = 0                      # kills that fell before the work was done
+    midway: int = 0                      # kills before the work was done
     lost: int = 0
     duplicated: int = 0
     wrong: int = 0
@@ -100,7 +100,7 @@ def go(process: subprocess.Popen) -> None:
 
 
 def kill_once(kind: str, home: Path, turn: int, usual: dict[str, float], tally: Tally, rng: random.Random) -> None:
-    """One kill and what follows."""
+    """Run one piece of work, kill it, and check the lake."""
     prepare(kind, home, turn)
     before = checksums(home)
     writers = [start(kind, home) for _ in range(2 if kind == "two writers" else 1)]
@@ -127,7 +127,7 @@ def kill_once(kind: str, home: Path, turn: int, usual: dict[str, float], tally: 
 
 
 def judge(home: Path, before: dict[str, str], tally: Tally, where: str) -> None:
-    """Hold the lakes against the ledger."""
+    """Compare the lakes with the ledger."""
     after = checksums(home)
     lost = [place for place in before if place not in after]
     twice = [place for place, digest in after.items() if digest == "twice"]
@@ -139,7 +139,7 @@ def judge(home: Path, before: dict[str, str], tally: Tally, where: str) -> None:
 
 
 def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
-    """What the finished work has to have come to."""
+    """Check the result of the finished work."""
     import tonelake
     from tonelake.store import Lake
 
@@ -157,9 +157,9 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         from tonelake.index.search.exact import load_layer
 
         lake = Lake(home / "wide")
-        states = tonelake.open(home / "wide").indexes()["state"].to_list()
+        states = tonelake.open(home / "wide").list_indexes()["state"].to_list()
         layer = load_layer(lake, lake.spaces.get("wide"), 0)
-        # An approximate index misses a few even so: what counts is that it finds as many as it was built to find.
+        # An approximate index misses a few clips; it must find at least the share that it was built for.
         asked = range(0, len(layer.ids), 20)
         found = sum(similar(lake, layer.vectors[i], layer="0", k=5)["score"][0] > 0.999 for i in asked)
         good = states == ["up to date"] and found >= 0.85 * len(asked)
@@ -168,7 +168,7 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         wide = tonelake.open(home / "wide")
         wrong = "" if wide.probe_run(name_of_probe(wide)).metrics["clips"] else "no run"
     elif kind == "finetune":
-        wrong = "" if tonelake.open(home / "tune").adapter_run("chaos").metrics["judged"] else "no run"
+        wrong = "" if tonelake.open(home / "tune").finetune_run("chaos").metrics["judged"] else "no run"
     folder = {"index": "wide", "probe": "wide", "finetune": "tune"}.get(kind, "lake")
     if not wrong:
         left_over = tonelake.open(home / folder).verify(repair=True, sources=False).filter(~pl.col("mended"))
@@ -178,11 +178,11 @@ def finished(kind: str, home: Path, tally: Tally, turn: int) -> None:
         tally.details.append(f"{kind} {turn}: {wrong}")
 
 
-# -- beside kills
+# -- other faults
 
 
 def fill_the_disk(home: Path) -> str:
-    """Embed and ingest into a lake on a disk with no room; what is there stays, and with room the work is finished."""
+    """Embed and ingest into a lake on a full disk: existing data stays, and the work finishes once there is space."""
     import tonelake
 
     disk = home / "disk"
@@ -193,7 +193,7 @@ def fill_the_disk(home: Path) -> str:
     try:
         lake = tonelake.open(disk / "lake", progress=False)
         lake.ingest_folder(home / "music", seconds=1.0)
-        clips = lake.clips()
+        clips = lake.clips.read()
         filler = disk / "filler"
         with filler.open("wb") as file, contextlib.suppress(OSError):
             while True:
@@ -204,19 +204,19 @@ def fill_the_disk(home: Path) -> str:
             embed_into(disk / "lake")
         except Exception as error:
             said = f"{type(error).__name__}: {str(error)[:80]}"
-        same = tonelake.open(disk / "lake", progress=False).clips().equals(clips)
+        same = tonelake.open(disk / "lake", progress=False).clips.read().equals(clips)
         filler.unlink()
         embed_into(disk / "lake")
         opened = tonelake.open(disk / "lake", progress=False)
-        left = len(opened.lake.vectors("tones").missing(["clip_id"]))
+        left = len(opened.vectors("tones").missing(["clip_id"]))
         good = same and not left and not len(opened.verify(sources=False))
-        return f"{'held' if good else 'FAILED'}: embedding said {said or 'nothing'}; with room it was finished"
+        return f"{'held' if good else 'FAILED'}: embedding reported {said or 'nothing'}; with space it finished"
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
 
 
 def remove_audio(home: Path) -> str:
-    """A file goes away while clips are embedded: the others are done, it is named, and put back it is done too."""
+    """Remove a file while clips are embedded: the others are embedded, it is named, and once restored it is embedded too."""
     import tonelake
 
     add_music(home, 2, seed=77)
@@ -226,16 +226,16 @@ def remove_audio(home: Path) -> str:
     path.unlink()
     embed_work(home)
     lake = tonelake.open(home / "lake", progress=False)
-    missing, named = len(lake.lake.vectors("tones").missing(["clip_id"])), lake.failures()["source"].to_list()
+    missing, named = len(lake.vectors("tones").missing(["clip_id"])), lake.failures.read()["source"].to_list()
     path.write_bytes(kept)
     embed_work(home)
-    left = len(lake.lake.vectors("tones").missing(["clip_id"]))
+    left = len(lake.vectors("tones").missing(["clip_id"]))
     good = missing > 0 and any(path.name in source for source in named) and not left
-    return f"{'held' if good else 'FAILED'}: {missing} clips waited, the file was named, put back they were embedded"
+    return f"{'held' if good else 'FAILED'}: {missing} clips were postponed, the file was named, restored they were embedded"
 
 
 def corrupt_derived(home: Path) -> str:
-    """Every derived file is cut in half: searches say so or scan, and verify makes it good."""
+    """Truncate every derived file: searches report it or scan, and verify repairs it."""
     import tonelake
     from tonelake.index.search import stored_index
 
@@ -249,12 +249,12 @@ def corrupt_derived(home: Path) -> str:
     lake.verify(repair=True)
     clean = not len(lake.verify(sources=False))
     index_work(home)
-    good = clean and len(lake.similar(lake.clips()["clip_id"][0], k=5)) == 5 and lake.map("0", method="pca").done == "made"
-    return f"{'held' if good else 'FAILED'}: {len(files)} files cut in half, found, dropped and made again"
+    good = clean and len(lake.similar(lake.clips.read()["clip_id"][0], k=5)) == 5 and lake.map("0", method="pca").done == "made"
+    return f"{'held' if good else 'FAILED'}: {len(files)} files truncated, found, dropped and rebuilt"
 
 
 def hostile_files(home: Path, count: int) -> dict[str, int]:
-    """What came of hostile files, ingested by a process whose crash would be counted."""
+    """Ingest hostile files in a process whose crash would be counted."""
     command = [sys.executable, "-m", "bench.chaos", "--child", "hostile", "--home", str(home), "--files", str(count)]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -307,7 +307,7 @@ def main() -> None:
         for kind, tally in tallies.items()
     ]
     text = table(["work", "kills", "before it was done", "rows lost", "rows twice", "wrong"], rows) + "\n\n" + table(
-        ["beside kills", "what came of it"], [[name, said] for name, said in beside.items()]
+        ["beside kills", "outcome"], [[name, said] for name, said in beside.items()]
     ) + "\n\n" + table(["hostile files", ""], [[name.replace("_", " "), f"{value:,}"] for name, value in files.items()]) + (
         "\n\n" + "\n".join(f"- {line}" for line in details) if details else "")
     total = {name: sum(getattr(tally, name) for tally in tallies.values()) for name in ("kills", "lost", "duplicated", "wrong")}

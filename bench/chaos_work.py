@@ -1,4 +1,4 @@
-"""What chaos kills: six kinds of work, the lakes they are done in, and the child process that does them."""
+"""The work that bench.chaos kills: six kinds, the lakes they use, and the child process that does them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDE_ROWS, WIDE_DIM = 1_200, 32
 
 
 class Tones:
-    """An encoder of two layers: band energies of frames of 100 samples.  As quick as it is useless."""
+    """A fast encoder for tests with two layers: band energies of frames of 100 samples."""
 
     name, revision, location, adapter, adapter_location = "tones", "1", "tones", "", ""
     sample_rate, layers, dims, default_layer = 8_000, ("0", "1"), (8, 16), 1
@@ -29,21 +29,21 @@ class Tones:
     def encode(self, windows: np.ndarray, keep: Any = None, frames: Sequence[int] = ()) -> Any:
         from tonelake.embed.encoders.base import Pooled
 
-        time.sleep(0.002)                # so that a kill can fall between two clips
+        time.sleep(0.002)                # so that a kill can occur between two clips
         cut = windows[:, : windows.shape[1] // 100 * 100].reshape(len(windows), -1, 100)
         spectra = np.abs(np.fft.rfft(cut, axis=2))
         states = [spectra[:, :, 1 : dim + 1].astype(np.float32) for dim in self.dims]
         return Pooled([s.mean(axis=1) for s in states], [s.max(axis=1) for s in states], np.full(len(windows), cut.shape[1]))
 
 
-# -- the work, as the child and the one who runs it again do it
+# -- the work, done by the child and again by its parent
 
 
 def ingest_work(home: Path) -> None:
-    from tonelake.ingest import Cut, ingest_folder
+    from tonelake.ingest import ingest_folder
     from tonelake.store import Lake
 
-    ingest_folder(Lake(home / "lake"), home / "music", Cut(1.0), workers=1)
+    ingest_folder(Lake(home / "lake"), home / "music", seconds=1.0, workers=1)
 
 
 def embed_work(home: Path) -> None:
@@ -79,8 +79,8 @@ def probe_work(home: Path) -> None:
 
 
 def name_of_probe(lake: Any) -> str:
-    """A run of a name is of one set of clips."""
-    return f"chaos-{lake.lake.clips.count()}"
+    """Return a run name for the present set of clips: one name must mean one set."""
+    return f"chaos-{lake.clips.count()}"
 
 
 def finetune_work(home: Path) -> None:
@@ -98,7 +98,7 @@ WORK: dict[str, Callable[[Path], None]] = {
 
 
 def child(kind: str, home: Path) -> None:
-    """Import what the work needs, say so, and begin when told to."""
+    """Import the modules that the work needs, report readiness, and start on a signal."""
     if kind in ("probe", "finetune"):
         import torch  # noqa: F401
     if kind == "index":
@@ -111,11 +111,11 @@ def child(kind: str, home: Path) -> None:
     print("done", flush=True)
 
 
-# -- what is worked on
+# -- the lakes
 
 
 def make_home(home: Path) -> None:
-    """Three lakes: one that grows, one of many vectors, one to fine-tune on."""
+    """Make three lakes: one that grows, one with many vectors, one to fine-tune on."""
     import tonelake
     from tonelake.store import Lake, Space
 
@@ -145,12 +145,12 @@ def add_vectors(lake: Any, space: Any, number: np.ndarray, rng: np.random.Genera
 
 
 def add_music(home: Path, files: int, seed: int) -> None:
-    """Noise of a few seconds, by two artists."""
+    """Write files of noise, a few seconds long, by two artists."""
     import soundfile
 
     folder = home / "music"
     known = len(list(folder.rglob("*.wav"))) if folder.is_dir() else 0
-    rng = np.random.default_rng((seed, known))           # no two files alike: copies are one clip
+    rng = np.random.default_rng((seed, known))           # all files differ: copies would be one clip
     for n in range(known, known + files):
         path = folder / f"artist{n % 2}" / f"f{n}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def add_music(home: Path, files: int, seed: int) -> None:
 
 
 def prepare(kind: str, home: Path, turn: int) -> None:
-    """Give the work something to do."""
+    """Add input for the work."""
     if kind in ("ingest", "embed", "two writers"):
         add_music(home, 3, seed=100 + turn)
         if kind != "ingest":

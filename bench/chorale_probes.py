@@ -1,4 +1,4 @@
-"""The report on probing Bach's chorales, docs/chorales-probes.md: the chorale study's experiments on hand-crafted descriptors.
+"""Write the report on probing Bach's chorales, docs/chorales-probes.md: the chorale study's experiments on descriptors.
 
     python -m bench.chorale_probes --lake chorales-lake
 """
@@ -16,21 +16,21 @@ from tonelake.probes import ProbeConfig, Run, Stage, stages_of
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = "chorales"
 SPACE = "spectral"
-# The study took MERT's vectors raw; descriptors have other units each, so here they are standardised.
+# The study used MERT's vectors raw; descriptors have different units, so they are standardised here.
 CHANGES = {"space": SPACE, "prepare": "standardise", "layers": ("each", "all")}
 
 INTRODUCTION = """\
-Which chorale is a snippet of? The experiments of `tonelake probe --protocol chorales`, on {clips:,} clips of four bars of
-{tracks} pieces, rendered from music21's corpus by the built-in organ and embedded by `spectral`: hand-crafted descriptors, each
-family a layer, and all of them side by side.
+Which chorale does a snippet come from? These are the experiments of `tonelake probe --protocol chorales`, on {clips:,} clips of
+four bars from {tracks} pieces, rendered from music21's corpus by the built-in organ and embedded by `spectral`: hand-crafted
+descriptors, each family a layer, and all of them concatenated.
 
-**What it may be compared with:** another encoder on this same lake and split (`tonelake embed`, then `tonelake probe --protocol
-chorales --space …`), figure by figure. **What not:** the study's own figures, which are of MERT, of another rendering and of a
-split that is not published; and anything about recordings: one organ, one tempo a piece, no room.
+**Comparable:** another encoder on this lake and split (`tonelake embed`, then `tonelake probe --protocol chorales --space …`),
+figure by figure. **Not comparable:** the study's own figures, which use MERT, another rendering and an unpublished split; and
+results on recordings: here there is one organ, one tempo a piece, no reverberation.
 
-**What to make of a high figure:** snippets overlap by half, and {shared:.0%} of those judged in a random split share audio with
-one learned from. So the first three experiments ask whether a passage is recognised, not whether a piece is. The last two ask
-what is left where pieces, or whole tunes, are held out.
+**Interpreting high figures:** snippets overlap by half, and {shared:.0%} of the test snippets in a random split share audio
+with the training set. The first three experiments therefore measure whether a passage is recognised, not a piece. The last two
+measure performance with whole pieces, or whole tunes, held out.
 
     tonelake ingest chorales --seed-rule
     tonelake embed --encoder spectral
@@ -40,7 +40,7 @@ what is left where pieces, or whole tunes, are held out.
 
 
 def section(stage: Stage, run: Run) -> str:
-    """One experiment: its report, one heading lower, pictures beside the page's."""
+    """Return the report of one experiment, with headings one level lower; its pictures are copied beside the page's."""
     text = run.report().split("## Reproduce")[0].rstrip()
     for name in run.files.names(".png"):
         target = f"{PICTURES}/probe-{stage.name.replace(' ', '-')}-{name}"
@@ -58,7 +58,7 @@ def main() -> None:
     lake = tonelake.open(parser.parse_args().lake, progress=True)
     lake.ingest_chorales(seed_rule=True)
     lake.embed(SPACE)
-    about = circumstances("the split, the starts and the order of clips (seeded)")
+    about = circumstances("the split, the initial weights and the order of clips (seeded)")
     runs = lake.probe("piece", protocol="chorales", again=True, **CHANGES)
     stages = stages_of("chorales", ProbeConfig(("piece",)), **CHANGES)
     (DOCS / PICTURES).mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,8 @@ def main() -> None:
     )
     introduction = INTRODUCTION.format(clips=status.clips, tracks=status.tracks, shared=shared)
     text = (
-        f"# A report: probing Bach's chorales\n\n{facts}\n{introduction}"
-        + f"## In short\n\n{overview}\n" + "".join(section(stage, run) for stage, run in zip(stages, runs, strict=True))
+        f"# A report on probing Bach's chorales\n\n{facts}\n{introduction}"
+        + f"## Summary\n\n{overview}\n" + "".join(section(stage, run) for stage, run in zip(stages, runs, strict=True))
     )
     (DOCS / "chorales-probes.md").write_text(text.rstrip() + "\n", encoding="utf-8")
     print("docs/chorales-probes.md and its pictures are written")

@@ -1,4 +1,4 @@
-"""The report on Bach's chorales, docs/chorales.md: 430 pieces in 3,008 clips, embedded by hand-crafted descriptors.
+"""Write the report on Bach's chorales, docs/chorales.md: 430 pieces in 3,008 clips, embedded by hand-crafted descriptors.
 
     python -m bench.chorales --lake chorales-lake
 """
@@ -23,36 +23,36 @@ SPACE, NEAREST, TUNES_SHOWN = "spectral", 8, 25
 
 INTRODUCTION = """\
 {clips:,} clips of four bars, every two bars, of {tracks} pieces ({hours:.1f} hours), rendered from music21's corpus by the
-built-in organ, and embedded by `spectral`: hand-crafted descriptors, each family a layer. It shows what the commands give
-and how to read it. It says nothing about MERT, nor about recordings: one organ, one tempo a piece, no room. It may be
-compared with another encoder on this same lake only.
+built-in organ, and embedded by `spectral`: hand-crafted descriptors, each family a layer. It shows the results of the
+commands and how to read them. It says nothing about MERT or about recordings: one organ, one tempo a piece, no reverberation.
+Compare its figures only with those of another encoder on this lake.
 """
 PIECES = """\
-How to read it. Top left: with each clip as a question, how often its nearest clip is of the same piece (recall@1), and how
-much of the piece comes first (mAP, R-precision); the bands are 95 % intervals, the dotted line ({chance:.3f}) is what a
-random order gives. Clips that overlap in time do not count, since they share audio. Top right: the cosines behind it. The
-two heaps overlap: a pair of one piece is nearer than a pair of two in {auc:.0%} of cases. Bottom left: cosines of layers
-that lean one way (anisotropy near 1) all lie close to 1, so their differences are small without being worthless. Bottom
-right: where hubness is high, some clips are everybody's neighbours.
+How to read it. Top left: with each clip as a query, how often its nearest clip is from the same piece (recall@1), and how
+much of the piece is ranked first (mAP, R-precision); the bands are 95 % intervals, the dotted line ({chance:.3f}) is the
+value of a random order. Pairs of clips that overlap in time are excluded, since they share audio. Top right: the cosines. The
+two distributions overlap: a pair within a piece is nearer than a pair from two pieces in {auc:.0%} of cases. Bottom left: in
+layers with high anisotropy all cosines are close to 1, so their differences are small but still informative. Bottom right: where
+hubness is high, some clips are neighbours of many others.
 """
 TUNES = """\
-A tune is the melody of a hymn, named here by its first notes in semitones from the first; Bach set many of them several
-times, in other keys, meters and harmonies. Here pairs of one piece do not count, so what is found is the tune and not the
-rendering. The best layer is `{best}`, and it is not good: none of these descriptors follows a melody through another key.
+A tune is the melody of a hymn, named here by its first notes in semitones from the first. Bach set many tunes several times,
+in different keys, meters and harmonies. Pairs within a piece are excluded here, so the figures measure the tune and not the
+rendering. The best layer is `{best}`, and its figures are low: none of these descriptors recognises a melody in another key.
 """
 GROUPS = """\
-## Which pieces are near each other?
+## Which pieces are similar?
 
 `tonelake groups piece --by chamfer --layer {layer}`
 
-Of {several} pieces whose tune has another setting, {same} ({share:.0%}) have one of these for their nearest piece; a piece
-drawn at random would be of the same tune in {chance:.1%} of cases. The closest:
+{several} pieces have a tune with another setting; for {same} of them ({share:.0%}) the nearest piece is one of these. A piece
+drawn at random would have the same tune in {chance:.1%} of cases. The closest:
 
 {closest}
 ![Similarity of tunes]({pictures}/tunes.png)
 
-Rows and columns are ordered so that alike tunes lie side by side; light squares on the diagonal are families. A tune is
-compared with itself across its settings only. Clips least like the rest of their tune (`tonelake typical tune`):
+Rows and columns are ordered so that similar tunes are adjacent; light squares on the diagonal are families. A tune is compared
+with itself only across its settings. The clips least similar to the rest of their tune (`tonelake typical tune`):
 
 {unusual}"""
 MAP = """\
@@ -66,26 +66,26 @@ MAP = """\
 
 
 def markdown(frame: pl.DataFrame) -> str:
-    """A frame as a table, numbers short."""
+    """Return a frame as a Markdown table with short numbers."""
     return table(frame.columns, [[cell(n, v) for n, v in zip(frame.columns, row, strict=True)] for row in frame.iter_rows()])
 
 
-def layer_section(lake: tonelake.Tonelake, column: str, reading: str) -> str:
+def layer_section(lake: tonelake.Lake, column: str, reading: str) -> str:
     report = lake.layers(column, space=SPACE)
     picture = f"{PICTURES}/layers-{column}.png"
     draw_layers(report, DOCS / picture)
     best = report.table.filter("best").row(0, named=True)
     return (
-        f"## Which layer tells {column}s apart?\n\n`tonelake layers {column} --picture {column}.png`\n\n{report.summary()}\n\n"
+        f"## Which layer separates {column}s?\n\n`tonelake layers {column} --picture {column}.png`\n\n{report.summary()}\n\n"
         f"{markdown(views.layers(report.table))}\n![Retrieval, cosines and geometry by layer, for {column}]({picture})\n\n"
         + reading.format(chance=report.chance, auc=best["auc"], best=best["name"])
     )
 
 
-def group_section(lake: tonelake.Tonelake, layer: str) -> str:
-    """Which pieces are near, and whether the nearest is of the same tune."""
+def group_section(lake: tonelake.Lake, layer: str) -> str:
+    """Return the section on similar pieces, and whether the nearest has the same tune."""
     found = lake.groups("piece", space=SPACE, layer=layer, measure="chamfer")
-    tune_of = dict(lake.clips().select("piece", "tune").unique().iter_rows())
+    tune_of = dict(lake.clips.read().select("piece", "tune").unique().iter_rows())
     of = found.select(
         "piece", "nearest", "similarity", tune=pl.col("piece").replace_strict(tune_of),
         nearest_tune=pl.col("nearest").replace_strict(tune_of),
@@ -107,9 +107,9 @@ def group_section(lake: tonelake.Tonelake, layer: str) -> str:
     )
 
 
-def map_section(lake: tonelake.Tonelake, layer: str) -> str:
+def map_section(lake: tonelake.Lake, layer: str) -> str:
     made = lake.map(layer, space=SPACE)
-    draw_map(made, DOCS / PICTURES / "map.png", lake.lake.clips.take(made.points["clip_id"].to_list(), ["key"])["key"])
+    draw_map(made, DOCS / PICTURES / "map.png", lake.clips.take(made.points["clip_id"].to_list(), ["key"])["key"])
     return MAP.format(layer=layer, made=made, pictures=PICTURES, clusters=markdown(views.clusters(made.clusters.head(8))))
 
 
@@ -119,11 +119,11 @@ def main() -> None:
     lake = tonelake.open(parser.parse_args().lake)
     lake.ingest_chorales(seed_rule=True)
     lake.embed(SPACE)
-    about = circumstances("nothing but bootstrap draws and the map's start (seeded)")
+    about = circumstances("only bootstrap draws and the map's initial layout (seeded)")
     status = lake.status()
     (DOCS / PICTURES).mkdir(parents=True, exist_ok=True)
     parts = [
-        "# A report: Bach's chorales\n",
+        "# A report on Bach's chorales\n",
         "".join(f"- {key}: {value}\n" for key, value in about.items()),
         INTRODUCTION.format(clips=status.clips, tracks=status.tracks, hours=status.hours),
         layer_section(lake, "piece", PIECES),

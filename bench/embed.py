@@ -1,9 +1,9 @@
-"""Embedding: audio seconds a second and peak memory, `tonelake embed` against the loop that people write.
+"""Embedding: seconds of audio per second and peak memory of `tonelake embed`, compared with a plain loop.
 
 The loop: one clip at a time, librosa.load, a HubertModel with the original code's eager attention, float32,
-`output_hidden_states`, means over time.  All ways embed the same files by models of MERT's exact shapes with random
-weights: the figures are about speed, never about quality.  Each way has a process of its own, whose peak memory is its
-own and its decoder's; ways take turns, round by round, so that a machine whose speed drifts is unfair to none.
+`output_hidden_states`, means over time.  All methods embed the same files with models of MERT's exact shapes and random
+weights: the figures measure speed, never quality.  Each method runs in a separate process; peak memory is that of the process
+and its decoder.  Methods alternate round by round, so that drifting machine speed affects all equally.
 
     python -m bench.embed --models 95M 330M --rounds 3
 """
@@ -28,14 +28,14 @@ from bench.memory import PeakMemory
 from bench.report import circumstances, table, write_results
 
 CONFIGS = Path(__file__).parent.parent / "tests" / "data" / "mert" / "hub_configs"
-CLIPS = {"95M": 6, "330M": 2}            # of 30 s, in each round
+CLIPS = {"95M": 6, "330M": 2}            # clips of 30 s in each round
 SECONDS = 30.0
 READ_ROWS, READ_DIM = 100_000, 768
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way of embedding."""
+    """One method of embedding."""
 
     model: str                           # 95M or 330M
     kind: str                            # loop, float32 or auto
@@ -47,7 +47,7 @@ class Way:
 
 
 def make_checkpoint(folder: Path, model: str) -> Path:
-    """A checkpoint of a MERT model's shape with seeded random weights, in the hub's form."""
+    """Write a checkpoint with a MERT model's shape and seeded random weights, in the hub's format."""
     import torch
     from safetensors.torch import save_file
     from transformers import HubertModel
@@ -64,7 +64,7 @@ def make_checkpoint(folder: Path, model: str) -> Path:
 
 
 def make_music(folder: Path, clips: int) -> None:
-    """Stereo FLAC files at 44.1 kHz."""
+    """Write stereo FLAC files at 44.1 kHz."""
     import soundfile as sf
 
     folder.mkdir()
@@ -74,11 +74,11 @@ def make_music(folder: Path, clips: int) -> None:
         sf.write(folder / f"{seed}.flac", 0.5 * noise / np.abs(noise).max(), 44_100)
 
 
-# -- the ways, each in a process of its own
+# -- the methods, each in a separate process
 
 
 def plain_loop(checkpoint: Path, music: Path, window_s: float, device: str) -> Callable[[], tuple[float, np.ndarray]]:
-    """The loop that people write."""
+    """The plain loop."""
     import librosa
     import torch
     from safetensors.torch import load_file
@@ -87,7 +87,7 @@ def plain_loop(checkpoint: Path, music: Path, window_s: float, device: str) -> C
     from tonelake.embed.encoders.checkpoint import read_config
 
     config, _ = read_config(checkpoint)
-    config._attn_implementation = "eager"                # as MERT's own code
+    config._attn_implementation = "eager"                # as in MERT's own code
     config.tie_last_hidden_states = True
     model = HubertModel(config).eval()
     model.load_state_dict(load_file(checkpoint / "model.safetensors"))
@@ -100,7 +100,7 @@ def plain_loop(checkpoint: Path, music: Path, window_s: float, device: str) -> C
         for path in sorted(music.iterdir()):
             wave, _ = librosa.load(path, sr=24_000, mono=True)
             means = []
-            for number in range(max(1, len(wave) // window)):        # what is left over is dropped
+            for number in range(max(1, len(wave) // window)):        # the remainder is dropped
                 begin = number * window
                 part = wave[begin : begin + window]
                 part = (part - part.mean()) / np.sqrt(part.var() + 1e-7)
@@ -116,7 +116,7 @@ def plain_loop(checkpoint: Path, music: Path, window_s: float, device: str) -> C
 def our_way(
     checkpoint: Path, music: Path, lakes: Path, precision: str, window_s: float, device: str
 ) -> Callable[[], tuple[float, np.ndarray]]:
-    """`tonelake embed` into a fresh lake each time, decoding and storing included, ingest not."""
+    """`tonelake embed` into a fresh lake each time, including decoding and storing, without ingest."""
     from dataclasses import replace
 
     from tonelake import ingest
@@ -130,7 +130,10 @@ def our_way(
         lake = Lake(lakes / f"{precision}-{window_s:g}-{next(rounds)}")
         ingest.ingest_folder(lake, music, seconds=None)
         if not known:
-            known.append(open_space(lake, EmbedSettings(str(checkpoint), space="bench", window_s=window_s, precision=precision, device=device)))
+            settings = EmbedSettings(
+                str(checkpoint), space="bench", window_s=window_s, precision=precision, device=device
+            )
+            known.append(open_space(lake, settings))
         space, encoder = known[0]
         lake.spaces.make(replace(space))
         started = time.perf_counter()
@@ -144,7 +147,7 @@ def our_way(
 
 
 def be_way(arguments: argparse.Namespace) -> None:
-    """The process of one way: a round for each line of standard input, then what it took, as JSON."""
+    """Process of one method: run a round for each line of standard input, then print times and memory as JSON."""
     home, model, kind = Path(arguments.home), arguments.models[0], arguments.way
     checkpoint, music = home / f"MERT-{model}", home / f"music-{model}"
     if kind == "loop":
@@ -162,7 +165,7 @@ def be_way(arguments: argparse.Namespace) -> None:
 
 
 def matmul_gflops(dtype: str, device: str, rounds: int = 3) -> float:
-    """What this machine's matrix product reaches in a precision, at the best of shapes like the model's."""
+    """Return the FLOP/s that matrix products reach in a precision, for the best of several shapes like the model's."""
     import torch
 
     best = 0.0
@@ -180,7 +183,7 @@ def matmul_gflops(dtype: str, device: str, rounds: int = 3) -> float:
 
 
 def count_gflop(model: str, window_s: float) -> float:
-    """GFLOP of the forward pass over 30 s in such windows, counted operation by operation; nothing is computed."""
+    """Return the GFLOP of the forward pass over 30 s in windows of this length, counted by operation without computing."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import HubertModel
@@ -198,7 +201,7 @@ def count_gflop(model: str, window_s: float) -> float:
 
 
 def read_layer() -> dict[str, float]:
-    """One layer of 100,000 clips from a lake against `np.fromfile` of the same bytes, taking turns, warm: ms each."""
+    """Return ms to read one layer of 100,000 clips from a lake, and by `np.fromfile` the same bytes; alternating, warm."""
     from tonelake.embed.encoders.spectral import SpectralEncoder
     from tonelake.embed.settings import describe_space
     from tonelake.store import Lake
@@ -234,7 +237,7 @@ def read_layer() -> dict[str, float]:
 
 
 def made_up_clips(count: int) -> Any:
-    """Rows of clips without audio."""
+    """Return rows of clips without audio."""
     import polars as pl
 
     number = pl.int_range(count, eager=True)
@@ -245,17 +248,17 @@ def made_up_clips(count: int) -> Any:
     }, strict=False)
 
 
-# -- the run
+# -- running
 
 
 def measure(model: str, home: Path, rounds: int, device: str) -> dict[Way, dict[str, Any]]:
-    """All ways of one model: median seconds, peak memory, vectors."""
+    """Run all methods for one model; return median seconds, peak memory and vectors."""
     make_checkpoint(home / f"MERT-{model}", model)
     make_music(home / f"music-{model}", CLIPS[model])
     ways = [Way(model, kind, window_s) for window_s in (30.0, 5.0) for kind in ("loop", "float32", "auto")]
     children = {way: start(way, home, device) for way in ways}
     found: dict[Way, dict[str, Any]] = {way: {"seconds": []} for way in ways}
-    for number in range(rounds + 1):     # the first one warms up
+    for number in range(rounds + 1):     # the first round is a warm-up
         for way, child in children.items():
             assert child.stdin is not None and child.stdout is not None
             child.stdin.write("go\n")
@@ -281,7 +284,7 @@ def start(way: Way, home: Path, device: str) -> subprocess.Popen[str]:
 
 
 def compare(model: str, found: dict[Way, dict[str, Any]], peaks: dict[str, float], auto: str) -> tuple[str, dict[str, float]]:
-    """A Markdown table, and the ratios."""
+    """Return a Markdown table and the ratios."""
     rows, ratios = [], {}
     audio_s = CLIPS[model] * SECONDS
     for way, result in found.items():
@@ -324,7 +327,7 @@ def main() -> None:
             counted[model] = {f"{w:g}s": round(count_gflop(model, w)) for w in (30.0, 5.0)}
             texts.append(
                 f"{text}\nForward pass over 30 s, counted: {counted[model]['30s']} GFLOP in one window, "
-                f"{counted[model]['5s']} in windows of 5 s. Matrix products of this machine, measured after the rounds: "
+                f"{counted[model]['5s']} in windows of 5 s. Matrix products on this machine, measured after the rounds: "
                 f"{peaks['float32']:.0f} GFLOP/s in float32, {peaks['bfloat16']:.0f} in bfloat16.\n"
             )
             ratios |= {(key if model == "95M" else f"{key}_{model}"): value for key, value in measured.items()}
@@ -337,7 +340,7 @@ def main() -> None:
     texts.append(
         f"## Reading one layer of {READ_ROWS:,} clips ({size / 1e6:.0f} MB of float16), warm\n\n"
         + table(["way", "ms", "GB/s", "× np.fromfile"], rows)
-        + "\nThe limit is memory: each byte is copied once, out of the disk's cache. float32 writes three times as much.\n"
+        + "\nThe limit is memory bandwidth: each byte is copied once from the disk cache. float32 writes three times as much.\n"
     )
     name = "embed" if arguments.device == "cpu" else "embed_cuda"
     write_results(name, "Embedding against a plain loop", LIMITS + "\n".join(texts), about, ratios, gflop=counted)
@@ -345,16 +348,16 @@ def main() -> None:
 
 
 LIMITS = """
-Decoding and storing are included for `tonelake embed`, decoding for the loop. Peak memory is of the whole process, its
-loading and measuring included, and of its decoder beside it. Bytes are no limit here: the weights are read once a window
-(190 MB in bfloat16, 380 MB in float32 for 95M: under 3 % of the time at 10 GB/s), the convolutions' intermediates stay in
-the cache, and what is stored of a clip is 40 kB (95M) or 100 kB (330M).
+Times of `tonelake embed` include decoding and storing, those of the loop include decoding. Peak memory is that of the whole
+process, including loading and measuring, and of its decoder. Memory bandwidth is not the limit: the weights are read once a
+window (190 MB in bfloat16, 380 MB in float32 for 95M: under 3 % of the time at 10 GB/s), the convolutions' intermediates stay
+in the cache, and 40 kB (95M) or 100 kB (330M) are stored for a clip.
 
 """
 
 
 def precision_of(lakes: Path) -> str:
-    """What `auto` came to."""
+    """Return the precision that `auto` chose."""
     from tonelake.store import Lake
 
     return Lake(next(lakes.glob("auto-*"))).spaces.get("bench").precision

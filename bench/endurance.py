@@ -1,8 +1,7 @@
-"""Endurance: 100,000 clips ingested and embedded and 10,000 queries asked by one process; what it holds as time goes by.
+"""Endurance: one process ingests and embeds 100,000 clips and answers 10,000 queries; its resources over time.
 
-Memory, open files, temporary files and the lake's size are looked at every half second.  Clips are one second long, twenty to
-a file, and embedded by a MERT of three narrow blocks with random weights that the tests bring: what is watched is the
-pipeline, not the model.
+Memory, open files, temporary files and the lake's size are sampled every half second.  Clips are one second long, twenty to a
+file, and embedded by the tests' MERT of three narrow blocks with random weights: the pipeline is measured, not the model.
 
     python -m bench.endurance --clips 100000 --queries 10000
 """
@@ -26,12 +25,12 @@ from bench.memory import children_of, resident_mb
 from bench.report import RESULTS, circumstances, table, write_results
 
 CLIPS_A_FILE = 20
-EVERY_S, KEPT = 0.5, 400                 # samples, and how many of a phase are written down
+EVERY_S, KEPT = 0.5, 400                 # seconds between samples, and samples kept for each phase
 PHASES = ("ingest", "embed", "query")
 
 
 class Watch:
-    """What this process holds, every half second, by phase."""
+    """Sample this process's resources every half second, by phase."""
 
     def __init__(self, lake: Path, temporary: Path) -> None:
         self.lake, self.temporary = lake, temporary
@@ -55,7 +54,7 @@ class Watch:
             phase, now = self.phase, time.monotonic()
             if not phase:
                 continue
-            if now - looked > 5:         # walking a lake is work
+            if now - looked > 5:         # walking a lake takes time
                 disk, looked = megabytes_below(self.lake), now
             self.samples[phase].append({
                 "s": now - self.began,
@@ -76,13 +75,13 @@ def megabytes_below(folder: Path) -> float:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size
-        except OSError:                  # merged away in between
+        except OSError:                  # removed meanwhile by a merge
             continue
     return total / 1e6
 
 
 def be_run(clips: int, queries: int, folder: Path) -> None:
-    """All of it, in a process of its own; the samples and what the disk holds, as JSON."""
+    """Do all the work in a separate process; print the samples and the disk usage as JSON."""
     import tonelake
     from tonelake import ingest
     from tonelake.store.compaction import optimize, spare_share
@@ -90,24 +89,24 @@ def be_run(clips: int, queries: int, folder: Path) -> None:
     music, watch = folder / "music", Watch(folder / "lake", Path(tempfile.gettempdir()))
     lake = tonelake.open(folder / "lake", progress=False)
     watch.start("ingest")
-    ingest.ingest_folder(lake.lake, music, ingest.Cut(1.0, 0.1))
+    ingest.ingest_folder(lake, music, seconds=1.0, hop=0.1)
     watch.start("embed")
     report = lake.embed(str(CHECKPOINT), space="tiny", precision="float32", device="cpu")
     assert report.new == clips, report
-    spare = spare_share(lake.lake.vectors("tiny").table)
+    spare = spare_share(lake.vectors("tiny").table)
     watch.start("query")
     ask(lake, music, queries)
     watch.stop()
     before = megabytes_below(folder / "lake")
-    optimize(lake.lake, keep_minutes=0)
+    optimize(lake, keep_minutes=0)
     print(json.dumps({
         "samples": watch.samples, "spare_vectors": spare, "disk_mb": before, "live_mb": megabytes_below(folder / "lake"),
     }))
 
 
 def ask(lake, music: Path, queries: int) -> None:
-    """Queries of every kind: by a clip at each layer, filtered, by a mixture of layers, and by a file."""
-    ids = lake.clips()["clip_id"].to_list()
+    """Run queries of every kind: by a clip at each layer, with a filter, with a mixture of layers, and by a file."""
+    ids = lake.clips.read()["clip_id"].to_list()
     files = sorted(music.iterdir())
     rng = np.random.default_rng(0)
     for number, clip in enumerate(rng.choice(ids, queries).tolist()):
@@ -148,7 +147,7 @@ def main() -> None:
 
 
 def stretch(samples: list[dict[str, float]], name: str, begin: float, end: float) -> float:
-    """The median of what was seen between two shares of a phase."""
+    """Return the median of the samples between two fractions of a phase."""
     part = samples[int(begin * len(samples)) : max(int(end * len(samples)), int(begin * len(samples)) + 1)]
     return float(np.median([sample[name] for sample in part]))
 
@@ -169,13 +168,13 @@ def report(found: dict, left: int, clips: int, queries: int, about: dict[str, st
     ratios["disk_vs_live"] = found["disk_mb"] / found["live_mb"]
     header = [
         "phase", "seconds", "memory, second fifth, MB", "last fifth, MB", "peak, MB", "its processes, peak, MB",
-        "open files, second fifth", "last fifth", "temporary files, most",
+        "open files, second fifth", "last fifth", "temporary files, maximum",
     ]
     draw(found["samples"], clips, queries)
     text = (
-        f"{clips:,} clips ingested and embedded, {queries:,} queries, in one process.  When it ended, {left} temporary files "
-        f"were left.  The lake took {found['disk_mb']:.0f} MB, of which its newest versions hold {found['live_mb']:.0f} MB "
-        f"({ratios['disk_vs_live']:.2f} x; nothing but the embedding's own tidying had run).\n\n{table(header, rows)}\n"
+        f"{clips:,} clips ingested and embedded, {queries:,} queries, in one process.  At its end {left} temporary files "
+        f"remained.  The lake took {found['disk_mb']:.0f} MB; its newest versions take {found['live_mb']:.0f} MB "
+        f"({ratios['disk_vs_live']:.2f} x; only the embedding's own clean-up had run).\n\n{table(header, rows)}\n"
         "![memory, open files, temporary files and disk over time](endurance.png)"
     )
     kept = {
@@ -189,7 +188,7 @@ def report(found: dict, left: int, clips: int, queries: int, about: dict[str, st
 
 
 def draw(phases: dict[str, list[dict[str, float]]], clips: int, queries: int) -> None:
-    """A column for each phase, a row for each quantity."""
+    """Plot the samples: a column for each phase, a row for each quantity."""
     from matplotlib.figure import Figure
 
     quantities = {"memory_mb": "memory, MB", "files": "open files", "temporary": "temporary files", "disk_mb": "lake, MB"}

@@ -1,11 +1,11 @@
-"""Fine-tuning: steps a second and peak memory, tonelake's model against the loop that people write by PEFT and PyTorch.
+"""Fine-tuning: steps a second and peak memory of tonelake's model, compared with a plain loop in PEFT and PyTorch.
 
 The loop: one clip at a time, its windows as a batch, `output_hidden_states` of a HubertModel with LoRA in train mode and eager
 attention, each layer's mean and maximum, a head over their learned weighting; gradients gathered over the clips of a step.
-Ours: the same windows of all clips together, in float32 and in the precision that a run takes by itself, and, where frames are
-stored, from the states of layer k = half the depth.  All take the same samples from memory (decoding is not measured), with
-models of MERT-v1-95M's shape and random weights: the figures are about speed, never about quality.  Each way has a process of
-its own; ways take turns, step by step.
+Ours: the same windows of all clips together, in float32 and in the precision that a run chooses by default, and, with stored
+frames, from the states of layer k = half the depth.  All use the same samples from memory (decoding is not measured) and
+models of MERT-v1-95M's shape with random weights: the figures measure speed, never quality.  Each method runs in a separate
+process; methods alternate step by step.
 
     python -m bench.finetune --rounds 5
 """
@@ -39,7 +39,7 @@ WINDOW_S, RATE, CLASSES = 5.0, 24_000, 10
 
 
 def plain_loop(checkpoint: Path, clips: np.ndarray, labels: np.ndarray, device: str) -> Callable[[], float]:
-    """A function that takes one step and gives its loss."""
+    """Return a function that takes one step of the plain loop and returns its loss."""
     import torch
     from peft import LoraConfig, get_peft_model
     from torch.nn import functional
@@ -80,22 +80,22 @@ def plain_loop(checkpoint: Path, clips: np.ndarray, labels: np.ndarray, device: 
 
 
 def auto_precision(device: str) -> str:
-    """What a run takes by itself."""
+    """Return the precision that a run chooses by default."""
     from tonelake.finetune import FinetuneConfig
-    from tonelake.finetune.setup import settled_precision
+    from tonelake.finetune.setup import resolve_precision
 
-    return settled_precision(FinetuneConfig("kind"), device)
+    return resolve_precision(FinetuneConfig("kind"), device)
 
 
 def ours(
     checkpoint: Path, clips: np.ndarray, labels: np.ndarray, device: str, half: bool, precision: str
 ) -> Callable[[], float]:
-    """The same by our model, from audio or from the states of the layer half-way up."""
+    """Return a function that takes one step of our model, from audio or from the states of the middle layer."""
     import torch
 
     from tonelake.embed import load_encoder
     from tonelake.finetune import FinetuneConfig
-    from tonelake.finetune.model import Tuned
+    from tonelake.finetune.model import LoraModel
 
     encoder: Any = load_encoder(str(checkpoint))
     blocks = len(encoder.layers) - 1
@@ -107,7 +107,7 @@ def ours(
         [torch.from_numpy(encoder.hidden_states(part)[blocks // 2]).half().to(device) for part in clip.reshape(-1, window)]
         for clip in clips
     ] if half else []
-    model = Tuned(encoder, config, CLASSES).to(device).train()
+    model = LoraModel(encoder, config, CLASSES).to(device).train()
     learns = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learns, lr=1e-4)
     target = torch.from_numpy(labels).to(device)
@@ -126,7 +126,7 @@ def ours(
 
 
 def serve(way: str, checkpoint: Path, count: int, seconds: float, device: str) -> None:
-    """A step for each line on standard input: its seconds and loss; at the end of the input the peak memory in MB."""
+    """Take a step for each line of standard input and print its seconds and loss; at the end print the peak memory in MB."""
     import torch
 
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def serve(way: str, checkpoint: Path, count: int, seconds: float, device: str) -
 
 
 def measure(checkpoint: Path, rounds: int, count: int, seconds: float, device: str) -> dict[str, dict[str, float]]:
-    """Of each way: the median step in seconds, and the peak memory; one step warms up."""
+    """Return the median seconds of a step and the peak memory of each method, after one warm-up step."""
     served = {
         way: subprocess.Popen(
             [sys.executable, "-m", "bench.finetune", "--serve", way, "--checkpoint", str(checkpoint), "--clips", str(count),
@@ -183,8 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="95M", choices=["95M", "330M"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=2, help="in a step")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of a clip, a multiple of 5")
+    parser.add_argument("--clips", type=int, default=2, help="clips in a step")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip, a multiple of 5")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--serve", choices=list(WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
@@ -208,9 +208,9 @@ def main() -> None:
         f"A step of {given.clips} clips of {given.seconds:g} s in windows of {WINDOW_S:g} s, forward, backward and AdamW, by a "
         f"model of MERT-v1-{given.model}'s shape, median of {given.rounds}.\n\n"
         + table(["way", "s a step", "steps, times the loop's", "peak memory, MB", "times the loop's"], rows)
-        + "\nWhere the difference comes from: the convolutions carry no gradient (in the loop they do: train mode asks for "
-        "it), layers are pooled as they leave their block, windows of all clips go together.  From stored states the "
-        "convolutions and the lower half of the blocks are not computed at all: what is left is the work of the upper half."
+        + "\nReasons for the difference: the convolutions carry no gradient (in the loop they do, because of train mode), "
+        "layers are pooled as they leave their block, and windows of all clips form one batch.  From stored states the "
+        "convolutions and the lower half of the blocks are not computed at all: only the work of the upper half remains."
     )
     name = "finetune" if given.device == "cpu" else f"finetune-{given.device}"
     write_results(name, "Fine-tuning", text, circumstances("the weights, the audio and the labels; seeded"), {

@@ -1,7 +1,7 @@
 """Growth: time and memory of ingest and embed for 1,000, 10,000 and 100,000 clips.
 
-Clips are one second long, cut every tenth of a second out of synthetic files, and embedded by a MERT of three narrow
-blocks with random weights that the tests bring: small enough that what is measured is the pipeline, not the model.
+Clips are one second long, cut every tenth of a second from synthetic files, and embedded by the tests' MERT of three narrow
+blocks with random weights, which is small enough that the pipeline is measured and not the model.
 
     python -m bench.growth --clips 1000 10000 100000
 """
@@ -26,7 +26,7 @@ CLIPS_A_FILE, RATE = 1_000, 24_000
 
 
 def make_files(folder: Path, clips: int, clips_a_file: int) -> None:
-    """Mono WAV files, each just long enough for so many clips of a second, one every tenth of a second."""
+    """Write mono WAV files, each long enough for the given number of one-second clips, one every tenth of a second."""
     import soundfile as sf
 
     folder.mkdir()
@@ -37,7 +37,7 @@ def make_files(folder: Path, clips: int, clips_a_file: int) -> None:
 
 
 def be_run(clips: int) -> None:
-    """One size, in a process of its own; what it took, as JSON."""
+    """Measure one size in a separate process; print times and memory as JSON."""
     from tonelake import ingest
     from tonelake.embed import EmbedSettings, embed_clips, open_space
     from tonelake.store import Lake
@@ -46,7 +46,7 @@ def be_run(clips: int) -> None:
         make_files(Path(folder) / "music", clips, CLIPS_A_FILE)
         lake, memory = Lake(Path(folder) / "lake"), PeakMemory()
         started = time.perf_counter()
-        ingest.ingest_folder(lake, Path(folder) / "music", ingest.Cut(1.0, 0.1))
+        ingest.ingest_folder(lake, Path(folder) / "music", seconds=1.0, hop=0.1)
         ingested = time.perf_counter()
         after_ingest = memory.mb
         space, encoder = open_space(lake, EmbedSettings(str(CHECKPOINT), precision="float32", device="cpu"))
@@ -102,8 +102,8 @@ def main() -> None:
         "peak_last_vs_first": last["peak_mb"] / first["peak_mb"],
     }
     text = (
-        "One process and its decoder; peak memory is of both, CPU time of the former (where other work shares the cores, "
-        f"seconds grow and CPU time hardly does).\n\n{table(header, rows)}"
+        "One process and its decoder; peak memory is that of both, CPU time that of the former (if other work shares the "
+        f"cores, seconds grow and CPU time hardly does).\n\n{table(header, rows)}"
     )
     write_results("growth", "Growth with the number of clips", text, about, ratios, runs=found)
     print("bench/results/growth.md and .json are written")

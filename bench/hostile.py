@@ -1,7 +1,7 @@
-"""A thousand files that are not what they seem: valid ones of each container, mutated at random, under names that hurt.
+"""A thousand hostile files: valid files of each container, mutated at random, with difficult names.
 
-Each is ingested and embedded.  The main process must not crash, no file may take longer than its limit, each one ends as clips
-or as a named failure, and every clip decodes to finite sound or carries a flag.
+Each is ingested and embedded.  The main process must not crash, no file may take longer than its limit, each file must end as
+clips or as a named failure, and every clip must decode to finite samples or carry a flag.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 
 BY_SNDFILE = (".wav", ".flac", ".ogg", ".aiff")
 BY_FFMPEG = {".mp3": "libmp3lame", ".opus": "libopus", ".m4a": "aac"}
-LIMIT_S = 60.0                           # for all that is done with one file, on the mean
+LIMIT_S = 60.0                           # mean time for one file, all work included
 QUIET = 1e-5                             # root mean square below which a clip is silent
 
 
 def valid_files(folder: Path) -> dict[str, bytes]:
-    """Two seconds of a tone in each container."""
+    """Write two seconds of a tone in each container."""
     import av
     import soundfile
 
@@ -88,7 +88,7 @@ MUTATIONS: list[Callable[[bytes, random.Random, dict[str, bytes]], bytes]] = [
 
 
 def hostile_name(number: int, suffix: str, rng: random.Random) -> bytes:
-    """A file name that somebody could have given."""
+    """Return a file name that could occur in a library."""
     parts = [
         b"plain", b"new\nline", b"\xff\xfe\xe9", b"$(touch x)", b"'; DROP TABLE clips; --", b"<b>bold<b>", b"a" * 200,
         "日本語".encode(), b"-rf", b"%s%n", b"file:http:", b" ",
@@ -97,9 +97,9 @@ def hostile_name(number: int, suffix: str, rng: random.Random) -> bytes:
 
 
 def hostile(home: Path, count: int, seed: int = 0) -> dict[str, int]:
-    """Make and ingest `count` files; what came of them."""
-    from tonelake.api import Tonelake
-    from tonelake.ingest import Cut, ingest_folder, to_source
+    """Make and ingest `count` files; return the outcomes."""
+    import tonelake
+    from tonelake.ingest import ingest_folder, to_source
     from tonelake.ingest.scan import file_digest
     from tonelake.store import Lake
     from tonelake.store.failures import storable
@@ -118,7 +118,7 @@ def hostile(home: Path, count: int, seed: int = 0) -> dict[str, int]:
             file.write(data)
     lake = Lake(home / "hostile-lake")
     begun = time.monotonic()
-    ingest_folder(lake, home / "hostile", Cut(1.0))
+    ingest_folder(lake, home / "hostile", seconds=1.0)
     seconds = time.monotonic() - begun
     clips, failures = lake.clips.read(["clip_id", "source", "digest", "flag"]), lake.failures.read()
     named, known = set(clips["source"]) | set(failures["source"]), set(clips["digest"])
@@ -126,12 +126,12 @@ def hostile(home: Path, count: int, seed: int = 0) -> dict[str, int]:
         path for path in (home / "hostile").iterdir()
         if storable(to_source(path)) not in named and to_source(path) not in named and file_digest(path) not in known
     ]
-    opened = Tonelake(lake.uri)
+    opened = tonelake.Lake(lake.uri)
     wrong = 0
     for clip_id, flag in clips.select("clip_id", "flag").iter_rows():
         try:
             samples = opened.audio(clip_id, 24_000)
-        except Exception:                # ingested, and now it cannot be read
+        except Exception:                # ingested, but no longer readable
             wrong += 1
             continue
         sound = bool(np.isfinite(samples).all()) and float(np.sqrt(np.square(samples).mean())) > QUIET

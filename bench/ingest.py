@@ -1,7 +1,7 @@
-"""Ingest: the first time, again, and again where every byte is read, beside a plain loop over the same files.
+"""Ingest: the first run, a second run, and a second run that reads every byte, compared with a plain loop over the same files.
 
-The loop is what a notebook does: librosa.load at the encoder's rate, cut into clips of 30 s, peak looked at, one after the
-other; it keeps nothing.  Ingest decodes at the file's own rate and keeps the clips; what it is run again for is known.
+The loop does what a notebook would: librosa.load at the encoder's rate, cut into clips of 30 s, check the peak, one file after
+another; it stores nothing.  Ingest decodes at the file's own rate and stores the clips; in the second run all files are known.
 
     python -m bench.ingest --files 120 --seconds 120
 """
@@ -27,7 +27,7 @@ SUFFIXES = (".wav", ".flac", ".mp3")
 
 
 def make_files(folder: Path, files: int, seconds: float) -> int:
-    """Stereo noise with a melody's envelope, a third of the files in each format; their bytes."""
+    """Write stereo noise with a melody's envelope, a third of the files in each format; return their size in bytes."""
     import soundfile as sf
 
     folder.mkdir()
@@ -40,7 +40,7 @@ def make_files(folder: Path, files: int, seconds: float) -> int:
 
 
 def loop(folder: Path) -> int:
-    """The plain loop; how many clips."""
+    """Run the plain loop; return the number of clips."""
     librosa = load_librosa()
     clips = 0
     for path in sorted(folder.iterdir()):
@@ -65,15 +65,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         folder, lake = Path(home) / "music", Lake(Path(home) / "lake")
         size = make_files(folder, arguments.files, arguments.seconds)
-        time.sleep(COARSE_NS / 1e9)          # what was written just now is not trusted
+        time.sleep(COARSE_NS / 1e9)          # recently written files are not trusted by their times
 
         def again() -> None:
-            report = ingest.ingest_folder(lake, folder, ingest.Cut(CLIP_S))
+            report = ingest.ingest_folder(lake, folder, seconds=CLIP_S)
             assert report.added.known == lake.clips.count() and report.failed == 0
 
         looks = Path(lake.uri) / FOLDER / FILE
-        load_librosa().load(next(folder.iterdir()), sr=ENCODERS_RATE, duration=1.0)          # what it loads late, not timed
-        loop_s, first_s = timed(loop, folder), timed(ingest.ingest_folder, lake, folder, ingest.Cut(CLIP_S))
+        load_librosa().load(next(folder.iterdir()), sr=ENCODERS_RATE, duration=1.0)          # deferred imports, not timed
+        loop_s, first_s = timed(loop, folder), timed(ingest.ingest_folder, lake, folder, seconds=CLIP_S)
         again_s = min(timed(again) for _ in range(3))
         looks.unlink()
         bytes_s = timed(again)
@@ -88,11 +88,11 @@ def main() -> None:
     ratios = {"first_vs_loop": loop_s / first_s, "again_vs_loop": loop_s / again_s, "again_vs_reading": bytes_s / again_s}
     text = (
         f"{arguments.files} files of {arguments.seconds:g} s, a third each of {', '.join(SUFFIXES)}: {hours:.1f} hours, "
-        f"{size / 1e6:,.0f} MB, which the system holds in memory, so no disk is waited for.  Limit of reading: a digest of "
+        f"{size / 1e6:,.0f} MB, cached in memory, so no time is spent on the disk.  Limit of reading: a digest of "
         f"these bytes takes one core {digest_s:.1f} s.\n\n"
         + table(["", "seconds", "audio seconds a second", "MB a second", "times the loop"], rows)
     )
-    write_results("ingest", "Ingest, first and again", text, about, ratios)
+    write_results("ingest", "Ingest, first and second run", text, about, ratios)
     print(text)
 
 

@@ -1,8 +1,8 @@
-"""Live audio and k-means: how long after its last sample a chunk has its tokens, by layer; and centres against scikit-learn.
+"""Live audio and k-means: the latency from a chunk's last sample to its tokens, by layer; and centres against scikit-learn.
 
-The encoder has the size of MERT-v1-95M and random weights, so these are times, and say nothing about quality.  A chunk of
-one hop is pushed at a time, as a sound card would; the latency is that of the push which brings its tokens.  A layer keeps
-up where a push takes less than a hop.  Frames for k-means are made up: clusters with a spectrum that falls off.
+The encoder has the size of MERT-v1-95M and random weights, so the figures are times and do not measure quality.  One hop is
+pushed at a time, as by a sound card; the latency is that of the push that returns its tokens.  A layer keeps up if a push takes
+less than a hop.  Frames for k-means are synthetic: clusters with a decaying spectrum.
 
     python -m bench.live --device cpu
 """
@@ -29,7 +29,7 @@ TOKENS, FRAMES, DIM = 2048, 200_000, 768
 
 
 def latencies(encoder: Any, layer: int, window_s: float, centres: np.ndarray) -> np.ndarray:
-    """(push,) seconds from a chunk's last sample to its tokens, with a full window behind it."""
+    """Return (push,) seconds from a chunk's last sample to its tokens, once the window is full."""
     rate = encoder.sample_rate
     live = LiveFrames(encoder, layer, rate, window_s=window_s, hop_s=HOP_S)
     chunk = round(round(HOP_S * rate / encoder.frame_samples) * encoder.frame_samples)
@@ -45,7 +45,7 @@ def latencies(encoder: Any, layer: int, window_s: float, centres: np.ndarray) ->
 
 
 def made_up_frames() -> np.ndarray:
-    """(frame, dim) float32: 600 clusters, their spectrum falling off."""
+    """Return (frame, dim) float32 samples of 600 clusters with a decaying spectrum."""
     rng = np.random.default_rng(0)
     spectrum = (1 + np.arange(DIM)) ** -0.6
     centres = rng.standard_normal((600, DIM)) * spectrum
@@ -57,7 +57,7 @@ def made_up_frames() -> np.ndarray:
 
 
 def k_means() -> dict[str, tuple[float, float]]:
-    """(seconds, mean squared distance to the nearest centre) of ours and of scikit-learn's."""
+    """Return (seconds, mean squared distance to the nearest centre) of our k-means and of scikit-learn's."""
     from sklearn.cluster import MiniBatchKMeans
 
     sample = made_up_frames()[: FRAMES_PER_TOKEN * TOKENS]

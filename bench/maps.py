@@ -1,11 +1,11 @@
-"""Maps: processor time and faithfulness of ours against plain `umap.UMAP().fit_transform`, on the same vectors.
+"""Maps: processor time and faithfulness of ours compared with plain `umap.UMAP().fit_transform` on the same vectors.
 
-Neighbour recall: of a clip's 15 nearest in 768 dimensions, the share that are among its 15 nearest on the map.
-Trustworthiness (Venna and Kaski 2001): how far from being neighbours those are that the map shows as such, on a sample.
-Both compile their code before they are timed.
+Neighbour recall: the share of a clip's 15 nearest in 768 dimensions that are among its 15 nearest on the map.
+Trustworthiness (Venna and Kaski 2001): penalises neighbours on the map that are not neighbours in the data; on a sample.
+Both methods compile their code before they are timed.
 
     python -m bench.maps --rows 100000
-    python -m bench.maps --rows 100000 --alone 1000000      # also ours alone, where the plain one would take an hour
+    python -m bench.maps --rows 100000 --alone 1000000      # also ours alone, where plain UMAP would take an hour
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADER = ["map", "clips", "CPU s", "s", "neighbour recall", "trustworthiness", "
 
 
 def measured(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, float, float]:
-    """(result, processor seconds, seconds)."""
+    """Call a function; return (result, processor seconds, seconds)."""
     before, started = os.times(), time.perf_counter()
     found = work()
     after = os.times()
@@ -52,7 +52,7 @@ def trust(vectors: np.ndarray, points: np.ndarray, rows: np.ndarray) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--alone", type=int, help="So many clips by ours alone as well.")
+    parser.add_argument("--alone", type=int, help="Also measure ours alone with this number of clips.")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     import umap
@@ -81,7 +81,7 @@ def main() -> None:
     ours = measured(lambda: lay_out(vectors).points)
     lines = [judge("tonelake", *ours)]
     print(lines[-1], flush=True)
-    # The next layer, as a slightly different view of the same clips, from this one's points and from its own start.
+    # The next layer, simulated by slightly changed vectors, starting from this layer's points and from its own start.
     other = vectors + 0.5 * np.linalg.norm(vectors, axis=1, keepdims=True) * rng.standard_normal(vectors.shape) / 768**0.5
     other = (other / np.linalg.norm(other, axis=1, keepdims=True)).astype(np.float32)
     radius = np.linalg.norm(ours[0] - ours[0].mean(axis=0), axis=1).mean()
@@ -110,9 +110,10 @@ def main() -> None:
         ratios[f"cpu_minutes_{arguments.alone // 1000}k"] = alone[1] / 60
     text = (
         f"{table(HEADER, lines)}\nOurs: 200 dimensions, a graph of 15 neighbours by FAISS, {EPOCHS} epochs ({FEW_EPOCHS} above "
-        "300,000 clips) from two principal components, all by one thread and seeded.  Plain: umap-learn as it comes, with all "
-        f"threads and no seed.\n\nA layer that differs a little from the one before: its points move by {moves['chained']:.2f} "
-        f"of the map's radius (median) where they start from that one's map, by {moves['alone']:.2f} where they do not.\n"
+        "300,000 clips) from two principal components, on one thread and seeded.  Plain: umap-learn with its defaults, all "
+        f"threads and no seed.\n\nA layer that differs slightly from the previous one: its points move by "
+        f"{moves['chained']:.2f} of the map's radius (median) if they start from the previous map, and by "
+        f"{moves['alone']:.2f} otherwise.\n"
     )
     write_results("map", "Maps against plain UMAP", text, about, ratios)
     print("bench/results/map.md and .json are written")

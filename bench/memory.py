@@ -1,6 +1,6 @@
-"""Peak memory of a process and of the processes that it starts, from /proc (Linux).
+"""Peak memory of a process and its child processes, from /proc (Linux).
 
-`getrusage` would not do: a process that was just started counts what its parent held when it forked.
+`getrusage` is unsuitable: a new process inherits the peak that its parent had when it forked.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 class PeakMemory:
-    """Watches this process's children; `mb` is this process's peak plus the largest sum of theirs.
+    """Watch the child processes; `mb` is this process's peak plus the largest sum of theirs.
 
-    What is read are peaks, so a look now and then misses only what a child takes just before it ends; a look at each of a
-    hundred threads costs a millisecond or two.
+    Peaks are read, so sampling misses only memory that a child allocates just before it ends; a sample of a hundred threads
+    takes a millisecond or two.
     """
 
     def __init__(self, every_s: float = 0.25) -> None:
@@ -26,7 +26,7 @@ class PeakMemory:
     def _watch(self, every_s: float) -> None:
         while not self._ended.wait(every_s):
             own = command_of(os.getpid())
-            # Between its fork and its exec a child still is, and counts as, its parent.
+            # Between fork and exec a child has its parent's memory and must not be counted.
             others = [pid for pid in children_of(os.getpid()) if command_of(pid) not in (own, b"")]
             self._children = max(self._children, sum(peak_mb(pid) for pid in others))
 
@@ -36,12 +36,12 @@ class PeakMemory:
 
 
 def peak_mb(pid: int) -> float:
-    """Peak resident memory of a process, MB; 0 where it has ended."""
+    """Return the peak resident memory of a process in MB; 0 if it has ended."""
     return status_mb(pid, "VmHWM:")
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process as it is now, MB; 0 where it has ended."""
+    """Return the current resident memory of a process in MB; 0 if it has ended."""
     return status_mb(pid, "VmRSS:")
 
 
@@ -56,7 +56,7 @@ def status_mb(pid: int, name: str) -> float:
 
 
 def command_of(pid: int) -> bytes:
-    """The command line of a process; empty where it has ended."""
+    """Return the command line of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -64,7 +64,7 @@ def command_of(pid: int) -> bytes:
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that a process started, and theirs."""
+    """Return all descendants of a process."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:

@@ -1,8 +1,8 @@
-"""Mutation testing: small errors are put into the code one at a time, and the tests have to notice.
+"""Mutation testing: insert small errors into the code, one at a time, and check that the tests notice.
 
-A seeded sample of cosmic-ray's mutants of each module, run against the tests that are about the module.  A mutant that no test
-notices is either no error (another bound that is never met, another order of what is sorted later) or a test that is missing:
-the survivors are listed with their diffs, and a person reads them.
+A seeded sample of cosmic-ray's mutants of each module is run against the tests for the module.  A surviving mutant is either
+harmless (a changed bound that is never reached, a changed order of items that are sorted later) or shows a missing test.
+Survivors are listed with their diffs for a person to read.
 
     python -m pip install cosmic-ray && python -m bench.mutants --each 40
 """
@@ -27,7 +27,7 @@ from queue import SimpleQueue
 from bench.report import RESULTS, circumstances, table, write_results
 
 HOME = Path(__file__).resolve().parent.parent
-# What of the tests is about a module; the rest would notice more and take minutes a mutant.
+# Tests for each module; running all tests would notice more but take minutes per mutant.
 TESTS = {
     "store/table.py": "store upkeep", "store/clips.py": "store ingest", "store/failures.py": "store",
     "store/files.py": "store upkeep verify", "store/format.py": "format", "store/fragments.py": "fragments",
@@ -61,7 +61,7 @@ TIMEOUT_S = 120
 
 
 def is_said_only(module: Path, line: int, column: int) -> bool:
-    """Whether a place lies in an annotation, which is never evaluated here."""
+    """Whether a position is inside an annotation, which is never evaluated here."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
     said: list[ast.expr | None] = []
     for node in ast.walk(tree):
@@ -75,7 +75,7 @@ def is_said_only(module: Path, line: int, column: int) -> bool:
 
 
 def choose(clone: Path, session: Path, each: int) -> tuple[int, int]:
-    """Skip all but a sample of a session's mutants: how many there are, and how many will run."""
+    """Skip all but a sample of a session's mutants; return the number of mutants and the number that will run."""
     from cosmic_ray.work_db import use_db
     from cosmic_ray.work_item import WorkerOutcome, WorkResult
 
@@ -92,7 +92,7 @@ def choose(clone: Path, session: Path, each: int) -> tuple[int, int]:
 
 
 def run_module(module: str, clone: Path, each: int) -> dict[str, object]:
-    """One module's sample, in one copy of the project."""
+    """Run the sample of one module in one copy of the project."""
     with tempfile.TemporaryDirectory() as folder:
         config, session = Path(folder) / "config.toml", Path(folder) / "session.sqlite"
         tests = " ".join(f"tests/test_{name}.py" for name in TESTS[module].split())
@@ -104,7 +104,7 @@ def run_module(module: str, clone: Path, each: int) -> dict[str, object]:
         ray = [sys.executable, "-m", "cosmic_ray.cli"]
         subprocess.run([*ray, "init", str(config), str(session)], cwd=clone, check=True, capture_output=True)
         found, chosen = choose(clone, session, each)
-        subprocess.run(shlex.split(command), cwd=clone, check=True, capture_output=True)     # as it is, it passes
+        subprocess.run(shlex.split(command), cwd=clone, check=True, capture_output=True)     # the unchanged code must pass
         subprocess.run([*ray, "exec", str(config), str(session)], cwd=clone, check=True, capture_output=True)
         dumped = subprocess.run([*ray, "dump", str(session)], cwd=clone, check=True, capture_output=True, text=True).stdout
         subprocess.run(["git", "checkout", "-q", "."], cwd=clone, check=True)
@@ -114,7 +114,7 @@ def run_module(module: str, clone: Path, each: int) -> dict[str, object]:
         item, result = json.loads(line)
         if result is None or result["worker_outcome"] == "skipped":
             continue
-        outcome = result["test_outcome"] or "killed"     # a worker that ended abnormally was noticed
+        outcome = result["test_outcome"] or "killed"     # an abnormal end counts as noticed
         outcomes[outcome] += 1
         if outcome == "survived":
             survivors.append({"line": item["mutations"][0]["start_pos"][0], "diff": changed_lines(result["diff"])})
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     about = circumstances("which mutants were run (seeded)")
-    os.environ["OMP_NUM_THREADS"] = "1"                  # of the tests, several of which share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"                  # several tests share the cores
     found = [one for one in earlier() if one["module"] not in arguments.modules]
     keep = threading.Lock()
     clones: SimpleQueue[Path] = SimpleQueue()
@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def earlier() -> list[dict]:
-    """What was found before, of modules that may not be run this time."""
+    """Return earlier results, for modules that are not run this time."""
     kept = RESULTS / "mutants.json"
     return json.loads(kept.read_text())["modules"] if kept.exists() else []
 
@@ -174,8 +174,8 @@ def report(found: list[dict], about: dict[str, str]) -> None:
     ]
     run, noticed = (sum(one[key] for one in found) for key in ("run", "noticed"))
     text = (
-        f"{noticed} of {run} sampled mutants were noticed ({100 * noticed / max(1, run):.0f} %). The survivors stand in "
-        "`mutants.json`, with their diffs.\n\n"
+        f"{noticed} of {run} sampled mutants were noticed ({100 * noticed / max(1, run):.0f} %). The survivors are listed in "
+        "`mutants.json` with their diffs.\n\n"
         + table(["module", "commit", "tests", "mutants", "run", "noticed", "share"], rows)
     )
     write_results("mutants", "Mutation testing", text, about, {"noticed": noticed / max(1, run)}, modules=ordered)

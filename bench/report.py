@@ -1,4 +1,4 @@
-"""What every benchmark says of itself: machine, date, commit; and where its results go."""
+"""Header of every benchmark report (machine, date, commit), and writing of results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def circumstances(random: str) -> dict[str, str]:
-    """Machine, date, commit, versions, and what was random."""
+    """Return machine, date, commit, versions, and the sources of randomness."""
     import torch
 
     from tonelake.embed import cpu_has_bfloat16
@@ -31,7 +31,7 @@ def circumstances(random: str) -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor as it calls itself."""
+    """Return the model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -40,7 +40,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit, and whether files differ from it."""
+    """Return the commit, and whether files differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False).stdout.strip()
@@ -49,7 +49,7 @@ def commit() -> str:
 
 
 def write_results(name: str, title: str, text: str, about: dict[str, str], ratios: dict[str, float], **more: Any) -> None:
-    """`<name>.md` for people and `<name>.json` for programs."""
+    """Write `<name>.md` for people and `<name>.json` for programs."""
     RESULTS.mkdir(exist_ok=True)
     facts = "".join(f"- {key}: {value}\n" for key, value in about.items())
     (RESULTS / f"{name}.md").write_text(f"# {title}\n\n{facts}\n{text.strip()}\n", encoding="utf-8")
@@ -58,6 +58,6 @@ def write_results(name: str, title: str, text: str, about: dict[str, str], ratio
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Pictures of every page of the app for the docs, light and dark, from a lake of rendered chorales.
+"""Take pictures of every page of the app for the docs, light and dark, from a lake of rendered chorales.
 
     python -m bench.screenshots --lake /tmp/chorales          # the lake is made on the first run: five minutes
 """
@@ -17,7 +17,7 @@ CHORALES = 120
 
 
 def make_lake(path: Path) -> None:
-    """Chorales in two spaces, three layers mapped, and a probe of their keys."""
+    """Make a lake of chorales in two spaces, with three mapped layers and a probe of their keys."""
     import tonelake
 
     lake = tonelake.open(path, progress=True)
@@ -32,7 +32,7 @@ def make_lake(path: Path) -> None:
 
 
 def wait_for_sound(page: Any) -> None:
-    """Until the pictures of the clips in sight have come."""
+    """Wait until the visible spectrograms have loaded."""
     page.wait_for_function(
         "() => [...document.querySelectorAll('*')].filter(e => e.shadowRoot)"
         ".flatMap(e => [...e.shadowRoot.querySelectorAll('img')])"
@@ -41,7 +41,7 @@ def wait_for_sound(page: Any) -> None:
 
 
 def pictures(page: Any, address: str, lake: Any) -> dict[str, Any]:
-    """What is done to show each page, by the picture's name."""
+    """Return the actions that show each page, by the picture's name."""
     clip = lake.clips.read(["clip_id", "title"]).filter(title="Nun lob, mein Seel, den Herren")
     clip_id = (clip if len(clip) else lake.clips.read(["clip_id"]))["clip_id"][2]
 
@@ -71,9 +71,9 @@ def pictures(page: Any, address: str, lake: Any) -> dict[str, Any]:
 
     return {
         "library": lambda: at("/", "Label columns"), "map": the_map, "layers-beside": two_maps, "similar": similar,
-        "groups": lambda: at("/groups?space=small&column=key&tab=Matrix", "Ordered so that alike groups", 4),
+        "groups": lambda: at("/groups?space=small&column=key&tab=Matrix", "Ordered so that similar groups", 4),
         "layers": lambda: at("/layers?space=small&column=key&beside=spectral", "Cosines", 6),
-        "probes": lambda: at("/probes?tab=Confusion", "Rows: the label", 5),
+        "probes": lambda: at("/probes?tab=Confusion", "Rows: label", 5),
     }
 
 

@@ -1,8 +1,8 @@
-"""Search: latency, recall, build time, memory and disk of ours, of raw FAISS, and of what else there is.
+"""Search: latency, recall, build time, memory and disk usage of our index, raw FAISS and other libraries.
 
-Vectors are synthetic: clusters of clusters with a spectrum that falls off as that of music embeddings does (a tenth of
-the dimensions carries most of the variance), so that neighbours are neither obvious nor arbitrary.  Every index is tuned
-by its own dial to a recall@10 of at least 0.95 on the same queries, and then timed on them, taking turns.
+Vectors are synthetic: clusters of clusters whose spectrum decays like that of music embeddings (a tenth of the dimensions
+carries most of the variance), so that neighbours are neither obvious nor arbitrary.  Every index is tuned by its own parameter
+to a recall@10 of at least 0.95 on the same queries, and then timed on them; indexes alternate.
 
     python -m bench.search --rows 10000 100000
 """
@@ -24,13 +24,13 @@ from bench.embed import made_up_clips
 from bench.report import circumstances, table, write_results
 
 DIM, K, QUERIES, RECALL = 768, 10, 256, 0.95
-EF = (10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)          # the same steps for all
+EF = (10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)          # equal steps for all
 ROUNDS = 9
 
 
 @dataclass
 class Entry:
-    """One index, ready: answers a (query, dim) batch, and a single query, with (query, k) rows of its own."""
+    """One index, ready for queries: a (query, dim) batch, or a single query, gives (query, k) of its own rows."""
 
     name: str
     batch: Callable[[np.ndarray], np.ndarray]
@@ -39,7 +39,7 @@ class Entry:
     disk_mb: float
     setting: str
     recall: float = 0.0
-    place: np.ndarray | None = None      # of its rows among the vectors; None where they are the same
+    place: np.ndarray | None = None      # positions of its rows among the vectors; None if they are equal
 
     def recall_of(self, queries: np.ndarray, true: np.ndarray) -> float:
         from tonelake.index.search.approximate import recall_of
@@ -50,7 +50,7 @@ class Entry:
 
 
 def make_vectors(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """(row, dim) float16 unit vectors, and (query, dim) float32 ones drawn the same way, rounded alike."""
+    """Return (row, dim) float16 unit vectors, and (query, dim) float32 queries drawn and rounded likewise."""
     rng = np.random.default_rng(0)
     spectrum = (1 + np.arange(DIM)) ** -0.6
     coarse = rng.standard_normal((60, DIM)) * spectrum
@@ -70,7 +70,7 @@ def make_vectors(rows: int) -> tuple[np.ndarray, np.ndarray]:
 def tuned(
     make: Callable[[int], Entry], steps: tuple[int, ...], queries: np.ndarray, true: np.ndarray, recall: float = RECALL
 ) -> Entry:
-    """The entry at the first step of its dial that reaches the recall, else at the last."""
+    """Return the entry at the first parameter value that reaches the recall, or at the last."""
     for step in steps:
         entry = make(step)
         entry.recall = entry.recall_of(queries, true)
@@ -86,7 +86,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
-    """A lake: by its index, and by its exact scan; both through the library, from a vector to a frame's rows."""
+    """Return entries for a lake, with its index and with its exact scan, from a query vector to the rows of a frame."""
     from tonelake.index import build_index
     from tonelake.index.search.exact import load_layer
     from tonelake.index.search.faiss import nearest_batch
@@ -129,11 +129,11 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
 
 
 def raw_faiss(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray) -> list[Entry]:
-    """The same kind of index by hand: at the least width for the recall, and at ours."""
+    """Return entries for raw FAISS with an index of our kind: at the smallest width for the recall, and at our width."""
     import faiss
 
     made = faiss.index_factory(DIM, "HNSW32,SQfp16", faiss.METRIC_INNER_PRODUCT)
-    made.hnsw.efConstruction = 100       # as ours, hnswlib, Voyager and USearch here
+    made.hnsw.efConstruction = 100       # as for ours, hnswlib, Voyager and USearch here
     full = vectors.astype(np.float32)
 
     def fill() -> None:
@@ -238,7 +238,7 @@ def lancedb_index(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np
     return [tuned(at, EF[6:], queries, true)]    # refined, ef has to be at least four times k
 
 
-WHY = {                                  # where another is faster
+WHY = {                                  # notes, if another library is faster
     "hnswlib": ("hnswlib", "it keeps float32 vectors, whose products need no conversion, in 1.8 times the memory"),
     "usearch": ("USearch", "both keep float16; it computes with half-precision instructions where the processor has them"),
     "voyager": ("Voyager", "it keeps float32 vectors, in 1.8 times the memory"),
@@ -253,7 +253,7 @@ WAYS = {
 
 
 def measure(rows: int) -> tuple[str, dict[str, float]]:
-    """A Markdown table for one size, and the ratios of latency."""
+    """Return a Markdown table for one size, and the ratios of latency."""
     from tonelake.index.search.approximate import true_neighbours
 
     vectors, queries = make_vectors(rows)
@@ -272,9 +272,9 @@ def measure(rows: int) -> tuple[str, dict[str, float]]:
         batch: dict[str, list[float]] = {key: [] for key in entries}
         rng = np.random.default_rng(0)
         for _ in range(ROUNDS):
-            for key in rng.permutation(list(entries)):       # whoever comes after another's threads and caches differs
+            for key in rng.permutation(list(entries)):       # shuffled: an entry is affected by the previous one
                 entry, some = entries[key], queries[:64]
-                for query in some:                                                   # into the processor's cache, for all
+                for query in some:                                                   # fills the processor's cache
                     entry.single(query[None])
                 _, taken = timed(lambda: [entry.single(query[None]) for query in some])      # noqa: B023 - used at once
                 single[key].append(1000 * taken / len(some))
@@ -294,7 +294,7 @@ def measure(rows: int) -> tuple[str, dict[str, float]]:
     ratios = {f"latency_vs_raw_faiss_{size}": latency["ours"] / latency[same_width(entries)]}        # so at one recall
     ratios |= {f"vs_{key}_{size}": latency[key] / latency["ours"] for key in ways if key not in ("ours", "faiss")}
     left_out = [key for key in WAYS if key not in ways]
-    note = f"\nLeft out for want of memory: {', '.join(left_out)}.\n" if left_out else ""
+    note = f"\nLeft out because of memory: {', '.join(left_out)}.\n" if left_out else ""
     for key, (name, why) in WHY.items():
         if latency.get(key, float("inf")) < latency["ours"]:
             note += f"\n{name} is {latency['ours'] / latency[key]:.2f} times as fast here: {why}.\n"
@@ -302,13 +302,13 @@ def measure(rows: int) -> tuple[str, dict[str, float]]:
 
 
 def same_width(entries: dict[str, Entry]) -> str:
-    """The entry of raw FAISS that searches as widely as ours."""
+    """Return the entry of raw FAISS with our search width."""
     width = entries["ours"].setting.rpartition(" ")[2]
     return next(key for key, entry in entries.items() if key.startswith("faiss") and entry.setting.endswith(f" {width}"))
 
 
 def current_mb() -> float:
-    """Resident memory now."""
+    """Return the current resident memory in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
@@ -317,13 +317,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     arguments = parser.parse_args()
-    about = circumstances("all vectors (seeded clusters); recall is of these, one's own vectors may be harder")
+    about = circumstances("all vectors (seeded clusters); recall refers to these, other vectors may be harder")
     texts, ratios = [], {}
     for rows in arguments.rows:
         text, found = measure(rows)
         texts.append(text)
         ratios |= found
-        write_results("search", "Search: an index among its like", "\n".join(texts), about, ratios)
+        write_results("search", "Search: our index among others", "\n".join(texts), about, ratios)
         print(f"bench/results/search.md and .json are written, up to {rows:,}", flush=True)
 
 

@@ -1,8 +1,7 @@
-"""What the small MERT is worth: pieces found again and linear probes, layer by layer, on music and timbres it never heard.
+"""Evaluate the small MERT: retrieval of pieces and linear probes, layer by layer, on held-out music and timbres.
 
-Every clip is four bars of a chorale whose tune was held out of training, played by instruments of families held out of
-training, each clip by its own; `random` has the same shape and random weights.  Writes `bench/results/small.*` and the
-model card.
+Every clip is four bars of a chorale whose tune was held out of training, played by instruments of held-out families, different
+ones for each clip; `random` has the same shape and random weights.  Writes `bench/results/small.*` and the model card.
 
     python -m bench.small
 """
@@ -33,7 +32,7 @@ from tonelake.ingest.scan import clip_id, file_digest
 from tonelake.store.table import in_list
 
 BARS = 4
-TUNE_PIECES = 3                          # pieces that a tune needs to be asked for
+TUNE_PIECES = 3                          # pieces that a tune needs to be included
 TASKS = {                                # name: (column, what, split)
     "piece": ("piece", "mAP", ""),
     "key": ("key", "accuracy", "folds:5:tune"),
@@ -45,8 +44,10 @@ ENCODERS = ("random", "spectral", "small")
 
 
 def make_clips(lake: Any, scores: list[Score], folder: Path, seed: int = 0) -> None:
-    """A file a piece, of windows that do not overlap, one after the other, and a row each; voices of a clip share a family or
-    not, as chance has it."""
+    """Write one file per piece, of consecutive windows without overlap, with one row for each window.
+
+    The voices of a clip share an instrument family or not, at random.
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -75,14 +76,14 @@ def make_clips(lake: Any, scores: list[Score], folder: Path, seed: int = 0) -> N
 
 
 def random_twin(folder: Path, seed: int = 100) -> Path:
-    """A checkpoint of the same shape whose weights were never trained."""
+    """Write a checkpoint of equal shape with untrained weights."""
     recipe = Recipe(seed=seed)
     export(build(recipe, filters=False), recipe, folder)
     return folder
 
 
 def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
-    """A row an encoder, task and layer: value, low, high, at 95 %."""
+    """Return one row for each encoder, task and layer: value, low, high, at 95 %."""
     rows = []
     for encoder, space in spaces.items():
         for task, (column, what, split) in TASKS.items():
@@ -104,17 +105,17 @@ def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
 
 
 def frequent_tunes(lake: Any) -> list[str]:
-    pieces = lake.clips().group_by("tune").agg(pl.col("piece").n_unique())
+    pieces = lake.clips.read().group_by("tune").agg(pl.col("piece").n_unique())
     return sorted(pieces.filter(pl.col("piece") >= TUNE_PIECES)["tune"].to_list())
 
 
 def best_of(found: pl.DataFrame) -> pl.DataFrame:
-    """Each encoder's best layer of each task."""
+    """Return each encoder's best layer for each task."""
     return found.sort("value", descending=True).group_by("task", "encoder", maintain_order=True).first()
 
 
 def report(found: pl.DataFrame, majority: dict[str, float]) -> str:
-    """The tables: best layers side by side, then every layer of `small`."""
+    """Return the tables: best layers side by side, then every layer of `small`."""
     best = best_of(found)
 
     def cell(row: dict[str, Any]) -> str:
@@ -133,7 +134,7 @@ def report(found: pl.DataFrame, majority: dict[str, float]) -> str:
 
 
 def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
-    """The model card, of what its training and this benchmark say."""
+    """Return the model card, from the training log and this benchmark."""
     done = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     recipe, last = done["recipe"], done["log"][-1]
@@ -143,15 +144,16 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
     hidden, seen = (1 - last[f"checked_cqt_{part}"] / last["checked_variance"] for part in ("hidden", "seen"))
     training = (
         f"{last['step']:,} of the recipe's {recipe['steps']:,} steps, of {recipe['batch']} examples each, in "
-        f"{done['hours']:.1f} hours on {about['machine']}, which did other work beside it, seed "
-        f"{recipe['seed']}; AdamW, {recipe['rate']:g} at most, bfloat16 products.  At its end, on examples of another seed: "
-        f"hidden frames' mel clusters named rightly {last['checked_mel_named']:.0%} of the time and chroma clusters "
-        f"{last['checked_chroma_named']:.0%} (chance: under 2 %), {hidden:.0%} of the constant-Q spectrum's variance "
-        f"explained where hidden, {seen:.0%} where not.  `training.json` has recipe and log."
+        f"{done['hours']:.1f} hours on {about['machine']}, shared with other work; seed {recipe['seed']}; AdamW with a "
+        f"learning rate of at most {recipe['rate']:g}, bfloat16 products. At the end, on examples of another seed: "
+        f"{last['checked_mel_named']:.0%} accuracy for the mel clusters of hidden frames and "
+        f"{last['checked_chroma_named']:.0%} for the chroma clusters (chance: under 2 %); {hidden:.0%} of the constant-Q "
+        f"spectrum's variance explained in hidden frames, {seen:.0%} in visible ones. "
+        "`training.json` has the recipe and the log."
     )
     text = (Path(__file__).parent / "pretrain" / "card.md").read_text(encoding="utf-8").format(
         shape=f"{config['num_hidden_layers']} blocks of {config['hidden_size']}, {config['num_attention_heads']} heads, "
-        f"convolutions of {', '.join(map(str, config['conv_dim']))} channels, pre-norm as the 330M model",
+        f"convolutions of {', '.join(map(str, config['conv_dim']))} channels, pre-norm like the 330M model",
         layers=config["num_hidden_layers"] + 1, blocks=config["num_hidden_layers"], parameters=f"{parameters / 1e6:.1f}",
         size=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}", examples=f"{last['step'] * recipe['batch']:,}",
         composers=", ".join(others) + f" and {final}", training=training,
@@ -162,17 +164,17 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", default=str(SHIPPED), help="a checkpoint folder to judge in the shipped one's place")
+    parser.add_argument("--encoder", default=str(SHIPPED), help="a checkpoint folder to evaluate instead of the shipped one")
     parser.add_argument("--window", type=float, default=30.0)
-    parser.add_argument("--pieces", type=int, help="so many pieces only, for a first look")
+    parser.add_argument("--pieces", type=int, help="number of pieces, for a quick check")
     parser.add_argument("--dry", action="store_true", help="write nothing")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         lake = tonelake.open(Path(home) / "lake")
-        make_clips(lake.lake, held_out_chorales()[: given.pieces], Path(home) / "clips")
+        make_clips(lake, held_out_chorales()[: given.pieces], Path(home) / "clips")
         folders = {"random": str(random_twin(Path(home) / "random")), "spectral": "spectral", "small": given.encoder}
         spaces = {name: lake.embed(folders[name], space=name, window=given.window).space for name in ENCODERS}
-        clips = lake.clips()
+        clips = lake.clips.read()
         print(f"{len(clips)} clips of {clips['piece'].n_unique()} pieces", flush=True)
         found = measure(lake, spaces)
         asked = clips.filter(pl.col("tune").is_in(frequent_tunes(lake)))
@@ -182,8 +184,8 @@ def main() -> None:
         }
         about = circumstances("the timbres of the clips, and all weights of `random` (seeded)")
         about["clips"] = (
-            f"{len(clips)} of {BARS} bars of {clips['piece'].n_unique()} chorales with {clips['tune'].n_unique()} held-out "
-            f"tunes; tunes are asked for where they have {TUNE_PIECES} pieces or more: {len(frequent_tunes(lake))}"
+            f"{len(clips)} clips of {BARS} bars from {clips['piece'].n_unique()} chorales with {clips['tune'].n_unique()} "
+            f"held-out tunes; the task `tune` uses the {len(frequent_tunes(lake))} tunes with {TUNE_PIECES} pieces or more"
         )
         text = report(found, majority)
         print(text)
@@ -192,12 +194,12 @@ def main() -> None:
             others = ENCODERS[:-1]
             ratios = {f"{task}_{other}": best[task, "small"] / best[task, other] for task in TASKS for other in others}
             layers = json.loads(found.write_json())
-            write_results("small", "The small MERT on music and timbres it never heard", text, about, ratios, layers=layers)
+            write_results("small", "The small MERT on held-out music and timbres", text, about, ratios, layers=layers)
             write_card(Path(given.encoder), text, about)
 
 
 def share(clips: pl.DataFrame, column: str) -> float:
-    """Of the most frequent value."""
+    """Return the share of the most frequent value."""
     return float(clips[column].value_counts()["count"].max() / len(clips))           # type: ignore[operator, arg-type]
 
 

@@ -1,10 +1,9 @@
-"""The app's map in a real browser: from navigation to visible points, and from a click to its answer.
+"""The app's map in a real browser: time from navigation to visible points, and from a click to its answer.
 
-A lake of made-up clips, all cut from one minute of noise, with vectors of 64 numbers around 2,000 centres, an index where
-a person would have built one, and a map of made-up points: what is timed is the app, not the layout.  Chromium without a
-GPU draws by software, so frame rates on a real one are higher.  First points are those of a browser that has nothing of
-the app yet; the very first visit, which reads the map from disk, and later visits of one browser are told apart.  Between
-clicks a second passes, as it does with people.
+The lake has synthetic clips, all cut from one minute of noise, with vectors of 64 numbers around 2,000 centres, an index from
+the size at which one is recommended, and a map of synthetic points: the app is timed, not the layout.  Chromium without a GPU
+renders in software, so frame rates with a GPU are higher.  "First points" are measured in a browser with an empty cache; the
+first visit, which reads the map from disk, and later visits of one browser are listed separately.  Clicks are a second apart.
 
     python -m bench.ui --points 1000 10000 100000 1000000
 """
@@ -31,13 +30,14 @@ import polars as pl
 from bench.report import circumstances, table, write_results
 
 DIM, CENTRES, ROUNDS, CLICKS = 64, 2_000, 3, 7
-INDEXED = 50_000                         # clips from which the lake has an index, as `tonelake index build` advises
+INDEXED = 50_000                         # number of clips from which the lake has an index, as the docs advise
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--autoplay-policy=no-user-gesture-required"]
 WINDOW: Any = {"width": 1400, "height": 900}
-SHOWN = {                                # figure: its heading, what it is multiplied by, its form
-    "first_points_s": ("first points, s", 1, "{:.2f}"), "first_points_cold_s": ("… of a map not read before", 1, "{:.2f}"),
-    "first_points_again_s": ("… in a browser that was here before", 1, "{:.2f}"),
+SHOWN = {                                # figure: heading, factor, format
+    "first_points_s": ("first points, s", 1, "{:.2f}"),
+    "first_points_cold_s": ("… of a map not yet read from disk", 1, "{:.2f}"),
+    "first_points_again_s": ("… on a later visit of the browser", 1, "{:.2f}"),
     "click_s": ("click to neighbours, ms", 1e3, "{:.0f}"), "first_click_s": ("… the first click", 1e3, "{:.0f}"),
     "sound_s": ("click to sound, ms", 1e3, "{:.0f}"), "pan_fps": ("frames a second, dragging", 1, "{:.0f}"),
     "payload_mb": ("payload, MB", 1, "{:.2f}"),
@@ -46,7 +46,7 @@ HOME = Path(__file__).resolve().parent.parent
 
 
 def make_lake(folder: Path, count: int) -> None:
-    """Clips, vectors, an index for many, and a map whose places follow the vectors' centres."""
+    """Make clips, vectors, an index for large lakes, and a map whose points follow the centres of the vectors."""
     import soundfile
 
     from tonelake.index import build_index
@@ -91,7 +91,7 @@ def make_lake(folder: Path, count: int) -> None:
 
 
 def served(lake: Path) -> tuple[subprocess.Popen, str]:
-    """The app on a lake, started by its command, and its address once it answers."""
+    """Start the app by its command; yield its address once it answers."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tonelake", "ui", "--lake", str(lake), "--port", "0", "--no-browser"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HOME, env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -109,7 +109,7 @@ def served(lake: Path) -> tuple[subprocess.Popen, str]:
 
 
 def open_map(visitor: Any, address: str, count: int) -> tuple[Any, float]:
-    """A page on the map, and milliseconds from navigation to its points."""
+    """Open the map; return the page, and the milliseconds from navigation to visible points."""
     page = visitor.new_page()
     page.goto(f"{address}/map", wait_until="commit")
     page.wait_for_function("performance.getEntriesByName('tonelake:points').length > 0", timeout=120_000)
@@ -118,7 +118,7 @@ def open_map(visitor: Any, address: str, count: int) -> tuple[Any, float]:
 
 
 def click(page: Any, row: int) -> dict[str, float]:
-    """Milliseconds from a click on a point to the neighbours in the list, and to sound."""
+    """Return the milliseconds from a click on a point to the list of neighbours, and to sound."""
     box = page.locator(".map canvas.points").bounding_box()
     page.wait_for_timeout(1_000)
     x, y = page.locator(".map").evaluate("(map, row) => map.screenOf(row)", row)
@@ -133,7 +133,7 @@ def click(page: Any, row: int) -> dict[str, float]:
 
 
 def pan(page: Any) -> float:
-    """Frames a second while the map is dragged for a second."""
+    """Return the frames a second while the map is dragged for a second."""
     box = page.locator(".map canvas.points").bounding_box()
     page.evaluate("""() => {
         window.frames_seen = 0;
@@ -154,13 +154,13 @@ def pan(page: Any) -> float:
 
 
 def payload(address: str) -> float:
-    """Megabytes of points and colours."""
+    """Return the megabytes of points and colours."""
     place = f"{address}/tonelake/map/bench/0"
     return sum(len(urllib.request.urlopen(f"{place}/{part}").read()) for part in ("points", "colours?column=cluster")) / 1e6
 
 
 def measure(count: int) -> dict[str, float]:
-    """All figures of one size."""
+    """Return all figures for one size."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder:
@@ -175,7 +175,7 @@ def measure(count: int) -> dict[str, float]:
                 for _ in range(1 + ROUNDS):
                     page, milliseconds = open_map(visitor, address, count)
                     again.append(milliseconds)
-                page.wait_for_timeout(2_500)             # names and colours have come, and somebody has looked
+                page.wait_for_timeout(2_500)             # time for names and colours to arrive
                 first, *clicks = [click(page, 1 + 11 * i) for i in range(1 + CLICKS)]
                 frames = pan(page)
                 browser.close()
@@ -190,7 +190,7 @@ def measure(count: int) -> dict[str, float]:
 
 
 def opened_anew(browser: Any, address: str, count: int) -> float:
-    """Milliseconds to the points in a browser that has nothing of the app yet."""
+    """Return the milliseconds to visible points in a browser with an empty cache."""
     visitor = browser.new_context(viewport=WINDOW)
     _, milliseconds = open_map(visitor, address, count)
     visitor.close()
@@ -198,7 +198,7 @@ def opened_anew(browser: Any, address: str, count: int) -> float:
 
 
 def middle(milliseconds: Iterable[float]) -> float:
-    """The median in seconds."""
+    """Return the median in seconds."""
     return statistics.median(milliseconds) / 1e3
 
 

@@ -1,8 +1,8 @@
-"""Training examples: the i-th of a seed is the same wherever and whenever it is made.
+"""Training examples; the i-th example of a seed is reproducible.
 
-An example is 2.5 s of a piece as three signals: `sound` (samples,) float32 at 24 kHz, played by learned instruments,
-dry; `room`, the same with reverberation and noise, which the model hears; and `plain` at 12 kHz, the same notes by one soft
-tone, which the musical teacher hears.
+An example is 2.5 s of a piece as three signals: `sound` (samples,) float32 at 24 kHz, played by training instruments, dry;
+`room`, with added reverberation and noise, the model's input; and `plain` at 12 kHz, the notes played by one soft tone, the
+musical teacher's input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.pretrain.timbres import LEARNED, Tone, drum, plain
 
 RATE, PLAIN_RATE = 24_000, 12_000
 SECONDS = 2.5
-CORPUS_SHARE = 0.5                       # of the examples are of the corpus, the others made up
+CORPUS_SHARE = 0.5                       # share of examples from the corpus; the others are generated
 
 
 class Example(NamedTuple):
@@ -28,7 +28,7 @@ class Example(NamedTuple):
 
 
 def make_example(corpus: Sequence[Piece], seed: int, number: int) -> Example:
-    """The example of that number."""
+    """Return the example with this number."""
     rng = np.random.default_rng((seed, number))
     if corpus and rng.random() < CORPUS_SHARE:
         piece = corpus[int(rng.integers(len(corpus)))]
@@ -38,7 +38,7 @@ def make_example(corpus: Sequence[Piece], seed: int, number: int) -> Example:
         piece = compose(rng)
         quarter_s, drums = piece.quarter_s, rng.random() < 0.3
     start = rng.uniform(0, max(piece.end - SECONDS / quarter_s, 0))
-    shift = rng.integers(-6, 7) + rng.uniform(-0.5, 0.5) * (rng.random() < 0.5)          # of key, and of tuning
+    shift = rng.integers(-6, 7) + rng.uniform(-0.5, 0.5) * (rng.random() < 0.5)          # transposition and tuning
     families = list(LEARNED.values())
     tones = [families[int(rng.integers(len(families)))](rng) for _ in range(1 if rng.random() < 0.4 else piece.parts)]
     loudness = np.exp(rng.uniform(-1, 0.3, piece.parts))
@@ -53,7 +53,7 @@ def make_example(corpus: Sequence[Piece], seed: int, number: int) -> Example:
 
 
 def cut(notes: np.ndarray, start: float, length: float, quarter_s: float) -> np.ndarray:
-    """The notes of a span of quarter notes, in seconds from its beginning: (note, 4)."""
+    """Return the notes of a span of quarter notes, in seconds from its start: (note, 4)."""
     begin = np.maximum(notes[:, 0], start)
     end = np.minimum(notes[:, 0] + notes[:, 1], start + length)
     inside = end - begin > 1e-3
@@ -61,7 +61,7 @@ def cut(notes: np.ndarray, start: float, length: float, quarter_s: float) -> np.
 
 
 def play(notes: np.ndarray, tones: Sequence[Tone], loudness: np.ndarray, seconds: float, rate: int) -> np.ndarray:
-    """(note, 4) of start and length in seconds, MIDI pitch and part, by one tone a part: (samples,) float32."""
+    """Render (note, 4) of start and length in seconds, MIDI pitch and part, with one tone a part: (samples,) float32."""
     out = np.zeros(round(seconds * rate), np.float32)
     for start_s, held_s, midi, part in notes:
         sound = tones[int(part) % len(tones)](440 * 2 ** ((midi - 69) / 12), held_s, rate)
@@ -72,7 +72,7 @@ def play(notes: np.ndarray, tones: Sequence[Tone], loudness: np.ndarray, seconds
 
 
 def add_drums(sound: np.ndarray, piece: Piece, start: float, quarter_s: float, rng: np.random.Generator) -> None:
-    """A pattern that repeats every bar: kicks where it begins, snares on some beats, hats on all."""
+    """Render a pattern that repeats every bar: a kick at its start, snares on some beats, hats on all."""
     level = rng.uniform(0.1, 0.6) * float(np.abs(sound).max() or 1.0)
     onsets = np.cumsum((0.0, *piece.beats[:-1]))
     snares = rng.random(len(onsets)) < 0.5
@@ -88,7 +88,7 @@ def add_drums(sound: np.ndarray, piece: Piece, start: float, quarter_s: float, r
 
 
 def in_a_room(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Half of the time with reverberation, half of the time with noise."""
+    """Add reverberation and noise, each with probability one half."""
     heard = sound
     if rng.random() < 0.5:
         decay_s = np.exp(rng.uniform(np.log(0.1), np.log(1.5)))
@@ -98,7 +98,7 @@ def in_a_room(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         heard = heard + np.float32(rng.uniform(0.05, 0.6)) * wet / max(float(np.abs(wet).max()), 1e-6)
     if rng.random() < 0.5:
         noise = rng.standard_normal(len(sound)).astype(np.float32)
-        if rng.random() < 0.5:                               # brown rather than white: what rooms and tape add
+        if rng.random() < 0.5:                               # brown rather than white: like the noise of rooms and tape
             noise = np.cumsum(noise - noise.mean(), dtype=np.float32)
             noise /= max(float(noise.std()), 1e-6)
         power = float(np.sqrt(np.mean(sound**2)))

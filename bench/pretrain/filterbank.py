@@ -1,9 +1,9 @@
-"""The convolution stack as a filter bank, to start from: what a training of hours would have to find first.
+"""Initialise the convolution stack as a filter bank, which hours of training would otherwise have to find first.
 
-GELU(x) - GELU(-x) = x.  So a stack whose channels come in pairs of opposite sign can pass its signal on linearly, layer by
-layer, and each layer's features be chosen: the principal components of a span of audio as long as the layer sees (of
-audio whose power falls as 1/f), as many as there are pairs of channels; and those of the last layer windowed sinusoids, a
-cosine and a sine for each band.  The last GELU rectifies them, and how loud each band is can be read off linearly.
+GELU(x) - GELU(-x) = x.  A stack whose channels come in pairs of opposite sign can therefore pass its signal on linearly, layer
+by layer, and the features of each layer can be chosen: one for each pair of channels, the principal components of a span of
+audio as long as the layer's receptive field (for audio whose power falls as 1/f); in the last layer windowed sinusoids, a
+cosine and a sine for each band.  The last GELU rectifies them, so the level of each band is a linear function of its output.
 Each layer's weights follow from the features of the one below by least squares.
 """
 
@@ -15,20 +15,20 @@ import numpy as np
 from scipy.linalg import toeplitz
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 6_000.0
-NARROWEST_HZ = 60.0                      # what a window of 400 samples can tell apart
-FLOOR = 1e-4                             # of white noise beneath, so that nothing is divided by zero
+NARROWEST_HZ = 60.0                      # resolution of a window of 400 samples
+FLOOR = 1e-4                             # level of added white noise, which avoids division by zero
 
 
 def covariance(samples: int, rate: int) -> np.ndarray:
-    """(sample, sample) of audio whose power falls as 1/f between LOWEST_HZ and HIGHEST_HZ, of unit variance."""
+    """Return the (sample, sample) covariance of unit-variance audio whose power falls as 1/f, LOWEST_HZ to HIGHEST_HZ."""
     frequencies = np.geomspace(LOWEST_HZ, HIGHEST_HZ, 2_000)             # evenly on a logarithmic scale: 1/f
     lags = np.cos(2 * np.pi / rate * np.outer(np.arange(samples), frequencies)).mean(axis=1)
     return toeplitz(lags) + FLOOR * np.eye(samples)
 
 
 def centres(count: int) -> np.ndarray:
-    """Of so many bands in Hz: as near as they can be told apart, and from some point on a fixed share apart."""
-    low, high = 1e-4, 1.0                # the share, by bisection
+    """Return the centres of this many bands in Hz: as close as can be resolved, and geometrically spaced above some point."""
+    low, high = 1e-4, 1.0                # the ratio, by bisection
     for _ in range(60):
         share = (low + high) / 2
         found = [LOWEST_HZ * 1.5]
@@ -39,21 +39,21 @@ def centres(count: int) -> np.ndarray:
 
 
 def windowed_sinusoids(bands: int, samples: int, rate: int) -> np.ndarray:
-    """(2 · band, sample): a cosine and a sine for each."""
+    """Return (2 · band, sample): a cosine and a sine for each band."""
     time = np.arange(samples) - (samples - 1) / 2
     turn = 2 * np.pi / rate * np.outer(centres(bands), time)
     return np.hanning(samples + 2)[1:-1] * np.stack([np.cos(turn), np.sin(turn)], axis=1).reshape(2 * bands, samples)
 
 
 def principal(count: int, cov: np.ndarray) -> np.ndarray:
-    """(count, sample): the directions of most variance, or all samples where there are no more of them."""
+    """Return (count, sample): the directions of largest variance, or all samples if there are fewer."""
     if count >= len(cov):
         return np.eye(len(cov))
     return np.linalg.eigh(cov)[1][:, ::-1][:, :count].T
 
 
 def start_as_filterbank(extractor: Any, rate: int) -> np.ndarray:
-    """Set a HuBERT feature extractor's weights; (feature, sample), what its last layer's pairs of channels answer to."""
+    """Set the weights of a HuBERT feature extractor; return (feature, sample), the filters of its last channel pairs."""
     import torch
 
     step, field = 1, 1
@@ -83,24 +83,24 @@ def start_as_filterbank(extractor: Any, rate: int) -> np.ndarray:
         else:
             full = full.reshape(2 * len(wanted), -1, kernel)
         with torch.no_grad():
-            weight[: full.shape[0]].mul_(0.02)                       # from channels that are not paired: hardly anything
+            weight[: full.shape[0]].mul_(0.02)                       # unpaired channels contribute hardly anything
             weight[: full.shape[0], : full.shape[1]] = torch.from_numpy(full.astype(np.float32))
         paired, step = True, step * stride
     return below
 
 
 SEMITONES = np.arange(40, 88)            # MIDI pitches, 82 to 1,245 Hz
-NARROW = 25                              # periods that a semitone's filter hears
-QUIETER = 0.5                            # what turns in phase, beside loudness: it is of no use by itself
-OWN_BANDS = 3                            # that a group of the positional convolution combines
+NARROW = 25                              # periods covered by a semitone's filter
+QUIETER = 0.5                            # weight of phase-dependent features beside loudness: not useful by themselves
+OWN_BANDS = 3                            # bands combined by a group of the positional convolution
 
 
 def start_as_semitones(model: Any, frames_a_second: float) -> None:
-    """Set the projection and the positional convolution of a HuBERT model whose convolutions are such a filter bank.
+    """Set the projection and the positional convolution of a HuBERT model whose convolutions are this filter bank.
 
-    Bands of 400 samples cannot tell low semitones apart; sums of a band over a few frames, in phase, can.  The positional
-    convolution has 16 groups of 12 channels: each hears three bands, cosine and sine, and answers for three semitones by
-    their four quarter-waves, which its GELU rectifies.  What is left of the projection takes each band's loudness.
+    Bands of 400 samples cannot separate low semitones; sums of a band over a few frames, in phase, can.  The positional
+    convolution has 16 groups of 12 channels: each group receives three bands, cosine and sine, and returns three semitones as
+    four quarter-waves, which its GELU rectifies.  The remaining projection outputs take the level of each band.
     """
     import torch
 
@@ -122,7 +122,7 @@ def start_as_semitones(model: Any, frames_a_second: float) -> None:
         own = np.sort(np.argsort(np.abs(bands - hertz.mean()))[:OWN_BANDS])
         first = group * a_group
         for place, band in enumerate(own):
-            for part in range(2):        # cosine, sine: each the difference of its pair
+            for part in range(2):        # cosine and sine, each the difference of its pair
                 reads[first + 2 * place + part, 4 * band + 2 * part : 4 * band + 2 * part + 2] = (QUIETER, -QUIETER)
         for place in range(2 * OWN_BANDS, a_group):
             band = next(loud, None)

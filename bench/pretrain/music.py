@@ -1,7 +1,7 @@
-"""What the instruments play: pieces of music21's corpus, and pieces made up by a seeded generator.
+"""Music for training: pieces of music21's corpus, and pieces made by a seeded generator.
 
-A piece is notes (note, 4) float64: start and length in quarter notes, MIDI pitch, part.  Nothing of the corpus is kept but
-in the working folder of a training.  A third of the chorales' tunes is held out for judging, by a hash of the tune.
+A piece has notes (note, 4) float64: start and length in quarter notes, MIDI pitch, part.  The corpus is stored only in the
+working folder of a training.  A third of the chorales' tunes is held out for evaluation, by a hash of the tune.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import numpy as np
 from tonelake.ingest.chorale_scores import Score, chorale_names, load_score, part_notes
 from tonelake.ingest.datasets.chorales import CLEAN_SUFFIXES
 
-HELD_OUT_SHARE = 0.35                    # of the tunes
+HELD_OUT_SHARE = 0.35                    # share of the tunes
 OTHERS = (
     "monteverdi", "palestrina", "mozart", "haydn", "beethoven", "corelli", "schumann_robert", "handel", "josquin", "joplin",
 )
-MOST_FILES = 30                          # of each of the others, and none that is larger than:
+MOST_FILES = 30                          # pieces of each other composer, and the largest file:
 MOST_BYTES = 120_000
 
-SCALES = {                               # semitones, and how often
+SCALES = {                               # semitones, and their probabilities
     "major": ((0, 2, 4, 5, 7, 9, 11), 0.45), "minor": ((0, 2, 3, 5, 7, 8, 10), 0.3),
     "harmonic": ((0, 2, 3, 5, 7, 8, 11), 0.15), "dorian": ((0, 2, 3, 5, 7, 9, 10), 0.1),
 }
-FOLLOWERS = {                            # of each degree of the scale, by chance
+FOLLOWERS = {                            # probabilities of the next degree of the scale
     0: (3, 4, 5, 1, 3, 4), 1: (4, 4, 6), 2: (5, 3), 3: (4, 0, 1, 4), 4: (0, 0, 0, 5), 5: (3, 1, 4), 6: (0, 0),
 }
-METERS = (                               # beats of a bar in quarter notes, and how often
+METERS = (                               # beats of a bar in quarter notes, and their probabilities
     ((1.0, 1.0), 0.15), ((1.0, 1.0, 1.0), 0.25), ((1.0, 1.0, 1.0, 1.0), 0.3), ((1.5, 1.5), 0.15), ((1.0, 1.5), 0.05),
     ((1.0, 1.0, 1.5), 0.05), ((3.0, 2.0), 0.05),
 )
-STEPS = {-3: 0.05, -2: 0.1, -1: 0.3, 0: 0.1, 1: 0.3, 2: 0.1, 3: 0.05}        # of a melody, in the scale
+STEPS = {-3: 0.05, -2: 0.1, -1: 0.3, 0: 0.1, 1: 0.3, 2: 0.1, 3: 0.05}        # steps of a melody within the scale
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Notes to play."""
+    """A piece of music."""
 
     notes: np.ndarray                    # (note, 4): start, length, MIDI pitch, part
-    quarter_s: float                     # as it was written or made up; players vary it
+    quarter_s: float                     # as written or generated; performances vary it
     bar: float = 4.0                     # quarter notes a bar, for drums
     beats: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
 
@@ -57,24 +57,24 @@ class Piece:
 
 
 def is_held_out(tune: str) -> bool:
-    """Whether a tune is kept for judging."""
+    """Whether a tune is held out for evaluation."""
     return int.from_bytes(hashlib.blake2b(tune.encode(), digest_size=4).digest(), "big") / 2**32 < HELD_OUT_SHARE
 
 
 def learned_chorales(progress: Callable[[Iterable], Iterable] = iter) -> list[Score]:
-    """The chorales whose tunes may be heard in training."""
+    """Return the chorales whose tunes are used in training."""
     names = [name for name in chorale_names() if name.endswith(CLEAN_SUFFIXES)]
     return [score for score in read_scores(progress(names)) if not is_held_out(score.tune)]
 
 
 def held_out_chorales(progress: Callable[[Iterable], Iterable] = iter) -> list[Score]:
-    """Those whose tunes are not."""
+    """Return the chorales whose tunes are held out."""
     names = [name for name in chorale_names() if name.endswith(CLEAN_SUFFIXES)]
     return [score for score in read_scores(progress(names)) if is_held_out(score.tune)]
 
 
 def read_scores(names: Iterable[str]) -> list[Score]:
-    """Those that this music21 can parse."""
+    """Return the chorales that this version of music21 can parse."""
     scores = []
     for name in names:
         try:
@@ -85,11 +85,11 @@ def read_scores(names: Iterable[str]) -> list[Score]:
 
 
 def read_corpus(cache: Path, progress: Callable[[Iterable], Iterable] = iter) -> list[Piece]:
-    """The chorales with learned tunes and works of others, parsed once and kept in `cache`, a file."""
+    """Return the training chorales and works by other composers, parsed once and stored in the file `cache`."""
     if not cache.exists():
         notes, quarters = [], []
         for score in learned_chorales(progress):
-            # Chorales come as one list of notes; their parts are told apart by pitch alone, which serves to orchestrate.
+            # Chorales come as one list of notes; separating their parts by pitch is sufficient for orchestration.
             order = np.argsort(score.notes[:, 2], kind="stable")
             part = np.empty(len(order))
             part[order] = np.arange(len(order)) * 4 // len(order)
@@ -109,7 +109,7 @@ def read_corpus(cache: Path, progress: Callable[[Iterable], Iterable] = iter) ->
 
 
 def other_files() -> list[Path]:
-    """Files of the corpus by others than Bach, small ones, in a fixed order."""
+    """Return small files of the corpus by composers other than Bach, in a fixed order."""
     from music21 import corpus
 
     found = []
@@ -120,7 +120,7 @@ def other_files() -> list[Path]:
 
 
 def parse(path: Path) -> np.ndarray | None:
-    """(note, 4) of one file; None where it cannot be parsed, or holds next to nothing."""
+    """Return (note, 4) of one file; None if it cannot be parsed or has very few notes."""
     from music21 import converter, stream
 
     try:
@@ -134,7 +134,7 @@ def parse(path: Path) -> np.ndarray | None:
 
 
 def compose(rng: np.random.Generator) -> Piece:
-    """Eight bars in one key and meter: chords by a chain of degrees, and over them pad, arpeggio, bass and melody, or some."""
+    """Generate eight bars in one key and meter: chords by a Markov chain, with some of pad, arpeggio, bass and melody."""
     scale = SCALES[str(rng.choice(list(SCALES), p=[share for _, share in SCALES.values()]))][0]
     tonic = int(rng.integers(12))
     beats = METERS[rng.choice(len(METERS), p=[share for _, share in METERS])][0]
@@ -144,7 +144,7 @@ def compose(rng: np.random.Generator) -> Piece:
     layers = [name for name, share in shares.items() if rng.random() < share] or ["melody"]
 
     def pitch(step: int, low: int) -> float:
-        """The scale's step, counted from the tonic at or above `low`."""
+        """Return the pitch of a step of the scale, counted from the tonic at or above `low`."""
         octave, place = divmod(step, 7)
         return float(low + (tonic - low) % 12 + 12 * octave + scale[place])
 
@@ -180,7 +180,7 @@ def compose(rng: np.random.Generator) -> Piece:
             for place, length in enumerate(lengths):
                 step += int(rng.choice(list(STEPS), p=list(STEPS.values())))
                 step = int(np.clip(step, -3, 11))
-                if place == 0:                               # a note of the chord where the bar begins
+                if place == 0:                               # a note of the chord at the start of a bar
                     step = min((member + 7 * octave for member in chord for octave in (-1, 0, 1)), key=lambda s: abs(s - step))
                 if rng.random() < 0.93 or place == 0:
                     notes.append((at, length * rng.choice([0.6, 1.0, 1.0]), pitch(step, top_low), part))

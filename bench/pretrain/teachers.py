@@ -1,8 +1,8 @@
-"""What the model is asked for, frame by frame: frame i lies around sample 320 i + 200 of 24 kHz, as the model's does.
+"""Targets for each frame: frame i is centred at sample 320 i + 200 of 24 kHz, like the model's.
 
-The acoustic teacher hears the sound as it is played: k-means clusters of its log-mel spectrum (300) and of its chroma (200),
-as in arXiv 2306.00107, section 3.2.  The musical teacher gives the constant-Q spectrum (Brown and Puckette 1992) of the sound,
-and of the same notes played by one plain tone: the latter asks for the music, and not for the instrument that plays it.
+The acoustic teacher gives k-means clusters of the sound's log-mel spectrum (300) and of its chroma (200), as in arXiv
+2306.00107, section 3.2.  The musical teacher gives the constant-Q spectrum (Brown and Puckette 1992) of the sound, and of the
+notes played by one plain tone: the latter represents the music independently of the instrument.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CLUSTERS = {"mel": 300, "chroma": 200}
 PER_OCTAVE, OCTAVES, LOWEST_HZ = 24, 7, 32.703           # from C1 to C8
 CQT_BINS = PER_OCTAVE * OCTAVES
 CQT_FFT = 4096                           # of PLAIN_RATE, 0.34 s: below 100 Hz bins are wider than constant Q asks
-HALVING = 63                             # taps of the filter before every other sample is taken
-FLOOR = 1e-2                             # magnitudes below it, of a note of full scale, count as silence
+HALVING = 63                             # taps of the filter before decimation by two
+FLOOR = 1e-2                             # magnitudes below it, relative to a note of full scale, count as silence
 
 
 class Teachers(NamedTuple):
-    """Fitted: centres of the clusters, and the constant-Q spectrum's mean and deviation per bin."""
+    """Fitted teachers: cluster centres, and mean and deviation of the constant-Q spectrum per bin."""
 
     mel: Any                             # (300, 128) tensors
     chroma: Any                          # (200, 12)
@@ -34,7 +34,7 @@ class Teachers(NamedTuple):
     cqt_std: Any
 
     def clusters(self, mel: Any, chroma: Any) -> tuple[Any, Any]:
-        """What `log_mel` and `chroma_of` give -> their clusters, (batch, frame) each."""
+        """Assign the outputs of `log_mel` and `chroma_of` to their clusters, (batch, frame) each."""
         return nearest(mel, self.mel), nearest(chroma, self.chroma)
 
     def cqt(self, sound: Any) -> Any:
@@ -43,12 +43,12 @@ class Teachers(NamedTuple):
 
 
 def frames_of(samples: int) -> int:
-    """How many frames the model makes of so many samples."""
+    """Return the model's number of frames for a number of samples."""
     return (samples - 400) // HOP + 1
 
 
 def spectrum(sound: Any, size: int, rate: int, window: str = "hann") -> Any:
-    """(batch, samples) -> (batch, frame, bin) complex, each window around its frame's middle; silence beyond the ends."""
+    """(batch, samples) -> (batch, frame, bin) complex, each window centred on its frame; silence beyond the ends."""
     import torch
 
     ratio = RATE // rate
@@ -59,14 +59,14 @@ def spectrum(sound: Any, size: int, rate: int, window: str = "hann") -> Any:
 
 
 def power(values: Any) -> Any:
-    """|z|², which torch computes for complex numbers four times as fast as abs()."""
+    """Return |z|², which torch computes for complex numbers four times as fast as abs()."""
     import torch
 
     return torch.view_as_real(values).square().sum(dim=-1)
 
 
 def log_mel(sound: Any) -> Any:
-    """(batch, samples) -> (batch, frame, 128): the log mel spectrum, less its mean over the batch entry's time and bands."""
+    """(batch, samples) -> (batch, frame, 128): the log-mel spectrum minus its mean over time and bands of each entry."""
     import torch
 
     bands = torch.log(power(spectrum(sound, MEL_FFT, RATE)) @ mel_filters(str(sound.device)).T + 1e-5)
@@ -96,7 +96,7 @@ def chroma_filters(device: str) -> Any:
 
 
 def halved(sound: Any) -> Any:
-    """(batch, samples) at 24 kHz -> at 12 kHz; what lies above 5.3 kHz is lost, and the constant-Q spectrum ends below."""
+    """(batch, samples) at 24 kHz -> at 12 kHz.  Content above 5.3 kHz is lost; the constant-Q spectrum ends below."""
     import torch
 
     taps = torch.from_numpy(firwin(HALVING, 5_600, fs=RATE).astype(np.float32)).to(sound.device)
@@ -137,7 +137,7 @@ def nearest(features: Any, centres: Any) -> Any:
 
 
 def fit(sound: np.ndarray, plain: np.ndarray, seed: int) -> Teachers:
-    """The teachers, by (example, samples) of sounds."""
+    """Fit the teachers to (example, samples) of sounds."""
     import torch
     from sklearn.cluster import MiniBatchKMeans
 

@@ -1,7 +1,7 @@
-"""Made-up instruments: a family and a random generator -> a function that plays one note.
+"""Synthetic instruments: a family and a random generator -> a function that plays one note.
 
-A tone maps (frequency in Hz, seconds held, rate in Hz) to (samples,) float32 with a peak of about 1; it may ring on after
-the note is let go.  `LEARNED` families are heard in training, `HELD_OUT` ones never: they are for judging.
+A tone maps (frequency in Hz, seconds held, rate in Hz) to (samples,) float32 with a peak of about 1; it may ring after the note
+is released.  `LEARNED` families are used in training, `HELD_OUT` ones only for evaluation.
 Frequency modulation: Chowning 1973.  Plucked string: Karplus and Strong 1983.
 """
 
@@ -15,17 +15,17 @@ from scipy.signal import butter, lfilter
 from tonelake.ingest import organ
 
 Tone = Callable[[float, float, int], np.ndarray]
-TABLE = 2048                             # samples a period
+TABLE = 2048                             # samples per period
 MOST_PARTIALS = 40
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Drawn evenly on a logarithmic scale."""
+    """Draw a number uniformly on a logarithmic scale."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def envelope(held: int, total: int, attack: int, release: int, decay: float = 0.0) -> np.ndarray:
-    """(total,) float32: a raised-cosine attack, exponential decay of `decay` nepers a sample, and release from `held` on."""
+    """Return (total,) float32: a raised-cosine attack, exponential decay of `decay` nepers a sample, release from `held` on."""
     shape = np.exp(-decay * np.arange(total, dtype=np.float32)) if decay else np.ones(total, np.float32)
     attack = max(1, min(attack, held // 2))
     shape[:attack] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(attack, dtype=np.float32) / attack)
@@ -43,7 +43,7 @@ def lengths(hz: float, held_s: float, rate: int, release_s: float) -> tuple[int,
 
 
 def period(amplitudes: np.ndarray, phases: np.ndarray, hz: float, rate: int) -> np.ndarray:
-    """One period of a sum of partials, none above the Nyquist frequency: (TABLE + 1,) float32 with a peak of 1."""
+    """Return one period of a sum of partials below the Nyquist frequency: (TABLE + 1,) float32 with a peak of 1."""
     count = max(1, min(len(amplitudes), int(rate / 2 / hz)))
     spectrum = np.zeros(TABLE // 2 + 1, np.complex64)
     spectrum[1 : count + 1] = amplitudes[:count] * np.exp(1j * phases[:count])
@@ -53,7 +53,7 @@ def period(amplitudes: np.ndarray, phases: np.ndarray, hz: float, rate: int) -> 
 
 
 def read(table: np.ndarray, phase: np.ndarray) -> np.ndarray:
-    """A table at phases in periods, linearly between its samples."""
+    """Read a table at phases in periods, with linear interpolation."""
     place = (phase % 1.0) * TABLE
     index = place.astype(np.int32)
     fraction = (place - index).astype(np.float32)
@@ -61,7 +61,7 @@ def read(table: np.ndarray, phase: np.ndarray) -> np.ndarray:
 
 
 def additive(rng: np.random.Generator) -> Tone:
-    """Harmonic partials with a tilt, a formant and a share of even ones, dulling from bright to dark; some with vibrato."""
+    """Harmonic partials with a spectral tilt, a formant and a share of even ones, darkening over time; some with vibrato."""
     orders = np.arange(1, MOST_PARTIALS + 1)
     tilt, dull = rng.uniform(0.4, 2.2), rng.uniform(0.3, 1.5)
     even = rng.uniform(0.1, 1.0)
@@ -88,7 +88,7 @@ def additive(rng: np.random.Generator) -> Tone:
 
 
 def modulated(rng: np.random.Generator) -> Tone:
-    """Frequency modulation by one oscillator, its depth falling away."""
+    """Frequency modulation by one oscillator with decaying depth."""
     ratio = float(rng.choice([0.5, 1, 1, 2, 2, 3, 4, 5, 7, 1.414, 3.5]))
     index, floor = between(rng, 0.4, 6), rng.uniform(0, 0.5)
     index_s, decay_s = between(rng, 0.05, 2), between(rng, 0.3, 10)
@@ -106,7 +106,7 @@ def modulated(rng: np.random.Generator) -> Tone:
 
 
 def struck(rng: np.random.Generator) -> Tone:
-    """Partials that die away each at its own rate: stiff strings, bars and bells, by how their partials are spaced."""
+    """Partials with individual decay rates: stiff strings, bars and bells, depending on their spacing."""
     kind = rng.random()
     orders = np.arange(1, 13)
     if kind < 0.6:
@@ -137,7 +137,7 @@ def struck(rng: np.random.Generator) -> Tone:
 
 
 def plucked(rng: np.random.Generator) -> Tone:
-    """A string after Karplus and Strong: noise in a delay line that is smoothed at every turn."""
+    """A string after Karplus and Strong: noise in a delay line that is smoothed in every period."""
     seed, loss, bright = int(rng.integers(1 << 31)), rng.uniform(0.985, 0.999), rng.uniform(0.3, 1.0)
     release_s = between(rng, 0.05, 0.3)
 
@@ -146,7 +146,7 @@ def plucked(rng: np.random.Generator) -> Tone:
         delay = max(2, int(rate / hz - 0.5))
         burst = lfilter([bright], [1, bright - 1], np.random.default_rng(seed).uniform(-1, 1, delay))
         feedback = np.zeros(delay + 2)
-        rest = rate / hz - 0.5 - delay                       # the part of a sample that a whole delay leaves out
+        rest = rate / hz - 0.5 - delay                       # the fractional part of the delay
         feedback[0], feedback[delay], feedback[delay + 1] = 1, -loss * (1 - min(0.5 + rest, 1)), -loss * min(0.5 + rest, 1)
         sound = lfilter([1], feedback, np.append(burst, np.zeros(max(total - delay, 0)))[:total]).astype(np.float32)
         sound /= max(float(np.abs(sound).max()), 1e-6)
@@ -156,7 +156,7 @@ def plucked(rng: np.random.Generator) -> Tone:
 
 
 def filtered(rng: np.random.Generator) -> Tone:
-    """A saw or pulse wave through a low-pass filter that follows the pitch, swelling, with vibrato: bowed or blown."""
+    """A saw or pulse wave with slow attack and vibrato through a low-pass filter that follows the pitch: bowed or blown."""
     orders = np.arange(1, 65)
     duty = rng.uniform(0.15, 0.5)
     amplitudes = 1 / orders if rng.random() < 0.5 else np.abs(np.sin(np.pi * orders * duty)) / orders + 1e-4
@@ -176,7 +176,7 @@ def filtered(rng: np.random.Generator) -> Tone:
 
 
 def pipes(rng: np.random.Generator) -> Tone:
-    """The organ that plays the demo."""
+    """The organ used in the demo."""
     def tone(hz: float, held_s: float, rate: int) -> np.ndarray:
         midi = 69 + 12 * np.log2(hz / organ.A4_HZ)
         return organ.tone(midi, max(int(held_s * rate), 32), rate)
@@ -189,7 +189,7 @@ HELD_OUT = {"plucked": plucked, "filtered": filtered, "pipes": pipes}
 
 
 def plain(hz: float, held_s: float, rate: int) -> np.ndarray:
-    """What the musical teacher hears in place of every instrument: four soft partials, as long as the note is held."""
+    """Tone of the musical teacher's input, instead of every instrument: four soft partials while the note is held."""
     held = max(int(held_s * rate), 32)
     turn = np.float32(2 * np.pi * hz / rate) * np.arange(held, dtype=np.float32)
     sound = np.sin(turn)

@@ -1,15 +1,15 @@
-"""Masked prediction after HuBERT and MERT: spans of frames are hidden, and asked for by both teachers.
+"""Masked prediction after HuBERT and MERT: spans of frames are hidden, and the model predicts the targets of both teachers.
 
 The loss: cross-entropy of the mel and the chroma clusters of hidden frames, and the mean squared error of the constant-Q
-spectrum of all frames, half as much again where they are hidden.  In a quarter of the examples another one of the batch is
-mixed in, and the targets stay (in-batch noise mixture, arXiv 2306.00107, section 3.3).
+spectrum of all frames, weighted 1.5 where they are hidden.  In a quarter of the examples another one of the batch is mixed in
+while the targets stay (in-batch noise mixture, arXiv 2306.00107, section 3.3).
 
-Only the blocks learn.  What lies below them, up to layer 0, starts as a filter bank and stays one: the steps of a training of
-an hour spoil its filters faster than they better them (with its rate a tenth of the blocks', 240 steps later the blocks explain
-nothing of the plain constant-Q spectrum; with none, a tenth).
+Only the blocks are trained.  The layers below them, up to layer 0, are initialised as a filter bank and frozen: within an hour
+of training their filters deteriorate faster than they improve (with their rate a tenth of the blocks', after 240 steps the
+blocks explain nothing of the plain constant-Q spectrum; with rate 0, a tenth).
 
-A step depends on the seed, its number and the weights alone.  So a training that was stopped goes on from its last
-checkpoint to the same end.
+A step depends only on the seed, its number and the weights, so a training resumed from its last checkpoint gives the
+result of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from bench.pretrain.filterbank import start_as_filterbank, start_as_semitones
 from bench.pretrain.music import Piece
 from bench.pretrain.teachers import CLUSTERS, CQT_BINS, Teachers
 
-FIT_EXAMPLES = 384                       # that the teachers are fitted by
-CHECKED = 48                             # examples of another seed, by which progress is told
-UNSEEN = 10**9                           # step numbers from here on are of checks
-WEIGHTS = {"mel": 0.15, "chroma": 0.15, "cqt": 1.0, "own": 1.0}          # more of clusters drowns pitch, at first
+FIT_EXAMPLES = 384                       # examples that the teachers are fitted to
+CHECKED = 48                             # examples of another seed, which measure progress
+UNSEEN = 10**9                           # step numbers from here on are reserved for checks
+WEIGHTS = {"mel": 0.15, "chroma": 0.15, "cqt": 1.0, "own": 1.0}          # larger ones for clusters hide pitch at first
 FIXED = ("feature_extractor.", "feature_projection.", "pos_conv_embed.", "masked_spec_embed")
-HIDDEN_WEIGHT = 1.5                      # of the constant-Q error where frames are hidden
+HIDDEN_WEIGHT = 1.5                      # weight of the constant-Q error in hidden frames
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the result."""
+    """Settings that determine the result."""
 
     hidden: int = 192
     blocks: int = 6
@@ -50,15 +50,15 @@ class Recipe:
     rate: float = 1e-3                   # at its highest
     warmup: int = 200                    # steps
     decay: float = 0.01                  # of weights
-    dropout: float = 0.0                 # no example comes twice; and with it attention takes four times as long on a CPU
-    mask_share: float = 0.015            # of frames that begin a hidden span
+    dropout: float = 0.0                 # no example is repeated; and dropout makes attention four times as slow on a CPU
+    mask_share: float = 0.015            # share of frames that start a hidden span
     mask_length: int = 10                # frames, 0.13 s
     mixed: float = 0.25                  # of examples
     seed: int = 0
 
 
 def config_json(recipe: Recipe) -> dict[str, Any]:
-    """`config.json` in MERT's own form."""
+    """Return `config.json` in MERT's own format."""
     return {
         "model_type": "mert_model", "architectures": ["MERTModel"], "hidden_size": recipe.hidden,
         "num_hidden_layers": recipe.blocks, "num_attention_heads": recipe.heads, "intermediate_size": 4 * recipe.hidden,
@@ -80,7 +80,7 @@ PREPROCESSOR = {
 
 
 def build(recipe: Recipe, *, filters: bool = True) -> Any:
-    """The model with its heads, new, by the recipe's seed.  `filters` False: all of it at random, to compare with."""
+    """Make the model with its heads, initialised by the recipe's seed.  `filters=False`: all weights random."""
     import torch
     from transformers import HubertConfig, HubertModel
 
@@ -99,7 +99,7 @@ def build(recipe: Recipe, *, filters: bool = True) -> Any:
             self.cqt = torch.nn.Linear(recipe.hidden, 2 * CQT_BINS)
 
         def forward(self, samples: Any, hidden: Any) -> tuple[Any, Any, Any]:
-            """(batch, samples), (batch, frame) bool -> the answers, (batch, frame, …) each."""
+            """(batch, samples), (batch, frame) bool -> the predictions, (batch, frame, …) each."""
             encoder = self.encoder
             features = encoder.feature_projection(encoder.feature_extractor(samples).transpose(1, 2))
             features = torch.where(hidden[:, :, None], encoder.masked_spec_embed.to(features.dtype), features)
@@ -110,7 +110,7 @@ def build(recipe: Recipe, *, filters: bool = True) -> Any:
     if filters:
         start_as_filterbank(pupil.encoder.feature_extractor, RATE)
         start_as_semitones(pupil.encoder, RATE / teachers.HOP)
-    pupil.encoder.feature_extractor._freeze_parameters()             # or its input would ask for a gradient
+    pupil.encoder.feature_extractor._freeze_parameters()             # otherwise its input would require a gradient
     for name, parameter in pupil.named_parameters():
         if any(part in name for part in FIXED):
             parameter.requires_grad_(False)
@@ -118,7 +118,7 @@ def build(recipe: Recipe, *, filters: bool = True) -> Any:
 
 
 def losses(model: Any, batch: Batch, recipe: Recipe, device: str, number: int) -> dict[str, Any]:
-    """The step's losses, and how often the clusters of hidden frames were named rightly."""
+    """Return the step's losses, and the accuracy for the clusters of hidden frames."""
     import torch
 
     from tonelake.embed.encoders.hubert import normalize
@@ -147,7 +147,7 @@ def losses(model: Any, batch: Batch, recipe: Recipe, device: str, number: int) -
 
 
 class Batch(NamedTuple):
-    """Examples and what their teachers say."""
+    """Examples with their targets."""
 
     room: np.ndarray                     # (example, samples) float32
     mel: np.ndarray                      # (example, frame) clusters
@@ -157,7 +157,7 @@ class Batch(NamedTuple):
 
 
 def mix(room: Any, share: float, rng: np.random.Generator) -> Any:
-    """Into some of a batch's examples another's second or more, at a lower level."""
+    """Mix a second or more of another example, at a lower level, into some examples of a batch."""
     mixed = room.clone()
     level = room.std(dim=1)
     for row in np.flatnonzero(rng.random(len(room)) < share):
@@ -170,7 +170,7 @@ def mix(room: Any, share: float, rng: np.random.Generator) -> Any:
 
 
 def spans(shape: Sequence[int], recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """(batch, frame) bool: spans to hide; they may overlap, and hide a seventh."""
+    """Return (batch, frame) bool: spans to hide; they may overlap, and hide a seventh."""
     begins = rng.random(tuple(shape)) < recipe.mask_share
     hidden = begins.copy()
     for shift in range(1, recipe.mask_length):
@@ -179,7 +179,7 @@ def spans(shape: Sequence[int], recipe: Recipe, rng: np.random.Generator) -> np.
 
 
 class Examples:
-    """Batches by number, made and heard by the teachers in another process beside the training."""
+    """Yield batches by number, made with their targets in other processes during training."""
 
     def __init__(self, corpus: Sequence[Piece], teach: Teachers, seed: int, batch: int, steps: range) -> None:
         self.corpus, self.teach, self.seed, self.batch, self.steps = corpus, teach, seed, batch, steps
@@ -203,7 +203,7 @@ class Examples:
 
 
 def make_sounds(corpus: Sequence[Piece], seed: int, numbers: range) -> tuple[np.ndarray, ...]:
-    """Sound, room and plain, (example, samples) each."""
+    """Return sound, room and plain, (example, samples) each."""
     made = [make_example(corpus, seed, number) for number in numbers]
     return tuple(np.stack(part) for part in zip(*made, strict=True))
 
@@ -217,7 +217,7 @@ def make_batch(corpus: Sequence[Piece], teach: Teachers, seed: int, numbers: ran
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
-    """The learning rate: up in a line, down by a cosine to a hundredth."""
+    """Return the learning rate: linear warm-up, then cosine decay to a hundredth."""
     if step < recipe.warmup:
         return recipe.rate * (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
@@ -228,9 +228,9 @@ def train(
     recipe: Recipe, corpus: Sequence[Piece], work: Path, *, device: str = "cpu", workers: int = 1, every: int = 250,
     until: int | None = None,
 ) -> Any:
-    """The trained model; `work` holds teachers, checkpoint and log, and what stands there already is gone on from.
+    """Train and return the model.  `work` holds teachers, checkpoint and log; an existing training is resumed.
 
-    `every`: steps between checkpoints.  `until`: stop there, and go on another time.
+    `every`: steps between checkpoints.  `until`: step to stop at, to be resumed later.
     """
     import torch
 
@@ -271,7 +271,7 @@ def train(
 
 
 def check(model: Any, batch: Batch, recipe: Recipe, device: str) -> dict[str, float]:
-    """The losses on examples of another seed, the same ones each time."""
+    """Return the losses on a fixed set of examples of another seed."""
     import torch
 
     model.eval()
@@ -286,7 +286,7 @@ def check(model: Any, batch: Batch, recipe: Recipe, device: str) -> dict[str, fl
 
 
 def groups(model: Any, decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and the mask's vector do not."""
+    """Return parameter groups: weight decay applies to matrices, not to biases, norms and the mask vector."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
@@ -295,15 +295,15 @@ def groups(model: Any, decay: float) -> list[dict[str, Any]]:
 
 
 def check_recipe(path: Path, recipe: Recipe) -> None:
-    """Raise SystemExit where the folder holds a training by another recipe."""
+    """Raise SystemExit if the folder holds a training with another recipe."""
     text = json.dumps(asdict(recipe), indent=2)
     if path.exists() and path.read_text() != text:
-        raise SystemExit(f"{path} is of another recipe: name another folder with --work, or remove this one")
+        raise SystemExit(f"{path}: holds a training with another recipe. Choose another folder with --work, or remove this one")
     path.write_text(text)
 
 
 def load_teachers(path: Path, recipe: Recipe, corpus: Sequence[Piece]) -> Teachers:
-    """From their file, or fitted and written there."""
+    """Return the teachers from their file; fit and write them if there is none."""
     from safetensors.torch import load_file, save_file
 
     if not path.exists():
@@ -313,7 +313,7 @@ def load_teachers(path: Path, recipe: Recipe, corpus: Sequence[Piece]) -> Teache
 
 
 def save(path: Path, model: Any, optimizer: Any, step: int) -> None:
-    """Weights and the optimiser's moments, whole or not at all."""
+    """Write weights and the optimiser's moments atomically."""
     import torch
     from safetensors.torch import save_file
 
@@ -329,7 +329,7 @@ def save(path: Path, model: Any, optimizer: Any, step: int) -> None:
 
 
 def restore(path: Path, model: Any, optimizer: Any) -> int:
-    """The step that a checkpoint stands at, its state loaded; 0 where there is none."""
+    """Load a checkpoint's state and return its step; 0 if there is none."""
     from safetensors.torch import load_file
 
     if not path.exists():
@@ -344,9 +344,9 @@ def restore(path: Path, model: Any, optimizer: Any) -> int:
 
 
 def export(model: Any, recipe: Recipe, folder: Path, work: Path | None = None) -> int:
-    """The encoder without its heads in the hub's form, float16; the size of its weights in bytes.
+    """Write the encoder without its heads in the hub's format, float16; return the size of its weights in bytes.
 
-    `work`: the folder of its training, of whose log `training.json` then tells.
+    `work`: the folder of its training, whose log is summarised in `training.json`.
     """
     import torch
     from safetensors.torch import save_file
@@ -364,7 +364,7 @@ def export(model: Any, recipe: Recipe, folder: Path, work: Path | None = None) -
 
 
 def hours_of(log: Sequence[dict[str, float]]) -> float:
-    """How long a training took, without what was lost where it was stopped between checkpoints.
+    """Return the duration of a training, without work lost by stopping between checkpoints.
 
     >>> hours_of([{"step": 1800, "seconds_a_step": 1.0}, {"step": 3600, "seconds_a_step": 2.0}])
     1.5
