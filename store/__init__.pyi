@@ -22,7 +22,7 @@ from .compaction import MANY_FRAGMENTS, SHORT_MINUTES, optimize, release_version
 from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMismatch, SpaceNotFound, TonelakeError
 from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
-from .format import format_of, newest_format, pending_upgrades, upgrade, write_format
+from .format import format_of, newest_format, write_format
 from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames
 from .key_rows import KeyRows
@@ -52,6 +52,7 @@ from .text import printable, to_nfc
 from .tokens import Tokens, TokenSequence
 from .tracks import DUPLICATE_COLUMN, rows_of, track_numbers
 from .typed import check_types
+from .upgrade import pending_upgrades, upgrade
 from .vectors import LayerVectors, Vectors, fits
 
 __all__ = [

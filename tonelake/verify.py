@@ -17,7 +17,7 @@ import polars as pl
 
 from tonelake import ingest
 from tonelake.finetune import FinetuneRun
-from tonelake.index import drop_indexes, index_folder, list_indexes, read_all, read_map, read_vocabulary
+from tonelake.index import drop_indexes, index_folder, list_indexes, read_indexes, read_map, read_vocabulary
 from tonelake.ingest import FileStamps
 from tonelake.probes import Run
 from tonelake.store import (
@@ -53,10 +53,7 @@ class Finding:
     mended: bool = False
 
 
-def verify(
-    lake: Lake, *, repair: bool = False, sources: bool = True, digests: bool = False,
-    progress: Any = lambda items, total, label: items,
-) -> pl.DataFrame:
+def verify(lake: Lake, *, repair: bool = False, sources: bool = True, digests: bool = False) -> pl.DataFrame:
     """Look at everything, and mend what can be mended without loss where `repair`: a row a finding.
 
     `sources`: whether files are still there; `digests`: whether their bytes are still the same, which reads every file.
@@ -78,7 +75,7 @@ def verify(
             (f"{name} of {space.name}", partial(check, lake, space, repair)) for name, check in OF_SPACE.items()
         ]
     checks += [("runs", lambda: of_runs(lake)), ("files", lambda: of_files(lake, repair))]
-    for name, check in progress(checks, len(checks), "verifying"):
+    for name, check in lake.progress(checks, len(checks), "verifying"):
         try:
             found += check()
         except TonelakeError as error:   # a table that cannot be read at all
@@ -216,16 +213,16 @@ def of_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     own = list_indexes(lake).filter(pl.col("space") == space.name)
     for row in own.filter(pl.col("state") == "damaged").iter_rows(named=True):
         if repair:
-            drop_indexes(lake, space, space.layer_index(row["layer"]))
+            drop_indexes(lake, space=space.name, layer=row["layer"])
         yield Finding("index", f"{space.name}, layer {row['layer']}", "is damaged",
                       "dropped; `tonelake index build` makes it anew" if repair else "tonelake verify --repair", repair)
     for row in own.filter(pl.col("state") == "behind").iter_rows(named=True):
         yield Finding("index", f"{space.name}, layer {row['layer']}", f"lacks {row['behind']} clips, {row['gone']} are gone",
                       f"tonelake index build --space {space.name}: until then searches look at what it lacks beside it")
     folder = index_folder(lake, space)
-    newest_format = {file for saved in read_all(lake, space) for file in saved.files}
+    indexed = {file for saved in read_indexes(lake, space) for file in saved.files}
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
-    strays = [path for path in files if path.suffix != ".json" and path.name not in newest_format]
+    strays = [path for path in files if path.suffix != ".json" and path.name not in indexed]
     if strays:
         if repair:
             for path in strays:

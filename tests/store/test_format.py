@@ -1,4 +1,4 @@
-"""A lake says its format; older ones are brought up by a command, newer ones refused."""
+"""The format of a lake is written with it; older formats are upgraded by a command, newer ones refused."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import pytest
 from fakes import clip_rows
 
 import tonelake
-import tonelake.store.format
-from tonelake import store
-from tonelake.store import Lake, LakeError
+from tonelake.store import Lake, LakeError, newest_format
+from tonelake.store.upgrade import UPGRADES
 from tonelake.verify import verify
 
-RELEASE = Path(__file__).parents[1] / "data" / "lake-1"                   # a lake as the first release writes it
+RELEASE = Path(__file__).parents[1] / "data" / "lake-1"                   # a lake written by the first release
 
 
-def test_a_new_lake_says_its_format_and_an_older_one_is_the_first(tmp_path):
+def test_a_new_lake_has_the_newest_format_and_one_without_a_file_the_first(tmp_path):
     lake = Lake(tmp_path / "lake")
-    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == store.format.newest_format()
+    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == newest_format()
     (tmp_path / "lake" / "lake.json").unlink()
     lake.clips.add(clip_rows(1, 1))
     assert Lake(tmp_path / "lake", create=False).clips.count() == 1
 
 
-def test_a_lake_of_a_newer_program_is_refused(tmp_path):
+def test_a_lake_of_a_newer_format_is_refused(tmp_path):
     Lake(tmp_path / "lake").clips.add(clip_rows(1, 1))
     (tmp_path / "lake" / "lake.json").write_text('{"format": 99}')
-    with pytest.raises(LakeError, match="has format 99, and this tonelake knows formats up to"):
+    with pytest.raises(LakeError, match="has format 99, but this tonelake knows formats up to"):
         Lake(tmp_path / "lake")
     for damaged in ("", "{", '{"format": "x"}', "[]", '{"format": 0}'):
         (tmp_path / "lake" / "lake.json").write_text(damaged)
@@ -37,8 +36,8 @@ def test_a_lake_of_a_newer_program_is_refused(tmp_path):
             Lake(tmp_path / "lake", create=False)
 
 
-def test_an_older_lake_is_brought_up_by_a_command(tmp_path, monkeypatch):
-    """Two steps, of which the second is cut short once; no other command touches the lake before."""
+def test_an_older_lake_is_upgraded_by_a_command(tmp_path, monkeypatch):
+    """Two steps, the second of which is interrupted once; no other command touches the lake before."""
     from typer.testing import CliRunner
 
     from tonelake.cli import app
@@ -48,33 +47,34 @@ def test_an_older_lake_is_brought_up_by_a_command(tmp_path, monkeypatch):
 
     def second(lake: Lake) -> None:
         steps.append(2)
-        lake.clips.set_flag(lake.clips.ids().to_list(), "brought up")
+        lake.clips.set_flag(lake.clips.ids().to_list(), "upgraded")
 
     def third(lake: Lake) -> None:
         steps.append(3)
         if steps.count(3) == 1:
             raise LakeError("no space left")
 
-    monkeypatch.setitem(store.format.UPGRADES, 2, second)
-    monkeypatch.setitem(store.format.UPGRADES, 3, third)
+    monkeypatch.setitem(UPGRADES, 2, second)
+    monkeypatch.setitem(UPGRADES, 3, third)
+    monkeypatch.setattr("tonelake.store.format.NEWEST", 3)
     path, run = str(tmp_path / "lake"), CliRunner()
-    with pytest.raises(LakeError, match=r"has format 1: bring it to 3 by `tonelake verify --repair`"):
+    with pytest.raises(LakeError, match=r"has format 1, older than 3. Upgrade it with `tonelake verify --repair`"):
         Lake(path)
-    told = run.invoke(app, ["verify", "--json", "--lake", path])
-    assert told.exit_code == 1 and [json.loads(line)["what"] for line in told.stdout.splitlines()] == ["format"]
+    shown = run.invoke(app, ["verify", "--json", "--lake", path])
+    assert shown.exit_code == 1 and [json.loads(line)["what"] for line in shown.stdout.splitlines()] == ["format"]
     assert not steps
     assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code != 0
     assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == 2
     assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code == 0
-    assert steps == [2, 3, 3] and Lake(path).clips.read()["flag"].to_list() == ["brought up"]
+    assert steps == [2, 3, 3] and Lake(path).clips.read()["flag"].to_list() == ["upgraded"]
     assert run.invoke(app, ["verify", "--lake", path]).exit_code == 0
     Lake(tmp_path / "new")
     assert json.loads((tmp_path / "new" / "lake.json").read_text())["format"] == 3
 
 
-def test_a_lake_on_an_object_store_says_its_format_too(s3):
+def test_a_lake_on_an_object_store_has_its_format_written_too(s3):
     lake = Lake(f"{s3}/lake")
-    assert json.loads(lake.files("").read("lake.json") or "")["format"] == store.format.newest_format()
+    assert json.loads(lake.files("").read("lake.json") or "")["format"] == newest_format()
     lake.clips.add(clip_rows(1, 1))
     lake.files("").put_text("lake.json", '{"format": 99}')
     with pytest.raises(LakeError, match="has format 99"):
@@ -87,5 +87,9 @@ def test_the_lake_of_the_first_release_opens_and_answers(tmp_path):
     assert lake.clips.read().height == 24 and lake.list_spaces()["name"].to_list() == ["fake"]
     hits = lake.similar(lake.clips.read()["clip_id"][0], layer="high", k=5)
     assert len(hits) == 5 and hits["artist"][0] == "Artist 0"
-    assert lake.map("high", method="pca").done == "unchanged"
+    assert lake.map(layer="high", method="pca").done == "unchanged"
     assert verify(lake)["what"].to_list() in ([], ["format"])
+
+
+def test_each_format_after_the_first_has_an_upgrade():
+    assert sorted(UPGRADES) == list(range(2, newest_format() + 1))
