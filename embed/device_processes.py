@@ -121,8 +121,12 @@ def run_shares(shares: Sequence[Share]) -> Iterator[tuple[str, Any]]:
         for child in children:           # interrupted: each stores the clips it has encoded
             if child.poll() is None:
                 child.terminate()
-        for child in children:
+        for child, thread in zip(children, threads, strict=True):
             child.wait()
+            thread.join(timeout=5)
+            if not thread.is_alive() and child.stdout is not None and child.stderr is not None:
+                child.stdout.close()
+                child.stderr.close()
 
 
 def start(share: Share) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""What a fine-tuning stores, and the way back into the lake: adapters as spaces, taken up, compared, refused."""
+"""Adapters of fine-tuning runs: embedded as spaces, continued, compared, and refused if they do not fit."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ import tonelake
 from tonelake.embed import CheckpointError, EncoderError, encoder_of, load_encoder
 from tonelake.embed.encoders.adapter import read_adapter
 from tonelake.embed.encoders.hubert import normalize
-from tonelake.finetune import FinetuneRun, Watch, finetune
-from tonelake.finetune.orthogonality import orthogonality
-from tonelake.ingest import read_clips
+from tonelake.finetune import FinetuneRun, finetune
+from tonelake.finetune.angles import orthogonality
 from tonelake.store import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def trained(sung, tmp_path_factory):
     """A lake with two finished runs, of the mix and of the bass.  Do not change it."""
     folder = tmp_path_factory.mktemp("trained") / "lake"
-    shutil.copytree(sung.lake.uri, folder)
+    shutil.copytree(sung.uri, folder)
     lake = tonelake.open(folder, create=False, progress=False)
     lake.finetune(config=QUICK, name="mix")
     lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
@@ -38,17 +37,17 @@ def trained(sung, tmp_path_factory):
 
 @pytest.fixture
 def adapted(trained, tmp_path):
-    shutil.copytree(trained.lake.uri, tmp_path / "lake")
+    shutil.copytree(trained.uri, tmp_path / "lake")
     return tonelake.open(tmp_path / "lake", create=False, progress=False)
 
 
-def test_plain_peft_opens_the_adapter_and_hears_the_same(adapted, checkpoints):
+def test_plain_peft_opens_the_adapter_with_equal_results(adapted, checkpoints):
     import warnings
 
     import torch
     from peft import PeftModel
 
-    folder = f"{adapted.lake.uri}/adapters/mix/adapter"
+    folder = f"{adapted.uri}/adapters/mix/adapter"
     plain = load_encoder(str(checkpoints / "95M-tiny"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,17 +62,17 @@ def test_plain_peft_opens_the_adapter_and_hears_the_same(adapted, checkpoints):
 
 
 def test_an_adapters_vectors_are_a_space_of_their_own(adapted):
-    base = adapted.lake.spaces.get("95m-tiny-w2")
+    base = adapted.spaces.get("95m-tiny-w2")
     report = adapted.embed(adapter="mix")
-    space = adapted.lake.spaces.get(report.space)
+    space = adapted.spaces.get(report.space)
     assert (report.new, report.failed) == (12, 0)
     assert space.fingerprint != base.fingerprint and space.adapter and space.window_s == base.window_s
     assert space.adapter_location == "adapters/mix/adapter"
     assert adapted.embed(adapter="mix").known == 12
     assert adapted.embed(space=space.name).known == 12
-    clip = adapted.clips()["clip_id"][0]
+    clip = adapted.clips.read()["clip_id"][0]
     assert adapted.similar(clip, space=space.name, k=3)["clip_id"].len() == 3
-    source = adapted.clips()["source"][0]
+    source = adapted.clips.read()["source"][0]
     assert adapted.similar(source, space=space.name, k=3)["clip_id"].len() == 3
     compared = adapted.compare(base.name, space.name, "kind")
     assert len(compared) == 4
@@ -85,23 +84,23 @@ def test_an_adapters_vectors_are_a_space_of_their_own(adapted):
 
 def test_a_moved_lake_finds_its_adapters_and_one_that_changed_is_refused(adapted, tmp_path):
     name = adapted.embed(adapter="mix").space
-    shutil.move(adapted.lake.uri, tmp_path / "moved")
+    shutil.move(adapted.uri, tmp_path / "moved")
     moved = tonelake.open(tmp_path / "moved", create=False, progress=False)
-    space = moved.lake.spaces.get(name)
-    assert encoder_of(space, home=moved.lake.uri).adapter == space.adapter
+    space = moved.spaces.get(name)
+    assert encoder_of(space, home=moved.uri).adapter == space.adapter
     shutil.copy(
         tmp_path / "moved/adapters/other/adapter/adapter_model.safetensors", tmp_path / "moved/adapters/mix/adapter/"
     )
     with pytest.raises(EncoderError, match="has changed since"):
-        encoder_of(space, home=moved.lake.uri)
+        encoder_of(space, home=moved.uri)
 
 
 @pytest.mark.parametrize(("change", "said"), [
     ({"use_dora": True}, "use_dora"), ({"peft_type": "IA3"}, "peft_type"), ({"r": 3}, "not of rank 3"),
     ({"bias": "all"}, "bias"),
 ])
-def test_what_is_not_plain_lora_is_refused(adapted, change, said):
-    folder = Path(adapted.lake.uri) / "adapters" / "mix" / "adapter"
+def test_adapters_other_than_plain_lora_are_refused(adapted, change, said):
+    folder = Path(adapted.uri) / "adapters" / "mix" / "adapter"
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | change))
     with pytest.raises(CheckpointError, match=said):
@@ -117,14 +116,14 @@ def test_an_adapter_of_another_encoder_is_refused(adapted, checkpoints):
         adapted.embed("spectral", adapter="mix")
 
 
-def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted):
-    said = []
+def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted, caplog):
     config = replace(QUICK, column="tags", start="mix", epochs=1)
-    run = finetune(adapted.lake, config, read_clips, watch=Watch(step=said.append))
+    with caplog.at_level("INFO", "tonelake.finetune"):
+        run = finetune(adapted, config=config)
     begun = run.metrics["started_from"]
     assert "head.outer.weight ((2, 16) instead of (3, 16))" in begun and "head.outer.bias" in begun
     assert begun.startswith("17 tensors taken up") and "lora" not in begun         # 12 of LoRA, 5 of the head
-    assert begun in said
+    assert begun in caplog.messages
 
 
 def test_a_checkpoint_file_of_another_project_is_taken_up(adapted, tmp_path):
@@ -136,35 +135,35 @@ def test_a_checkpoint_file_of_another_project_is_taken_up(adapted, tmp_path):
         for name, tensor in model.trained().items() if ".lora_" in name
     } | {"classifier.0.weight": torch.randn(5, 7), "classifier.3.weight": torch.randn(4, 5)}
     torch.save({"model_state_dict": theirs, "epoch": 3}, tmp_path / "best.pt")
-    run = finetune(adapted.lake, replace(QUICK, start=str(tmp_path / "best.pt"), epochs=1), read_clips)
+    run = finetune(adapted, config=QUICK, start=str(tmp_path / "best.pt"), epochs=1)
     assert run.metrics["started_from"].startswith("12 tensors taken up; left out")
     assert "classifier.0.weight (not in this model)" in run.metrics["started_from"]
     angles = orthogonality(None, str(tmp_path / "best.pt"))
     assert len(angles.classes) == 6 and len(angles.layers) == 6
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(print))
     with pytest.raises(InputError, match="refused"):
-        finetune(adapted.lake, replace(QUICK, start=str(tmp_path / "evil.pt")), read_clips)
+        finetune(adapted, config=QUICK, start=str(tmp_path / "evil.pt"))
 
 
 def test_angles_are_those_of_whole_updates(trained):
-    angles = orthogonality(trained.lake, "mix")
-    adapter = read_adapter(f"{trained.lake.uri}/adapters/mix/adapter")
+    angles = orthogonality(trained, "mix")
+    adapter = read_adapter(f"{trained.uri}/adapters/mix/adapter")
     for row in angles.layers.to_dicts():
         names = [f"encoder.layers.{row[side]}.attention.{row['module']}" for side in ("first", "second")]
         one, other = (adapter.update(name).numpy().ravel() for name in names)
         cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
         assert row["degrees"] == pytest.approx(np.degrees(np.arccos(cosine)), abs=1e-2)
-    head = FinetuneRun.named(trained.lake, "mix").head()["outer.weight"].numpy()
+    head = FinetuneRun.named(trained, "mix").head()["outer.weight"].numpy()
     cosine = head[0] @ head[1] / np.linalg.norm(head[0]) / np.linalg.norm(head[1])
     assert angles.classes["degrees"].to_list() == pytest.approx([np.degrees(np.arccos(cosine))], abs=1e-3)
     assert set(angles.classes.select("first", "second").row(0)) == {"loud", "soft"}
 
 
 def test_runs_are_compared_on_the_tracks_that_both_held_out(trained):
-    first, second = (FinetuneRun.named(trained.lake, name) for name in ("mix", "other"))
+    first, second = (FinetuneRun.named(trained, name) for name in ("mix", "other"))
     assert set(first.table("predictions")["track"]) == set(second.table("predictions")["track"])
-    compared = trained.compare_adapters(["mix", "other"])
+    compared = trained.compare_finetunes(["mix", "other"])
     assert compared["run"].to_list() == ["mix", "other"] and compared["away"][0] == 0
     predictions = second.table("predictions")
     assert compared["value"][1] == pytest.approx((predictions["predicted"] == predictions["target"]).mean())
-    assert trained.adapters()["run"].to_list() == ["mix", "other"]
+    assert trained.list_finetunes()["run"].to_list() == ["mix", "other"]

@@ -1,4 +1,4 @@
-"""Batches are as large as memory allows, and no vector depends on what shared its batch."""
+"""Batches are as large as memory allows, and no vector depends on the rest of its batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tonelake.embed.encoders.hubert import HubertEncoder, compile_blocks
 
 
 class Accelerator:
-    """Stands in for a device with room for so many windows; remembers what it was given."""
+    """A fake device with memory for `room` windows; records its batches."""
 
     def __init__(self, room: int) -> None:
         self.room, self.seen = room, []
@@ -40,10 +40,10 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nothing():
     found = batches.run(windows(21), device)
     assert [value for part in found for value in part] == list(range(21))
     assert batches.size(100) == 4
-    assert {size for size, _ in device.seen[2:]} == {4}              # 16 and 8 failed; every later one is of one size
+    assert {size for size, _ in device.seen[2:]} == {4}              # 16 and 8 failed; all later batches have one size
 
 
-def test_memory_that_runs_out_in_the_middle_goes_on_from_there():
+def test_after_memory_runs_out_in_the_middle_the_rest_is_encoded():
     batches, device = on_accelerator(8), Accelerator(room=8)
 
     def forward(part, rows):
@@ -61,16 +61,16 @@ def test_a_device_too_small_for_one_window_is_named():
         on_accelerator(2).run(windows(3), Accelerator(room=0))
 
 
-def test_every_batch_of_an_accelerator_is_full_so_that_its_kernels_are_the_same():
+def test_every_batch_of_an_accelerator_is_full_so_that_kernels_are_equal():
     device = Accelerator(room=99)
     on_accelerator(8).run(windows(19), device)
     assert device.seen == [(8, 8), (8, 8), (8, 3)]
     device = Accelerator(room=99)
-    Batches("mps", 24_000).run(windows(3), device)                   # a length that was not measured: one by one
+    Batches("mps", 24_000).run(windows(3), device)                   # a length that was not measured: one window per batch
     assert device.seen == [(1, 1)] * 3
 
 
-def test_half_a_minute_goes_at_once_on_a_cpu_and_is_not_filled_up():
+def test_a_cpu_batch_holds_half_a_minute_and_is_not_filled_up():
     batches, device = Batches("cpu", 24_000), Accelerator(room=99)
     assert (batches.size(30 * 24_000), batches.size(5 * 24_000), batches.size(120 * 24_000)) == (1, 6, 1)
     batches._cpu_samples = 400
@@ -78,7 +78,7 @@ def test_half_a_minute_goes_at_once_on_a_cpu_and_is_not_filled_up():
     assert device.seen == [(4, 4), (2, 2)]
 
 
-def test_a_lower_precision_shares_all_but_the_weights_that_autocast_would_cast(checkpoints):
+def test_a_lower_precision_shares_all_weights_except_those_that_autocast_would_cast(checkpoints):
     exact = HubertEncoder(checkpoints / "95M-tiny")
     coarse = exact.at("bfloat16")
     mine, theirs = dict(exact._model.named_parameters()), dict(coarse._model.named_parameters())
@@ -88,11 +88,11 @@ def test_a_lower_precision_shares_all_but_the_weights_that_autocast_would_cast(c
     assert not any(("conv" in name and "pos_conv" not in name) or "norm" in name for name in lowered)
     assert "encoder.pos_conv_embed.conv.weight" in lowered
     assert exact.at("float32") is exact
-    with pytest.raises(EncoderError, match="load it again"):
+    with pytest.raises(EncoderError, match="Load it again"):
         coarse.at("float32")
 
 
-def test_compiled_blocks_are_used_for_their_length_alone_and_give_the_same(checkpoints):
+def test_compiled_blocks_are_used_only_for_their_length_with_equal_results(checkpoints):
     encoder, plain = (HubertEncoder(checkpoints / "330M-tiny") for _ in range(2))
     calls = []
 
@@ -115,13 +115,13 @@ def test_compiled_blocks_are_used_for_their_length_alone_and_give_the_same(check
                 np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-# -- on a GPU, where there is one
+# -- on a GPU, if there is one
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @gpu
-def test_a_gpu_gives_what_the_cpu_gives(checkpoints):
+def test_a_gpu_gives_the_results_of_the_cpu(checkpoints):
     wave = melody(6.5, rate=24_000)[:, 0]
     here = load_encoder(str(checkpoints / "95M-tiny"))
     there = load_encoder(str(checkpoints / "95M-tiny"), device="cuda")
@@ -134,7 +134,7 @@ def test_a_gpu_gives_what_the_cpu_gives(checkpoints):
 
 
 @gpu
-def test_on_a_gpu_a_clip_has_the_same_bits_alone_and_in_any_company(checkpoints):
+def test_on_a_gpu_a_clip_has_identical_bits_alone_and_in_any_batch(checkpoints):
     encoder = load_encoder(str(checkpoints / "95M-tiny"), device="cuda")
     encoder.prepare(48_000)
     waves = [melody(2.0, seed=seed, rate=24_000)[:, 0] for seed in range(9)]
@@ -148,8 +148,8 @@ def test_on_a_gpu_a_clip_has_the_same_bits_alone_and_in_any_company(checkpoints)
 
 
 @pytest.mark.parametrize(("room", "size"), [(0, None), (1, 1), (64, 8)])
-def test_the_batch_size_is_measured_from_what_one_and_two_windows_take(monkeypatch, room, size):
-    """A device, played by numbers: 100 MB for the first window, 50 MB for each other one, 600 MB free."""
+def test_the_batch_size_is_computed_from_the_memory_of_one_and_two_windows(monkeypatch, room, size):
+    """A simulated device: 100 MB for the first window, 50 MB for each further one, 600 MB free."""
     taken = []
 
     def forward(part):

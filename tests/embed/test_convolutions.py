@@ -1,4 +1,4 @@
-"""The tiled convolution stack equals the one it stands in for."""
+"""The tiled convolution stack equals the one it replaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tonelake.embed.encoders.hubert import normalize
 
 @pytest.fixture(scope="module")
 def models():
-    """The same small model twice, tiled and plain, in the shape of MERT's stack."""
+    """A small model in the shape of MERT's stack, tiled and plain."""
     torch.manual_seed(0)
     config = HubertConfig(
         hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(24,) * 7,
@@ -42,7 +42,7 @@ def test_tiles_equal_the_whole(models, samples):
 
 
 @pytest.mark.parametrize("audio", [torch.zeros(1, 5_000), torch.full((1, 5_000), 3.0), torch.eye(1, 5_000)])
-def test_windows_without_variance_do_not_upset_the_norm(models, audio):
+def test_windows_without_variance_keep_the_norm_finite(models, audio):
     tiled, plain = models
     audio = normalize(audio)
     with torch.inference_mode():
@@ -51,7 +51,7 @@ def test_windows_without_variance_do_not_upset_the_norm(models, audio):
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_bfloat16_errs_no_more_than_the_plain_stack_does(models):
+def test_bfloat16_is_as_accurate_as_in_the_plain_stack(models):
     tiled, plain = models
     torch.manual_seed(1)
     audio = normalize(torch.randn(1, 60_000).cumsum(dim=1))
@@ -73,7 +73,7 @@ def test_a_window_has_the_same_features_alone_and_in_a_batch(models):
             assert torch.equal(tiled(audio[row : row + 1])[0], together[row])
 
 
-def test_gradients_still_flow(models):
+def test_gradients_flow_through_the_stack(models):
     tiled, _ = models
     audio = torch.randn(1, 5_000, requires_grad=True)
     tiled(audio).sum().backward()

@@ -1,4 +1,4 @@
-"""Embedding: every clip once, with the right vector, whatever interrupts it."""
+"""Embedding stores every clip once with its own vector, also after interruptions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_clip_is_embedded_from_its_own_span(lake, music):
         np.testing.assert_allclose(vector, encoder.encode(wave[None]).mean[1][0], rtol=2e-3, atol=2e-3)     # float16
 
 
-def test_a_second_run_embeds_nothing_and_new_clips_only_later(lake, music, tmp_path):
+def test_a_second_run_embeds_only_new_clips(lake, music, tmp_path):
     ingest_folder(lake, music, seconds=None)
     assert embed_fake(lake).new == 6
     version = lake.vectors("fake").table.version
@@ -52,7 +52,7 @@ def test_a_second_run_embeds_nothing_and_new_clips_only_later(lake, music, tmp_p
     assert (third.new, third.known) == (1, 6)
 
 
-def test_the_encoder_is_made_ready_for_its_windows_where_there_is_work(lake, music):
+def test_the_encoder_is_prepared_for_its_windows_only_if_there_is_work(lake, music):
     class Prepared(FakeEncoder):
         def prepare(self, samples):
             lengths.append(samples)
@@ -65,7 +65,7 @@ def test_the_encoder_is_made_ready_for_its_windows_where_there_is_work(lake, mus
     assert len(lengths) == 1             # preparing may mean compiling for minutes
 
 
-def test_what_cannot_be_read_is_on_record_until_it_can(lake, tmp_path):
+def test_a_clip_that_cannot_be_read_is_a_failure_until_it_can(lake, tmp_path):
     path = write(tmp_path / "music" / "a.wav", melody(3, seed=1))
     write(tmp_path / "music" / "b.wav", melody(3, seed=2))
     ingest_folder(lake, tmp_path / "music")
@@ -96,7 +96,7 @@ def test_a_vector_that_is_not_finite_is_a_failure_and_not_stored(lake, music):
     assert "NaN" in lake.failures.read()["error"].item()
 
 
-def test_what_is_encoded_when_interrupted_is_stored(lake, music):
+def test_clips_encoded_before_an_interruption_are_stored(lake, music):
     def interrupted(clips, rate, workers):
         for number, item in enumerate(read_clips(clips, rate, workers)):
             if number == 4:
@@ -110,7 +110,7 @@ def test_what_is_encoded_when_interrupted_is_stored(lake, music):
     assert embed_fake(lake).new == 2
 
 
-def test_a_file_that_was_replaced_is_not_embedded_as_the_old_one(lake, tmp_path):
+def test_a_replaced_file_is_not_embedded_as_the_old_one(lake, tmp_path):
     path = write(tmp_path / "music" / "a.wav", melody(3, seed=1))
     ingest_folder(lake, tmp_path / "music")
     write(path, melody(3, seed=2))
@@ -124,7 +124,7 @@ def test_a_file_that_was_replaced_is_not_embedded_as_the_old_one(lake, tmp_path)
 # -- spaces and settings
 
 
-def test_a_space_keeps_its_settings_and_auto_takes_them_up(lake, music, checkpoints):
+def test_a_space_keeps_its_settings_and_auto_uses_them(lake, music, checkpoints):
     ingest_folder(lake, music, seconds=None)
     folder = str(checkpoints / "95M-tiny")
     first, _ = open_space(lake, EmbedSettings(folder, precision="bfloat16", device="cpu", window_s=5.0))
@@ -141,7 +141,7 @@ def test_a_space_keeps_its_settings_and_auto_takes_them_up(lake, music, checkpoi
         open_space(lake, EmbedSettings(folder, space=first.name, window_s=10.0))
 
 
-def test_other_weights_of_one_name_make_another_space(lake, checkpoints, tmp_path):
+def test_different_weights_under_one_name_make_another_space(lake, checkpoints, tmp_path):
     folder = shutil.copytree(checkpoints / "95M-tiny", tmp_path / "model")
     first, _ = open_space(lake, EmbedSettings(str(folder), precision="float32", device="cpu"))
     shutil.rmtree(folder)
@@ -163,25 +163,25 @@ def test_other_weights_of_one_name_make_another_space(lake, checkpoints, tmp_pat
         ({"encoder": "spectral", "precision": "int4"}, "Choose auto, float32"),
         ({"encoder": "spectral", "window_s": 0.1}, "Give a number from 1 to 120"),
         ({"encoder": "spectral", "precision": "bfloat16"}, "float32 only"),
-        ({"encoder": "no/such", "device": "cpu"}, "/no/such' is neither a checkpoint folder"),
+        ({"encoder": "no/such", "device": "cpu"}, "/no/such': neither a checkpoint folder"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_a_space_is_made(lake, settings, words):
+def test_invalid_settings_are_refused_before_a_space_is_made(lake, settings, words):
     with pytest.raises(InputError, match=words):
         open_space(lake, EmbedSettings(**settings))
     assert lake.spaces.all() == []
 
 
-def test_a_device_that_is_not_here_is_named(lake, checkpoints):
+def test_a_device_that_this_machine_lacks_is_an_error(lake, checkpoints):
     import torch
 
     if torch.cuda.is_available():
         device = f"cuda:{torch.cuda.device_count()}"
     else:
         device = "cuda"
-    with pytest.raises(InputError, match=f"device '{device}' is not on this machine"):
+    with pytest.raises(InputError, match=f"device '{device}': not on this machine"):
         open_space(lake, EmbedSettings(str(checkpoints / "95M-tiny"), device=device))
-    with pytest.raises(InputError, match="no device 'gpu'"):
+    with pytest.raises(InputError, match="device 'gpu': unknown"):
         open_space(lake, EmbedSettings(str(checkpoints / "95M-tiny"), device="gpu"))
 
 

@@ -1,4 +1,4 @@
-"""Frames: stored as they were encoded, one clip's layer once, read without the rest."""
+"""Frames are stored as encoded, once per clip and layer, and read without the other clips and layers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from sounds import melody, write
 
 from tonelake.embed import embed_clips, encode_clips
 from tonelake.embed.settings import describe_space
-from tonelake.ingest import Cut, ingest_folder, read_clips, read_source
+from tonelake.ingest import ingest_folder, read_clips, read_source
 from tonelake.store import InputError, LakeError
 from tonelake.store.frames import FrameStates
 
 
 @pytest.fixture
 def embedded(lake, music):
-    """Six clips of nine seconds in windows of four, with the frames of layer `high`."""
-    ingest_folder(lake, music, Cut(None))
+    """Six clips of nine seconds in windows of four, with frames of layer `high`."""
+    ingest_folder(lake, music, seconds=None)
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 4.0, 3.0))
     report = embed_clips(lake, space, FakeEncoder(), read_clips, frames=[1])
     assert (report.new, report.framed, report.failed) == (6, 6, 0)
     return lake, space
 
 
-def test_stored_frames_are_those_of_the_clip_in_time(embedded):
+def test_stored_frames_equal_the_encoders_in_order_of_time(embedded):
     lake, _ = embedded
     encoder = FakeEncoder()
     for clip in lake.clips.read().iter_rows(named=True):
@@ -39,7 +39,7 @@ def test_stored_frames_are_those_of_the_clip_in_time(embedded):
         np.testing.assert_allclose(vector, found.states.astype(float).mean(axis=0), rtol=5e-3, atol=5e-3)
 
 
-def test_frames_of_another_layer_come_later_and_those_that_are_there_stay(embedded):
+def test_frames_of_another_layer_are_added_and_stored_ones_stay(embedded):
     lake, space = embedded
     before = lake.vectors("fake").layer("high").vectors
     report = embed_clips(lake, space, FakeEncoder(), read_clips, frames=[0, 1])
@@ -51,16 +51,16 @@ def test_frames_of_another_layer_come_later_and_those_that_are_there_stay(embedd
     assert (report.new, report.framed, report.known) == (0, 0, 6)
 
 
-def test_new_clips_get_what_the_others_have(embedded, tmp_path):
+def test_new_clips_get_frames_of_the_requested_layers(embedded, tmp_path):
     lake, space = embedded
     write(tmp_path / "more" / "x.wav", melody(5, seed=40))
-    ingest_folder(lake, tmp_path / "more", Cut(None))
+    ingest_folder(lake, tmp_path / "more", seconds=None)
     report = embed_clips(lake, space, FakeEncoder(), read_clips, frames=[1])
     assert (report.new, report.framed, report.known) == (1, 1, 6)
     assert len({states.clip_id for states in lake.frames("fake").each(layer=1)}) == 7
 
 
-def test_frames_that_are_not_there_say_how_to_get_them(embedded):
+def test_missing_frames_are_an_error_that_names_the_command(embedded):
     lake, _ = embedded
     clip = lake.clips.read(["clip_id"])["clip_id"][0]
     with pytest.raises(InputError, match="tonelake embed --space fake --frames low"):
@@ -83,28 +83,28 @@ def test_frames_beyond_float16_are_a_failure(lake, music):
             pooled = super().encode(windows, keep, frames)
             return pooled._replace(frames=[[states + np.float16(np.inf) for states in layer] for layer in pooled.frames])
 
-    ingest_folder(lake, music, Cut(None))
+    ingest_folder(lake, music, seconds=None)
     space = lake.spaces.make(describe_space(Loud(), "fake", 30.0))
     report = embed_clips(lake, space, Loud(), read_clips, frames=[1])
     assert (report.new, report.failed) == (0, 6)
     assert "float16" in lake.failures.read()["error"][0]
 
 
-def test_a_reader_gives_the_frames_of_clips_in_any_order_and_refuses_clips_without(embedded, tmp_path):
+def test_a_reader_returns_frames_of_clips_in_any_order_and_refuses_clips_without(embedded, tmp_path):
     lake, _ = embedded
     frames, ids = lake.frames("fake"), lake.clips.ids().to_list()
     read = frames.reader(ids[::-1], "high")
     for clip_id, states in zip([ids[0], ids[5], ids[0]], read([5, 0, 5]), strict=True):
         np.testing.assert_array_equal(states, frames.read(clip_id, "high").states)
     write(tmp_path / "more" / "x.wav", melody(5, seed=40))
-    ingest_folder(lake, tmp_path / "more", Cut(None))
+    ingest_folder(lake, tmp_path / "more", seconds=None)
     with pytest.raises(InputError, match="1 of 7 clips have no stored frames of layer high"):
         frames.reader(lake.clips.ids().to_list(), "high")
     with pytest.raises(InputError, match="6 of 6 clips have no stored frames of layer low"):
         frames.reader(ids, "low")
 
 
-def test_only_clips_with_all_the_layers_asked_for_are_complete(embedded):
+def test_only_clips_with_every_requested_layer_are_complete(embedded):
     lake, space = embedded
     frames, ids = lake.frames(space), lake.clips.ids().to_list()
     some = frames.read(ids[2], 1)

@@ -1,4 +1,4 @@
-"""What a GPU would refuse, without one: tensors of two devices in one operation, shapes and types that do not fit."""
+"""Operations that a GPU would refuse, tested without one: tensors of two devices, shapes and types that do not fit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fake_cuda import DEVICE, fake_cuda, moved
 
 from tonelake.embed.encoders.hubert import HubertEncoder
 from tonelake.finetune import FinetuneConfig
-from tonelake.finetune.model import Tuned
+from tonelake.finetune.model import LoraModel
 from tonelake.probes.config import Setting
-from tonelake.probes.grid import Schedule, Sides, train
+from tonelake.probes.grid import GridData, Schedule, train
 from tonelake.probes.heads import Shape
 from tonelake.probes.losses import Loss
 
@@ -60,12 +60,12 @@ def test_a_grid_of_probes_is_trained_on_the_device(kind, head, parts, dtype, mon
         targets = torch.zeros(clips, dtype=torch.int64) if kind == "multiclass" else torch.zeros(clips, 4)
         return vectors.to(DEVICE, dtype), targets.to(DEVICE)
 
-    shape, settings = Shape(head, 10, 4, 6, parts), [Setting(1e-3, 0.0), Setting(1e-2, 1e-3)]
+    shape, settings = Shape(kind=head, width=10, outputs=4, hidden=6, mixed=parts), [Setting(1e-3, 0.0), Setting(1e-2, 1e-3)]
     with fake_cuda(monkeypatch) as ins:
         weights = None if kind == "regression" else torch.ones(4).to(DEVICE)
         loss = Loss(kind, weights, 0.0 if kind == "regression" else 0.1)
         schedule = Schedule("adamw", batch=8, epochs=3, dropout=0.2)
-        fitted = train(Sides(*side(20), *side(9)), shape, loss, settings, [0, 1, 2], 0, schedule)
+        fitted = train(GridData(*side(20), *side(9)), shape, loss, settings, [0, 1, 2], 0, schedule)
         states = {name: (str(state.device), tuple(state.shape)) for name, state in fitted.states.items()}
     assert states == {name: (DEVICE, (2, 3, 2, *size)) for name, size in shape.sizes().items()}
     assert set(ins.copied) == {"cpu"} and fitted.score.shape == (2, 3, 2)
@@ -73,9 +73,9 @@ def test_a_grid_of_probes_is_trained_on_the_device(kind, head, parts, dtype, mon
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
 @pytest.mark.parametrize("above", [0, 1])
-def test_fine_tuning_gets_to_its_loss_on_the_device(encoder, kind, above, monkeypatch):
+def test_fine_tuning_computes_its_loss_on_the_device(encoder, kind, above, monkeypatch):
     config = FinetuneConfig("kind", task=kind, above=above, rank=2, hidden=8, window_s=1.0, frames=above > 0)
-    model = Tuned(encoder, config, 3, None if kind == "regression" else torch.ones(3)).train()
+    model = LoraModel(encoder, config, 3, None if kind == "regression" else torch.ones(3)).train()
     with fake_cuda(monkeypatch):
         model = moved(model)
         waves = [torch.zeros(samples).to(DEVICE) for samples in (24_000, 60_000)]

@@ -1,4 +1,4 @@
-"""The same clip has the same vector, to the bit, whatever it was embedded with: other clips, order, workers, day."""
+"""A clip has a bit-identical vector independent of other clips, their order, the number of workers, and the date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 
 def vectors(lake, checkpoints, *, workers=1, order=None, at_once=None, variant="95M-tiny", hop=None):
-    """Vectors by clip id of one embed, clips in this order, so many at once."""
+    """Vectors by clip id of one embedding, with clips in this order, `at_once` per batch."""
     settings = EmbedSettings(
         str(checkpoints / variant), space="bits", window_s=2.0, hop_s=hop, precision="float32", device="cpu"
     )
@@ -65,7 +65,7 @@ def test_order_and_workers_change_no_bit(folder, checkpoints, alone, lake, worke
 
 
 def test_clips_that_share_batches_differ_by_rounding_at_most(folder, checkpoints, alone, lake):
-    """What an accelerator does; a CPU takes one clip at a time.  The bound: the last digit of stored float16."""
+    """As on an accelerator; a CPU takes one clip at a time.  Tolerance: the last digit of stored float16."""
     ingest_folder(lake, folder, seconds=None)
     found = vectors(lake, checkpoints, at_once=4)
     for clip, vector in found.items():

@@ -1,4 +1,4 @@
-"""Live audio: the same frames whatever the pieces, those of an offline pass, without gaps, in constant memory."""
+"""Live frames equal those of an offline pass for pieces of any size, without gaps, in constant memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sounds import melody, write
 import tonelake
 from tonelake.embed import LiveFrames, load_encoder
 from tonelake.index.tokens.live import LiveEncoder
-from tonelake.ingest import Cut, ingest_folder
+from tonelake.ingest import ingest_folder
 from tonelake.listen import listen_to_file, listen_to_stream
 from tonelake.store import InputError, SpaceMismatch
 
@@ -36,13 +36,13 @@ def music_2s():
 
 
 def streamed(live: LiveFrames, samples: np.ndarray, piece: int):
-    """(time_s, states) of all that comes of a stream in pieces."""
+    """(time_s, states) of a stream that arrives in pieces."""
     parts = [live.push(samples[i : i + piece]) for i in range(0, len(samples), piece)] + [live.finish()]
     return np.concatenate([p.time_s for p in parts]), np.concatenate([p.states for p in parts])
 
 
 @pytest.mark.parametrize("layer", [0, 1, -1])
-def test_a_layer_alone_is_that_of_the_whole_pass(checkpoints, music_2s, layer):
+def test_a_single_layer_equals_that_of_a_full_pass(checkpoints, music_2s, layer):
     for name in ("95M-tiny", "330M-tiny"):
         encoder = load_encoder(str(checkpoints / name), device="cpu")
         number = layer % len(encoder.layers)
@@ -60,14 +60,14 @@ def test_a_layer_alone_is_that_of_the_whole_pass(checkpoints, music_2s, layer):
 
 
 @pytest.mark.parametrize("piece_s", [0.001, 0.013, 0.5, 5.0])
-def test_frames_do_not_depend_on_the_pieces(encoder, music_2s, piece_s):
+def test_frames_do_not_depend_on_the_size_of_the_pieces(encoder, music_2s, piece_s):
     whole = streamed(LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S), music_2s, len(music_2s))
     pieces = streamed(LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S), music_2s, round(piece_s * RATE))
     assert np.array_equal(whole[0], pieces[0]) and np.array_equal(whole[1], pieces[1])
 
 
 @pytest.mark.parametrize("ahead_s", [0.0, 0.1])
-def test_frames_are_those_of_one_offline_pass_over_the_window(encoder, music_2s, ahead_s):
+def test_frames_equal_those_of_an_offline_pass_over_the_window(encoder, music_2s, ahead_s):
     live = LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S, ahead_s=ahead_s)
     time_s, states = streamed(live, music_2s, 777)
     hop, ahead, window, step, field = 15, round(ahead_s * 75), 75, 320, 400
@@ -77,7 +77,7 @@ def test_frames_are_those_of_one_offline_pass_over_the_window(encoder, music_2s,
         begin = max(0, end - window)
         offline = encoder.hidden_states(music_2s[begin * step : (end - 1) * step + field])[1]
         assert np.abs(states[first : first + hop] - offline[first - begin : first + hop - begin]).max() < 1e-5
-    # A stream that fits into one window, with all that is ahead: the offline pass over all of it.
+    # A stream that fits into one window equals the offline pass over all of it.
     short = music_2s[: 36 * step + field]
     one = streamed(LiveFrames(encoder, 1, RATE, window_s=2.0, hop_s=1.0), short, 100)
     assert np.abs(one[1] - encoder.hidden_states(short)[1]).max() < 1e-5
@@ -85,7 +85,7 @@ def test_frames_are_those_of_one_offline_pass_over_the_window(encoder, music_2s,
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
-def test_any_rate_gives_the_frames_of_the_resampled_whole(encoder, rate):
+def test_a_stream_of_any_rate_gives_the_frames_of_the_resampled_recording(encoder, rate):
     samples = melody(1.3, seed=5, rate=rate)[:, 0]
     time_s, states = streamed(LiveFrames(encoder, 1, rate, window_s=WINDOW_S, hop_s=HOP_S), samples, 997)
     offline = soxr.resample(samples, rate, RATE, quality="HQ")
@@ -97,10 +97,10 @@ def test_any_rate_gives_the_frames_of_the_resampled_whole(encoder, rate):
     assert np.array_equal(time_s[:both], again[0][:both])
 
 
-def test_an_hour_has_no_gap_no_overlap_and_constant_memory(encoder):
-    """An hour of frames with the encoder's geometry; the model itself, which holds nothing, stands aside."""
+def test_an_hour_of_stream_has_no_gap_no_overlap_and_constant_memory(encoder):
+    """With the encoder's geometry but without its model, which keeps no state."""
     class Counting:
-        """Tells the number of the frame that each state is of, by what the samples say."""
+        """Reads the number of each frame from its samples."""
 
         name, layers, dims, sample_rate = "counting", ("0",), (1,), RATE
         frame_samples, frame_offset, frame_field = 320, 200, 400
@@ -126,7 +126,7 @@ def test_an_hour_has_no_gap_no_overlap_and_constant_memory(encoder):
     assert seen == (total - 400) // 320 + 1 and live._buffer.nbytes == size < 2e6
 
 
-def test_what_cannot_be_is_a_sentence(encoder):
+def test_invalid_settings_and_samples_are_errors(encoder):
     for settings, message in (
         ({"rate": 100}, "4,000 to 384,000"), ({"rate": RATE, "window_s": 0.05}, "holds no hop"),
         ({"rate": RATE, "hop_s": 0}, "hop"),
@@ -143,24 +143,26 @@ def test_what_cannot_be_is_a_sentence(encoder):
         live.push(np.zeros(10))
 
 
-# -- against a lake
+# -- with a lake
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory, music, checkpoints):
     """The music, embedded by a tiny MERT with the frames of a layer, and a vocabulary."""
     lake = tonelake.open(tmp_path_factory.mktemp("live") / "lake", progress=False)
-    ingest_folder(lake.lake, music, Cut(3.0))
+    ingest_folder(lake, music, seconds=3.0)
     lake.embed(str(checkpoints / "95M-tiny"), space="tiny", precision="float32", device="cpu", frames=[1])
-    lake.tokens.fit(k=16, layer=1)
+    lake.fit_vocabulary(k=16, layer=1)
     return lake
 
 
-def test_what_is_played_is_found_among_the_clips(played, music):
-    clips = played.clips().filter(track="Ada/song0.wav") if "Ada/song0.wav" in played.clips()["track"] else played.clips()
+def test_live_audio_retrieves_the_nearest_clips(played, music):
+    clips = played.clips.read()
+    if "Ada/song0.wav" in clips["track"]:
+        clips = clips.filter(track="Ada/song0.wav")
     clip = clips.row(1, named=True)
     sound = played.audio(clip["clip_id"], 48_000)
-    live = played.tokens.live(rate=48_000, layer=1, vocabulary="", k=3, device="cpu", window_s=3.0)
+    live = played.live(rate=48_000, layer=1, vocabulary="", k=3, device="cpu", window_s=3.0)
     answers = [live.push(sound[i : i + 4_800]) for i in range(0, len(sound), 4_800)] + [live.finish()]
     vocabulary = live.vocabulary
     for one in answers:
@@ -168,7 +170,7 @@ def test_what_is_played_is_found_among_the_clips(played, music):
     hits = [one for one in answers if one.hits is not None]
     assert len(hits) == 2 and all(len(one.hits) == 3 for one in hits)
     assert [round(one.hits_at_s) for one in hits] == [1, 2]
-    # The states of the last search's 2 s, compared by hand.
+    # The states of the last search's 2 s, searched by hand.
     seen = np.concatenate([one.states for one in answers[: next(i for i, a in enumerate(answers) if a is hits[-1]) + 1]])
     mean = seen.mean(axis=0)
     expected = played.similar(mean.astype(np.float32), layer=1, k=3)
@@ -177,14 +179,14 @@ def test_what_is_played_is_found_among_the_clips(played, music):
 
 def test_a_vocabulary_of_another_layer_is_refused(played):
     with pytest.raises(SpaceMismatch, match="layer 1 of space 'tiny'"):
-        played.tokens.live(rate=RATE, layer=0, vocabulary="")
+        played.live(rate=RATE, layer=0, vocabulary="")
     with pytest.raises(InputError, match="no vocabulary 'x'"):
-        LiveEncoder(played.lake, rate=RATE, vocabulary="x")
-    with pytest.raises(InputError, match="more than none"):
-        LiveEncoder(played.lake, rate=RATE, heard_s=0)
+        LiveEncoder(played, rate=RATE, vocabulary="x")
+    with pytest.raises(InputError, match="must be positive"):
+        LiveEncoder(played, rate=RATE, heard_s=0)
 
 
-def test_a_file_and_its_raw_samples_are_heard_alike(played, tmp_path):
+def test_a_file_and_its_raw_samples_give_equal_results(played, tmp_path):
     samples = melody(2.2, seed=9, rate=48_000)
     write(tmp_path / "a.wav", samples, 48_000)
 
@@ -193,7 +195,7 @@ def test_a_file_and_its_raw_samples_are_heard_alike(played, tmp_path):
         return np.concatenate([p.states for p in pieces]), [p.hits["clip_id"].to_list() for p in pieces if p.hits is not None]
 
     def live():
-        return played.tokens.live(rate=48_000, layer=1, device="cpu", window_s=1.0, hop_s=0.2)
+        return played.live(rate=48_000, layer=1, device="cpu", window_s=1.0, hop_s=0.2)
 
     states, hits = all_of(listen_to_file(live(), tmp_path / "a.wav", real_time=False))
     raw = (samples.reshape(-1, 1).repeat(2, axis=1)).astype("<f4").tobytes()
@@ -204,11 +206,11 @@ def test_a_file_and_its_raw_samples_are_heard_alike(played, tmp_path):
         list(listen_to_stream(live(), io.BytesIO(raw), form="mp3"))
 
 
-def test_the_command_listens_to_a_pipe(played, music):
+def test_the_command_reads_from_a_pipe(played, music):
     samples = melody(2.5, seed=9, rate=16_000)
     raw = (samples * 32_767).astype("<i2").tobytes()
     found = subprocess.run(
-        [sys.executable, "-m", "tonelake", "listen", "-", "--lake", played.lake.uri, "--rate", "16000", "--layer", "1",
+        [sys.executable, "-m", "tonelake", "listen", "-", "--lake", played.uri, "--rate", "16000", "--layer", "1",
          "--vocabulary", "1-16", "--window", "1", "--hop", "0.25", "--device", "cpu"],
         input=raw, capture_output=True, cwd=Path(__file__).resolve().parents[2], check=False, timeout=300,
     )

@@ -1,4 +1,4 @@
-"""The native loader against the original code's hidden states, and against every way a checkpoint can be wrong."""
+"""The native loader reproduces the original code's hidden states, and refuses every kind of defective checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAVES = ("b_3.7s", "d_1.02s")
 
 @pytest.fixture
 def copy(checkpoints, tmp_path):
-    """A 95M checkpoint to spoil."""
+    """A 95M checkpoint to damage."""
     return shutil.copytree(checkpoints / "95M-tiny", tmp_path / "checkpoint")
 
 
@@ -94,7 +94,7 @@ def test_bfloat16_stays_near_float32(checkpoints):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_layer_alone_is_that_layer_of_all(checkpoints, variant, precision):
+def test_a_single_layer_equals_that_layer_of_a_full_pass(checkpoints, variant, precision):
     encoder = HubertEncoder(checkpoints / variant).at(precision)
     window = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
     together = encoder.hidden_states(window)
@@ -103,7 +103,7 @@ def test_a_layer_alone_is_that_layer_of_all(checkpoints, variant, precision):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_nothing_in_a_loaded_model_learns(checkpoints, precision):
+def test_a_loaded_model_has_no_trainable_parameter(checkpoints, precision):
     encoder = HubertEncoder(checkpoints / "330M-tiny").at(precision)
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
@@ -116,7 +116,7 @@ def test_a_model_that_skips_or_repeats_blocks_is_refused(checkpoints, passes, la
     encoder = HubertEncoder(checkpoints / "95M-tiny")
     first = encoder.model.encoder.layers[0]
     encoder.model.encoder.forward = lambda hidden, **_: BaseModelOutput([first(hidden) for _ in range(passes)][-1])
-    with pytest.raises(EncoderError, match=f"gave {layers} layers instead of 4: this transformers is not supported"):
+    with pytest.raises(EncoderError, match=f"returned {layers} layers instead of 4. Install a supported"):
         encoder.encode(np.zeros((1, 24_000), np.float32))
 
 
@@ -126,14 +126,14 @@ def test_frames_are_320_samples_apart_and_see_400(checkpoints):
     assert [encoder.frames_of(samples) for samples in (400, 719, 720, 720_000)] == [1, 1, 2, 2249]
 
 
-def test_layers_are_blocks_and_one(checkpoints):
+def test_there_is_one_layer_more_than_blocks(checkpoints):
     encoder = HubertEncoder(checkpoints / "95M-tiny")
     assert encoder.layers == ("0", "1", "2", "3")
     assert encoder.dims == (48,) * 4
     assert encoder.sample_rate == 24_000
 
 
-def test_the_hubs_own_configurations_are_understood(checkpoints):
+def test_the_hubs_own_configurations_are_read(checkpoints):
     from tonelake.embed.encoders.checkpoint import read_config
 
     for name, blocks, width in (("95M", 12, 768), ("330M", 24, 1024)):
@@ -200,7 +200,7 @@ def test_a_damaged_weights_file_is_refused(copy, content):
         HubertEncoder(copy)
 
 
-def test_a_folder_without_weights_or_config_says_so(copy, tmp_path):
+def test_a_folder_without_weights_or_config_is_an_error(copy, tmp_path):
     (copy / "pytorch_model.bin").unlink()
     (copy / "mert_fairseq.pt").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
@@ -230,8 +230,8 @@ def test_other_weights_are_another_revision(copy, checkpoints):
 
 
 @pytest.mark.parametrize("kind", ["hubert", "hubert-large", "wav2vec2", "wav2vec2-ctc"])
-def test_hubert_and_wav2vec2_folders_come_through_the_same_door(tmp_path, kind):
-    """Second opinion: transformers' own hidden_states, for a model that it saved itself."""
+def test_hubert_and_wav2vec2_folders_are_loaded_too(tmp_path, kind):
+    """Reference: transformers' own hidden_states, for a model that it saved itself."""
     from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
     torch.manual_seed(0)
@@ -261,7 +261,7 @@ def test_hubert_and_wav2vec2_folders_come_through_the_same_door(tmp_path, kind):
         np.testing.assert_allclose(ours[2], theirs.last_hidden_state[0], atol=1e-5)
 
 
-def test_weights_that_cannot_be_had_say_how_to_get_them(tmp_path, monkeypatch):
+def test_missing_weights_are_an_error_with_the_download_command(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     words = r"hf download m-a-p/MERT-v1-95M --revision 12af15f.*\n.*--encoder MERT-v1-95M"
     with pytest.raises(EncoderError, match=words) as info:
@@ -269,6 +269,6 @@ def test_weights_that_cannot_be_had_say_how_to_get_them(tmp_path, monkeypatch):
     assert "CC-BY-NC-4.0" in str(info.value)
 
 
-def test_an_unknown_encoder_lists_the_known():
+def test_an_unknown_encoder_is_an_error_that_lists_the_known_ones():
     with pytest.raises(InputError, match=r"mert-95m.*spectral"):
         load_encoder("no-such-encoder")

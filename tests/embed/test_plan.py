@@ -1,4 +1,4 @@
-"""The plan reckons what an embed then takes, and changes nothing."""
+"""A plan estimates the cost of an embedding, and changes nothing."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from fakes import FakeEncoder, clip_rows
 import tonelake
 from tonelake.embed import Plan, make_plan
 from tonelake.embed.settings import describe_space
-from tonelake.ingest import Cut, ingest_folder, read_clips
+from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import InputError
 
 
 class Slow(FakeEncoder):
-    """Two seconds of audio take a hundredth of a second."""
+    """Encodes two seconds of audio in a hundredth of a second."""
 
     def encode(self, windows, *how):
         time.sleep(windows.shape[1] / self.sample_rate / 200)
         return super().encode(windows, *how)
 
 
-def test_a_plan_reckons_from_what_it_measures_and_stores_nothing(lake, music):
-    ingest_folder(lake, music, Cut(3.0))
+def test_a_plan_extrapolates_from_its_measurement_and_stores_nothing(lake, music):
+    ingest_folder(lake, music, seconds=3.0)
     space = describe_space(Slow(), "slow", 30.0)
     plan = make_plan(lake, space, Slow(), read_clips, price=3.0)
     assert (plan.clips, plan.price) == (18, 3.0)
@@ -37,27 +37,29 @@ def test_a_plan_reckons_from_what_it_measures_and_stores_nothing(lake, music):
     assert lake.vectors(space).count() == 0
 
 
-def test_a_plan_counts_only_what_is_due(lake, music):
+def test_a_plan_counts_only_clips_that_are_due(lake, music):
     opened = tonelake.open(lake.uri, progress=False)
     opened.ingest_folder(music, seconds=None)
     assert opened.plan("spectral").clips == 6
     opened.embed("spectral")
     done = opened.plan("spectral")
     assert (done.clips, done.seconds) == (0, 0.0)
-    assert str(done) == "space spectral: every clip is embedded, there is nothing to do"
+    assert str(done) == "space spectral: all clips are embedded, there is nothing to do"
 
 
-def test_a_plan_says_why_nothing_could_be_tried(lake):
+def test_a_plan_of_unreadable_clips_is_an_error_with_the_reason(lake):
     lake.clips.add(clip_rows(1, 3).with_columns(source=pl.lit("/gone.wav")))
-    with pytest.raises(InputError, match=r"none of 3 clips could be tried: gone\.wav: cannot be read"):
+    with pytest.raises(InputError, match=r"none of 3 sampled clips could be read: gone\.wav: cannot be read"):
         make_plan(lake, describe_space(FakeEncoder(), "fake", 30.0), FakeEncoder(), read_clips)
 
 
-def test_a_plan_reads_like_a_bill():
-    plan = Plan("mert", "bfloat16", 100_000, 833.3, 20.0, 3_997_600_000, 2.5)
+def test_a_plan_is_printed_like_a_bill():
+    plan = Plan(
+        space="mert", precision="bfloat16", clips=100_000, hours=833.3, speed=20.0, disk_bytes=3_997_600_000, price=2.5
+    )
     assert str(plan) == (
         "space mert, bfloat16: 100,000 clips, 833.3 hours of audio\n"
-        "time  1 day, 17:39:54 at 20.0 s of audio a second, measured here\n"
+        "time  1 day, 17:39:54 at 20.0 s of audio per second, measured here\n"
         "disk  4.00 GB\n"
-        "cost  104.16 at 2.5 an hour"
+        "cost  104.16 at 2.5 per hour"
     )

@@ -1,4 +1,4 @@
-"""Precision is chosen by measurement: kept where every layer keeps it, refused where one does not."""
+"""Precision is chosen by measurement: a lower one is accepted only if it preserves every layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tonelake.store import InputError
 
 
 class Lossy(FakeEncoder):
-    """An encoder whose lower precision errs by as much as it is told, in one layer, and is as fast as it is told."""
+    """An encoder whose lower precision has a given error in one layer, and a given speed."""
 
     error = 0.0
     delay_s = 0.02
@@ -52,7 +52,7 @@ def bfloat16_here(monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
 
 
-def test_a_precision_that_keeps_every_layer_and_is_faster_is_taken(bfloat16_here):
+def test_a_precision_that_preserves_every_layer_and_is_faster_is_chosen(bfloat16_here):
     choice = choose_precision(lossy(0.01))
     assert choice.encoder.precision == "bfloat16"
     assert choice.reason.startswith("bfloat16: ")
@@ -67,11 +67,11 @@ def test_one_bad_layer_is_enough_to_refuse_it(bfloat16_here):
     assert choice.comparison.table["cosine"][1] < 0.999
 
 
-def test_what_is_no_faster_is_not_taken(bfloat16_here):
+def test_a_precision_that_is_no_faster_is_not_chosen(bfloat16_here):
     assert choose_precision(lossy(0.0, delay_s=-0.02)).encoder.precision == "float32"
 
 
-def test_values_that_are_not_finite_are_never_good_enough(bfloat16_here):
+def test_values_that_are_not_finite_are_refused(bfloat16_here):
     assert choose_precision(lossy(np.nan)).encoder.precision == "float32"
 
 
@@ -88,26 +88,26 @@ def test_spectral_is_float32_only():
     assert diagnose("spectral").verdict == "auto takes float32, which is all that this encoder knows"
 
 
-def test_the_comparison_measures_what_it_says(bfloat16_here):
-    """A known error of 3 % in one layer's maxima: cosine and relative error as computed by hand."""
+def test_the_comparison_equals_a_calculation_by_hand(bfloat16_here):
+    """With an error of 3 % in one layer's maxima."""
     encoder = lossy(0.03)
     table = compare(encoder, "bfloat16").table
-    window = precision.sample(encoder.sample_rate)[None]
+    window = precision.sample_music(encoder.sample_rate)[None]
     a, b = encoder.encode(window).max[1][0].astype(float), encoder.at("bfloat16").encode(window).max[1][0].astype(float)
     assert table["cosine"][1] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-9)
     assert table["relative_error"][1] == pytest.approx(0.03, rel=1e-3)
     assert table["relative_error"][0] == 0
 
 
-def test_the_sample_is_music_with_a_pause_and_always_the_same():
-    sound = precision.sample(24_000)
+def test_the_sample_is_music_with_a_pause_and_reproducible():
+    sound = precision.sample_music(24_000)
     assert sound.shape == (240_000,)
     assert 0.79 < np.abs(sound).max() <= 0.8
     assert np.abs(sound[-12_000:]).max() < 0.01
-    np.testing.assert_array_equal(sound, precision.sample(24_000))
+    np.testing.assert_array_equal(sound, precision.sample_music(24_000))
 
 
-def test_a_space_remembers_why_and_keeps_its_precision(lake, checkpoints, monkeypatch):
+def test_a_space_stores_the_reason_and_keeps_its_precision(lake, checkpoints, monkeypatch):
     folder = str(checkpoints / "95M-tiny")
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(precision, "MIN_GAIN", 0.0)
@@ -123,7 +123,7 @@ def test_a_space_remembers_why_and_keeps_its_precision(lake, checkpoints, monkey
     assert replace(exact, precision="bfloat16").fingerprint == space.fingerprint
 
 
-def test_the_doctor_reports_each_layer_and_fails_where_a_precision_does(checkpoints, monkeypatch):
+def test_the_doctor_reports_each_layer_and_fails_if_the_precision_does(checkpoints, monkeypatch):
     folder = str(checkpoints / "95M-tiny")
     found = diagnose(folder, precision="bfloat16", device="cpu")
     assert found.healthy

@@ -25,14 +25,14 @@ def corpus():
 
 @pytest.fixture
 def small_fit(monkeypatch):
-    """Teachers fitted by little, a handful of examples checked."""
+    """Fit teachers on two examples, and check two."""
     monkeypatch.setattr(training, "FIT_EXAMPLES", 2)
     for name in teachers.CLUSTERS:
         monkeypatch.setitem(teachers.CLUSTERS, name, 8)
     monkeypatch.setattr(training, "CHECKED", 2)
 
 
-def test_an_example_is_the_same_wherever_it_is_made_and_no_two_are_alike(corpus):
+def test_an_example_is_reproducible_and_no_two_are_equal(corpus):
     first, again, second = (examples.make_example(corpus, 3, number) for number in (7, 7, 8))
     for one, same, other in zip(first, again, second, strict=True):
         np.testing.assert_array_equal(one, same)
@@ -49,25 +49,25 @@ def test_every_instrument_plays_in_tune_and_below_full_scale(name):
         tone = make(np.random.default_rng(seed))(hz, 1.0, rate)
         assert np.isfinite(tone).all() and np.abs(tone).max() <= 1.6
         assert len(tone) >= rate
-    if name in ("additive", "plucked", "filtered", "pipes"):         # whose partials are harmonic: one period on, they repeat
+    if name in ("additive", "plucked", "filtered", "pipes"):         # with harmonic partials, periodic in the pitch
         middle = tone[6_000:12_000]
         shifts = range(round(0.7 * rate / hz), round(1.4 * rate / hz))
         likeness = [float(np.dot(middle[:-200], tone[6_000 + s : 12_000 - 200 + s])) for s in shifts]
         assert abs(list(shifts)[int(np.argmax(likeness))] - rate / hz) <= 2
 
 
-def test_instruments_for_judging_are_not_heard_in_training():
+def test_evaluation_instruments_do_not_occur_in_training():
     assert not set(timbres.LEARNED) & set(timbres.HELD_OUT)
 
 
-def test_a_tune_is_held_out_by_its_name_alone():
+def test_a_tune_is_held_out_by_its_name_only():
     names = [f"{i} {i % 7} {i % 5}" for i in range(4_000)]
     held = np.array([music.is_held_out(name) for name in names])
     assert held.mean() == pytest.approx(music.HELD_OUT_SHARE, abs=0.03)
     assert [music.is_held_out(name) for name in names] == held.tolist()
 
 
-def test_made_up_music_keeps_to_its_bars_and_scale():
+def test_generated_music_keeps_to_its_bars_and_scale():
     for seed in range(20):
         piece = music.compose(np.random.default_rng(seed))
         assert piece.notes[:, 0].min() >= 0 and piece.end <= 8 * piece.bar + 1e-6
@@ -89,7 +89,7 @@ def test_the_constant_q_spectrum_agrees_with_librosas(recwarn):
         chord, sr=rate, hop_length=128, fmin=teachers.LOWEST_HZ, n_bins=168, bins_per_octave=24, norm=1, scale=False
     ))[:, 200:300].mean(axis=1)
     recwarn.clear()
-    wide = slice(24 * 2, None)                               # below 130 Hz our windows are shorter than constant Q asks
+    wide = slice(24 * 2, None)                               # below 130 Hz our windows are shorter than constant Q requires
     assert np.corrcoef(magnitude[wide], theirs[wide])[0, 1] > 0.95           # librosa's windows are a little longer
     assert abs(int(magnitude.argmax()) - int(theirs.argmax())) <= 0
     peaks = {int(i) for i in np.argsort(magnitude)[-4:]}
@@ -101,14 +101,14 @@ def test_a_sound_at_half_its_rate_has_the_same_constant_q_spectrum():
     import torch
 
     sound = sine(220, 1_046, 3_520) / 3
-    plain = torch.from_numpy(sound[::2].copy())[None]                # nothing lies above 6 kHz: no filter is needed
+    plain = torch.from_numpy(sound[::2].copy())[None]                # no content above 6 kHz: no filter is needed
     halved = teachers.halved(torch.from_numpy(sound)[None])
     assert halved.shape == plain.shape
     one, other = (teachers.constant_q(signal)[0, 40:100] for signal in (plain, halved))
     assert float((one - other).abs().max()) < 0.05
 
 
-def test_frames_of_the_teachers_are_the_models():
+def test_the_teachers_have_the_models_number_of_frames():
     import torch
     from transformers import HubertConfig, HubertModel
 
@@ -121,7 +121,7 @@ def test_frames_of_the_teachers_are_the_models():
         assert teachers.constant_q(sound[:, : samples // 2]).shape[1] == expected
 
 
-def test_a_click_is_seen_by_the_frame_it_lies_in():
+def test_a_click_appears_in_the_frame_that_contains_it():
     import torch
 
     sound = torch.zeros(1, 48_000)
@@ -129,7 +129,7 @@ def test_a_click_is_seen_by_the_frame_it_lies_in():
     assert int(teachers.log_mel(sound)[0].mean(dim=1).argmax()) == 40
 
 
-def test_spans_hide_about_as_much_as_they_say():
+def test_spans_hide_the_stated_share():
     hidden = training.spans((200, 374), Recipe(), np.random.default_rng(0))
     assert hidden.mean() == pytest.approx(1 - (1 - Recipe.mask_share) ** Recipe.mask_length, abs=0.02)
     runs = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], hidden[0].astype(int), [0]]))))[::2]
@@ -138,7 +138,7 @@ def test_spans_hide_about_as_much_as_they_say():
 
 @pytest.fixture(scope="module")
 def new():
-    """A model of the recipe's shape, as its training finds it."""
+    """An untrained model of the recipe's shape."""
     return training.build(Recipe()).encoder.eval()
 
 
@@ -147,8 +147,8 @@ def sine(*hertz, seconds=2.0):
     return sum(np.sin(2 * np.pi * hz * time) for hz in hertz).astype(np.float32)
 
 
-def test_pairs_of_channels_answer_to_windowed_sinusoids(new):
-    """Second opinion: NumPy's correlation of the sound with what the layers are said to hear."""
+def test_pairs_of_channels_respond_to_windowed_sinusoids(new):
+    """Reference: NumPy's correlation of the sound with the documented filters."""
     import copy
 
     import torch
@@ -179,7 +179,7 @@ def test_a_sine_is_loudest_in_the_band_around_it(new):
 
 
 @pytest.mark.parametrize("midi", [45, 52, 60, 69, 76, 84])
-def test_the_positional_convolution_begins_as_semitones(new, midi):
+def test_the_positional_convolution_starts_as_semitone_filters(new, midi):
     import torch
 
     from tonelake.embed.encoders.hubert import normalize
@@ -187,12 +187,12 @@ def test_the_positional_convolution_begins_as_semitones(new, midi):
     with torch.no_grad():
         heard = normalize(torch.from_numpy(sine(440 * 2 ** ((midi - 69) / 12)))[None])
         features = new.feature_projection(new.feature_extractor(heard).transpose(1, 2))
-        waves = new.encoder.pos_conv_embed(features)[0]              # (frame, channel): four to a semitone
+        waves = new.encoder.pos_conv_embed(features)[0]              # (frame, channel): four per semitone
     loudness = waves.reshape(len(waves), -1, 4).sum(dim=2).mean(dim=0).numpy()
     assert abs(int(filterbank.SEMITONES[int(loudness.argmax())]) - midi) <= 1
 
 
-def test_a_training_that_was_stopped_ends_where_an_undisturbed_one_does(tmp_path, corpus, small_fit):
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path, corpus, small_fit):
     import torch
 
     whole = training.train(TINY, corpus, tmp_path / "whole", workers=0, every=2)
@@ -206,7 +206,7 @@ def test_a_training_that_was_stopped_ends_where_an_undisturbed_one_does(tmp_path
     assert all(a["checked_cqt"] == b["checked_cqt"] for a, b in zip(*logs, strict=True))
 
 
-def test_another_recipe_does_not_go_on_in_the_same_folder(tmp_path, corpus, small_fit):
+def test_a_different_recipe_is_refused_in_the_same_folder(tmp_path, corpus, small_fit):
     training.train(TINY, corpus, tmp_path, workers=0, until=1)
     with pytest.raises(SystemExit, match="another recipe"):
         training.train(dataclasses.replace(TINY, seed=1), corpus, tmp_path, workers=0)
@@ -230,7 +230,7 @@ def test_the_exported_checkpoint_is_the_trained_model(tmp_path, corpus, small_fi
     assert np.abs(found - expected).max() <= 5e-3 * np.abs(expected).max()           # float16 weights: 2^-11 each
 
 
-def test_mixing_another_example_in_keeps_the_rest():
+def test_mixing_in_another_example_keeps_the_rest():
     import torch
 
     room = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 24_000)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""The small MERT that comes with the package: it loads as any other, and has learned what it was trained for."""
+"""The small MERT in the package loads like any checkpoint, and has learned its training task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def small():
     return load_encoder("small")
 
 
-def test_it_is_known_by_name_and_loads_as_any_checkpoint_folder_does(small):
+def test_it_loads_by_name_and_as_a_checkpoint_folder(small):
     assert "small" in encoder_names() and small.location == small.name == "small"
     assert small.sample_rate == 24_000 and small.frame_samples == 320
     assert len(small.layers) == 7 and set(small.dims) == {192}
@@ -25,7 +25,7 @@ def test_it_is_known_by_name_and_loads_as_any_checkpoint_folder_does(small):
     assert (SMALL / "model.safetensors").stat().st_size < 12_000_000
 
 
-def test_its_card_says_what_it_is_and_is_not():
+def test_its_card_states_purpose_limits_and_training():
     card = (SMALL / "README.md").read_text(encoding="utf-8")
     assert "substitute for MERT-v1" in card and "What it was trained on" in card and "What it is worth" in card
     done = json.loads((SMALL / "training.json").read_text())
@@ -35,7 +35,7 @@ def test_its_card_says_what_it_is_and_is_not():
 
 
 def phrases(count):
-    """(phrase, instrument): made-up music, each piece of it played by two instruments that training never heard."""
+    """Generated music, each piece played by two instruments that are held out of training."""
     made = []
     for seed in range(count):
         rng = np.random.default_rng((9, seed))
@@ -47,8 +47,8 @@ def phrases(count):
     return made
 
 
-def found_again(encoder, sounds):
-    """For each layer: how often the same music on the other instrument is nearest of all that the other instrument plays."""
+def retrieval_rates(encoder, sounds):
+    """For each layer: how often a piece's nearest neighbour among pieces on the other instrument is the piece itself."""
     vectors = encode_clips(encoder, [np.asarray(s, np.float32) for s in sounds], 30.0)
     rates = []
     for layer in range(len(encoder.layers)):
@@ -60,22 +60,22 @@ def found_again(encoder, sounds):
     return rates
 
 
-def test_it_hears_the_music_whatever_plays_it(small, tmp_path):
+def test_a_piece_is_retrieved_across_instruments(small, tmp_path):
     sounds = phrases(16)
     recipe = training.Recipe(seed=100)
     training.export(training.build(recipe, filters=False), recipe, tmp_path / "random")
-    learned, random = found_again(small, sounds), found_again(load_encoder(str(tmp_path / "random")), sounds)
+    learned, random = retrieval_rates(small, sounds), retrieval_rates(load_encoder(str(tmp_path / "random")), sounds)
     assert max(learned) >= 0.6 and max(learned) > max(random) + 0.3
     assert max(learned[1:]) > learned[0]
 
 
-@pytest.mark.no_cover                    # traced it takes three times as long
+@pytest.mark.no_cover                    # three times as slow when traced
 def test_the_demo_runs_on_it(tmp_path, monkeypatch, capsys):
     from tonelake import demo
 
     monkeypatch.setattr(demo, "PIECES", 5)
     monkeypatch.setattr("tonelake.embed.have_weights", lambda *_: False)
     demo.run_demo(str(tmp_path / "lake"))
-    said = capsys.readouterr().out
-    assert "the little model that comes with tonelake" in said and "nothing below says anything about MERT" in said
+    output = capsys.readouterr().out
+    assert "the little model that comes with tonelake" in output and "nothing below says anything about MERT" in output
     assert (tmp_path / "lake" / "pictures" / "layers-key.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""The encoder without weights: what each family of features hears."""
+"""The encoder without weights: each family of features responds to its property of the sound."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tonelake.embed import load_encoder
 from tonelake.embed.encoders.spectral import FAMILIES, SAMPLE_RATE, describe
 
 
-def test_spectral_families_tell_what_they_are_for():
-    """Chroma follows the pitch class, rhythm the beat, and loudness changes no family that leaves it out."""
+def test_families_respond_to_pitch_class_and_beat_but_not_to_loudness():
+    """Chroma follows the pitch class, rhythm the beat, and loudness changes none of the families without loudness."""
     rate = 24_000
     time_s = np.arange(rate * 6) / rate
 
@@ -39,8 +39,8 @@ def test_spectral_vectors_have_their_widths_and_are_finite():
         assert all(np.isfinite(v).all() for v in (*pooled.mean, *pooled.max))
 
 
-def test_families_are_centred_and_scaled_as_they_say():
-    """By what a tone of 1 kHz and white noise have to be."""
+def test_families_are_centred_and_scaled_as_documented():
+    """Compared with the known values of a tone of 1 kHz and of white noise."""
     rate = SAMPLE_RATE
     sine = np.sin(2 * np.pi * 1000 * np.arange(rate * 3) / rate).astype(np.float32)
     noise = np.random.default_rng(0).standard_normal(rate * 3).astype(np.float32)
@@ -63,12 +63,12 @@ def test_families_are_centred_and_scaled_as_they_say():
 
 
 def test_mel_bands_are_in_decibels_over_twenty():
-    """A hundredth of the power in half of the spectrum is 20 dB, and so a distance of 1."""
+    """Reducing the power in half of the spectrum to a hundredth is 20 dB, so a distance of 1."""
     rng = np.random.default_rng(0)
     spectrum = np.fft.rfft(rng.standard_normal(SAMPLE_RATE * 4))
     spectrum[len(spectrum) // 2 :] *= 0.1
     mel = describe(np.fft.irfft(spectrum).astype(np.float32))[list(FAMILIES).index("mel")].mean(axis=1)
-    # Slaney's filters have one area each, so white noise is as loud in every band.
+    # Slaney's filters have equal area, so white noise is equally loud in every band.
     assert abs((mel[25:40].mean() - mel[-8:].mean()) - 1) < 0.05
 
 

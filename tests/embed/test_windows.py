@@ -1,4 +1,4 @@
-"""Clips of any length in windows: each moment counts once, and a clip's vectors are those of all its frames."""
+"""Windows of clips of any length count each moment once, and a clip's vectors are statistics of all its frames."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_windows_cover_a_clip_once():
         assert all((w.first, w.last) == (w.begin, w.end) for w in found)
 
 
-def test_overlapping_windows_count_each_moment_once_and_give_it_context():
+def test_overlapping_windows_count_each_moment_once_with_context():
     rng = random.Random(1)
     for _ in range(300):
         samples, window = rng.randint(1, 5_000), rng.randint(100, 900)
@@ -39,22 +39,22 @@ def test_overlapping_windows_count_each_moment_once_and_give_it_context():
         assert all(w.begin <= w.first < w.last <= w.end for w in found)
         assert len(found) == 1 or all(w.end - w.begin == window for w in found)
         assert all(b.begin - a.begin <= hop for a, b in itertools.pairwise(found))
-        context = (window - hop) // 2    # on either side of what counts, but at the clip's ends
+        context = (window - hop) // 2    # on both sides of the part that counts, except at the clip's ends
         assert all(w.first - w.begin >= context for w in found[1:])
         assert all(w.end - w.last >= context for w in found[:-1])
 
 
 @pytest.mark.parametrize("name", ["fake", "95M-tiny", "spectral"])
 def test_overlap_equals_a_calculation_written_out_frame_by_frame(name, checkpoints):
-    """Second opinion: each frame's time by arithmetic, each frame taken from the window in whose middle it lies."""
+    """Reference: each frame's time by arithmetic, each frame taken from the window whose middle contains it."""
     encoder = FakeEncoder() if name == "fake" else load_encoder(str(checkpoints / name) if "-" in name else name)
     rate = encoder.sample_rate
     wave = melody(9.7, rate=rate)[:, 0]
     pooled = encode_clips(encoder, [wave], window_s=4.0, hop_s=1.5, frames=(0, 1))[0]
     states, times = [], []
     starts = [0.0, 1.5, 3.0, 4.5, 5.7]                               # the last window ends with the clip
-    meets = [0.0, 2.75, 4.25, 5.75, (4.5 + 4.0 + 5.7) / 2, 9.7]      # half-way through what two windows share
-    for start, first, last in zip(starts, meets[:-1], meets[1:], strict=True):
+    boundaries = [0.0, 2.75, 4.25, 5.75, (4.5 + 4.0 + 5.7) / 2, 9.7]      # the middle of what two windows share
+    for start, first, last in zip(starts, boundaries[:-1], boundaries[1:], strict=True):
         begin = round(start * rate)
         whole = encoder.encode(wave[None, begin : begin + 4 * rate], frames=(0, 1)).frames
         centres = (begin + encoder.frame_offset + encoder.frame_samples * np.arange(len(whole[0][0]))) / rate
@@ -72,7 +72,7 @@ def test_overlap_equals_a_calculation_written_out_frame_by_frame(name, checkpoin
 
 
 def test_a_long_clip_is_the_mean_of_its_frames_and_the_max_of_its_maxima():
-    """Second opinion: the same windows, frame by frame, in NumPy."""
+    """Reference: the windows frame by frame in NumPy."""
     encoder = FakeEncoder()
     wave = melody(17, rate=8_000)[:, 0]
     pooled = encode_clips(encoder, [wave], window_s=5.0)[0]

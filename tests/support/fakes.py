@@ -1,20 +1,24 @@
-"""An encoder and a lake whose vectors depend on content, so that swapped rows and layers fail a test."""
+"""Encoders and a lake whose vectors depend on content, so that swapped rows or layers fail a test."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
-from tonelake.embed.encoders.base import FrameSpan, Pooled
+from tonelake.embed.encoders.base import Encoder, FrameSpan, Pooled
 from tonelake.embed.settings import describe_space
 
 FRAME = 100                              # samples
 
 
-class FakeEncoder:
-    """Two layers of statistics of each frame of 100 samples; as quick as it is useless."""
+class FakeEncoder(Encoder):
+    """Two layers of statistics of each frame of 100 samples; fast, and meaningless for music.
+
+    `load_encoder("fakes:FakeEncoder")` loads it in any process that inherits this one's import path.
+    """
 
     name = "fake"
     revision = "1"
@@ -23,27 +27,28 @@ class FakeEncoder:
     layers = ("low", "high")
     dims = (4, 6)
     default_layer = 1
-    adapter = adapter_location = ""
-    precision = "float32"
-    device = "cpu"
-    clips_at_once = 1
     frame_samples = FRAME
     frame_offset = FRAME // 2
 
-    def prepare(self, samples: int) -> None:
-        pass
-
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
-        cut = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
-        places = [slice(*place) for place in keep or [(0, None)] * len(windows)]
+        framed = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
+        spans = [slice(*span) for span in keep or [(0, None)] * len(windows)]
         means, maxima, kept = [], [], {}
         for layer, dim in enumerate(self.dims):
             weights = np.cos(np.outer(np.arange(FRAME), np.arange(1, dim + 1)) * (layer + 1) / 9).astype(np.float32)
-            states = [window[place] @ weights for window, place in zip(cut, places, strict=True)]     # (frame, dim) each
+            states = [window[span] @ weights for window, span in zip(framed, spans, strict=True)]     # (frame, dim) each
             means.append(np.stack([s.mean(axis=0) for s in states]))
             maxima.append(np.stack([s.max(axis=0) for s in states]))
             kept[layer] = [s.astype(np.float16) for s in states]
         return Pooled(means, maxima, np.array([len(s) for s in states]), [kept[layer] for layer in frames])
+
+
+class SlowFakeEncoder(FakeEncoder):
+    """The vectors of `FakeEncoder` at 20 windows per second, so that a run can be stopped in the middle."""
+
+    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
+        time.sleep(0.05 * len(windows))
+        return super().encode(windows, keep, frames)
 
 
 def clip_rows(tracks: int, clips_a_track: int) -> pl.DataFrame:
@@ -62,7 +67,7 @@ def clip_rows(tracks: int, clips_a_track: int) -> pl.DataFrame:
 
 
 def fill(lake, tracks: int, clips_a_track: int, seed: int):
-    """Clips and vectors: in layer `low` tracks lie together, in layer `high` artists."""
+    """Add clips and vectors: tracks are close together in layer `low`, artists in layer `high`."""
     rows = clip_rows(tracks, clips_a_track)
     lake.clips.add(rows)
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))

@@ -1,0 +1,127 @@
+"""Encoders of other packages: loaded as module:Class or by entry point, in every process, and from a stored space."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tonelake.embed import EmbedSettings, EncoderError, embed_lake, encoder_names, encoder_of, load_encoder
+from tonelake.embed.encoders.registry import full_name
+from tonelake.ingest import read_clips
+from tonelake.store import InputError
+
+HOME = Path(__file__).resolve().parents[2]
+LOUDNESS = """
+import numpy as np
+from tonelake.embed import Encoder, pool_states
+
+
+class Loudness(Encoder):
+    name, revision, sample_rate = "loudness", "1", 8_000
+    layers, dims = ("rms",), (1,)
+    frame_samples, frame_offset = 100, 50
+
+    def encode(self, windows, keep=None, frames=()):
+        framed = windows[:, : windows.shape[1] // 100 * 100].reshape(len(windows), -1, 100)
+        return pool_states([np.sqrt((framed**2).mean(axis=2, keepdims=True))], keep, frames)
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package `loud` with an encoder, importable in this process; returns the folder that contains it."""
+    folder = tmp_path / "packages"
+    (folder / "loud").mkdir(parents=True)
+    (folder / "loud" / "__init__.py").write_text("")
+    (folder / "loud" / "encoder.py").write_text(LOUDNESS)
+    information = folder / "loud-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[tonelake.encoders]\nloudness = loud.encoder:Loudness\n")
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "loud"]:
+        del sys.modules[name]
+
+
+def test_an_encoder_of_another_package_embeds_by_the_command_line_and_in_device_processes(tracks, package):
+    command = [sys.executable, "-m", "tonelake", "embed", "--lake", tracks.uri, "--encoder", "loud.encoder:Loudness"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=HOME, env=os.environ | {"PYTHONPATH": str(package)}, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    space = tracks.spaces.get("loudness")
+    assert (space.location, space.layers, tracks.vectors(space).count()) == ("loud.encoder:Loudness", ("rms",), 50)
+    report = embed_lake(tracks, EmbedSettings("loudness", device="cpu,cpu", window_s=2.0), read_clips, frames=["rms"])
+    assert (report.space, report.new, report.framed, report.failed) == ("loudness-w2", 50, 50, 0)
+    clip = tracks.clips.read().row(7, named=True)
+    encoder = encoder_of(tracks.spaces.get("loudness-w2"))
+    ((_, wave),) = read_clips(tracks.clips.read()[7:8], encoder.sample_rate, 1)
+    expected = np.sqrt(np.square(wave.reshape(-1, 100)).mean(axis=1))
+    for name in ("loudness", "loudness-w2"):
+        assert tracks.vectors(name).take([clip["clip_id"]], "rms").vectors[0, 0] == pytest.approx(expected.mean(), rel=2e-3)
+
+
+def test_an_entry_point_names_an_encoder(package):
+    assert "loudness" in encoder_names()
+    assert full_name("loudness") == "loud.encoder:Loudness"
+    encoder = load_encoder("loudness")
+    assert (encoder.name, encoder.location) == ("loudness", "loud.encoder:Loudness")
+
+
+def test_an_encoder_gets_the_device_and_precision_that_its_constructor_takes(package):
+    (package / "loud" / "more.py").write_text(
+        "from loud.encoder import Loudness\n"
+        "class Placed(Loudness):\n"
+        "    def __init__(self, device, precision='float32'):\n"
+        "        self.device, self.precision = device, precision\n"
+        "class Coarse(Loudness):\n"
+        "    precision = 'bfloat16'\n"
+    )
+    encoder = load_encoder("loud.more:Placed", device="cuda:3", precision="float16")
+    assert (encoder.device, encoder.precision) == ("cuda:3", "float16")
+    assert load_encoder("loud.more:Coarse", precision="bfloat16").precision == "bfloat16"
+    with pytest.raises(InputError, match="computes in bfloat16, not float32"):
+        load_encoder("loud.more:Coarse")
+    with pytest.raises(InputError, match="adapters fit MERT"):
+        load_encoder("loud.encoder:Loudness", adapter="adapters/x/adapter")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("nowhere.encoder:X", "module 'nowhere.encoder': not found. Install its package, or add its folder to .* PYTHONPATH"),
+    ("loud.nothing:X", "module 'loud.nothing': not found"),
+    ("loud.encoder:Quietness", "loud.encoder has no class Quietness. Check the name"),
+    ("loud.encoder:np.float32", "has no method encode. Derive it from tonelake.embed.Encoder"),
+    ("loud.bare:Bare", "lacks revision, .*. Derive it from"),
+    ("loud.needy:Needy", "needs no_such_library, which is not installed"),
+    ("loud.broken:Broken", "importing it failed with ZeroDivisionError: division by zero. Correct the module"),
+    ("antigravity:X", "module 'antigravity': in the standard library"),
+])
+def test_a_class_that_cannot_be_loaded_is_an_error_with_a_remedy(package, name, words):
+    (package / "loud" / "bare.py").write_text(
+        "class Bare:\n    name = 'bare'\n    def encode(self, windows, keep=None, frames=()): ...\n"
+    )
+    (package / "loud" / "needy.py").write_text("import no_such_library\n")
+    (package / "loud" / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(EncoderError, match=words):
+        load_encoder(name)
+    assert "antigravity" not in sys.modules
+
+
+def test_a_stored_location_imports_nothing_that_lies_in_the_lake(tracks):
+    """A lake from somebody else: its folder is not on the import path, and a file in it does not run."""
+    embed_lake(tracks, EmbedSettings("fakes:FakeEncoder", device="cpu"), read_clips)
+    (Path(tracks.uri) / "evil_encoder.py").write_text(f"open({str(Path(tracks.uri) / 'ran')!r}, 'w')\n")
+    space = replace(tracks.spaces.get("fake"), location="evil_encoder:Evil")
+    with pytest.raises(EncoderError, match="module 'evil_encoder': not found"):
+        encoder_of(space, home=tracks.uri)
+    assert not (Path(tracks.uri) / "ran").exists()
+    space = replace(space, location=f"{tracks.uri}/evil_encoder.py:Evil")
+    with pytest.raises(InputError, match="neither a checkpoint folder nor a known name"):
+        encoder_of(space, home=tracks.uri)
