@@ -17,7 +17,7 @@ from sounds import encode, melody, write
 DATA = Path(__file__).parent / "data"
 # Begun first, since they take longest: at the end no process is left alone with one.
 LONGEST = (
-    "engines", "finetune_whole", "cli", "chorales", "finetune", "decode", "ui", "gpu_flow", "browser", "probes", "saved",
+    "ray", "devices", "finetune_whole", "cli", "chorales", "finetune", "decode", "ui", "gpu_flow", "browser", "probes", "saved",
     "umap_layout", "interrupted", "catalogue", "live", "ingest", "maps", "small",
 )
 ARTISTS = ("Ada", "Béla", "Cleo")
@@ -110,18 +110,18 @@ def sung(tmp_path_factory, checkpoints):
     import polars as pl
 
     import tonelake
-    from tonelake.ingest import Cut, ingest_folder
+    from tonelake.ingest import ingest_folder
 
     folder = tmp_path_factory.mktemp("sung")
     for number in range(12):
         sound = melody(5.2, seed=number, rate=24_000) * (0.2 if number % 2 else 1.0)
         write(folder / "music" / f"{number}.wav", sound, rate=24_000)
     lake = tonelake.open(folder / "lake", progress=False)
-    ingest_folder(lake.lake, folder / "music", Cut(None))
+    ingest_folder(lake, folder / "music", seconds=None)
     lake.embed(str(checkpoints / "95M-tiny"), window=2.0, precision="float32", device="cpu", frames=[0, 1])
-    clips = lake.clips().sort("source")
+    clips = lake.clips.read().sort("source")
     number = clips["source"].str.extract(r"(\d+)\.wav").cast(pl.Int64)
-    lake.lake.clips.set_labels(clips.select("clip_id").with_columns(
+    lake.clips.set_labels(clips.select("clip_id").with_columns(
         kind=pl.Series(["soft" if i % 2 else "loud" for i in number]),
         tags=pl.Series([["low", "odd"] if i % 2 else (["even", "low"] if i % 3 else ["even"]) for i in number]),
         speed=(number * 1.5).cast(pl.Float64), part=pl.Series(["mix" if i < 6 else "bass" for i in number]),
@@ -136,5 +136,5 @@ def mine(sung, tmp_path):
 
     import tonelake
 
-    shutil.copytree(sung.lake.uri, tmp_path / "lake")
+    shutil.copytree(sung.uri, tmp_path / "lake")
     return tonelake.open(tmp_path / "lake", create=False, progress=False)

@@ -11,20 +11,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tonelake.api import Tonelake
+    from tonelake.lake import Lake
 
+__all__ = ["Lake", "open"]
 __version__ = "0.1.0"
 
 
-def open(path: str | Path = "lake", *, create: bool = True, older: bool = False, progress: bool = True) -> Tonelake:
-    """Open the lake at a local path or an object-store URI; it is made where there is none, unless `create` is False.
+def open(path: str | Path = "lake", *, create: bool = True, older: bool = False, progress: bool = True) -> Lake:
+    """Open the lake at a local path or an object-store URI, and make one if there is none, unless `create` is False.
 
-    `older`: also open one of an older format, for `verify(repair=True)` to upgrade; without it such a lake is refused.
-    `progress`: show a bar for long work where standard error is a terminal.
+    `older`: also open a lake of an older format, for `verify(repair=True)` to upgrade; otherwise such a lake is refused.
+    `progress`: show a bar for long jobs if standard error is a terminal.  Raises LakeError if the lake cannot be opened.
     """
-    from tonelake.api import Tonelake
+    from tonelake.lake import Lake
+    from tonelake.render import progress_bar
+    from tonelake.store import silent_progress
 
-    return Tonelake(path, create=create, older=older, progress=progress)
+    return Lake(path, create=create, older=older, progress=progress_bar if progress else silent_progress)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Lake` on first use: `import tonelake` loads nothing heavy."""
+    if name == "Lake":
+        from tonelake.lake import Lake
+
+        return Lake
+    raise AttributeError(f"module 'tonelake' has no attribute {name!r}")

@@ -42,14 +42,14 @@ def run_demo(path: str) -> None:
     draw_layers(layers, picture)
     print(f"   {layers.summary()}\n   Picture: {picture}\n")
 
-    query = lake.clips("start_s = 0").row(0, named=True)
+    query = lake.clips.read(where="start_s = 0").row(0, named=True)
     print(f"4. What sounds like {query['piece']} ({query['key']}), at layer {layers.recommended}, in other pieces?")
     hits = lake.similar(query["clip_id"], space=embedded.space, layer=layers.recommended, k=5, not_same="piece")
-    labels = lake.clips().select("clip_id", "piece", "key", "meter")
+    labels = lake.clips.read().select("clip_id", "piece", "key", "meter")
     hits = hits.join(labels, on="clip_id", how="left", maintain_order="left")
     show_table(hits.select("rank", "score", "clip_id", "title", "piece", "key", "meter", at=views.clock(pl.col("start_s"))))
 
-    space = lake.lake.spaces.get(embedded.space)
+    space = lake.spaces.get(embedded.space)
     mapped = list(dict.fromkeys([layers.recommended, space.layers[space.default_layer]]))
     print(f"\n5. The clips as a map, layer {' and '.join(mapped)}")
     for layer in mapped:

@@ -34,17 +34,17 @@ class Status:
         return "tonelake similar CLIP, tonelake layers COLUMN, or tonelake ui"
 
 
-def status_of(lake: Lake) -> Status:
+def read_status(lake: Lake) -> Status:
     """Counts, spaces and what comes next."""
     clips = lake.clips.read(["track", "duration_s", "flag"])
     return Status(
         uri=lake.uri, clips=len(clips), tracks=clips["track"].n_unique(), hours=float(clips["duration_s"].sum()) / 3600,
         flagged=len(clips) - clips["flag"].null_count(), failures=lake.failures.count(),
-        labels=tuple(lake.clips.label_columns()), spaces=spaces_of(lake),
+        labels=tuple(lake.clips.label_columns()), spaces=list_spaces(lake),
     )
 
 
-def spaces_of(lake: Lake) -> pl.DataFrame:
+def list_spaces(lake: Lake) -> pl.DataFrame:
     """One row a space: name, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
     rows = []
     for space in lake.spaces.all():

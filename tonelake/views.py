@@ -123,12 +123,12 @@ def epochs(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(number(pl.col("rate"), "g"))
 
 
-def tunings(frame: pl.DataFrame) -> pl.DataFrame:
+def finetunes(frame: pl.DataFrame) -> pl.DataFrame:
     """Fine-tuning runs."""
     return frame.select("run", "where", "split", "figure", interval_text("value", "value (95 %)", ""), "frozen", "epochs")
 
 
-def tunings_compared(frame: pl.DataFrame) -> pl.DataFrame:
+def finetunes_compared(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs on the tracks that all of them held out, and how far each is from the first."""
     return frame.select(
         "run", "where", "tracks", "figure", interval_text("value", "value (95 %)", ""), interval_text("away", "from the first (95 %)")

@@ -52,7 +52,7 @@ class Map:
 
 
 def make_map(
-    lake: Lake, *, space: str | None = None, layer: int | str | None = None, method: str = "umap", neighbours: int = 15,
+    lake: Lake, layer: int | str | None = None, *, space: str | None = None, method: str = "umap", neighbours: int = 15,
     min_dist: float = 0.1, seed: int = 0, again: bool = False
 ) -> Map:
     """Return the map of one layer: make it, bring it up to date, or leave it unchanged.

@@ -151,7 +151,10 @@ def test_no_track_and_no_group_stands_on_two_sides_of_a_split_by_groups(seed, tr
         "many": [[f"g{g}" for g in rng.choice(tracks, rng.integers(0, 3))] for _ in range(clips)],
     })
     label = rng.integers(0, classes, clips)
-    task = Targets("multiclass", ("label",), tuple(f"c{i}" for i in range(classes)), frame, label, track)
+    task = Targets(
+        kind="multiclass", columns=("label",), names=tuple(f"c{i}" for i in range(classes)), clips=frame, targets=label,
+        track=track,
+    )
     try:
         splits, _ = make_splits(task, how, seed=seed)
     except InputError:

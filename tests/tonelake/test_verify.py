@@ -16,7 +16,7 @@ import pytest
 from fakes import clip_rows, fill
 
 import tonelake
-from tonelake.ingest import Cut, ingest_folder
+from tonelake.ingest import ingest_folder
 from tonelake.store import Lake, LakeError
 from tonelake.verify import verify
 
@@ -25,7 +25,7 @@ from tonelake.verify import verify
 def sound(lake, music, tmp_path):
     """A lake of a few files, embedded, mapped and indexed."""
     shutil.copytree(music, tmp_path / "m")
-    ingest_folder(lake, tmp_path / "m", Cut(3.0))
+    ingest_folder(lake, tmp_path / "m", seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
     opened.embed("spectral")
     opened.map("chroma", method="pca")
@@ -116,7 +116,7 @@ def test_damaged_maps_indexes_and_vocabularies_are_dropped(lake):
     assert {"index", "map", "vocabulary", "file"} <= found.keys()
     done = verify(lake, repair=True)
     assert done["mended"].all()
-    assert not len(verify(lake)) and not list(home.glob("indexes/fake/*")) and opened.indexes().is_empty()
+    assert not len(verify(lake)) and not list(home.glob("indexes/fake/*")) and opened.list_indexes().is_empty()
     opened.build_indexes(["high"], kind="hnsw")
     assert opened.map("high", method="pca").done == "made"
 

@@ -6,38 +6,57 @@ from typing import Annotated
 
 import typer
 
-from tonelake.cli.shared import Csv, Json, LakePath, open_lake, say, show
+from tonelake.cli.options import FROM_LIBRARY, library_command
+from tonelake.cli.shared import UPKEEP, Csv, Json, LakePath, open_lake, say, show
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=UPKEEP)
+def failures(
+    lake: LakePath = "lake",
+    stage: Annotated[str | None, typer.Option(help="Only failures of this stage: ingest, separate or embed:SPACE.")] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """List what could not be ingested or embedded, and why.
+
+    Example: tonelake failures --stage ingest
+    """
+    show(open_lake(lake).failures.read(stage), as_json, as_csv, empty="no failures")
+
+
+@app.command(rich_help_panel=UPKEEP)
 def verify(
     lake: LakePath = "lake",
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without loss.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired without loss.")] = False,
     digests: Annotated[
         bool, typer.Option("--digests", help="Also read every source, and compare it with what was ingested.")
     ] = False,
-    sources: Annotated[bool, typer.Option(help="Whether sources are still there.")] = True,
+    sources: Annotated[bool, typer.Option(help="Check that the sources exist.")] = True,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Whether every row, vector, source and derived file is as it should be.   Example: tonelake verify --repair"""
-    found = open_lake(lake, create=False, older=True).verify(repair=repair, sources=sources, digests=digests)
-    show(found, as_json, as_csv, empty="nothing is wrong")
+    """Check every row, vector, source and derived file.
+
+    Example: tonelake verify --repair
+    """
+    found = open_lake(lake, older=True).verify(repair=repair, sources=sources, digests=digests)
+    show(found, as_json, as_csv, empty="no problems found")
     left = len(found) - int(found["mended"].sum())
     if len(found):
-        say(f"{len(found)} findings, {len(found) - left} mended")
+        say(f"{len(found)} findings, {len(found) - left} repaired")
     raise typer.Exit(1 if left else 0)
 
 
-@app.command()
+@app.command(rich_help_panel=UPKEEP, cls=library_command("tonelake.store:optimize"))
 def optimize(
     lake: LakePath = "lake",
     keep_minutes: Annotated[
-        float, typer.Option(min=0, help="Versions younger than this stay: somebody may be reading them.")
-    ] = 60.0,
+        float, typer.Option(min=0, help="Keep versions younger than this: another process may be reading them.")
+    ] = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Merge small pieces of tables and remove old versions.   Example: tonelake optimize"""
-    found = open_lake(lake, create=False).optimize(keep_minutes=keep_minutes)
-    show(found, as_json, as_csv, "trimmed", "the lake has no tables yet")
+    """Merge small pieces of tables and remove old versions.
+
+    Example: tonelake optimize
+    """
+    show(open_lake(lake).optimize(keep_minutes=keep_minutes), as_json, as_csv, "trimmed", "the lake has no tables yet")

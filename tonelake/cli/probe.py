@@ -1,72 +1,47 @@
-"""Commands that train on stored vectors: probes, their runs, predictions."""
+"""Commands that train on stored vectors: probes, their runs and predictions, and learned metrics."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tonelake.cli.shared import Csv, Json, LakePath, SpaceName, Where, open_lake, say, show
+from tonelake.cli.options import FROM_LIBRARY, given_settings, library_command
+from tonelake.cli.shared import TRAIN, Csv, Json, LakePath, SpaceName, Where, open_lake, say, show
 
 app = typer.Typer()
 
-
-def numbers(text: str | None, what: str) -> tuple[float, ...] | None:
-    """`1e-3,1e-2` as numbers."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"{what} {text!r}: write numbers with commas between them, as 1e-3,1e-2") from error
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="File of settings, such as the config.yaml of a run.")]
+RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; default: from its column, space and digest.")]
+Again = Annotated[bool, typer.Option("--again", help="Train a finished run again.")]
+Report = Annotated[bool, typer.Option("--report", help="Print the report of one run, as Markdown.")]
+Runs = Annotated[list[str] | None, typer.Argument(help="Name of one run, or of several to compare; default: all runs.")]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=TRAIN,
+    cls=library_command(settings="tonelake.probes:ProbeConfig", without=("columns", "space", "where", "protocol")),
+)
 def probe(
-    columns: Annotated[list[str] | None, typer.Argument(help="The label column to learn; several for regression.")] = None,
+    context: typer.Context,
+    columns: Annotated[
+        list[str] | None, typer.Argument(help="Label column to predict; several for a regression.")
+    ] = None,
     lake: LakePath = "lake",
     space: SpaceName = None, where: Where = None,
-    task: Annotated[str | None, typer.Option(help="multiclass, multilabel or regression; default: by the column.")] = None,
-    layers: Annotated[str | None, typer.Option(help="each, all (side by side), weighted, or layers: 3,7,weighted.")] = None,
-    stat: Annotated[str | None, typer.Option("--input", help="Over time: mean, max or mean+max.")] = None,
-    prepare: Annotated[str | None, typer.Option(help="raw, centre, standardise, l2 or l2+standardise.")] = None,
-    head: Annotated[str | None, typer.Option(help="linear or mlp.")] = None,
-    hidden: Annotated[int | None, typer.Option(help="Width of the mlp.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="Of the mlp.")] = None,
-    class_weights: Annotated[str | None, typer.Option(help="none, or balanced: by inverse frequency.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="Of tags, only where they are absent.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam, adamw or sgd.")] = None,
-    rates: Annotated[str | None, typer.Option(help="Learning rates: 1e-4,1e-3,1e-2.")] = None,
-    decays: Annotated[str | None, typer.Option(help="Weight decays: 1e-4,1e-6,0.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Clips a step.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without a better state; 0: train them all.")] = None,
-    split: Annotated[str | None, typer.Option(help="random, by:COLUMN, column:COLUMN, folds:K or folds:K:COLUMN.")] = None,
-    shares: Annotated[str | None, typer.Option(help="Of train, valid and test: 0.7,0.1,0.2.")] = None,
-    split_seed: Annotated[int | None, typer.Option(help="Another draw of the split.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs that differ by start and order.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, …")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the products: auto, float32 or bfloat16.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Settings of a study: marble or chorales.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings from a file, as a run's config.yaml.")] = None,
-    name: Annotated[str | None, typer.Option(help="Of the run.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Train it anew where it is finished.")] = False,
+    protocol: Annotated[str | None, typer.Option(help="Settings of a published study: marble or chorales.")] = None,
+    config: ConfigFile = None, name: RunName = None, again: Again = False,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Train probes on stored vectors, every layer and setting at once.   Example: tonelake probe artist --split by:album"""
-    opened = open_lake(lake, create=False)
-    wanted: dict[str, Any] = {
-        "space": space, "where": where, "task": task, "layers": tuple(layers.split(",")) if layers else None, "input": stat,
-        "prepare": prepare, "head": head, "hidden": hidden, "dropout": dropout, "class_weights": class_weights,
-        "label_smoothing": label_smoothing, "optimizer": optimizer, "rates": numbers(rates, "--rates"),
-        "decays": numbers(decays, "--decays"), "batch": batch, "epochs": epochs, "patience": patience, "split": split,
-        "shares": numbers(shares, "--shares"), "split_seed": split_seed, "seeds": seeds, "device": device,
-        "precision": precision,
-    }
+    """Train probes on stored vectors: every layer, learning rate and seed at once.
+
+    Example: tonelake probe artist --split by:album
+    """
+    opened = open_lake(lake)
     runs = opened.probe(
-        tuple(columns or ()), config=config, protocol=protocol, name=name, again=again,
-        **{key: value for key, value in wanted.items() if value is not None},
+        columns or (), config=config, protocol=protocol, name=name, again=again, space=space, where=where,
+        **given_settings(context),
     )
     for run in runs:
         say(run.summary())
@@ -79,21 +54,23 @@ def probe(
         show(opened.compare_probes([run.name for run in runs]), as_json, as_csv, "probes")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def probes(
-    name: Annotated[list[str] | None, typer.Argument(help="One run, or several to compare; default: all.")] = None,
+    name: Runs = None,
     lake: LakePath = "lake",
     table: Annotated[
-        str | None, typer.Option(help="Of one run: layers, fits, classes, confusion, calibration, predictions or split.")
+        str | None,
+        typer.Option(help="Table of one run: layers, fits, classes, confusion, calibration, predictions or split."),
     ] = None,
-    report: Annotated[bool, typer.Option("--report", help="The report of one run, as Markdown.")] = False,
-    as_json: Json = False, as_csv: Csv = False,
+    report: Report = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Runs and what came of them.   Example: tonelake probes --csv"""
-    opened = open_lake(lake, create=False)
+    """List the runs of probes, compare some, or show one.
+
+    Example: tonelake probes --csv
+    """
+    opened = open_lake(lake)
     chosen = name or []
-    if (table or report) and len(chosen) != 1:
-        raise typer.BadParameter("--table and --report are of one run: name it")
+    check_one_run(chosen, table, report)
     if report:
         typer.echo(opened.probe_run(chosen[0]).report(), nl=False)
     elif table:
@@ -103,21 +80,29 @@ def probes(
         say(run.summary())
         show(run.table("layers"), as_json, as_csv, "probe_layers")
     else:
-        show(opened.compare_probes(chosen), as_json, as_csv, "probes", "no probe yet: tonelake probe COLUMN")
+        show(opened.compare_probes(chosen), as_json, as_csv, "probes", "no probes: run `tonelake probe COLUMN`")
 
 
-@app.command()
+def check_one_run(chosen: list[str], table: str | None, report: bool) -> None:
+    """Raise BadParameter if a table or a report is wanted and not exactly one run is named."""
+    if (table or report) and len(chosen) != 1:
+        raise typer.BadParameter("--table and --report show one run. Name one run")
+
+
+@app.command(rich_help_panel=TRAIN)
 def predict(
-    run: Annotated[str, typer.Argument(help="A run, by its name or a part of it.")],
+    run: Annotated[str, typer.Argument(help="Name of a run, or a part of it.")],
     lake: LakePath = "lake",
     where: Where = None,
-    save: Annotated[bool, typer.Option("--save", help="Write them to the clips, as COLUMN_predicted.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write them to a file: .parquet or .csv.")] = None,
+    save: Annotated[bool, typer.Option("--save", help="Store the predictions as label column COLUMN_predicted.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the predictions to this .parquet or .csv file.")] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """What a probe says of clips.   Example: tonelake predict artist --where "artist IS NULL" --save"""
-    opened = open_lake(lake, create=False)
-    found = opened.predict(run, where=where, save=save, out=out)
+    """Apply a probe to clips.
+
+    Example: tonelake predict artist --where "artist IS NULL" --save
+    """
+    found = open_lake(lake).predict(run, where=where, save=save, out=out)
     if save:
         say(f"{len(found.table):,} clips: {', '.join(c for c in found.as_labels().columns if c != 'clip_id')} written")
     if out is not None:
@@ -126,49 +111,58 @@ def predict(
         show(found.table, as_json, as_csv, "predicted")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN, cls=library_command("tonelake:Lake.review"))
 def review(
-    run: Annotated[str, typer.Argument(help="A run of a probe or fine-tuning, by its name or a part of it.")],
+    run: Annotated[str, typer.Argument(help="Name of a run of a probe or fine-tuning, or a part of it.")],
     lake: LakePath = "lake",
     by: Annotated[
-        str, typer.Option(help="loss: where run and label disagree; confidence: where the run does not know.")
-    ] = "loss",
+        str, typer.Option(help="Order: loss (disagreement with the label) or confidence (uncertain predictions first).")
+    ] = FROM_LIBRARY,
     target: Annotated[str | None, typer.Option(help="Only clips with this label.")] = None,
-    predicted: Annotated[str | None, typer.Option(help="Only clips of which the run says this.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    predicted: Annotated[str | None, typer.Option(help="Only clips with this prediction.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of clips.")] = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Judged clips that a person should listen to, the most doubtful first.   Example: tonelake review artist -k 10"""
-    found = open_lake(lake, create=False).review(run, by=by, target=target, predicted=predicted, k=k)
-    show(found, as_json, as_csv, "reviewed", "no clip of that kind was judged")
+    """List evaluated clips whose labels or predictions are doubtful, most doubtful first.
+
+    Example: tonelake review artist -k 10
+    """
+    found = open_lake(lake).review(run, by=by, target=target, predicted=predicted, k=k)
+    show(found, as_json, as_csv, "reviewed", "no such clip was evaluated")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN, cls=library_command("tonelake.probes:learn_metric"))
 def metric(
-    column: Annotated[str | None, typer.Argument(help="Clips with one value of this label column shall lie near.")] = None,
+    column: Annotated[
+        str | None, typer.Argument(help="Label column: clips of one group should be near each other.")
+    ] = None,
     lake: LakePath = "lake",
     space: SpaceName = None,
-    layer: Annotated[str | None, typer.Option(help="Layer by number or name, or all side by side.")] = None,
-    dim: Annotated[int, typer.Option(help="Width of the new vectors.")] = 128,
-    loss: Annotated[str, typer.Option(help="contrastive or proxy.")] = "contrastive",
-    rate: Annotated[float, typer.Option(help="Learning rate.")] = 3e-3,
-    epochs: Annotated[int, typer.Option(help="At most.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of the groups held out, and of the start.")] = 0,
+    layer: Annotated[str | None, typer.Option(help="Layer by number or name, or all: side by side.")] = None,
+    dim: Annotated[int, typer.Option(help="Width of the new vectors.")] = FROM_LIBRARY,
+    loss: Annotated[str, typer.Option(help="Loss: contrastive or proxy.")] = FROM_LIBRARY,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = FROM_LIBRARY,
+    epochs: Annotated[int, typer.Option(help="Maximum number of epochs.")] = FROM_LIBRARY,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the held-out groups and the initial weights.")
+    ] = FROM_LIBRARY,
     where: Where = None,
-    name: Annotated[str | None, typer.Option(help="Of the new space; default: the space's and the column's.")] = None,
-    extend: Annotated[str | None, typer.Option(help="Bring new clips into this projected space.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the new space; default: from the space and the column.")] = None,
+    extend: Annotated[str | None, typer.Option(help="Only add new clips to this learned space.")] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Learn a space in which a column's groups lie near.   Example: tonelake metric artist --layer 7"""
-    opened = open_lake(lake, create=False)
-    if (column is None) == (extend is None):
-        raise typer.BadParameter("name a label column to learn from, or a space with --extend")
-    if extend is not None:
-        say(f"space {extend}: {opened.extend_metric(extend):,} clips new")
+    """Learn a space in which clips of one group are near each other.
+
+    Example: tonelake metric artist --layer 7
+    """
+    opened = open_lake(lake)
+    if extend is not None and column is None:
+        say(f"space {extend}: {opened.extend_metric(extend):,} new clips")
         return
-    assert column is not None
+    if column is None or extend is not None:
+        raise typer.BadParameter("give either a label column to learn from, or a space with --extend")
     found = opened.learn_metric(
         column, space=space, layer=layer, dim=dim, loss=loss, rate=rate, epochs=epochs, seed=seed, where=where, name=name,
     )
-    say(f"{found}.  Now: tonelake similar CLIP --space {found.space}")
+    say(f"{found}.  Next: tonelake similar CLIP --space {found.space}")
     show(found.table(), as_json, as_csv)

@@ -1,7 +1,8 @@
-"""What commands share: options that mean the same everywhere, opening the lake, and how results reach a person or a program."""
+"""Shared by the commands: options that mean the same everywhere, opening the lake, and output for people and programs."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,28 +11,49 @@ import typer
 if TYPE_CHECKING:
     import polars as pl
 
-    from tonelake.api import Tonelake
+    from tonelake import Lake
     from tonelake.ingest import IngestReport
 
-ClipId = Annotated[str, typer.Argument(help="A clip's id, or its first digits.")]
-LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or s3://… URI.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON lines, as a pipe gets anyway.")]
-Csv = Annotated[bool, typer.Option("--csv", help="CSV with a header.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="The embedding space; needed where there are several.")]
-Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's.")]
-Where = Annotated[str | None, typer.Option("--where", help="SQL over clip columns: \"artist = 'X' AND year > 1990\".")]
-Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column split at | or ;. May be repeated.")]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' dataset column.")]
-Like = Annotated[str | None, typer.Option("--like", help="Look only at what the groups of this label column differ by.")]
-Unlike = Annotated[str | None, typer.Option("--unlike", help="Leave out what the groups of this label column differ by.")]
+# Panels of `tonelake --help`, in their order.
+START, AUDIO, EMBED, SEARCH, ANALYSE, TRAIN, TOKENS, UPKEEP = (
+    "Start", "Audio in", "Embed", "Search", "Analyse", "Train", "Tokens and live audio", "Upkeep"
+)
+MARKUP = "rich"                          # of help texts: None would print them without panels
+
+ClipId = Annotated[str, typer.Argument(help="Id of a clip, or its first digits.")]
+LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or an s3:// URI.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as into a pipe.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
+SpaceName = Annotated[str | None, typer.Option("--space", help="Embedding space; required if the lake has several.")]
+Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's default layer.")]
+Where = Annotated[str | None, typer.Option("--where", help="SQL filter over clip columns: \"artist = 'X' AND year > 1990\".")]
+Like = Annotated[str | None, typer.Option("--like", help="Compare only by what separates the groups of this label column.")]
+Unlike = Annotated[str | None, typer.Option("--unlike", help="Ignore what separates the groups of this label column.")]
+NotSame = Annotated[str | None, typer.Option("--not-same", help="Column in which hits must differ from the query: track, artist.")]
 WorkerCount = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Decoding processes; default: one a core, less one where an encoder runs beside."),
+    typer.Option("--workers", min=1, help="Decoding processes; default: one per core, less one beside an encoder."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
 
-def open_lake(path: str, *, create: bool = True, older: bool = False) -> Tonelake:
+class LogLines(logging.Handler):
+    """Log records as lines on standard error, warnings marked as such."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(("warning: " if record.levelno >= logging.WARNING else "") + record.getMessage())
+
+
+def show_logs() -> None:
+    """Show what the library logs: the steps of long jobs, and warnings."""
+    log = logging.getLogger("tonelake")
+    if not any(isinstance(handler, LogLines) for handler in log.handlers):
+        log.addHandler(LogLines())
+        log.setLevel(logging.INFO)
+
+
+def open_lake(path: str, *, create: bool = False, older: bool = False) -> Lake:
+    """The lake, its long jobs with a progress bar.  Raises LakeError if there is none, unless `create`."""
     import tonelake
     from tonelake.store import prepare_process
 
@@ -40,7 +62,7 @@ def open_lake(path: str, *, create: bool = True, older: bool = False) -> Tonelak
 
 
 def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = None, empty: str = "nothing to show") -> None:
-    """A result; `view` names the function of `tonelake.views` by which a person sees it."""
+    """Print a result; `view` names the function of `tonelake.views` that shortens it for a terminal."""
     from tonelake import views
     from tonelake.render import emit
 
@@ -48,7 +70,7 @@ def show(frame: pl.DataFrame, as_json: bool, as_csv: bool, view: str | None = No
 
 
 def say(text: str) -> None:
-    """A sentence for a person; standard output stays the results'."""
+    """Print a sentence for a person on standard error: standard output is for results."""
     from tonelake.store import printable
 
     for line in text.split("\n"):
@@ -56,15 +78,17 @@ def say(text: str) -> None:
 
 
 def finish(report: IngestReport, strict: bool) -> None:
+    """Print a report and exit: with 1 if a recording failed and `strict`."""
     for line in (*report.notes, str(report)):
         say(line)
     raise typer.Exit(1 if strict and report.failed else 0)
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file.  Raises InputError if it cannot be written."""
     from tonelake.store import InputError
 
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}). Choose another file") from error

@@ -1,60 +1,88 @@
-"""Commands about gesture tokens: vocabularies, token sequences, the oracle over them, and listening."""
+"""Commands about gesture tokens: vocabularies, token sequences, the oracle over them, and live audio."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tonelake.cli.shared import ClipId, Csv, Json, LakePath, Layer, SpaceName, Where, open_lake, say, show
+from tonelake.cli.options import FROM_LIBRARY, library_command
+from tonelake.cli.shared import (
+    MARKUP,
+    TOKENS,
+    ClipId,
+    Csv,
+    Json,
+    LakePath,
+    Layer,
+    NotSame,
+    SpaceName,
+    Where,
+    open_lake,
+    say,
+    show,
+)
 
 if TYPE_CHECKING:
     from tonelake.index import LiveStep
 
 app = typer.Typer()
-tokens_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Vocabularies of sounds, and clips as their tokens.")
-oracle_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What comes again, and how a sequence could go on.")
-app.add_typer(tokens_app, name="tokens")
-app.add_typer(oracle_app, name="oracle")
+tokens_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=MARKUP, help="Fit vocabularies of sounds, and compare clips by their tokens."
+)
+oracle_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=MARKUP, help="Find repeated passages, and continue sequences."
+)
+app.add_typer(tokens_app, name="tokens", rich_help_panel=TOKENS)
+app.add_typer(oracle_app, name="oracle", rich_help_panel=TOKENS)
 
-Vocabulary = Annotated[str | None, typer.Option("--vocabulary", help="Its name; needed where there are several.")]
-Count = Annotated[int, typer.Option("-k", min=1, help="How many.")]
+Vocabulary = Annotated[
+    str | None, typer.Option("--vocabulary", help="Name of the vocabulary; required if the lake has several.")
+]
 
 
-@tokens_app.command()
+@tokens_app.command(cls=library_command("tonelake.index:fit_vocabulary"))
 def fit(
     lake: LakePath = "lake", space: SpaceName = None, layer: Layer = None,
-    k: Annotated[int, typer.Option("--k", help="Tokens.")] = 2048,
-    metric: Annotated[str, typer.Option(help="euclidean or cosine.")] = "euclidean",
-    name: Annotated[str | None, typer.Option(help="Default: LAYER-K.")] = None,
-    where: Where = None, seed: Annotated[int, typer.Option(help="Of the sample and the start.")] = 0,
+    k: Annotated[int, typer.Option("--k", help="Number of tokens.")] = FROM_LIBRARY,
+    metric: Annotated[str, typer.Option(help="Metric: euclidean or cosine.")] = FROM_LIBRARY,
+    name: Annotated[str | None, typer.Option(help="Name of the vocabulary; default: LAYER-K.")] = None,
+    where: Where = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and the initial centres.")] = FROM_LIBRARY,
 ) -> None:
-    """Find a vocabulary of sounds in stored frames, by k-means.   Example: tonelake tokens fit --layer 7 --k 2048"""
-    made = open_lake(lake, create=False).tokens.fit(
-        k=k, space=space, layer=layer, metric=metric, name=name, where=where, seed=seed
-    )
-    say(f"{made}.  Now: tonelake tokens apply {made.name} --space {made.space}")
+    """Fit a vocabulary of sounds to stored frames, by k-means.
+
+    Example: tonelake tokens fit --layer 7 --k 2048
+    """
+    made = open_lake(lake).fit_vocabulary(k=k, space=space, layer=layer, metric=metric, name=name, where=where, seed=seed)
+    say(f"{made}.  Next: tonelake tokens apply {made.name} --space {made.space}")
 
 
 @tokens_app.command()
 def apply(
-    name: Annotated[str | None, typer.Argument(help="A vocabulary; needed where there are several.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the vocabulary; required if there are several.")] = None,
     lake: LakePath = "lake", space: SpaceName = None,
 ) -> None:
-    """Write each clip's frames as tokens.   Example: tonelake tokens apply 7-2048"""
-    vocabulary, done = open_lake(lake, create=False).tokens.apply(name, space=space)
-    known = "" if done else "; all clips with frames of its layer have them"
+    """Store the frames of each clip as tokens.
+
+    Example: tonelake tokens apply 7-2048
+    """
+    vocabulary, done = open_lake(lake).apply_vocabulary(name, space=space)
+    known = "" if done else "; every clip with stored frames of its layer already has them"
     say(f"{done:,} clips: tokens of {vocabulary.name} stored{known}")
 
 
 @tokens_app.command(name="list")
 def list_(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
-    """The vocabularies, and how good they are.   Example: tonelake tokens list"""
-    table = open_lake(lake, create=False).tokens.list()
-    show(table, as_json, as_csv, "vocabularies", "no vocabulary: run `tonelake tokens fit`")
+    """List the vocabularies, with measures of their quality.
+
+    Example: tonelake tokens list
+    """
+    table = open_lake(lake).list_vocabularies()
+    show(table, as_json, as_csv, "vocabularies", "no vocabularies: run `tonelake tokens fit`")
 
 
 @tokens_app.command(name="show")
@@ -62,145 +90,165 @@ def show_(
     clip: ClipId,
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """A clip as runs of tokens.   Example: tonelake tokens show 3fa9"""
-    show(open_lake(lake, create=False).tokens.of(clip, vocabulary, space=space), as_json, as_csv)
+    """Show a clip as runs of tokens.
+
+    Example: tonelake tokens show 3fa9
+    """
+    show(open_lake(lake).runs_of_clip(clip, vocabulary, space=space), as_json, as_csv)
 
 
-@tokens_app.command()
+@tokens_app.command(cls=library_command("tonelake.index:similar_by_tokens"))
 def similar(
     clip: ClipId,
-    vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, k: Count = 10,
+    vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = FROM_LIBRARY,
     by: Annotated[
-        str, typer.Option(help="histogram: how often each token sounds; ngrams: sequences that are shared.")
-    ] = "ngrams",
-    n: Annotated[int, typer.Option("-n", min=1, help="Runs of a sequence.")] = 3,
-    not_same: Annotated[
-        str | None, typer.Option("--not-same", help="A column in which hits must differ: track, artist.")
-    ] = None,
-    where: Where = None, as_json: Json = False, as_csv: Csv = False,
+        str, typer.Option(help="Measure: ngrams (shared sequences) or histogram (how often each token sounds).")
+    ] = FROM_LIBRARY,
+    n: Annotated[int, typer.Option("-n", min=1, help="Length of a shared sequence, in runs.")] = FROM_LIBRARY,
+    not_same: NotSame = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Clips that share sequences of tokens, and where.   Example: tonelake tokens similar 3fa9 --not-same track"""
-    found = open_lake(lake, create=False).tokens.similar(
+    """Find clips that share sequences of tokens, and where.
+
+    Example: tonelake tokens similar 3fa9 --not-same track
+    """
+    found = open_lake(lake).similar_by_tokens(
         clip, vocabulary, by=by, n=n, k=k, space=space, where=where, not_same=not_same
     )
     show(found, as_json, as_csv, "token_hits", "no other clip has tokens")
 
 
-@tokens_app.command()
+@tokens_app.command(cls=library_command("tonelake.index:typical_tokens"))
 def typical(
-    column: Annotated[str, typer.Argument(help="A label column.")],
-    group: Annotated[str | None, typer.Argument(help="One of its values; default: each.")] = None,
-    vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, k: Count = 5, where: Where = None,
-    as_json: Json = False, as_csv: Csv = False,
+    column: Annotated[str, typer.Argument(help="Label column.")],
+    group: Annotated[str | None, typer.Argument(help="One of its groups; default: every group.")] = None,
+    vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of tokens of each group.")] = FROM_LIBRARY,
+    where: Where = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """The tokens that tell most of a group, and where to hear them.   Example: tonelake tokens typical artist Nina"""
-    found = open_lake(lake, create=False).tokens.typical(column, group, vocabulary, k=k, space=space, where=where)
-    show(found, as_json, as_csv, empty="no token tells of it")
+    """List the tokens most characteristic of a group, and where to hear them.
+
+    Example: tonelake tokens typical artist Nina
+    """
+    found = open_lake(lake).typical_tokens(column, group, vocabulary, k=k, space=space, where=where)
+    show(found, as_json, as_csv, empty="no token is characteristic")
 
 
-@oracle_app.command()
+@oracle_app.command(cls=library_command("tonelake.index:repeats"))
 def repeats(
-    vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, k: Count = 20,
+    vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of passages.")] = FROM_LIBRARY,
     clip: Annotated[str | None, typer.Option(help="Only passages of this clip.")] = None,
-    least: Annotated[int, typer.Option(min=2, help="Runs that a passage has.")] = 5,
+    least: Annotated[int, typer.Option(min=2, help="Minimum length of a passage, in runs.")] = FROM_LIBRARY,
     across: Annotated[
         bool | None, typer.Option("--across/--within", help="Only between tracks, or only within a clip; default: both.")
     ] = None,
     where: Where = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Passages that come again, with their times.   Example: tonelake oracle repeats --across --least 8"""
-    found = open_lake(lake, create=False).tokens.repeats(
-        vocabulary, clip=clip, least=least, across=across, k=k, space=space, where=where
-    )
-    show(found, as_json, as_csv, "passages", "nothing of that length comes again")
+    """Find repeated passages, with their times.
+
+    Example: tonelake oracle repeats --across --least 8
+    """
+    found = open_lake(lake).repeats(vocabulary, clip=clip, least=least, across=across, k=k, space=space, where=where)
+    show(found, as_json, as_csv, "passages", "no passage of that length is repeated")
 
 
-@oracle_app.command(name="continue")
+@oracle_app.command(name="continue", cls=library_command("tonelake.index:continuation", context="least"))
 def continue_(
-    sequence: Annotated[str, typer.Argument(help="A clip, which goes on from its end, or tokens: 12,7,7,130.")],
+    sequence: Annotated[str, typer.Argument(help="Clip to continue from its end, or tokens: 12,7,7,130.")],
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None,
-    steps: Annotated[int, typer.Option(min=1, help="Runs.")] = 32,
-    context: Annotated[int, typer.Option(min=1, help="Runs that two places share before one goes on as the other.")] = 2,
-    jump: Annotated[float, typer.Option(min=0, max=1, help="Chance to go on elsewhere, at each step.")] = 0.3,
-    token: Annotated[int | None, typer.Option(help="That it begins with.")] = None,
-    other_tracks: Annotated[bool, typer.Option("--other-tracks", help="Leave the clip's own track out.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the continuation, in runs.")] = FROM_LIBRARY,
+    context: Annotated[
+        int, typer.Option(min=1, help="Runs that two passages must share before one may continue as the other.")
+    ] = FROM_LIBRARY,
+    jump: Annotated[float, typer.Option(min=0, max=1, help="Probability of a jump to another passage, at each step.")]
+    = FROM_LIBRARY,
+    token: Annotated[int | None, typer.Option(help="Token to start with.")] = None,
+    other_tracks: Annotated[bool, typer.Option("--other-tracks", help="Leave out the clip's own track.")] = False,
     where: Annotated[
-        str | None, typer.Option(help="Only among these clips: labels or ranges, \"consonance BETWEEN 0.2 AND 0.6\".")
+        str | None, typer.Option(help="Use only these clips: labels or ranges, \"consonance BETWEEN 0.2 AND 0.6\".")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choices.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """How a sequence could go on, in the lake's own sounds.   Example: tonelake oracle continue 3fa9 --other-tracks"""
-    asked: str | list[int] = sequence
+    """Continue a sequence in the lake's own sounds.
+
+    Example: tonelake oracle continue 3fa9 --other-tracks
+    """
+    query: str | list[int] = sequence
     if "," in sequence:
         try:
-            asked = [int(part) for part in sequence.split(",") if part]
+            query = [int(part) for part in sequence.split(",") if part]
         except ValueError as error:
-            raise typer.BadParameter(f"{sequence!r}: write tokens with commas between them, as 12,7,7,130") from error
-    found = open_lake(lake, create=False).tokens.continuation(
-        asked, vocabulary, steps=steps, least=context, jump=jump, token=token, other_tracks=other_tracks, space=space,
+            raise typer.BadParameter(f"{sequence!r}: is not a list of tokens. Separate them by commas: 12,7,7,130") from error
+    found = open_lake(lake).continuation(
+        query, vocabulary, steps=steps, least=context, jump=jump, token=token, other_tracks=other_tracks, space=space,
         where=where, seed=seed,
     )
     show(found, as_json, as_csv, "continued")
 
 
-@app.command()
+@app.command(rich_help_panel=TOKENS)
 def listen(
-    source: Annotated[str, typer.Argument(help="An audio file, or - for raw samples on standard input.")],
+    source: Annotated[str, typer.Argument(help="Audio file, or - for raw samples on standard input.")],
     lake: LakePath = "lake", space: SpaceName = None, layer: Layer = None,
-    vocabulary: Annotated[str | None, typer.Option(help="Also print tokens of this vocabulary.")] = None,
-    k: Count = 3, where: Where = None,
-    window: Annotated[float, typer.Option(help="Seconds that the encoder hears at once.")] = 5.0,
-    hop: Annotated[float, typer.Option(help="Seconds between two runs of it.")] = 0.5,
-    heard: Annotated[float, typer.Option(help="Seconds that are compared with clips.")] = 3.0,
-    rate: Annotated[int, typer.Option(help="Of raw samples, Hz.")] = 44_100,
-    channels: Annotated[int, typer.Option(help="Of raw samples.")] = 1,
-    form: Annotated[str, typer.Option("--format", help="Of raw samples: s16le, s32le or f32le.")] = "s16le",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: an accelerator where there is one.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Do not wait for a file to play.")] = False,
+    vocabulary: Annotated[str | None, typer.Option(help="Also print the tokens of this vocabulary.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = 3, where: Where = None,
+    window: Annotated[float, typer.Option(help="Seconds encoded at once.")] = 5.0,
+    hop: Annotated[float, typer.Option(help="Seconds between two runs of the encoder.")] = 0.5,
+    heard: Annotated[float, typer.Option(help="Seconds of the stream that are compared with clips.")] = 3.0,
+    rate: Annotated[int, typer.Option(help="Sample rate of raw samples, in Hz.")] = 44_100,
+    channels: Annotated[int, typer.Option(help="Channels of raw samples.")] = 1,
+    form: Annotated[str, typer.Option("--format", help="Format of raw samples: s16le, s32le or f32le.")] = "s16le",
+    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; default: an accelerator if there is one.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Read a file as fast as possible, not in real time.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What a file, or sound on standard input, is like while it plays.   Example: tonelake listen song.mp3 --layer 7"""
+    """Show which clips a file, or sound on standard input, resembles while it plays.
+
+    Example: tonelake listen song.mp3 --layer 7
+    """
     from tonelake.listen import Lateness, listen_to_file, listen_to_stream, standard_input
 
     path = Path(source).expanduser()
-    live = open_lake(lake, create=False).tokens.live(
+    live = open_lake(lake).live(
         rate=rate if source == "-" else 48_000, space=space, layer=layer, vocabulary=vocabulary, k=k, where=where,
         window_s=window, hop_s=hop, heard_s=heard, device=device,
     )
-    say(f"space {live.space.name}, layer {live.space.layers[live.layer]}: frames come {live.frames.latency_s:.2f} s after "
-        "their sound, and what computing takes")
+    say(f"space {live.space.name}, layer {live.space.layers[live.layer]}: frames are {live.frames.latency_s:.2f} s behind "
+        "their sound, plus the time to compute them")
     if source == "-":
         pieces = listen_to_stream(live, standard_input(), channels=channels, form=form)
     else:
         pieces = listen_to_file(live, path, real_time=not fast)
-    late, shown = Lateness(), None
+    late = Lateness()
+    shown: list[str] | None = None
     plain = as_json or not sys.stdout.isatty()
     for one in pieces:
         if one.tokens is not None and len(one.tokens) and plain:
             print(json.dumps({"at_s": round(float(one.time_s[-1]), 3), "tokens": one.tokens.tolist()}), flush=True)
-        shown = report(one, shown, plain)
+        shown = print_hits(one, shown, plain)
         if len(one.time_s) and not fast and (sentence := late.note(float(one.time_s[-1]))):
             say(sentence)
 
 
-def report(heard: LiveStep, shown: Any, plain: bool) -> Any:
-    """Print neighbours where they are others than those shown last, which are returned."""
-    if heard.hits is None or heard.hits_at_s is None or not len(heard.hits):
+def print_hits(step: LiveStep, shown: list[str] | None, plain: bool) -> list[str] | None:
+    """Print the nearest clips if they differ from those shown last; returns the ids that are shown now."""
+    if step.hits is None or step.hits_at_s is None or not len(step.hits):
         return shown
-    now = heard.hits["clip_id"].to_list()
+    now = step.hits["clip_id"].to_list()
     if now == shown:
         return shown
     if plain:
-        hits = heard.hits.select("rank", "score", "clip_id", "artist", "title", "track", "start_s").to_dicts()
-        print(json.dumps({"at_s": round(heard.hits_at_s, 3), "hits": hits}, ensure_ascii=False), flush=True)
+        hits = step.hits.select("rank", "score", "clip_id", "artist", "title", "track", "start_s").to_dicts()
+        print(json.dumps({"at_s": round(step.hits_at_s, 3), "hits": hits}, ensure_ascii=False), flush=True)
         return now
     from tonelake.store import printable
 
-    minutes, seconds = divmod(heard.hits_at_s, 60)
+    minutes, seconds = divmod(step.hits_at_s, 60)
     names = [
         f"{hit['title'] or hit['track']}{' - ' + hit['artist'] if hit['artist'] else ''} {hit['score']:.3f}"
-        for hit in heard.hits.iter_rows(named=True)
+        for hit in step.hits.iter_rows(named=True)
     ]
     typer.echo(printable(f"{minutes:3.0f}:{seconds:04.1f}  {'  |  '.join(names)}"))
     return now

@@ -1,0 +1,169 @@
+"""Commands that analyse stored vectors: layers, groups, maps, and comparisons of spaces and lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonelake.cli.options import FROM_LIBRARY, library_command
+from tonelake.cli.shared import ANALYSE, Csv, Json, LakePath, Layer, SpaceName, Where, open_lake, say, show, write_file
+
+app = typer.Typer()
+
+Column = Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")]
+MinClips = Annotated[int, typer.Option("--min-clips", min=1, help="Minimum number of clips of a group.")]
+By = Annotated[str, typer.Option(help="Measure: centroid, mean (over all pairs of clips) or chamfer (over nearest clips).")]
+Seed = Annotated[int, typer.Option(help="Random seed of the sample and the bootstrap.")]
+
+
+@app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:layers"))
+def layers(
+    column: Annotated[str, typer.Argument(help="Label column whose groups should be separated.")],
+    lake: LakePath = "lake", space: SpaceName = None, where: Where = None,
+    prepare: Annotated[
+        str, typer.Option(help="Preparation of the vectors: l2 (cosine), raw, centred or whitened.")
+    ] = FROM_LIBRARY,
+    compare_all: Annotated[bool, typer.Option("--effects", help="Compare all preparations at every layer instead.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
+    seed: Seed = FROM_LIBRARY,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Measure how well each layer separates the groups of COLUMN.
+
+    Example: tonelake layers artist --picture artist.png
+    """
+    opened = open_lake(lake)
+    if compare_all:
+        show(opened.effects(column, space=space, where=where, seed=seed), as_json, as_csv, "effects")
+        return
+    report = opened.layers(column, space=space, where=where, prepare=prepare, seed=seed)
+    show(report.table, as_json, as_csv, "layers")
+    say(report.summary())
+    if picture is not None:
+        from tonelake.charts import draw_layers
+
+        draw_layers(report, picture)
+        say(f"{picture}: drawn")
+
+
+@app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:groups", by="measure"))
+def groups(
+    column: Column,
+    name: Annotated[str | None, typer.Argument(help="Group whose nearest groups are listed; default: all groups.")] = None,
+    lake: LakePath = "lake",
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Number of groups; default: all.")] = None,
+    by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY,
+    matrix: Annotated[Path | None, typer.Option(help="Write the similarity of every pair to this CSV file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw it as a clustered heat map: a PNG, SVG or PDF file.")] = None,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Compare artists, pieces or other groups as sets of clips.
+
+    Example: tonelake groups artist "Nina Simone"
+    """
+    opened = open_lake(lake)
+    if matrix is None and picture is None:
+        found = opened.groups(column, name, k=k, layer=layer, space=space, where=where, measure=by, min_clips=min_clips)
+        show(found, as_json, as_csv)
+        return
+    table = opened.group_matrix(column, layer=layer, space=space, where=where, measure=by, min_clips=min_clips)
+    if matrix is not None:
+        write_file(matrix, table.write_csv())
+        say(f"{matrix}: {len(table)} × {len(table)} similarities")
+    if picture is not None:
+        from tonelake.charts import draw_matrix
+
+        draw_matrix(table, picture, f"{column}, by {by}")
+        say(f"{picture}: drawn")
+
+
+@app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:typical"))
+def typical(
+    column: Column,
+    name: Annotated[str | None, typer.Argument(help="One group; default: every group.")] = None,
+    lake: LakePath = "lake",
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of typical and of unusual clips.")] = FROM_LIBRARY,
+    min_clips: MinClips = FROM_LIBRARY,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """List the clips nearest to the other tracks of their group, and those farthest from them.
+
+    Example: tonelake typical artist "Nina Simone"
+    """
+    found = open_lake(lake).typical(column, name, k=k, layer=layer, space=space, where=where, min_clips=min_clips)
+    show(found, as_json, as_csv, "typical")
+
+
+@app.command("map", rich_help_panel=ANALYSE, cls=library_command("tonelake.index:make_map"))
+def make_map(
+    lake: LakePath = "lake", layer: Layer = None, space: SpaceName = None,
+    method: Annotated[str, typer.Option(help="Method: umap or pca.")] = FROM_LIBRARY,
+    neighbours: Annotated[
+        int, typer.Option(min=2, help="Neighbours that each clip is kept near: fewer show finer structure.")
+    ] = FROM_LIBRARY,
+    min_dist: Annotated[
+        float, typer.Option(min=0, max=1, help="Minimum distance of points: smaller makes denser clusters.")
+    ] = FROM_LIBRARY,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = FROM_LIBRARY,
+    again: Annotated[bool, typer.Option("--again", help="Lay the map out from scratch.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Also draw it to this PNG, SVG or PDF file.")] = None,
+    colour: Annotated[str | None, typer.Option(help="Label column to colour the picture by; default: clusters.")] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Lay out the clips as a map, and describe its clusters.
+
+    Example: tonelake map --layer 7 --picture map.png
+    """
+    opened = open_lake(lake)
+    if colour is not None:
+        opened.clips.check_column(colour)
+    found = opened.map(layer, space=space, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed, again=again)
+    show(found.clusters, as_json, as_csv, "clusters", "no clusters: too few clips, or all alike")
+    say(str(found))
+    say(found.file)
+    if picture is not None:
+        from tonelake.charts import draw_map
+
+        labels = opened.clips.take(found.points["clip_id"].to_list(), [colour])[colour] if colour else None
+        draw_map(found, picture, labels)
+        say(f"{picture}: drawn")
+
+
+@app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:compare"))
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of a space.")],
+    second: Annotated[str, typer.Argument(help="Name of another space.")],
+    column: Annotated[
+        str | None, typer.Argument(help="Label column: also compare how well the spaces separate its groups.")
+    ] = None,
+    lake: LakePath = "lake", where: Where = None, seed: Seed = FROM_LIBRARY,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Compare two spaces, layer by layer.
+
+    Example: tonelake compare mert-v1-95m mert-v1-95m-5s artist
+    """
+    show(open_lake(lake).compare(first, second, column, where=where, seed=seed), as_json, as_csv, "comparison")
+
+
+@app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:overlap_with", by="measure"))
+def overlap(
+    column: Column,
+    reference: Annotated[Path, typer.Argument(help="CSV file: a group, its neighbour and optionally a rank or score.")],
+    lake: LakePath = "lake",
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of neighbours of each group to compare.")] = FROM_LIBRARY,
+    by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, seed: Seed = FROM_LIBRARY,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Compare nearest groups with a list from another source.
+
+    Example: tonelake overlap artist recommended.csv -k 20
+    """
+    found = open_lake(lake).overlap(
+        column, reference, k=k, space=space, layer=layer, where=where, measure=by, min_clips=min_clips, seed=seed
+    )
+    show(found.table, as_json, as_csv)
+    say(str(found))

@@ -1,0 +1,90 @@
+"""Commands about embedding: vectors of every clip, the spaces they are in, and the precision of this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tonelake.cli.options import FROM_LIBRARY, library_command
+from tonelake.cli.shared import EMBED, Csv, Json, LakePath, Strict, WorkerCount, open_lake, say, show
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=EMBED, cls=library_command("tonelake:Lake.embed"))
+def embed(
+    lake: LakePath = "lake",
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder: mert-95m (default), mert-330m, small, spectral, or a checkpoint folder.")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Fine-tuning run, or a folder in PEFT's format; sets the encoder and the window.")
+    ] = None,
+    space: Annotated[str | None, typer.Option("--space", help="Name of the space; default: from the encoder's name.")] = None,
+    window: Annotated[float | None, typer.Option(help="Seconds encoded at once; default: 30.")] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next; default: the window's length, no overlap.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Precision: auto, float32, bfloat16 or float16.")] = FROM_LIBRARY,
+    device: Annotated[
+        str, typer.Option(help="Device: auto, cpu, cuda (every GPU), cuda:1 or mps; or several: cuda:0,cuda:2.")
+    ] = FROM_LIBRARY,
+    frames: Annotated[str | None, typer.Option(help="Layers whose frames are stored too: 5,7.")] = None,
+    engine: Annotated[str, typer.Option(help="Where to run: local (this machine) or ray (a cluster).")] = FROM_LIBRARY,
+    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: this machine's.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only measure a few clips, and print time, disk and cost.")] = False,
+    price: Annotated[float, typer.Option(min=0, help="Price of an hour of this machine, for --plan.")] = 0.0,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Embed every clip that has no vector yet, at every layer.  Resumes if it was interrupted.
+
+    Example: tonelake embed --encoder mert-95m
+    """
+    opened = open_lake(lake)
+    layers = [layer.strip() for layer in frames.split(",")] if frames else []
+    if plan:
+        print(opened.plan(
+            encoder, space=space, window=window, hop=hop, precision=precision, device=device, adapter=adapter, frames=layers,
+            workers=workers, price=price,
+        ))
+        return
+    report = opened.embed(
+        encoder, space=space, window=window, hop=hop, precision=precision, device=device, adapter=adapter, frames=layers,
+        engine=engine, address=address, workers=workers,
+    )
+    say(str(report))
+    raise typer.Exit(1 if strict and report.failed else 0)
+
+
+@app.command(rich_help_panel=EMBED)
+def spaces(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
+    """List the embedding spaces of the lake.
+
+    Example: tonelake spaces
+    """
+    show(open_lake(lake).list_spaces(), as_json, as_csv, "spaces", "no spaces: run `tonelake embed`")
+
+
+@app.command(rich_help_panel=EMBED, cls=library_command("tonelake.doctor:diagnose"))
+def doctor(
+    encoder: Annotated[str | None, typer.Option(help="Encoder as for `embed`; default: mert-95m.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="Precision to compare with float32; auto: the one that `embed` would choose.")
+    ] = FROM_LIBRARY,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")] = FROM_LIBRARY,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Measure an encoder's precision on this machine, layer by layer.
+
+    Example: tonelake doctor --precision bfloat16
+    """
+    from tonelake.doctor import diagnose
+
+    found = diagnose(encoder, precision=precision, device=device)
+    for name, fact in found.facts.items():
+        say(f"{name:12} {fact}")
+    if found.table is not None:
+        show(found.table, as_json, as_csv, "precision")
+    say(found.verdict)
+    raise typer.Exit(0 if found.healthy else 1)

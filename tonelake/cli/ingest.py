@@ -1,0 +1,136 @@
+"""Commands that bring audio in: folders, manifests, catalogues, chorales, published data sets, and stems of mixes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tonelake.cli.options import FROM_LIBRARY, library_command
+from tonelake.cli.shared import AUDIO, MARKUP, LakePath, Strict, Where, WorkerCount, finish, open_lake
+from tonelake.ingest import FoundDataSet, find_datasets
+
+app = typer.Typer()
+ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Bring audio in as clips.")
+app.add_typer(ingest_app, name="ingest", rich_help_panel=AUDIO)
+
+Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column split at | or ;. May be repeated.")]
+Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' column `dataset`.")]
+SETS = "Published data sets"
+
+
+@ingest_app.command("folder", cls=library_command("tonelake.ingest:ingest_folder"))
+def ingest_folder(
+    path: Annotated[Path, typer.Argument(help="Folder of wav, flac, mp3, ogg, opus, m4a or aiff files.")],
+    lake: LakePath = "lake",
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV file of label columns, joined by a column path, stem or track.")
+    ] = None,
+    multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Ingest every audio file below PATH.
+
+    Example: tonelake ingest folder ~/Music --seconds 30 --labels labels.csv
+    """
+    report = open_lake(lake, create=True).ingest_folder(
+        path, seconds=None if whole else seconds, hop=hop, labels=labels, multi=multi or (), dataset=dataset, workers=workers
+    )
+    finish(report, strict)
+
+
+@ingest_app.command("manifest")
+def ingest_manifest(
+    file: Annotated[Path, typer.Argument(help="CSV file: path, start, seconds and any label columns.")],
+    lake: LakePath = "lake", multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Ingest the clips that FILE lists, one per row.
+
+    Example: tonelake ingest manifest clips.csv --multi tags
+    """
+    report = open_lake(lake, create=True).ingest_manifest(file, multi=multi or (), dataset=dataset, workers=workers)
+    finish(report, strict)
+
+
+@ingest_app.command("catalogue")
+def ingest_catalogue(
+    file: Annotated[Path, typer.Argument(help="JSON file: a list of songs with meters and sources.")],
+    lake: LakePath = "lake",
+    out: Annotated[Path | None, typer.Option(help="Folder for the audio files; default: beside FILE.")] = None,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Confirm that you may download what FILE lists.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of songs to take from the start of the list.")] = None,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Download and ingest songs labelled by meter.
+
+    Example: tonelake ingest catalogue wikimeter.json --accept-terms
+    """
+    report = open_lake(lake, create=True).ingest_catalogue(
+        file, folder=out, accept_terms=accept_terms, limit=limit, workers=workers
+    )
+    finish(report, strict)
+
+
+@ingest_app.command("chorales", cls=library_command("tonelake.ingest:ingest_chorales"))
+def ingest_chorales(
+    lake: LakePath = "lake",
+    bars: Annotated[int, typer.Option(min=1, help="Bars in a clip.")] = FROM_LIBRARY,
+    hop: Annotated[int, typer.Option(min=1, help="Bars from one clip's start to the next.")] = FROM_LIBRARY,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of pieces, spread over the corpus.")] = None,
+    seed_rule: Annotated[
+        bool, typer.Option("--seed-rule", help="Keep analyses and repeated windows: 430 pieces, 3,008 snippets.")
+    ] = False,
+    strict: Strict = False,
+) -> None:
+    """Render and ingest Bach's chorales from music21, played by a built-in organ.
+
+    Example: tonelake ingest chorales --limit 40
+    """
+    report = open_lake(lake, create=True).ingest_chorales(bars=bars, hop=hop, limit=limit, seed_rule=seed_rule)
+    finish(report, strict)
+
+
+def add_dataset_command(found: FoundDataSet) -> None:
+    """Add `tonelake ingest NAME`.  The command of a data set that cannot be loaded fails with the reason."""
+
+    def command(
+        path: Annotated[Path, typer.Argument(help="Folder that the set unpacks to, audio and tables.")],
+        lake: LakePath = "lake",
+        seconds: Annotated[float | None, typer.Option(help="Length of a clip; default: as the set is usually cut.")] = None,
+        hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next, with --seconds.")] = None,
+        workers: WorkerCount = None, strict: Strict = False,
+    ) -> None:
+        report = open_lake(lake, create=True).ingest_dataset(found.name, path, seconds=seconds, hop=hop, workers=workers)
+        finish(report, strict)
+
+    about = found.dataset
+    title = about.title if about is not None else "Cannot be loaded"
+    parts = [f"{title}."]
+    if about is not None:
+        parts += [f"Citation: {about.citation}.", f"Licence: {about.licence}.", f"Folder: {about.layout}."]
+    parts.append(f"Example: tonelake ingest {found.name} ~/sets/{found.name}")
+    command.__doc__ = "\n\n".join(parts)
+    ingest_app.command(found.name, rich_help_panel=SETS)(command)
+
+
+for _found in find_datasets():
+    add_dataset_command(_found)
+
+
+@app.command(rich_help_panel=AUDIO, cls=library_command("tonelake.ingest:separate_clips"))
+def separate(
+    lake: LakePath = "lake", where: Where = None,
+    model: Annotated[str, typer.Option(help="Demucs model: htdemucs, htdemucs_ft, htdemucs_6s, mdx_extra, …")] = FROM_LIBRARY,
+    out: Annotated[Path | None, typer.Option(help="Folder for the stems; default: `stems` in the lake.")] = None,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Separate each clip into drums, bass, vocals and the rest, as further clips of its track.
+
+    Example: tonelake separate --model htdemucs_6s
+    """
+    finish(open_lake(lake).separate(model=model, where=where, folder=out, workers=workers), strict)

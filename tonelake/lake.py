@@ -1,0 +1,197 @@
+"""The lake as Python users and the command line see it: one object whose methods are the rooms' functions."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from tonelake import embed as embedding
+from tonelake import finetune as tuning
+from tonelake import index, ingest, probes, store
+from tonelake.status import list_spaces, read_status
+from tonelake.verify import verify as verify_lake
+
+if TYPE_CHECKING:
+    from tonelake.embed import EmbedReport, Plan
+    from tonelake.finetune import FinetuneRun
+    from tonelake.index import LiveEncoder
+    from tonelake.probes import EvaluatedRun, LearnedMetric, Run
+
+PLAYERS = 2                              # processes that decode audio for playback
+
+
+class Lake(store.Lake):
+    """An opened lake and everything that can be done with it.
+
+    Most methods are functions of a room: `lake.similar(…)` is `tonelake.index.similar(lake, …)`.  The lake's own data:
+    `lake.clips`, `lake.spaces`, `lake.failures`, `lake.vectors(space)`, `lake.frames(space)`, `lake.tokens(space)`.
+    Long jobs show their progress through `lake.progress` and log to `tonelake.<room>`.
+    """
+
+    # -- state and upkeep
+
+    status = read_status
+    list_spaces = list_spaces
+    verify = verify_lake
+    optimize = store.optimize
+
+    # -- audio in
+
+    ingest_folder = ingest.ingest_folder
+    ingest_manifest = ingest.ingest_manifest
+    ingest_chorales = ingest.ingest_chorales
+    ingest_dataset = ingest.ingest_dataset
+    ingest_catalogue = ingest.ingest_catalogue
+    separate = ingest.separate_clips
+
+    # -- audio out
+
+    def audio(self, clip: str, rate: int = 24_000, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+        """The samples of one clip, or `seconds` of it from `start`: (samples,) float32 at `rate` Hz.
+
+        Raises AudioError if its source is missing or has changed, InputError if the span is outside the clip.
+        """
+        row = self.clips.find(clip)
+        length = row["duration_s"] - start if seconds is None else min(seconds, row["duration_s"] - start)
+        if start < 0 or length <= 0:
+            raise store.InputError(
+                f"clip {row['clip_id']}: {row['duration_s']:g} s long, so nothing starts at {start:g} s. Choose an earlier start"
+            )
+        span = {"source": row["source"], "start_s": row["start_s"] + start, "duration_s": length, "digest": row["digest"]}
+        return self._decoders.ask({"do": "read", "rate": rate} | span)["samples"]
+
+    def spectrogram(self, clip: str, *, seconds: float | None = None) -> bytes:
+        """The mel spectrogram of a clip, or of its first `seconds`, as a PNG file.  Raises AudioError as `audio`."""
+        from tonelake.charts import draw_spectrogram
+
+        return draw_spectrogram(self.audio(clip, 24_000, seconds=seconds), 24_000)
+
+    @cached_property
+    def _decoders(self) -> ingest.DecoderPool:
+        """Processes that decode audio for playback: a file that crashes one of them does not crash the app."""
+        pool = ingest.DecoderPool(PLAYERS)
+        weakref.finalize(self, pool.close)
+        return pool
+
+    # -- vectors
+
+    def embed(
+        self, encoder: str | None = None, *, space: str | None = None, window: float | None = None, hop: float | None = None,
+        precision: str = "auto", device: str = "auto", adapter: str | None = None, frames: Sequence[int | str] = (),
+        engine: str = "local", address: str | None = None, workers: int | None = None,
+    ) -> EmbedReport:
+        """Embed every clip that has no vector in the space, and store the frames of the layers in `frames`.
+
+        See `embed.EmbedSettings` for the defaults and `embed.embed_lake` for the engines.
+        """
+        settings = embedding.EmbedSettings(
+            encoder, space=space, window_s=window, hop_s=hop, precision=precision, device=device, adapter=adapter
+        )
+        return embedding.embed_lake(
+            self, settings, ingest.read_clips, frames=frames, engine=engine, address=address, workers=workers
+        )
+
+    def plan(
+        self, encoder: str | None = None, *, space: str | None = None, window: float | None = None, hop: float | None = None,
+        precision: str = "auto", device: str = "auto", adapter: str | None = None, frames: Sequence[int | str] = (),
+        workers: int | None = None, price: float = 0.0,
+    ) -> Plan:
+        """Estimate time, disk and cost of the same `embed`, measured on a few clips.  `price`: of an hour of this machine."""
+        settings = embedding.EmbedSettings(
+            encoder, space=space, window_s=window, hop_s=hop, precision=precision, device=device, adapter=adapter
+        )
+        return embedding.plan_embed(self, settings, ingest.read_clips, frames=frames, workers=workers, price=price)
+
+    # -- search
+
+    similar = index.similar
+    similar_many = index.similar_many
+    read_query = index.read_query
+    facets = index.facet_report
+    path = index.path
+    align = index.align
+    add_parts = index.add_parts
+    learn_weights = index.learn_weights
+    duplicates = index.duplicates
+    build_indexes = index.build_indexes
+    list_indexes = index.list_indexes
+    drop_indexes = index.drop_indexes
+
+    # -- analysis
+
+    map = index.make_map
+    groups = index.groups
+    group_matrix = index.group_matrix
+    typical = index.typical
+    layers = index.layers
+    effects = index.effects
+    compare = index.compare
+    overlap = index.overlap_with
+
+    # -- gesture tokens and live audio
+
+    fit_vocabulary = index.fit_vocabulary
+    apply_vocabulary = index.apply_vocabulary
+    list_vocabularies = index.list_vocabularies
+    runs_of_clip = index.runs_of_clip
+    similar_by_tokens = index.similar_by_tokens
+    typical_tokens = index.typical_tokens
+    repeats = index.repeats
+    continuation = index.continuation
+
+    def live(self, *, rate: int, **settings: Any) -> LiveEncoder:
+        """Compare a stream of `rate` Hz with the lake while it comes.  `settings`: those of `index.LiveEncoder`."""
+        return index.LiveEncoder(self, rate=rate, **settings)
+
+    # -- probes
+
+    probe = probes.probe_all
+    predict = probes.predict
+    compare_probes = probes.compare_probes
+    extend_metric = probes.extend_metric
+
+    def probe_run(self, name: str) -> Run:
+        """A finished probe, by its name or a part of it.  Raises InputError if none or several match."""
+        return probes.Run.named(self, name)
+
+    def learn_metric(self, column: str, *, seed: int = 0, **settings: Any) -> LearnedMetric:
+        """Learn a projection in which clips of one group are near, and store it as a space of its own.
+
+        `settings`: space, layer, dim, loss, rate, epochs, where and name, as of `probes.learn_metric`.
+        """
+
+        def judge(space: str, layer: int, where: str) -> dict[str, tuple[float, float, float]]:
+            return index.retrieval_at(self, column, space, layer, where=where, seed=seed)
+
+        return probes.learn_metric(self, column, judge, seed=seed, **settings)
+
+    def review(
+        self, run: str, *, by: str = "loss", target: str | None = None, predicted: str | None = None, k: int | None = 20
+    ) -> pl.DataFrame:
+        """Evaluated clips of a probe or a fine-tuning run, the most doubtful first; see `probes.review`."""
+        judged: EvaluatedRun
+        try:
+            judged = probes.Run.named(self, run)
+        except store.InputError as error:
+            try:
+                judged = tuning.FinetuneRun.named(self, run)
+            except store.InputError:
+                raise error from None
+        return probes.review(self, judged, by=by, target=target, predicted=predicted, k=k)
+
+    # -- fine-tuning
+
+    finetune = tuning.finetune
+    plan_finetune = tuning.plan_finetune
+    list_finetunes = tuning.list_finetunes
+    compare_finetunes = tuning.compare_finetunes
+    orthogonality = tuning.orthogonality
+
+    def finetune_run(self, name: str) -> FinetuneRun:
+        """A finished fine-tuning run, by its name or a part of it.  Raises InputError if none or several match."""
+        return tuning.FinetuneRun.named(self, name)
