@@ -4,18 +4,18 @@ import os
 from functools import lru_cache
 
 import tonelake
-from tonelake.api import Tonelake
+from tonelake import Lake
 from tonelake.store import prepare_process
 
 LAKE_VARIABLE = "TONELAKE_LAKE"
 
 
-def opened_lake() -> Tonelake:
+def opened_lake() -> Lake:
     """Return the lake named by TONELAKE_LAKE.  Raises LakeError if it does not exist or cannot be opened."""
     return _open(os.environ.get(LAKE_VARIABLE, "lake"))
 
 
 @lru_cache(maxsize=4)                    # failures are not cached, so a missing lake is retried
-def _open(path: str) -> Tonelake:
+def _open(path: str) -> Lake:
     prepare_process()
     return tonelake.open(path, create=False, progress=False)

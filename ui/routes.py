@@ -30,7 +30,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from tonelake.api import Tonelake
+from tonelake import Lake
 from tonelake.store import ClipNotFound, InputError, Space, SpaceNotFound, TonelakeError
 from tonelake.ui.opened import opened_lake
 from tonelake.ui.points import Points, load_points
@@ -60,11 +60,11 @@ def errors_as_json(answer: Answer) -> Answer:
 def requested_points(request: Request) -> Points:
     lake = opened_lake()
     space, layer = space_and_layer(lake, request)
-    return load_points(lake.lake, space, layer)
+    return load_points(lake, space, layer)
 
 
-def space_and_layer(lake: Tonelake, request: Request) -> tuple[Space, int]:
-    space = lake.lake.spaces.get(request.path_params["space"])
+def space_and_layer(lake: Lake, request: Request) -> tuple[Space, int]:
+    space = lake.spaces.get(request.path_params["space"])
     return space, space.layer_index(request.path_params["layer"])
 
 
@@ -129,7 +129,7 @@ def near(request: Request) -> Response:
         request.path_params["clip"], space=space.name, layer=space.layers[layer], k=count,
         not_same=request.query_params.get("not_same") or None,
     )
-    rows = load_points(lake.lake, space, layer).rows_of(hits["clip_id"].to_list())
+    rows = load_points(lake, space, layer).rows_of(hits["clip_id"].to_list())
     return JSONResponse([hit | {"row": row} for hit, row in zip(hits.to_dicts(), rows, strict=True)], 200, HEADERS)
 
 
@@ -143,7 +143,7 @@ def whole_number(request: Request, name: str, low: int, high: int) -> int:
 @errors_as_json
 def audio(request: Request) -> Response:
     lake = opened_lake()
-    clip = lake.lake.clips.find(request.path_params["clip"])
+    clip = lake.clips.find(request.path_params["clip"])
     sound = Sound(lake, clip["clip_id"], clip["duration_s"])
     wanted = parse_range(request.headers.get("range"), sound.size)
     if wanted is None and request.headers.get("range"):
@@ -171,7 +171,7 @@ def spectrogram(request: Request) -> Response:
 
 
 @lru_cache(maxsize=512)                  # about 20 KB each
-def spectrogram_of(lake: Tonelake, clip: str) -> bytes:
+def spectrogram_of(lake: Lake, clip: str) -> bytes:
     return lake.spectrogram(clip, seconds=SPECTROGRAM_S)
 
 

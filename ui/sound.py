@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tonelake.api import Tonelake
+from tonelake import Lake
 
 RATE = 24_000                            # Hz
 BLOCK_S = 10.0                           # audio decoded at a time
@@ -28,7 +28,7 @@ MAX_DATA_BYTES = (1 << 32) - 64          # largest sample size in bytes that a W
 class Sound:
     """The virtual WAV file of a clip."""
 
-    lake: Tonelake
+    lake: Lake
     clip_id: str
     duration_s: float
 
@@ -56,7 +56,7 @@ class Sound:
 
 
 @lru_cache(maxsize=KEPT_BLOCKS)
-def decoded_block(lake: Tonelake, clip_id: str, number: int, duration_s: float) -> bytes:
+def decoded_block(lake: Lake, clip_id: str, number: int, duration_s: float) -> bytes:
     """Return one block of a clip as little-endian 16-bit samples."""
     begin, end = number * BLOCK_S, min((number + 1) * BLOCK_S, duration_s)
     before, after = min(MARGIN_S, begin), min(MARGIN_S, duration_s - end)

@@ -12,7 +12,7 @@ from fakes import clip_rows, fill
 from sounds import melody, write
 
 from tonelake.index import read_points, read_query
-from tonelake.ingest import Cut, ingest_folder
+from tonelake.ingest import ingest_folder
 from tonelake.store import InputError, KeyRows, Lake, SpaceMismatch
 from tonelake.ui.points import Colours, load_points
 from tonelake.ui.sound import BLOCK_S, HEADER, RATE, Sound, parse_range
@@ -124,7 +124,7 @@ def long_clip(tmp_path_factory):
 def test_the_virtual_file_contains_the_samples_of_the_clip(long_clip):
     import soundfile
 
-    clip = long_clip.clips().row(0, named=True)
+    clip = long_clip.clips.read().row(0, named=True)
     sound = Sound(long_clip, clip["clip_id"], clip["duration_s"])
     whole = b"".join(sound.bytes(0, sound.size - 1))
     assert len(whole) == sound.size == HEADER + 2 * 25 * RATE
@@ -136,7 +136,7 @@ def test_the_virtual_file_contains_the_samples_of_the_clip(long_clip):
 
 
 def test_any_byte_range_equals_that_part_of_the_whole_file(long_clip):
-    clip = long_clip.clips().row(0, named=True)
+    clip = long_clip.clips.read().row(0, named=True)
     sound = Sound(long_clip, clip["clip_id"], clip["duration_s"])
     whole = b"".join(sound.bytes(0, sound.size - 1))
     block = HEADER + round(2 * BLOCK_S * RATE)
@@ -153,7 +153,7 @@ def test_range_headers_are_parsed_as_in_http():
 
 
 def test_reading_part_of_a_clip_equals_slicing_the_whole(long_clip):
-    clip = long_clip.clips()["clip_id"][0]
+    clip = long_clip.clips.read()["clip_id"][0]
     whole = long_clip.audio(clip, 44_100)
     assert np.array_equal(long_clip.audio(clip, 44_100, start=2.0, seconds=1.5), whole[2 * 44_100 : int(3.5 * 44_100)])
     assert len(long_clip.audio(clip, 44_100, start=24.0, seconds=9.0)) == 44_100
@@ -182,17 +182,17 @@ def test_a_spectrogram_is_bright_where_the_clip_is_loud():
 def test_a_query_embedded_once_gives_the_hits_of_the_file(lake, music, tmp_path):
     import tonelake
 
-    ingest_folder(lake, music, Cut(3.0))
+    ingest_folder(lake, music, seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
     opened.embed("spectral")
     write(tmp_path / "new.wav", melody(4, seed=77))
-    heard = opened.hear(tmp_path / "new.wav")
+    heard = opened.read_query(tmp_path / "new.wav")
     for settings in ({"layer": "mfcc"}, {"layer": "chroma"}, {"layers": "mfcc:1,mel:2"}, {"layer": "mfcc", "like": "artist"}):
         assert opened.similar(heard, **settings).equals(opened.similar(str(tmp_path / "new.wav"), **settings))
     (tmp_path / "new.wav").unlink()
     assert len(opened.similar([heard, lake.clips.ids()[0]], layer="mfcc")) == 10
     fill(lake, 3, 2, seed=0)
-    with pytest.raises(SpaceMismatch, match="heard in another space"):
+    with pytest.raises(SpaceMismatch, match="encoded in a space other than"):
         opened.similar(heard, space="fake")
     with pytest.raises(Exception, match="cannot be read"):
         read_query(lake, tmp_path / "new.wav", space="spectral")
@@ -301,4 +301,4 @@ def test_review_lists_the_worst_clips_first(lake, column, kind):
     assert opened.review(run.name, k=4)["clip_id"].to_list() == found["clip_id"].to_list()[1:]
     with pytest.raises(InputError, match="no run 'nothing'"):
         opened.review("nothing")
-    assert probes.orders_of(predictions.drop("loss"), kind).keys() == {"confidence"}
+    assert probes.sort_orders(predictions.drop("loss"), kind).keys() == {"confidence"}

@@ -36,7 +36,7 @@ def chorales(tmp_path_factory) -> Lake:
     for layer in ("chroma", "mfcc"):
         lake.map(layer, method="pca")
     lake.probe("key", layers=("chroma",), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="keys")
-    return lake.lake
+    return lake
 
 
 @pytest.fixture(scope="module")

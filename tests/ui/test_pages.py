@@ -11,7 +11,7 @@ from app_pages import PAGES, page
 from fakes import clip_rows, fill
 from streamlit.testing.v1 import AppTest
 
-from tonelake.ingest import Cut, ingest_folder
+from tonelake.ingest import ingest_folder
 from tonelake.store import Failure, Lake
 from tonelake.ui.serve import APP
 
@@ -34,7 +34,7 @@ def audible(tmp_path_factory, music):
     import tonelake
 
     lake = Lake(tmp_path_factory.mktemp("ui") / "lake")
-    ingest_folder(lake, music, Cut(3.0))
+    ingest_folder(lake, music, seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
     opened.embed("spectral")
     for layer in ("mfcc", "chroma"):
@@ -268,7 +268,7 @@ def test_a_clip_with_a_missing_file_keeps_its_neighbours(lake, tmp_path, music, 
     import tonelake
 
     shutil.copytree(music / "Ada", tmp_path / "m")
-    ingest_folder(lake, tmp_path / "m", Cut(3.0))
+    ingest_folder(lake, tmp_path / "m", seconds=3.0)
     tonelake.open(lake.uri, progress=False).embed("spectral")
     shutil.rmtree(tmp_path / "m")
     shown = listed(monkeypatch)

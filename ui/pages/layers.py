@@ -38,7 +38,7 @@ with st.sidebar:
     prepare = st.selectbox("Vector preparation", list(PREPARATIONS), key="prepare", bind="query-params",
                            help="l2: vectors are compared by cosine, as in searches.")
     where = filter_box(lake)
-    others = [other.name for other in lake.lake.spaces.all() if other.name != space.name and lake.lake.vectors(other).count()]
+    others = [other.name for other in lake.spaces.all() if other.name != space.name and lake.vectors(other).count()]
     second = None
     if others:
         drop_invalid_choice("beside", ["none", *others])
@@ -47,12 +47,12 @@ with st.sidebar:
 
 
 def versions(name: str) -> tuple[int, int]:
-    return lake.lake.clips.table.version, lake.lake.vectors(name).table.version
+    return lake.clips.table.version, lake.vectors(name).table.version
 
 
 with st.spinner(f"Comparing {len(space.layers)} layers by {column}"):
-    report = answer_or_stop(report_of, lake.lake.uri, versions(space.name), space.name, column, where, prepare)
-    beside = answer_or_stop(report_of, lake.lake.uri, versions(second), second, column, where, prepare) if second else None
+    report = answer_or_stop(report_of, lake.uri, versions(space.name), space.name, column, where, prepare)
+    beside = answer_or_stop(report_of, lake.uri, versions(second), second, column, where, prepare) if second else None
 st.text(report.summary())
 if beside is not None:
     st.text(f"{second}: {beside.summary()}")
@@ -88,7 +88,7 @@ if second:
     st.subheader(f"{space.name} and {second}, layer by layer")
     with st.spinner("Comparing the spaces"):
         now = (*versions(space.name), *versions(second))
-        both = answer_or_stop(comparison_of, lake.lake.uri, now, space.name, second, column, where)
+        both = answer_or_stop(comparison_of, lake.uri, now, space.name, second, column, where)
     st.caption("agreement: share of common neighbours; cka: similarity of geometries; gain: mAP of the second minus the first.")
     st.dataframe(both, hide_index=True)
 st.subheader("All figures")
