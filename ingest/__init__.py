@@ -1,4 +1,4 @@
-"""Audio in, clips out: folders, manifests and chorales; decoding in processes that may die alone."""
+"""Turn audio into clips: folders, manifests, data sets, catalogues and chorales; decoding in separate processes."""
 
 import lazy_loader
 

@@ -1,38 +1,53 @@
+from .audio_files import SUFFIXES
 from .clip_audio import read_clips
-from .datasets import SETS, ingest_dataset
+from .datasets.base import DataSet, Listed, ListedFile, audio_below, find, inside, sub_folders
 from .datasets.chorales import ingest_chorales
+from .datasets.registry import FoundDataSet, find_datasets, ingest_dataset, known_datasets
 from .datasets.wikimeter import ingest_catalogue
-from .decoder_pool import DecoderPool
+from .decoder_pool import DecoderPool, decoder_libraries
+from .demo_music import write_demo_music
 from .demucs_stems import DEFAULT_MODEL, Demucs, Separator, separate_clips
-from .errors import AudioError
+from .errors import AudioError, DecoderStartError
 from .file_stamps import FileStamps
-from .folder import SUFFIXES, ingest_folder
+from .folder import ingest_folder
 from .manifest import ingest_manifest
-from .recordings import IngestReport
+from .report import IngestReport
 from .segment import Cut
 from .sources import read_source, to_path, to_source
 from .tables import read_table
 
 __all__ = [
+    "DEFAULT_MODEL",
+    "SUFFIXES",
     "AudioError",
     "Cut",
-    "DEFAULT_MODEL",
+    "DataSet",
     "DecoderPool",
+    "DecoderStartError",
     "Demucs",
     "FileStamps",
+    "FoundDataSet",
     "IngestReport",
-    "SETS",
-    "SUFFIXES",
+    "Listed",
+    "ListedFile",
     "Separator",
+    "audio_below",
+    "decoder_libraries",
+    "find",
+    "find_datasets",
     "ingest_catalogue",
     "ingest_chorales",
     "ingest_dataset",
     "ingest_folder",
     "ingest_manifest",
+    "inside",
+    "known_datasets",
     "read_clips",
     "read_source",
     "read_table",
     "separate_clips",
+    "sub_folders",
     "to_path",
     "to_source",
+    "write_demo_music",
 ]

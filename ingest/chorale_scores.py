@@ -1,8 +1,8 @@
-"""Bach chorales of music21's corpus -> notes, bars, key, meters and tune.
+"""Read notes, bars, key, meters and tune of the Bach chorales in music21's corpus.
 
-Read straight from the parsed parts: ties are joined here (music21's stripTies takes half a minute for the corpus), the
-bar grid is that of the first part, repeats are not expanded.  Parsing is forced from the file, which keeps music21 from
-writing and reading pickles.  The encodings carry their own terms: nothing of them is stored but labels.
+They are read directly from the parsed parts: ties are joined here (music21's stripTies takes half a minute for the corpus),
+the bar grid is that of the first part, repeats are not expanded.  Parsing is forced from the file, so that music21 neither
+writes nor reads pickles.  The encodings have their own terms: only labels are stored.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from typing import Any
 import numpy as np
 
 from tonelake.ingest.errors import AudioError
+from tonelake.store import import_extra
 
-DEFAULT_BPM = 96.0                       # 361 of 433 files have no tempo mark; of those that have one, most say 96
-TUNE_NOTES = 6                           # distinct notes on the beat that name a tune
+DEFAULT_BPM = 96.0                       # 361 of 433 files have no tempo mark; most of the others have 96
+TUNE_NOTES = 6                           # distinct notes on the beat that identify a tune
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """One chorale.  Times in quarter notes from its beginning."""
 
     name: str                            # bwv66.6.mxl
     notes: np.ndarray                    # (note, 3) float64: start, length, MIDI pitch
     bars: np.ndarray                     # (bar, 2) float64: start, length
-    meters: tuple[tuple[float, str], ...]        # (from when, "4/4")
+    meters: tuple[tuple[float, str], ...]        # (start, "4/4")
     key: str                             # "f# minor"
     tune: str                            # intervals of the melody's first notes, in semitones
     title: str
     voices: int
-    quarter_s: float                     # seconds a quarter note lasts
+    quarter_s: float                     # length of a quarter note in seconds
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it, every number kept; see `from_dict`."""
+        """Fields for JSON, with every number exact; see `from_dict`."""
         return asdict(self) | {"notes": self.notes.tolist(), "bars": self.bars.tolist()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Score:
-        """What `to_dict` gave, through JSON or not."""
+        """The score whose `to_dict` is `fields`, before or after a round trip through JSON."""
         return cls(**fields | {
             "notes": np.array(fields["notes"], np.float64).reshape(-1, 3),
             "bars": np.array(fields["bars"], np.float64).reshape(-1, 2),
@@ -57,7 +58,7 @@ class Score:
         return next((meter for start, meter in reversed(self.meters) if start <= quarter + 1e-6), self.meters[0][1])
 
     def window(self, start: float, length: float) -> np.ndarray:
-        """Notes that sound in a span, from its beginning and cut at its ends: (note, 3) float64."""
+        """Notes that sound in a span, cut at its ends, with times from its start: (note, 3) float64."""
         begin = np.maximum(self.notes[:, 0], start)
         end = np.minimum(self.notes[:, 0] + self.notes[:, 1], start + length)
         inside = end - begin > 1e-6
@@ -65,26 +66,27 @@ class Score:
 
     @property
     def digest(self) -> str:
-        """Of name, notes and tempo: two pieces with the same notes stay two."""
+        """Hash of name, notes and tempo, so that two pieces with identical notes differ."""
         data = self.name.encode() + np.round(self.notes, 6).tobytes() + np.float64(self.quarter_s).tobytes()
         return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def chorale_names() -> list[str]:
-    """The corpus's Bach files, sorted: 408 MusicXML, 2 uncompressed, 3 Humdrum, 20 Roman-numeral analyses."""
+    """Bach files of the corpus, sorted: 408 MusicXML, 2 uncompressed, 3 Humdrum, 20 Roman-numeral analyses."""
     return sorted(_paths())
 
 
 @lru_cache(maxsize=1)
 def _paths() -> dict[str, Path]:
+    import_extra("music21", "chorales", "Bach's chorales")
     from music21 import corpus
 
     return {Path(path).name: Path(path) for path in corpus.getComposer("bach")}
 
 
-@lru_cache(maxsize=4)                    # the clips of one piece come one after the other
+@lru_cache(maxsize=4)                    # clips of one piece follow each other
 def load_score(name: str) -> Score:
-    """Parse one file of the corpus.  Raises AudioError where this music21 does not have it."""
+    """Parse one file of the corpus.  Raises AudioError if this music21 does not have it."""
     from music21 import converter, stream
 
     path = _paths().get(name)
@@ -112,12 +114,12 @@ def load_score(name: str) -> Score:
 def part_notes(part: Any) -> list[tuple[float, float, float]]:
     """(start, length, MIDI pitch) of a part's notes in time order, tied notes joined, grace notes left out."""
     notes: list[tuple[float, float, float]] = []
-    tied: dict[int, int] = {}                                # pitch -> the note that a tie prolongs
+    tied: dict[int, int] = {}                                # pitch -> the note that a tie extends
     elements = part.recurse().notes
     for element in elements:
         if element.duration.isGrace:
             continue
-        # where the iterator stands: getOffsetInHierarchy looks for the way up from each note, a fifth of the parsing
+        # The iterator's own offset: getOffsetInHierarchy searches upwards from each note, a fifth of the time to parse.
         start, length = float(elements.currentHierarchyOffset()), float(element.quarterLength)
         for pitch, tie in zip(element.pitches, _ties(element), strict=True):
             midi = pitch.midi
@@ -139,8 +141,8 @@ def _ties(element: Any) -> list[str | None]:
 
 
 def tune_of(melody: list[tuple[float, float, float]]) -> str:
-    """A name for a melody that does not change with key or ornament: the intervals, in semitones from the first note,
-    of its first six different notes on the beat.
+    """An identifier of a melody that is independent of key and ornament: the intervals, in semitones from the first note,
+    of its first six distinct notes on the beat.
 
     >>> tune_of([(0, 1, 67), (1, 1, 67), (2, .5, 69), (2.5, .5, 70), (3, 1, 71)])
     '0 2 4'
@@ -159,7 +161,7 @@ def _meters(part: Any) -> tuple[tuple[float, str], ...]:
 
 
 def _key(score: Any, part: Any) -> str:
-    """The written key where its mode is written, else Krumhansl's estimate."""
+    """The written key if its mode is written, else Krumhansl's estimate."""
     from music21 import key
 
     written = part.recurse().getElementsByClass(key.KeySignature).first()
@@ -169,7 +171,7 @@ def _key(score: Any, part: Any) -> str:
 
 
 def _tempo(score: Any) -> float:
-    """Quarter notes a minute: the first mark, or the corpus's usual one."""
+    """Quarter notes a minute: the first mark, or the default."""
     from music21 import tempo
 
     mark = score.recurse().getElementsByClass(tempo.MetronomeMark).first()

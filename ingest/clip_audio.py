@@ -1,4 +1,4 @@
-"""Clips of a lake -> their samples, decoded ahead in worker processes: the stage before the encoder."""
+"""Read the samples of a lake's clips, decoded ahead in worker processes.  The stage before the encoder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ COLUMNS = ("clip_id", "source", "digest", "start_s", "duration_s")
 def read_clips(
     clips: pl.DataFrame, rate: int, workers: int | None = None
 ) -> Generator[tuple[str, np.ndarray | Exception], None, None]:
-    """(clip id, samples) for each row of clips, in their order; an AudioError where a clip cannot be read.
+    """Yield (clip id, samples) for each row of `clips`, in order; an AudioError in place of samples that cannot be read.
 
     Samples: (samples,) float32 at `rate` Hz.  `clips` needs the columns of COLUMNS.
+    Raises DecoderStartError if the installation cannot decode.
     """
     requests = ({"do": "read", "rate": rate} | row for row in clips.select(COLUMNS).iter_rows(named=True))
     with DecoderPool(workers) as pool:

@@ -1,7 +1,7 @@
-"""What a file's own framing says about its length, where decoders keep silent about it.
+"""Read a file's length from its own framing, where decoders do not report it.
 
-libsndfile trims what a WAV or AIFF header promises to what the file has, neither library minds an Ogg stream that just
-stops, and FFmpeg guesses the length of an mp3 without a header.  Read here from the first or last bytes alone.
+libsndfile trims the length in a WAV or AIFF header to the file's, neither library notices an Ogg stream without an end, and
+FFmpeg guesses the length of an mp3 without a header.  Only the first or last bytes are read here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-HEAD = 1 << 16                           # bytes in which a header is looked for
-OGG_TAIL = 1 << 17                       # two of the longest Ogg pages: one whole header at least
-PIPE_SIZE = 0xFFFFF000                   # sizes above are what a program writes that cannot seek back
+HEAD = 1 << 16                           # bytes searched for a header
+OGG_TAIL = 1 << 17                       # two of the longest Ogg pages, so at least one whole header
+PIPE_SIZE = 0xFFFFF000                   # larger sizes are placeholders of programs that cannot seek back
 
 
 def promised_seconds(path: Path, rate: int) -> float | None:
-    """Seconds that a WAV's or AIFF's header promises; None where it does not say, or is of another kind."""
+    """Length in seconds by the header of a WAV or AIFF; None if it has none or the file is of another format."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head[:4] == b"RIFF":
@@ -38,7 +38,7 @@ def _wav_seconds(head: bytes) -> float | None:
 
 
 def _chunks(head: bytes, order: Literal["little", "big"]) -> Iterator[tuple[bytes, bytes, int]]:
-    """(name, as much of the body as is in `head`, size) of the chunks of a RIFF or IFF file."""
+    """Yield (name, the first bytes of the body, size) of the chunks of a RIFF or IFF file."""
     at = 12
     while at + 8 <= len(head):
         size = int.from_bytes(head[at + 4 : at + 8], order)
@@ -47,24 +47,24 @@ def _chunks(head: bytes, order: Literal["little", "big"]) -> Iterator[tuple[byte
 
 
 def mp3_frames(path: Path) -> int | None:
-    """The number of frames that an mp3's first one says there are (Xing, Info or VBRI); None where it says nothing."""
+    """Number of frames by the Xing, Info or VBRI header in an mp3's first frame; None if there is none."""
     with path.open("rb") as file:
         head = file.read(10)
-        if head[:3] == b"ID3":           # its size is 4 × 7 bits
+        if head[:3] == b"ID3":           # its size has 4 × 7 bits
             file.seek(10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
         else:
             file.seek(0)
         frame = file.read(2048)
-    for mark, place in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):  # of the number, behind the mark
+    for mark, offset in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):  # of the number, from the mark
         at = frame.find(mark)
-        if at >= 0 and len(frame) >= at + place + 4:
-            counted = mark == b"VBRI" or frame[at + 7] & 1           # else it has other things to say
-            return int.from_bytes(frame[at + place : at + place + 4], "big") if counted else None
+        if at >= 0 and len(frame) >= at + offset + 4:
+            counted = mark == b"VBRI" or frame[at + 7] & 1           # otherwise the field holds something else
+            return int.from_bytes(frame[at + offset : at + offset + 4], "big") if counted else None
     return None
 
 
-def ogg_just_stops(path: Path) -> bool:
-    """Whether a file is Ogg, and its last page is not marked as the end of a stream."""
+def ogg_lacks_end(path: Path) -> bool:
+    """Whether a file is Ogg and its last page is not marked as the end of a stream."""
     if not _is_ogg(path):
         return False
     page = _last_ogg_page(path)
@@ -72,7 +72,7 @@ def ogg_just_stops(path: Path) -> bool:
 
 
 def ogg_is_chained(path: Path) -> bool:
-    """Whether a file is Ogg, and its last page is of another stream than its first: a station's recording, song by song."""
+    """Whether a file is Ogg and its last page belongs to another stream than its first, as in recordings of radio stations."""
     if not _is_ogg(path):
         return False
     with path.open("rb") as file:
@@ -87,7 +87,7 @@ def _is_ogg(path: Path) -> bool:
 
 
 def _last_ogg_page(path: Path) -> bytes:
-    """The file from its last page's header on; empty where the longest of pages would not have hidden it."""
+    """The file from the header of its last page; empty if there is none within OGG_TAIL bytes of the end."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - OGG_TAIL))
         tail = file.read(OGG_TAIL)

@@ -1,16 +1,18 @@
-"""Audio files to samples.  A path, a start and a length in seconds -> (samples,) float32, mono, at the rate asked.
+"""Decode audio files.  A path, a start and a length in seconds -> (samples,) float32, mono, at the requested rate.
 
 WAV, FLAC, Ogg Vorbis and AIFF are read by libsndfile, everything else by FFmpeg (PyAV); both in blocks, so that memory
-does not grow with the file.  Which of the two is decided by what is in the file, never by its name.  Resampling is soxr HQ.
+does not grow with the file.  The content of the file decides which of the two, never its name.  Resampling is soxr HQ.
+PyAV is used rather than torchcodec, which does not report gaps between packets.
 
 Three rules that decoders break silently, each checked against librosa in the tests:
-- time 0 of an mp3 with an encoder-delay tag is its stream's `start_time`, 25 ms in: seek and place by that;
-- the duration is what decodes, not what the header says;
+- time 0 of an mp3 with an encoder-delay tag is its stream's `start_time`, 25 ms in: seek and place samples by that;
+- the duration is what decodes, not what the header states;
 - stereo becomes mono by the mean of the channels (FFmpeg's own downmix is 1.41 times louder).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,39 +24,40 @@ from typing import Any
 import numpy as np
 
 from tonelake.ingest.containers import mp3_frames, ogg_is_chained, promised_seconds
-from tonelake.ingest.errors import AudioError
+from tonelake.ingest.errors import AudioError, DecoderStartError
 
-DECODE_VERSION = 1                       # part of every clip id: raise it when decoding gives other samples
+DECODE_VERSION = 1                       # part of every clip id: raise it when decoding changes samples
 MAX_CHANNELS = 8                         # PyAV crashes on planar frames beyond; an encrypted mp4 "has" 34
-RATES = (2_000, 6_000_000)               # Hz: from below the oldest telephone to DSD 512, of which FFmpeg makes 2.8 MHz
-MAX_FILE_S = 12 * 3600.0                 # seconds read of one file at the most
-PREROLL_S = 0.5                          # decoded and thrown away before a seek: mp3's bit reservoir, AAC's overlap
-SHORT_S = 0.1                            # more than this is missing where reading began in the wrong place
-MAX_GAP_S = 0.5                          # a jump between packets that is more than jitter
-MAX_HOLE_S = 900.0                       # more than is let pass in the longest of files
-UNKNOWN_FRAMES = 1 << 62                 # libsndfile says so, or 0, where the header gives no length
-PROTECTED = ("drms", "enca")             # sample entries of encrypted m4a: what "decodes" is noise
+RATES = (2_000, 6_000_000)               # Hz: from below old telephones to DSD 512, which FFmpeg decodes at 2.8 MHz
+MAX_FILE_S = 12 * 3600.0                 # maximum read from one file
+PREROLL_S = 0.5                          # decoded and dropped after a seek: mp3's bit reservoir, AAC's overlap
+SHORT_S = 0.1                            # if more than this is missing, the seek went wrong
+MAX_GAP_S = 0.5                          # a longer jump between packets is more than jitter
+MAX_HOLE_S = 900.0                       # longest gap that is filled; scan rejects gaps above 2 %, 864 s of the longest file
+UNKNOWN_FRAMES = 1 << 62                 # libsndfile reports this, or 0, if the header has no length
+PROTECTED = ("drms", "enca")             # sample entries of encrypted m4a, which decodes to noise
 SNDFILE_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"FORM", b"riff")
+LIBRARIES = ("soundfile", "av", "soxr")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Blocks:
-    """An opened file: its rate and channel count, and its samples as they are decoded."""
+    """An opened file: its rate and channel count, and an iterator that decodes its samples."""
 
     rate: int                            # Hz
     channels: int
-    promised_s: float | None             # what the header says; None where it says nothing
+    promised_s: float | None             # by the header; None if it has no length
     blocks: Iterator[np.ndarray]         # (samples, channels) float32
     bad_packets: int = 0                 # counted while reading
-    gap_s: float = 0.0                   # time missing between packets, so far
-    exact: bool = False                  # whether the promise is good to the sample
-    chained: bool = False                # several streams, one after the other, each with time stamps of its own
+    gap_s: float = 0.0                   # time missing between packets so far
+    exact: bool = False                  # whether the header's length is exact to the sample
+    chained: bool = False                # several streams in sequence, each with its own time stamps
 
 
 def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.ndarray:
-    """Part of a file as (samples,) float32 at `rate` Hz; shorter only where the file ends earlier.
+    """Part of a file as (samples,) float32 at `rate` Hz; shorter only if the file ends earlier.
 
-    Raises AudioError where nothing decodes there.
+    Raises AudioError if nothing decodes there.
     """
     samples, native = np.zeros(0, np.float32), 0
     try:
@@ -63,8 +66,8 @@ def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.n
         if not start_s:
             raise
     if not native or (start_s and len(samples) < (duration_s - SHORT_S) * native):
-        # In some files, joined from several or damaged, no way leads into the middle; but all decodes from the beginning on, as
-        # it did when the file was scanned.
+        # Seeking fails in some files, joined from several or damaged, that decode completely from the start, as they did when
+        # they were scanned.
         longer, native = _read(path, start_s, duration_s, seek=False)
         samples = max(samples, longer, key=len)
     if not len(samples):
@@ -73,11 +76,11 @@ def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.n
 
 
 def _read(path: Path, start_s: float, duration_s: float, *, seek: bool = True) -> tuple[np.ndarray, int]:
-    """(samples,) float32 at the file's own rate, and that rate; without `seek`, what comes before is decoded and dropped."""
+    """(samples,) float32 at the file's own rate, and that rate.  Without `seek`, decode from the start and drop a prefix."""
     with opened(path, start_s if seek else 0.0) as audio:
         beyond = start_s + duration_s > (audio.promised_s or np.inf) + SHORT_S
         if seek and start_s and (audio.chained or beyond):
-            return np.zeros(0, np.float32), audio.rate               # whatever is found there need not be what was asked for
+            return np.zeros(0, np.float32), audio.rate               # a seek may land elsewhere
         wanted = round(duration_s * audio.rate)
         skip = 0 if seek else round(start_s * audio.rate)
         parts, count = [np.zeros(0, np.float32)], 0
@@ -92,7 +95,7 @@ def _read(path: Path, start_s: float, duration_s: float, *, seek: bool = True) -
 
 
 def to_mono(block: np.ndarray) -> np.ndarray:
-    """The mean of the channels: (samples, channels) -> (samples,)."""
+    """Mean of the channels: (samples, channels) -> (samples,)."""
     if block.shape[1] == 1:
         return block[:, 0]
     if block.shape[1] == 2:
@@ -101,17 +104,31 @@ def to_mono(block: np.ndarray) -> np.ndarray:
 
 
 def resample(samples: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """soxr HQ: alias below -139 dB, (samples,) float32 in and out."""
+    """Resample by soxr HQ (aliases below -139 dB): (samples,) float32 in and out."""
     if rate_in == rate_out:
         return samples
-    import soxr
-
+    soxr = import_library("soxr")
     return soxr.resample(samples, rate_in, rate_out, quality="HQ")
+
+
+def import_library(name: str) -> Any:
+    """Import a decoding library.  Raises DecoderStartError if the installation lacks it or if it is broken."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:      # OSError: the package is installed, libsndfile is not
+        raise DecoderStartError(
+            f"{name}: cannot be imported ({error}). Check the installation with `tonelake doctor`"
+        ) from error
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the decoding libraries by name.  Raises DecoderStartError if one cannot be imported."""
+    return {name: str(import_library(name).__version__) for name in LIBRARIES}
 
 
 @contextmanager
 def opened(path: Path, start_s: float = 0.0) -> Iterator[Blocks]:
-    """Open a file for reading from `start_s`.  Raises AudioError where it is no audio that can be read."""
+    """Open a file for reading from `start_s`.  Raises AudioError if it is not readable audio."""
     try:
         if path.is_dir():
             raise AudioError(f"{path.name}: is a folder named like an audio file")
@@ -122,10 +139,10 @@ def opened(path: Path, start_s: float = 0.0) -> Iterator[Blocks]:
     if not head:
         raise AudioError(f"{path.name}: is empty (0 bytes)")
     chained = head.startswith(b"OggS") and ogg_is_chained(path)
-    vorbis = head.startswith(b"OggS") and b"vorbis" in head and not chained      # of which libsndfile reads the first link
+    vorbis = head.startswith(b"OggS") and b"vorbis" in head and not chained      # libsndfile would read only the first stream
     if head.startswith(SNDFILE_MAGIC) or vorbis:
         audio, close = _open_sndfile(path, start_s)
-        if audio is None:                # a RIFF that holds mp3, an AIFF-C of an exotic codec: FFmpeg may know it
+        if audio is None:                # a RIFF with mp3 inside, an AIFF-C with a rare codec: FFmpeg may decode it
             audio, close = _open_ffmpeg(path, start_s)
     else:
         audio, close = _open_ffmpeg(path, start_s)
@@ -133,7 +150,7 @@ def opened(path: Path, start_s: float = 0.0) -> Iterator[Blocks]:
     try:
         if not 1 <= audio.channels <= MAX_CHANNELS:
             raise AudioError(f"{path.name}: claims {audio.channels} channels; at most {MAX_CHANNELS} are read")
-        if not RATES[0] <= audio.rate <= RATES[1]:                   # else seconds of noise pass for hours of sound
+        if not RATES[0] <= audio.rate <= RATES[1]:                   # otherwise hours of sound could be seconds of noise
             raise AudioError(f"{path.name}: claims {audio.rate:,} samples a second; {RATES[0]:,} to {RATES[1]:,} are read")
         yield audio
     finally:
@@ -141,19 +158,20 @@ def opened(path: Path, start_s: float = 0.0) -> Iterator[Blocks]:
 
 
 def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
-    import soundfile as sf
-
+    sf = import_library("soundfile")
     try:
-        file = sf.SoundFile(os.fsencode(path))                       # bytes: a name need not be UTF-8
+        file = sf.SoundFile(os.fsencode(path))                       # bytes: the name may not be UTF-8
     except sf.LibsndfileError:
         return None, None
-    if not 0 < file.frames < UNKNOWN_FRAMES:     # written as a stream: FFmpeg reads such a file to its end
+    if not 0 < file.frames < UNKNOWN_FRAMES:     # written as a stream: FFmpeg reads it to its end
         file.close()
         return None, None
     promised = file.frames / file.samplerate
-    if file.format in ("WAV", "AIFF"):   # there libsndfile trims what the header says to what the file has
+    if file.format in ("WAV", "AIFF"):   # for these, libsndfile trims the header's length to the file's
         promised = promised_seconds(path, file.samplerate)
-    audio = Blocks(file.samplerate, file.channels, promised, iter(()), exact=file.format == "OGG")
+    audio = Blocks(
+        rate=file.samplerate, channels=file.channels, promised_s=promised, blocks=iter(()), exact=file.format == "OGG"
+    )
 
     def blocks() -> Iterator[np.ndarray]:
         left = round(MAX_FILE_S * file.samplerate)
@@ -176,8 +194,7 @@ def _open_sndfile(path: Path, start_s: float) -> tuple[Any, Any]:
 
 
 def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
-    import av
-
+    av = import_library("av")
     av.logging.set_level(None)
     file = _ffmpeg_name(path)
     try:
@@ -198,17 +215,17 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
         close()
         raise AudioError(f"{path.name}: has no audio, or its codec is unknown or encrypted (DRM)")
     base = stream.time_base or Fraction(1, context.sample_rate)
-    origin = stream.start_time or 0                                  # pts of time 0; see the module's docstring
+    origin = stream.start_time or 0                                  # pts of time 0; see the module docstring
     promised: float | None = container.duration / 1e6 if container.duration else None
     if stream.duration:
         promised = float(stream.duration * base)
     if container.format.name in ("mp3", "aac"):
-        # FFmpeg guesses from the first frames' bit rate where none are counted, which is far off where the rate varies, and
-        # where files were joined, of which the first is counted alone: there nothing leads to the others.
-        frames_told = mp3_frames(path)
+        # Without a frame count FFmpeg guesses the length from the bit rate of the first frames, which is far off if the rate
+        # varies.  It is also wrong if files were joined: only the first is counted, and seeking does not reach the others.
+        counted = mp3_frames(path)
         length = (1152 if context.sample_rate >= 32_000 else 576) / context.sample_rate
-        promised = min(promised or np.inf, frames_told * length) if frames_told else None
-    audio = Blocks(context.sample_rate, context.channels, promised, iter(()))
+        promised = min(promised or np.inf, counted * length) if counted else None
+    audio = Blocks(rate=context.sample_rate, channels=context.channels, promised_s=promised, blocks=iter(()))
 
     def frames() -> Iterator[Any]:
         decoded, trouble = False, None
@@ -222,7 +239,7 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
                         yield frame
                 except av.error.MemoryError:
                     raise
-                except av.error.FFmpegError as error:                # of this packet alone
+                except av.error.FFmpegError as error:                # concerns this packet only
                     audio.bad_packets += 1
                     trouble = error
             if trouble is not None and not decoded:
@@ -230,7 +247,7 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
         except av.error.FFmpegError as error:
             raise AudioError(f"{path.name}: decoding fails ({reason(error)})") from error
 
-    first = round(start_s * audio.rate)                              # sample the caller wants first
+    first = round(start_s * audio.rate)                              # first sample that the caller wants
     audio.blocks = _place(path.name, frames(), audio, first, lambda pts: round((pts - origin) * base * audio.rate))
     return audio, close
 
@@ -238,11 +255,11 @@ def _open_ffmpeg(path: Path, start_s: float) -> tuple[Blocks, Any]:
 def _place(
     name: str, frames: Iterator[Any], audio: Blocks, first: int, sample_at: Callable[[int], int]
 ) -> Iterator[np.ndarray]:
-    """Decoded frames as blocks from sample `first` on; `sample_at` turns a time stamp into a sample's number.
+    """Decoded frames as blocks from sample `first` on; `sample_at` maps a time stamp to the number of a sample.
 
-    What is missing between them is silence, so that what follows stands at its time wherever reading began.
+    Gaps are filled with silence, so that later samples have the right time wherever reading began.
     """
-    position: int | None = None                                      # sample the next block should begin at
+    position: int | None = None                                      # sample at which the next block should begin
     bad_before = 0
     left = round(MAX_FILE_S * audio.rate)
     for frame in frames:
@@ -253,8 +270,8 @@ def _place(
             )
         # AAC and Opus begin before time 0: their first samples are the encoder's warm-up.
         at = (position or 0) if frame.pts is None else sample_at(frame.pts)
-        # Frames follow each other without the rounding of their time stamps, which place the first one, and what comes after
-        # something that is not there or did not decode.
+        # Frames are joined without gaps, ignoring the rounding of their time stamps.  A time stamp places only the first frame
+        # and one that follows a missing or undecodable packet.
         expected = first if position is None else position
         missing = 0 if audio.chained else at - expected
         if missing > MAX_GAP_S * audio.rate or (missing > 0 and audio.bad_packets > bad_before):
@@ -283,8 +300,8 @@ def _silence(samples: int, channels: int) -> Iterator[np.ndarray]:
 
 
 def _ffmpeg_name(path: Path) -> Any:
-    """What FFmpeg opens: `file:` keeps a name with a colon from being a protocol; an open file where the name is not
-    UTF-8."""
+    """The argument for FFmpeg: a `file:` URL, so that a colon in the name does not make it a protocol; an open file if the
+    name is not UTF-8."""
     try:
         return "file:" + str(path).encode("utf-8").decode()
     except UnicodeEncodeError:
@@ -304,5 +321,5 @@ def to_float(frame: Any) -> np.ndarray:
 
 
 def reason(error: BaseException) -> str:
-    """FFmpeg's words without its error number and path."""
+    """FFmpeg's message without error number and path."""
     return str(getattr(error, "strerror", None) or error).split(":")[0].removeprefix("[Errno ")

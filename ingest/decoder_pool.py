@@ -1,8 +1,11 @@
-"""Decoding in processes that may die alone: each thread owns one child, feeds it a request, and replaces it when it
-crashes or hangs.  Replies come in the order of the requests, and only a few are ever in flight.
+"""Decode in child processes, so that a crash or a hang costs one file only.
 
-Children are started as plain programs, not by multiprocessing: they do not import the caller's script again (so a
-script needs no `if __name__ == "__main__"`), and they are safe beside Lance, which must not be forked.
+Each thread owns one child, sends it one request at a time, and replaces it when it crashes or hangs.  Replies come in the
+order of the requests, and only a few requests are in flight.  A child that cannot start is an error of the installation,
+with what it wrote to standard error, and never a failure of the file.
+
+Children are plain programs rather than processes of multiprocessing or loky, which import the caller's script again (so a
+script would need `if __name__ == "__main__"`); and Lance must not be forked.
 """
 
 from __future__ import annotations
@@ -14,33 +17,39 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 
-from tonelake.ingest.errors import AudioError
+from tonelake.ingest.decoder_process import READY
+from tonelake.ingest.errors import AudioError, DecoderStartError
 from tonelake.store import cores
 
-HOME = Path(__file__).absolute().parents[2]           # the folder that holds `tonelake`; links are not followed
+HOME = Path(__file__).absolute().parents[2]           # the folder that contains `tonelake`; links are not followed
 TIME_LIMIT_S = 600.0                     # for one request; a 12-hour file decodes in about two minutes
-AHEAD = 3                                # requests in flight for each worker
+AHEAD = 3                                # requests in flight for each process
+STDERR_BYTES = 4096                      # kept of what a process writes to standard error, from its end
+STDERR_LINES = 3                         # shown of them: of a traceback, the failing line and the error
 
 Reply = dict[str, Any] | AudioError
 
 
 class DecoderPool:
-    """A pool of decoding processes.  Use as a context manager, or close it."""
+    """A pool of decoder processes.  Use as a context manager, or close it."""
+
+    command: Sequence[str] = (sys.executable, "-P", "-m", "tonelake.ingest.decoder_process")
+    # -P: a module in the user's working directory must not replace one of ours.
 
     def __init__(self, count: int | None = None, *, time_limit_s: float = TIME_LIMIT_S) -> None:
-        """`count`: processes; by default one less than there are processors, which leaves one to the encoder."""
+        """`count`: number of processes; by default one less than the cores, which leaves one to the encoder."""
         self.count = count if count is not None else max(1, cores() - 1)
         self.time_limit_s = time_limit_s
         self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="decode")
-        self._mine = threading.local()
-        self._children: set[subprocess.Popen] = set()
+        self._of_thread = threading.local()
+        self._decoders: set[_Decoder] = set()
         self._lock = threading.Lock()
 
     def __enter__(self) -> DecoderPool:
@@ -50,18 +59,21 @@ class DecoderPool:
         self.close()
 
     def close(self) -> None:
-        """End the processes; what they were asked and have not answered is dropped."""
+        """End the processes and drop unanswered requests."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            for child in self._children:
-                child.kill()
+            for decoder in self._decoders:
+                decoder.process.kill()
         self._threads.shutdown(wait=True)
-        for child in self._children:
-            _close(child)
+        for decoder in self._decoders:
+            decoder.end()
 
     def map(self, requests: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Reply]]:
-        """(request, reply) in the order of the requests.  A reply to `read` has its samples as `samples`; a request
-        that fails, crashes its process or runs too long has an AudioError for a reply."""
+        """Yield (request, reply) in the order of the requests.
+
+        The reply to `read` has its samples as `samples`; the reply to a request that fails, crashes its process or exceeds
+        the time limit is an AudioError.  Raises DecoderStartError if the installation cannot decode.
+        """
         waiting: deque[tuple[dict[str, Any], Future[Reply]]] = deque()
         for request in requests:
             waiting.append((request, self._threads.submit(self._ask, request)))
@@ -73,62 +85,124 @@ class DecoderPool:
             yield done, future.result()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One reply to one request; an AudioError is raised."""
+        """The reply to one request.  Raises AudioError in place of returning it, and DecoderStartError."""
         ((_, reply),) = self.map([request])
         if isinstance(reply, AudioError):
             raise reply
         return reply
 
     def _ask(self, request: dict[str, Any]) -> Reply:
-        child = getattr(self._mine, "child", None)
-        if child is None or child.poll() is not None:
-            child = self._mine.child = self._start()
-        with _Deadline(child, self.time_limit_s) as deadline:
-            try:
-                assert child.stdin is not None and child.stdout is not None
-                child.stdin.write(json.dumps(request).encode() + b"\n")
-                child.stdin.flush()
-                line = child.stdout.readline()
-                head = json.loads(line) if line.endswith(b"\n") else {}
-                body = child.stdout.read(head.get("bytes", 0))
-            except (OSError, ValueError):
-                head, body = {}, b""
-        name = Path(request["source"]).name
+        decoder: _Decoder | None = getattr(self._of_thread, "decoder", None)
+        if decoder is None or decoder.process.poll() is not None:
+            decoder = self._of_thread.decoder = self._start()
+        with _Deadline(decoder.process, self.time_limit_s) as deadline:
+            head, body = decoder.exchange(request)
         if deadline.passed or not head or len(body) != head["bytes"]:
-            child.kill()
-            _close(child)
-            self._mine.child = None
+            decoder.process.kill()
+            decoder.end()
+            self._of_thread.decoder = None
             with self._lock:
-                self._children.discard(child)
+                self._decoders.discard(decoder)
+            if not decoder.ready:
+                why = f"within {self.time_limit_s:.0f} s" if deadline.passed else f"exit status {decoder.process.returncode}"
+                raise DecoderStartError(
+                    f"decoder process: did not start ({why}): {decoder.last_errors()}. "
+                    "Check the installation with `tonelake doctor`"
+                )
+            name = Path(request["source"]).name
             if deadline.passed:
                 return AudioError(f"{name}: did not decode within {self.time_limit_s:.0f} s")
-            return AudioError(f"{name}: crashed the decoder (exit status {child.returncode}): the file is damaged")
+            return AudioError(f"{name}: crashed the decoder (exit status {decoder.process.returncode})")
+        if "broken" in head:
+            raise DecoderStartError(head["broken"])
         if "error" in head:
             return AudioError(head["error"])
         if "samples" in head:
             head["samples"] = np.frombuffer(body, dtype="<f4")
         return head
 
-    def _start(self) -> subprocess.Popen:
-        # -P: a module in the user's working directory must not stand in for one of ours.
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tonelake.ingest.decoder_process"],
+    def _start(self) -> _Decoder:
+        decoder = _Decoder(self.command)
+        with self._lock:
+            self._decoders.add(decoder)
+        return decoder
+
+
+def decoder_libraries() -> dict[str, str]:
+    """Versions of the decoding libraries, as a decoder process imports them.  Raises DecoderStartError if it cannot."""
+    with DecoderPool(1) as pool:
+        return pool.ask({"do": "libraries", "source": ""})["libraries"]
+
+
+class _Decoder:
+    """One decoder process, and the end of what it wrote to standard error."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.ready = False               # its imports worked
+        self.process = subprocess.Popen(
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
-        with self._lock:
-            self._children.add(child)
-        return child
+        self._stdin, self._stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
+        self._errors = _Tail(cast(IO[bytes], self.process.stderr))
+
+    def exchange(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Send a request and read the head and body of its reply; ({}, b"") if the process ends or replies with garbage."""
+        with contextlib.suppress(OSError):                           # a process that has ended: reading tells how far it got
+            self._stdin.write(json.dumps(request).encode() + b"\n")
+            self._stdin.flush()
+        try:
+            while not self.ready:        # skip what a site hook printed before
+                line = self._stdout.readline()
+                if not line:
+                    return {}, b""
+                self.ready = line == READY
+            line = self._stdout.readline()
+            head = json.loads(line) if line.endswith(b"\n") else None
+            return (head, self._stdout.read(head["bytes"])) if isinstance(head, dict) and "bytes" in head else ({}, b"")
+        except (OSError, ValueError):
+            return {}, b""
+
+    def last_errors(self) -> str:
+        """The last lines that the process wrote to standard error, on one line."""
+        return "; ".join(self._errors.lines()[-STDERR_LINES:]) or "nothing on standard error"
+
+    def end(self) -> None:
+        """Close the pipes of a process that was killed, and wait for it."""
+        for pipe in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError):                       # it ended with a request half written
+                pipe.close()
+        self.process.wait()
+        self._errors.join(timeout=1.0)
+
+
+class _Tail(threading.Thread):
+    """Reads a pipe to its end and keeps the last STDERR_BYTES bytes."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(name="decoder-stderr", daemon=True)
+        self._pipe, self._tail = pipe, b""
+        self.start()
+
+    def run(self) -> None:
+        with self._pipe:
+            while chunk := os.read(self._pipe.fileno(), STDERR_BYTES):
+                self._tail = (self._tail + chunk)[-STDERR_BYTES:]
+
+    def lines(self) -> list[str]:
+        """The lines read so far, without empty ones."""
+        return [line.strip() for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
 
 
 class _Deadline:
-    """Kills a child that has not answered within `seconds`, and says so; one that has is left alone from then on."""
+    """Kills a process that has not replied within `seconds` and sets `passed`; one that has replied is left alone."""
 
-    def __init__(self, child: subprocess.Popen, seconds: float) -> None:
+    def __init__(self, process: subprocess.Popen, seconds: float) -> None:
         self.passed = False
-        self._child, self._over, self._lock = child, False, threading.Lock()
+        self._process, self._over, self._lock = process, False, threading.Lock()
         self._timer = threading.Timer(seconds, self._kill)
 
     def __enter__(self) -> Self:
@@ -144,12 +218,4 @@ class _Deadline:
         with self._lock:
             if not self._over:
                 self.passed = True
-                self._child.kill()
-
-
-def _close(child: subprocess.Popen) -> None:
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):                       # it died with a request half written
-                pipe.close()
-    child.wait()
+                self._process.kill()

@@ -1,28 +1,34 @@
-"""The decoding process.  Run by `ingest.decoder_pool`, one request a line on standard input, until it closes.
+"""The decoder process, run by `ingest.decoder_pool`.  Reads one request a line from standard input until it closes.
 
-A reply is one line of JSON, followed by as many bytes of float32 samples as it says.  No pickle crosses the pipe, and
-nothing this process does, a crash included, can harm the one that asked.
+Once its imports worked it writes the line READY.  A reply is one line of JSON, followed by as many bytes of float32 samples
+as it states.  No pickle crosses the pipe, and nothing that this process does, a crash included, can harm its parent.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
-MEMORY_LIMIT = 8 << 30                   # bytes of address space: a decompression bomb ends here, not in swap
+READY = b"tonelake decoder: ready\n"
+MEMORY_LIMIT = 8 << 30                   # bytes of address space: a decompression bomb fails here instead of swapping
+ALWAYS_USED = ("chorale_scores", "scan", "sources", "tags")          # modules of ingest; decoding libraries load when needed
 
 
 def answer(request: dict) -> tuple[dict, bytes]:
-    """Do one request: `digest`, `scan`, `parse` or `read`."""
+    """Reply to one request, whose `do` is `digest`, `scan`, `parse`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
+    from tonelake.ingest.decode import library_versions
     from tonelake.ingest.scan import file_digest, promised_length, scan_file
     from tonelake.ingest.sources import read_source, to_path
     from tonelake.ingest.tags import read_tags
 
     source = request["source"]
+    if request["do"] == "libraries":
+        return {"libraries": library_versions()}, b""
     if request["do"] == "digest":
         length_s = promised_length(to_path(source)) if request.get("length") else None
         return {"digest": file_digest(to_path(source)), "length_s": length_s}, b""
@@ -36,23 +42,32 @@ def answer(request: dict) -> tuple[dict, bytes]:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)                     # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)                     # the parent handles Ctrl-C
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)                     # whatever a library prints stays out of the replies
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)                     # output of libraries must not mix with the replies
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (ImportError, ValueError, OSError):
-        pass                                                         # not on this platform
+        pass                                                         # not available on this platform
+    for name in ALWAYS_USED:
+        importlib.import_module(f"tonelake.ingest.{name}")
+    from tonelake.ingest.errors import DecoderStartError
     from tonelake.store import TonelakeError
 
+    replies.write(READY)
+    replies.flush()
     for line in sys.stdin.buffer:
         try:
             head, body = answer(json.loads(line))
+        except DecoderStartError as error:
+            head, body = {"broken": str(error)}, b""
+        except ImportError as error:
+            head, body = {"broken": f"decoder process: {error}. Check the installation with `tonelake doctor`"}, b""
         except TonelakeError as error:
             head, body = {"error": str(error)}, b""
-        except Exception as error:       # a decoder library's own surprise: this file fails, the next one may not
+        except Exception as error:       # unexpected error of a decoding library: it concerns this file only
             head, body = {"error": f"{type(error).__name__}: {error}"}, b""
         replies.write(json.dumps(head | {"bytes": len(body)}).encode() + b"\n")
         replies.write(body)

@@ -1,7 +1,7 @@
-"""Clips to stems: each clip's drums, bass, vocals and the rest, by a separator, as clips of the same track.
+"""Separate clips into stems (drums, bass, vocals and other), and add these as clips of the same track.
 
-A stem's clip has its mix's labels, an audio file of its own, the stem's name in column `stem`, and in `separated_from` the mix
-that it came of, by which a second run knows what is done.  Mixes get `stem = 'mix'`, so that both can be asked for alike.
+The clip of a stem has the labels of its mix, its own audio file, the name of the stem in column `stem`, and the id of its mix
+in `separated_from`, so that a second run can skip it.  Mixes get `stem = 'mix'`, so that one filter selects either.
 """
 
 from __future__ import annotations
@@ -14,73 +14,75 @@ import numpy as np
 import polars as pl
 
 from tonelake.ingest.clip_audio import read_clips
-from tonelake.ingest.recordings import IngestReport, Recording, ingest_recordings
+from tonelake.ingest.datasets.base import MIX
+from tonelake.ingest.recordings import Recording, ingest_recordings
+from tonelake.ingest.report import IngestReport
 from tonelake.ingest.segment import Cut
 from tonelake.ingest.sources import to_source
-from tonelake.ingest.stems import MIX
-from tonelake.store import Added, Failure, InputError, Lake, Progress, failure_id, is_local, silent_progress
+from tonelake.store import Added, Failure, InputError, Lake, failure_id, import_extra, is_local
 
 STAGE = "separate"
-FROM = "separated_from"
-CLIPS_AT_ONCE = 16                       # whose stems are added together
-OWN = ("clip_id", "source", "digest", "start_s", "duration_s", "cut", "added_at", "flag", "stem", FROM)
+SEPARATED_FROM = "separated_from"
+CLIPS_PER_BATCH = 16                     # their stems are added together
+NOT_INHERITED = (                        # columns of a mix that its stems do not get
+    "clip_id", "source", "digest", "start_s", "duration_s", "cut", "added_at", "flag", "stem", "track", SEPARATED_FROM,
+)
 DEFAULT_MODEL = "htdemucs"
 
 
 class Separator(Protocol):
-    """What takes a mix apart."""
+    """Separates a mix into stems."""
 
     name: str
-    rate: int                            # Hz, of what it takes and gives
+    rate: int                            # Hz, of the mix and the stems
 
     def separate(self, mix: np.ndarray) -> dict[str, np.ndarray]:
-        """(samples,) float32 -> (samples,) of each stem by name."""
+        """Stems by name, each as long as the mix: (samples,) float32 -> (samples,) float32."""
         ...
 
 
 class Demucs:
     """Hybrid transformer Demucs (Rouard et al. 2023, arXiv 2211.08553): drums, bass, other, vocals.
 
-    The demucs package fetches its weights from its own server, and loads them by its own means.
+    The demucs package downloads its weights from its own server, and loads them with its own code.
     """
 
     def __init__(self, model: str = DEFAULT_MODEL) -> None:
-        """Raises InputError where the package is not installed, or knows no such model."""
-        try:
-            from demucs.api import Separator as DemucsSeparator
-        except ImportError as error:
-            raise InputError('separation needs demucs: in the clone, .venv/bin/pip install -e ".[stems]"') from error
+        """Raises InputError if the package is not installed or does not have the model."""
+        DemucsSeparator = import_extra("demucs.api", "stems", "separation").Separator
         try:
             self._separator = DemucsSeparator(model=model, progress=False)
-        except Exception as error:       # demucs raises its own, torch.hub's and urllib's
+        except Exception as error:       # its own, torch.hub's and urllib's errors
             raise InputError(f"demucs cannot load {model!r}: {error}") from error
         self.name, self.rate = model, int(self._separator.samplerate)
 
     def separate(self, mix: np.ndarray) -> dict[str, np.ndarray]:
         import torch
 
-        both = torch.from_numpy(np.stack([mix, mix]))                # it was trained on stereo, and clips are mono
-        _, stems = self._separator.separate_tensor(both, self.rate)
+        stereo = torch.from_numpy(np.stack([mix, mix]))              # Demucs was trained on stereo; clips are mono
+        _, stems = self._separator.separate_tensor(stereo, self.rate)
         return {name: stem.mean(dim=0).cpu().numpy() for name, stem in stems.items()}
 
 
 def separate_clips(
-    lake: Lake, separator: Separator, *, where: str | None = None, folder: Path | None = None, workers: int | None = None,
-    progress: Progress = silent_progress,
+    lake: Lake, separator: Separator | None = None, *, model: str = DEFAULT_MODEL, where: str | None = None,
+    folder: str | Path | None = None, workers: int | None = None,
 ) -> IngestReport:
-    """Separate every mix that is not separated yet; its stems are written as FLAC files to `folder` and added as clips.
+    """Separate every mix that has no stems yet; write its stems as FLAC files to `folder` and add them as clips.
 
-    `folder`: by default `stems` in the lake.  Raises InputError where the lake is an object store and names no folder, or
-    where no clip is left by `where`.
+    `separator`: by default Demucs with `model`.  `folder`: by default `stems` in the lake.  Raises InputError if the lake is
+    an object store and `folder` is not given, or if `where` selects no mix.
     """
     if folder is None and not is_local(lake.uri):
-        raise InputError("the lake is an object store, and stems are files: name a folder for them with --out")
-    home = folder if folder is not None else Path(lake.uri) / "stems"
+        raise InputError("separation: stems are local files, but the lake is an object store. Name a folder with --out")
+    separator = separator or Demucs(model)
+    home = Path(folder).expanduser() if folder is not None else Path(lake.uri) / "stems"
     clips = lake.clips.read(where=where)
     mixes = clips.filter((pl.col("stem").is_null() | (pl.col("stem") == MIX)) & pl.col("flag").ne_missing("superseded"))
     if not len(mixes):
-        raise InputError(f"the lake has no mixes{f' where {where}' if where else ''} to separate")
-    done = set(lake.clips.read([FROM])[FROM].drop_nulls()) if FROM in lake.clips.columns() else set()
+        raise InputError(f"separation: the lake has no mixes{f' where {where}' if where else ''}")
+    separated = SEPARATED_FROM in lake.clips.columns()
+    done = set(lake.clips.read([SEPARATED_FROM])[SEPARATED_FROM].drop_nulls()) if separated else set()
     due = mixes.filter(~pl.col("clip_id").is_in(sorted(done)))
     unnamed = mixes.filter(pl.col("stem").is_null())
     if len(unnamed):
@@ -97,46 +99,50 @@ def separate_clips(
             waiting.clear()
 
     try:
-        waves = read_clips(due, separator.rate, workers)
-        for number, (clip, wave) in enumerate(progress(waves, len(due), f"separating by {separator.name}")):
-            if isinstance(wave, Exception):
-                lake.failures.record([Failure(STAGE, labels[clip]["source"], str(wave), clip)])
+        audio = read_clips(due, separator.rate, workers)
+        for number, (clip, samples) in enumerate(lake.progress(audio, len(due), f"separating by {separator.name}")):
+            if isinstance(samples, Exception):
+                lake.failures.record([Failure(STAGE, labels[clip]["source"], str(samples), clip)])
                 failed += 1
                 continue
-            waiting += stems_of(separator, wave, labels[clip], home / clip)
+            waiting += write_stems(separator, samples, labels[clip], home / clip)
             lake.failures.clear([failure_id(STAGE, labels[clip]["source"], clip)])
-            if (number + 1) % CLIPS_AT_ONCE == 0:
+            if (number + 1) % CLIPS_PER_BATCH == 0:
                 flush()
     finally:
-        flush()                          # also when interrupted: whole clips alone are waiting
+        flush()                          # also when interrupted: only clips with all their stems are waiting
     known = len(mixes) - len(due)
-    notes = (f"{known} mixes are separated already",) if known else ()
-    return IngestReport(len(due), added, flagged, failed, 0, notes)
+    notes = (f"{known} mixes already separated",) if known else ()
+    return IngestReport(recordings=len(due), added=added, flagged=flagged, failed=failed, notes=notes)
 
 
-def stems_of(separator: Separator, wave: np.ndarray, mix: dict[str, Any], folder: Path) -> list[Recording]:
-    """Write a clip's stems, each as a whole file or not at all; the recordings to add."""
+def write_stems(separator: Separator, samples: np.ndarray, mix: dict[str, Any], folder: Path) -> list[Recording]:
+    """Separate a clip and write its stems, each atomically; returns the recordings to add.  `mix`: its row of `clips`."""
     import soundfile
 
-    shared = {name: value for name, value in mix.items() if name not in OWN and name != "track" and value is not None}
+    shared = {name: value for name, value in mix.items() if name not in NOT_INHERITED and value is not None}
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for stem, samples in checked(separator.separate(wave), wave, separator.name):
+    recordings = []
+    for stem, part in checked(separator.separate(samples), samples, separator.name):
         path, beside = folder / f"{stem}.flac", folder / f".{stem}.tmp"
         with soundfile.SoundFile(beside, "w", separator.rate, 1, format="FLAC") as file:
-            # A loop sounds the same in each of its clips; told apart, each has a stem of its own, and is done.
+            # A loop's clips have identical stems; the comment makes their files differ, so that each clip gets its own.
             file.comment = f"{separator.name} {mix['clip_id']}"
-            file.write(np.clip(samples, -1, 1))
+            file.write(np.clip(part, -1, 1))
         beside.replace(path)
-        found.append(Recording(to_source(path), mix["track"], shared | {"stem": stem, FROM: mix["clip_id"]}))
-    return found
+        labels = shared | {"stem": stem, SEPARATED_FROM: mix["clip_id"]}
+        recordings.append(Recording(source=to_source(path), track=mix["track"], labels=labels))
+    return recordings
 
 
-def checked(stems: dict[str, np.ndarray], wave: np.ndarray, name: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The stems, by names that can be file names, as long as the mix.  Raises InputError."""
+def checked(stems: dict[str, np.ndarray], mix: np.ndarray, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield a separator's stems.
+
+    Raises InputError if a name cannot be a file name, or if samples are not finite or not as many as the mix's.
+    """
     for stem, samples in stems.items():
         if not stem.replace("_", "").replace("-", "").isalnum() or stem == MIX:
-            raise InputError(f"separator {name} calls a stem {stem!r}: letters, digits, '-' and '_' alone, and not {MIX!r}")
-        if samples.shape != wave.shape or not np.isfinite(samples).all():
-            raise InputError(f"separator {name}: {stem} is of shape {samples.shape} or not finite; the mix of {wave.shape}")
+            raise InputError(f"separator {name}: calls a stem {stem!r}. Use letters, digits, '-' and '_' only, and not {MIX!r}")
+        if samples.shape != mix.shape or not np.isfinite(samples).all():
+            raise InputError(f"separator {name}: {stem} is of shape {samples.shape} or not finite; the mix has shape {mix.shape}")
         yield stem, samples

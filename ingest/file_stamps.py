@@ -1,7 +1,7 @@
-"""What files looked like when their bytes were read: one that still looks so holds the same bytes, and is not read again.
+"""Remember size and times of files that were read: a file whose stamp is unchanged has the same bytes and is not read again.
 
-A look is the size, the time of the last write and that of the last change.  A program may set the former time back, the
-latter is the system's own.  A file that changed only seconds ago is not trusted yet: clocks of disks are coarse.
+A stamp is the size, the time of the last write (mtime) and of the last change (ctime).  A program can set mtime back; only
+the system sets ctime.  A file that changed within the last seconds is not trusted yet, because file systems store coarse times.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import polars as pl
 from tonelake.ingest.sources import to_path
 from tonelake.store import Lake, LakeError
 
-FOLDER, FILE = "sources", "looks.parquet"
-COARSE_NS = 3_000_000_000                # FAT has two seconds
-LOOK = {"source": pl.String, "size": pl.Int64, "written_ns": pl.Int64, "changed_ns": pl.Int64}
-SCHEMA = LOOK | {"digest": pl.String}
+FOLDER, FILE = "sources", "looks.parquet"                    # the name in lakes that exist
+COARSE_NS = 3_000_000_000                # FAT stores times in steps of two seconds
+STAMP_SCHEMA = {"source": pl.String, "size": pl.Int64, "written_ns": pl.Int64, "changed_ns": pl.Int64}
+SCHEMA = STAMP_SCHEMA | {"digest": pl.String}
 
-Look = tuple[int, int, int]              # size in bytes, times of the last write and change in nanoseconds
+Stamp = tuple[int, int, int]             # size in bytes, mtime and ctime in nanoseconds
 
 
-def stamp_of(source: str) -> Look | None:
-    """What a file looks like; None for what is no file, or not there."""
+def stamp_of(source: str) -> Stamp | None:
+    """The current stamp of a file; None for a chorale or a file that does not exist."""
     if source.startswith("chorale:"):
         return None
     try:
@@ -36,37 +36,37 @@ def stamp_of(source: str) -> Look | None:
 
 
 class FileStamps:
-    """Of the files that a lake has read.  Derived: lost, every file is read once more."""
+    """Stamps and digests of the files that a lake has read.  Derived: if they are lost, every file is read once more."""
 
     def __init__(self, lake: Lake) -> None:
         self._files = lake.files(FOLDER)
-        self._new: dict[str, tuple[Look, str]] = {}
+        self._new: dict[str, tuple[Stamp, str]] = {}
 
     def unchanged(self, sources: Iterable[str]) -> dict[str, str]:
-        """The digests of those files that look as they did when they were read."""
+        """Digests of those sources whose stamp is the same as when they were read."""
         stored = self._stored()
         if stored.is_empty():
             return {}
-        looks = ((source, stamp_of(source)) for source in sources)
-        now = pl.DataFrame([(source, *look) for source, look in looks if look], schema=LOOK, orient="row")
-        return dict(now.join(stored, on=list(LOOK)).select("source", "digest").iter_rows())
+        stamps = ((source, stamp_of(source)) for source in sources)
+        now = pl.DataFrame([(source, *stamp) for source, stamp in stamps if stamp], schema=STAMP_SCHEMA, orient="row")
+        return dict(now.join(stored, on=list(STAMP_SCHEMA)).select("source", "digest").iter_rows())
 
-    def note(self, source: str, look: Look | None, digest: str) -> None:
-        """Keep the digest of a file that looked so before it was read."""
-        if look is not None and max(look[1:]) < time.time_ns() - COARSE_NS:
-            self._new[source] = look, digest
+    def note(self, source: str, stamp: Stamp | None, digest: str) -> None:
+        """Keep the digest of a file; `stamp`: from before it was read."""
+        if stamp is not None and max(stamp[1:]) < time.time_ns() - COARSE_NS:
+            self._new[source] = stamp, digest
 
     def save(self) -> None:
-        """Beside what others have noted since.  Where it cannot be written, files are read once more, no worse."""
+        """Merge the noted stamps into the stored ones.  If they cannot be written, files are read once more."""
         if not self._new:
             return
         new = pl.DataFrame(
-            [(source, *look, digest) for source, (look, digest) in self._new.items()], schema=SCHEMA, orient="row"
+            [(source, *stamp, digest) for source, (stamp, digest) in self._new.items()], schema=SCHEMA, orient="row"
         )
         self._put(pl.concat([self._stored().join(new, on="source", how="anti"), new]))
 
     def forget(self, sources: Sequence[str]) -> None:
-        """Files whose bytes are others though they look the same: a disk that fails."""
+        """Delete stamps of files whose bytes changed although their stamp did not: a failing disk."""
         stored = self._stored()
         kept = stored.filter(~pl.col("source").is_in(list(sources)))
         if len(kept) < len(stored):

@@ -1,4 +1,4 @@
-"""Label columns from a CSV file, joined to files by path, stem or track."""
+"""Read label columns from a CSV file and join them to files by path, stem or track."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TEXT_NAMES = (*PATH_NAMES, *SETTABLE_COLUMNS)
 
 
 class Labels:
-    """Rows of labels by key, and which of them have been matched so far."""
+    """Rows of labels by key, and how many files each of them has matched so far."""
 
     def __init__(self, file: Path, *, multi: Sequence[str] = ()) -> None:
-        """Read a table whose key column is named path (file, filename), stem or track; the first of these counts."""
+        """Read a table.  Its key column is the first that is named path (file, filename), stem or track."""
         table = read_table(file, multi=multi, text=TEXT_NAMES)
         key = next((name for name in (*PATH_NAMES, "stem", "track") if name in table.columns), None)
         if key is None:
             raise InputError(
-                f"{file.name}: needs a column named path, stem or track to match files by: it has "
+                f"{file.name}: needs a column named path, stem or track to match files by, but has "
                 f"{', '.join(table.columns)}"
             )
         self.file = file
@@ -38,10 +38,10 @@ class Labels:
             name = to_nfc(str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name))
             if self._rows.setdefault(name, row) != row:
                 raise InputError(f"{file.name}: two different rows for {self.kind} {name!r}")
-        self._matched: Counter[str] = Counter()                      # files of each row
+        self._matched: Counter[str] = Counter()                      # number of files by key
 
     def match(self, path: Path, track: str) -> dict[str, Any]:
-        """The labels of one file; {} where no row is for it.  `track` is its path below the folder ingested."""
+        """The labels of one file; {} if no row matches it.  `track`: its path below the ingested folder."""
         relative = PurePosixPath(track)
         if self.kind == "track":
             keys = [track, str(relative.with_suffix(""))]
@@ -56,24 +56,24 @@ class Labels:
         return {}
 
     def report(self, files: int) -> str:
-        """How many rows matched, and which of them more than one file, in one line.  Raises InputError where none did."""
+        """One line on how many rows matched, and which matched more than one file.  Raises InputError if none matched."""
         matched, total = len(self._matched), len(self._rows)
         if not matched:
             raise InputError(
-                f"{self.file.name}: none of its {total} rows matches any of {files} files by {self.kind}; its first is "
-                f"{next(iter(self._rows), '')!r}.  Nothing was ingested"
+                f"{self.file.name}: none of its {total} rows matches any of {files} files by {self.kind}; the first is "
+                f"{next(iter(self._rows), '')!r}. Nothing was ingested"
             )
         unmatched = [key for key in self._rows if key not in self._matched]
         rest = f"; without a file: {', '.join(unmatched[:3])}{' …' if len(unmatched) > 3 else ''}" if unmatched else ""
         several = [key for key, count in self._matched.items() if count > 1]
         if several:
             names = f"{', '.join(several[:3])}{' …' if len(several) > 3 else ''}"
-            rest += f"; a name of several files, which all got its labels: {names}"
+            rest += f"; labels applied to several files of the same name: {names}"
         return f"{self.file.name}: {matched} of {total} rows matched by {self.kind}{rest}"
 
 
 def check_label_columns(file: Path, columns: Sequence[str]) -> None:
-    """Raise InputError where a table would overwrite what tonelake itself fills."""
+    """Raise InputError if a table has columns that tonelake itself fills."""
     taken = [name for name in columns if name in FIXED_COLUMNS and name not in SETTABLE_COLUMNS]
     if taken:
-        raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, tonelake fills them: rename them")
+        raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, because tonelake fills them. Rename them")

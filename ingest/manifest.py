@@ -1,4 +1,4 @@
-"""A manifest: a CSV file with a clip a row (path, start, seconds) and any label columns."""
+"""Ingest a manifest: a CSV file with one clip in each row (path, start, seconds) and any label columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from tonelake.ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns
-from tonelake.ingest.recordings import IngestReport, Recording, ingest_recordings
+from tonelake.ingest.recordings import Recording, ingest_recordings
+from tonelake.ingest.report import IngestReport
 from tonelake.ingest.sources import as_on_disk, is_there, to_source
 from tonelake.ingest.tables import read_table
 from tonelake.store import InputError, Lake, is_number
@@ -22,8 +23,11 @@ LENGTH_NAMES = ("seconds", "duration", "duration_s")
 def ingest_manifest(
     lake: Lake, file: str | Path, *, multi: Sequence[str] = (), dataset: str | None = None, workers: int | None = None
 ) -> IngestReport:
-    """Every row as a clip.  Paths are taken from the manifest's own folder; without start a clip begins at 0, without
-    seconds it goes to the end.  Raises InputError, before anything is written, where the table itself is wrong."""
+    """Add every row of a manifest as a clip.
+
+    Paths are relative to the manifest's folder.  A clip without start begins at 0; one without seconds goes to the end.
+    Raises InputError, before anything is written, if the table itself is not valid.
+    """
     file = Path(file).expanduser()
     recordings, labels = read_manifest(file, multi)
     lake.clips.check_labels(labels)
@@ -32,11 +36,11 @@ def ingest_manifest(
 
 
 def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording], pl.DataFrame]:
-    """The recordings of a manifest, each with its spans, in the order of their first rows; and its label columns."""
+    """Recordings of a manifest with their spans, in the order of their first rows; and the table's label columns."""
     table = read_table(file, multi=multi, text=TEXT_NAMES)
     path = next((name for name in PATH_NAMES if name in table.columns), None)
     if path is None:
-        raise InputError(f"{file.name}: needs a column named path: it has {', '.join(table.columns)}")
+        raise InputError(f"{file.name}: needs a column named path, but has {', '.join(table.columns)}")
     start = next((name for name in START_NAMES if name in table.columns), None)
     length = next((name for name in LENGTH_NAMES if name in table.columns), None)
     for name in (start, length):
@@ -53,18 +57,21 @@ def read_manifest(file: Path, multi: Sequence[str] = ()) -> tuple[list[Recording
             raise InputError(f"{file.name}, row {number}: has no path")
         span = (float(row[start] or 0.0) if start else 0.0, float(row[length]) if length and row[length] is not None else None)
         labels = {name: row[name] for name in columns if row[name] is not None}
-        source = to_source(find(folder, str(row[path])))             # ./a.wav and a.wav are one file
+        source = to_source(listed_path(folder, str(row[path])))             # ./a.wav and a.wav are the same file
         tracks.setdefault(source, str(row[path]))
         spans.setdefault(source, []).append((span, labels))
     recordings = [
-        Recording(source, tracks[source], {}, tuple(s for s, _ in rows), tuple(labels for _, labels in rows))
+        Recording(
+            source=source, track=tracks[source], spans=tuple(span for span, _ in rows),
+            span_labels=tuple(labels for _, labels in rows),
+        )
         for source, rows in spans.items()
     ]
     return recordings, table.select(columns)
 
 
-def find(folder: Path, name: str) -> Path:
-    """The file that a table in `folder` names: from there, from the home folder, or as Windows writes paths."""
+def listed_path(folder: Path, name: str) -> Path:
+    """The file that a table in `folder` lists as `name`: relative to it, below the home folder (~), or with backslashes."""
     path = as_on_disk(folder / (Path(name).expanduser() if name.startswith("~/") else name))
     if "\\" in name and not is_there(path):
         other = as_on_disk(folder / name.replace("\\", "/"))

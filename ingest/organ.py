@@ -1,8 +1,8 @@
-"""A small pipe organ in NumPy: notes -> samples, the same on every machine, with nothing to install.
+"""A small pipe organ in NumPy: notes -> samples, identical on every machine, with nothing to install.
 
 Four ranks sound together, at 8', 4', 2 2/3' and 2' (the fundamental's multiples 1, 2, 3, 4); each pipe has a few
-partials.  A note is one period of that sum, kept as a table without anything above the Nyquist frequency, and read at
-the note's pitch; 20 ms attack, 60 ms release.
+partials.  One period of their sum, without partials above the Nyquist frequency, is kept as a table and read at the pitch of
+the note; 20 ms attack, 60 ms release.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import numpy as np
 
 RANKS = {1: 1.0, 2: 0.5, 3: 0.25, 4: 0.3}            # multiple of the fundamental: loudness
 PIPE = (1.0, 0.35, 0.2, 0.08)                        # loudness of a pipe's own partials
-TABLE = 4096                                         # samples a period; linear reading leaves an error below -90 dB
+TABLE = 4096                                         # samples in a period; the error of linear interpolation is below -90 dB
 ATTACK_S, RELEASE_S = 0.020, 0.060
 A4_HZ = 440.0
 
 
 def render(notes: np.ndarray, duration_s: float, rate: int, *, voices: int = 4) -> np.ndarray:
-    """Notes -> (round(duration_s · rate),) float32.
+    """Render notes to (round(duration_s · rate),) float32.
 
-    `notes`: (note, 3) float64 of start in seconds, length in seconds and MIDI pitch.  What begins before 0 or ends
-    after `duration_s` is cut there.  `voices` sets the loudness: a sum of that many notes stays below full scale.
+    `notes`: (note, 3) float64 of start in seconds, length in seconds and MIDI pitch; cut at 0 and at `duration_s`.
+    `voices` sets the loudness: a sum of that many notes stays below full scale.
     """
     out = np.zeros(round(duration_s * rate), np.float32)
     for start_s, length_s, midi in notes:
@@ -45,7 +45,7 @@ def tone(midi: float, samples: int, rate: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def waveform(harmonics: int) -> np.ndarray:
-    """One period of all ranks with this many harmonics, its first sample again at the end: (TABLE + 1,) float32."""
+    """One period of all ranks with this many harmonics, its first sample repeated at the end: (TABLE + 1,) float32."""
     phase = np.arange(TABLE + 1) * (2 * np.pi / TABLE)
     period = np.zeros(TABLE + 1)
     for rank, loudness in RANKS.items():
@@ -56,7 +56,7 @@ def waveform(harmonics: int) -> np.ndarray:
 
 
 def envelope(samples: int, rate: int) -> np.ndarray:
-    """Raised-cosine attack and release; both shrink where the note is shorter than the two."""
+    """Raised-cosine attack and release; both shrink if the note is shorter than their sum."""
     shape = np.ones(samples, np.float32)
     attack = min(round(ATTACK_S * rate), samples // 2)
     release = min(round(RELEASE_S * rate), samples - attack)

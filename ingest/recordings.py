@@ -1,6 +1,7 @@
-"""Recordings into the lake: digest, scan, cut into clips, add; with a failure on record for each that cannot be.
+"""Add recordings to the lake: hash, scan, cut into clips, store.  A recording that fails becomes a recorded failure.
 
-What is known by content is not decoded again, and what looks as it did is not read again (`ingest.file_stamps`).
+A file whose content is known is not decoded again, and one whose size and times are unchanged is not even read
+(`ingest.file_stamps`).
 """
 
 from __future__ import annotations
@@ -10,62 +11,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-import polars.selectors as cs
 
+from tonelake.ingest.collector import Collector
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
-from tonelake.ingest.file_stamps import FileStamps, Look, stamp_of
+from tonelake.ingest.file_stamps import FileStamps, Stamp, stamp_of
+from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import MIN_SECONDS, Scan, clip_id
 from tonelake.ingest.segment import MAX_WHOLE_S, Cut, is_silent
-from tonelake.store import Added, Failure, Lake, Progress, cores, failure_id, silent_progress, tidy
+from tonelake.store import Lake, cores, tidy
 
-ROWS_PER_BATCH = 2_000
-STAGE = "ingest"
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One source to be cut into clips, by rule or at the spans given."""
+    """One source to be cut into clips, by a rule or at given spans."""
 
     source: str
     track: str
     labels: dict[str, Any] = field(default_factory=dict)
-    spans: tuple[tuple[float, float | None], ...] = ()               # (start, length or None for the rest) in seconds
+    spans: tuple[tuple[float, float | None], ...] = ()               # (start, length; None: to the end) in seconds
     span_labels: tuple[dict[str, Any], ...] = ()                     # one for each span
 
 
-@dataclass(frozen=True)
-class IngestReport:
-    """What an ingest did."""
-
-    recordings: int = 0
-    added: Added = field(default_factory=Added)
-    flagged: int = 0
-    failed: int = 0
-    superseded: int = 0                                              # clips whose file has been replaced since
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        counts = f"{self.recordings} recordings: {self.added.new} clips new, {self.added.known} known"
-        for count, word in (
-            (self.added.changed, "changed"), (self.added.copies, "copies of clips under another path"),
-            (self.flagged, "flagged"), (self.superseded, "superseded, their file has changed"),
-        ):
-            counts += f", {count} {word}" if count else ""
-        return counts + (f"; {self.failed} recordings failed (see `tonelake failures`)" if self.failed else "")
+Rows = tuple[list[dict[str, Any]], list[str]]                        # rows of clips; problems of spans that are not clips
 
 
 def ingest_recordings(
     lake: Lake, recordings: Sequence[Recording], cut: Cut | None, *, dataset: str | None = None,
-    workers: int | None = None, progress: Progress = silent_progress,
+    workers: int | None = None,
 ) -> IngestReport:
-    """Cut recordings into clips and add them.  `cut` None: each brings its spans (a manifest)."""
+    """Cut recordings into clips and add them.  `cut` None: at the spans of each recording (a manifest)."""
     name = "manifest" if cut is None else str(cut)
     shared = {"cut": name} | ({"dataset": dataset} if dataset else {})
-    collector, looks = Collector(lake), FileStamps(lake)
+    collector, stamps = Collector(lake), FileStamps(lake)
     digests: dict[str, str] = {}
     try:
-        with DecoderPool(workers or cores()) as pool:                    # nothing else is to do meanwhile
-            for recording, result in _examine(pool, recordings, cut, _known_clips(lake, name), looks, progress):
+        with DecoderPool(workers or cores()) as pool:                    # every core: no encoder runs meanwhile
+            for recording, result in _examine(lake, pool, recordings, cut, name, stamps):
                 if isinstance(result, AudioError):
                     collector.fail(recording.source, str(result))
                     continue
@@ -78,106 +60,57 @@ def ingest_recordings(
                 else:
                     collector.succeed(recording.source)
     finally:
-        collector.flush()                # also when interrupted: what is decoded is stored
-        looks.save()
+        collector.flush()                # also when interrupted: keep what is decoded
+        stamps.save()
     tidy(lake.clips.table)
     return IngestReport(
-        len(recordings), collector.added, collector.flagged, collector.failed, _mark_superseded(lake, digests)
+        recordings=len(recordings), added=collector.added, flagged=collector.flagged, failed=collector.failed,
+        superseded=_mark_superseded(lake, digests),
     )
-
-
-class Collector:
-    """Gathers clips and failures, and commits them every so many."""
-
-    def __init__(self, lake: Lake) -> None:
-        self._lake = lake
-        self._rows: list[dict[str, Any]] = []
-        self._failures: list[Failure] = []
-        self._succeeded: list[str] = []
-        self.added = Added()
-        self.flagged = self.failed = 0
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self._rows += rows
-        self.flagged += sum(row.get("flag") is not None for row in rows)
-        if len(self._rows) >= ROWS_PER_BATCH:
-            self.flush()
-
-    def fail(self, source: str, error: str) -> None:
-        self._failures.append(Failure(STAGE, source, error))
-        self.failed += 1
-
-    def succeed(self, source: str) -> None:
-        """A failure that is on record for this source is forgotten."""
-        self._succeeded.append(failure_id(STAGE, source))
-
-    def flush(self) -> None:
-        """Commit what is waiting."""
-        rows, self._rows = self._rows, []
-        failures, self._failures = self._failures, []
-        succeeded, self._succeeded = self._succeeded, []
-        if rows:
-            # Whichever row brings a label column, all of them have it.
-            self.added += self._lake.clips.add(alike(pl.DataFrame(rows, infer_schema_length=None)))
-        self._lake.failures.record(failures)
-        self._lake.failures.clear(succeeded)
-
-
-def alike(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose text is equal where it looks equal, as `store.text.composed`; but a source is a file's own name."""
-    lists = [name for name, kind in rows.schema.items() if kind == pl.List(pl.String)]
-    return rows.with_columns(
-        (cs.string() - cs.by_name("source")).str.normalize("NFC"),
-        pl.col(lists).list.eval(pl.element().str.normalize("NFC")),
-    )
-
-
-Rows = tuple[list[dict[str, Any]], list[str]]                        # clips, and what is wrong with other spans
 
 
 def _examine(
-    pool: DecoderPool, recordings: Sequence[Recording], cut: Cut | None, known: dict[str, list[dict[str, Any]]], looks: FileStamps,
-    progress: Progress,
+    lake: Lake, pool: DecoderPool, recordings: Sequence[Recording], cut: Cut | None, cut_name: str, stamps: FileStamps
 ) -> Iterator[tuple[Recording, Rows | AudioError]]:
-    """Each recording with the rows that come of it.  Only what the lake does not know is decoded, and what does not look as
-    it did is read."""
+    """Yield each recording with its rows.  Decodes only content that the lake lacks; reads only files that changed."""
+    known = _known_clips(lake, cut_name)
     by_source = {r.source: r for r in recordings}
     unknown = list(by_source)
 
-    def asked(what: str, sources: Iterable[str]) -> Iterator[tuple[Recording, dict[str, Any] | AudioError]]:
-        """The workers' replies, and what a file looked like before it was read."""
-        seen: dict[str, Look | None] = {}
+    def ask(task: str, sources: Iterable[str]) -> Iterator[tuple[Recording, dict[str, Any] | AudioError]]:
+        """Replies of the decoders.  Notes each file's digest with its stamp from before it was read."""
+        before: dict[str, Stamp | None] = {}
 
         def requests() -> Iterator[dict[str, Any]]:
             for source in sources:
-                seen[source] = stamp_of(source)
-                yield {"do": what, "source": source, "length": _needs_length(by_source[source])}
+                before[source] = stamp_of(source)
+                yield {"do": task, "source": source, "length": _needs_length(by_source[source])}
 
         for request, reply in pool.map(requests()):
             source = request["source"]
-            look = seen.pop(source)
+            stamp = before.pop(source)
             if not isinstance(reply, AudioError):
-                looks.note(source, look, reply["digest"] if what == "digest" else reply["scan"]["digest"])
+                stamps.note(source, stamp, reply["digest"] if task == "digest" else reply["scan"]["digest"])
             yield by_source[source], reply
 
     if known:
         unknown = []
-        same = looks.unchanged(source for source, recording in by_source.items() if not _needs_length(recording))
-        for source, digest in same.items():
+        unchanged = stamps.unchanged(source for source, recording in by_source.items() if not _needs_length(recording))
+        for source, digest in unchanged.items():
             rows = _rows_of_known(by_source[source], known.get(digest, []), None)
             if rows is None:
                 unknown.append(source)
             else:
                 yield by_source[source], (rows, [])
-        rest = [source for source in by_source if source not in same]
-        for recording, reply in progress(asked("digest", rest), len(rest), "reading"):
+        changed = [source for source in by_source if source not in unchanged]
+        for recording, reply in lake.progress(ask("digest", changed), len(changed), "reading"):
             failed = isinstance(reply, AudioError)
             rows = None if failed else _rows_of_known(recording, known.get(reply["digest"], []), reply["length_s"])
             if rows is None:
                 unknown.append(recording.source)
             else:
                 yield recording, (rows, [])
-    for recording, reply in progress(asked("scan", unknown), len(unknown), "decoding"):
+    for recording, reply in lake.progress(ask("scan", unknown), len(unknown), "decoding"):
         yield recording, reply if isinstance(reply, AudioError) else _rows_of_scan(recording, cut, reply)
 
 
@@ -189,9 +122,9 @@ def _needs_length(recording: Recording) -> bool:
 def _rows_of_known(
     recording: Recording, stored: list[dict[str, Any]], file_s: float | None
 ) -> list[dict[str, Any]] | None:
-    """Rows of a recording whose clips are in the lake, with the labels of now; None where some are not.
+    """Rows of a recording whose clips are all in the lake, with its current labels; None if some are not.
 
-    `file_s`: the file's length by its header, where a span without an end has to be compared.
+    `file_s`: the file's length by its header, needed for a span without an end.
     """
     if not stored:
         return None
@@ -203,24 +136,25 @@ def _rows_of_known(
         by_start.setdefault(round(clip["start_s"], 6), []).append(clip)
     rows = []
     for (start_s, length_s), labels in zip(recording.spans, recording.span_labels, strict=True):
-        begun = by_start.get(round(start_s, 6), [])
-        found = next((clip for clip in begun if _is_long(clip, start_s, length_s, file_s)), None)
-        if found is None:
+        same_start = by_start.get(round(start_s, 6), [])
+        clip = next((clip for clip in same_start if _has_length(clip, start_s, length_s, file_s)), None)
+        if clip is None:
             return None
-        rows.append(found | base | labels)
+        rows.append(clip | base | labels)
     return rows
 
 
-def _is_long(clip: dict[str, Any], start_s: float, length_s: float | None, file_s: float | None) -> bool:
-    """Whether a clip from `start_s` on is as long as asked for."""
+def _has_length(clip: dict[str, Any], start_s: float, length_s: float | None, file_s: float | None) -> bool:
+    """Whether a clip that starts at `start_s` has the requested length; None: to the end of the file."""
     if length_s is not None:
         return abs(clip["duration_s"] - length_s) < 1e-3
-    # The rest of the file; what decodes may differ from what the header says by what an encoder put around it.
+    # Decoded length and header may differ by the padding that an encoder added.
     rest_s = min((file_s or 0.0) - start_s, MAX_WHOLE_S)
     return file_s is not None and abs(clip["duration_s"] - rest_s) < 0.1
 
 
 def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) -> Rows:
+    """Rows of a recording that was just scanned, and problems of spans that cannot be clips."""
     scan = Scan(**reply["scan"])
     name = recording.source.rsplit("/", 1)[-1]
     rows, problems = [], []
@@ -250,7 +184,7 @@ def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) 
 
 
 def _spans(recording: Recording, cut: Cut | None, duration_s: float) -> list[tuple[float, float | None, dict[str, Any]]]:
-    """(start, length, labels) of the clips asked for; whole files keep an open end."""
+    """(start, length, labels) of the requested clips; whole files have length None."""
     if cut is None:
         return [(*span, labels) for span, labels in zip(recording.spans, recording.span_labels, strict=True)]
     if cut.seconds is None:
@@ -259,7 +193,7 @@ def _spans(recording: Recording, cut: Cut | None, duration_s: float) -> list[tup
 
 
 def _known_clips(lake: Lake, cut: str) -> dict[str, list[dict[str, Any]]]:
-    """Clips of the lake that were cut the same way, by the digest of their file."""
+    """Clips of the lake that were cut by the same rule, by the digest of their file."""
     clips = lake.clips.read(["clip_id", "digest", "start_s", "duration_s"], where=f"cut = '{cut}'")
     known: dict[str, list[dict[str, Any]]] = {}
     for clip in clips.iter_rows(named=True):
@@ -268,7 +202,7 @@ def _known_clips(lake: Lake, cut: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _mark_superseded(lake: Lake, digests: dict[str, str]) -> int:
-    """Flag the clips of files that have been replaced by others of the same name; the number flagged."""
+    """Flag the clips of files that another file of the same name has replaced; returns how many."""
     now = pl.DataFrame({"source": list(digests), "now": list(digests.values())}, schema={"source": pl.String, "now": pl.String})
     clips = lake.clips.read(["clip_id", "source", "digest", "flag"])
     old = clips.join(now, on="source").filter(pl.col("digest") != pl.col("now"), pl.col("flag").ne_missing("superseded"))

@@ -1,7 +1,7 @@
-"""One pass over a file: what it is, whether it is worth clips, and where in it nothing sounds.
+"""Scan a file in one pass: its length and format, whether it can be ingested, and its peak in each second.
 
-The policy, by file: reject what does not decode, has NaN samples, a peak above 4, less than one second, only silence,
-many bad packets, long gaps, or far less audio than its header promises.  What is merely odd is flagged on its clips.
+Rejected: a file that does not decode, has NaN samples, a peak above 4, less than one second, only silence, many bad packets,
+long gaps, or far less audio than its header promises.  Lesser problems become flags of its clips.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from pathlib import Path
 
 import numpy as np
 
-from tonelake.ingest.containers import ogg_just_stops
+from tonelake.ingest.containers import ogg_lacks_end
 from tonelake.ingest.decode import DECODE_VERSION, Blocks, opened, to_mono
 from tonelake.ingest.errors import AudioError
 
 MIN_SECONDS = 1.0
-SILENCE = 1e-4                           # peak below this, -80 dB of full scale, is silence
-MAX_PEAK = 4.0                           # sound files are made to stay below 1; beyond 4 the decoder has lost its way
+SILENCE = 1e-4                           # a peak below this, -80 dB of full scale, is silence
+MAX_PEAK = 4.0                           # audio is meant to stay below 1; above 4 the decoder has failed
 MIN_DECODED = 0.9                        # of the promised duration; below it the file is rejected
-FLAG_DECODED = 0.99                      # … and below this its clips are flagged
+FLAG_DECODED = 0.99                      # below it its clips are flagged
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Scan:
-    """What a pass over one file found."""
+    """Result of scanning one file."""
 
     digest: str                          # blake2b of the file's bytes
     duration_s: float
     rate: int                            # Hz
     channels: int
     flags: list[str] = field(default_factory=list)
-    peaks: list[float] = field(default_factory=list)     # the mono mix's peak in each second
+    peaks: list[float] = field(default_factory=list)     # peak of the mono mix in each second
 
     def to_dict(self) -> dict:
         return asdict(self)
 
 
 def file_digest(path: Path) -> str:
-    """blake2b of the bytes, 32 hex digits.  Raises AudioError where they cannot be read."""
+    """blake2b of the bytes, 32 hex digits.  Raises AudioError if they cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -48,13 +48,13 @@ def file_digest(path: Path) -> str:
 
 
 def promised_length(path: Path) -> float | None:
-    """Seconds by a file's header, without decoding it; None where it does not say.  Raises AudioError."""
+    """Length in seconds by a file's header, without decoding it; None if the header has none.  Raises AudioError."""
     with opened(path) as audio:
         return audio.promised_s
 
 
 def clip_id(digest: str, start_s: float, duration_s: float) -> str:
-    """Identity of a span of a source: 20 hex digits over content, start, length and decode version.
+    """Identity of a span of a source: 20 hex digits, a hash of content, start, length and decode version.
 
     >>> clip_id("ab" * 16, 0.0, 30.0) == clip_id("ab" * 16, 0.0, 30.0000001)
     True
@@ -64,18 +64,20 @@ def clip_id(digest: str, start_s: float, duration_s: float) -> str:
 
 
 def scan_file(path: Path) -> Scan:
-    """Decode a whole file once.  Raises AudioError, with the reason, where it is rejected."""
+    """Decode a whole file once.  Raises AudioError, with the reason, if it is rejected."""
     with opened(path) as audio:
         samples, peaks = _measure(audio, path)
     duration_s = samples / audio.rate
-    flags = _judge(path.name, audio, duration_s, peaks)
-    if ogg_just_stops(path) and "truncated" not in flags:
-        flags.append("truncated")        # its pages do not say of how much
-    return Scan(file_digest(path), duration_s, audio.rate, audio.channels, flags, peaks)
+    flags = _check(path.name, audio, duration_s, peaks)
+    if ogg_lacks_end(path) and "truncated" not in flags:
+        flags.append("truncated")        # Ogg pages do not state the full length
+    return Scan(
+        digest=file_digest(path), duration_s=duration_s, rate=audio.rate, channels=audio.channels, flags=flags, peaks=peaks
+    )
 
 
 def _measure(audio: Blocks, path: Path) -> tuple[int, list[float]]:
-    """Count samples and take the peak of each second, without ever holding more than a block."""
+    """Number of samples, and the peak of each second, holding no more than one block in memory."""
     peaks: list[float] = []
     total = 0
     for block in audio.blocks:
@@ -93,7 +95,8 @@ def _measure(audio: Blocks, path: Path) -> tuple[int, list[float]]:
     return total, peaks
 
 
-def _judge(name: str, audio: Blocks, duration_s: float, peaks: list[float]) -> list[str]:
+def _check(name: str, audio: Blocks, duration_s: float, peaks: list[float]) -> list[str]:
+    """Flags of a file by the policy above.  Raises AudioError if it is rejected."""
     if not peaks:
         raise AudioError(f"{name}: holds no audio frames")
     peak = max(peaks)
@@ -114,7 +117,7 @@ def _judge(name: str, audio: Blocks, duration_s: float, peaks: list[float]) -> l
     if promised and duration_s < FLAG_DECODED * promised:
         flags.append("truncated")
     elif promised and audio.exact and round((promised - duration_s) * audio.rate) > 0:
-        flags.append("damaged")          # libsndfile leaves pages out without a word, and what follows comes too early
+        flags.append("damaged")          # libsndfile drops pages silently, so that later samples come too early
     if audio.bad_packets or audio.gap_s:
         flags.append("damaged")
     return flags

@@ -1,4 +1,4 @@
-"""How a recording is cut into clips: whole, or every `hop` seconds a span of `seconds`."""
+"""Cut a recording into clips: the whole of it, or a span of `seconds` every `hop` seconds."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from tonelake.ingest.scan import MIN_SECONDS, SILENCE
 from tonelake.store import InputError
 
-MAX_WHOLE_S = 3600.0                     # a clip is decoded into memory as a whole: an hour is 346 MB at 24 kHz
-MIN_TAIL_S = 5.0                         # what is left at the end becomes a clip from this length on
+MAX_WHOLE_S = 3600.0                     # a clip is decoded into memory at once: an hour is 346 MB at 24 kHz
+MIN_TAIL_S = 5.0                         # a remainder of at least this length becomes a clip
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The rule.  `seconds` None: one clip a file."""
+    """A rule for cutting.  `seconds` None: one clip for each file."""
 
     seconds: float | None = 30.0
-    hop_s: float | None = None           # between starts; None: `seconds`, no overlap
+    hop_s: float | None = None           # from one start to the next; None: `seconds`, no overlap
 
     def __post_init__(self) -> None:
         if self.seconds is None:
             if self.hop_s is not None:
-                raise InputError("--hop has no meaning for whole files: give --seconds")
+                raise InputError("--hop: has no meaning for whole files. Use it with --seconds")
             return
         if not MIN_SECONDS <= self.seconds <= MAX_WHOLE_S:
-            raise InputError(f"clips of {self.seconds:g} s: choose from {MIN_SECONDS:g} to {MAX_WHOLE_S:g} seconds")
+            raise InputError(f"clips of {self.seconds:g} s: not supported. Choose {MIN_SECONDS:g} to {MAX_WHOLE_S:g} seconds")
         if self.hop_s is not None and not 0.1 <= self.hop_s <= self.seconds:
-            raise InputError(f"a hop of {self.hop_s:g} s: choose from 0.1 s to the clip's {self.seconds:g} s")
+            raise InputError(f"a hop of {self.hop_s:g} s: not supported. Choose from 0.1 s to the clip's {self.seconds:g} s")
 
     def __str__(self) -> str:
         if self.seconds is None:
@@ -37,7 +37,7 @@ class Cut:
         """(start, length) in seconds of the clips of a recording.
 
         A recording shorter than `seconds` is one clip.  Audio that no full clip covers becomes a shorter last clip
-        where it is at least 5 s or half a clip long.
+        if it is at least 5 s or half a clip long.
 
         >>> Cut(30.0).spans(70.0)
         [(0.0, 30.0), (30.0, 30.0), (60.0, 10.0)]
@@ -61,6 +61,6 @@ DEFAULT_CUT = Cut()
 
 
 def is_silent(peaks: list[float], start_s: float, duration_s: float) -> bool:
-    """Whether nothing sounds in a span, by the peaks of each second of the file."""
+    """Whether a span is silent, judged by the peak of each second of the file."""
     inside = peaks[int(start_s) : max(int(start_s) + 1, int(-(-(start_s + duration_s) // 1)))]
     return not inside or max(inside) < SILENCE

@@ -1,7 +1,7 @@
-"""The door through which every sample enters: a source as the lake stores it -> samples.
+"""Read the samples of a source, the text by which a lake names a recording.  Every sample enters through `read_source`.
 
-A source is an absolute path; a `file:` URI where the path's bytes are not valid UTF-8 (a text column cannot hold
-them); or `chorale:NAME`, a piece of music21's corpus that is rendered when it is read.
+A source is an absolute path; a `file:` URI if the path is not valid UTF-8, which a text column cannot hold; or
+`chorale:NAME`, a piece of music21's corpus that is rendered when it is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def to_source(path: Path) -> str:
     >>> to_source(Path("/music/a b.mp3"))
     '/music/a b.mp3'
     """
-    text = os.path.abspath(path)  # noqa: PTH100 - links stay as they are, unlike by Path.resolve
+    text = os.path.abspath(path)  # noqa: PTH100 - keeps links, unlike Path.resolve
     try:
         text.encode("utf-8")
         return text
@@ -36,9 +36,9 @@ def to_source(path: Path) -> str:
 
 
 def as_on_disk(path: Path) -> Path:
-    """The path in the form of Unicode that the disk has it in, where a table has it in another; else as it is.
+    """A path with the Unicode normal form that the disk uses for it, if a file of that name exists; else unchanged.
 
-    Disks of macOS kept `é` as two characters, and archives carry that on; a table has mostly one.
+    Disks of macOS store `é` as two characters, and archives preserve that; tables usually have one.
     """
     if str(path).isascii() or is_there(path):
         return path
@@ -48,7 +48,7 @@ def as_on_disk(path: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path leads anywhere; False too for one that cannot be: Path.exists raises where a name is too long."""
+    """Whether a path exists; False for an impossible one too, unlike Path.exists, which raises if a name is too long."""
     try:
         path.stat()
     except (OSError, ValueError):
@@ -66,14 +66,14 @@ def to_path(source: str) -> Path:
 def read_source(source: str, start_s: float, duration_s: float, rate: int, digest: str | None = None) -> np.ndarray:
     """Part of a source as (samples,) float32 at `rate` Hz.
 
-    Raises AudioError where it cannot be read, and, given the digest of the bytes that were ingested, where the file
-    has changed since: its vectors would be those of other music.
+    `digest`: of the bytes that were ingested.  Raises AudioError if the source cannot be read, or if the file has changed
+    since, because its vectors would belong to other music.
     """
     if source.startswith("chorale:"):
         return _render_chorale(source, start_s, duration_s, rate, digest)
     path = to_path(source)
     if digest is not None and _digest_now(source) != digest:
-        raise AudioError(f"{path.name}: has changed since it was ingested: ingest it again")
+        raise AudioError(f"{path.name}: has changed since it was ingested. Ingest it again")
     samples = read_audio(path, start_s, duration_s, rate)
     missing_s = duration_s - len(samples) / rate
     if missing_s > 0.1:
@@ -84,10 +84,10 @@ def read_source(source: str, start_s: float, duration_s: float, rate: int, diges
 
 
 def _render_chorale(source: str, start_s: float, duration_s: float, rate: int, digest: str | None) -> np.ndarray:
-    """The organ's samples of a piece; see `read_source`."""
+    """Samples of a piece on the organ; see `read_source`."""
     score = load_score(source.removeprefix("chorale:"))
     if digest is not None and score.digest != digest:
-        raise AudioError(f"{source}: its notes differ from those ingested: another music21 is installed; ingest it again")
+        raise AudioError(f"{source}: its notes differ from those ingested, since another music21 is installed. Ingest it again")
     notes = score.window(start_s / score.quarter_s, duration_s / score.quarter_s)
     notes[:, :2] *= score.quarter_s
     return render(notes, duration_s, rate, voices=score.voices)
@@ -101,6 +101,6 @@ def _digest_now(source: str) -> str:
     return _digest_of_state(source, stat.st_mtime_ns, stat.st_size)
 
 
-@lru_cache(maxsize=64)                   # the clips of one file come one after the other
+@lru_cache(maxsize=64)                   # clips of one file follow each other
 def _digest_of_state(source: str, mtime_ns: int, size: int) -> str:
     return file_digest(to_path(source))

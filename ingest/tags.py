@@ -1,4 +1,7 @@
-"""Title, artist and album from a file's tags.  Tags are somebody's text: cut, cleaned, never trusted."""
+"""Read title, artist and album from a file's tags.  Tags are untrusted text: they are cleaned and cut to a maximum length.
+
+tinytag is used rather than mutagen, which is GPL-2.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ MAX_LENGTH = 300
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """The tags that are there, of title, artist and album; none where they cannot be read."""
+    """Title, artist and album, as far as the file has them; {} if its tags cannot be read."""
     from tinytag import TinyTag
     from tinytag.tinytag import TinyTagException
 

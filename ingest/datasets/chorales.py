@@ -1,8 +1,8 @@
 """Bach's chorales as clips: windows of bars, rendered by a built-in organ whenever they are read.
 
-Nothing of the corpus is copied: a clip's source is `chorale:NAME`, and its samples are made from the notes between its
-start and its end.  The default set leaves out what would make a study of it wrong: Roman-numeral analyses (block
-chords, no voices) and windows that repeat another window note for note.
+Nothing of the corpus is copied: a clip's source is `chorale:NAME`, and its samples are rendered from the notes between its
+start and its end.  The default set leaves out two things that would bias a study: Roman-numeral analyses (block chords
+without voices) and windows that repeat another window note for note.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 
 from tonelake.ingest.chorale_scores import Score, chorale_names
+from tonelake.ingest.collector import Collector
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
-from tonelake.ingest.recordings import Collector, IngestReport
+from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import clip_id
-from tonelake.store import InputError, Lake, Progress, cores, silent_progress
+from tonelake.store import InputError, Lake, cores
 
 SEED_SUFFIXES = (".mxl", ".xml", ".rntxt")
-PIECES_EACH = 10                         # a process that parses takes as long to start as for these
+PIECES_EACH = 10                         # parsed by each process: starting one takes as long as parsing these
 CLEAN_SUFFIXES = (".mxl", ".xml")
 
 
 def ingest_chorales(
-    lake: Lake, *, bars: int = 4, hop: int = 2, limit: int | None = None, seed_rule: bool = False,
-    progress: Progress = silent_progress,
+    lake: Lake, *, bars: int = 4, hop: int = 2, limit: int | None = None, seed_rule: bool = False
 ) -> IngestReport:
-    """The corpus cut by `bars` every `hop` bars, full windows only; label columns piece, bwv, tune, key, meter, title.
+    """Add the corpus, cut by `bars` every `hop` bars, full windows only; label columns piece, bwv, tune, key, meter, title.
 
-    `seed_rule`: everything but the Humdrum files, analyses and repeated windows included: 430 pieces, 3,008 snippets at
-    4 bars every 2.  `limit`: so many pieces, spread over the corpus.
+    `seed_rule`: all but the Humdrum files, with analyses and repeated windows: 430 pieces, 3,008 snippets at 4 bars every 2.
+    `limit`: number of pieces, spread over the corpus.
     """
     if bars < 1 or hop < 1 or (limit is not None and limit < 1):
         raise InputError("--bars, --hop and --limit are at least 1")
@@ -44,8 +44,8 @@ def ingest_chorales(
     requests = [{"do": "parse", "source": f"chorale:{name}"} for name in names]
     try:
         with DecoderPool(min(cores(), -(-len(names) // PIECES_EACH))) as pool:
-            for request, reply in progress(pool.map(requests), len(names), "parsing"):
-                if isinstance(reply, AudioError):        # one file that this music21 cannot parse costs no other
+            for request, reply in lake.progress(pool.map(requests), len(names), "parsing"):
+                if isinstance(reply, AudioError):        # a file that this music21 cannot parse
                     collector.fail(request["source"], str(reply))
                     continue
                 rows, left_out = cut_score(Score.from_dict(reply["score"]), bars, hop, seen)
@@ -60,11 +60,11 @@ def ingest_chorales(
     )
     snippets = added.new + added.known + added.changed
     note = f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}"
-    return IngestReport(len(names), added, failed=collector.failed, notes=(note,))
+    return IngestReport(recordings=len(names), added=added, failed=collector.failed, notes=(note,))
 
 
 def cut_score(score: Score, bars: int, hop: int, seen: set[bytes] | None) -> tuple[list[dict[str, Any]], int]:
-    """The windows of a piece as rows of `clips`, and how many were left out because their notes are in `seen`, which grows."""
+    """Windows of a piece as rows of `clips`, and the number left out because their notes are in `seen`, which is extended."""
     rows, left_out = [], 0
     for start, length in windows(score, bars, hop):
         content = np.round(np.array(sorted(score.window(start, length).tolist())), 6).tobytes()

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from tonelake.ingest.containers import mp3_frames, ogg_is_chained, ogg_just_stops, promised_seconds
+from tonelake.ingest.containers import mp3_frames, ogg_is_chained, ogg_lacks_end, promised_seconds
 
 
 def chunk(name: bytes, body: bytes, size: int | None = None) -> bytes:
@@ -66,9 +66,9 @@ def page(flags: int, serial: int) -> bytes:
 def test_an_ogg_stream_ends_with_a_page_that_says_so(tmp_path, flags, stops):
     path = tmp_path / "a.ogg"
     path.write_bytes(page(2, 1) + page(0, 1) * 50_000 + page(flags, 1))
-    assert ogg_just_stops(path) == stops
+    assert ogg_lacks_end(path) == stops
     path.write_bytes(b"RIFF" + path.read_bytes()[4:])
-    assert not ogg_just_stops(path)
+    assert not ogg_lacks_end(path)
 
 
 def test_an_ogg_stream_of_another_number_is_another_song(tmp_path):

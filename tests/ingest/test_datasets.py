@@ -1,8 +1,12 @@
-"""Published data sets, each a tiny tree of its own form with real audio."""
+"""Published data sets, each as a tiny folder in its own layout with real audio; and data sets of other packages."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from sounds import encode, melody, write
@@ -11,15 +15,17 @@ from typer.testing import CliRunner
 from tonelake import cli, ingest
 from tonelake.store import InputError
 
+HOME = Path(__file__).parents[2]
+
 
 def sound(path, seed, seconds=2.0):
-    """A short file that decodes."""
+    """Write a short file that decodes."""
     (encode if path.suffix in (".mp3", ".m4a") else write)(path, melody(seconds, seed=seed))
     return path
 
 
 def rows_of(lake, column="track"):
-    """Clips by a column's value."""
+    """Rows of the lake's clips by the value of a column."""
     return {row[column]: row for row in lake.clips.read().to_dicts()}
 
 
@@ -28,11 +34,11 @@ def text(path, *lines):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def test_gtzan_brings_genres_its_filtered_split_and_leaves_out_what_never_decodes(lake, tmp_path):
+def test_gtzan_has_genres_and_the_filtered_split_without_the_broken_file(lake, tmp_path):
     home = tmp_path / "set" / "genres_original"
     for number, name in enumerate(("jazz/jazz.00001", "jazz/jazz.00054", "rock/rock.00010", "rock/rock.00011")):
         sound(home / f"{name}.wav", number)
-    sound(home / "notes.wav", 9)                             # no clip of GTZAN's
+    sound(home / "notes.wav", 9)                             # not a clip of GTZAN's
     text(tmp_path / "set" / "train_filtered.txt", "jazz/jazz.00001.wav")
     text(tmp_path / "set" / "valid_filtered.txt", "rock/rock.00010.wav")
     text(tmp_path / "set" / "test_filtered.txt", "")
@@ -44,7 +50,7 @@ def test_gtzan_brings_genres_its_filtered_split_and_leaves_out_what_never_decode
     assert "jazz.00054" in report.notes[0] and {row["dataset"] for row in found.values()} == {"gtzan"}
 
 
-def test_gtzan_without_its_lists_says_where_a_split_is_to_be_had(lake, tmp_path):
+def test_gtzan_without_its_lists_names_the_files_needed_for_a_split(lake, tmp_path):
     sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0)
     report = ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
     assert "train_filtered.txt" in report.notes[0] and rows_of(lake)["pop.00000"]["split"] is None
@@ -59,7 +65,7 @@ def test_fma_reads_its_table_with_two_header_rows(lake, tmp_path):
         home / "fma_metadata" / "tracks.csv",
         ",album,artist,set,set,track,track,track", ",title,name,split,subset,genre_top,genres_all,title",
         "track_id,,,,,,,", '2,AWOL,AWOL,training,small,Hip-Hop,"[21, 4]",Food',
-        '5,AWOL,"Nobody, really",validation,small,Rock,[4],This World', "10,X,Y,test,small,Rock,[4],Empty",
+        '5,AWOL,"No one, really",validation,small,Rock,[4],This World', "10,X,Y,test,small,Rock,[4],Empty",
         "99134,X,Y,test,small,Rock,[4],Bad", "155066,Z,W,test,small,,[],Untitled", "7,Not,Here,training,small,Rock,[4],Absent",
     )
     text(home / "fma_metadata" / "genres.csv", "genre_id,#tracks,parent,title,top_level", "4,1,0,Rock,4", "21,2,0,Hip-Hop,21")
@@ -68,7 +74,7 @@ def test_fma_reads_its_table_with_two_header_rows(lake, tmp_path):
     assert sorted(found) == ["000002", "000005", "155066"] and report.failed == 1
     one = found["000002"]
     assert (one["artist"], one["title"], one["genre"], one["split"]) == ("AWOL", "Food", "Hip-Hop", "train")
-    assert one["genres"] == ["Hip-Hop", "Rock"] and found["000005"]["artist"] == "Nobody, really"
+    assert one["genres"] == ["Hip-Hop", "Rock"] and found["000005"]["artist"] == "No one, really"
     assert found["155066"]["genre"] is None and "099134" in report.notes[0]
     with pytest.raises(InputError, match="fma_metadata"):
         ingest.ingest_dataset(lake, "fma", home / "fma_small")
@@ -87,14 +93,14 @@ def test_jamendo_reads_any_number_of_tags_and_split_0(lake, tmp_path):
     text(home / "data" / "autotagging.tsv", header, *rows)
     text(home / "data" / "splits" / "split-0" / "autotagging-train.tsv", header, rows[0])
     text(home / "data" / "splits" / "split-0" / "autotagging-validation.tsv", header, rows[1])
-    text(home / "data" / "splits" / "split-1" / "autotagging-test.tsv", header, *rows)       # another split: not mixed in
+    text(home / "data" / "splits" / "split-1" / "autotagging-test.tsv", header, *rows)       # must not be read
     report = ingest.ingest_dataset(lake, "jamendo", home, workers=1)
     found = rows_of(lake)
     one, other = found["track_0000948"], found["track_0000214"]
     assert one["tags"] == ["genre---rock", "instrument---voice", "mood/theme---epic"] and one["split"] == "train"
     assert (one["genres"], one["instruments"], one["moods"]) == (["rock"], ["voice"], ["epic"])
     assert other["genres"] == ["punkrock", "rock"] and other["split"] == "valid" and other["instruments"] is None
-    assert report.notes == ("1 of 3 files that are listed are not there: 999.mp3",)
+    assert report.notes == ("1 of 3 listed files are missing: 999.mp3",)
 
 
 def test_magnatagatune_has_tags_the_split_by_folder_and_songs_as_tracks(lake, tmp_path):
@@ -111,10 +117,11 @@ def test_magnatagatune_has_tags_the_split_by_folder_and_songs_as_tracks(lake, tm
     assert clips["track"].to_list() == ["ada-first-01-song"] * 2 + ["bela-x-02-y"]
     assert clips["tags"].to_list() == [["no voice"], ["singer"], ["no voice", "singer"]]
     assert clips["split"].to_list() == ["train", "train", "valid"] and clips["artist"][2] == "bela"
-    assert report.notes == ("1 files left out that are known to be empty",)
+    assert report.notes == ("left out 1 files known to be empty",)
 
 
-TABLES = {                               # of a set with one file each
+SETS = ("fma", "giantsteps", "gtzan", "jamendo", "magnatagatune", "meter2800", "musdb", "nsynth", "slakh")
+TABLES = {                               # sets with one audio file: its path, and the tables
     "gtzan": ("genres/pop/pop.00000.wav", {"train_filtered.txt": "pop/pop.00000.wav"}),
     "fma": ("000/000002.mp3", {
         "tracks.csv": ",album,artist,set,track,track,track\n,title,name,split,genre_top,genres_all,title\n"
@@ -132,7 +139,7 @@ TABLES = {                               # of a set with one file each
 
 @pytest.fixture
 def made(request, tmp_path):
-    """A set's name, its folder and its tables."""
+    """Name, folder and tables of a set."""
     audio, tables = TABLES[request.param]
     sound(tmp_path / audio, 1)
     for name, rows in tables.items():
@@ -141,7 +148,7 @@ def made(request, tmp_path):
 
 
 @pytest.mark.parametrize("made", TABLES, indirect=True)
-def test_tables_may_be_of_any_unicode_encoding(made, lake):
+def test_tables_are_read_in_any_unicode_encoding(made, lake):
     name, folder, tables = made
     for table in tables:
         table.write_text(table.read_text(encoding="utf-8"), encoding="utf-8-sig")
@@ -164,29 +171,29 @@ def long_field(data):
     return data.rstrip() + b"\n" + b"x" * 200_000
 
 
-@pytest.mark.parametrize(("made", "damage", "said"), [
+@pytest.mark.parametrize(("made", "damage", "message"), [
     *((name, latin, "is not UTF-8 text") for name in TABLES),
     *((name, bytes, "") for name in ("fma", "magnatagatune")),
     *((name, short_row, r"row \d: has 4 cells, the first \d") for name in ("fma", "magnatagatune")),
     *((name, long_field, "is not a CSV file: field larger") for name in ("fma", "magnatagatune")),
 ], indirect=["made"])
-def test_a_damaged_table_is_named_and_nothing_is_stored(made, damage, said, lake):
+def test_the_error_of_a_damaged_table_names_it_and_nothing_is_stored(made, damage, message, lake):
     name, folder, tables = made
     for table in tables:
         whole = table.read_bytes()
         table.write_bytes(b"" if damage is bytes else damage(whole))
-        with pytest.raises(InputError, match=f"{table.name}.*{said}"):
+        with pytest.raises(InputError, match=f"{table.name}.*{message}"):
             ingest.ingest_dataset(lake, name, folder)
         table.write_bytes(whole)
     assert lake.clips.count() == 0
 
 
-def test_a_name_too_long_for_a_disk_is_a_missing_file(lake, tmp_path):
+def test_a_file_name_too_long_for_the_disk_is_a_missing_file(lake, tmp_path):
     long = f"0/{'x' * 300}.mp3"
     sound(tmp_path / "0" / "a-b-01-c-0-29.mp3", 1)
     text(tmp_path / "annotations_final.csv", "clip_id\trock\tmp3_path", "2\t1\t0/a-b-01-c-0-29.mp3", f"3\t1\t{long}")
     report = ingest.ingest_dataset(lake, "magnatagatune", tmp_path, workers=1)
-    assert report.added.new == 1 and report.notes[0].startswith("1 of 2 files that are listed are not there: xxx")
+    assert report.added.new == 1 and report.notes[0].startswith("1 of 2 listed files are missing: xxx")
 
 
 def test_a_table_cannot_name_files_outside_its_folder(lake, tmp_path):
@@ -212,7 +219,7 @@ def test_nsynth_has_notes_with_their_split(lake, tmp_path):
     assert found[22]["qualities"] == ["dark", "percussive"] and found[22]["track"] == "bass_electronic_018"
 
 
-def test_giantsteps_keys_have_one_name_each(lake, tmp_path):
+def test_giantsteps_keys_are_spelled_with_sharps(lake, tmp_path):
     home = tmp_path / "giantsteps-key-dataset"
     for number, (name, key) in enumerate((("10089", "D minor"), ("1004923", "Ab major"), ("1234", "none"))):
         sound(home / "audio" / f"{name}.LOFI.mp3", number)
@@ -244,10 +251,10 @@ def test_meter2800_keeps_both_splits_and_finds_audio_by_its_name(lake, tmp_path,
     assert (first["label"], first["split"], first["label_2"], first["split_2"]) == ("three", "train", "three", "test")
     assert (first["meter"], first["alt_meter"], first["collection"]) == ("3", "6", "FMA")
     assert found["jazz.00001"]["split"] == "valid" and found["five"]["label_2"] is None
-    assert report.notes == ("1 of 4 files that are listed are not there: absent.wav",)
+    assert report.notes == ("1 of 4 listed files are missing: absent.wav",)
 
 
-def test_files_of_one_name_in_two_collections_of_meter2800_keep_their_own_labels(lake, tmp_path):
+def test_files_with_the_same_name_in_two_collections_of_meter2800_keep_their_own_labels(lake, tmp_path):
     home = tmp_path / "meter"
     for number, name in enumerate(("FMA/0001.mp3", "OWN/0001.mp3", "OWN/0002.mp3")):
         sound(home / "audio" / name, number)
@@ -262,10 +269,10 @@ def test_files_of_one_name_in_two_collections_of_meter2800_keep_their_own_labels
     }
     sources = {row["track"]: row["source"] for row in lake.clips.read().to_dicts()}
     assert sources["FMA/0001"].endswith("FMA/0001.mp3") and sources["OWN/0001"].endswith("OWN/0001.mp3")
-    assert report.notes == ("1 of 4 files that are listed are not there: 0001.wav",)
+    assert report.notes == ("1 of 4 listed files are missing: 0001.wav",)
 
 
-def test_slakh_stems_are_clips_of_their_mixs_track(lake, tmp_path):
+def test_slakh_stems_are_clips_of_the_track_of_their_mix(lake, tmp_path):
     home = tmp_path / "slakh" / "train" / "Track00001"
     sound(home / "mix.flac", 0)
     sound(home / "stems" / "S00.flac", 1)
@@ -281,10 +288,10 @@ def test_slakh_stems_are_clips_of_their_mixs_track(lake, tmp_path):
     assert sorted(found) == ["bass", "drums", "mix"] and {row["track"] for row in found.values()} == {"Track00001"}
     assert (found["bass"]["instrument"], found["bass"]["program"], found["bass"]["is_drum"]) == ("Bass", 33, False)
     assert {row["split"] for row in found.values()} == {"train"}
-    assert report.notes == ("1 stems left out that were never rendered",)
+    assert report.notes == ("left out 1 stems that were never rendered",)
 
 
-def test_musdb_stems_are_named_as_slakhs_are(lake, tmp_path):
+def test_musdb_stems_have_the_same_names_as_slakhs(lake, tmp_path):
     for number, name in enumerate(("mixture", "drums", "bass", "other", "vocals")):
         sound(tmp_path / "musdb" / "test" / "Ada - A - Song" / f"{name}.wav", number)
     ingest.ingest_dataset(lake, "musdb", tmp_path / "musdb", workers=1)
@@ -293,15 +300,15 @@ def test_musdb_stems_are_named_as_slakhs_are(lake, tmp_path):
     assert (found["mix"]["artist"], found["mix"]["title"], found["mix"]["split"]) == ("Ada", "A - Song", "test")
 
 
-def test_musdbs_compressed_edition_is_refused_with_a_remedy(lake, tmp_path):
+def test_the_compressed_edition_of_musdb_is_refused_with_a_remedy(lake, tmp_path):
     (tmp_path / "musdb" / "train").mkdir(parents=True)
     (tmp_path / "musdb" / "train" / "A - B.stem.mp4").write_bytes(b"x")
     with pytest.raises(InputError, match="MUSDB18-HQ"):
         ingest.ingest_dataset(lake, "musdb", tmp_path / "musdb")
 
 
-@pytest.mark.parametrize("name", list(ingest.SETS))
-def test_another_folder_is_refused_and_nothing_is_written(lake, tmp_path, name):
+@pytest.mark.parametrize("name", list(ingest.known_datasets()))
+def test_a_folder_without_the_set_is_refused_and_nothing_is_written(lake, tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty"):
         ingest.ingest_dataset(lake, name, tmp_path / "empty")
@@ -310,7 +317,7 @@ def test_another_folder_is_refused_and_nothing_is_written(lake, tmp_path, name):
     assert lake.clips.count() == 0
 
 
-def test_a_damaged_table_is_named(lake, tmp_path):
+def test_the_error_of_a_table_with_wrong_fields_names_it(lake, tmp_path):
     text(tmp_path / "nsynth" / "nsynth-train" / "examples.json", '{"a": {"pitch": 1}}')
     with pytest.raises(InputError, match=r"examples\.json"):
         ingest.ingest_dataset(lake, "nsynth", tmp_path / "nsynth")
@@ -319,8 +326,9 @@ def test_a_damaged_table_is_named(lake, tmp_path):
         ingest.ingest_dataset(lake, "slakh", tmp_path / "slakh")
 
 
-def test_every_set_is_a_command(tmp_path):
-    assert list(cli.DATA_SETS) == list(ingest.SETS)
+def test_every_data_set_is_a_command(tmp_path):
+    commands = CliRunner().invoke(cli.app, ["ingest", "--help"]).output
+    assert all(name in commands for name in SETS)
     sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0, seconds=5.0)
     done = CliRunner().invoke(cli.app, [
         "ingest", "gtzan", str(tmp_path / "set"), "--lake", str(tmp_path / "lake"), "--seconds", "2", "--workers", "1",
@@ -328,3 +336,80 @@ def test_every_set_is_a_command(tmp_path):
     assert done.exit_code == 0, done.output
     wrong = CliRunner().invoke(cli.app, ["ingest", "fma", str(tmp_path / "set"), "--lake", str(tmp_path / "lake")])
     assert wrong.exit_code != 0
+
+
+# -- found by discovery
+
+
+def test_every_module_of_the_package_is_a_data_set_with_its_terms():
+    found = ingest.known_datasets()
+    assert tuple(found) == SETS
+    for dataset in found.values():
+        assert dataset.title and dataset.citation and dataset.licence and dataset.layout
+        assert not dataset.title.endswith(".") and "20" in dataset.citation          # a year
+
+
+MINI = """
+from tonelake.ingest import DataSet, Listed, ListedFile, audio_below
+
+def read(folder):
+    return Listed([ListedFile(path, path.stem, {"mood": path.parent.name}) for path in audio_below(folder)])
+
+DATASET = DataSet(
+    title="Mini: moods", citation="Nobody 2026", licence="CC0", layout="calm/1.wav", read=read, seconds=2.0,
+)
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """An installed package with four entry points: one data set, and three that cannot be used."""
+    home = tmp_path / "site"
+    text(home / "minisets" / "mini.py", MINI)
+    text(home / "minisets" / "broken.py", "import no_such_module")
+    text(home / "minisets" / "other.py", "DATASET = 7")
+    text(home / "minisets" / "__init__.py", "")
+    names = {"mini": "mini", "broken": "broken", "other": "other", "gtzan": "mini"}
+    info = home / "minisets-1.0.dist-info"
+    text(info / "METADATA", "Metadata-Version: 2.1", "Name: minisets", "Version: 1.0")
+    text(info / "entry_points.txt", "[tonelake.datasets]", *(f"{name} = minisets.{at}:DATASET" for name, at in names.items()))
+    monkeypatch.syspath_prepend(str(home))
+    yield home
+    for name in [name for name in sys.modules if name.startswith("minisets")]:
+        del sys.modules[name]
+
+
+def test_a_data_set_of_another_package_is_ingested_by_its_entry_point(lake, tmp_path, plugins):
+    sound(tmp_path / "set" / "calm" / "1.wav", 1, seconds=4.0)
+    sound(tmp_path / "set" / "wild" / "2.wav", 2)
+    report = ingest.ingest_dataset(lake, "mini", tmp_path / "set", workers=1)
+    assert (report.added.new, report.failed) == (3, 0)
+    assert {row["mood"] for row in lake.clips.read().to_dicts()} == {"calm", "wild"}
+    assert set(lake.clips.read()["dataset"]) == {"mini"}
+
+
+def test_an_entry_point_that_cannot_be_loaded_is_named_and_does_not_break_the_others(lake, tmp_path, plugins, caplog):
+    assert set(ingest.known_datasets()) == {*SETS, "mini"}
+    warnings = "\n".join(record.getMessage() for record in caplog.records)
+    assert "'broken': entry point minisets.broken:DATASET of minisets cannot be loaded (ModuleNotFoundError" in warnings
+    assert "'other': entry point minisets.other:DATASET of minisets cannot be loaded (TypeError: is a int" in warnings
+    assert "'gtzan': ignored entry point minisets.mini:DATASET" in warnings          # a name that is taken
+    assert ingest.known_datasets()["gtzan"].title.startswith("GTZAN")
+    with pytest.raises(InputError, match=r"data set 'broken': .* of minisets .*no_such_module.*Update or uninstall it"):
+        ingest.ingest_dataset(lake, "broken", tmp_path)
+    with pytest.raises(InputError, match=r"data set 'absent': is not known. Choose one of broken, fma, .*mini, "):
+        ingest.ingest_dataset(lake, "absent", tmp_path)
+
+
+def test_data_sets_of_other_packages_are_commands_and_heavy_libraries_stay_unloaded(plugins, tmp_path):
+    code = (
+        "import sys\nfrom tonelake.cli import app\n"
+        "try:\n    app(['ingest', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'numpy', 'polars', 'pyarrow', 'lancedb', 'torch', 'yaml'} & set(sys.modules)))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HOME), str(plugins)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert "Mini: moods" in done.stdout and "Cannot be loaded" in done.stdout and done.stdout.endswith("[]\n")
+    command = [sys.executable, "-m", "tonelake", "ingest", "broken", str(tmp_path), "--lake", str(tmp_path / "lake")]
+    failed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert failed.returncode == 2 and "no_such_module" in failed.stderr

@@ -1,4 +1,4 @@
-"""Decoding processes may crash, hang or lie; the others, and the one who asked, go on."""
+"""Decoder processes may crash, hang, reply with garbage or fail to start, without harm to their parent or each other."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds import melody, write
+from sounds import encode, melody, write
 
-from tonelake.ingest import AudioError, DecoderPool
+from tonelake.ingest import AudioError, DecoderPool, DecoderStartError, decoder_libraries, decoder_pool, ingest_folder
+from tonelake.ingest.decoder_process import READY
 
 HOME = Path(__file__).parents[2]
 ODD_WORKER = """
 import json, os, sys, time
+print("a greeting of a site hook", flush=True)
+print("tonelake decoder: ready", flush=True)
 for line in sys.stdin.buffer:
     source = json.loads(line)["source"]
     if "crash" in source: os.abort()
     if "hang" in source: time.sleep(60)
-    if "garbage" in source: body = b"this is no reply\\n"
+    if "garbage" in source: body = b"this is not a reply\\n"
     else: body = json.dumps({"echo": source, "bytes": 0}).encode() + b"\\n"
     sys.stdout.buffer.write(body); sys.stdout.buffer.flush()
 """
 
 
-class OddWorkers(DecoderPool):
-    def _start(self) -> subprocess.Popen:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        child = subprocess.Popen([sys.executable, "-c", ODD_WORKER], **pipes)
-        self._children.add(child)
-        return child
+class OddPool(DecoderPool):
+    command = (sys.executable, "-c", ODD_WORKER)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_crash_a_hang_and_garbage_cost_only_their_own_request(count):
     names = ["a", "crash 1", "b", "c", "hang", "d", "garbage", "e", "crash 2", "f"]
-    with OddWorkers(count, time_limit_s=3.0) as pool:
+    with OddPool(count, time_limit_s=3.0) as pool:
         replies = list(pool.map({"do": "x", "source": name} for name in names))
     assert [request["source"] for request, _ in replies] == names
     for request, reply in replies:
@@ -51,20 +50,20 @@ def test_a_crash_a_hang_and_garbage_cost_only_their_own_request(count):
             assert ("within 3 s" if name == "hang" else "crashed the decoder") in str(reply)
 
 
-def test_a_hang_is_told_from_a_crash_however_long_the_killing_takes():
-    class Slow(OddWorkers):
+def test_a_hang_is_distinguished_from_a_crash_even_if_killing_takes_long():
+    class Slow(OddPool):
         def _start(self):
-            child = super()._start()
-            kill = child.kill
-            child.kill = lambda: (kill(), time.sleep(0.3))     # the thread that kills is busy after the deed
-            return child
+            decoder = super()._start()
+            kill = decoder.process.kill
+            decoder.process.kill = lambda: (kill(), time.sleep(0.3))         # the killing thread returns late
+            return decoder
 
     with Slow(1, time_limit_s=1.0) as pool:
         (_, reply), (_, after) = pool.map({"do": "x", "source": name} for name in ("hang", "a"))
     assert "within 1 s" in str(reply) and after == {"echo": "a", "bytes": 0}
 
 
-def test_few_requests_are_in_flight_however_many_there_are():
+def test_few_requests_are_in_flight_at_once():
     taken = 0
 
     def requests():
@@ -73,7 +72,7 @@ def test_few_requests_are_in_flight_however_many_there_are():
             taken = i
             yield {"do": "x", "source": str(i)}
 
-    with OddWorkers(2) as pool:
+    with OddPool(2) as pool:
         replies = pool.map(requests())
         for _ in range(5):
             next(replies)
@@ -91,8 +90,8 @@ def test_replies_come_in_order_with_their_own_samples(tmp_path):
         np.testing.assert_array_equal(reply["samples"], melody(2, seed=seed)[22_050:66_150, 0])
 
 
-def test_who_decodes_loads_no_tables(tmp_path):
-    """Each such process would carry 60 MB of them, and start in a second instead of a third of one."""
+def test_a_decoder_process_loads_no_table_libraries(tmp_path):
+    """They would cost each process 60 MB, and make it start in a second instead of a third of one."""
     path = str(write(tmp_path / "a.wav", melody(2.0)))
     part = {"do": "read", "start_s": 0.5, "duration_s": 1.0, "rate": 24_000}
     requests = [
@@ -108,7 +107,9 @@ def test_who_decodes_loads_no_tables(tmp_path):
         [sys.executable, "-c", code], input=b"".join(json.dumps(request).encode() + b"\n" for request in requests),
         capture_output=True, check=True, cwd=HOME,
     )
-    heads, replies = [], done.stdout
+    ready, replies = done.stdout.split(b"\n", 1)
+    assert ready + b"\n" == READY
+    heads = []
     while replies:
         line, replies = replies.split(b"\n", 1)
         heads.append(json.loads(line))
@@ -118,7 +119,7 @@ def test_who_decodes_loads_no_tables(tmp_path):
     assert done.stderr.decode().split("\n")[-2] == "[]"
 
 
-def test_one_question_has_one_answer_or_raises(tmp_path):
+def test_ask_returns_one_reply_or_raises(tmp_path):
     path = write(tmp_path / "a.wav", melody(2))
     with DecoderPool(1) as pool:
         assert len(pool.ask({"do": "digest", "source": str(path)})["digest"]) == 32
@@ -126,17 +127,17 @@ def test_one_question_has_one_answer_or_raises(tmp_path):
             pool.ask({"do": "digest", "source": str(tmp_path / "x")})
 
 
-def test_a_lake_that_is_let_go_ends_its_players(tmp_path, music):
+def test_a_lake_that_is_garbage_collected_ends_its_decoders(tmp_path, music):
     import gc
 
     import tonelake
 
     lake = tonelake.open(tmp_path / "lake", progress=False)
     lake.ingest_folder(music, seconds=None)
-    clip = lake.clips().row(0, named=True)
+    clip = lake.clips.read().row(0, named=True)
     samples = lake.audio(clip["clip_id"], 8_000)
     assert len(samples) == pytest.approx(clip["duration_s"] * 8_000, abs=1)
-    children = list(lake._decoders._children)
+    children = [decoder.process for decoder in lake._decoders._decoders]
     assert all(child.poll() is None for child in children)
     del lake
     gc.collect()
@@ -147,6 +148,84 @@ def test_a_lake_that_is_let_go_ends_its_players(tmp_path, music):
 def test_no_process_is_left_behind(tmp_path):
     with DecoderPool(2) as pool:
         list(pool.map({"do": "digest", "source": str(tmp_path / "x")} for _ in range(4)))
-        children = list(pool._children)
+        children = [decoder.process for decoder in pool._decoders]
     assert children
     assert all(child.poll() is not None for child in children)
+
+
+# -- processes that do not start
+
+
+def write_package(folder, **modules):
+    """A folder for PYTHONPATH with modules that replace installed ones."""
+    for name, code in modules.items():
+        (folder / f"{name}.py").write_text(code)
+    return str(folder)
+
+
+@pytest.fixture
+def without(tmp_path, monkeypatch):
+    """Make a library fail to import in decoder processes."""
+    def replace(**modules):
+        folder = tmp_path / "broken"
+        folder.mkdir()
+        (folder / "tonelake").symlink_to(HOME / "tonelake")
+        monkeypatch.setattr(decoder_pool, "HOME", write_package(folder, **modules))
+
+    return replace
+
+
+def test_a_decoder_that_cannot_start_stops_the_ingest_with_its_errors(lake, tmp_path, without):
+    write(tmp_path / "music" / "a.wav", melody(2))
+    without(numpy="import sys\nprint('x' * 100_000, file=sys.stderr)\nraise ImportError('no numpy here')\n")
+    with pytest.raises(DecoderStartError) as info:
+        ingest_folder(lake, tmp_path / "music", workers=2)
+    said = str(info.value)
+    assert said.startswith("decoder process: did not start (exit status 1): ")
+    assert "ImportError: no numpy here. Check the installation with `tonelake doctor`" in said
+    assert len(said) < decoder_pool.STDERR_BYTES + 200
+    assert lake.failures.read().is_empty() and lake.clips.count() == 0
+
+
+def test_a_wrong_python_path_is_an_error_of_the_installation(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoder_pool, "HOME", tmp_path)
+    monkeypatch.setattr(DecoderPool, "command", (sys.executable, "-S", "-P", "-m", "tonelake.ingest.decoder_process"))
+    with DecoderPool(1) as pool, pytest.raises(DecoderStartError, match=r"did not start .*No module named .?tonelake"):
+        list(pool.map([{"do": "digest", "source": "a.wav"}]))
+
+
+@pytest.mark.parametrize(("library", "suffix", "error"), [
+    ("soundfile", ".wav", "ImportError"), ("soundfile", ".wav", "OSError"), ("av", ".mp3", "ImportError"),
+    ("tinytag", ".wav", "ImportError"),
+])
+def test_a_decoding_library_that_cannot_be_imported_stops_the_ingest(lake, tmp_path, without, library, suffix, error):
+    (encode if suffix == ".mp3" else write)(tmp_path / "music" / f"a{suffix}", melody(2))
+    without(**{library: f"raise {error}('it is broken')"})
+    with pytest.raises(DecoderStartError, match=r"it is broken.*tonelake doctor"):
+        ingest_folder(lake, tmp_path / "music", workers=1)
+    assert lake.failures.read().is_empty()
+
+
+def test_a_decoder_that_hangs_before_it_is_ready_did_not_start(monkeypatch):
+    monkeypatch.setattr(DecoderPool, "command", (sys.executable, "-c", "import time; time.sleep(60)"))
+    with DecoderPool(1, time_limit_s=0.5) as pool, pytest.raises(DecoderStartError, match=r"did not start \(within 0 s\)"):
+        pool.ask({"do": "digest", "source": "a.wav"})
+
+
+def test_a_crash_does_not_claim_that_the_file_is_damaged():
+    with OddPool(1) as pool, pytest.raises(AudioError) as info:
+        pool.ask({"do": "x", "source": "/music/crash.wav"})
+    assert str(info.value) == "crash.wav: crashed the decoder (exit status -6)"
+
+
+def test_a_decoder_that_fills_its_standard_error_is_not_blocked(monkeypatch):
+    """More than a pipe holds (64 kB on Linux)."""
+    code = "import sys; sys.stderr.write('x' * 1_000_000); sys.stderr.flush()\n" + ODD_WORKER
+    monkeypatch.setattr(DecoderPool, "command", (sys.executable, "-c", code))
+    with DecoderPool(1, time_limit_s=20.0) as pool:
+        assert pool.ask({"do": "x", "source": "a"}) == {"echo": "a", "bytes": 0}
+
+
+def test_the_decoding_libraries_are_known_by_version():
+    assert set(decoder_libraries()) == {"soundfile", "av", "soxr"}
+    assert all(version[0].isdigit() for version in decoder_libraries().values())

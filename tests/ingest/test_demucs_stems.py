@@ -7,7 +7,7 @@ import pytest
 from sounds import write
 
 import tonelake
-from tonelake.ingest import AudioError, Cut, demucs_stems, ingest_folder
+from tonelake.ingest import AudioError, demucs_stems, ingest_folder
 from tonelake.store import InputError
 
 RATE = 22_050
@@ -38,7 +38,7 @@ def mixed(tmp_path):
         write(tmp_path / "music" / f"{number}.wav", sound[:, None].astype(np.float32), rate=RATE)
     (tmp_path / "labels.csv").write_text("stem_name,path,meter\na,0.wav,three\nb,1.wav,four\nc,2.wav,four\n")
     lake = tonelake.open(tmp_path / "lake", progress=False)
-    ingest_folder(lake.lake, tmp_path / "music", Cut(None), labels=tmp_path / "labels.csv")
+    ingest_folder(lake, tmp_path / "music", seconds=None, labels=tmp_path / "labels.csv")
     return lake
 
 
@@ -46,7 +46,7 @@ def test_stems_are_clips_of_their_track_with_its_labels(mixed):
     separator = Bands()
     report = mixed.separate(separator)
     assert (report.added.new, report.failed, separator.heard) == (6, 0, 3)
-    clips = mixed.clips()
+    clips = mixed.clips.read()
     assert sorted(clips["stem"].to_list()) == ["high"] * 3 + ["low"] * 3 + ["mix"] * 3
     for track, of_track in clips.group_by("track"):
         assert of_track["meter"].n_unique() == 1, track
@@ -64,7 +64,7 @@ def test_a_second_run_separates_what_is_new_alone(mixed, tmp_path):
     report = mixed.separate(again)
     assert (report.added.new, again.heard) == (0, 0) and "3 mixes are separated already" in report.notes
     write(tmp_path / "more" / "x.wav", np.random.default_rng(0).normal(0, 0.1, (2 * RATE, 1)).astype(np.float32), rate=RATE)
-    ingest_folder(mixed.lake, tmp_path / "more", Cut(None))
+    ingest_folder(mixed, tmp_path / "more", seconds=None)
     assert mixed.separate(again).added.new == 2 and again.heard == 1
 
 
@@ -77,22 +77,22 @@ def test_an_interrupted_run_keeps_what_is_whole(mixed):
 
     with pytest.raises(KeyboardInterrupt):
         mixed.separate(Stopped())
-    assert len(mixed.clips("stem = 'low'")) == 2
+    assert len(mixed.clips.read(where="stem = 'low'")) == 2
     rest = Bands()
     mixed.separate(rest)
-    assert rest.heard == 1 and len(mixed.clips("stem = 'low'")) == 3
+    assert rest.heard == 1 and len(mixed.clips.read(where="stem = 'low'")) == 3
 
 
 def test_a_clip_that_is_gone_is_a_failure_and_the_others_go_on(mixed, tmp_path):
     (tmp_path / "music" / "1.wav").unlink()
     report = mixed.separate(Bands())
     assert (report.added.new, report.failed) == (4, 1)
-    assert mixed.failures("separate")["source"].str.ends_with("1.wav").all()
+    assert mixed.failures.read("separate")["source"].str.ends_with("1.wav").all()
 
 
 def test_one_clip_of_a_file_that_fails_stays_on_record_when_the_others_do_not(mixed, tmp_path, monkeypatch):
     lake = tonelake.open(tmp_path / "cut", progress=False)
-    ingest_folder(lake.lake, tmp_path / "music", Cut(1.0))
+    ingest_folder(lake, tmp_path / "music", seconds=1.0)
     read = demucs_stems.read_clips
 
     def without_the_first(due, rate, workers):
@@ -102,9 +102,9 @@ def test_one_clip_of_a_file_that_fails_stays_on_record_when_the_others_do_not(mi
     with monkeypatch.context() as patch:
         patch.setattr(demucs_stems, "read_clips", without_the_first)
         assert lake.separate(Bands()).failed == 1
-    assert lake.failures("separate")["error"].to_list() == ["a bad sector"]
+    assert lake.failures.read("separate")["error"].to_list() == ["a bad sector"]
     assert lake.separate(Bands()).added.new == 2
-    assert lake.failures("separate").is_empty()
+    assert lake.failures.read("separate").is_empty()
 
 
 @pytest.mark.parametrize(("stems", "said"), [
@@ -117,14 +117,14 @@ def test_what_a_separator_gives_is_checked(mixed, stems, said):
 
     with pytest.raises(InputError, match=said):
         mixed.separate(Odd())
-    assert not len(mixed.clips("stem != 'mix'"))
+    assert not len(mixed.clips.read(where="stem != 'mix'"))
 
 
 def test_without_demucs_the_command_says_how_to_get_it(mixed, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "demucs.api", None)
-    with pytest.raises(InputError, match=r"pip install -e \"\.\[stems\]\""):
+    with pytest.raises(InputError, match=r"separation: demucs is not installed.* -m pip install \"demucs>=4\.1\""):
         mixed.separate()
     with pytest.raises(InputError, match="no mixes where"):
         mixed.separate(Bands(), where="meter = 'seven'")

@@ -9,9 +9,9 @@ import pytest
 from sounds import melody, write
 
 from tonelake import ingest
-from tonelake.ingest import Cut, ingest_folder, ingest_manifest
+from tonelake.ingest import ingest_folder, ingest_manifest
 from tonelake.ingest.decoder_pool import DecoderPool
-from tonelake.store import Added
+from tonelake.store import Added, silent_progress
 from tonelake.verify import verify
 
 pytestmark = pytest.mark.usefixtures("old")
@@ -40,7 +40,7 @@ def folder(tmp_path):
 
 def rerun(lake, folder, asked, **options):
     asked.clear()
-    return ingest_folder(lake, folder, Cut(2.0), **options).added
+    return ingest_folder(lake, folder, seconds=2.0, **options).added
 
 
 def test_a_second_run_reads_nothing_and_takes_labels(lake, folder, asked, tmp_path):
@@ -105,8 +105,10 @@ def test_an_interrupted_run_keeps_what_it_read(lake, folder, asked):
                 raise KeyboardInterrupt
             yield item
 
+    lake.progress = stop
     with pytest.raises(KeyboardInterrupt):
-        ingest_folder(lake, folder, Cut(2.0), workers=1, progress=stop)
+        ingest_folder(lake, folder, seconds=2.0, workers=1)
+    lake.progress = silent_progress
     added = rerun(lake, folder, asked)
     assert (added.known, added.new) == (6, 3) and asked.count("scan") == 1 and asked.count("digest") <= 1
 

@@ -12,8 +12,8 @@ from hostile import REJECTED
 from sounds import encode, melody, write
 
 from tonelake.ingest import Cut, ingest_folder, ingest_manifest
+from tonelake.ingest.audio_files import SUFFIXES
 from tonelake.ingest.decoder_pool import DecoderPool
-from tonelake.ingest.folder import SUFFIXES
 from tonelake.ingest.scan import clip_id
 from tonelake.ingest.segment import is_silent
 from tonelake.ingest.tables import read_table
@@ -29,7 +29,7 @@ def csv(path, text: str, encoding: str = "utf-8"):
 
 
 def test_a_folder_of_every_format_becomes_clips_with_tags(lake, music):
-    report = ingest_folder(lake, music, Cut(4.0))
+    report = ingest_folder(lake, music, seconds=4.0)
     assert (report.recordings, report.failed) == (6, 0)
     clips = lake.clips.read()
     assert clips.group_by("track").len()["len"].to_list() == [2] * 6
@@ -43,8 +43,8 @@ def test_a_folder_of_every_format_becomes_clips_with_tags(lake, music):
 
 
 def test_another_cut_adds_clips_beside_the_old(lake, music):
-    ingest_folder(lake, music, Cut(4.0))
-    assert ingest_folder(lake, music, Cut(None)).added == Added(new=6)
+    ingest_folder(lake, music, seconds=4.0)
+    assert ingest_folder(lake, music, seconds=None).added == Added(new=6)
     assert lake.clips.count("cut = 'whole'") == 6
     assert lake.clips.count() == 18
 
@@ -62,7 +62,7 @@ def test_another_cut_adds_clips_beside_the_old(lake, music):
 )
 def test_cuts(lake, tmp_path, cut, spans):
     write(tmp_path / "music" / "a.wav", melody(9))
-    ingest_folder(lake, tmp_path / "music", cut)
+    ingest_folder(lake, tmp_path / "music", seconds=cut.seconds, hop=cut.hop_s)
     assert [tuple(row) for row in lake.clips.read(["start_s", "duration_s"]).iter_rows()] == spans
 
 
@@ -138,7 +138,7 @@ def test_a_silent_stretch_is_a_flagged_clip(lake, tmp_path):
     sound = melody(9)
     sound[44_100 * 3 : 44_100 * 6] = 0
     write(tmp_path / "music" / "a.wav", sound)
-    report = ingest_folder(lake, tmp_path / "music", Cut(3.0))
+    report = ingest_folder(lake, tmp_path / "music", seconds=3.0)
     assert report.flagged == 1
     assert lake.clips.read(["start_s", "flag"]).rows() == [(0.0, None), (3.0, "silent"), (6.0, None)]
 
@@ -193,16 +193,16 @@ def test_hidden_files_are_left_alone_and_an_empty_folder_says_so(lake, tmp_path)
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_labels_are_joined_by_path_stem_or_track(lake, music, tmp_path, text, encoding):
-    report = ingest_folder(lake, music, Cut(None), labels=csv(tmp_path / "l.csv", text, encoding))
+    report = ingest_folder(lake, music, seconds=None, labels=csv(tmp_path / "l.csv", text, encoding))
     assert report.notes[0].startswith("l.csv: 2 of 2 rows matched by ")
     found = lake.clips.read(["track", "genre", "year"], where="genre IS NOT NULL").sort("track").rows()
     assert found == [("Ada/song0.wav", "rock", 1999), ("Ada/song3.ogg", "folk", 2001)]
 
 
 def test_labels_that_come_later_reach_clips_that_are_known(lake, music, tmp_path):
-    ingest_folder(lake, music, Cut(4.0))
+    ingest_folder(lake, music, seconds=4.0)
     labels = csv(tmp_path / "l.csv", "path,genre,artist\nAda/song0.wav,rock,ADA\nnowhere.wav,pop,X\n")
-    report = ingest_folder(lake, music, Cut(4.0), labels=labels)
+    report = ingest_folder(lake, music, seconds=4.0, labels=labels)
     assert report.added == Added(changed=2, known=10)
     assert report.notes == ("l.csv: 1 of 2 rows matched by path; without a file: nowhere.wav",)
     assert lake.clips.read(["artist"], where="genre = 'rock'")["artist"].to_list() == ["ADA", "ADA"]
@@ -231,7 +231,7 @@ def test_labels_that_match_nothing_stop_before_anything_is_written(lake, music, 
 
 
 def test_labels_of_another_type_stop_before_anything_is_decoded(lake, music, tmp_path, monkeypatch):
-    ingest_folder(lake, music, Cut(None), labels=csv(tmp_path / "l.csv", "stem,year\nsong0,1999\n"))
+    ingest_folder(lake, music, seconds=None, labels=csv(tmp_path / "l.csv", "stem,year\nsong0,1999\n"))
     monkeypatch.setattr("tonelake.ingest.decoder_pool.Workers._ask", lambda *_: pytest.fail("decoded"))
     for text in ("stem,year\nsong1,long ago\n", "stem,year\nsong1,1999.5\n"):
         with pytest.raises(InputError, match="'year' is stored as Int64"):

@@ -1,0 +1,61 @@
+"""Collect clips and failures during an ingest, and commit them in batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import polars.selectors as cs
+
+from tonelake.store import DTYPES, Added, Failure, Lake, failure_id
+
+ROWS_PER_BATCH = 2_000
+STAGE = "ingest"
+
+
+class Collector:
+    """Buffers rows of clips and failures of an ingest until they are committed."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._rows: list[dict[str, Any]] = []
+        self._failures: list[Failure] = []
+        self._succeeded: list[str] = []
+        self.added = Added()
+        self.flagged = self.failed = 0
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Buffer rows of clips; commit if a batch is full."""
+        self._rows += rows
+        self.flagged += sum(row.get("flag") is not None for row in rows)
+        if len(self._rows) >= ROWS_PER_BATCH:
+            self.flush()
+
+    def fail(self, source: str, error: str) -> None:
+        """Record that a source could not be ingested."""
+        self._failures.append(Failure(STAGE, source, error))
+        self.failed += 1
+
+    def succeed(self, source: str) -> None:
+        """Delete the recorded failure of a source, if there is one."""
+        self._succeeded.append(failure_id(STAGE, source))
+
+    def flush(self) -> None:
+        """Commit everything buffered."""
+        rows, self._rows = self._rows, []
+        failures, self._failures = self._failures, []
+        succeeded, self._succeeded = self._succeeded, []
+        if rows:
+            # A label column that only one row has becomes a column of all.
+            self.added += self._lake.clips.add(normalized(pl.DataFrame(rows, infer_schema_length=None)))
+        self._lake.failures.record(failures)
+        self._lake.failures.clear(succeeded)
+
+
+def normalized(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with text in Unicode's NFC, as `store.to_nfc` does; sources keep the spelling of their file."""
+    lists = [name for name, kind in rows.schema.items() if kind == DTYPES["tags"]]
+    return rows.with_columns(
+        (cs.string() - cs.by_name("source")).str.normalize("NFC"),
+        pl.col(lists).list.eval(pl.element().str.normalize("NFC")),
+    )

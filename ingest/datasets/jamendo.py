@@ -1,0 +1,67 @@
+"""MTG-Jamendo: tags by genre, instrument and mood.  Split: split-0 of the published five, which overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tonelake.ingest.datasets.base import SPLITS, DataSet, Listed, ListedFile, audio_below, inside
+from tonelake.ingest.text_files import read_lines
+from tonelake.store import InputError
+
+KINDS = (("genre", "genres"), ("instrument", "instruments"), ("mood/theme", "moods"))        # prefix of a tag, column
+
+
+def read(folder: Path) -> Listed:
+    """Files as `48/948.mp3` (or `.low.mp3`); labels from `autotagging*.tsv`, whose rows end in any number of tags.
+
+    Split: from `autotagging*-{train,validation,test}.tsv` of split-0, files of all tags before those of one kind.
+    """
+    tables = sorted(folder.rglob("autotagging*.tsv"), key=lambda path: (len(path.name), str(path)))
+    tables = [path for path in tables if not path.parent.name.startswith("split-") or path.parent.name == "split-0"]
+    if not tables:
+        raise InputError(f"{folder}: has no autotagging.tsv. Put the set's data/ beside the audio")
+    rows: dict[str, dict[str, Any]] = {}
+    for table in tables:
+        side = SPLITS.get(table.stem.rpartition("-")[2])
+        for track, artist, album, path, tags in read_tags(table):
+            labels = rows.setdefault(path, {"artist": artist, "album": album, "tags": set()})
+            labels["tags"].update(tags)
+            if side is not None:
+                labels.setdefault("split", side)
+            labels.setdefault("track", track)
+    audio = {path.name.split(".")[0]: path for path in audio_below(folder)}
+    files = []
+    for path, labels in rows.items():
+        track, tags = labels.pop("track"), sorted(labels.pop("tags"))
+        for kind, column in KINDS:
+            names = [tag.partition("---")[2] for tag in tags if tag.partition("---")[0] == kind]
+            labels |= {column: names} if names else {}
+        labels["tags"] = tags
+        files.append(ListedFile(audio.get(Path(path).stem) or inside(folder, path), track, labels))
+    has_split = any("split" in file.labels for file in files)
+    return Listed(files, () if has_split else ("no split: put data/splits/split-0 into the folder",))
+
+
+def read_tags(table: Path) -> Iterator[tuple[str, str, str, str, list[str]]]:
+    """Yield (track, artist, album, path, tags) for each row of a table."""
+    for number, line in enumerate(read_lines(table)):
+        cells = line.rstrip("\n").split("\t")
+        if number == 0 and cells[:4] != ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH"]:
+            raise InputError(
+                f"{table.name}: does not start with TRACK_ID, ARTIST_ID, ALBUM_ID, PATH, so it is not MTG-Jamendo's"
+            )
+        if number and len(cells) >= 5:
+            yield cells[0], cells[1], cells[2], cells[3], [tag for tag in cells[5:] if tag]
+
+
+DATASET = DataSet(
+    title="MTG-Jamendo: tags by genre, instrument and mood, split",
+    citation="Bogdanov, Won, Tovstogan, Porter and Serra 2019, The MTG-Jamendo dataset for automatic music tagging, Machine "
+    "Learning for Music Discovery Workshop, ICML",
+    licence="metadata CC BY-NC-SA 4.0; each recording has a Creative Commons licence of its own, see the set's page",
+    layout="48/948.mp3 beside data/autotagging.tsv",
+    read=read,
+    seconds=30.0,
+)
