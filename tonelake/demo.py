@@ -9,33 +9,38 @@ import polars as pl
 import tonelake
 from tonelake import views
 from tonelake.charts import draw_layers
+from tonelake.ingest import IngestReport, write_demo_music
 from tonelake.render import show_table
+from tonelake.store import MissingExtra, require_extra
 
 PIECES = 40
 COLUMN = "key"
+MADE_UP_CLIP_S = 10.0
 LARGE_HOP = 8                            # bars: a third of the clips, since two cores hear MERT at 7 s of audio a second
 
 
 def run_demo(path: str) -> None:
-    """Render, embed, report and query; everything goes into the lake at `path`.  Running it again takes seconds."""
+    """Ingest, embed, report and query; everything goes into the lake at `path`.  A second run takes seconds.
+
+    Without music21 (extra `chorales`) the pieces are made up; without umap-learn (extra `maps`) the maps are principal
+    components.  Both are said, with the command that installs them.
+    """
     from tonelake import embed
 
     large = embed.have_weights()
     lake = tonelake.open(path)
-    print(f"1. {PIECES} of Bach's chorales, cut by four bars and played by a built-in organ, into the lake {path!r}")
-    report = lake.ingest_chorales(limit=PIECES, hop=LARGE_HOP if large else 2)
-    print(f"   {report}\n")
+    print(f"   {ingest_pieces(lake, path, LARGE_HOP if large else 2)}\n")
 
     encoder = embed.DEFAULT_ENCODER if large else "small"
     if large:
         print(f"2. Every clip at every layer of {encoder}")
     else:
-        print("2. Every clip at every layer of `small`, the little model that comes with tonelake.  The weights of\n"
+        print("2. Every clip at every layer of `small`, the small model that comes with tonelake.  The weights of\n"
               f"   {embed.DEFAULT_ENCODER} are not on this machine, so nothing below says anything about MERT.")
     embedded = lake.embed(encoder)
     print("   " + str(embedded).replace("\n", "\n   ") + "\n")
 
-    print(f"3. Which layer tells the {COLUMN} of a chorale?  (pairs of one piece do not count)")
+    print(f"3. Which layer separates the {COLUMN} of a piece best?  (pairs of one piece do not count)")
     layers = lake.layers(COLUMN, space=embedded.space)
     show_table(views.layers(layers.table))
     picture = Path(path) / "pictures" / f"layers-{COLUMN}.png"
@@ -52,8 +57,9 @@ def run_demo(path: str) -> None:
     space = lake.spaces.get(embedded.space)
     mapped = list(dict.fromkeys([layers.recommended, space.layers[space.default_layer]]))
     print(f"\n5. The clips as a map, layer {' and '.join(mapped)}")
+    method = "umap" if is_installed("umap", "maps", "   maps by UMAP") else "pca"
     for layer in mapped:
-        print(f"   {lake.map(layer, space=space.name)}")
+        print(f"   {lake.map(layer, space=space.name, method=method)}")
 
     print(f"""
 Next:
@@ -61,3 +67,24 @@ Next:
   tonelake layers meter --lake {path}                       another question to the same vectors
   tonelake groups key "d minor" --lake {path}               which keys are near
   tonelake ingest folder ~/Music && tonelake embed          your own music, in ./lake""")
+
+
+def ingest_pieces(lake: tonelake.Lake, path: str, hop: int) -> IngestReport:
+    """Chorales where music21 is installed, else made-up pieces written beside the lake."""
+    if is_installed("music21", "chorales", "Bach's chorales"):
+        print(f"1. {PIECES} of Bach's chorales, cut by four bars and played by a built-in organ, into the lake {path!r}")
+        return lake.ingest_chorales(limit=PIECES, hop=hop)
+    folder = Path("demo-music" if "://" in path else f"{path.rstrip('/')}-music")
+    print(f"1. {PIECES} made-up pieces instead, played by a built-in organ, into {folder}/ and the lake {path!r}")
+    labels = write_demo_music(folder, PIECES)
+    return lake.ingest_folder(folder, seconds=MADE_UP_CLIP_S, hop=MADE_UP_CLIP_S / 2, labels=labels)
+
+
+def is_installed(module: str, extra: str, purpose: str) -> bool:
+    """Whether an optional dependency is installed; says how to install it if not."""
+    try:
+        require_extra(module, extra, purpose)
+        return True
+    except MissingExtra as error:
+        print(error)
+        return False
