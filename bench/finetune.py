@@ -114,9 +114,9 @@ def ours(
 
     def step() -> float:
         optimizer.zero_grad()
-        waves = [] if half else [torch.from_numpy(clip).to(device) for clip in clips]
+        audio = [] if half else [torch.from_numpy(clip).to(device) for clip in clips]
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = model(target, waves, states)["loss"]
+            loss = model(target, audio, states)["loss"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learns, 1.0)
         optimizer.step()

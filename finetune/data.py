@@ -1,6 +1,6 @@
-"""What a step is given: rows of a task -> the audio of clips, or the stored frames of one layer, cut to what is heard.
+"""Inputs of a training step: rows of a task -> cropped audio of clips, or stored frames of one layer.
 
-A row's crop follows from the seed, the epoch and the row; where clips are judged it is the middle.
+A row's crop depends on the seed, the epoch and the row; outside training it is the centre crop.
 """
 
 from __future__ import annotations
@@ -18,89 +18,89 @@ from tonelake.finetune.config import FinetuneConfig
 from tonelake.store import InputError, Lake, Space
 
 
-class Clips(Dataset):
-    """Rows of a task with their targets; `epoch` says by chance which crop is heard, None: the middle."""
+class ClipDataset(Dataset):
+    """Rows of a task with their targets; `epoch` seeds the random crop, None uses the centre crop."""
 
-    def __init__(self, source: Waves | States, rows: np.ndarray, targets: np.ndarray) -> None:
+    def __init__(self, source: AudioSource | FrameSource, rows: np.ndarray, targets: np.ndarray) -> None:
         self.source, self.rows, self.targets = source, rows, targets
         self.epoch: int | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> tuple[Clips, int]:
-        return self, place
+    def __getitem__(self, item: int) -> tuple[ClipDataset, int]:
+        return self, item
 
-    def batch(self, places: Sequence[int]) -> dict[str, Any]:
-        """What `Tuned.forward` takes."""
-        rows = self.rows[list(places)]
+    def batch(self, items: Sequence[int]) -> dict[str, Any]:
+        """Return the keyword arguments of `LoraModel.forward`."""
+        rows = self.rows[list(items)]
         return {
-            "labels": torch.from_numpy(self.targets[list(places)]), "rows": torch.from_numpy(rows),
+            "labels": torch.from_numpy(self.targets[list(items)]), "rows": torch.from_numpy(rows),
             **self.source.read(rows, self.epoch),
         }
 
 
-def collate(items: Sequence[tuple[Clips, int]]) -> dict[str, Any]:
-    """Places of one data set, read together."""
-    return items[0][0].batch([place for _, place in items])
+def collate(items: Sequence[tuple[ClipDataset, int]]) -> dict[str, Any]:
+    """Read items of one data set as a batch."""
+    return items[0][0].batch([item for _, item in items])
 
 
-class Waves:
-    """Decoded audio."""
+class AudioSource:
+    """Decoded audio of clips."""
 
     def __init__(self, audio: Audio, ids: Sequence[str], config: FinetuneConfig, rate: int) -> None:
         self.audio, self.ids, self.config, self.rate = audio, ids, config, rate
 
     def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]:
         crop = round(self.config.crop_s * self.rate)
-        waves = []
+        cropped = []
         for row in rows:
             clip = self.ids[row]
             spare = max(self.audio.length(clip) - crop, 0)
             begin = spare // 2
             if epoch is not None and spare:
                 begin = int(np.random.default_rng((self.config.seed, 1, epoch, int(row))).integers(spare + 1))
-            waves.append(torch.from_numpy(self.audio.read(clip, begin, crop)))
-        return {"waves": waves}
+            cropped.append(torch.from_numpy(self.audio.read(clip, begin, crop)))
+        return {"audio": cropped}
 
 
-class States:
-    """The stored frames of one layer: windows of the space, as they were embedded.
+class FrameSource:
+    """Stored frames of one layer, in the windows of the space.
 
-    Exact where windows do not overlap: each was encoded alone, from its first frame to its last, so the blocks above see what
-    they would see.  What is left is that stored frames are float16.
+    Exact if windows do not overlap: each was encoded alone, from its first frame to its last, so the blocks above get their
+    usual input.  The remaining difference is that stored frames are float16.
     """
 
     def __init__(
         self, lake: Lake, space: Space, ids: Sequence[str], seconds: np.ndarray, config: FinetuneConfig,
         frames_of: Callable[[int], int],
     ) -> None:
-        """`seconds`: (row,) the length of each clip; `frames_of`: how many frames the encoder makes of so many samples.
+        """`seconds`: (row,) the length of each clip; `frames_of`: samples -> number of frames of the encoder.
 
-        Raises InputError where frames are missing or windows overlap.
+        Raises InputError if frames are missing or windows overlap.
         """
         if space.hop_s < space.window_s:
             raise InputError(
-                f"the windows of space {space.name!r} overlap, and their frames are stored once: train from the audio, or "
-                "embed without --hop"
+                f"space {space.name!r}: its windows overlap, and their frames are stored once. Train from the audio, or embed "
+                "without --hop"
             )
         self.stored = lake.frames(space).reader(ids, config.above)
         self.seconds, self.config, self.frames_of = seconds, config, frames_of
         self.rate, self.window_s = space.sample_rate, space.window_s
 
     def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]:
-        found = self.stored(rows.tolist())
-        return {"states": [self.windows(states, int(row), epoch) for states, row in zip(found, rows, strict=True)]}
+        stored = self.stored(rows.tolist())
+        return {"frames": [self.windows(frames, int(row), epoch) for frames, row in zip(stored, rows, strict=True)]}
 
-    def windows(self, states: np.ndarray, row: int, epoch: int | None) -> list[torch.Tensor]:
-        """A clip's frames, cut where its windows were, and as many of these as a crop holds."""
-        window = round(self.window_s * self.rate)
+    def windows(self, frames: np.ndarray, row: int, epoch: int | None) -> list[torch.Tensor]:
+        """Return the frames of a clip's windows, as many windows as fit in a crop."""
+        size = round(self.window_s * self.rate)
         samples = round(float(self.seconds[row]) * self.rate)
-        places = place_windows(samples, window, window, round(MIN_TAIL_S * self.rate))
-        lengths = [self.frames_of(place.end - place.begin) for place in places]
-        lengths[-1] += len(states) - sum(lengths)                    # decoding may give a few samples more or less
+        windows = place_windows(samples, size, size, round(MIN_TAIL_S * self.rate))
+        lengths = [self.frames_of(window.end - window.begin) for window in windows]
+        lengths[-1] += len(frames) - sum(lengths)                    # decoding can give a few samples more or less
         ends = np.cumsum(lengths)
-        parts = [states[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+        parts = [frames[end - length : end] for length, end in zip(lengths, ends, strict=True)]
         spare = max(len(parts) - max(1, int(self.config.crop_s // self.window_s)), 0)
         begin = spare // 2
         if epoch is not None and spare:

@@ -1,4 +1,4 @@
-"""The cost, before you pay: a few steps are taken and thrown away, and the run reckoned from them."""
+"""Estimate the cost of a run from a few steps whose result is discarded."""
 
 from __future__ import annotations
 
@@ -14,72 +14,77 @@ from typing import Any
 import numpy as np
 
 from tonelake.embed import ReadClips
-from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.config import FinetuneConfig, settle
+from tonelake.ingest import read_clips
 from tonelake.store import Lake
 
-STEPS = 3                                # measured, after one that warms up
+STEPS = 3                                # measured, after one for warm-up
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinetunePlan:
-    """What a fine-tuning would take on this machine."""
+    """Memory, time, disk space and cost of a fine-tuning on this machine."""
 
     encoder: str
-    trainable: int                       # numbers that learn
+    trainable: int                       # parameters
     trainable_lora: int
-    total: int                           # numbers of the encoder
-    memory_bytes: int                    # at the highest, measured: of the GPU, or of this process
-    steps: int                           # an epoch
-    epochs: int                          # at most
+    total: int                           # parameters of the encoder
+    memory_bytes: int                    # measured peak, of the GPU or of this process
+    steps: int                           # per epoch
+    epochs: int                          # maximum
     step_s: float                        # measured
-    judged_s: float                      # an epoch's validation, reckoned
-    disk_bytes: int                      # of decoded audio and checkpoints, while it runs
+    validation_s: float                  # estimated, per epoch
+    disk_bytes: int                      # decoded audio and checkpoints while it runs
     device: str
-    price: float                         # of an hour of this machine
+    price: float                         # per hour of this machine
 
     @property
     def seconds(self) -> float:
-        """How long all epochs take."""
-        return self.epochs * (self.steps * self.step_s + self.judged_s)
+        """Return the time of all epochs."""
+        return self.epochs * (self.steps * self.step_s + self.validation_s)
 
     @property
     def cost(self) -> float:
         return self.seconds / 3600 * self.price
 
     def __str__(self) -> str:
-        epoch = self.steps * self.step_s + self.judged_s
+        epoch = self.steps * self.step_s + self.validation_s
         text = (
-            f"{self.encoder} on {self.device}: {self.trainable:,} parameters learn ({self.trainable_lora:,} of LoRA), "
+            f"{self.encoder} on {self.device}: {self.trainable:,} trainable parameters ({self.trainable_lora:,} of LoRA), "
             f"{self.trainable / self.total:.2%} of the encoder's {self.total:,}\n"
-            f"memory  {self.memory_bytes / 1e9:,.1f} GB at the highest, measured here\n"
-            f"steps   {self.steps:,} an epoch of {self.step_s:.2f} s each, at most {self.epochs} epochs\n"
-            f"time    {timedelta(seconds=round(epoch))} an epoch, {timedelta(seconds=round(self.seconds))} at most "
-            "(it stops earlier where nothing gets better)\n"
+            f"memory  {self.memory_bytes / 1e9:,.1f} GB peak, measured here\n"
+            f"steps   {self.steps:,} per epoch, {self.step_s:.2f} s each, at most {self.epochs} epochs\n"
+            f"time    {timedelta(seconds=round(epoch))} per epoch, {timedelta(seconds=round(self.seconds))} at most "
+            "(less with early stopping)\n"
             f"disk    {self.disk_bytes / 1e9:,.2f} GB while it runs"
         )
-        return text + (f"\ncost    {self.cost:,.2f} at {self.price:g} an hour, at most" if self.price else "")
+        return text + (f"\ncost    {self.cost:,.2f} at {self.price:g} per hour, at most" if self.price else "")
 
 
 def plan_finetune(
-    lake: Lake, config: FinetuneConfig, read: ReadClips, *, workers: int | None = None, price: float = 0.0
+    lake: Lake, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, workers: int | None = None,
+    price: float = 0.0, read: ReadClips = read_clips, **settings: Any,
 ) -> FinetunePlan:
-    """Measure a few steps on the longest clips; nothing is stored.  Raises InputError as `finetune`."""
+    """Estimate memory, time and cost of the same `finetune`, measured on a few steps on the longest clips.
+
+    `price`: of an hour of this machine.  Nothing is stored.  Raises InputError as `finetune`.
+    """
     import torch
 
     from tonelake.finetune.data import collate
-    from tonelake.finetune.results import count
+    from tonelake.finetune.results import count_trainable
     from tonelake.finetune.setup import make_setup
     from tonelake.finetune.trainer import Finetuner
-    from tonelake.finetune.tuning import Watch, make_clips, make_model, make_source
+    from tonelake.finetune.tuning import make_clips, make_model, make_source
 
-    setup = make_setup(lake, config)
+    setup = make_setup(lake, settle(config, column, settings))
     batch = int(setup.config.batch or 1)
     long_first = setup.split.train[np.argsort(-setup.task.clips["duration_s"].to_numpy()[setup.split.train], kind="stable")]
     sampled = np.sort(long_first[: min(len(long_first), 2 * batch)])
-    small = setup_of(setup, sampled)
+    small = subset_setup(setup, sampled)
     encoder = small.load_encoder()
     with TemporaryDirectory() as folder:
-        source, _ = make_source(small, encoder, read, Path(folder), workers, Watch())
+        source, _ = make_source(small, encoder, read, Path(folder), workers)
         model = make_model(small, encoder)
         clips = make_clips(source, small, "train")
         clips.epoch = 0
@@ -88,34 +93,35 @@ def plan_finetune(
         trainer.current_gradient_accumulation_steps = setup.config.accumulated
         if setup.config.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        places = [(clips, i % len(clips)) for i in range(batch)]
+        items = [(clips, i % len(clips)) for i in range(batch)]
         forward: list[float] = []
         taken: list[float] = []
         for _ in range(STEPS + 1):
             began = time.perf_counter()
             for _ in range(setup.config.accumulated):
-                trainer.training_step(trainer.model.train(), collate(places))
+                trainer.training_step(trainer.model.train(), collate(items))
             trainer.optimizer.step()
             trainer.optimizer.zero_grad()
             synchronize(setup.config.device)
             taken.append(time.perf_counter() - began)
             began = time.perf_counter()
-            judge_batch(trainer, collate(places))
+            validation_step(trainer, collate(items))
             forward.append(time.perf_counter() - began)
         memory = peak_memory(setup.config.device)
     task, split = setup.task, setup.split
     audio = 0.0 if setup.config.frames else float(task.clips["duration_s"].sum()) * encoder.sample_rate * 2
-    trainable = count(model, lora=None)
+    trainable = count_trainable(model, lora=None)
     return FinetunePlan(
-        setup.space.encoder, trainable, count(model, lora=True), sum(p.numel() for p in model.peft.parameters()), memory,
-        -(-len(split.train) // (batch * setup.config.accumulated)), setup.config.epochs, float(np.median(taken[1:])),
-        float(np.median(forward[1:])) * -(-len(split.valid) // batch), round(audio + 2 * 3 * 4 * trainable),
-        setup.config.device, price,
+        encoder=setup.space.encoder, trainable=trainable, trainable_lora=count_trainable(model, lora=True),
+        total=sum(p.numel() for p in model.peft.parameters()), memory_bytes=memory,
+        steps=-(-len(split.train) // (batch * setup.config.accumulated)), epochs=setup.config.epochs,
+        step_s=float(np.median(taken[1:])), validation_s=float(np.median(forward[1:])) * -(-len(split.valid) // batch),
+        disk_bytes=round(audio + 2 * 3 * 4 * trainable), device=setup.config.device, price=price,
     )
 
 
-def setup_of(setup: Any, rows: np.ndarray) -> Any:
-    """A setup of these clips alone, on every side."""
+def subset_setup(setup: Any, rows: np.ndarray) -> Any:
+    """Return a setup with these clips only, as training, validation and test set."""
     from dataclasses import replace
 
     from tonelake.evaluate import Split
@@ -125,7 +131,7 @@ def setup_of(setup: Any, rows: np.ndarray) -> Any:
     return replace(setup, task=task, split=Split(everything, everything, everything))
 
 
-def judge_batch(trainer: Any, inputs: dict[str, Any]) -> None:
+def validation_step(trainer: Any, inputs: dict[str, Any]) -> None:
     trainer.prediction_step(trainer.model.eval(), inputs, prediction_loss_only=False)
     synchronize(trainer.config.device)
 
@@ -138,7 +144,7 @@ def synchronize(device: str) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes at the highest: of the GPU, or of this process."""
+    """Return the peak memory in bytes, of the GPU or of this process."""
     if device == "cuda":
         import torch
 

@@ -1,12 +1,12 @@
-"""The model that is trained: an encoder with LoRA, every layer pooled over time, and a head over a weighting of the layers.
+"""The trained model: an encoder with LoRA, layers pooled over time, and a head over a weighting of the layers.
 
-    waves or states of a batch of clips  ->  logits (clip, output)
+    audio or frames of a batch of clips  ->  logits (clip, output)
 
-For each layer the mean and the maximum over the frames of a window, then over the windows of a clip (mean of means, by their
+For each layer, mean and maximum over the frames of a window, then over the windows of a clip (mean of means, weighted by
 frames, and maximum of maxima): (clip, layer, 2 · dim).  A softmax over layers is learned, as in SUPERB (arXiv 2105.01051);
-LayerNorm, Linear, GELU, Dropout and Linear follow.  LoRA: arXiv 2106.09685.
+LayerNorm, Linear, GELU, Dropout and Linear follow.  LoRA: arXiv 2106.09685, by PEFT.
 
-The encoder stays in eval mode: its own dropout is off, so that layers below the blocks that learn are those that are stored.
+The encoder stays in eval mode, without its own dropout, so that layers below the trained blocks equal the stored ones.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Head(nn.Module):
         return self.outer(self.dropout(functional.gelu(self.inner(self.norm(mixed)))))
 
 
-class Tuned(nn.Module):
+class LoraModel(nn.Module):
     """Encoder, adapter and head; `forward` gives the loss and the logits."""
 
     def __init__(self, encoder: Any, config: FinetuneConfig, outputs: int, weights: torch.Tensor | None = None) -> None:
-        """`encoder`: a `embed.encoders.hubert.HubertEncoder` in float32, which this changes.  `weights`: of classes, or of positives."""
+        """`encoder`: a `HubertEncoder` in float32, modified in place.  `weights`: of classes, or of positives."""
         super().__init__()
         from peft import LoraConfig, get_peft_model
 
@@ -59,7 +59,7 @@ class Tuned(nn.Module):
             layers_to_transform=list(range(config.above, blocks)), layers_pattern="layers", bias="none", task_type=None,
         )
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which peft asks transformers for
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # accessed by peft
             self.peft = get_peft_model(encoder.model, lora)
         self.head = Head(blocks + 1 - config.above, 2 * encoder.dims[-1], outputs, config.hidden, config.dropout)
         self.weights: torch.Tensor | None
@@ -68,8 +68,8 @@ class Tuned(nn.Module):
         self.kind = config.task
         self.rate, self.normalizes = encoder.sample_rate, encoder.normalizes
 
-    def train(self, mode: bool = True) -> Tuned:
-        """Head and adapter; the encoder itself stays in eval mode."""
+    def train(self, mode: bool = True) -> LoraModel:
+        """Set the mode of head and adapter; the encoder itself stays in eval mode."""
         super().train(mode)
         self.peft.train(False)
         for name, module in self.peft.named_modules():
@@ -79,19 +79,19 @@ class Tuned(nn.Module):
 
     @property
     def backbone(self) -> Any:
-        """The transformers model."""
+        """Return the transformers model."""
         return self.peft.base_model.model
 
     def forward(
-        self, labels: torch.Tensor | None = None, waves: Sequence[torch.Tensor] = (),
-        states: Sequence[Sequence[torch.Tensor]] = (), rows: torch.Tensor | None = None,
+        self, labels: torch.Tensor | None = None, audio: Sequence[torch.Tensor] = (),
+        frames: Sequence[Sequence[torch.Tensor]] = (), rows: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """`waves`: (samples,) a clip; or `states`: (frame, dim) a window of a clip, of layer `above`."""
-        logits = self.head(self.pooled(waves, states)).float()
+        """`audio`: (samples,) for each clip; or `frames` of layer `above`: (frame, dim) for each window of each clip."""
+        logits = self.head(self.pooled(audio, frames)).float()
         return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy, binary cross-entropy (negatives smoothed), or squared error of scaled targets."""
+        """Return cross-entropy, binary cross-entropy (negatives smoothed), or squared error of scaled targets."""
         if self.kind == "multiclass":
             return functional.cross_entropy(logits, labels, self.weights)
         if self.kind == "regression":
@@ -99,20 +99,20 @@ class Tuned(nn.Module):
         wanted = labels + (1 - labels) * self.settings.label_smoothing
         return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=self.weights)
 
-    def pooled(self, waves: Sequence[torch.Tensor], states: Sequence[Sequence[torch.Tensor]] = ()) -> torch.Tensor:
-        """(clip, layer, 2 · dim) float32: means, then maxima.  Windows of one length go through the encoder together."""
+    def pooled(self, audio: Sequence[torch.Tensor], frames: Sequence[Sequence[torch.Tensor]] = ()) -> torch.Tensor:
+        """Return (clip, layer, 2 · dim) float32: means, then maxima.  Windows of one length are encoded as one batch."""
         above = self.settings.above
-        alike: dict[int, list[tuple[int, torch.Tensor]]] = {}
-        for clip, parts in enumerate(states or [self.windows(wave) for wave in waves]):
+        by_length: dict[int, list[tuple[int, torch.Tensor]]] = {}
+        for clip, parts in enumerate(frames or [self.windows(samples) for samples in audio]):
             for part in parts:
-                alike.setdefault(len(part), []).append((clip, part))
+                by_length.setdefault(len(part), []).append((clip, part))
         owners: list[int] = []
         means: list[torch.Tensor] = []
         maxima: list[torch.Tensor] = []
-        frames: list[int] = []
-        for places in alike.values():
-            batch = torch.stack([part.float() for _, part in places])            # autocast on a CPU stacks no float16
-            if states:
+        frame_counts: list[int] = []
+        for group in by_length.values():
+            batch = torch.stack([part.float() for _, part in group])             # CPU autocast cannot stack float16
+            if frames:
                 hidden, start = batch, above
             else:
                 hidden, start = first_layer(self.backbone, batch, self.normalizes), 0
@@ -122,40 +122,34 @@ class Tuned(nn.Module):
             ]
             means.append(torch.stack([mean for mean, _ in found], dim=1))        # (window, layer, dim)
             maxima.append(torch.stack([maximum for _, maximum in found], dim=1))
-            owners += [clip for clip, _ in places]
-            frames += [hidden.shape[1]] * len(places)
+            owners += [clip for clip, _ in group]
+            frame_counts += [hidden.shape[1]] * len(group)
         mean, maximum = torch.cat(means), torch.cat(maxima)
         owner = torch.tensor(owners, device=mean.device)
-        share = torch.tensor(frames, dtype=mean.dtype, device=mean.device)[:, None, None]
-        clips = len(states or waves)
+        share = torch.tensor(frame_counts, dtype=mean.dtype, device=mean.device)[:, None, None]
+        clips = len(frames or audio)
         total = mean.new_zeros(clips, *mean.shape[1:]).index_add(0, owner, mean * share)
         total = total / share.new_zeros(clips, 1, 1).index_add(0, owner, share)
-        # By row numbers that are known here: a mask would have a GPU waited for.
+        # Row numbers are known on the CPU: a boolean mask would force a GPU sync.
         rows = [[row for row, of in enumerate(owners) if of == clip] for clip in range(clips)]
         peak = torch.stack([torch.stack([maximum[row] for row in own]).amax(dim=0) for own in rows])
         return torch.cat([total, peak], dim=2)
 
-    def windows(self, wave: torch.Tensor) -> list[torch.Tensor]:
-        """A clip cut as `embed` would, without overlap."""
-        window = round(self.settings.window_s * self.rate)
-        places = place_windows(len(wave), window, window, round(MIN_TAIL_S * self.rate))
-        return [wave[place.begin : place.end] for place in places]
+    def windows(self, samples: torch.Tensor) -> list[torch.Tensor]:
+        """Cut a clip into windows as `embed` does, without overlap."""
+        size = round(self.settings.window_s * self.rate)
+        windows = place_windows(len(samples), size, size, round(MIN_TAIL_S * self.rate))
+        return [samples[window.begin : window.end] for window in windows]
 
     def trained(self) -> dict[str, torch.Tensor]:
-        """What learns, by name: all else is the encoder's own."""
+        """Return the trainable parameters by name, without the encoder's own weights."""
         return {name: p.detach().cpu().contiguous() for name, p in self.named_parameters() if p.requires_grad}
 
-    def take(self, state: dict[str, torch.Tensor]) -> None:
-        """Set what learns.  Raises KeyError where a tensor is missing."""
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(state[name])
 
     def layer_weights(self) -> np.ndarray:
-        """(layer,) what the softmax over layers came to, from layer `above` on."""
+        """Return (layer,) the learned softmax weights, from layer `above` on."""
         return self.head.layer_scores.detach().softmax(dim=0).cpu().numpy()
 
     def parameters_of(self, lora: bool) -> list[tuple[str, nn.Parameter]]:
-        """What learns of the adapter, or of the head."""
+        """Return the trainable parameters of the adapter, or of the head."""
         return [(n, p) for n, p in self.named_parameters() if p.requires_grad and (LORA in n) == lora]

@@ -2,14 +2,14 @@
 
     config.yaml            every setting, resolved; written first
     work/                  decoded audio, checkpoints, TensorBoard's log, while it runs (on this machine)
-    adapter/               what the encoder gained, in PEFT's form
-    head.safetensors       the head, and what its outputs are called
+    adapter/               the LoRA weights, in PEFT's form
+    head.safetensors       the head, with the names of its outputs
     history.parquet        each epoch
     layers.parquet         the share of each layer in the head's weighting
     classes.parquet, predictions.parquet, split.parquet, confusion.parquet
-    report.md, *.png       for people
+    report.md, *.png       report and plots
     tensorboard/           the log of the training
-    metrics.json           figures, before and after; written last, so its presence means done
+    metrics.json           metrics before and after; written last, so its presence marks the run as finished
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEAD = "head.safetensors"
 
 
 class FinetuneRun(FinishedRun[FinetuneConfig]):
-    """A finished run."""
+    """A finished fine-tuning."""
 
     kind, noun, maker, settings = "adapters", "fine-tuning", "tonelake finetune COLUMN", FinetuneConfig
     types: ClassVar[dict[str, type]] = {
@@ -36,21 +36,21 @@ class FinetuneRun(FinishedRun[FinetuneConfig]):
     }
 
     def head(self) -> dict[str, Any]:
-        """The head's tensors by name."""
+        """Return the head's tensors by name."""
         return read_tensors(self.files, HEAD, self.name)
 
     @property
     def adapter(self) -> str:
-        """Where its adapter lies, inside the lake."""
+        """Return the path of the adapter inside the lake."""
         return f"adapters/{self.name}/adapter"
 
 
 def work_folder(lake: Lake, name: str) -> Path:
-    """Where a run keeps what it needs while it trains: beside it, or on this machine where the lake is an object store."""
+    """Return the folder for a run's files during training: beside the run, or on this machine for a lake in an object store."""
     if is_local(lake.uri):
         return Path(lake.uri) / "adapters" / name / "work"
-    place = hashlib.blake2b(f"{lake.uri}\0{name}".encode(), digest_size=8).hexdigest()
-    return cache_folder() / "finetune" / place / "work"
+    digest = hashlib.blake2b(f"{lake.uri}\0{name}".encode(), digest_size=8).hexdigest()
+    return cache_folder() / "finetune" / digest / "work"
 
 
 def list_finetunes(lake: Lake) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""A fine-tuning made ready: the space to start from, its encoder, the clips and their targets, and the sides of the split."""
+"""Resolve a fine-tuning's settings to a space, its encoder, the clips with their targets, and the split."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Setup:
-    """Everything resolved: nothing in `config` is auto or None any more, but for `where` and `start`."""
+    """Resolved settings and data: nothing in `config` is auto or None, except `where` and `start`."""
 
     lake: Lake
     space: Space
@@ -34,31 +34,31 @@ class Setup:
 
     @property
     def digest(self) -> str:
-        """Of settings and data."""
+        """Return the digest of settings and data."""
         return self.config.digest(data_digest(self.task.targets, self.task.ids.to_list(), self.space.fingerprint))
 
     @property
     def labels(self) -> np.ndarray:
-        """(clip,) int64 or (clip, output) float32, as the loss takes them: a regression's are scaled."""
+        """Return (clip,) int64 or (clip, output) float32 as the loss expects them; regression targets are scaled."""
         if self.task.kind != "regression":
             return self.task.targets
         mean, spread = self.scale()
         return ((self.task.targets - mean) / spread).astype(np.float32)
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """(target,) mean and spread of what is learned from."""
-        learned = self.task.targets[self.split.train]
-        spread = learned.std(axis=0)
-        return learned.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)
+        """Return (target,) mean and spread of the training targets."""
+        training = self.task.targets[self.split.train]
+        spread = training.std(axis=0)
+        return training.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)
 
     def class_weights(self) -> np.ndarray | None:
-        """Of a tag's positives, `pos_weight`: clips without it by clips with it; of classes none."""
+        """Return `pos_weight` of tags: clips without the tag divided by clips with it; None for other tasks."""
         if self.config.class_weights == "none" or self.task.kind != "multilabel":
             return None
         return balanced_weights(self.task.kind, self.task.targets[self.split.train], len(self.task.names))
 
-    def primary(self) -> np.ndarray:
-        """(clip,) int: the class of each clip; of tags that which is named first, -1 where there is none."""
+    def primary_class(self) -> np.ndarray:
+        """Return (clip,) int: the class of each clip; for tags, the one listed first, -1 without tags."""
         if self.task.kind == "multiclass":
             return self.task.targets
         if self.task.kind == "regression":
@@ -67,8 +67,8 @@ class Setup:
         lists = self.task.clips[self.config.column].cast(pl.List(pl.String)).to_list()
         return np.array([number.get(tags[0], -1) if tags else -1 for tags in lists])
 
-    def without(self, clips: set[str], why: str) -> Setup:
-        """The same without some clips, that cannot be read.  Raises InputError where a side is left empty."""
+    def without_clips(self, clips: set[str], why: str) -> Setup:
+        """Return a setup without clips that cannot be read.  Raises InputError if a set becomes empty."""
         if not clips:
             return self
         bad = self.task.ids.is_in(list(clips)).to_numpy()
@@ -78,47 +78,49 @@ class Setup:
         return replace(self, split=split, notes=[*self.notes, f"{len(clips):,} clips are left out: {why}"])
 
     def load_encoder(self) -> HubertEncoder:
-        """The space's encoder in float32, on the CPU.  Raises EncoderError where it is another one by now."""
+        """Load the space's encoder in float32, on the CPU.  Raises EncoderError if the encoder has changed."""
         encoder = encoder_of(self.space, device="cpu", home=self.lake.uri)
         if encoder.precision != "float32":
             encoder = load_encoder(self.space.location, device="cpu")
         if not hasattr(encoder, "model"):
-            raise InputError(f"space {self.space.name!r} is of {encoder.name}, which has no weights to learn: embed with MERT")
+            raise InputError(f"space {self.space.name!r}: {encoder.name} has no trainable weights. Embed with MERT")
         return encoder                                               # type: ignore[return-value]
 
 
 def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
-    """Resolve settings against a lake.  Raises InputError where they cannot be met."""
+    """Resolve settings against a lake.  Raises InputError if they cannot be met."""
     for library in ("peft", "accelerate", "tensorboard"):
         require_extra(library, "finetune", "fine-tuning")
     space = lake.spaces.get(config.space)
     refuse_projection(space)
     if space.location == "spectral":
-        raise InputError(f"space {space.name!r} is of spectral descriptors, which have no weights to learn: embed with MERT")
+        raise InputError(f"space {space.name!r}: spectral descriptors have no trainable weights. Embed with MERT")
     if space.adapter:
         raise InputError(
-            f"space {space.name!r} is itself of an adapter: name the space that it was trained from, and go on from it with "
-            "--start RUN"
+            f"space {space.name!r}: is itself of an adapter. Name the space that it was trained from, and continue from its "
+            "run with --start RUN"
         )
     blocks = len(space.layers) - 1
     if config.above >= blocks:
         raise InputError(
-            f"above layer {config.above} lies no block of {space.encoder}, which has {blocks}: choose 0 to {blocks - 1}"
+            f"--above {config.above}: {space.encoder} has {blocks} blocks, and none above this layer. Choose 0 to {blocks - 1}"
         )
     if config.frames:
         config = replace(config, window_s=space.window_s, crop_s=max(config.crop_s, space.window_s))
     task = read_targets(lake, space, (config.column,), kind=config.task, where=config.where)
-    split, notes = sides_of(lake, task, config)
+    split, notes = make_split(lake, task, config)
     check_valid(split, config.split)
     if config.device not in DEVICES:
-        raise InputError(f"no device {config.device!r}: choose {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES says which GPUs")
+        raise InputError(
+            f"device {config.device!r}: unknown. Choose {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES selects the GPUs"
+        )
     device = resolve_device(EmbedSettings(device=config.device), None)
-    resolved = config.resolved(space.dims[-1], settled_precision(config, device), device, space.name, task.kind)
-    return Setup(lake, space, resolved, task, split, [*task.notes, *notes])
+    resolved = config.resolved(space.dims[-1], resolve_precision(config, device), device, space.name, task.kind)
+    return Setup(lake=lake, space=space, config=resolved, task=task, split=split, notes=[*task.notes, *notes])
 
 
-def settled_precision(config: FinetuneConfig, device: str) -> str:
-    """bfloat16 where the GPU or the processor computes in it: autocast, weights and what learns staying float32."""
+def resolve_precision(config: FinetuneConfig, device: str) -> str:
+    """Return bfloat16 if the GPU or the processor supports it (by autocast; all weights stay float32), else float32."""
     if config.precision != "auto":
         return config.precision
     import torch
@@ -128,11 +130,13 @@ def settled_precision(config: FinetuneConfig, device: str) -> str:
     return "bfloat16" if device == "cpu" and cpu_has_bfloat16() else "float32"
 
 
-def sides_of(lake: Lake, task: Targets, config: FinetuneConfig) -> tuple[Split, list[str]]:
-    """The split, and what is to be said of it."""
+def make_split(lake: Lake, task: Targets, config: FinetuneConfig) -> tuple[Split, list[str]]:
+    """Return the split, and notes for the report."""
     kind, _, rest = config.split.partition(":")
     if kind == "folds":
-        raise InputError("a fine-tuning has one split, and folds are many: choose by:COLUMN, column:COLUMN, random or run:NAME")
+        raise InputError(
+            f"--split {config.split}: fine-tuning uses one split. Choose by:COLUMN, column:COLUMN, random or run:NAME"
+        )
     if kind != "run":
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
         return splits[0], notes
@@ -142,11 +146,11 @@ def sides_of(lake: Lake, task: Targets, config: FinetuneConfig) -> tuple[Split, 
     number = known.replace_strict(SIDE_NAMES, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
     split = Split(*(np.flatnonzero(number == side) for side in range(3)))
     check_sides(task, split, config.split)
-    lost = int((number < 0).sum())
-    notes = [f"{lost:,} clips of tracks that run {before.name} does not have are left out"] if lost else []
+    left_out = int((number < 0).sum())
+    notes = [f"{left_out:,} clips of tracks that are not in run {before.name} are left out"] if left_out else []
     return split, notes
 
 
 def check_valid(split: Split, how: str) -> None:
     if not len(split.valid):
-        raise InputError(f"--split {how} leaves no clip to stop by: give valid a share, or a value in the split column")
+        raise InputError(f"--split {how}: the validation set is empty. Give valid a share, or a value in the split column")

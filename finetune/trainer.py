@@ -1,7 +1,7 @@
-"""The training loop: transformers' Trainer, which brings several GPUs, accumulation, checkpoints and going on from them.
+"""The training loop: transformers' Trainer, which provides several GPUs, gradient accumulation, checkpoints and resumption.
 
-What is ours: two learning rates, augmentation on the device, checkpoints of what learns alone (a checkpoint of the whole
-model would be a hundred times as large), and that a checkpoint which was being written when the run died is passed over.
+Added here: two learning rates, augmentation on the device, checkpoints of the trained parameters only (a checkpoint of the
+whole model would be a hundred times as large), and skipping of checkpoints whose writing was interrupted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +24,34 @@ from transformers.utils import logging
 from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
 from tonelake.finetune.augment import augment
 from tonelake.finetune.config import FinetuneConfig
-from tonelake.finetune.data import Clips, collate
-from tonelake.finetune.model import Tuned
+from tonelake.finetune.data import ClipDataset, collate
+from tonelake.finetune.model import LoraModel
 
 WEIGHTS, STATE = "model.safetensors", "trainer_state.json"       # transformers' names; the latter is written last
-BOARD = "TENSORBOARD_LOGGING_DIR"                                # by which transformers is told where
+BOARD = "TENSORBOARD_LOGGING_DIR"                                # the folder of the log, for transformers
+
+log = getLogger(__name__)
 
 
 class Finetuner(Trainer):
-    """One run's Trainer."""
+    """Trainer of one run."""
 
     def __init__(
-        self, model: Tuned, config: FinetuneConfig, train: Clips, valid: Clips, tracks: np.ndarray, work: Path,
-        told: Callable[[dict[str, float]], None] = lambda line: None,
+        self, model: LoraModel, config: FinetuneConfig, train: ClipDataset, valid: ClipDataset, tracks: np.ndarray, work: Path,
     ) -> None:
-        """`tracks`: (row,) int of the whole task; `told` is given each epoch's figures."""
+        """`tracks`: (row,) int of the whole task."""
         logging.set_verbosity_error()
         os.environ[BOARD] = str(work / "tensorboard")
         self.config, self.tracks, self.rate = config, tracks, model.rate
         super().__init__(
-            model=model, args=arguments(config, work), train_dataset=train, eval_dataset=valid, data_collator=collate,
-            compute_metrics=lambda found: {MAIN_METRIC[str(config.task)]: main_figure(str(config.task), found)},
-            callbacks=[EarlyStoppingCallback(config.patience), Crops(train), Told(told)],
+            model=model, args=training_arguments(config, work), train_dataset=train, eval_dataset=valid, data_collator=collate,
+            compute_metrics=lambda found: {MAIN_METRIC[str(config.task)]: main_metric_of(str(config.task), found)},
+            callbacks=[EarlyStoppingCallback(config.patience), CropSchedule(train), EpochLog()],
         )
-        self.remove_callback(PrinterCallback)                        # epochs are `told`
+        self.remove_callback(PrinterCallback)                        # epochs are logged
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW; the adapter and the head learn at rates of their own."""
+        """Create AdamW with separate learning rates for adapter and head."""
         if getattr(self, "optimizer", None) is None:
             tuned: Any = self.model if model is None else model
             self.optimizer = torch.optim.AdamW(
@@ -67,7 +68,7 @@ class Finetuner(Trainer):
             inputs = self._prepare_inputs(inputs)
             rows = inputs["rows"].tolist()
             epoch = int(self.state.epoch or 0)
-            inputs["waves"] = augment(inputs["waves"], rows, self.tracks, self.config, self.rate, epoch)
+            inputs["audio"] = augment(inputs["audio"], rows, self.tracks, self.config, self.rate, epoch)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -76,60 +77,68 @@ class Finetuner(Trainer):
         save_file(self.accelerator.unwrap_model(self.model).trained(), folder / WEIGHTS)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        learns = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        lost = sorted(learns & set(load_result.missing_keys)) + sorted(load_result.unexpected_keys)
-        if lost:
-            raise RuntimeError(f"a checkpoint of this run does not fit its model: {', '.join(lost[:3])}")
+        trainable = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        mismatched = sorted(trainable & set(load_result.missing_keys)) + sorted(load_result.unexpected_keys)
+        if mismatched:
+            raise RuntimeError(f"a checkpoint of this run does not fit its model: {', '.join(mismatched[:3])}")
 
 
-class Crops(TrainerCallback):
-    """Tells the clips that are learned from which epoch it is: another crop is heard in each."""
+class CropSchedule(TrainerCallback):
+    """Sets the epoch of the training clips, so that each epoch has other crops."""
 
-    def __init__(self, clips: Clips) -> None:
+    def __init__(self, clips: ClipDataset) -> None:
         self.clips = clips
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.clips.epoch = round(state.epoch or 0)
 
 
-class Told(TrainerCallback):
-    """Hands each epoch's figures on."""
-
-    def __init__(self, told: Callable[[dict[str, float]], None]) -> None:
-        self.told = told
+class EpochLog(TrainerCallback):
+    """Logs the metrics of each epoch."""
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.told(latest(state.log_history))
+        log.info(epoch_line(latest_metrics(state.log_history)))
 
 
-def latest(history: list[dict[str, float]]) -> dict[str, float]:
-    """The last entries of a history put together: loss, rates and figures of one epoch."""
+def epoch_line(figures: dict[str, float]) -> str:
+    """Describe the metrics of an epoch.
+
+    >>> epoch_line({"epoch": 3.0, "loss": 1.25, "eval_loss": 1.5, "eval_accuracy": 0.75, "eval_runtime": 2.0})
+    'epoch 3: loss 1.250, validation loss 1.500, accuracy 0.750'
+    """
+    names = {"loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_map": "mAP", "eval_r2": "R²"}
+    shown = ", ".join(f"{name} {figures[key]:.3f}" for key, name in names.items() if key in figures)
+    return f"epoch {round(figures.get('epoch', 0))}: {shown}"
+
+
+def latest_metrics(history: list[dict[str, float]]) -> dict[str, float]:
+    """Merge the last entries of a history: loss, learning rates and metrics of one epoch."""
     found: dict[str, float] = {}
     for line in history[-2:]:
         found |= line
     return found
 
 
-def main_figure(kind: str, found: EvalPrediction) -> float:
-    """The figure by which a run is stopped and its best state chosen."""
+def main_metric_of(kind: str, found: EvalPrediction) -> float:
+    """Return the metric for early stopping and for choosing the best state."""
     scores = probabilities(kind, np.asarray(found.predictions))
-    figures = METRICS_BY_KIND[kind](np.asarray(found.label_ids), scores, np.ones((1, len(scores))))
-    value = float(figures[MAIN_METRIC[kind]][0])
+    metrics = METRICS_BY_KIND[kind](np.asarray(found.label_ids), scores, np.ones((1, len(scores))))
+    value = float(metrics[MAIN_METRIC[kind]][0])
     return value if np.isfinite(value) else 0.0
 
 
 def probabilities(kind: str, logits: np.ndarray) -> np.ndarray:
-    """(clip, output) as metrics take them."""
+    """Return (clip, output) probabilities, or values for regression, as metrics expect them."""
     exact = torch.from_numpy(np.asarray(logits, np.float32))
     if kind == "multiclass":
         return exact.softmax(dim=1).numpy()
     return exact.sigmoid().numpy() if kind == "multilabel" else exact.numpy()
 
 
-def arguments(config: FinetuneConfig, work: Path) -> TrainingArguments:
-    """The settings in transformers' words."""
+def training_arguments(config: FinetuneConfig, work: Path) -> TrainingArguments:
+    """Translate the settings to transformers' TrainingArguments."""
     plateau = config.schedule == "plateau"
-    how: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": config.warmup}         # below 1: a share of all
+    how: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": config.warmup}         # below 1: a share of all steps
     if plateau:
         how = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {
             "mode": "max", "factor": 0.5, "patience": config.wait, "min_lr": config.lowest_rate,
@@ -148,7 +157,7 @@ def arguments(config: FinetuneConfig, work: Path) -> TrainingArguments:
 
 
 def last_checkpoint(work: Path) -> Path | None:
-    """The newest whole checkpoint of a run; those that were cut off while they were written are removed."""
+    """Return the newest complete checkpoint of a run; incomplete ones are removed."""
     found = []
     for folder in work.glob("checkpoint-*"):
         number = folder.name.removeprefix("checkpoint-")
@@ -164,8 +173,8 @@ def last_checkpoint(work: Path) -> Path | None:
     return None
 
 
-def predict(model: Tuned, clips: Clips, device: str, batch: int) -> np.ndarray:
-    """(clip, output) logits float32 of all clips, in their order."""
+def predict(model: LoraModel, clips: ClipDataset, device: str, batch: int) -> np.ndarray:
+    """Return (clip, output) float32 logits of all clips, in their order."""
     model.eval()
     parts = []
     kind = torch.device(device).type
@@ -173,9 +182,9 @@ def predict(model: Tuned, clips: Clips, device: str, batch: int) -> np.ndarray:
         for begin in range(0, len(clips), batch):
             inputs = clips.batch(range(begin, min(begin + batch, len(clips))))
             moved = {
-                key: [[part.to(device) for part in parts] for parts in value] if key == "states"
-                else [wave.to(device) for wave in value]
-                for key, value in inputs.items() if key in ("waves", "states")
+                key: [[part.to(device) for part in windows] for windows in value] if key == "frames"
+                else [samples.to(device) for samples in value]
+                for key, value in inputs.items() if key in ("audio", "frames")
             }
             parts.append(model(**moved)["logits"].float().cpu().numpy())
     return np.concatenate(parts)

@@ -1,48 +1,41 @@
-"""Fine-tune an encoder by LoRA on clips of the lake: from settings to a finished run.  Killed and run again, it goes on from
-its last epoch to the same end."""
+"""Fine-tune an encoder by LoRA on clips of the lake, from settings to a finished run.  A killed run resumes from its last
+epoch and ends with the same result."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tonelake.embed import CLIP_COLUMNS, ReadClips
-from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.config import FinetuneConfig, settle
 from tonelake.finetune.runs import FinetuneRun, work_folder
-from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, Progress, check_same_run, lock_run, silent_progress, to_plain
+from tonelake.ingest import read_clips
+from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, check_same_run, lock_run, settings_to_yaml
 
-Step = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How a run tells what it is at: bars of decoding and probing, sentences, and each epoch's figures."""
-
-    progress: Progress = silent_progress
-    step: Step = lambda text: None
-    epoch: Callable[[dict[str, float]], None] = lambda line: None
+log = logging.getLogger(__name__)
 
 
 def finetune(
-    lake: Lake, config: FinetuneConfig, read: ReadClips, *, name: str | None = None, again: bool = False,
-    workers: int | None = None, watch: Watch | None = None,
+    lake: Lake, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, name: str | None = None,
+    again: bool = False, workers: int | None = None, read: ReadClips = read_clips, **settings: Any,
 ) -> FinetuneRun:
-    """Run a fine-tuning, go on with one that was interrupted, or give the finished run of the same settings and data.
+    """Train LoRA updates of an encoder on a label column, resume a run that was interrupted, or return the finished run of
+    the same settings and data.
 
-    `read`: clips and a rate to samples, as `ingest.read_clips`.  `name`: of the run's folder; by default made of the column,
-    the space and a digest.  `again`: train it anew.  Raises InputError where the settings cannot be met, or where `name`
-    belongs to another run.
+    `settings` are those of `FinetuneConfig`; they change what `config` (settings, or a file of them) says.
+    `name`: of the run's folder; by default made of the column, the space and a digest.  `again`: train a finished run again.
+    `read`: gives the samples of clips at a rate.  Raises InputError if the settings cannot be met, or if `name` belongs to
+    another run.
     """
     from tonelake.finetune.setup import make_setup
 
-    watch = watch or Watch()
-    watch.step("reading labels")
+    log.info("reading labels")
+    config = settle(config, column, settings)
     setup = make_setup(lake, config)
     digest = setup.digest
     if name is None:
@@ -53,100 +46,100 @@ def finetune(
     if done is not None and not again:
         shutil.rmtree(work, ignore_errors=True)
         return done
-    alone = is_main_process()
-    with lock_run(files, name) if alone else contextlib.nullcontext():
-        done = FinetuneRun.find(lake, name)          # by now, perhaps
+    is_main = is_main_process()
+    with lock_run(files, name) if is_main else contextlib.nullcontext():
+        done = FinetuneRun.find(lake, name)          # another process may have finished it meanwhile
         if done is not None and not again:
             return done
         if again:
             files.remove(METRICS_FILE)
             shutil.rmtree(work, ignore_errors=True)
-        train_and_judge(setup, name, files, work, read, workers, watch, alone)
+        train_and_evaluate(setup, name, files, work, read, workers, is_main)
     found = FinetuneRun.find(lake, name)
     assert found is not None
     return found
 
 
-def train_and_judge(
-    setup: Any, name: str, files: Blobs, work: Path, read: ReadClips, workers: int | None, watch: Watch, alone: bool
+def train_and_evaluate(
+    setup: Any, name: str, files: Blobs, work: Path, read: ReadClips, workers: int | None, is_main: bool
 ) -> None:
-    """Train from the last checkpoint in `work`, if there is one, and write what it came to where this is the main process."""
-    from tonelake.finetune.initial_weights import read_start, start_from
-    from tonelake.finetune.results import conclude, frozen_probe
+    """Train from the last checkpoint in `work`, if there is one; the main process also writes the results."""
+    from tonelake.finetune.initial_weights import load_initial_weights, read_initial_weights
+    from tonelake.finetune.results import train_frozen_probe, write_results
     from tonelake.finetune.trainer import Finetuner, last_checkpoint
 
-    start = read_start(setup.lake, setup.config.start) if setup.config.start else None
+    start = read_initial_weights(setup.lake, setup.config.start) if setup.config.start else None
     encoder = setup.load_encoder()
-    if alone:
-        files.put_text(CONFIG_FILE, to_plain(setup.config, setup.digest))
+    if is_main:
+        files.put_text(CONFIG_FILE, settings_to_yaml(setup.config, setup.digest))
     started = datetime.now(UTC)
-    source, failed = make_source(setup, encoder, read, work, workers, watch)
-    setup = setup.without(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
-    watch.step("the frozen probe, to compare with")
-    frozen = frozen_probe(setup, watch.progress) if alone else None
+    source, failed = make_source(setup, encoder, read, work, workers)
+    setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
+    log.info("training a probe on the frozen encoder, to compare with")
+    frozen = train_frozen_probe(setup) if is_main else None
     model = make_model(setup, encoder)
-    begun = start_from(model, start) if start else None
-    if begun:
-        watch.step(str(begun))
-    frozen_before = digest_of_frozen(model)
+    loaded = load_initial_weights(model, start) if start else None
+    if loaded:
+        log.info("%s", loaded)
+    frozen_before = frozen_digest(model)
     train, valid = (make_clips(source, setup, side) for side in ("train", "valid"))
-    trainer = Finetuner(model, setup.config, train, valid, setup.task.track, work, watch.epoch)
+    trainer = Finetuner(model, setup.config, train, valid, setup.task.track, work)
     checkpoint = last_checkpoint(work)
-    watch.step(f"going on from {checkpoint.name}" if checkpoint else "training")
+    log.info("%s", f"resuming from {checkpoint.name}" if checkpoint else "training")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if digest_of_frozen(model) != frozen_before:
-        raise RuntimeError("weights of the encoder that were to stay frozen have changed")
-    if alone:
-        watch.step("judging")
-        keep_log(files, work)
-        conclude(setup, model, source, trainer.state.log_history, frozen, begun, name, files, started)
+    if frozen_digest(model) != frozen_before:
+        raise RuntimeError("frozen weights of the encoder have changed during training")
+    if is_main:
+        log.info("evaluating")
+        copy_tensorboard_log(files, work)
+        write_results(setup, model, source, trainer.state.log_history, frozen, loaded, name, files, started)
         shutil.rmtree(work, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
 def is_main_process() -> bool:
-    """Whether this process writes, of those that `torchrun` started, or it is the only one."""
+    """Return whether this process writes: the first of those that `torchrun` started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def make_source(
-    setup: Any, encoder: Any, read: ReadClips, work: Path, workers: int | None, watch: Watch
+    setup: Any, encoder: Any, read: ReadClips, work: Path, workers: int | None
 ) -> tuple[Any, dict[str, str]]:
-    """Where clips come from: their audio, decoded once, or the stored frames; and what cannot be read."""
+    """Return the source of clips (their decoded audio, or the stored frames), and the reason for each that cannot be read."""
     from accelerate import PartialState
 
     from tonelake.finetune.audio import decode
-    from tonelake.finetune.data import States, Waves
+    from tonelake.finetune.data import AudioSource, FrameSource
 
     config, task = setup.config, setup.task
     if config.frames:
-        return States(
+        return FrameSource(
             setup.lake, setup.space, task.ids.to_list(), task.clips["duration_s"].to_numpy(), config, encoder.frames_of
         ), {}
     wanted = setup.lake.clips.take(task.ids.to_list(), CLIP_COLUMNS)
     with PartialState(cpu=config.device == "cpu").local_main_process_first():
-        audio, failed = decode(work, wanted, read, encoder.sample_rate, workers=workers, progress=watch.progress)
-    return Waves(audio, task.ids.to_list(), config, encoder.sample_rate), failed
+        audio, failed = decode(work, wanted, read, encoder.sample_rate, workers=workers, progress=setup.lake.progress)
+    return AudioSource(audio, task.ids.to_list(), config, encoder.sample_rate), failed
 
 
 def make_model(setup: Any, encoder: Any) -> Any:
     import torch
 
-    from tonelake.finetune.model import Tuned
+    from tonelake.finetune.model import LoraModel
 
     weights = setup.class_weights()
-    return Tuned(encoder, setup.config, len(setup.task.names), None if weights is None else torch.from_numpy(weights))
+    return LoraModel(encoder, setup.config, len(setup.task.names), None if weights is None else torch.from_numpy(weights))
 
 
 def make_clips(source: Any, setup: Any, side: str) -> Any:
-    from tonelake.finetune.data import Clips
+    from tonelake.finetune.data import ClipDataset
 
     rows = getattr(setup.split, side)
-    return Clips(source, rows, setup.labels[rows])
+    return ClipDataset(source, rows, setup.labels[rows])
 
 
-def digest_of_frozen(model: Any) -> str:
-    """Of every weight that is not to learn: equal before and after."""
+def frozen_digest(model: Any) -> str:
+    """Return a digest of every frozen weight, equal before and after training."""
     import hashlib
 
     import torch
@@ -159,8 +152,8 @@ def digest_of_frozen(model: Any) -> str:
     return digest.hexdigest()
 
 
-def keep_log(files: Blobs, work: Path) -> None:
-    """TensorBoard's log, moved beside the run's files."""
+def copy_tensorboard_log(files: Blobs, work: Path) -> None:
+    """Copy TensorBoard's log beside the run's files."""
     for log in sorted((work / "tensorboard").rglob("events.out.*")):
         def write(path: Path, log: Path = log) -> None:
             shutil.copyfile(log, path)

@@ -6,7 +6,16 @@ from .plots import draw_confusion, draw_weights, save_plot
 from .prediction import Predictions, predict, save_predictions, write_predictions
 from .probing import probe
 from .protocols import PROTOCOLS, Stage, probe_all, stages_of
-from .report import METRIC_LABELS, format_interval, format_number, frame_table, leaks_table, markdown_image, markdown_table
+from .report import (
+    METRIC_LABELS,
+    format_interval,
+    format_number,
+    frame_table,
+    leak_warning,
+    leaks_table,
+    markdown_image,
+    markdown_table,
+)
 from .review_clips import EvaluatedRun, review, sort_orders
 from .runs import Run, compare_probes, read_tensors, write_table, write_tensors
 
@@ -29,6 +38,7 @@ __all__ = [
     "format_interval",
     "format_number",
     "frame_table",
+    "leak_warning",
     "leaks_table",
     "learn_metric",
     "markdown_image",

@@ -122,7 +122,10 @@ def learn_metric(
     )
     merged = (weight / scale).astype(np.float32)                                 # applies to vectors as stored
     layers = tuple(number for number, _ in spec.columns)
-    projection = Projection(parent.name, parent.fingerprint, layers, merged, (-merged @ mean).astype(np.float32))
+    projection = Projection(
+        parent=parent.name, fingerprint=parent.fingerprint, layers=layers, weight=merged,
+        bias=(-merged @ mean).astype(np.float32),
+    )
     made = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
     extend_projected(lake, made)
     filtered = in_list(column, [task.names[group] for group in sides[2]])

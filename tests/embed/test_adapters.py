@@ -122,7 +122,7 @@ def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted, caplog
         run = finetune(adapted, config=config)
     begun = run.metrics["started_from"]
     assert "head.outer.weight ((2, 16) instead of (3, 16))" in begun and "head.outer.bias" in begun
-    assert begun.startswith("17 tensors taken up") and "lora" not in begun         # 12 of LoRA, 5 of the head
+    assert begun.startswith("17 tensors loaded") and "lora" not in begun         # 12 of LoRA, 5 of the head
     assert begun in caplog.messages
 
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_file_of_another_project_is_taken_up(adapted, tmp_path):
     } | {"classifier.0.weight": torch.randn(5, 7), "classifier.3.weight": torch.randn(4, 5)}
     torch.save({"model_state_dict": theirs, "epoch": 3}, tmp_path / "best.pt")
     run = finetune(adapted, config=QUICK, start=str(tmp_path / "best.pt"), epochs=1)
-    assert run.metrics["started_from"].startswith("12 tensors taken up; left out")
+    assert run.metrics["started_from"].startswith("12 tensors loaded; skipped")
     assert "classifier.0.weight (not in this model)" in run.metrics["started_from"]
     angles = orthogonality(None, str(tmp_path / "best.pt"))
     assert len(angles.classes) == 6 and len(angles.layers) == 6

@@ -13,9 +13,9 @@ from quick import QUICK, tuned
 from sounds import melody
 
 from tonelake.embed import encode_clips, load_encoder
-from tonelake.finetune import FinetuneConfig, FinetuneRun, Watch, finetune, plan_finetune, settle, tuning
-from tonelake.finetune.model import Head, Tuned
-from tonelake.ingest import read_clips
+from tonelake.finetune import FinetuneConfig, FinetuneRun, finetune, plan_finetune, tuning
+from tonelake.finetune.config import settle
+from tonelake.finetune.model import Head, LoraModel
 from tonelake.store import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # -- the model
 
 
-def test_the_head_is_what_numpy_computes():
+def test_the_head_equals_its_formula_in_numpy():
     import torch
     from scipy.special import erf
 
@@ -45,14 +45,14 @@ def test_the_head_is_what_numpy_computes():
 
 
 @pytest.mark.parametrize("variant", ["95M-tiny", "330M-tiny"])
-def test_before_training_a_clip_is_pooled_as_it_is_stored(checkpoints, variant):
-    """LoRA begins as nothing: what the head is given are the vectors of `embed`, mean and maximum, every layer."""
+def test_before_training_pooled_layers_equal_the_stored_vectors(checkpoints, variant):
+    """LoRA starts as zero: the head's inputs are the vectors of `embed`, mean and maximum, for every layer."""
     import torch
 
     config = replace(QUICK, task="multiclass", checkpointing=False)
     wave = melody(5.2, seed=4, rate=24_000)[:, 0]
     expected = encode_clips(load_encoder(str(checkpoints / variant)), [wave], 2.0)[0]
-    model = Tuned(load_encoder(str(checkpoints / variant)), config, 2).eval()
+    model = LoraModel(load_encoder(str(checkpoints / variant)), config, 2).eval()
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             found = model.pooled([torch.from_numpy(wave), torch.from_numpy(wave[:60_000])])[0].detach().numpy()
@@ -63,7 +63,7 @@ def test_before_training_a_clip_is_pooled_as_it_is_stored(checkpoints, variant):
             np.testing.assert_allclose(found[layer, dim:], maximum, atol=2e-5 * scale)
 
 
-def test_checkpointing_gradients_changes_none_of_them(mine):
+def test_gradient_checkpointing_does_not_change_gradients(mine):
     import torch
 
     grads = []
@@ -78,7 +78,7 @@ def test_checkpointing_gradients_changes_none_of_them(mine):
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("95M", 589_824), ("330M", 1_572_864)])
-def test_of_mert_as_many_parameters_learn_as_the_literature_counts(checkpoints, variant, expected):
+def test_the_number_of_trainable_parameters_of_mert_matches_the_literature(checkpoints, variant, expected):
     import torch
     from transformers import HubertModel
 
@@ -91,7 +91,7 @@ def test_of_mert_as_many_parameters_learn_as_the_literature_counts(checkpoints, 
             "model": backbone, "layers": tuple(range(config.num_hidden_layers + 1)), "dims": (config.hidden_size,),
             "sample_rate": 24_000, "normalizes": True,
         })
-        model = Tuned(encoder, FinetuneConfig("kind", task="multiclass"), 10)
+        model = LoraModel(encoder, FinetuneConfig("kind", task="multiclass"), 10)
     names = [name for name, _ in model.parameters_of(lora=True)]
     assert sum(p.numel() for _, p in model.parameters_of(lora=True)) == expected
     assert len(names) == 4 * config.num_hidden_layers                # A and B of q_proj and v_proj
@@ -103,14 +103,14 @@ def test_of_mert_as_many_parameters_learn_as_the_literature_counts(checkpoints, 
 # -- training
 
 
-def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(sung, tmp_path):
-    """With dropout, crops and augmentation by chance, after a checkpoint that was cut off while it was written."""
+def test_a_killed_run_resumes_to_the_result_of_an_undisturbed_one(sung, tmp_path, monkeypatch, caplog):
+    """With dropout, random crops and augmentation, after a checkpoint whose writing was interrupted."""
     import tonelake
 
     config = replace(QUICK, epochs=3, crop_s=3.0, noise=0.01, shift_s=0.2, gain=0.2)
     runs = []
     for name in ("whole", "killed"):
-        shutil.copytree(sung.lake.uri, tmp_path / name)
+        shutil.copytree(sung.uri, tmp_path / name)
         lake = tonelake.open(tmp_path / name, create=False, progress=False)
         if name == "killed":
             seen = []
@@ -120,17 +120,19 @@ def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(sung, tmp_path
                 if len(seen) == 2:
                     raise KeyboardInterrupt
 
-            with pytest.raises(KeyboardInterrupt):
-                finetune(lake.lake, config, read_clips, name="run", watch=Watch(epoch=stop))
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr("tonelake.finetune.trainer.epoch_line", stop)
+                finetune(lake, config=config, name="run")
             work = tmp_path / name / "adapters" / "run" / "work"
             steps = sorted(int(f.name.split("-")[1]) for f in work.glob("checkpoint-*"))
             shutil.copytree(work / f"checkpoint-{steps[-1]}", work / "checkpoint-999")
             (work / "checkpoint-999" / "model.safetensors").write_bytes(b"cut o")
             with pytest.raises(InputError, match="no fine-tuning"):
-                FinetuneRun.named(lake.lake, "run")
-        said = []
-        runs.append(finetune(lake.lake, config, read_clips, name="run", watch=Watch(step=said.append)))
-        assert any("going on from checkpoint" in step for step in said) == (name == "killed")
+                FinetuneRun.named(lake, "run")
+        caplog.clear()
+        with caplog.at_level("INFO", "tonelake.finetune"):
+            runs.append(finetune(lake, config=config, name="run"))
+        assert any("resuming from checkpoint" in message for message in caplog.messages) == (name == "killed")
         assert not (tmp_path / name / "adapters" / "run" / "work").exists()
     whole, killed = runs
     assert whole.table("history").drop("rate").equals(killed.table("history").drop("rate"))
@@ -140,18 +142,18 @@ def test_a_run_that_was_killed_ends_where_an_undisturbed_one_does(sung, tmp_path
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
-def test_a_finished_run_is_given_again_and_another_one_does_not_take_its_name(mine):
+def test_a_finished_run_is_returned_and_its_name_is_protected(mine):
     run = mine.finetune(config=QUICK, name="first")
     stamp = run.metrics["finished"]
     assert mine.finetune(config=QUICK, name="first").metrics["finished"] == stamp
     with pytest.raises(InputError, match="holds another fine-tuning"):
         mine.finetune(config=QUICK, name="first", seed=1)
     assert mine.finetune(config=QUICK, name="first", again=True).metrics["finished"] != stamp
-    again = FinetuneConfig.from_file(Path(mine.lake.uri) / "adapters" / "first" / "config.yaml")
+    again = FinetuneConfig.from_file(Path(mine.uri) / "adapters" / "first" / "config.yaml")
     assert mine.finetune(config=again, name="first").name == "first"
 
 
-def test_what_is_frozen_stays_and_what_learns_moves(mine, monkeypatch):
+def test_frozen_weights_stay_and_trainable_ones_change(mine, monkeypatch):
     import torch
 
     model, _ = tuned(mine, QUICK)
@@ -164,8 +166,8 @@ def test_what_is_frozen_stays_and_what_learns_moves(mine, monkeypatch):
         assert same == (not parameter.requires_grad), name
 
 
-def test_stored_frames_train_as_the_audio_does_with_the_blocks_below_frozen(mine):
-    """Up to the rounding of what is stored: float16."""
+def test_training_from_stored_frames_equals_training_from_audio_with_frozen_lower_blocks(mine):
+    """Up to the rounding of stored frames to float16."""
     runs = [
         mine.finetune(config=QUICK, name=name, above=1, frames=frames, crop_s=6.0, lora_dropout=0.0, dropout=0.0, epochs=3)
         for name, frames in (("heard", False), ("stored", True))
@@ -178,7 +180,7 @@ def test_stored_frames_train_as_the_audio_does_with_the_blocks_below_frozen(mine
 
 
 @pytest.mark.parametrize("frames", [False, True])
-def test_bfloat16_products_end_near_float32s(mine, frames):
+def test_bfloat16_results_are_close_to_float32s(mine, frames):
     runs = [
         mine.finetune(config=QUICK, precision=precision, frames=frames, epochs=1, lora_dropout=0.0, dropout=0.0, crop_s=6.0)
         for precision in ("float32", "bfloat16")
@@ -188,14 +190,14 @@ def test_bfloat16_products_end_near_float32s(mine, frames):
     assert exact["loss"].to_list() != coarse["loss"].to_list()
 
 
-def test_frames_that_are_not_stored_are_asked_for(mine):
+def test_missing_stored_frames_are_reported_with_the_remedy(mine):
     with pytest.raises(InputError, match=r"no stored frames of layer 2.*--frames 2"):
         mine.finetune(config=QUICK, above=2, frames=True)
     with pytest.raises(InputError, match="change the audio"):
         mine.finetune(config=QUICK, frames=True, noise=0.1)
 
 
-def test_a_multilabel_run_is_judged_by_tags_and_by_the_first_of_them(mine):
+def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine):
     from sklearn.metrics import average_precision_score, f1_score
 
     run = mine.finetune(config=QUICK, column="tags", epochs=1)
@@ -218,13 +220,13 @@ def test_a_multilabel_run_is_judged_by_tags_and_by_the_first_of_them(mine):
     assert "primary accuracy" in run.report() and "frozen" in run.report()
 
 
-def test_numbers_are_learned_in_their_own_units(mine):
+def test_regression_predicts_in_the_targets_own_units(mine):
     run = mine.finetune(config=QUICK, column="speed", epochs=1)
     assert run.metrics["main"] == "r2" and "rmse" in run.metrics["figures"]
     assert run.table("predictions")["predicted_speed"].is_finite().all()
 
 
-def test_losses_are_the_fields_own(mine):
+def test_the_multilabel_loss_equals_its_formula(mine):
     import torch
 
     model, _ = tuned(mine, replace(QUICK, column="tags", label_smoothing=0.1), outputs=3)
@@ -239,13 +241,13 @@ def test_losses_are_the_fields_own(mine):
 # -- settings
 
 
-def test_added_clips_join_a_benchmark_and_leave_its_test_side_as_it_was(mine):
+def test_added_clips_extend_a_benchmark_without_changing_its_test_set(mine):
     from tonelake.finetune.setup import make_setup
 
-    clips = mine.clips().sort("source")
+    clips = mine.clips.read().sort("source")
     sides = ["train", "train", "test", "test", "valid", "train"] + [None] * 6
-    mine.lake.clips.set_labels(clips.select("clip_id").with_columns(fold=pl.Series(sides)))
-    setup = make_setup(mine.lake, replace(QUICK, split="column:fold+track"))
+    mine.clips.set_labels(clips.select("clip_id").with_columns(fold=pl.Series(sides)))
+    setup = make_setup(mine, replace(QUICK, split="column:fold+track"))
     folds = setup.task.clips["fold"]
     assert set(folds.gather(setup.split.test)) == {"test"} and len(setup.split.test) == 2
     assert len(setup.split.train) + len(setup.split.valid) == 10
@@ -254,50 +256,54 @@ def test_added_clips_join_a_benchmark_and_leave_its_test_side_as_it_was(mine):
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    ({"rank": 0}, "rank 0"), ({"schedule": "linear"}, "no schedule"), ({"window_s": 0.1}, "a window of 0.1 s"),
-    ({"batch": 64}, "batch 64"), ({"above": 3}, "above layer 3 lies no block"), ({"device": "tpu"}, "no device"),
-    ({"split": "folds:3"}, "has one split"), ({"split": "run:none"}, "no fine-tuning 'none'"),
+    ({"rank": 0}, "'rank': 0 is out of range"), ({"schedule": "linear"}, "Choose plateau or cosine"),
+    ({"window_s": 0.1}, "'window_s': 0.1 is out of range"),
+    ({"batch": 64}, "'batch': 64 exceeds"), ({"above": 3}, "3 blocks, and none above this layer"), ({"device": "tpu"}, "device 'tpu': unknown"),
+    ({"split": "folds:3"}, "uses one split"), ({"split": "run:none"}, "no fine-tuning 'none'"),
     ({"column": "nothing"}, "nothing"), ({"shares": (0.8, 0.0, 0.2)}, "valid a share"),
 ])
-def test_settings_that_cannot_be_are_refused(mine, settings, said):
+def test_invalid_settings_are_refused(mine, settings, said):
     with pytest.raises(InputError, match=said):
         mine.finetune(config=QUICK, **settings)
 
 
-def test_spectral_descriptors_cannot_be_tuned(mine):
+def test_spectral_descriptors_cannot_be_fine_tuned(mine):
     mine.embed("spectral")
-    with pytest.raises(InputError, match="no weights to learn"):
+    with pytest.raises(InputError, match="no trainable weights"):
         mine.finetune(config=QUICK, space="spectral")
 
 
-def test_yaml_settings_are_read_as_what_they_are(tmp_path):
+def test_settings_are_read_from_yaml_by_type(tmp_path):
     (tmp_path / "my.yaml").write_text("column: meter\nlora_rate: 1e-4\ntargets: [q_proj, k_proj]\nshares: [0.6, 0.2, 0.2]\n")
     config = FinetuneConfig.from_file(tmp_path / "my.yaml")
     assert (config.lora_rate, config.targets, config.shares) == (1e-4, ("q_proj", "k_proj"), (0.6, 0.2, 0.2))
     assert settle(config, None, {"rank": 8}).rank == 8
     (tmp_path / "bad.yaml").write_text("column: meter\nlearning: fast\n")
-    with pytest.raises(InputError, match="no setting 'learning'"):
+    with pytest.raises(InputError, match="setting 'learning': does not exist"):
         FinetuneConfig.from_file(tmp_path / "bad.yaml")
 
 
-def test_every_setting_is_an_option():
+def test_every_setting_is_a_command_line_option():
     from dataclasses import fields
 
-    from tonelake.cli.finetune import SETTINGS
+    import typer
 
-    assert {f.name for f in fields(FinetuneConfig)} - {"column", "space", "where"} == set(SETTINGS)
+    from tonelake.cli import app
+
+    options = {param.name for param in typer.main.get_command(app).commands["finetune"].params}
+    assert {f.name for f in fields(FinetuneConfig)} <= options
 
 
-def test_a_plan_measures_and_stores_nothing(mine):
-    before = sorted(mine.lake.files("adapters").folders())
-    plan = plan_finetune(mine.lake, QUICK, read_clips, price=2.0)
+def test_a_plan_measures_without_storing_anything(mine):
+    before = sorted(mine.files("adapters").folders())
+    plan = plan_finetune(mine, config=QUICK, price=2.0)
     assert plan.steps == 2 and plan.epochs == 2 and plan.step_s > 0 and plan.trainable_lora == 3 * 2 * 2 * 2 * 48
     assert plan.cost == pytest.approx(2 * plan.seconds / 3600) and "cost" in str(plan)
-    assert sorted(mine.lake.files("adapters").folders()) == before
+    assert sorted(mine.files("adapters").folders()) == before
 
 
-def test_clips_that_cannot_be_read_are_left_out_and_said(mine):
-    sources = mine.clips().sort("source")["source"]
+def test_unreadable_clips_are_left_out_and_reported(mine):
+    sources = mine.clips.read().sort("source")["source"]
     moved = Path(sources[0]).with_suffix(".gone")
     Path(sources[0]).rename(moved)
     try:

@@ -1,4 +1,4 @@
-"""A run's audio, decoded once into a file: what is read from it, and who goes on after a kill."""
+"""Decoded audio of a run: reading, and resumption after a kill."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CLIPS = pl.DataFrame({"clip_id": ["a", "b", "quiet", "bad", "c"], "duration_s": 
 
 
 class Killed(BaseException):
-    """As a signal would end it: no handler of errors runs."""
+    """Ends the process as a signal would: no error handler runs."""
 
 
 class Reader:
-    """Waves by clip id, in reverse order as workers may finish; remembers what it was asked for."""
+    """Yields audio by clip id, in reverse order as workers may finish; records the requested clips."""
 
     def __init__(self, stop_after: int = 99) -> None:
-        self.stop_after, self.asked = stop_after, []
+        self.stop_after, self.requested = stop_after, []
 
     def __call__(self, clips, rate, workers):
-        self.asked.append(clips["clip_id"].to_list())
+        self.requested.append(clips["clip_id"].to_list())
         for count, (clip, seconds) in enumerate(reversed(clips.rows())):
             if count == self.stop_after:
                 raise Killed
@@ -47,49 +47,49 @@ def check(found, failed):
         assert len(found.read(clip, len(expected) - 10, 50)) == 10
 
 
-def test_what_is_read_is_what_was_decoded_and_it_is_decoded_once(tmp_path):
+def test_clips_are_decoded_once_and_read_back(tmp_path):
     reader = Reader()
     check(*audio.decode(tmp_path, CLIPS, reader, RATE))
     check(*audio.decode(tmp_path, CLIPS, reader, RATE))
-    assert len(reader.asked) == 1
+    assert len(reader.requested) == 1
 
 
 @pytest.mark.parametrize("stop_after", range(5))
-def test_who_is_killed_goes_on_behind_the_last_clip(tmp_path, stop_after):
+def test_a_killed_process_resumes_after_the_last_complete_clip(tmp_path, stop_after):
     reader = Reader(stop_after)
     with pytest.raises(Killed):
         audio.decode(tmp_path, CLIPS, reader, RATE)
     reader.stop_after = 99
     check(*audio.decode(tmp_path, CLIPS, reader, RATE))
     done = {"c", "quiet", "b", "a"} & set(CLIPS["clip_id"].reverse()[:stop_after])
-    assert reader.asked[1] == [clip for clip in CLIPS["clip_id"] if clip not in done]
+    assert reader.requested[1] == [clip for clip in CLIPS["clip_id"] if clip not in done]
 
 
 @pytest.mark.parametrize("name", [audio.SAMPLES, audio.INDEX])
-def test_wherever_a_file_ends_the_rest_is_decoded_again(tmp_path, name):
-    """As a machine leaves it that went out: a line may have come to the disk and its samples not, or zeros for a line."""
+def test_truncated_files_are_completed_by_decoding_again(tmp_path, name):
+    """As after a power loss: a line may be on disk without its samples, or as zeros."""
     audio.decode(tmp_path, CLIPS, Reader(), RATE)
     whole = {file: (tmp_path / file).read_bytes() for file in (audio.SAMPLES, audio.INDEX)}
     for end in np.linspace(0, len(whole[name]) - 1, 40).astype(int):
         for rest in (b"", b"\0" * 7)[: 1 if name == audio.SAMPLES else 2]:
             for file, content in whole.items():
                 (tmp_path / file).write_bytes(content if file != name else content[:end] + rest)
-            if name == audio.SAMPLES:                        # the index never ends before its samples do
+            if name == audio.SAMPLES:                        # the index is never ahead of its samples
                 lines = whole[audio.INDEX].splitlines(keepends=True)
                 (tmp_path / audio.INDEX).write_bytes(b"".join(lines[:-1]))
             check(*audio.decode(tmp_path, CLIPS, Reader(), RATE))
 
 
-def test_other_clips_or_another_rate_begin_anew(tmp_path):
+def test_other_clips_or_another_rate_start_over(tmp_path):
     audio.decode(tmp_path, CLIPS, Reader(), RATE)
     for clips, rate in ((CLIPS[:2], RATE), (CLIPS[:2], RATE // 2)):
         reader = Reader()
         found, failed = audio.decode(tmp_path, clips, reader, rate)
-        assert reader.asked == [["a", "b"]] and failed == {} and "c" not in found
+        assert reader.requested == [["a", "b"]] and failed == {} and "c" not in found
         assert (tmp_path / audio.SAMPLES).stat().st_size == 2 * (found.length("a") + found.length("b"))
 
 
-def test_where_no_clip_can_be_read_that_is_an_error_and_where_the_disk_is_full_another(tmp_path):
+def test_unreadable_clips_and_a_full_disk_are_different_errors(tmp_path):
     with pytest.raises(InputError, match="none of 1 clips can be read: no sound in it"):
         audio.decode(tmp_path, CLIPS.filter(pl.col("clip_id") == "bad"), Reader(), RATE)
 
@@ -97,12 +97,12 @@ def test_where_no_clip_can_be_read_that_is_an_error_and_where_the_disk_is_full_a
         raise OSError(28, "No space left on device")
         yield
 
-    with pytest.raises(LakeError, match=r"0\.0 GB \(No space left on device\): free some space, run it again"):
+    with pytest.raises(LakeError, match=r"0\.0 GB \(No space left on device\)\. Free some space, run again"):
         audio.decode(tmp_path, CLIPS, full, RATE)
 
 
 def test_two_nodes_that_share_a_disk_decode_each_clip_once(tmp_path):
-    """Each begins where the other one is at work."""
+    """The second node begins while the first one is decoding."""
     import threading
 
     first, second = Reader(), Reader()
@@ -120,4 +120,4 @@ def test_two_nodes_that_share_a_disk_decode_each_clip_once(tmp_path):
     check(*audio.decode(tmp_path, CLIPS, second, RATE))
     one.join()
     check(*results[0])
-    assert len(first.asked) == 1 and second.asked == []
+    assert len(first.requested) == 1 and second.requested == []

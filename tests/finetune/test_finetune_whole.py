@@ -1,4 +1,4 @@
-"""Fine-tuning from notes to a space, and whether it learns."""
+"""Fine-tuning from rendered notes to a new space, and whether it learns."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from sounds import write
 
 import tonelake
 
-# Traced for coverage it takes half as long again; what it goes through has tests of its own.
+# Not traced for coverage, which would add half the time; its parts have their own tests.
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.no_cover]
 
 
 def test_from_notes_to_a_tuned_space_and_back(tmp_path, checkpoints):
-    """The whole way, on rendered chorales: ingest, embed, probe, finetune, embed --adapter, layers and compare.
+    """The whole workflow on rendered chorales: ingest, embed, probe, finetune, embed --adapter, layers and compare.
 
-    Labels are drawn by chance, so nothing but remembering helps, and each bar is heard again, quieter, by what stops the run:
-    LoRA can learn the whole training set, a linear probe of 48 features cannot.
+    Labels are random, so only memorisation helps, and the validation set repeats each bar at a lower level: LoRA can memorise
+    the whole training set, a linear probe of 48 features cannot.
     """
     lake = tonelake.open(tmp_path / "notes", progress=False)
     lake.ingest_chorales(limit=10, bars=1, hop=1)
     rng = np.random.default_rng(0)
     rows = []
-    for number, clip in enumerate(lake.clips("duration_s > 1.2").iter_rows(named=True)):
+    for number, clip in enumerate(lake.clips.read(where="duration_s > 1.2").iter_rows(named=True)):
         sound, lot = lake.audio(clip["clip_id"])[:, None], f"lot {rng.integers(8)}"
         for side, level in (("train", 1.0), ("valid", 0.5), ("test", 0.25))[: 3 if number % 5 == 0 else 2]:
             path = write(tmp_path / "music" / f"{number}-{side}.wav", sound * level, rate=24_000)

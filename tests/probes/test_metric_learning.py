@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -109,7 +111,9 @@ def test_files_are_encoded_by_the_parent_and_then_projected(music, tmp_path):
     space = opened.spaces.get()
     layer = space.layer_index("chroma")
     weight = np.random.default_rng(0).standard_normal((5, space.dims[layer])).astype(np.float32)
-    projection = Projection(space.name, space.fingerprint, (layer,), weight, np.zeros(5, np.float32))
+    projection = Projection(
+        parent=space.name, fingerprint=space.fingerprint, layers=(layer,), weight=weight, bias=np.zeros(5, np.float32)
+    )
     made = make_projected(opened, projection, "small", "five", "made")
     assert opened.extend_metric("small") == opened.clips.count()
     from sounds import melody, write
@@ -175,7 +179,7 @@ def test_a_replaced_projection_file_is_detected(learned, tmp_path):
     projection = read_projection(lake, space)
     from tonelake.store.projection import FILE, write
 
-    other = Projection(projection.parent, projection.fingerprint, projection.layers, projection.weight * 2, projection.bias)
+    other = replace(projection, weight=projection.weight * 2)
     lake.files("projections/wide-artist").put(FILE, lambda path: write(path, other))
     with pytest.raises(SpaceMismatch, match="is not the map"):
         read_projection(lake, space)

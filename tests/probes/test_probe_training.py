@@ -12,7 +12,7 @@ from torch.nn import functional
 from tonelake.probes import ProbeConfig
 from tonelake.probes.config import Setting
 from tonelake.probes.experiment import make_experiment
-from tonelake.probes.grid import Schedule, GridData, train
+from tonelake.probes.grid import GridData, Schedule, train
 from tonelake.probes.heads import Shape, forward, initial_parameters
 from tonelake.probes.losses import Loss, balanced_weights
 from tonelake.probes.streaming import StreamedGridData

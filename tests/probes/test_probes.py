@@ -350,7 +350,7 @@ def test_missing_labels_are_reported_and_rare_classes_are_only_trained_on(own):
 
 def test_a_diverging_setting_does_not_affect_the_others(own):
     huge = quick(rates=(500.0,), optimizer="sgd", decays=(500.0,), batch=8)      # infinite before the first epoch ends
-    with pytest.raises(InputError, match="no fit reached a finite loss. Lower the learning rates"):
+    with pytest.raises(InputError, match=r"no fit reached a finite loss\. Lower the learning rates"):
         probe(own, huge)
     run = probe(own, huge.with_(decays=(500.0, 0.0)))
     assert run.metrics["setting"] == "rate 500, decay 0"

@@ -1,9 +1,9 @@
-"""What tests of fine-tuning share: settings of a quick run, and a model as a run begins with it."""
+"""Settings of a quick fine-tuning, and its untrained model."""
 
 from __future__ import annotations
 
 from tonelake.finetune import FinetuneConfig
-from tonelake.finetune.model import Tuned
+from tonelake.finetune.model import LoraModel
 
 QUICK = FinetuneConfig(
     "kind", epochs=2, rank=2, alpha=4.0, hidden=16, window_s=2.0, crop_s=4.0, together=4, batch=2, lora_rate=1e-2,
@@ -12,8 +12,8 @@ QUICK = FinetuneConfig(
 
 
 def tuned(lake, config, outputs=2):
-    """A model as a run begins with it."""
+    """Return the model and setup of a run before training."""
     from tonelake.finetune.setup import make_setup
 
-    setup = make_setup(lake.lake, config)
-    return Tuned(setup.load_encoder(), setup.config, outputs), setup
+    setup = make_setup(lake, config)
+    return LoraModel(setup.load_encoder(), setup.config, outputs), setup

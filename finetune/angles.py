@@ -1,9 +1,9 @@
-"""Angles: between the directions by which a head tells its classes, and between what LoRA did to one layer and another.
+"""Angles between the class directions of a head, and between the LoRA updates of layers.
 
-Of a head's last linear layer (class, hidden), each row is the direction of a class: 90° means that two classes are told by
-different things, 0° that they are told by the same.  Of LoRA, each layer's update ΔW = scale · B · A is taken as one long
-vector, and beside the angle stands the share of rank-r subspaces that two layers have in common: ‖Q₁ᵀ Q₂‖² / r of orthonormal
-bases of what A reads, as Hu et al. 2021 (arXiv 2106.09685, section 7.2) compare subspaces.
+Each row of a head's last linear layer (class, hidden) is the direction of a class: 90° means that two classes depend on
+different features, 0° on the same ones.  Each layer's LoRA update ΔW = scale · B · A is flattened to one vector; besides the
+angle, the table has the share of rank-r subspaces that two layers have in common: ‖Q₁ᵀ Q₂‖² / r of orthonormal bases of the
+row space of A, as Hu et al. 2021 (arXiv 2106.09685, section 7.2) compare subspaces.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import read_adapter, resolve_adapter
-from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES, Found, read_file
 from tonelake.finetune.runs import FinetuneRun
 from tonelake.store import InputError, Lake
 
@@ -24,40 +23,45 @@ LAYER = re.compile(r"layers\.(\d+)\.(.*)")
 
 
 class Angles(NamedTuple):
-    """Two tables: first, second, degrees and what else is known of each pair."""
+    """Two tables with a row a pair: first, second, degrees; for layers also module and shared."""
 
     classes: pl.DataFrame
     layers: pl.DataFrame
 
 
 def orthogonality(lake: Lake | None, run: str) -> Angles:
-    """Of a run of the lake, or of a checkpoint file in PEFT's names (`lake` may then be None).  Raises InputError."""
+    """Return the angles of a run of the lake, or of a checkpoint file in PEFT's names (`lake` may then be None).
+
+    Raises InputError if there is no such run, or if the file has neither a head nor LoRA updates.
+    """
+    from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES, InitialWeights, read_checkpoint_file
+
     path = Path(run).expanduser()
     if path.is_file() or path.suffix in WEIGHT_SUFFIXES:
-        found = read_file(path)
-        head = last_linear(found.others)
+        weights = read_checkpoint_file(path)
+        head = last_linear(weights.others)
         names = [str(number) for number in range(0 if head is None else len(head))]
     else:
         if lake is None:
-            raise InputError(f"{run} is no checkpoint file")
+            raise InputError(f"{run}: not a checkpoint file")
         tuning = FinetuneRun.named(lake, run)
-        found = Found(read_adapter(resolve_adapter(tuning.adapter, lake.uri)).pairs, {})
+        weights = InitialWeights(read_adapter(resolve_adapter(tuning.adapter, lake.uri)).pairs, {})
         head = tuning.head()["outer.weight"]
         classes = tuning.table("classes")["name"].to_list() if tuning.config.task != "regression" else []
         names = classes or [str(number) for number in range(len(head))]
-    if head is None and not found.pairs:
-        raise InputError(f"{run} holds neither a head nor LoRA updates")
-    return Angles(class_angles(names, head), layer_angles(found.pairs))
+    if head is None and not weights.pairs:
+        raise InputError(f"{run}: holds neither a head nor LoRA updates")
+    return Angles(class_angles(names, head), layer_angles(weights.pairs))
 
 
 def last_linear(tensors: dict[str, Any]) -> Any:
-    """The weight of a head's last linear layer: the last matrix that is no part of the encoder; None where there is none."""
+    """Return the weight of a head's last linear layer: the last matrix outside the encoder; None if there is none."""
     heads = [t for name, t in tensors.items() if t.ndim == 2 and name.endswith("weight") and "encoder." not in name]
     return heads[-1] if heads else None
 
 
 def class_angles(names: list[str], head: Any) -> pl.DataFrame:
-    """Each pair of classes, nearest first."""
+    """Return the angle of each pair of classes, smallest first."""
     schema = {"first": pl.String, "second": pl.String, "degrees": pl.Float64}
     if head is None or len(head) < 2:
         return pl.DataFrame(schema=schema)
@@ -65,7 +69,7 @@ def class_angles(names: list[str], head: Any) -> pl.DataFrame:
 
 
 def layer_angles(pairs: dict[str, tuple[Any, Any]]) -> pl.DataFrame:
-    """Each pair of layers of one kind (q_proj, v_proj), nearest first, with the share of subspace in common."""
+    """Return the angle of each pair of layers of one kind (q_proj, v_proj), smallest first, with the shared subspace."""
     kinds: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for module, (first, second) in pairs.items():
         found = LAYER.search(module)
@@ -89,14 +93,14 @@ def layer_angles(pairs: dict[str, tuple[Any, Any]]) -> pl.DataFrame:
 
 
 def update_products(members: list[tuple[int, np.ndarray, np.ndarray]]) -> np.ndarray:
-    """(layer, layer) ⟨B₁A₁, B₂A₂⟩ = trace((B₁ᵀB₂)(A₂A₁ᵀ)), without ever forming an update."""
+    """Return (layer, layer) ⟨B₁A₁, B₂A₂⟩ = trace((B₁ᵀB₂)(A₂A₁ᵀ)), without forming an update."""
     return np.array([
         [float(np.sum((b.T @ other_b) * (a @ other_a.T))) for _, other_a, other_b in members] for _, a, b in members
     ])
 
 
 def pairs_table(names: list[str], vectors: np.ndarray, gram: bool = False) -> pl.DataFrame:
-    """first, second, degrees of each pair of vectors (or of their products), the smallest angle first."""
+    """Return first, second, degrees of each pair of vectors (or of their Gram matrix), the smallest angle first."""
     products = vectors if gram else vectors @ vectors.T
     lengths = np.sqrt(np.clip(np.diag(products), 1e-300, None))
     degrees = np.degrees(np.arccos(np.clip(products / np.outer(lengths, lengths), -1, 1)))
