@@ -124,7 +124,10 @@ def make_home(home: Path) -> None:
     rng = np.random.default_rng(0)
     number = np.arange(WIDE_ROWS)
     lake.clips.add(wide_rows(number))
-    space = lake.spaces.make(Space("wide", "1", 8_000, ("0",), (WIDE_DIM,), 1.0, 1.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="wide", revision="1", sample_rate=8_000, layers=("0",), dims=(WIDE_DIM,),
+        window_s=1.0, hop_s=1.0, precision="float32"
+    ))
     add_vectors(lake, space, number, rng)
     tune = tonelake.open(home / "tune", progress=False)
     add_music(home / "tuned", 12, seed=9)

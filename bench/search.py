@@ -95,7 +95,10 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
 
     lake = Lake(home / "lake")
     lake.clips.add(made_up_clips(len(vectors)))
-    space = lake.spaces.make(Space("bench", "1", 24_000, ("0",), (DIM,), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(DIM,),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     store, ids = lake.vectors(space), lake.clips.ids().to_list()
     for start in range(0, len(vectors), 20_000):
         part = vectors[start : start + 20_000].astype(np.float32)

@@ -67,7 +67,9 @@ def make_lake(folder: Path, count: int) -> None:
         "cut": "5s", "title": "Song " + (number // 10).cast(pl.String), "artist": "Artist " + (number // 997).cast(pl.String),
         "genre": pl.Series([f"genre {n}" for n in range(20)]).gather(number % 20),
     }, strict=False))
-    space = lake.spaces.make(Space("bench", "1", 24_000, ("0",), (DIM,), 5.0, 5.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(DIM,), window_s=5.0, hop_s=5.0, precision="float32"
+    ))
     ids, store = lake.clips.ids().to_list(), lake.vectors(space)
     centres, places = rng.standard_normal((CENTRES, DIM)), rng.standard_normal((CENTRES, 2)) * 10
     points = np.empty((count, 2), np.float32)

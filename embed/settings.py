@@ -84,7 +84,7 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     name = settings.space or (stored.name if stored else space_name(encoder, window_s, hop_s, settings.precision))
     space = replace(describe_space(encoder, name, window_s, hop_s), precision_reason=choice.reason)
     if settings.space is None:
-        space = lake.spaces.named_apart(space)
+        space = lake.spaces.with_free_name(space)
     return space, encoder
 
 

@@ -87,7 +87,7 @@ class Writer(OutcomeLog):
         self._waiting: list[tuple[str, ClipVectors]] = []
         self._frame_bytes = 0
         self._compacts, self._commits = compact, 0
-        self._commits_per_fragment = self._vectors.table.whole_rows() // COMMIT_CLIPS + 1
+        self._commits_per_fragment = self._vectors.table.target_rows() // COMMIT_CLIPS + 1
         self._began, self._total = time.monotonic(), total
         self._compacted_at: float | None = None      # None once the replaced fragments are removed from the disk
 

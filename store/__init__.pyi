@@ -51,7 +51,7 @@ from .table import Snapshot, Table, chunks, in_list, release_memory
 from .text import printable, to_nfc
 from .tokens import Tokens, TokenSequence
 from .tracks import DUPLICATE_COLUMN, rows_of, track_numbers
-from .typed import check_types
+from .type_checks import check_types
 from .upgrade import pending_upgrades, upgrade
 from .vectors import LayerVectors, Vectors, fits
 

@@ -1,8 +1,8 @@
-"""Keeping a lake small: fragments that many small writes leave are merged, versions that nobody reads any more go.
+"""Compaction: merge the fragments of many small writes, and remove old versions of tables.
 
-Lance writes each change as a new version beside the old ones.  A version is kept for a while, since a reader may be in the
-middle of it; what is older goes, and with it the files that only it needs.  Where old versions take more than a share of the
-disk, the while is shorter: whoever reads for longer (an embedding, a training) goes on by keys once its version has gone.
+Lance writes each change as a new version beside the old ones.  A version is retained for a while, since a reader may be using
+it; older ones are removed together with the files that only they need.  If old versions take more than a share of the disk,
+retention is shortened; a longer reader (embedding, training) falls back to lookups by key.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tonelake.store.errors import LakeError
 from tonelake.store.lake import Lake
 from tonelake.store.table import Table
 
-MANY_FRAGMENTS = 48                         # read 5 % slower than whole: 24,576 rows in so many, warm
-FEW_ROWS = 0.2                           # of a table's rows in pieces, whose merging soon leaves little behind
-VERSIONS_BETWEEN = 50                    # commits between two looks at old versions
-KEPT_MINUTES = 60.0                      # no answer takes as long to read
-SHORT_MINUTES = 2.0                      # few take as long as this, and what does goes on by keys
-SPARE_SHARE = 0.3                        # of the live data, what old versions may take of the disk for the longer while
-TEMPORARY_HOURS = 24.0                   # a file that was being written so long ago will not be finished
+MANY_FRAGMENTS = 48                      # are read 5 % slower than one: 24,576 rows, warm
+FEW_ROWS = 0.2                           # share of a table's rows in small fragments; merging these leaves few old bytes
+VERSIONS_BETWEEN = 50                    # commits between two removals of old versions
+KEPT_MINUTES = 60.0                      # longer than any query reads
+SHORT_MINUTES = 2.0                      # few readers take longer, and those fall back to lookups by key
+SPARE_SHARE = 0.3                        # old versions above this share of the live data are retained for SHORT_MINUTES only
+TEMPORARY_HOURS = 24.0                   # a temporary file older than this will not be finished
 
 
 SCHEMA = {
@@ -36,9 +36,9 @@ SCHEMA = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trimmed:
-    """What became of one table."""
+    """Result of compacting one table."""
 
     table: str
     fragments: int
@@ -48,7 +48,7 @@ class Trimmed:
 
 
 def tables_of(lake: Lake) -> Iterator[Table]:
-    """Every table of a lake that is there, clips first."""
+    """Yield the existing tables of a lake, clips first."""
     tables = [lake.clips.table, lake.failures.table]
     for space in lake.spaces.all():
         tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table]
@@ -58,61 +58,67 @@ def tables_of(lake: Lake) -> Iterator[Table]:
 def optimize(lake: Lake, *, keep_minutes: float = KEPT_MINUTES) -> pl.DataFrame:
     """Merge small fragments and remove old versions of every table.
 
-    Returns a row a table: table, fragments, fragments_before, versions_removed, bytes_removed.
+    Returns one row per table: table, fragments, fragments_before, versions_removed, bytes_removed.
 
-    Harmless beside readers and writers: a version younger than `keep_minutes` stays, and a commit that comes between wins.
-    Raises LakeError where a table cannot be read or the disk is full; what was there stays.
+    Safe beside readers and writers: a version younger than `keep_minutes` is retained, and a concurrent commit takes
+    precedence.  Raises LakeError if a table cannot be read or the disk is full; the data stay as they were.
     """
-    names = list(tables_of(lake))
-    done = [trim(table, keep_minutes) for table in lake.progress(names, len(names), "optimizing")]
+    tables = list(tables_of(lake))
+    done = [trim(table, keep_minutes) for table in lake.progress(tables, len(tables), "optimizing")]
     return pl.DataFrame([vars(one) for one in done], schema=SCHEMA)
 
 
 def trim(table: Table, keep_minutes: float = KEPT_MINUTES) -> Trimmed:
-    before = fragments_of(table)
-    with upkeep_of(table):
+    """Merge a table's small fragments and remove its versions older than `keep_minutes`."""
+    before = count_fragments(table)
+    with compaction_errors(table):
         table.compact()
     removed = release_versions(table, keep_minutes)
-    return Trimmed(table.name, fragments_of(table), before, int(removed.old_versions), int(removed.bytes_removed))
+    return Trimmed(
+        table=table.name, fragments=count_fragments(table), fragments_before=before,
+        versions_removed=int(removed.old_versions), bytes_removed=int(removed.bytes_removed),
+    )
 
 
 def release_versions(table: Table, keep_minutes: float = KEPT_MINUTES) -> Any:
-    """Remove versions older than this; Lance's count of them and their bytes."""
-    with upkeep_of(table):
+    """Remove versions older than `keep_minutes`; return Lance's statistics (old_versions, bytes_removed)."""
+    with compaction_errors(table):
         return table.dataset().cleanup_old_versions(
             older_than=timedelta(minutes=keep_minutes), error_if_tagged_old_versions=False
         )
 
 
 @contextlib.contextmanager
-def upkeep_of(table: Table) -> Iterator[None]:
-    """What goes wrong in it as a LakeError."""
+def compaction_errors(table: Table) -> Iterator[None]:
+    """Raise errors of Lance as LakeError."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         reason = str(error).split(", /")[0]
-        raise LakeError(f"table {table.name!r} cannot be optimized ({reason}): nothing of it is lost; try again") from error
+        raise LakeError(f"table {table.name!r}: cannot be optimized ({reason}). Nothing was lost; try again") from error
 
 
 def tidy(table: Table) -> None:
-    """After a write: see to what it left in pieces and to old versions, where there may be much of either."""
-    if table.version and (len(table.pieces()) > MANY_FRAGMENTS or table.version % VERSIONS_BETWEEN == 0):
+    """Call after a write: compact the table if it has many small fragments or many old versions."""
+    if table.version and (len(table.small_fragments()) > MANY_FRAGMENTS or table.version % VERSIONS_BETWEEN == 0):
         trim_quietly(table)
 
 
-def trim_quietly(table: Table, many: int = MANY_FRAGMENTS) -> None:
-    """Merge pieces where that is worth it, and let go of old versions.  Never an error: what was written is stored, and
-    `tonelake optimize` says what is wrong."""
+def trim_quietly(table: Table, limit: int = MANY_FRAGMENTS) -> None:
+    """Merge small fragments where it is worthwhile, and remove old versions.
+
+    Raises nothing: the data are stored, and `tonelake optimize` reports the error.
+    """
     if table.version:
         with contextlib.suppress(LakeError):
-            if is_worth_merging(table.pieces(), table.count(), many):
-                with upkeep_of(table):
+            if is_worth_merging(table.small_fragments(), table.count(), limit):
+                with compaction_errors(table):
                     table.compact()
             release_versions_quietly(table)
 
 
 def release_versions_quietly(table: Table) -> None:
-    """Remove versions older than an hour, or than two minutes where they take much of the disk.  Never an error."""
+    """Remove versions older than an hour, or than two minutes if they take much of the disk.  Raises nothing."""
     if table.version:
         with contextlib.suppress(LakeError):
             release_versions(table)
@@ -120,20 +126,20 @@ def release_versions_quietly(table: Table) -> None:
                 release_versions(table, SHORT_MINUTES)
 
 
-def is_worth_merging(pieces: Sequence[int], rows: int, many: int = MANY_FRAGMENTS) -> bool:
-    """Whether fragments of so many rows, of a table of `rows`, should be merged now.
+def is_worth_merging(fragments: Sequence[int], rows: int, limit: int = MANY_FRAGMENTS) -> bool:
+    """Whether small fragments (given by their numbers of rows) of a table of `rows` rows should be merged now.
 
-    Merging writes their rows a second time, and the first copies stay until their version may go: after the last commit of a
-    run perhaps for months.  So pieces that hold much of the table wait until they are many.
+    Merging writes their rows a second time, and the first copies stay until their version is removed: after the last commit of
+    a run perhaps for months.  So fragments that hold much of the table are merged only when there are more than `limit`.
 
     >>> is_worth_merging([512] * 12, rows=6_144), is_worth_merging([512] * 12, rows=100_000), is_worth_merging([9] * 49, 441)
     (False, True, True)
     """
-    return len(pieces) > many or (len(pieces) > 1 and sum(pieces) <= FEW_ROWS * rows)
+    return len(fragments) > limit or (len(fragments) > 1 and sum(fragments) <= FEW_ROWS * rows)
 
 
 def spare_share(table: Table) -> float:
-    """What a table takes of the disk beyond its newest version, as a share of that; 0 on an object store."""
+    """Disk space of a table beyond its newest version, as a share of that; 0 on an object store."""
     dataset = table.dataset()
     if not is_local(dataset.uri):
         return 0.0
@@ -141,18 +147,19 @@ def spare_share(table: Table) -> float:
     paths = [home / "data" / file.path for fragment in dataset.get_fragments() for file in fragment.data_files()]
     try:
         live = sum(path.stat().st_size for path in paths)
-        held = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
-    except OSError:                      # another writer let go of a file in between
+        total = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+    except OSError:                      # another process removed a file in the meantime
         return 0.0
-    return held / live - 1 if live else 0.0
+    return total / live - 1 if live else 0.0
 
 
-def fragments_of(table: Table) -> int:
+def count_fragments(table: Table) -> int:
+    """Number of fragments in the newest version of a table."""
     return len(table.dataset().get_fragments())
 
 
 def temporary_files(lake: Lake) -> list[Path]:
-    """Files that a writer which died left half written: `.NAME.PID-….tmp`, older than a day.  None on object stores."""
+    """Unfinished files of writers that died: `.NAME.PID-….tmp`, older than a day.  Empty on object stores."""
     import time
 
     if not is_local(lake.uri):

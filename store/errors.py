@@ -1,12 +1,12 @@
 """The exceptions of tonelake.  Every error that a user can cause is a TonelakeError and names the remedy.
 
 TonelakeError
-├── InputError            what was asked cannot be done as asked (exit code 2)
+├── InputError            the request cannot be met as given (exit code 2)
 │   ├── FilterError       an SQL filter that does not parse or names an unknown column
 │   ├── ClipNotFound
 │   └── SpaceNotFound
-└── LakeError             the lake is not what it should be (exit code 1)
-    └── SpaceMismatch     vectors of two spaces were about to be mixed
+└── LakeError             the lake is damaged or contradicts itself (exit code 1)
+    └── SpaceMismatch     vectors of two spaces would be mixed
 
 `embed` and `ingest` add EncoderError and AudioError to this tree.
 """
@@ -21,20 +21,20 @@ class InputError(TonelakeError, ValueError):
 
 
 class FilterError(InputError):
-    """An SQL filter over clip columns cannot be used."""
+    """An SQL filter over clip columns is invalid."""
 
 
 class ClipNotFound(InputError):
-    """No clip of that id is in the lake."""
+    """The lake has no clip with that id."""
 
 
 class SpaceNotFound(InputError):
-    """No space of that name is in the lake, or none was named where several exist."""
+    """The lake has no space of that name, or has several and none was named."""
 
 
 class LakeError(TonelakeError):
-    """The lake cannot be opened, or what it holds contradicts itself."""
+    """The lake cannot be opened, or its contents contradict each other."""
 
 
 class SpaceMismatch(LakeError):
-    """Vectors or settings of two different spaces met."""
+    """Vectors or settings of two different spaces would be mixed."""

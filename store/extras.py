@@ -46,7 +46,8 @@ def missing_extra(extra: str, purpose: str) -> MissingExtra:
     """The error to raise where a library of `extra` cannot be imported."""
     libraries = requirements_of(extra)
     names = " and ".join(re.split(r"[\s\[<>=!~;]", library)[0] for library in libraries) or f"the extra {extra!r}"
-    return MissingExtra(f"{purpose}: {names} {'are' if len(libraries) > 1 else 'is'} not installed. {install_command(libraries)}")
+    verb = "are" if len(libraries) > 1 else "is"
+    return MissingExtra(f"{purpose}: {names} {verb} not installed. {install_command(libraries)}")
 
 
 def install_command(libraries: list[str]) -> str:

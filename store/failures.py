@@ -1,4 +1,4 @@
-"""What could not be ingested or embedded: one row a thing and stage, so that running again does not repeat it."""
+"""Files and clips that could not be ingested or embedded: one row per source and stage, replaced when a run is repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAILURE_SCHEMA = pa.schema(
         pa.field("failure_id", pa.string()),
         pa.field("stage", pa.string()),          # ingest, or embed:<space>
         pa.field("source", pa.string()),
-        pa.field("clip_id", pa.string()),        # null where no clip came of it
+        pa.field("clip_id", pa.string()),        # null if the source gave no clip
         pa.field("error", pa.string()),
         pa.field("time", pa.timestamp("us", tz="UTC")),
     ]
@@ -27,7 +27,7 @@ FAILURE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that failed at one stage."""
+    """A source or clip that failed at one stage."""
 
     stage: str
     source: str
@@ -40,12 +40,13 @@ class Failure:
 
 
 def failure_id(stage: str, source: str, clip_id: str | None = None) -> str:
+    """The key of a failure: a hash of stage, source and clip."""
     text = "\0".join((stage, source, clip_id or ""))
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
 def storable(text: str) -> str:
-    """Text that a column can hold: bytes of a file name that are not UTF-8 are shown as escapes."""
+    """Text that a column can store: bytes of a file name that are not UTF-8 become escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -56,7 +57,7 @@ class Failures:
         self.table = Table(connection, "failures", FAILURE_SCHEMA)
 
     def read(self, stage: str | None = None) -> pl.DataFrame:
-        """stage, source, clip_id, error, time; newest first."""
+        """Failures, of one stage or of all, newest first.  Columns: stage, source, clip_id, error, time."""
         found = to_frame(self.table.read()).drop("failure_id").sort("time", descending=True)
         return found if stage is None else found.filter(pl.col("stage") == stage)
 
@@ -64,7 +65,7 @@ class Failures:
         return self.table.count()
 
     def record(self, failures: Sequence[Failure]) -> None:
-        """Store failures; one that is known already is replaced by the newer one."""
+        """Store failures; a known one is replaced."""
         if not failures:
             return
         rows = pl.DataFrame(
@@ -81,7 +82,7 @@ class Failures:
         self.table.upsert(rows.unique("failure_id", keep="last").to_arrow())
 
     def clear(self, ids: Sequence[str]) -> None:
-        """Forget failures by id: what they name has succeeded since."""
+        """Delete failures by id, after their source or clip has succeeded."""
         if not ids or not self.table.count():
             return
         known = set(to_frame(self.table.read(["failure_id"]))["failure_id"])

@@ -42,8 +42,8 @@ def check_format(files: Blobs, *, older: bool = False) -> None:
     found = format_of(files)
     if found > newest_format():
         raise LakeError(
-            f"lake at {files.uri}: has format {found}, but this tonelake knows formats up to {newest_format()}. Install a newer "
-            "tonelake"
+            f"lake at {files.uri}: has format {found}, but this tonelake knows formats up to {newest_format()}. Install a "
+            "newer tonelake"
         )
     if found < newest_format() and not older:
         raise LakeError(
@@ -53,7 +53,8 @@ def check_format(files: Blobs, *, older: bool = False) -> None:
 
 def write_format(files: Blobs, version: int | None = None) -> None:
     """Write the newest format unless one is written already; with `version`, replace it by that one."""
-    text = json.dumps({"format": version or newest_format(), "about": "a lake of tonelake: clips, vectors, indexes, runs"}) + "\n"
+    about = "a lake of tonelake: clips, vectors, indexes, runs"
+    text = json.dumps({"format": version or newest_format(), "about": about}) + "\n"
     if version is None:
         files.write_once(FILE, text)
     else:

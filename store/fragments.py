@@ -1,10 +1,10 @@
-"""Rows written where they are made, by many workers at once, and made part of a table by one commit.
+"""Fragments: rows written by workers in parallel, which one commit makes part of a table.
 
-A worker writes a fragment, a file that belongs to no version of the table yet, and hands its description on; the one who
-gathers descriptions appends them.  A worker that dies leaves at most a file that nobody refers to.
+A worker writes a fragment, a file that belongs to no version of the table yet, and passes its description to the process that
+appends the fragments.  A worker that dies leaves at most an unreferenced file.
 
-Appending bypasses the table's key.  So what is appended is compared with what the table holds before, and again
-afterwards where another writer's commit came between; of rows that then stand twice the first one stays.
+Appending bypasses the table's key.  So the keys are compared with those in the table before the commit and, if another writer
+committed in between, again after it; of duplicate rows the first is kept.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Fragment(NamedTuple):
 
 
 def write_fragment(table: Table, rows: pa.Table) -> Fragment:
-    """Write rows beside a table's, not yet part of it."""
+    """Write rows to a file of the table's folder without making them part of the table."""
     from lance.fragment import write_fragments
 
     dataset = table.dataset()
@@ -45,7 +45,7 @@ def write_fragment(table: Table, rows: pa.Table) -> Fragment:
 
 
 def append_fragments(table: Table, fragments: Sequence[Fragment]) -> int:
-    """Make fragments part of a table in one commit, but for rows whose key is there; the number of rows stored."""
+    """Append fragments in one commit, without rows whose key is stored already; return the number of rows added."""
     import lance
     from lance.fragment import FragmentMetadata
 
@@ -56,7 +56,7 @@ def append_fragments(table: Table, fragments: Sequence[Fragment]) -> int:
         fresh = set(fragment.keys) - known
         if len(fresh) == len(fragment.keys):
             whole.append(fragment)
-        elif fresh:                      # some other run was faster with a part of it
+        elif fresh:                      # a concurrent run has stored some of the rows
             rows = read_back(table, fragment)
             stored += table.insert_new(rows.filter(pc.is_in(rows.column(table.key), value_set=pa.array(list(fresh)))))
         known |= fresh
@@ -73,7 +73,7 @@ def append_fragments(table: Table, fragments: Sequence[Fragment]) -> int:
 
 
 def read_back(table: Table, fragment: Fragment) -> pa.Table:
-    """The rows of a fragment that is no part of its table yet."""
+    """Read the rows of a fragment that is not part of its table yet."""
     from lance.file import LanceFileReader
 
     files = [file["path"] for one in json.loads(fragment.description) for file in one["files"]]

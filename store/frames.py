@@ -1,7 +1,7 @@
-"""Frame-level states of chosen layers: what needs time, such as where in a clip a match lies.
+"""Frame-level states of chosen layers, for questions about time such as where in a clip a match lies.
 
-One row a clip and layer, because layers are chosen one by one and clips are large: 30 s of one layer of MERT-v1-95M are
-3.5 MB.  Frames are float16, in order of time; where windows overlap, each moment stands once.
+One row per clip and layer, because layers are chosen one by one and clips are large: 30 s of one layer of MERT-v1-95M take
+3.5 MB.  Frames are float16, in order of time; where windows overlap, each moment is stored once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tonelake.store.space import Space
 from tonelake.store.table import Table, in_list, to_frame
 
 SCHEMA = pa.schema([
-    pa.field("frames_id", pa.string()),                              # clip and layer: one clip's layer stands once
+    pa.field("frames_id", pa.string()),                              # clip and layer: each pair is unique
     pa.field("clip_id", pa.string()),
     pa.field("layer", pa.int32()),                                   # number of the layer in the space
     pa.field("n_frames", pa.int32()),
@@ -45,25 +45,25 @@ class Frames:
         self.table = Table(connection, f"frames_{space.name}", SCHEMA)
 
     def layers(self) -> list[int]:
-        """Numbers of the layers of which there are frames."""
+        """Numbers of the layers that have stored frames."""
         return to_frame(self.table.read(["layer"]))["layer"].unique().sort().to_list()
 
     def complete(self, layers: Sequence[int]) -> pl.Series:
-        """Ids of the clips of which the frames of all of these layers are stored."""
+        """Ids of clips that have stored frames for every one of `layers`."""
         stored = to_frame(self.table.read(["clip_id", "layer"])).filter(pl.col("layer").is_in(list(layers)))
         counts = stored.group_by("clip_id").agg(pl.col("layer").n_unique())
         return counts.filter(pl.col("layer") == len(set(layers)))["clip_id"]
 
     def add(self, frames: Sequence[FrameStates]) -> int:
-        """Store frames; a clip's layer that is stored already stays as it is.  The number stored."""
+        """Store frames and return the number of rows added; a clip's layer that is already stored is kept."""
         return self.table.insert_new(self.rows(frames))
 
     def rows(self, frames: Sequence[FrameStates]) -> pa.Table:
-        """The same as rows of the table, not stored.  Raises LakeError where a shape is not that of its layer."""
+        """Frames as rows of the table, not stored.  Raises LakeError if a shape does not match its layer."""
         for one in frames:
             expected = (len(one.frame_s), self.space.dims[one.layer])
             if one.states.shape != expected:
-                raise LakeError(f"clip {one.clip_id}: frames of shape {one.states.shape} instead of {expected}")
+                raise LakeError(f"clip {one.clip_id}: frames of shape {one.states.shape} instead of {expected}. Embed it again")
         rows = {
             "frames_id": [f"{one.clip_id}-{one.layer:02d}" for one in frames],
             "clip_id": [one.clip_id for one in frames],
@@ -75,21 +75,21 @@ class Frames:
         return pa.table(rows, schema=SCHEMA)
 
     def read(self, clip_id: str, layer: int | str | None = None) -> FrameStates:
-        """One layer of one clip over time.  Raises InputError where its frames are not stored."""
+        """Read one layer of one clip over time.  Raises InputError if its frames are not stored."""
         number = self.space.layer_index(layer)
         found = next(self.each([clip_id], number), None)
         if found is None:
             raise InputError(
-                f"no frames of layer {self.space.layers[number]} of clip {clip_id} are stored: run "
+                f"clip {clip_id}: has no stored frames of layer {self.space.layers[number]}. Run "
                 f"`tonelake embed --space {self.space.name} --frames {self.space.layers[number]}`"
             )
         return found
 
     def reader(self, clip_ids: Sequence[str], layer: int | str | None = None) -> Callable[[Sequence[int]], list[np.ndarray]]:
-        """A function that reads the (frame, dim) float16 states of some of these clips, by their places in `clip_ids`.
+        """A function that reads the (frame, dim) float16 states of some of these clips, given by index into `clip_ids`.
 
-        For reading again and again in any order: where the rows lie is looked up once.  Raises InputError where the frames
-        of one of the clips are not stored.
+        For repeated reads in any order: row numbers are looked up once.  Raises InputError if frames of one of the clips are
+        not stored.
         """
         number = self.space.layer_index(layer)
         snapshot = self.table.snapshot()
@@ -98,21 +98,22 @@ class Frames:
         if rows.null_count:
             name = self.space.layers[number]
             raise InputError(
-                f"{rows.null_count:,} of {len(keys):,} clips have no stored frames of layer {name}: run "
+                f"layer {name}: {rows.null_count:,} of {len(keys):,} clips have no stored frames. Run "
                 f"`tonelake embed --space {self.space.name} --frames {name}`"
             )
-        places, dim = rows.to_numpy(), self.space.dims[number]
+        row_numbers, dim = rows.to_numpy(), self.space.dims[number]
 
         def read(wanted: Sequence[int]) -> list[np.ndarray]:
-            states = self.table.take_rows(snapshot, places[list(wanted)], ["states"]).column("states").combine_chunks()
+            taken = self.table.take_rows(snapshot, row_numbers[list(wanted)], ["states"])
+            states = taken.column("states").combine_chunks()
             return [states[i].values.to_numpy(zero_copy_only=True).reshape(-1, dim) for i in range(len(states))]
 
         return read
 
     def each(self, clip_ids: Sequence[str] | None = None, layer: int | str | None = None) -> Iterator[FrameStates]:
-        """The stored frames of one layer, of these clips or of all, a clip at a time and in the table's order.
+        """Yield the stored frames of one layer, of these clips or of all, one clip at a time in table order.
 
-        Memory holds a few clips, however many there are.
+        Only a few clips are in memory at a time.
         """
         number = self.space.layer_index(layer)
         where = f"layer = {number}"
@@ -129,7 +130,7 @@ class Frames:
 
 
 def lists(arrays: Sequence[np.ndarray], kind: Any) -> pa.Array:
-    """Arrays of different lengths as a column of lists."""
+    """Convert arrays of different lengths to an Arrow column of lists."""
     large = pa.types.is_large_list(kind)
     ends = np.cumsum([0, *map(len, arrays)], dtype=np.int64 if large else np.int32)
     values = pa.array(np.concatenate(arrays) if len(arrays) else np.empty(0, kind.value_type.to_pandas_dtype()))
@@ -137,13 +138,16 @@ def lists(arrays: Sequence[np.ndarray], kind: Any) -> pa.Array:
 
 
 def layer_with_frames(frames: Frames, space: Space, layer: int | str | None) -> int:
-    """The layer asked for, else the default one where its frames are stored, else the first that has any."""
+    """`layer` if given, else the default layer if it has stored frames, else the first layer that has.
+
+    Raises InputError if no layer has.
+    """
     if layer is not None:
         return space.layer_index(layer)
     stored = frames.layers()
     if not stored:
         name = space.layers[space.default_layer]
         raise InputError(
-            f"no frames are stored in space {space.name!r}: run `tonelake embed --space {space.name} --frames {name}`"
+            f"space {space.name!r}: has no stored frames. Run `tonelake embed --space {space.name} --frames {name}`"
         )
     return space.default_layer if space.default_layer in stored else stored[0]

@@ -1,4 +1,4 @@
-"""The lake: a directory or object-store URI that holds clips, vectors, spaces and failures, and nothing of it twice.
+"""The lake: a directory or object-store URI that holds clips, vectors, spaces and failures, each once.
 
     lake = Lake("mylake")                                   # or "s3://bucket/mylake"
     lake.clips.read(["artist"], where="album = 'Kid A'")    # polars
@@ -27,15 +27,15 @@ from tonelake.store.space import Space, Spaces
 from tonelake.store.tokens import Tokens
 from tonelake.store.vectors import Vectors
 
-QUOTED = {ord(c): f"%{ord(c):02X}" for c in "%#?"}            # what would be no part of a path in a URI
+QUOTED = {ord(c): f"%{ord(c):02X}" for c in "%#?"}            # characters that would end the path of a URI
 PARTS = (FORMAT_FILE, "clips.lance", "failures.lance", "spaces")      # a folder with one of these is a lake
 
 
 class Lake:
-    """One lake, opened; made where there is none, unless `create` is False.
+    """One open lake; created if it does not exist, unless `create` is False.
 
-    Raises LakeError where there is no lake, or can be none, or one of a newer program, or, unless `older` is True, one of an
-    older program that has to be brought up before it is read (`store.format.upgrade`).
+    Raises LakeError if there is no lake or none can be made, if its format is newer than this program knows or, unless `older`
+    is True, if it is older and has to be upgraded first (`store.upgrade`).
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Lake:
         if local:
             self.uri = str(Path(self.uri).expanduser().absolute())
         if found := set(self.uri) & set("?" if local else "?#"):
-            # Lance takes it for the end of the path, and would write to another lake than the one that was named.
-            raise LakeError(f"a lake cannot lie at {self.uri!r}: its path holds {found.pop()!r}, choose another with --lake")
+            # Lance takes it for the end of the path, and would write to a different lake than the one named.
+            raise LakeError(f"lake {self.uri!r}: the path contains {found.pop()!r}. Choose another with --lake")
         if local and check_folder(Path(self.uri), create):
             write_format(self.files(""))
         self._connection = connect(self.uri)
@@ -58,25 +58,25 @@ class Lake:
         check_format(self.files(""), older=older)
         self.failures = Failures(self._connection)
         self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"))
-        self._vectors: dict[Space, Vectors] = {}         # opened: a query need not read their keys again
+        self._vectors: dict[Space, Vectors] = {}         # opened: later queries need not read their keys again
 
     def vectors(self, space: Space | str | None = None) -> Vectors:
-        """The vectors of a space given by name, as a Space, or not at all where the lake has only one."""
-        asked = space if isinstance(space, Space) else self.spaces.get(space)
-        if asked not in self._vectors:
-            self._vectors[asked] = Vectors(self._connection, asked, self.clips)
-        return self._vectors[asked]
+        """The vectors of a space, given by name or as a Space; None means the lake's only space."""
+        chosen = space if isinstance(space, Space) else self.spaces.get(space)
+        if chosen not in self._vectors:
+            self._vectors[chosen] = Vectors(self._connection, chosen, self.clips)
+        return self._vectors[chosen]
 
     def frames(self, space: Space | str | None = None) -> Frames:
-        """The stored frames of a space, named as for `vectors`."""
+        """The stored frames of a space, given as for `vectors`."""
         return Frames(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
     def tokens(self, space: Space | str | None = None) -> Tokens:
-        """The stored token sequences of a space, named as for `vectors`."""
+        """The stored token sequences of a space, given as for `vectors`."""
         return Tokens(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
     def files(self, folder: str) -> Blobs:
-        """What lies below a folder of the lake beside its tables: derived files, runs."""
+        """The small files below a folder of the lake, beside its tables: derived files, runs."""
         if not is_local(self.uri):
             folder = folder.translate(QUOTED)
         return Blobs(f"{self.uri.rstrip('/')}/{folder}".rstrip("/"))
@@ -86,27 +86,28 @@ class Lake:
 
 
 def check_folder(path: Path, create: bool) -> bool:
-    """Whether a lake is to be made at `path`.  Raises LakeError unless it is one, or may become one."""
+    """Whether a new lake has to be made at `path`.  Raises LakeError unless the path is a lake or can become one."""
     try:
         if path.exists() and not path.is_dir():
-            raise LakeError(f"{path} is a file, and a lake is a folder: name another with --lake")
-        # One listing: another process may be making the same lake, and what it has half written is not another's file.
+            raise LakeError(f"{path}: is a file, but a lake is a folder. Choose another with --lake")
+        # One listing: another process may be making the same lake, and its temporary file does not belong to anything else.
         names = {entry.name for entry in path.iterdir()} if path.exists() else set()
         holds_lake = not names.isdisjoint(PARTS)
         if not create and not holds_lake:
-            raise LakeError(f"there is no lake at {path}: `tonelake ingest` makes one, --lake names another")
+            raise LakeError(f"{path}: is not a lake. Make one with `tonelake ingest`, or choose another with --lake")
         if not holds_lake and any(not fnmatch(name, f".{FORMAT_FILE}.*.tmp") for name in names):
-            raise LakeError(f"{path} holds other files and no lake: name an empty or new folder with --lake")
+            raise LakeError(f"{path}: holds other files and no lake. Choose an empty or new folder with --lake")
         path.mkdir(parents=True, exist_ok=True)
         return not holds_lake
     except OSError as error:
-        raise LakeError(f"{path} cannot hold a lake: {error.strerror or error}") from error
+        raise LakeError(f"{path}: cannot hold a lake ({error.strerror or error}). Choose another with --lake") from error
 
 
 def connect(uri: str) -> Any:
+    """Open LanceDB at a folder or URI.  Raises LakeError if that fails."""
     import lancedb
 
     try:
         return lancedb.connect(uri, read_consistency_interval=timedelta(0))
     except (OSError, ValueError, RuntimeError) as error:
-        raise LakeError(f"the lake at {uri} cannot be opened: {error}") from error
+        raise LakeError(f"lake at {uri}: cannot be opened ({error}). Check the URI and its credentials") from error

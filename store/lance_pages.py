@@ -1,9 +1,9 @@
-"""One column of vectors as fast as the disk's cache gives it: straight from the pages of Lance's files.
+"""Read a column of vectors directly from the pages of Lance's files, at the speed of the disk cache.
 
-A column of FixedSizeLists without nulls lies in a Lance file as it lies in memory, page after page.  Where the table is
-on a local disk and that is how it was written, threads read the pages into place, and nothing is decoded or copied
-twice: twice the speed of a scan.  How a page is laid out is read from the file, and the first and last row of each file
-are compared with what Lance itself returns; whatever is not as expected is left to Lance.
+A column of FixedSizeLists without nulls is stored in a Lance file as it is in memory, page after page.  If the table is on a
+local disk and was written that way, threads read the pages into place, and nothing is decoded or copied twice: twice the speed
+of a scan.  The layout of a page is read from the file, and the first and last row of each file are compared with those that
+Lance itself returns; a file with any other layout is left to Lance.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from tonelake.store.blobs import is_local
 from tonelake.store.machine import cores
 
 THREADS = min(8, cores())
-PIECE_BYTES = 8 << 20                    # read at once
-CONVERTED_BYTES = 1 << 20                # where it is then converted, while it is in the cache
+PIECE_BYTES = 8 << 20                    # bytes per read
+CONVERTED_BYTES = 1 << 20                # bytes per read if they are converted afterwards, while in the cache
 
 
 class Page(NamedTuple):
-    """Rows of a column in a file."""
+    """Consecutive rows of a column in a file."""
 
     path: Path
     offset: int                          # bytes
     rows: int
 
 
-_layouts: dict[tuple[str, int, int], list[Page] | None] = {}         # files of Lance never change once they are written
+_layouts: dict[tuple[str, int, int], list[Page] | None] = {}         # Lance never changes a file once it is written
 
 
 def read_column(dataset: Any, column: str, dtype: str) -> np.ndarray | None:
-    """A FixedSizeList column of a Lance dataset as (row, dim) of `dtype`, in table order; None where Lance has to read it."""
+    """Read a FixedSizeList column as (row, dim) of `dtype`, in table order; None if Lance has to read it."""
     kind = dataset.schema.field(column).type
     stored, dim = np.dtype(kind.value_type.to_pandas_dtype()), kind.list_size
     pages = find_pages(dataset, column, stored.itemsize * dim)
@@ -60,20 +60,20 @@ def read_column(dataset: Any, column: str, dtype: str) -> np.ndarray | None:
 
 
 def read_piece(descriptor: int, offset: int, target: np.ndarray, stored: np.dtype) -> None:
-    """Fill `target`, contiguous rows, from a place in a file."""
+    """Fill `target`, contiguous rows, from an offset in a file."""
     raw = target if target.dtype == stored else np.empty(target.shape, stored)
     view: Any = memoryview(raw.reshape(-1).view(np.uint8).data)
     while len(view):
         got = os.preadv(descriptor, [view], offset)
         if not got:
-            raise OSError("a file of the lake is shorter than its own table of contents says")
+            raise OSError("a file of the lake is shorter than its table of contents says")
         view, offset = view[got:], offset + got
     if raw is not target:
         target[...] = raw
 
 
 def find_pages(dataset: Any, column: str, width: int) -> list[Page] | None:
-    """Where the rows of a column lie, `width` bytes each; None where they do not lie so."""
+    """The pages of a column whose rows are `width` bytes each; None if the files are not laid out that way."""
     if not is_local(dataset.uri) or not hasattr(os, "preadv"):
         return None
     found: list[Page] = []
@@ -95,7 +95,7 @@ def find_pages(dataset: Any, column: str, width: int) -> list[Page] | None:
 
 
 def file_pages(path: Path, fragment: Any, column: str, field: int, width: int) -> list[Page] | None:
-    """The pages of a column in one file, checked; None where they hold anything but plain rows."""
+    """The pages of a column in one file, checked; None if they hold anything but plain rows."""
     from lance.file import LanceFileReader
 
     about = fragment.metadata

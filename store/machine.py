@@ -1,4 +1,4 @@
-"""What this process may use of the machine: a container or a batch job often grants a part of it."""
+"""Processors and memory that this process may use: a container or a batch job often grants only a part of the machine."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-# Linux's control groups.  Read here rather than by joblib, which takes 0.3 s to import and looks at the outermost group alone.
+# Linux's control groups.  Not read by joblib, which takes 0.3 s to import and considers the outermost group only.
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 @lru_cache(maxsize=1)
 def cores() -> int:
-    """Processors: those this process is bound to, or as many as its control groups grant the time of, at least one."""
+    """Number of processors: those this process is bound to or, if fewer, those its control groups grant; at least 1."""
     return max(1, min([bound_cores(), *(round(granted) for granted in _granted_cores())]))
 
 
 def bound_cores() -> int:
-    """Processors this process is bound to, which is what OpenMP counts too."""
+    """Number of processors this process is bound to, which OpenMP counts too."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:               # not on this platform
@@ -26,18 +26,20 @@ def bound_cores() -> int:
 
 
 def share_cores() -> None:
-    """Let no library start more threads than its share of time feeds, where control groups grant less than the processors
-    that it counts: 64 threads on the time of two wait for one another.  Who set OMP_NUM_THREADS has decided."""
+    """Limit the threads of libraries to the granted processors, where control groups grant fewer than the libraries count.
+
+    64 threads on the time of two processors would wait for one another.  An explicit OMP_NUM_THREADS is respected.
+    """
     if cores() < bound_cores() and "OMP_NUM_THREADS" not in os.environ:
         from threadpoolctl import threadpool_limits
 
-        os.environ["OMP_NUM_THREADS"] = str(cores())                 # for those yet to be loaded, here or by our processes
+        os.environ["OMP_NUM_THREADS"] = str(cores())                 # for libraries loaded later, here or in child processes
         threadpool_limits(cores())
 
 
 @lru_cache(maxsize=1)
 def memory_bytes() -> int:
-    """Physical memory, or what the control groups grant of it; 8 GB where the machine does not say."""
+    """Physical memory or, if less, what the control groups grant; 8 GB if the system does not report it."""
     try:
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -48,7 +50,7 @@ def memory_bytes() -> int:
 def _granted_cores() -> Iterator[float]:
     for group in _groups("cpu"):
         quota = _numbers(group / "cpu.max") or _numbers(group / "cpu.cfs_quota_us") + _numbers(group / "cpu.cfs_period_us")
-        if len(quota) == 2 and quota[0] > 0 and quota[1] > 0:        # microseconds of a processor, in so many
+        if len(quota) == 2 and quota[0] > 0 and quota[1] > 0:        # granted microseconds per period of microseconds
             yield quota[0] / quota[1]
 
 
@@ -58,7 +60,7 @@ def _granted_bytes() -> Iterator[int]:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Folders of the control groups this process is in, from its own to the outermost, in version 2 or 1 of them."""
+    """Folders of the control groups of this process, from its own to the outermost, of cgroup version 2 or 1."""
     try:
         lines = OWN_GROUP.read_text().splitlines()
     except OSError:
@@ -68,13 +70,13 @@ def _groups(controller: str) -> Iterator[Path]:
         if controllers and controller not in controllers.split(","):
             continue
         base = GROUPS / controller if controllers else GROUPS
-        inner = [part for part in path.split("/") if part not in ("", "..")]     # dots: seen from within a container
+        inner = [part for part in path.split("/") if part not in ("", "..")]     # dots occur inside a container
         for depth in range(len(inner), -1, -1):
             yield base.joinpath(*inner[:depth])
 
 
 def _numbers(file: Path) -> list[int]:
-    """The numbers of a file; none where there is no such file, or no limit (`max`)."""
+    """The numbers in a file; empty if the file does not exist or says `max` (no limit)."""
     try:
         return [int(word) for word in file.read_text().split()]
     except (OSError, ValueError):

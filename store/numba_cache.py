@@ -1,4 +1,4 @@
-"""numba compiles functions of libraries on their first use and keeps them on disk: one process at a time, in a writable folder."""
+"""Functions that numba compiles on first use and keeps on disk: one process at a time compiles, in a writable folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def compiler_lock(module_file: Path) -> Iterator[None]:
 
 @contextmanager
 def explain_unwritable_cache() -> Iterator[None]:
-    """Raise TonelakeError with the remedy where numba finds no folder: in a read-only installation, for a user without a home."""
+    """Raise TonelakeError with the remedy if numba finds no folder: a read-only installation, a user without a home."""
     try:
         yield
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
         raise TonelakeError(
-            "numba: no folder for compiled functions is writable, neither beside the installed packages nor in the home folder. "
-            "Set NUMBA_CACHE_DIR to a folder that only you can write to"
+            "numba: no folder for compiled functions is writable, neither beside the installed packages nor in the home "
+            "folder. Set NUMBA_CACHE_DIR to a folder that only you can write to"
         ) from error

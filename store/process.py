@@ -20,7 +20,7 @@ CLIENT = "lance_namespace_urllib3_client"
 
 def prepare_process() -> None:
     """Choose Arrow's allocator, limit threads to the granted processors, and defer LanceDB's REST client."""
-    put_off(CLIENT)
+    defer_import(CLIENT)
     choose_pool()
     share_cores()
 
@@ -37,20 +37,20 @@ def choose_pool() -> None:
         pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
-def put_off(name: str) -> None:
-    """Let a top-level package run when something of its own is first asked for.  One that has been imported stays as it is."""
+def defer_import(name: str) -> None:
+    """Defer running a top-level package until one of its attributes is first used; an imported package is left as it is."""
     found = None if name in sys.modules else find_spec(name)
     if found is None or found.loader is None or found.submodule_search_locations is None:
         return
     package, run = ModuleType(name), found.loader.exec_module
     package.__spec__, package.__file__, package.__path__ = found, found.origin, found.submodule_search_locations
 
-    def ask(attribute: str) -> Any:
+    def load_and_get(attribute: str) -> Any:
         if attribute.startswith("__") or "__getattr__" not in vars(package):
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         del package.__getattr__
         run(package)
         return getattr(package, attribute)
 
-    package.__getattr__ = ask            # type: ignore[method-assign]
+    package.__getattr__ = load_and_get            # type: ignore[method-assign]
     sys.modules[name] = package

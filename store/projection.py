@@ -1,7 +1,7 @@
-"""A space made of another one by a linear map: vectors of some of its layers, side by side, times a matrix, plus an offset.
+"""A space computed from another by a linear map: vectors of some of its layers, concatenated, times a matrix, plus an offset.
 
-It is kept in `projections/<space>/` of the lake.  A projected space has one layer; what holds for every vector holds for it,
-but that its vectors come from its parent's and not from audio.
+The map is stored in `projections/<space>/` of the lake.  A projected space has one layer and is used like any other space,
+except that its vectors are computed from its parent's and not from audio.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ FILE = "projection.safetensors"
 BLOCK = 4096                             # clips projected at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Projection:
-    """The map."""
+    """A linear map from a parent space."""
 
     parent: str                          # name of the space
     fingerprint: str                     # of the parent
-    layers: tuple[int, ...]              # of the parent, in the order they are joined
+    layers: tuple[int, ...]              # of the parent, in the order of concatenation
     weight: np.ndarray                   # (out, in) float32
     bias: np.ndarray                     # (out,) float32
 
@@ -40,14 +40,14 @@ class Projection:
 
     @property
     def digest(self) -> str:
-        """Of the map and of where it starts from."""
+        """Hash of the map and of the parent's layers and fingerprint."""
         hasher = hashlib.blake2b(digest_size=16)
         for part in (self.fingerprint.encode(), str(self.layers).encode(), self.weight.tobytes(), self.bias.tobytes()):
             hasher.update(part)
         return hasher.hexdigest()
 
     def describe(self, parent: Space, name: str, layer: str, about: str) -> Space:
-        """The space it makes, whose one layer is called `layer`."""
+        """The space that it makes, whose only layer is named `layer`."""
         return replace(
             parent, name=name, revision=parent.fingerprint, layers=(layer,), dims=(len(self.bias),), adapter=self.digest,
             encoder=about, location=PROJECTED, default_layer=0, dtype="float16",
@@ -55,43 +55,48 @@ class Projection:
 
 
 def is_projection(space: Space) -> bool:
-    """Whether a space's vectors come from another space's."""
+    """Whether a space's vectors are computed from another space's."""
     return space.location == PROJECTED
 
 
 def make_projected(lake: Lake, projection: Projection, name: str, layer: str, about: str) -> Space:
-    """Store a projection and make its space, without vectors.  Raises SpaceMismatch where the name is another space's."""
+    """Store a projection and make its space, without vectors.  Raises SpaceMismatch if another space has the name."""
     space = projection.describe(lake.spaces.get(projection.parent), name, layer, about)
     spaces = lake.spaces.all()
     if not any(known.fingerprint == space.fingerprint for known in spaces):
         if any(known.name == name for known in spaces):
-            raise SpaceMismatch(f"space {name!r} is another one: choose another --name")
-        lake.files(f"projections/{name}").put(FILE, lambda path: write(path, projection))
+            raise SpaceMismatch(f"space {name!r}: already exists with other settings. Choose another --name")
+        lake.files(f"projections/{name}").put(FILE, lambda path: write_projection(path, projection))
     return lake.spaces.make(space)
 
 
 def read_projection(lake: Lake, space: Space) -> Projection:
-    """The map of a projected space.  Raises LakeError where it is gone or another one."""
+    """Read the map of a projected space.  Raises LakeError if it is missing, damaged or a different one."""
     from safetensors import SafetensorError, safe_open
 
     with lake.files(f"projections/{space.name}").fetched(FILE) as path:
         if path is None:
-            raise LakeError(f"projections/{space.name}/{FILE} is gone: new clips cannot be brought into space {space.name!r}")
+            raise LakeError(
+                f"projections/{space.name}/{FILE}: is missing, so space {space.name!r} cannot be extended. Restore it"
+            )
         try:
             with safe_open(path, framework="numpy") as file:
                 about = file.metadata() or {}
                 found = Projection(
-                    about["parent"], about["fingerprint"], tuple(json.loads(about["layers"])), file.get_tensor("weight"),
-                    file.get_tensor("bias"),
+                    parent=about["parent"], fingerprint=about["fingerprint"], layers=tuple(json.loads(about["layers"])),
+                    weight=file.get_tensor("weight"), bias=file.get_tensor("bias"),
                 )
         except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise LakeError(f"projections/{space.name}/{FILE} cannot be read: {error}") from error
+            raise LakeError(f"projections/{space.name}/{FILE}: cannot be read ({error}). Restore it from a copy") from error
     if found.digest != space.adapter:
-        raise SpaceMismatch(f"projections/{space.name}/{FILE} is not the map that space {space.name!r} was made by")
+        raise SpaceMismatch(
+            f"projections/{space.name}/{FILE}: is not the map that made space {space.name!r}. Restore the original"
+        )
     return found
 
 
-def write(path: Path, projection: Projection) -> None:
+def write_projection(path: Path, projection: Projection) -> None:
+    """Write a projection as safetensors."""
     from safetensors.numpy import save_file
 
     about = {
@@ -101,14 +106,17 @@ def write(path: Path, projection: Projection) -> None:
 
 
 def extend_projected(lake: Lake, space: Space) -> int:
-    """Bring clips that are embedded in the parent, and not yet here, into a projected space; how many.
+    """Project clips that are embedded in the parent but not yet in this space; return their number.
 
-    Its maxima are those of the parent, projected.  Raises SpaceMismatch where the parent is another way of embedding now.
+    Maxima are the projected maxima of the parent.  Raises SpaceMismatch if the parent now has other settings.
     """
     projection = read_projection(lake, space)
     parent = lake.spaces.get(projection.parent)
     if parent.fingerprint != projection.fingerprint:
-        raise SpaceMismatch(f"space {space.name!r} was made of another {parent.name!r} than the lake holds now")
+        raise SpaceMismatch(
+            f"space {space.name!r}: was made from a space {parent.name!r} with other settings than the lake's. Make it again "
+            "under another --name"
+        )
     source, target = lake.vectors(parent), lake.vectors(space)
     known = target.ids()
     ids = source.ids()

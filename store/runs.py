@@ -1,4 +1,4 @@
-"""Runs on disk: a folder each below `probes` or `adapters` of the lake, found by name, finished where it has metrics."""
+"""Runs on disk: a folder each below `probes` or `adapters` of the lake, found by name; a run with metrics is finished."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tonelake.store.settings import Settings, parse_settings
 if TYPE_CHECKING:
     from tonelake.store.lake import Lake
 
-CONFIG_FILE = "config.yaml"                   # of a run, written first
-METRICS_FILE = "metrics.json"                 # … and last: its presence means done
+CONFIG_FILE = "config.yaml"                   # written first
+METRICS_FILE = "metrics.json"                 # written last: its presence means that the run is finished
 REPORT_FILE = "report.md"
 
 Config = TypeVar("Config", bound=Settings)
@@ -25,40 +25,40 @@ Config = TypeVar("Config", bound=Settings)
 
 @dataclass(frozen=True)
 class FinishedRun(Generic[Config]):
-    """A run that has its metrics.  What a subclass says of itself: where its runs lie, and what they are called."""
+    """A run that has metrics.  A subclass defines the folder, the names and the settings of its kind of run."""
 
     name: str
     files: Blobs
     config: Config
     metrics: dict[str, Any]
 
-    kind: ClassVar[str]                  # the folder of the lake
+    kind: ClassVar[str]                  # folder in the lake
     noun: ClassVar[str]
-    maker: ClassVar[str]                 # the command that makes one
+    maker: ClassVar[str]                 # command that makes one
     settings: ClassVar[type[Settings]]
-    types: ClassVar[dict[str, type]]     # what its metrics have, at least, beside a summary and when it was finished
+    types: ClassVar[dict[str, type]]     # required metrics, besides `summary` and `finished`
 
     @classmethod
     def folder(cls, lake: Lake, name: str) -> Blobs:
-        """Raises InputError for a name that is no name of a run."""
+        """The files of a run.  Raises InputError for an invalid name."""
         return run_folder(lake, cls.kind, name)
 
     @classmethod
     def find(cls, lake: Lake, name: str) -> Self | None:
-        """The run of exactly that name, or None where there is none, or only a begun one."""
+        """The finished run of exactly that name, or None."""
         files = cls.folder(lake, name)
         metrics = files.read(METRICS_FILE)
         if metrics is None:
             return None
-        kept = read_kept(files, name)
-        if kept is None:
+        stored = read_config(files, name)
+        if stored is None:
             raise LakeError(f"run {name!r}: has no {CONFIG_FILE}. Delete its folder")
-        config = cls.settings.from_dict(kept[0], f"{CONFIG_FILE} of run {name!r}")
+        config = cls.settings.from_dict(stored[0], f"{CONFIG_FILE} of run {name!r}")
         return cls(name, files, config, cls.read_metrics(metrics, name))         # type: ignore[arg-type]
 
     @classmethod
     def read_metrics(cls, text: str, name: str) -> dict[str, Any]:
-        """What a run's metrics.json holds.  Raises LakeError where it is damaged."""
+        """Parse a run's metrics.json.  Raises LakeError if it is damaged."""
         try:
             found = json.loads(text)
             for key, kind in {"summary": str, "finished": str, **cls.types}.items():
@@ -66,83 +66,87 @@ class FinishedRun(Generic[Config]):
                     raise ValueError(f"{key} is {found[key]!r}")
             return found
         except (KeyError, TypeError, ValueError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise LakeError(f"{METRICS_FILE} of run {name!r} cannot be read ({what}): delete its folder and run it again") from error
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise LakeError(
+                f"{METRICS_FILE} of run {name!r}: cannot be read ({reason}). Delete its folder and run it again"
+            ) from error
 
     @classmethod
     def all(cls, lake: Lake) -> list[Self]:
-        """The finished runs of a lake, oldest first."""
+        """All finished runs of a lake, oldest first."""
         found = [cls.find(lake, name) for name in lake.files(cls.kind).folders()]
         return sorted((run for run in found if run is not None), key=lambda run: (run.metrics.get("finished", ""), run.name))
 
     @classmethod
     def named(cls, lake: Lake, name: str) -> Self:
-        """A run by its name, or by a part of it that only one run has.  Raises InputError where there is none."""
+        """A finished run by its name or a part of it that only one run has.  Raises InputError if none or several match."""
         run = cls.find(lake, choose_run(lake, cls.kind, name, absent=f"no {cls.noun} {name!r} in this lake", maker=cls.maker))
         assert run is not None
         return run
 
     def table(self, name: str) -> pl.DataFrame:
-        """layers, classes, predictions, split, … as its files are called.  Raises InputError where it has no such one."""
+        """One of the run's tables: layers, classes, predictions, split, ….  Raises InputError if it does not have it."""
         return read_run_table(self.files, self.name, name)
 
     def summary(self) -> str:
+        """The result in a sentence."""
         return str(self.metrics["summary"])
 
     def report(self) -> str:
+        """The report as Markdown; empty if there is none."""
         return self.files.read(REPORT_FILE) or ""
 
 
-def read_kept(files: Blobs, name: str) -> tuple[dict[str, Any], str | None] | None:
-    """A run's settings as they stand in its folder, and the digest of settings and data; None where it has not begun."""
+def read_config(files: Blobs, name: str) -> tuple[dict[str, Any], str | None] | None:
+    """A run's stored settings, and the digest of settings and data; None if the run has not been started."""
     text = files.read(CONFIG_FILE)
     if text is None:
         return None
     try:
         return parse_settings(text, f"{CONFIG_FILE} of run {name!r}")
-    except InputError as error:          # nobody's input: the lake is damaged
+    except InputError as error:          # not the user's input: the lake is damaged
         raise LakeError(f"{error}. Delete its folder and run it again") from error
 
 
 def check_same_run(files: Blobs, name: str, digest: str, noun: str) -> None:
-    """Raises InputError where the run of that name, begun or finished, is another than that of the digest."""
-    kept = read_kept(files, name)
-    if kept is not None and kept[1] != digest:
-        raise InputError(f"run {name!r} holds another {noun} (other settings, clips or labels): choose another --name")
+    """Raise InputError if the run of that name, started or finished, has a different digest."""
+    stored = read_config(files, name)
+    if stored is not None and stored[1] != digest:
+        raise InputError(f"run {name!r}: holds another {noun} (other settings, clips or labels). Choose another --name")
 
 
 def run_folder(lake: Lake, kind: str, name: str) -> Blobs:
-    """The files of a run.  Raises InputError for a name that is no name of a run."""
+    """The files of a run.  Raises InputError for an invalid name."""
     if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n") or len(name) > 120:
-        raise InputError(f"{name!r} cannot name a run: use letters, digits, '-' and '_'")
+        raise InputError(f"run {name!r}: not a valid name. Use letters, digits, '-' and '_'")
     return lake.files(f"{kind}/{name}")
 
 
 def lock_run(files: Blobs, name: str) -> AbstractContextManager[None]:
-    """Keep other runs on this machine out of a run's folder while it is trained.  Raises InputError where one is in."""
+    """Lock a run's folder on this machine while it is trained.  Raises InputError if another process holds the lock."""
     return files.locked(f"run {name!r}: is being trained by another process. Wait until it has finished")
 
 
 def choose_run(lake: Lake, kind: str, name: str, *, absent: str, maker: str, holder: str = "it") -> str:
-    """The finished run of that name, or the one that alone has it in its name.
+    """Name of the finished run `name`, or of the only one that contains it.
 
-    Raises InputError where there is none or there are several; `absent` says the former, `maker` is the command that makes one.
+    Raises InputError if there is none (with the message `absent`) or several; `maker` is the command that makes one.
     """
     names = [n for n in lake.files(kind).folders() if run_folder(lake, kind, n).read(METRICS_FILE) is not None]
     near = [name] if name in names else [n for n in names if name in n]
     if len(near) != 1:
-        which = f"{len(near)} runs have {name!r} in their name" if near else absent
-        raise InputError(f"{which}: {holder} has {', '.join((near or names)[:8]) or f'none; `{maker}` makes one'}")
+        problem = f"{len(near)} runs have {name!r} in their name" if near else absent
+        raise InputError(f"{problem}: {holder} has {', '.join((near or names)[:8]) or f'none. Make one with `{maker}`'}")
     return near[0]
 
 
 def read_run_table(files: Blobs, run: str, name: str) -> pl.DataFrame:
-    """A table of a run, as its file is called.  Raises InputError where it has no such one."""
+    """Read a table of a run by name.  Raises InputError if the run does not have it, LakeError if it is damaged."""
     with files.fetched(f"{name}.parquet") as path:
         if path is None:
             known = ", ".join(file.removesuffix(".parquet") for file in files.names(".parquet"))
-            raise InputError(f"run {run!r} has no table {name!r}: it has {known}")
+            raise InputError(f"run {run!r}: has no table {name!r}. Choose one of {known}")
         try:
             return pl.read_parquet(path)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise LakeError(f"{name}.parquet of run {run!r} cannot be read: {error}") from error
+            raise LakeError(f"{name}.parquet of run {run!r}: cannot be read ({error}). Run it again with --again") from error

@@ -1,7 +1,7 @@
-"""A space: one way of embedding.  Vectors of two spaces never mix, and the fingerprint is what keeps them apart.
+"""A space: one way of embedding.  Vectors of two spaces never mix; the fingerprint tells spaces apart.
 
-The identity is content and resolved settings: what the encoder is (a digest of its weights, not its path), how audio is
-windowed and pooled, in what precision it was computed and stored.  Nothing in it is `auto` or None.
+The identity consists of content and resolved settings: the encoder (a digest of its weights, not its path), windows and
+pooling, and the precision of computation and storage.  No value in it is `auto` or None.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tonelake.store.blobs import Blobs
+from tonelake.store.type_checks import check_types
 from tonelake.store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
-from tonelake.store.typed import check_types
 
 FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 STATS = ("mean", "max")
-PROJECTED = "projection"                  # the location of a space that was made of another one (`store.projection`)
+PROJECTED = "projection"                  # the location of a space computed from another one (`store.projection`)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Space:
-    """One way of embedding.  The first block, but for the name, is its identity; the rest says how to carry on with it."""
+    """One way of embedding.  The first block, except the name, is its identity; the rest is needed to extend it."""
 
     name: str
     revision: str                         # digest of the weights and configuration, or name and version of our own code
@@ -34,32 +34,33 @@ class Space:
     dims: tuple[int, ...]                 # width of each layer
     window_s: float
     hop_s: float
-    precision: str                        # float32, bfloat16 or float16: what the forward pass ran in
+    precision: str                        # of the forward pass: float32, bfloat16 or float16
     pooling: str = "mean+max"
     adapter: str = ""                     # digest of a LoRA adapter; empty for none
     dtype: str = "float16"                # of the stored vectors
     format: int = FORMAT_VERSION
 
-    encoder: str = ""                     # what a person calls it: m-a-p/MERT-v1-95M, spectral, a folder's name
-    location: str = ""                    # where the encoder was loaded from: a hub id, a folder, a built-in name
+    encoder: str = ""                     # its name for users: m-a-p/MERT-v1-95M, spectral, a folder's name
+    location: str = ""                    # what the encoder was loaded from: a hub id, a folder, a built-in name
     adapter_location: str = ""            # … and its adapter: a folder, or a path inside the lake
     device: str = "cpu"                   # where it was first embedded
-    precision_reason: str = ""            # why `auto` came to this precision
-    default_layer: int = 0                # what `similar` looks at when no layer is named
+    precision_reason: str = ""            # why `auto` chose this precision
+    default_layer: int = 0                # the layer used when none is named
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if len(self.layers) != len(self.dims) or not self.layers:
-            raise InputError(f"space {self.name}: {len(self.layers)} layer names for {len(self.dims)} widths")
+            raise InputError(f"space {self.name!r}: {len(self.layers)} layer names, {len(self.dims)} widths. Give one each")
 
     @property
     def identity(self) -> dict[str, Any]:
+        """The fields that decide the vectors."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in DESCRIPTION}
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits over the identity."""
+        """Hash of the identity, 32 hex digits."""
         text = json.dumps(self.identity, sort_keys=True, ensure_ascii=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -68,7 +69,7 @@ class Space:
         return f"emb_{self.name}"
 
     def layer_index(self, layer: int | str | None) -> int:
-        """The number of a layer given by number, by name, or not at all (the space's default)."""
+        """The number of a layer given by number or name; None means the default.  Raises InputError for an unknown one."""
         if layer is None:
             return self.default_layer
         if str(layer) in self.layers:
@@ -79,13 +80,13 @@ class Space:
             number = -1
         if not 0 <= number < len(self.layers):
             shown = ", ".join(f"{i} ({n})" if str(i) != n else n for i, n in enumerate(self.layers))
-            raise InputError(f"space {self.name} has no layer {layer!r}: choose one of {shown}")
+            raise InputError(f"space {self.name!r}: has no layer {layer!r}. Choose one of {shown}")
         return number
 
     def column(self, layer: int, stat: str = "mean") -> str:
-        """The column that holds one layer: `mean_07`."""
+        """Name of the column that holds a layer, such as `mean_07`."""
         if stat not in STATS:
-            raise InputError(f"no statistic {stat!r}: choose one of {', '.join(STATS)}")
+            raise InputError(f"statistic {stat!r}: unknown. Choose one of {', '.join(STATS)}")
         return f"{stat}_{layer:02d}"
 
     def to_json(self) -> str:
@@ -93,6 +94,10 @@ class Space:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Space:
+        """Read a space's file; `where` names it in errors.
+
+        Raises LakeError if it is damaged, SpaceMismatch if its settings were edited.
+        """
         try:
             values = json.loads(text)
             kept = str(values.pop("fingerprint"))
@@ -102,44 +107,49 @@ class Space:
             if not 0 <= space.default_layer < len(space.layers):
                 raise ValueError(f"default_layer is {space.default_layer} of {len(space.layers)} layers")
         except (AttributeError, ValueError, KeyError, TypeError) as error:
-            raise LakeError(f"{where} is not a space description that this version reads: {error}") from error
+            raise LakeError(
+                f"{where}: is not a space description that this version reads ({error}). Restore it from a copy"
+            ) from error
         if kept != space.fingerprint:
             raise SpaceMismatch(
-                f"{where}: its settings give fingerprint {space.fingerprint[:12]}, it says {kept[:12]}: the file was "
-                "edited after vectors were stored by it; put the original back, or embed into a new space"
+                f"{where}: its settings give fingerprint {space.fingerprint[:12]} instead of {kept[:12]}, so it was edited "
+                "after vectors were stored. Restore the original, or embed into a new space"
             )
         return space
 
 
-# What is not part of what a space is.
+# Fields that are not part of the identity.
 DESCRIPTION = {"name", "encoder", "location", "adapter_location", "device", "precision_reason", "default_layer", "created_at"}
 
 
 def check_name(name: str) -> None:
-    """Raise InputError unless `name` can name a space.
+    """Raise InputError unless `name` is valid for a space.
 
     >>> check_name("mert-v1-95m")
     """
     if not NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} cannot name a space: use 1 to 64 lower-case letters, digits, '-' and '_', beginning with a "
+            f"space {name!r}: not a valid name. Use 1 to 64 lower-case letters, digits, '-' and '_', beginning with a "
             "letter or digit, for example 'mert-v1-95m'"
         )
 
 
 class Spaces:
-    """The spaces of a lake: one JSON file each, written once."""
+    """The spaces of a lake: a JSON file each, written once."""
 
     def __init__(self, files: Blobs) -> None:
         self._files = files
 
     def all(self) -> list[Space]:
-        """Every space, in the order they were made."""
+        """All spaces, in the order they were made."""
         found = [self._read(name) for name in self._files.names()]
         return sorted((s for s in found if s is not None), key=lambda s: (s.created_at, s.name))
 
     def get(self, name: str | None = None) -> Space:
-        """The space of that name; without a name the only one there is, projections of it aside."""
+        """The space of that name; without a name the lake's only space, not counting projections.
+
+        Raises SpaceNotFound if there is none, or several and no name is given.
+        """
         if name is not None:
             check_name(name)
             space = self._read(f"{name}.json")
@@ -150,15 +160,15 @@ class Spaces:
         if name is None and len(embedded) == 1:
             return embedded[0]
         if not known:
-            raise SpaceNotFound("nothing is embedded in this lake yet: run `tonelake embed`")
+            raise SpaceNotFound("space: nothing is embedded in this lake yet. Run `tonelake embed`")
         if name is None:
-            raise SpaceNotFound(f"the lake has {len(known)} spaces, name one with --space: {', '.join(known)}")
-        raise SpaceNotFound(f"no space {name!r} in this lake: it has {', '.join(known)}")
+            raise SpaceNotFound(f"space: the lake has {len(known)}. Choose one with --space: {', '.join(known)}")
+        raise SpaceNotFound(f"no space {name!r} in this lake. Choose one of {', '.join(known)}")
 
     def make(self, space: Space) -> Space:
-        """Write a space, or take up the stored one of the same name and identity.
+        """Store a space and return it, or return the stored one of the same name and identity.
 
-        Raises SpaceMismatch where the name belongs to another way of embedding.
+        Raises SpaceMismatch if the name belongs to a space with other settings.
         """
         self._files.write_once(f"{space.name}.json", space.to_json())
         stored = self._read(f"{space.name}.json")
@@ -170,13 +180,15 @@ class Spaces:
                 if value != space.identity[key]
             ]
             raise SpaceMismatch(
-                f"space {space.name!r} was embedded with {'; '.join(differs)}: use those settings, or another --space name"
+                f"space {space.name!r}: was embedded with {'; '.join(differs)}. Use those settings, or another --space name"
             )
         return stored
 
-    def named_apart(self, space: Space) -> Space:
-        """The same space under the name that it is stored by, or a free one: the first digits of the fingerprint are
-        added where another way of embedding holds its name."""
+    def with_free_name(self, space: Space) -> Space:
+        """The stored space of the same identity, else `space` under an unused name.
+
+        If a space with other settings has its name, the first digits of the fingerprint are appended.
+        """
         same = next((stored for stored in self.all() if stored.fingerprint == space.fingerprint), None)
         if same is not None:
             return same
@@ -190,5 +202,5 @@ class Spaces:
             return None
         space = Space.from_json(text, f"spaces/{file}")
         if f"{space.name}.json" != file:
-            raise LakeError(f"spaces/{file} describes a space {space.name!r}: put the original back")
+            raise LakeError(f"spaces/{file}: describes a space {space.name!r}. Restore the original")
         return space

@@ -1,10 +1,10 @@
 """One LanceDB table keyed by a text column: created by its first write, read as Arrow, never left half written.
 
-Why these settings (measured; kill -9 and concurrent writers included):
+Reasons for these settings (measured, kill -9 and concurrent writers included):
 - the key is declared in the schema as Lance's unenforced primary key: without it two concurrent `merge_insert`s
-  both insert, and rows stand twice;
-- stable row ids, so that an index may keep them through upserts and compaction;
-- `read_consistency_interval=0` on the connection, so that a handle never serves an old version.
+  both insert, which duplicates rows;
+- stable row ids, so that an index can keep them through upserts and compaction;
+- `read_consistency_interval=0` on the connection, so that an open table never serves an old version.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from tonelake.store.errors import FilterError, LakeError
 from tonelake.store.key_rows import KeyRows
 
 ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
-BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; what cannot be copied is held in memory twice
-BYTES_OF_LONG_ROWS = 64 << 20        # of frames, a megabyte and more a row: read by the row, which large files do no faster
-TRIES = 8                            # of a commit that other writers keep preempting, over about ten seconds
-IDS_PER_FILTER = 10_000              # rows looked up by an IN list; more of them are found faster by reading the column
-FEW_KEYS = 1_000                     # rows taken one by one, where it is known where they stand
+BYTES_PER_FRAGMENT = 256 << 20       # of vectors: 6,700 clips of MERT-v1-95M; pages that cannot be copied are in memory twice
+BYTES_OF_LONG_ROWS = 64 << 20        # of frames, 1 MB or more a row: read row by row, which is no faster in larger files
+TRIES = 8                            # attempts at a commit that conflicts with other writers, over about ten seconds
+IDS_PER_FILTER = 10_000              # rows looked up by an IN list; for more, reading the whole column is faster
+FEW_KEYS = 1_000                     # rows taken one by one where their row numbers are known
 
 Result = TypeVar("Result")
 
 
 class Snapshot(NamedTuple):
-    """A table at one version; None, and no rows, where there is no table yet."""
+    """A table at one version; without a table, `dataset` is None and there are no rows."""
 
-    dataset: Any                         # of Lance
+    dataset: Any                         # Lance's
     keys: pa.Array                       # in table order
-    row_ids: np.ndarray                  # (row,) int64: stay with a row through compaction; written again, it gets another
+    row_ids: np.ndarray                  # (row,) int64: kept through compaction; a row that is rewritten gets another
 
 
 class Table:
     """A table of the lake.  Absent until the first row is written; reading an absent table gives no rows."""
 
     def __init__(self, connection: Any, name: str, schema: pa.Schema) -> None:
-        """`schema`: the columns to create it with; the first one is the key."""
+        """`schema`: the columns that a new table is created with; the first one is the key."""
         key = schema.field(0)
         keyed = key.with_nullable(False).with_metadata({"lance-schema:unenforced-primary-key": "true"})
         self.name = name
@@ -54,7 +54,7 @@ class Table:
         self._connection = connection
         self._initial_schema = schema.set(0, keyed)
         self._handle: Any = None
-        self._known: tuple[Snapshot, KeyRows] | None = None           # one value: threads never see halves of two versions
+        self._known: tuple[Snapshot, KeyRows] | None = None           # one tuple: threads never see parts of two versions
 
     # -- reading
 
@@ -65,7 +65,7 @@ class Table:
 
     @property
     def version(self) -> int:
-        """Lance's version number, 0 where there is no table yet."""
+        """Lance's version number; 0 if the table does not exist yet."""
         handle = self._open()
         return 0 if handle is None else handle.version
 
@@ -76,7 +76,7 @@ class Table:
         return handle.to_lance().count_rows() if where is None else self.read([self.key], where=where).num_rows
 
     def read(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
-        """Rows as Arrow, in table order.  Raises FilterError where the filter is wrong."""
+        """Rows as Arrow, in table order.  Raises FilterError if the filter is invalid."""
         handle = self._open()
         names = list(columns) if columns is not None else self.schema.names
         if handle is None:
@@ -93,20 +93,20 @@ class Table:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """A missing or damaged file of the table as a LakeError."""
+        """Raise LakeError where a file of the table is missing or damaged."""
         try:
             yield
         except (OSError, pa.ArrowInvalid) as error:
             if isinstance(error, pa.ArrowInvalid) and not str(error).startswith("External error"):
-                raise                    # a filter that is wrong
+                raise                    # an invalid filter
             reason = str(error).removeprefix("External error: ").split(", /")[0]
             raise LakeError(
-                f"table {self.name!r} cannot be read ({reason}): where a long reading was overtaken by an upkeep, run it "
-                "again; where a file was lost or damaged, restore it from a copy"
+                f"table {self.name!r}: cannot be read ({reason}). If old versions were removed during a long read, run it "
+                "again; if a file was lost or damaged, restore it from a copy"
             ) from error
 
     def snapshot(self) -> Snapshot:
-        """The table at its newest version, with every row's key and id; both are read once for each version."""
+        """The table at its newest version with every row's key and id, which are read once per version."""
         handle = self._open()
         if handle is None:
             return Snapshot(None, pa.array([], pa.string()), np.empty(0, np.int64))
@@ -123,7 +123,7 @@ class Table:
     def batches(
         self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The same in pieces of at most `rows`, for what is larger than memory.  Raises LakeError where a file is missing."""
+        """Read rows in batches of at most `rows`, for data larger than memory.  Raises LakeError if a file is missing."""
         handle = self._open()
         if handle is not None:
             scan = handle.to_lance().scanner(columns=list(columns), filter=where, batch_size=rows, batch_readahead=2)
@@ -131,7 +131,7 @@ class Table:
                 yield from scan.to_batches()
 
     def take(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of these keys, in no promised order; unknown keys are left out."""
+        """Rows with these keys, in unspecified order; unknown keys are left out."""
         names = list(columns) if columns is not None else self.schema.names
         if not keys:
             return self.schema.empty_table().select(names)
@@ -146,32 +146,29 @@ class Table:
         return everything.filter(wanted).select(names)
 
     def take_rows(self, snapshot: Snapshot, rows: np.ndarray, columns: Sequence[str]) -> pa.Table:
-        """Rows of a snapshot by their places in it, in the order asked.
+        """Rows of a snapshot by their row numbers, in the order of `rows`.
 
-        Where its version has been removed since (`store.compaction`), the rows are found by their keys in the newest one.  Raises
-        LakeError where they have gone from there too.
+        If the snapshot's version has been removed since (`store.compaction`), the rows are looked up by key in the newest
+        version.  Raises LakeError if they were deleted there too.
         """
         try:
             return snapshot.dataset.take(rows.tolist(), columns=list(columns))
         except (OSError, ValueError):
             keys = snapshot.keys.take(pa.array(rows))
             found = self.take(keys.unique().to_pylist(), list(dict.fromkeys([self.key, *columns])))
-            places = self.places_of(keys, found.column(self.key).combine_chunks())
-            return found.take(places).select(list(columns))
+            return found.take(self.rows_of(keys, found.column(self.key).combine_chunks())).select(list(columns))
 
-    def places_of(self, keys: pa.Array, now: pa.Array) -> np.ndarray:
-        """Where the keys of an older version stand in a newer one.  Raises LakeError where one is not there any more."""
-        places = pc.index_in(keys, value_set=now)
-        if places.null_count:
-            raise LakeError(
-                f"{places.null_count:,} rows of table {self.name!r} were deleted while they were being read: run it again"
-            )
-        return places.to_numpy()
+    def rows_of(self, keys: pa.Array, newer: pa.Array) -> np.ndarray:
+        """Row numbers of an older version's keys among the keys of a newer one.  Raises LakeError if one was deleted."""
+        rows = pc.index_in(keys, value_set=newer)
+        if rows.null_count:
+            raise LakeError(f"table {self.name!r}: {rows.null_count:,} rows were deleted while being read. Run it again")
+        return rows.to_numpy()
 
     # -- writing
 
     def insert_new(self, rows: pa.Table) -> int:
-        """Insert rows whose key is not there yet; the number inserted.  Safe beside other writers."""
+        """Insert rows with new keys and return their number.  Safe beside other writers."""
 
         before = self.version
 
@@ -179,12 +176,12 @@ class Table:
             return self._merge().when_not_matched_insert_all().execute(self.conform(rows))
 
         done = self.commit(write)
-        # A merge sees other merges that come between, and not what is appended (`store.fragments`).
-        between = done.version > max(before, 1) + 1 and done.num_inserted_rows
-        return done.num_inserted_rows - (self.drop_duplicates(rows.column(self.key).to_pylist()) if between else 0)
+        # A merge notices concurrent merges but not concurrent appends (`store.fragments`).
+        concurrent = done.version > max(before, 1) + 1 and done.num_inserted_rows
+        return done.num_inserted_rows - (self.drop_duplicates(rows.column(self.key).to_pylist()) if concurrent else 0)
 
     def upsert(self, rows: pa.Table) -> None:
-        """Insert rows, or replace those of the same key."""
+        """Insert rows; a row with a stored key replaces the stored one."""
 
         def write() -> None:
             self._merge().when_matched_update_all().when_not_matched_insert_all().execute(self.conform(rows))
@@ -192,7 +189,7 @@ class Table:
         self.commit(write)
 
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
-        """Add columns full of nulls; a change of metadata only, whatever the table's size."""
+        """Add columns of nulls; changes only metadata, so the table's size does not matter."""
 
         def write() -> None:
             self._create()
@@ -214,7 +211,7 @@ class Table:
             self.commit(lambda: handle.delete(where))
 
     def drop_duplicates(self, keys: Sequence[str]) -> int:
-        """Of rows with one of these keys that stand twice, keep the one that was first; the number deleted."""
+        """Delete all but the first of rows that share one of these keys; return the number deleted."""
         extra: list[int] = []
         for some in chunks(list(dict.fromkeys(keys)), IDS_PER_FILTER):
             scan = self.dataset().to_table(columns=[self.key], filter=in_list(self.key, some), with_row_id=True)
@@ -228,40 +225,40 @@ class Table:
         return len(extra)
 
     def dataset(self) -> Any:
-        """The table as a Lance dataset at its newest version; made where there is none yet."""
+        """The table as a Lance dataset at its newest version; created if it does not exist."""
         self._create()
         return self._handle.to_lance()
 
-    def whole_rows(self) -> int:
-        """The size in rows that fragments are merged to."""
+    def target_rows(self) -> int:
+        """Number of rows that a merged fragment has."""
         handle = self._open()
         fragments = handle.to_lance().get_fragments() if handle is not None else []
         size = sum(file.file_size_bytes or 0 for fragment in fragments for file in fragment.data_files())
         return rows_per_fragment(self.schema, size / max(sum(fragment.physical_rows for fragment in fragments), 1))
 
-    def pieces(self) -> list[int]:
-        """The rows of each fragment that is smaller than those that they are merged to."""
-        whole = self.whole_rows()
+    def small_fragments(self) -> list[int]:
+        """Number of rows of each fragment that is smaller than a merged one."""
+        target = self.target_rows()
         sizes = [fragment.physical_rows for fragment in self.dataset().get_fragments()]
-        return [rows for rows in sizes if rows < whole]
+        return [rows for rows in sizes if rows < target]
 
     def compact(self) -> None:
-        """Merge small fragments, as appending every few hundred clips leaves behind.  Harmless beside writers."""
+        """Merge the small fragments that appending every few hundred clips creates.  Safe beside writers."""
         handle = self._open()
         if handle is None:
             return
         try:
-            # Copying pages as they are takes half the time of decoding them, and 6 MB where that takes 500.
+            # Copying encoded pages takes half the time of decoding them, and 6 MB of memory instead of 500.
             handle.to_lance().optimize.compact_files(
-                target_rows_per_fragment=self.whole_rows(), compaction_mode="try_binary_copy"
+                target_rows_per_fragment=self.target_rows(), compaction_mode="try_binary_copy"
             )
         except OSError as error:
-            if "conflict" not in str(error):     # another writer came between: it will compact at its own end
+            if "conflict" not in str(error):     # a concurrent writer compacts when it has finished
                 raise
         release_memory()
 
     def commit(self, write: Callable[[], Result]) -> Result:
-        """Do a write again where another writer's commit came between: its schema or rows may be new to us."""
+        """Call `write`, again after a conflict: another writer's commit may have changed the schema or the rows."""
         for attempt in range(TRIES):
             try:
                 return write()
@@ -269,8 +266,8 @@ class Table:
                 if "conflict" not in str(error).lower() or attempt == TRIES - 1:
                     reason = str(error).split(", /")[0].removeprefix("lance error: ")
                     full = "No space left" in reason or "os error 28" in reason
-                    remedy = "free some space and run it again" if full else "nothing of this write was stored"
-                    raise LakeError(f"table {self.name!r} cannot be written ({reason}): {remedy}") from error
+                    remedy = "Free some space and run it again" if full else "Nothing of this write was stored; run it again"
+                    raise LakeError(f"table {self.name!r}: cannot be written ({reason}). {remedy}") from error
                 time.sleep(random.uniform(0, 0.05 * 2**attempt))
                 self._handle.checkout_latest()
         raise AssertionError("unreachable")
@@ -280,12 +277,14 @@ class Table:
         return self._handle.merge_insert(self.key)
 
     def conform(self, rows: pa.Table) -> pa.Table:
-        """Rows with the table's columns, types and nullability: `merge_insert` fills what is missing with nulls
-        silently, and refuses a nullable key."""
+        """Rows with the table's columns, types and nullability; a missing column becomes nulls.
+
+        Needed because `merge_insert` refuses a nullable key.  Raises LakeError for a column that the table does not have.
+        """
         schema = self._handle.schema
         unknown = set(rows.column_names) - set(schema.names)
         if unknown:
-            raise LakeError(f"table {self.name!r} has no column {', '.join(sorted(unknown))}")
+            raise LakeError(f"table {self.name!r}: no column {', '.join(sorted(unknown))}. Leave it out")
         columns = [
             rows.column(field.name).cast(field.type)
             if field.name in rows.column_names
@@ -300,7 +299,7 @@ class Table:
                 self._handle = self._connection.open_table(self.name)
             except (ValueError, FileNotFoundError) as error:
                 if "not found" not in str(error):
-                    raise LakeError(f"table {self.name!r} of the lake cannot be read: {error}") from error
+                    raise LakeError(f"table {self.name!r}: cannot be opened ({error}). Restore it from a copy") from error
         return self._handle
 
     def _create(self) -> None:
@@ -317,14 +316,16 @@ class Table:
 
 
 def release_memory() -> None:
-    """Let glibc return what was freed: after a merge it would keep 100 MB or more, in pieces, for the life of the process, and
-    a little more after each commit."""
+    """Make glibc return freed memory to the system.
+
+    After a merge it would keep 100 MB or more, fragmented, for the life of the process, and a little more after each commit.
+    """
     with contextlib.suppress(OSError, AttributeError, TypeError):    # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def rows_per_fragment(schema: pa.Schema, bytes_per_row: float = 0.0) -> int:
-    """The size that fragments are merged to; `bytes_per_row` as measured, for rows without vectors.
+    """Number of rows that a merged fragment has; `bytes_per_row`: as measured, used for rows without vectors.
 
     >>> rows_per_fragment(pa.schema([pa.field(f"mean_{i:02d}", pa.list_(pa.float16(), 768)) for i in range(26)]))
     6721
@@ -348,30 +349,30 @@ def quote(text: str) -> str:
 
 
 def in_list(column: str, values: Sequence[str]) -> str:
-    """`column IN ('a', 'b')`."""
+    """The SQL expression `column IN ('a', 'b')`."""
     return f"{column} IN ({', '.join(quote(value) for value in values)})"
 
 
 def chunks(items: Any, size: int) -> Iterator[Any]:
-    """Slices of at most `size`; the last one may be shorter, and is there."""
+    """Consecutive slices of `size` items; the last one may be shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def check_filter(where: str) -> None:
-    """A filter is one expression.  The parser would silently drop whatever follows a semicolon."""
+    """Raise FilterError unless a filter is a single expression: the parser silently drops text after a semicolon."""
     outside_quotes = "".join(where.split("'")[::2])
     if ";" in outside_quotes or not where.strip():
-        raise FilterError(f"filter {where!r} is not one SQL expression: write for example \"artist = 'X' AND year > 1990\"")
+        raise FilterError(f"filter {where!r}: not a single SQL expression. Write for example \"artist = 'X' AND year > 1990\"")
 
 
 def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
-    """The database's complaint, without the source positions it carries, and what could be meant."""
+    """The database's error without its source positions, with a remedy and the known columns."""
     reason = error.split(", /")[0].removeprefix("Invalid user input: ")
-    reason = reason.split(" Valid fields are ")[0].rstrip(".")           # its own columns among them
+    reason = reason.split(" Valid fields are ")[0].rstrip(".")           # which include the table's internal columns
     if "of type 'List(" in reason:
-        reason = "a column of lists is not one value: write array_has(COLUMN, 'value')"
-    return f"filter {where!r} cannot be used: {reason}.  Columns: {', '.join(columns)}"
+        reason = "a column of lists has no single value; write array_has(COLUMN, 'value')"
+    return f"filter {where!r}: cannot be used ({reason}). Columns are {', '.join(columns)}"
 
 
 def to_frame(table: pa.Table) -> pl.DataFrame:

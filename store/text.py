@@ -1,4 +1,4 @@
-"""Text that came from tags, file names and labels."""
+"""Text from tags, file names and labels: printable and in one Unicode normal form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    r"""Text without control characters, which a tag or file name may hold to play with a terminal.
+    r"""Text with control characters escaped: a tag or file name may contain them to manipulate a terminal.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -15,11 +15,11 @@ def printable(text: str) -> str:
 
 
 def to_nfc(text: str) -> str:
-    r"""Text with each letter and its marks as one character, where there is one (Unicode's NFC).
+    r"""Text in Unicode's NFC: each letter and its marks as a single character where one exists.
 
-    Names typed on one system and files copied from another look the same and are not: `é` may be one character or two.
+    Names typed on one system and files copied from another can look equal and differ: `é` may be one character or two.
 
-    >>> composed("Be\u0301la") == "B\xe9la"
+    >>> to_nfc("Be\u0301la") == "B\xe9la"
     True
     """
     return unicodedata.normalize("NFC", text)

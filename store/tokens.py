@@ -1,6 +1,6 @@
-"""Token sequences of clips: each frame as the number of the sound it is nearest to, in one vocabulary of one space.
+"""Token sequences of clips: each frame as the number of the nearest centre in a vocabulary of a space.
 
-One row a clip and vocabulary: the number of each frame and where its middle lies, and the same as runs of one number.
+One row per clip and vocabulary: the token and the centre time of each frame, and the sequence as runs of equal tokens.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tonelake.store.space import Space
 from tonelake.store.table import Table, in_list, quote, to_frame
 
 SCHEMA = pa.schema([
-    pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair stands once
+    pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair is unique
     pa.field("clip_id", pa.string()),
     pa.field("vocabulary", pa.string()),                             # digest of its centres
     pa.field("tokens", pa.list_(pa.uint16())),
-    pa.field("frame_s", pa.list_(pa.float32())),                     # middle of each frame, seconds from the clip's start
+    pa.field("frame_s", pa.list_(pa.float32())),                     # centre of each frame, seconds from the clip's start
     pa.field("run_tokens", pa.list_(pa.uint16())),
-    pa.field("run_frames", pa.list_(pa.uint32())),                   # how many frames each run lasts
+    pa.field("run_frames", pa.list_(pa.uint32())),                   # length of each run in frames
 ])
 
 
@@ -35,7 +35,7 @@ class TokenSequence(NamedTuple):
     frame_s: np.ndarray                           # (frame,) float32, seconds from the clip's start
 
     def runs(self) -> tuple[np.ndarray, np.ndarray]:
-        """(run,) tokens and (run,) the frame that each run begins at."""
+        """(run,) the token and (run,) the first frame of each run."""
         starts = np.flatnonzero(np.diff(self.tokens.astype(np.int64), prepend=-1))
         return self.tokens[starts], starts
 
@@ -48,11 +48,11 @@ class Tokens:
         self.table = Table(connection, f"tokens_{space.name}", SCHEMA)
 
     def ids(self, vocabulary: str) -> pl.Series:
-        """Ids of the clips whose tokens in a vocabulary are stored."""
+        """Ids of clips that have stored tokens of a vocabulary."""
         return to_frame(self.table.read(["clip_id"], where=f"vocabulary = {quote(vocabulary)}"))["clip_id"]
 
     def add(self, vocabulary: str, sequences: Sequence[TokenSequence]) -> int:
-        """Store sequences; those of a clip that has them stay as they are.  The number stored."""
+        """Store sequences and return their number; clips that already have one keep it."""
         runs = [one.runs() for one in sequences]
         ends = [np.diff(starts, append=len(one.tokens)) for one, (_, starts) in zip(sequences, runs, strict=True)]
         return self.table.insert_new(pa.table({
@@ -66,7 +66,7 @@ class Tokens:
         }, schema=SCHEMA))
 
     def each(self, vocabulary: str, clip_ids: Sequence[str] | None = None) -> Iterator[TokenSequence]:
-        """The sequences in a vocabulary, of these clips or of all, one at a time and in the table's order."""
+        """Yield the sequences of a vocabulary, of these clips or of all, in table order."""
         where = f"vocabulary = {quote(vocabulary)}"
         if clip_ids is not None:
             where += f" AND {in_list('clip_id', clip_ids)}"
@@ -78,5 +78,5 @@ class Tokens:
                 )
 
     def drop(self, vocabulary: str) -> None:
-        """Forget the sequences of a vocabulary."""
+        """Delete the sequences of a vocabulary."""
         self.table.delete(f"vocabulary = {quote(vocabulary)}")

@@ -1,15 +1,15 @@
-"""Which clips are of one track: by name, and by the duplicates found among them."""
+"""Tracks of clips: clips belong to one track by its name and by confirmed duplicates."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 
-DUPLICATE_COLUMN = "same_as"             # of clips: the first clip of the set of duplicates that one belongs to
+DUPLICATE_COLUMN = "same_as"             # column of clips: the first clip of the set of duplicates that the clip belongs to
 
 
 def track_numbers(clips: pl.DataFrame) -> np.ndarray:
-    """(clip,) int: the same for clips of one track, and for tracks that share a clip found to be the same."""
+    """(clip,) int: equal for clips of one track and of tracks that share a duplicate clip."""
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
@@ -25,7 +25,7 @@ def track_numbers(clips: pl.DataFrame) -> np.ndarray:
 
 
 def rows_of(ids: pl.Series, wanted: pl.Series) -> np.ndarray:
-    """(wanted,) int: the place of each wanted id among `ids`, -1 for one that is not there."""
+    """(wanted,) int: the index of each wanted id in `ids`, -1 for an unknown one."""
     numbered = pl.DataFrame({"clip_id": ids}).with_row_index("row")
     asked = pl.DataFrame({"clip_id": wanted})
     return asked.join(numbered, on="clip_id", how="left", maintain_order="left")["row"].cast(pl.Int64).fill_null(-1).to_numpy()

@@ -1,7 +1,7 @@
-"""The vectors of one space: one row a clip, one FixedSizeList column a layer and statistic.
+"""The vectors of one space: one row per clip, one FixedSizeList column per layer and statistic.
 
-One column a layer, because reading one layer of all clips is what everything does.  Vectors are stored as float16 (or
-float32 on request) and handed out as float32.
+One column per layer, because nearly every task reads one layer of all clips.  Vectors are stored as float16 (or float32 on
+request) and returned as float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LayerVectors(NamedTuple):
     """One layer of some clips; row i of `vectors` belongs to `ids[i]`."""
 
     ids: pl.Series                                # clip ids
-    vectors: np.ndarray                           # (clip, dim) float32, or as asked for
+    vectors: np.ndarray                           # (clip, dim) float32, or the requested dtype
 
 
 class Vectors:
@@ -42,52 +42,52 @@ class Vectors:
         self.table = Table(connection, space.table_name, schema)
         self._clips = clips
         if set(schema.names) != set(self.table.schema.names):
-            raise SpaceMismatch(f"table {space.table_name} does not have the columns of space {space.name!r}")
+            raise SpaceMismatch(
+                f"table {space.table_name}: does not have the columns of space {space.name!r}. Restore either from a copy"
+            )
 
     def count(self) -> int:
         return self.table.count()
 
     def ids(self) -> pl.Series:
-        """Ids of the clips that are embedded, whether or not they are still clips of the lake."""
+        """Ids of the embedded clips, including those that are no longer clips of the lake."""
         return pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
 
     def missing(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Clips that have no vector in this space."""
+        """Clips without vectors in this space."""
         clips = self._clips.read(columns)
         return clips.join(pl.DataFrame({"clip_id": self.ids()}), on="clip_id", how="anti", maintain_order="left")
 
-    def layer(
-        self, layer: int | str | None = None, *, stat: str = "mean", where: str | None = None, dtype: str = "float32"
-    ) -> LayerVectors:
-        """One layer of every embedded clip, or of those that an SQL filter over clip columns keeps.
+    def layer(self, layer: int | str | None = None, *, where: str | None = None, dtype: str = "float32") -> LayerVectors:
+        """Mean vectors of one layer for all embedded clips, or those that match an SQL filter over clip columns.
 
-        `dtype`: float16 takes a third of the time and half the memory, and is all that a float16 space holds.
+        `dtype`: float16 takes a third of the time and half the memory, and is exact for a float16 space.
         """
         number = self.space.layer_index(layer)
         keep = self._clips.ids(where)
         snapshot = self.table.snapshot()
         ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
-        vectors = self.read(snapshot, number, stat=stat, dtype=dtype)
-        if not ids.equals(keep):         # embedded in another order, or not all of them asked for
+        vectors = self.read(snapshot, number, dtype=dtype)
+        if not ids.equals(keep):         # embedded in another order, or filtered
             mask = ids.is_in(keep.implode()).to_numpy()
             ids, vectors = ids.filter(pl.Series(mask)), vectors[mask]
         return LayerVectors(ids, vectors)
 
     def read(self, snapshot: Snapshot, layer: int, *, stat: str = "mean", dtype: str = "float32") -> np.ndarray:
-        """One layer of every row of a snapshot, (row, dim) in table order, clips of the lake or not."""
+        """One layer of every row of a snapshot, (row, dim) in table order, including rows that are no longer clips."""
         if snapshot.dataset is None:
             return np.empty((0, self.space.dims[layer]), dtype)
         column = self.space.column(layer, stat)
         try:
             return read_vectors(snapshot.dataset, column, dtype)
-        except (OSError, pa.ArrowInvalid):       # its version has been removed since; a stored vector stays what it is
-            now = self.table.snapshot()
-            places = self.table.places_of(snapshot.keys, now.keys)
+        except (OSError, pa.ArrowInvalid):       # its version has been removed; a stored vector never changes
+            newer = self.table.snapshot()
+            rows = self.table.rows_of(snapshot.keys, newer.keys)
             with self.table.reading():
-                return read_vectors(now.dataset, column, dtype)[places]
+                return read_vectors(newer.dataset, column, dtype)[rows]
 
     def read_rows(self, snapshot: Snapshot, rows: np.ndarray, layer: int, *, stat: str = "mean") -> np.ndarray:
-        """One layer of some rows of a snapshot, by their places in the table: (row, dim) float32 in the order asked."""
+        """One layer of some rows of a snapshot, by row number: (row, dim) float32 in the order of `rows`."""
         if not len(rows):
             return np.empty((0, self.space.dims[layer]), np.float32)
         unique, back = np.unique(rows, return_inverse=True)
@@ -95,15 +95,15 @@ class Vectors:
         return to_matrix(self.table.take_rows(snapshot, unique, [column]).column(column))[back]
 
     def take(self, ids: Sequence[str], layer: int | str | None = None, *, stat: str = "mean") -> LayerVectors:
-        """One layer of these clips, in the order asked.  Raises InputError where one is not embedded in this space."""
+        """One layer of these clips, in the order of `ids`.  Raises InputError if one is not embedded in this space."""
         column = self.space.column(self.space.layer_index(layer), stat)
         found = self.table.take(list(dict.fromkeys(ids)), ["clip_id", column])
         row_of = {clip_id: row for row, clip_id in enumerate(found.column("clip_id").to_pylist())}
         absent = [clip_id for clip_id in ids if clip_id not in row_of]
         if absent:
             raise InputError(
-                f"{len(absent)} of {len(ids)} clips are not embedded in space {self.space.name!r}, the first is "
-                f"{absent[0]}: run `tonelake embed --space {self.space.name}`"
+                f"space {self.space.name!r}: {len(absent)} of {len(ids)} clips are not embedded, such as {absent[0]}. Run "
+                f"`tonelake embed --space {self.space.name}`"
             )
         rows = np.array([row_of[clip_id] for clip_id in ids], dtype=np.int64)
         return LayerVectors(pl.Series("clip_id", ids, dtype=pl.String), to_matrix(found.column(column))[rows])
@@ -111,17 +111,17 @@ class Vectors:
     def add(
         self, ids: Sequence[str], mean: Sequence[np.ndarray], maximum: Sequence[np.ndarray], n_frames: Sequence[int]
     ) -> int:
-        """Store vectors of clips that have none yet; the number stored.  Clips that already have vectors keep them.
+        """Store vectors of clips and return the number added; clips that already have vectors keep them.
 
-        Shape: `mean` and `maximum` hold one (clip, dim) float32 array a layer, `n_frames` one count a clip.
-        Raises InputError where a value is not finite, or too large for the stored precision.
+        Shape: `mean` and `maximum` hold one (clip, dim) float32 array per layer, `n_frames` one count per clip.
+        Raises InputError if a value is not finite, or too large for the stored precision.
         """
         return self.table.insert_new(self.rows(ids, mean, maximum, n_frames))
 
     def rows(
         self, ids: Sequence[str], mean: Sequence[np.ndarray], maximum: Sequence[np.ndarray], n_frames: Sequence[int]
     ) -> pa.Table:
-        """The same as rows of the table, not stored; raises as `add`."""
+        """Vectors as rows of the table, not stored; raises as `add` does."""
         arrays: dict[str, pa.Array] = {"clip_id": pa.array(ids, pa.string())}
         for stat, layers in zip(STATS, (mean, maximum), strict=True):
             for layer, values in enumerate(layers):
@@ -133,15 +133,15 @@ class Vectors:
         dim = self.space.dims[layer]
         if values.shape != (count, dim):
             raise SpaceMismatch(
-                f"layer {self.space.layers[layer]} of space {self.space.name!r} holds vectors of width {dim}: "
-                f"{count} clips came with shape {values.shape}"
+                f"layer {self.space.layers[layer]} of space {self.space.name!r}: holds vectors of width {dim}, but {count} "
+                f"clips have shape {values.shape}. Embed them with the encoder of the space"
             )
         check_storable(values, self.space.dtype, f"layer {self.space.layers[layer]} of space {self.space.name!r}")
         return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(self.space.dtype).ravel()), dim)
 
 
 def read_vectors(dataset: Any, column: str, dtype: str) -> np.ndarray:
-    """One column of all rows, (row, dim)."""
+    """One column of all rows as (row, dim)."""
     vectors = read_column(dataset, column, dtype)
     return vectors if vectors is not None else to_matrix(dataset.to_table(columns=[column]).column(column), dtype)
 
@@ -150,7 +150,10 @@ def check_storable(values: np.ndarray, dtype: str, what: str) -> None:
     """Raise InputError unless every value is finite and stays finite in `dtype`: Lance checks neither."""
     bad = ~fits(values, dtype).all(axis=1)
     if bad.any():
-        raise InputError(f"{int(bad.sum())} of {len(values)} vectors of {what} hold NaN or values beyond {dtype}")
+        raise InputError(
+            f"{what}: {int(bad.sum())} of {len(values)} vectors hold NaN or values beyond {dtype}. Embed in float32, or leave "
+            "them out"
+        )
 
 
 def fits(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -160,8 +163,10 @@ def fits(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def to_matrix(column: pa.ChunkedArray, dtype: str = "float32") -> np.ndarray:
     """A FixedSizeList column as (row, dim)."""
-    if column.null_count:                         # flatten() would drop these rows and shift all that follow
-        raise InputError(f"{column.null_count} stored vectors are empty: the table was written by another program")
+    if column.null_count:                         # flatten() would drop these rows and shift the rest
+        raise InputError(
+            f"stored vectors: {column.null_count} are empty, so another program wrote the table. Delete these rows"
+        )
     dim = column.type.list_size
     out = np.empty((len(column), dim), dtype)
     row = 0

@@ -65,7 +65,7 @@ def test_missing_frames_are_an_error_that_names_the_command(embedded):
     clip = lake.clips.read(["clip_id"])["clip_id"][0]
     with pytest.raises(InputError, match="tonelake embed --space fake --frames low"):
         lake.frames("fake").read(clip, "low")
-    with pytest.raises(InputError, match="no frames of layer high of clip 0000"):
+    with pytest.raises(InputError, match="clip 0000: has no stored frames of layer high"):
         lake.frames("fake").read("0000", 1)
     assert list(lake.frames("fake").each(["0000"], 1)) == []
 

@@ -84,7 +84,7 @@ def test_a_commit_follows_a_size_of_frames(lake, clock, calls, monkeypatch):
 
 def test_fragments_are_merged_once_they_fill_a_whole_one_and_removed_later(lake, clock, calls, monkeypatch):
     monkeypatch.setattr(writer, "COMMIT_CLIPS", 2)
-    monkeypatch.setattr(Table, "whole_rows", lambda table: 5)
+    monkeypatch.setattr(Table, "target_rows", lambda table: 5)
     store, ids = make(lake, frames=(0,))
     for _ in range(5):
         store.add(next(ids), vectors(1))
@@ -109,7 +109,7 @@ def test_fragments_are_merged_once_they_fill_a_whole_one_and_removed_later(lake,
 def test_near_the_end_fragments_are_left_to_the_next_writer(lake, clock, calls, monkeypatch, after_s, soon):
     """A tenth done after 12 s leaves 108 s, and after 14 s 126 s; replaced fragments stay for two minutes."""
     monkeypatch.setattr(writer, "COMMIT_CLIPS", 10)
-    monkeypatch.setattr(Table, "whole_rows", lambda table: 5)
+    monkeypatch.setattr(Table, "target_rows", lambda table: 5)
     store, ids = make(lake, total=100)
     clock.s += after_s
     for _ in range(10):

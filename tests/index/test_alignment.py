@@ -1,4 +1,4 @@
-"""Where a match lies: planted stretches are found, and the best diagonal is the one that trying all of them finds."""
+"""Alignment: planted stretches are found, and the best diagonal and warp equal exhaustive search."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tonelake.store import FrameStates, InputError, Space
 RATE, DIM = 75, 16
 
 
-def wander(seconds, seed):
-    """(frame, dim): states that change a few times a second and never come back."""
+def random_states(seconds, seed):
+    """Return (frame, dim) states that change a few times a second and never repeat."""
     rng = np.random.default_rng(seed)
     points = rng.standard_normal((int(seconds * 4) + 2, DIM))
     at = np.arange(round(seconds * RATE)) / RATE * 4
@@ -27,7 +27,7 @@ def wander(seconds, seed):
 
 
 def stretched(states, factor):
-    """The same, `factor` times as long."""
+    """Stretch states to `factor` times their length."""
     at = np.arange(int((len(states) - 1) * factor)) / factor
     left = at.astype(int)
     return states[left] + (at - left)[:, None] * (states[left + 1] - states[left])
@@ -35,13 +35,16 @@ def stretched(states, factor):
 
 @pytest.fixture
 def sung(lake):
-    """Four clips with frames: in 0 from 3 s, in 1 from 12 s and, played slower, in 2 from 5 s the same six seconds are
-    heard; 3 has nothing of it, and a fifth clip no frames."""
+    """Four clips with frames: six seconds occur in clip 0 from 3 s, in 1 from 12 s and, slower, in 2 from 5 s, but not in 3;
+    a fifth clip has no frames."""
     rows = clip_rows(5, 1)
     lake.clips.add(rows)
-    space = lake.spaces.make(Space("sung", "1", 24_000, ("a", "b"), (DIM, DIM), 30.0, 30.0, "float32"))
-    motif = wander(6, seed=99)
-    clips = [wander(seconds, seed) for seed, seconds in enumerate((14, 20, 18, 16))]
+    space = lake.spaces.make(Space(
+        name="sung", revision="1", sample_rate=24_000, layers=("a", "b"), dims=(DIM, DIM),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
+    motif = random_states(6, seed=99)
+    clips = [random_states(seconds, seed) for seed, seconds in enumerate((14, 20, 18, 16))]
     clips[0][3 * RATE : 9 * RATE] = motif
     clips[1][12 * RATE : 18 * RATE] = motif
     slow = stretched(motif, 1.4)
@@ -66,7 +69,7 @@ def test_the_stretch_two_clips_share_is_found(sung):
     assert found.other_start_s - found.start_s == pytest.approx(9, abs=0.11)
     assert found.end_s - found.start_s == found.other_end_s - found.other_start_s == pytest.approx(5)
     assert index.align(lake, ids[0], ids[3], seconds=5).score < 0.5
-    whole = index.align(lake, ids[0], ids[0], seconds=600)            # no more than there is
+    whole = index.align(lake, ids[0], ids[0], seconds=600)            # at most the clip's length
     assert (whole.start_s, whole.end_s, whole.other_start_s) == (0, 14, 0)
     assert whole.score == pytest.approx(1, abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""Two spaces side by side, and neighbour lists against a reference, each with a second opinion."""
+"""Comparison of two spaces, and of neighbour lists with a reference, checked against independent implementations."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DIM = 24
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Spaces a and b of three layers each: b's first is a's turned, its second knows artists better, its third nothing
-    of a's; and a space of five layers that holds a third of the clips."""
+    """Spaces a and b of three layers each: b's first layer is a's rotated, its second separates artists better, its third is
+    unrelated; and a space of five layers with a third of the clips."""
     lake = Lake(tmp_path_factory.mktemp("two") / "lake")
     rows = clip_rows(24, 10)
     lake.clips.add(rows)
@@ -34,13 +34,19 @@ def two(tmp_path_factory):
     def draw(strength):
         return (strength * rng.standard_normal((6, DIM))[artist] + rng.standard_normal((240, DIM))).astype(np.float32)
 
-    turn, _ = np.linalg.qr(rng.standard_normal((DIM, DIM)))
+    rotation, _ = np.linalg.qr(rng.standard_normal((DIM, DIM)))
     first, weak, strong = draw(0.5), draw(0.3), draw(1.0)
-    spaces = {"a": [first, weak, draw(0)], "b": [first @ turn.astype(np.float32), strong, draw(0)]}
+    spaces = {"a": [first, weak, draw(0)], "b": [first @ rotation.astype(np.float32), strong, draw(0)]}
     for name, layers in spaces.items():
-        space = lake.spaces.make(Space(name, name, 24_000, ("x", "y", "z"), (DIM,) * 3, 30.0, 30.0, "float32"))
+        space = lake.spaces.make(Space(
+            name=name, revision=name, sample_rate=24_000, layers=("x", "y", "z"), dims=(DIM,) * 3,
+            window_s=30.0, hop_s=30.0, precision="float32"
+        ))
         lake.vectors(space).add(ids, layers, layers, [1] * 240)
-    deep = lake.spaces.make(Space("deep", "deep", 24_000, tuple("pqrst"), (DIM,) * 5, 30.0, 30.0, "float32"))
+    deep = lake.spaces.make(Space(
+        name="deep", revision="deep", sample_rate=24_000, layers=tuple("pqrst"), dims=(DIM,) * 5,
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     few = [draw(0.2)[:80] for _ in range(5)]
     lake.vectors(deep).add(ids[::-1][:80], few, few, [1] * 80)
     return lake
@@ -93,7 +99,7 @@ def test_spaces_of_different_depth_and_coverage(two):
 def test_spaces_that_cannot_be_compared_are_refused(two):
     with pytest.raises(InputError, match="a is compared with itself"):
         index.compare(two, "a", "a")
-    with pytest.raises(InputError, match="share 0 clips: embed the lake into both"):
+    with pytest.raises(InputError, match=r"share 0 clips\. Embed the lake into both"):
         index.compare(two, "a", "deep", where="track = 'track000'")
 
 

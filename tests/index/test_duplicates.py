@@ -1,4 +1,4 @@
-"""Duplicates: planted copies are found and confirmed on the audio, what is merely alike is not, and one set is one track."""
+"""Duplicates: planted copies are found and confirmed on the audio, similar clips are not, and one set counts as one track."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RATE = 44_100
 
 @pytest.fixture(scope="module")
 def copied_lake(tmp_path_factory):
-    """Ten songs; song 0 also as mp3, song 1 also quieter and half a second later, and song 2 played again by others (the
-    same tune at another pitch); one silent pair."""
+    """Ten songs; song 0 also as mp3, song 1 also quieter and half a second later, and song 2 in another performance (its
+    tune at another pitch); one silent pair."""
     home = tmp_path_factory.mktemp("copies")
     music = home / "music"
     waves = [melody(8, seed=seed, rate=RATE) for seed in range(10)]
@@ -66,7 +66,7 @@ def test_copies_are_found_and_other_performances_are_not(copied):
 
 
 def test_without_confirmation_the_embedding_decides(copied, monkeypatch):
-    found = index.duplicates(copied, read=lambda *_: pytest.fail("it listened"), layer="chroma", cosine=0.8, confirm=False)
+    found = index.duplicates(copied, read=lambda *_: pytest.fail("audio was read"), layer="chroma", cosine=0.8, confirm=False)
     assert found["correlation"].null_count() == len(found) > 4 - 1
     assert not any("silent" in track for track in found["track"])
 
@@ -94,7 +94,7 @@ def test_sets_count_as_one_track_everywhere(copied):
     with pytest.raises(InputError, match="clips of one track only"):
         index.typical(copied, "band", "x")
     assert copied.clips.read(where="same_as IS NOT NULL").height == 4
-    # Found again with other settings, what is no duplicate any more is its own.
+    # Found again with stricter settings, a clip that is no longer a duplicate gets its own id.
     index.duplicates(copied, layer="chroma", cosine=0.8, correlation=1.0, save=True)
     marked = copied.clips.read(["clip_id", "same_as"], where="same_as IS NOT NULL")
     assert (marked["clip_id"] == marked["same_as"]).sum() >= 3

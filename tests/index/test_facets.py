@@ -1,4 +1,4 @@
-"""Facets: what is learned against scikit-learn and SciPy, and the search through them against NumPy."""
+"""Facets: learned maps against scikit-learn and SciPy, and search through them against NumPy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METERS = ("2/4", "3/4", "4/4")
 
 @pytest.fixture(scope="module")
 def factors(tmp_path_factory):
-    """Clips whose vectors are made of their artist (strong), their track's meter (weak) and noise; artists play all meters."""
+    """Clips whose vectors are sums of artist (strong), meter of the track (weak) and noise; every artist plays all meters."""
     lake = Lake(tmp_path_factory.mktemp("factors") / "lake")
     track = np.repeat(np.arange(TRACKS), CLIPS)
     meter = track % 3
@@ -28,10 +28,13 @@ def factors(tmp_path_factory):
         meter=pl.Series([METERS[m] for m in meter]), tempo=pl.Series(60.0 + track)
     )
     lake.clips.add(rows)
-    space = lake.spaces.make(Space("factors", "1", 24_000, ("a", "b"), (DIM, DIM), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="factors", revision="1", sample_rate=24_000, layers=("a", "b"), dims=(DIM, DIM),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     rng = np.random.default_rng(5)
     layers = []
-    for strength in (0.0, 1.0):          # layer a knows nothing of meters
+    for strength in (0.0, 1.0):          # layer a does not encode meters
         artists, meters = rng.standard_normal((TRACKS // 4, DIM)), strength * rng.standard_normal((3, DIM))
         noise = 0.6 * rng.standard_normal((len(track), DIM))
         layers.append((artists[track // 4] * 1.5 + meters[meter] + noise + 2.0).astype(np.float32))
@@ -44,8 +47,8 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def seen(lake, layer, like=None, unlike=None):
-    """(clip, direction) vectors as facets show them, written out."""
+def mapped(lake, layer, like=None, unlike=None):
+    """Return (clip, direction) vectors mapped by facets, by explicit formulas."""
     values = unit(lake.vectors().layer(layer).vectors)
     for step in learn_facets(lake, lake.spaces.get(None), layer, like=like, unlike=unlike).steps:
         values = (values - step.centre) @ step.matrix.astype(np.float64)
@@ -57,7 +60,7 @@ def test_search_through_facets_equals_brute_force(factors, like, unlike):
     ids = factors.vectors().ids().to_list()
     for row in (0, 100):
         hits = index.similar(factors, ids[row], layer="b", like=like, unlike=unlike, k=15, where="year > 1965")
-        space = seen(factors, 1, like, unlike)
+        space = mapped(factors, 1, like, unlike)
         scores = space @ space[row]
         kept = set(factors.clips.read(["clip_id"], where="year > 1965")["clip_id"]) - {ids[row]}
         order = [r for r in np.argsort(-scores, kind="stable") if ids[r] in kept][:15]
@@ -68,13 +71,13 @@ def test_search_through_facets_equals_brute_force(factors, like, unlike):
 def test_facets_work_in_mixtures_of_layers(factors):
     ids = factors.vectors().ids().to_list()
     hits = index.similar(factors, ids[5], layers="a:0.3,b:0.7", like="meter", k=12)
-    scores = sum(w * seen(factors, layer, "meter") @ seen(factors, layer, "meter")[5] for layer, w in ((0, 0.3), (1, 0.7)))
+    scores = sum(w * mapped(factors, layer, "meter") @ mapped(factors, layer, "meter")[5] for layer, w in ((0, 0.3), (1, 0.7)))
     order = [r for r in np.argsort(-scores, kind="stable") if r != 5][:12]
     assert hits["clip_id"].to_list() == [ids[r] for r in order]
 
 
 def test_facets_find_the_same_meter_by_other_artists(factors):
-    """Plain neighbours are of one artist; through the facets they are of one meter and of any artist."""
+    """Plain neighbours share the artist; neighbours through the facets share the meter, with any artist."""
     clips = factors.clips.read(["clip_id", "artist", "meter"])
 
     def agree(column, **how):
@@ -117,7 +120,7 @@ def test_the_directions_are_those_of_linear_discriminant_analysis(factors):
     (step,) = learn_facets(factors, space, 1, like="meter").steps
     assert step.matrix.shape == (DIM, 2)
     theirs = LinearDiscriminantAnalysis(solver="eigen").fit(raw, meter).scalings_[:, :2]
-    assert subspace_angles(step.matrix.astype(float), theirs).max() < 0.1            # ours is shrunk a little
+    assert subspace_angles(step.matrix.astype(float), theirs).max() < 0.1            # ours is slightly shrunk
     assert step.auc_after > 0.9 > step.auc_before
 
 
@@ -150,11 +153,14 @@ def test_a_facet_that_cannot_be_learned_gives_the_reason(factors):
 
 
 def test_many_groups_of_two_tracks_are_evaluated_on_held_out_groups(lake):
-    """Twelve keys, some of one track, some of two: judged on keys that were not learned from; and too little to judge."""
+    """Twelve keys of one or two tracks are evaluated on held-out keys; with too few tracks the AUC is null."""
     rows = clip_rows(20, 4)
     key = [f"key {t if t < 4 else 4 + (t - 4) // 2}" for t in range(20)]
     lake.clips.add(rows.with_columns(key=pl.Series([key[t] for t in np.repeat(np.arange(20), 4)])))
-    space = lake.spaces.make(Space("keys", "1", 24_000, ("a",), (DIM,), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="keys", revision="1", sample_rate=24_000, layers=("a",), dims=(DIM,),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     rng = np.random.default_rng(3)
     named = {name: rng.standard_normal(DIM) for name in sorted(set(key))}
     vectors = np.stack([named[key[t]] for t in np.repeat(np.arange(20), 4)]) + rng.standard_normal((80, DIM))
@@ -168,7 +174,7 @@ def test_many_groups_of_two_tracks_are_evaluated_on_held_out_groups(lake):
     )
     lake.clips.add(few)
     (found,) = index.facet_report(lake, like="pair").to_dicts()
-    assert found["auc_after"] is None                    # one track of each pair to learn from, and one to judge by
+    assert found["auc_after"] is None                    # one track of each pair to learn from, and one to evaluate on
     assert len(index.similar(lake, rows["clip_id"][0], like="pair", k=3)) == 3
 
 

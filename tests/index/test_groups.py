@@ -1,4 +1,4 @@
-"""Measures between groups, and what is typical of one, against every pair written out."""
+"""Similarity measures of groups, and typical clips, against loops over all pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIM = 12
 
 @pytest.fixture
 def duets(lake):
-    """Six artists; tracks 3 and 8 are by two of them each, and one artist has nothing but a shared track."""
+    """Six artists; tracks 3 and 8 are by two of them each, and one artist has only a shared track."""
     rows = clip_rows(14, 5)
     track = np.repeat(np.arange(14), 5)
     singers = [[f"s{t // 3}"] for t in range(14)]
@@ -27,12 +27,15 @@ def duets(lake):
     singers[13] = ["s4", "guest"]
     rows = rows.with_columns(singers=pl.Series([singers[t] for t in track]))
     lake.clips.add(rows)
-    space = lake.spaces.make(Space("duets", "1", 24_000, ("a",), (DIM,), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="duets", revision="1", sample_rate=24_000, layers=("a",), dims=(DIM,),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     rng = np.random.default_rng(8)
     vectors = rng.standard_normal((5, DIM))[track // 3] + rng.standard_normal((14, DIM))[track] * 0.8
     vectors = (vectors + 0.6 * rng.standard_normal((len(track), DIM))).astype(np.float32)
     lake.vectors(space).add(rows["clip_id"].to_list(), [vectors], [vectors], [1] * len(track))
-    return lake, lake.vectors(space).layer(0).vectors, track, singers         # as they are stored, in float16
+    return lake, lake.vectors(space).layer(0).vectors, track, singers         # as stored, in float16
 
 
 def unit(vectors):
@@ -40,8 +43,8 @@ def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def written_out(measure, vectors, track, members, a, b):
-    """One similarity by loops over clips; NaN where nothing can be compared."""
+def by_loops(measure, vectors, track, members, a, b):
+    """Return one similarity by loops over clips; NaN if no pair can be compared."""
     v, ours, theirs = unit(vectors), members[a], members[b]
     if measure == "centroid":
         if a == b:
@@ -77,7 +80,7 @@ def test_measures_equal_loops_over_all_pairs(duets, measure):
     compared = 0
     for a in names:
         for b in names:
-            expected = written_out(measure, vectors, track, members, a, b)
+            expected = by_loops(measure, vectors, track, members, a, b)
             found = table.filter(singers=a)[b][0]
             if np.isnan(expected):
                 assert found is None
@@ -86,12 +89,12 @@ def test_measures_equal_loops_over_all_pairs(duets, measure):
                 compared += 1
     assert compared > 30
     near = index.groups(lake, "singers", "s2", measure=measure, k=10)
-    others = sorted((n for n in names if n != "s2"), key=lambda n: -written_out(measure, vectors, track, members, "s2", n))
+    others = sorted((n for n in names if n != "s2"), key=lambda n: -by_loops(measure, vectors, track, members, "s2", n))
     assert near["singers"].to_list() == others
 
 
 def test_a_shared_track_does_not_make_groups_similar(duets):
-    """s4 and its guest have one track in common, and nothing else of the guest is known."""
+    """s4 and the guest share one track, which is the guest's only one."""
     lake = duets[0]
     assert index.group_matrix(lake, "singers").filter(singers="guest")["s4"][0] is None
     near = index.groups(lake, "singers", "guest")
@@ -165,11 +168,14 @@ def test_a_heat_map_puts_similar_groups_side_by_side():
 
 
 def test_the_nearest_group_is_one_that_can_be_compared(lake):
-    """Two groups of the same tracks alone cannot be: their nearest is another.  Two tracks are enough to be typical of."""
+    """Two groups with only shared tracks cannot be compared, so their nearest is another; two tracks suffice for `typical`."""
     rows = clip_rows(4, 3)
     tags = [["a", "b"]] * 6 + [["c"]] * 6
     lake.clips.add(rows.with_columns(marks=pl.Series(tags)))
-    space = lake.spaces.make(Space("pairs", "1", 24_000, ("a",), (DIM,), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="pairs", revision="1", sample_rate=24_000, layers=("a",), dims=(DIM,),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     vectors = np.random.default_rng(0).standard_normal((12, DIM)).astype(np.float32)
     lake.vectors(space).add(rows["clip_id"].to_list(), [vectors], [vectors], [1] * 12)
     for measure in index.MEASURES:

@@ -48,7 +48,7 @@ def test_recall_and_r_precision_are_the_means_over_every_order_of_ties():
     ("artist", "start_s < 10 AND track IN ('track000', 'track001', 'track004', 'track005')"),    # fewer than the nearest ten
 ])
 def test_the_layer_report_equals_brute_force(filled, column, where):
-    """Second opinion: all pairs, one by one, and scikit-learn's curves."""
+    """Check against loops over all pairs and scikit-learn's curves."""
     report = index.layers(filled, column, where=where)
     rows = filled.clips.read(where=where).to_dicts()
     across = column != "track"
@@ -113,12 +113,14 @@ def test_preparations_equal_their_definitions(filled):
 
 
 def test_effects_report_the_gain_of_each_preparation(lake):
-    """All vectors lean one way, and what tells artists apart is small: centring and whitening bring it out."""
+    """All vectors share a large component, and artists differ in a small one: centring and whitening reveal it."""
     rows = clip_rows(24, 6)
     lake.clips.add(rows)
     from tonelake.store import Space
 
-    space = lake.spaces.make(Space("lean", "1", 24_000, ("a",), (16,), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="lean", revision="1", sample_rate=24_000, layers=("a",), dims=(16,), window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     rng = np.random.default_rng(2)
     track = np.repeat(np.arange(24), 6)
     vectors = 8 + 3 * rng.standard_normal((144, 1)) * rng.standard_normal(16) + rng.standard_normal((6, 16))[track // 4]
@@ -146,12 +148,15 @@ def test_the_jackknife_gives_the_standard_error_of_a_mean():
 
 
 def test_a_hub_raises_the_hubness(lake):
-    """One clip that is near all others."""
+    """Some clips are near all others."""
     rows = clip_rows(40, 5)
     lake.clips.add(rows)
     from tonelake.store import Space
 
-    space = lake.spaces.make(Space("hub", "1", 24_000, ("even", "hub"), (32, 32), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="hub", revision="1", sample_rate=24_000, layers=("even", "hub"), dims=(32, 32),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     vectors = np.random.default_rng(2).standard_normal((200, 32)).astype(np.float32)
     hub = vectors.copy()
     hub[::20] = vectors.mean(axis=0)
@@ -170,12 +175,12 @@ def test_pairs_that_would_inflate_the_figures_are_excluded(filled):
     artists, tracks = (read_labelled(filled, filled.spaces.get(), c) for c in ("artist", "track"))
     assert spans_tracks(artists)
     assert not spans_tracks(tracks)
-    assert excluded(artists, np.array([5]), True)[0].sum() == 10                 # its whole track
+    assert excluded(artists, np.array([5]), True)[0].sum() == 10                 # its own track
     assert excluded(tracks, np.array([5]), False)[0].nonzero()[0].tolist() == [4, 5, 6]      # 10 s every 5 s
 
 
 def test_intervals_have_about_their_nominal_coverage():
-    """Means of 40 tracks of correlated queries: the 95 % interval holds the true mean in about 95 of 100 samples."""
+    """Means of 40 tracks of correlated queries: the 95 % interval contains the true mean in about 95 of 100 samples."""
     rng = np.random.default_rng(1)
     weights = resample_weights(40, 400, seed=0)
     unit_of = np.repeat(np.arange(40), 6)

@@ -1,4 +1,4 @@
-"""Layouts, piece by piece: principal components, reduction, turning and placing, each by a second opinion."""
+"""Parts of a layout: principal components, reduction, alignment and placement, each against an independent implementation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tonelake.index.maps.layout import align_points, lay_out, place_new, princip
 
 
 def unit_rows(rows, dim, seed=0, decay=0.9):
-    """Unit vectors that vary more along some axes than along others, around a centre that is not the origin."""
+    """Return unit vectors with unequal variances per axis, around a centre other than the origin."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((rows, dim)) * decay ** np.arange(dim) + 0.3
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -65,7 +65,7 @@ def test_neighbours_are_searched_in_the_strongest_principal_directions(monkeypat
     cosines = low @ low.T
     np.fill_diagonal(cosines, -2)
     np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :15], atol=1e-5)
-    assert (found.near == np.argsort(-cosines, axis=1)[:, :15]).mean() > 0.99      # all but equal ones
+    assert (found.nearest == np.argsort(-cosines, axis=1)[:, :15]).mean() > 0.99      # except among equal cosines
 
 
 def test_points_are_rotated_mirrored_and_translated_but_never_scaled():
@@ -84,7 +84,7 @@ def test_the_place_of_a_new_clip_equals_the_weighted_mean_of_its_neighbours():
     for row in range(8):
         far = np.linalg.norm(known.astype(np.float64) - new[row], axis=1)
         near = np.argsort(far)
-        np.testing.assert_array_equal(found.near[row], near[:9])
+        np.testing.assert_array_equal(found.nearest[row], near[:9])
         far = far[near[:5]]
         weight = np.exp(-(far - far[0]) / far.mean())
         np.testing.assert_allclose(found.points[row], np.average(points[near[:5]], axis=0, weights=weight), atol=1e-3)
@@ -93,4 +93,5 @@ def test_the_place_of_a_new_clip_equals_the_weighted_mean_of_its_neighbours():
 def test_a_copy_of_a_mapped_clip_is_placed_on_its_point():
     known = unit_rows(60, 6)
     points = np.random.default_rng(5).standard_normal((60, 2)).astype(np.float32)
-    np.testing.assert_allclose(place_new(known[[7] * 3], known[[7] * 5], points[[7] * 5], 15).points, points[[7] * 3], atol=1e-5)
+    found = place_new(known[[7] * 3], known[[7] * 5], points[[7] * 5], 15)
+    np.testing.assert_allclose(found.points, points[[7] * 3], atol=1e-5)

@@ -1,4 +1,4 @@
-"""Maps: neighbours stay neighbours, a seed reproduces, new clips are placed, layers start from each other."""
+"""Maps: neighbours stay neighbours, a seed reproduces, new clips are placed, and layers start from each other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIM, KINDS = 32, 6
 
 
 def add(lake, space, rows, seed):
-    """Clips of six kinds, which are their genre, far apart in both layers."""
+    """Add clips of six kinds, labelled as genres, that are well separated in both layers."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(77).standard_normal((KINDS, DIM)) * 3
     kind = np.array([int(t[-3:]) % KINDS for t in rows["track"]])
@@ -37,14 +37,17 @@ def add(lake, space, rows, seed):
 @pytest.fixture(scope="module")
 def kinds_lake(tmp_path_factory):
     lake = Lake(tmp_path_factory.mktemp("kinds") / "lake")
-    space = lake.spaces.make(Space("kinds", "1", 24_000, ("a", "b"), (DIM, DIM), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="kinds", revision="1", sample_rate=24_000, layers=("a", "b"), dims=(DIM, DIM),
+        window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     add(lake, space, clip_rows(60, 10), seed=0)
     return lake
 
 
 @pytest.fixture
 def kinds(kinds_lake, tmp_path):
-    """A copy of it."""
+    """A copy of `kinds_lake` that a test may change."""
     import shutil
 
     shutil.copytree(kinds_lake.uri, tmp_path / "lake")
@@ -60,7 +63,7 @@ def genres(lake, made):
 
 
 def agreement(lake, made, k=10):
-    """How often a point's nearest points are of its genre."""
+    """Return the mean share of a point's nearest points with its genre."""
     at, genre = points(made), genres(lake, made).to_numpy()
     far = np.linalg.norm(at[:, None] - at[None], axis=2)
     near = np.argsort(far, axis=1)[:, 1 : k + 1]
@@ -72,8 +75,8 @@ def test_a_map_keeps_kinds_together_and_labels_their_clusters(kinds):
     assert made.done == "made"
     assert agreement(kinds, made) > 0.98
     assert len(made.clusters) == KINDS
-    told = [next(label for label in labels if label.startswith("genre")) for labels in made.clusters["labels"]]
-    assert sorted(told) == [f"genre genre {k} (100%)" for k in range(KINDS)]
+    found = [next(label for label in labels if label.startswith("genre")) for labels in made.clusters["labels"]]
+    assert sorted(found) == [f"genre genre {k} (100%)" for k in range(KINDS)]
     assert made.points["clip_id"].to_list() == kinds.vectors().ids().to_list()
 
 
@@ -96,7 +99,7 @@ def test_characteristic_values_equal_the_papers_formula(lists):
             z = math.log(odds[0] / odds[1]) / math.sqrt(1 / (inside + prior) + 1 / (outside + prior))
             if z > 2:
                 wanted[which, name] = (pytest.approx(z), f"mood {name} ({inside / size:.0%})")
-    assert {(0, "a"), (1, "b")} <= wanted.keys() and found == wanted             # and what every clip has tells of none
+    assert {(0, "a"), (1, "b")} <= wanted.keys() and found == wanted             # a value of every clip characterises none
 
 
 def test_the_file_has_the_columns_that_other_viewers_read(kinds):
@@ -142,7 +145,7 @@ def test_new_clips_are_placed_and_the_others_stay(kinds):
 
 
 def test_layers_start_from_each_other(kinds):
-    """A clip moves far less from layer to layer than between maps of their own."""
+    """A clip moves far less between chained maps than between independent ones."""
     def moved(a, b):
         a, b = points(a), points(b)
         b = align_points(b, a)
@@ -162,12 +165,12 @@ def test_layers_start_from_each_other(kinds):
 
 @pytest.mark.parametrize("spread", [0.1, 0.5])
 def test_the_layout_equals_that_of_umap_learn_for_the_same_neighbours(spread):
-    """To the last bit of the distances, since another one leads elsewhere within a few epochs."""
+    """Distances must match to the last bit, since any difference grows within a few epochs."""
     vectors = np.random.default_rng(2).standard_normal((200, 12)) * 0.9 ** np.arange(12) + 0.3
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     start = np.random.default_rng(3).standard_normal((200, 2)) * 5
     found = lay_out(vectors, start=start, neighbours=9, min_dist=spread, seed=4)
-    near = np.hstack([np.arange(200)[:, None], found.near])
+    near = np.hstack([np.arange(200)[:, None], found.nearest])
     far = np.sqrt(2 - 2 * np.hstack([np.ones((200, 1), np.float32), found.cosines]))
     np.testing.assert_allclose(far, np.linalg.norm(vectors[:, None] - vectors[near], axis=2), atol=1e-5)
     with warnings.catch_warnings():
@@ -203,7 +206,9 @@ def test_few_clips_have_a_map_too(lake, tracks, clips):
 def test_equal_clips_do_not_break_a_map(lake):
     rows = clip_rows(10, 10)
     lake.clips.add(rows)
-    space = lake.spaces.make(Space("same", "1", 24_000, ("a",), (4,), 30.0, 30.0, "float32"))
+    space = lake.spaces.make(Space(
+        name="same", revision="1", sample_rate=24_000, layers=("a",), dims=(4,), window_s=30.0, hop_s=30.0, precision="float32"
+    ))
     same = np.ones((100, 4), np.float32)
     lake.vectors(space).add(rows["clip_id"].to_list(), [same], [same], [1] * 100)
     assert np.isfinite(points(index.make_map(lake))).all()
@@ -268,9 +273,9 @@ def test_only_labels_beyond_chance_characterise_a_cluster():
     rng = np.random.default_rng(0)
     cluster = rng.integers(-1, 3, 2000)
     label = pl.Series("mood", np.where((cluster == 1) & (rng.random(2000) < 0.7), "calm", "other"))
-    told = {(which, text.split(" (")[0]) for which, _, text in characteristic_values(label, cluster)}
-    assert (1, "mood calm") in told
-    assert {which for which, text in told if text == "mood calm"} == {1}
+    found = {(which, text.split(" (")[0]) for which, _, text in characteristic_values(label, cluster)}
+    assert (1, "mood calm") in found
+    assert {which for which, text in found if text == "mood calm"} == {1}
     assert characteristic_values(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster) == []
     assert characteristic_values(pl.Series("number", rng.random(2000)), cluster) == []
 

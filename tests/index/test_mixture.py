@@ -1,4 +1,4 @@
-"""Mixtures of layers, several seeds and subtraction, against the sums written out in NumPy."""
+"""Mixtures of layers, queries of several clips, and subtraction, against explicit sums in NumPy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tonelake.store import InputError, SpaceMismatch
 
 
 def cosines(lake, layer, query):
-    """(clip,) float64 cosines of all clips with a vector."""
+    """Return (clip,) float64 cosines of all clips with a vector."""
     vectors = lake.vectors().layer(layer).vectors.astype(np.float64)
     query = np.asarray(query, np.float64)
     return vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
@@ -113,9 +113,9 @@ def test_invalid_mixtures_are_refused(filled, layers, problem):
 
 def test_arguments_that_exclude_each_other_are_refused(filled):
     clip = filled.vectors().ids()[0]
-    with pytest.raises(InputError, match="give one of them"):
+    with pytest.raises(InputError, match="Give one of them"):
         index.similar(filled, clip, layer=1, layers="all")
-    with pytest.raises(InputError, match="leave out --metric l2"):
+    with pytest.raises(InputError, match="Leave out --metric l2"):
         index.similar(filled, clip, layers="all", metric="l2")
     with pytest.raises(InputError, match="at least one clip"):
         index.similar(filled, [])
@@ -127,7 +127,7 @@ def test_arguments_that_exclude_each_other_are_refused(filled):
 
 
 def test_weights_go_to_the_layer_that_separates_the_groups(filled):
-    """In the made-up lake tracks lie together in `low`, and artists in `high`."""
+    """In the synthetic lake, layer `low` clusters tracks and layer `high` clusters artists."""
     space = filled.spaces.get()
     learned = learn_weights(filled, "artist", space=space.name)
     assert sum(learned.weights.values()) == pytest.approx(1)
@@ -136,7 +136,7 @@ def test_weights_go_to_the_layer_that_separates_the_groups(filled):
     assert learned.auc > 0.75
     assert learned.auc >= learned.best_auc - 0.02
     assert learn_weights(filled, "artist", space=space.name).weights == learned.weights             # a seed reproduces
-    assert "held out" in str(learned)
+    assert "held-out groups" in str(learned)
 
 
 def test_weights_of_a_random_column_are_no_better_than_chance(filled):
@@ -157,7 +157,7 @@ def test_weights_of_a_random_column_are_no_better_than_chance(filled):
 
 
 def test_weights_need_groups_of_several_tracks(filled):
-    with pytest.raises(InputError, match=r"'track': it has 0 groups with clips of two tracks or more, and 4 are needed"):
+    with pytest.raises(InputError, match="'track': 0 groups have clips of two or more tracks; learning weights needs 4"):
         learn_weights(filled, "track")
 
 
@@ -189,7 +189,7 @@ def test_signs_belong_to_the_word_after_them(words, wanted, minus):
 @pytest.mark.parametrize("words", [["-"], ["a", "-"], ["-", "a"], ["a", "-", "-"]])
 def test_signs_without_a_word_are_refused(words):
     if words == ["a", "-", "-"]:
-        assert signed(words) == (["a"], ["-"])           # a file may be called so
+        assert signed(words) == (["a"], ["-"])           # a file may have this name
         return
     with pytest.raises(InputError, match="A - B"):
         signed(words)

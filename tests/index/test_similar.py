@@ -13,12 +13,13 @@ from sounds import melody, write
 
 from tonelake import embed, index
 from tonelake.index.search import exact, faiss
+from tonelake.index.vectors import unit
 from tonelake.ingest import ingest_folder, read_clips
-from tonelake.store import ClipNotFound, FilterError, InputError, SpaceMismatch, SpaceNotFound
+from tonelake.store import ClipNotFound, FilterError, InputError, Lake, SpaceMismatch, SpaceNotFound
 
 
 def brute_force(lake, query: np.ndarray, layer: int, metric: str, allowed) -> list[tuple[str, float]]:
-    """(clip id, score) of allowed clips, nearest first, by NumPy in float64 over the float16 values."""
+    """Return (clip id, score) of allowed clips, nearest first, by NumPy in float64 over the float16 values."""
     ids, vectors = lake.vectors().layer(layer)
     vectors, query = vectors.astype(np.float64), query.astype(np.float64)
     if metric == "l2":
@@ -34,7 +35,7 @@ def brute_force(lake, query: np.ndarray, layer: int, metric: str, allowed) -> li
 
 @pytest.fixture(params=["faiss", "numpy"])
 def engine(request, monkeypatch):
-    """Both ways of searching: FAISS, and NumPy where FAISS is not installed."""
+    """Run with FAISS, and with NumPy as if FAISS were not installed."""
     if request.param == "numpy":
         monkeypatch.setattr(faiss, "faiss_module", lambda: None)
     else:
@@ -82,10 +83,10 @@ def test_fewer_than_k_hits_only_if_there_are_no_more(filled):
 
 
 def test_excluding_many_rows_and_few_rows_give_equal_results(filled):
-    """Both ways of leaving rows out: a subset, and asking for more neighbours."""
+    """Covers both ways to exclude rows: searching a subset, and searching for more neighbours."""
     layer = exact.load_layer(filled, filled.spaces.get(), 1)
     rng = np.random.default_rng(3)
-    vectors = exact.unit(rng.standard_normal((5_000, 8)).astype(np.float32))
+    vectors = unit(rng.standard_normal((5_000, 8)).astype(np.float32))
     big = exact.ExactLayer("cosine", pl.Series([str(i) for i in range(5_000)]), vectors)
     for share in (0.001, 0.3, 0.7, 0.999):
         allowed = rng.random(5_000) > share
@@ -115,67 +116,77 @@ def test_search_sees_new_and_deleted_clips(lake):
 # -- queries
 
 
-@pytest.fixture
-def heard(lake, music, monkeypatch):
-    """The music in a lake, in space `fake`, whose encoder can be loaded again for queries."""
+@pytest.fixture(scope="module")
+def music_lake(tmp_path_factory, music):
+    """A lake of the music in space `fake`.  Do not change it."""
     from tonelake.embed import embed_clips, settings
 
-    original = embed.encoders.registry.load_encoder
-    monkeypatch.setattr(
-        settings, "load_encoder", lambda name, **how: FakeEncoder() if name == "fake" else original(name, **how)
-    )
+    lake = Lake(tmp_path_factory.mktemp("music_lake") / "lake")
     ingest_folder(lake, music, seconds=4.5)
     space = lake.spaces.make(settings.describe_space(FakeEncoder(), "fake", 30.0))
     embed_clips(lake, space, FakeEncoder(), read_clips)
     return lake
 
 
-def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(heard, music, tmp_path):
-    """A differently stored copy of a song finds that song's clips first."""
+@pytest.fixture
+def embedded(music_lake, monkeypatch):
+    """`music_lake`, whose encoder can be loaded again for queries."""
+    from tonelake.embed import settings
+
+    original = embed.encoders.registry.load_encoder
+    monkeypatch.setattr(
+        settings, "load_encoder", lambda name, **how: FakeEncoder() if name == "fake" else original(name, **how)
+    )
+    return music_lake
+
+
+def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(embedded, music, tmp_path):
+    """A copy of a song in another format finds that song's clips first."""
     copy = write(tmp_path / "copy.wav", melody(4.5, seed=3, channels=2), subtype="FLOAT")
-    hits = index.similar(heard, str(copy), k=3)
+    hits = index.similar(embedded, str(copy), k=3)
     assert hits["track"][0] == "Ada/song3.ogg"
     assert hits["start_s"][0] == 0
     assert hits["score"][0] > 0.99
 
 
-def test_a_file_that_is_in_the_lake_is_not_its_own_hit(heard, music, monkeypatch):
+def test_a_file_that_is_in_the_lake_is_not_its_own_hit(embedded, music, monkeypatch):
     monkeypatch.setattr("tonelake.index.search.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
     path = music / "Ada" / "song0.wav"
-    hits = index.similar(heard, path, k=20)
+    hits = index.similar(embedded, path, k=20)
     assert len(hits) == 10
     assert "Ada/song0.wav" not in set(hits["track"])
-    assert "Ada" not in set(index.similar(heard, path, k=20, not_same="artist")["artist"])
-    stored = heard.clips.read(["clip_id"], where="track = 'Ada/song0.wav'")["clip_id"].to_list()
-    mean = heard.vectors().take(stored, 1).vectors.mean(axis=0)
-    assert hits["clip_id"].to_list() == [c for c, _ in brute_force(heard, mean, 1, "cosine", lambda clip: clip not in stored)]
+    assert "Ada" not in set(index.similar(embedded, path, k=20, not_same="artist")["artist"])
+    stored = embedded.clips.read(["clip_id"], where="track = 'Ada/song0.wav'")["clip_id"].to_list()
+    mean = embedded.vectors().take(stored, 1).vectors.mean(axis=0)
+    expected = brute_force(embedded, mean, 1, "cosine", lambda clip: clip not in stored)
+    assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
 
 
-def test_a_files_own_artist_can_be_excluded_by_its_tags(heard, music, tmp_path):
+def test_a_files_own_artist_can_be_excluded_by_its_tags(embedded, music, tmp_path):
     other = Path(shutil.copy(music / "Cleo" / "song2.mp3", tmp_path / "x.mp3"))
     with other.open("ab") as file:
-        file.write(b"\0" * 200)          # other bytes, so it is not known by content
-    assert "Cleo" not in set(index.similar(heard, other, k=20, not_same="artist")["artist"])
+        file.write(b"\0" * 200)          # other bytes, so that its digest is unknown
+    assert "Cleo" not in set(index.similar(embedded, other, k=20, not_same="artist")["artist"])
 
 
-def test_an_invalid_query_is_named(heard, music, tmp_path):
+def test_an_invalid_query_is_named(embedded, music, tmp_path):
     from tonelake.ingest import AudioError
 
     with pytest.raises(ClipNotFound, match="neither a file nor a clip id"):
-        index.similar(heard, "no such file.mp3")
-    with pytest.raises(ClipNotFound, match="no clip 'ffffffff'"):
-        index.similar(heard, "ffffffff")
+        index.similar(embedded, "no such file.mp3")
+    with pytest.raises(ClipNotFound, match="clip 'ffffffff': not in this lake"):
+        index.similar(embedded, "ffffffff")
     (tmp_path / "page.mp3").write_text("<html>")
     with pytest.raises(AudioError, match=r"page\.mp3: is not audio"):
-        index.similar(heard, tmp_path / "page.mp3")
-    clip = heard.clips.read()["clip_id"][0]
+        index.similar(embedded, tmp_path / "page.mp3")
+    clip = embedded.clips.read()["clip_id"][0]
     for wrong in ({"k": 0}, {"metric": "manhattan"}, {"layer": 9}, {"not_same": "colour"}):
         with pytest.raises(InputError):
-            index.similar(heard, clip, **wrong)
+            index.similar(embedded, clip, **wrong)
     with pytest.raises(FilterError):
-        index.similar(heard, clip, where="colour = 'red'")
+        index.similar(embedded, clip, where="colour = 'red'")
     with pytest.raises(SpaceNotFound, match="no space 'other'"):
-        index.similar(heard, clip, space="other")
+        index.similar(embedded, clip, space="other")
 
 
 def test_a_query_of_another_space_is_refused(filled, lake):
@@ -240,7 +251,7 @@ def test_a_column_or_name_that_cannot_be_compared_is_named(filled, column, name,
 
 
 def test_clips_without_vectors_do_not_hide_clips_with_vectors(lake):
-    """Of the query's own track one clip has no vector: the last row of the table is an answer all the same."""
+    """One clip of the query's own track has no vector: the last row of the table must still be a hit."""
     space = fill(lake, 6, 4, seed=0)
     lake.clips.add(clip_rows(6, 5))
     ids = lake.vectors(space).ids().to_list()
@@ -259,7 +270,7 @@ def test_layers_are_cached_within_the_memory_budget(lake, monkeypatch):
     low, high = (exact.load_layer(lake, space, layer) for layer in (0, 1))
     assert exact.load_layer(lake, space, 0) is low and exact.load_layer(lake, space, 1) is high
     monkeypatch.setattr(exact, "memory_bytes", lambda: 4 * (low.vectors.nbytes + high.vectors.nbytes - 1))
-    exact.load_layer(lake, space, 0)      # used last: stays
+    exact.load_layer(lake, space, 0)      # most recently used: stays
     exact.load_layer(lake, space, 0, metric="ip")
     assert len(exact._cache) == 2 and exact.load_layer(lake, space, 0) is low
     assert exact.load_layer(lake, space, 1) is not high

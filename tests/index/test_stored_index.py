@@ -1,8 +1,9 @@
-"""Approximate indexes: as good as asked, exact in scores and filters, never stale, never in the way when damaged."""
+"""Approximate indexes: requested recall, exact scores and filters, never stale, and recoverable when damaged."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import faiss
@@ -14,16 +15,16 @@ from typer.testing import CliRunner
 from tonelake import index
 from tonelake.cli import app
 from tonelake.embed.settings import describe_space
-from tonelake.index import vectors
 from tonelake.index.search import approximate, stored_index
 from tonelake.index.search import faiss as faiss_search
+from tonelake.index.vectors import prepare, prepare_one, unit
 from tonelake.store import InputError, Lake, LakeError, SpaceMismatch
 
 DIM, CLIPS = 24, 3_000
 
 
 def vectors_of(count, seed):
-    """Clustered, as music is."""
+    """Return clustered vectors, like those of music."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((60, DIM))
     return (centres[rng.integers(60, size=count)] + 0.5 * rng.standard_normal((count, DIM))).astype(np.float32)
@@ -34,29 +35,38 @@ def add(lake, space, ids, seed):
     lake.vectors(space).add(ids, [values, values[:, ::-1].copy()], [values, values], [1] * len(ids))
 
 
-@pytest.fixture
-def big(tmp_path):
-    """3,000 clips of 24 dimensions, of which the last 300 are not embedded yet."""
+@pytest.fixture(scope="module")
+def big_lake(tmp_path_factory):
+    """3,000 clips of 24 dimensions; the last 300 are not embedded.  Do not change it."""
     from dataclasses import replace
 
-    lake = Lake(tmp_path / "lake")
+    lake = Lake(tmp_path_factory.mktemp("big") / "lake")
     rows = clip_rows(CLIPS // 10, 10)
     lake.clips.add(rows)
     space = lake.spaces.make(replace(describe_space(FakeEncoder(), "big", 30.0), dims=(DIM, DIM)))
     ids = rows["clip_id"].to_list()
     add(lake, space, ids[:2_700], seed=1)
-    return lake, space, ids
+    return lake, ids
+
+
+@pytest.fixture
+def big(big_lake, tmp_path):
+    """A copy of `big_lake` that a test may change, with its space and the ids of its clips."""
+    original, ids = big_lake
+    shutil.copytree(original.uri, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    return lake, lake.spaces.get("big"), ids
 
 
 def by_scan(lake, clip, **how):
-    """The same question where there is no index."""
+    """Run `similar` without an index."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tonelake.index.search.similar.find_index", lambda *_, **__: None)
         return index.similar(lake, clip, **how)
 
 
 def agreement(lake, ids, **how):
-    """The share of the exact ten nearest that an index finds, over some queries; scores must be exact."""
+    """Return the index's recall@10 over some queries; scores must be exact."""
     found = []
     for clip in ids:
         near, true = index.similar(lake, clip, k=10, **how), by_scan(lake, clip, k=10, **how)
@@ -69,7 +79,7 @@ def agreement(lake, ids, **how):
 
 @pytest.fixture
 def used(monkeypatch):
-    """How often an index answered."""
+    """A list with one entry per index search: whether the index answered."""
     calls = []
     plain = stored_index.search_stored
 
@@ -93,11 +103,11 @@ def test_an_index_reaches_the_requested_recall_with_exact_scores(big, used, kind
     assert used == [True] * 30
 
 
-def test_a_graph_built_in_chunks_equals_faisss_own():
-    """More rows than are scanned at once; on one thread FAISS's own graph is the same each time."""
-    import faiss
-
-    vectors = np.random.default_rng(0).standard_normal((60_000, 8)).astype(np.float32)
+def test_a_graph_of_many_chunks_equals_faisss_own(monkeypatch):
+    """More rows than a chunk of the scan, yet added in one call; on one thread FAISS's own graph is reproducible."""
+    monkeypatch.setattr(approximate, "CHUNK", 1_000)
+    monkeypatch.setattr(approximate, "QUERIES", 300)
+    vectors = np.random.default_rng(0).standard_normal((6_000, 8)).astype(np.float32)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -114,9 +124,9 @@ def test_a_graph_built_in_chunks_equals_faisss_own():
 
 
 def test_the_recorded_recall_holds_for_new_queries():
-    """Second opinion: NumPy, on other queries drawn alike."""
+    """Check by NumPy, on new queries from the same distribution."""
     rng = np.random.default_rng(0)
-    values, queries = (vectors.unit(rng.standard_normal((count, 32)).astype(np.float32)) for count in (20_000, 500))
+    values, queries = (unit(rng.standard_normal((count, 32)).astype(np.float32)) for count in (20_000, 500))
     made, order = approximate.build(values, "ip", kind="hnsw", recall=0.9)
     assert sorted(order) == list(range(20_000)) and made.faiss_index.ntotal == 20_000
     true = np.argsort(-(queries @ values.T), axis=1)[:, :10]
@@ -129,7 +139,7 @@ def test_the_scan_in_parts_equals_numpy(monkeypatch):
     monkeypatch.setattr(approximate, "CHUNK", 130)
     values, queries = vectors_of(1_000, 1), vectors_of(7, 2)
     for metric in index.METRICS:
-        a, b = vectors.prepare(values, metric), vectors.prepare(queries, metric)
+        a, b = prepare(values, metric), prepare(queries, metric)
         scores = -np.linalg.norm(b[:, None] - a[None], axis=2) if metric == "l2" else b @ a.T
         assert (approximate.true_neighbours(b, values, 12, metric) == np.argsort(-scores, axis=1)[:, :12]).all()
 
@@ -180,16 +190,16 @@ def test_deleted_and_rewritten_vectors_are_never_returned(big):
     table = lake.vectors(space).table
     table.delete(f"clip_id = '{near[0]}'")
     assert near[0] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
-    # The same clip with another vector: a row id of its own, so the index's old entry is none of its.
+    # A clip with a new vector has a new row id, so the index's old entry must not be returned.
     opposite = -lake.vectors(space).take([query], 0).vectors
     lake.vectors(space).add([near[0]], [opposite, opposite], [opposite, opposite], [1])
     hits = index.similar(lake, query, layer=0, k=50)
     assert near[0] not in set(hits["clip_id"])
     assert index.similar(lake, near[0], layer=0, k=3)["score"][0] < 0.9999
-    # A clip that left the lake while its vector stayed.
+    # A clip that was deleted while its vector is still stored.
     lake.clips.table.delete(f"clip_id = '{near[1]}'")
     assert near[1] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
-    assert index.build_index(lake, space, 0, recall=0.99)[1] == "built"                  # anew: something is gone
+    assert index.build_index(lake, space, 0, recall=0.99)[1] == "built"                  # rebuilt, because a vector was deleted
 
 
 def test_compaction_does_not_invalidate_an_index(big, used):
@@ -238,7 +248,7 @@ def test_a_write_that_fails_keeps_the_old_index(big, monkeypatch):
     index.build_index(lake, space, 0)
     add(lake, space, ids[2_700:], seed=2)
     monkeypatch.setattr(faiss, "write_index", lambda *_: (_ for _ in ()).throw(RuntimeError("No space left on device")))
-    with pytest.raises(LakeError, match=r"No space left.*free some space"):
+    with pytest.raises(LakeError, match=r"No space left.*Free some space"):
         index.build_index(lake, space, 0)
     monkeypatch.undo()
     stored_index._loaded.clear()
@@ -320,13 +330,13 @@ def test_many_queries_use_the_index_while_it_is_up_to_date(big, monkeypatch):
     before = index.similar_many(lake, ids[:200])
     stored_index.build_index(lake, space, space.default_layer)
     with monkeypatch.context() as patch:
-        patch.setattr("tonelake.index.search.similar_many.load_layer", lambda *_, **__: pytest.fail("it scanned"))
+        patch.setattr("tonelake.index.search.similar_many.load_layer", lambda *_, **__: pytest.fail("a scan was used"))
         found = index.similar_many(lake, ids[:200])
     both = found.join(before, on=["query", "clip_id"], how="inner")
     assert len(both) / len(before) > 0.95
     np.testing.assert_allclose(both["score"], both["score_right"], atol=2e-3)
     assert not (found["query"] == found["clip_id"]).any()
-    add(lake, space, ids[2_700:], seed=2)                # the index does not have these: a scan does
+    add(lake, space, ids[2_700:], seed=2)                # not in the index, but found by a scan
     after = index.similar_many(lake, ids[2_700:2_800], k=3)
     assert after.equals(index.similar_many(lake, ids[2_700:2_800], k=3)) and len(after) == 300
     lake.clips.table.delete(f"clip_id = '{after['clip_id'][0]}'")
@@ -337,7 +347,7 @@ def test_a_gpu_answers_batches_and_single_queries_stay_on_the_cpu(filled, monkey
     asked = []
 
     class Gpu:
-        """FAISS, as if it had a GPU."""
+        """FAISS that reports a GPU."""
 
         StandardGpuResources = object
 
@@ -367,7 +377,7 @@ def test_a_gpu_answers_batches_and_single_queries_stay_on_the_cpu(filled, monkey
 
 
 def test_ids_match_vectors_in_any_row_order(lake):
-    """Lance may store the rows of a write in another order; an index and a scan answer by clip all the same."""
+    """Lance may store the rows of a write in another order; an index and a scan must still return the right clips."""
     from dataclasses import replace
 
     rows = clip_rows(200, 10)
@@ -386,7 +396,7 @@ def test_ids_match_vectors_in_any_row_order(lake):
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 def test_scores_of_one_query_equal_the_metric_at_any_query_length(metric):
-    """As its vectors are compared: for cosine the query's length does not matter, for the others it does."""
+    """For cosine the query's length does not matter, for the other metrics it does."""
     vectors, query = vectors_of(1_200, 1), 7.5 * vectors_of(1, 2)[0]
     made, order = approximate.build(vectors, metric, kind="hnsw")
     found, scores = made.search_one(query, 5)
@@ -396,5 +406,5 @@ def test_scores_of_one_query_equal_the_metric_at_any_query_length(metric):
         "l2": np.linalg.norm(near - query, axis=1),
     }[metric]
     np.testing.assert_allclose(scores, expected, rtol=1e-3)              # the index holds float16
-    np.testing.assert_allclose(vectors.prepare_one(query, metric), vectors.prepare(query[None], metric), rtol=1e-6)
-    assert not vectors.prepare_one(np.zeros(DIM, np.float32), metric).any()
+    np.testing.assert_allclose(prepare_one(query, metric), prepare(query[None], metric), rtol=1e-6)
+    assert not prepare_one(np.zeros(DIM, np.float32), metric).any()

@@ -43,6 +43,7 @@ def laid_out(cache: Path) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow                        # compiles umap-learn's functions in an empty cache
 def test_a_second_process_compiles_nothing_and_gives_the_same_layout(tmp_path):
     first, second = laid_out(tmp_path), laid_out(tmp_path)
     assert first[:2] == ["3", "0"]       # all compiled before the first map, within the lock

@@ -161,7 +161,7 @@ def test_no_group_is_in_two_sets():
     ("settings", "why"),
     [({"loss": "triplet"}, "Choose contrastive"), ({"dim": 1}, "at least 2"), ({"layer": "each"}, "one layer"),
      ({"layer": "weighted"}, "one layer, or `all`"),
-     ({"name": "No Name"}, "cannot name a space"), ({"layer": 7}, "no layer 7")],
+     ({"name": "No Name"}, "not a valid name"), ({"layer": 7}, "no layer 7")],
 )
 def test_invalid_settings_are_refused(tmp_path, settings, why):
     opened = tonelake.open(fill(tmp_path / "lake").uri)
@@ -177,17 +177,17 @@ def test_a_replaced_projection_file_is_detected(learned, tmp_path):
     lake = Lake(tmp_path / "copy")
     space = lake.spaces.get("wide-artist")
     projection = read_projection(lake, space)
-    from tonelake.store.projection import FILE, write
+    from tonelake.store.projection import FILE, write_projection
 
     other = replace(projection, weight=projection.weight * 2)
-    lake.files("projections/wide-artist").put(FILE, lambda path: write(path, other))
+    lake.files("projections/wide-artist").put(FILE, lambda path: write_projection(path, other))
     with pytest.raises(SpaceMismatch, match="is not the map"):
         read_projection(lake, space)
     lake.files("projections/wide-artist").put(FILE, lambda path: path.write_bytes(b"torn"))
     with pytest.raises(LakeError, match="cannot be read"):
         read_projection(lake, space)
     lake.files("projections/wide-artist").remove(FILE)
-    with pytest.raises(LakeError, match="is gone"):
+    with pytest.raises(LakeError, match="is missing"):
         read_projection(lake, space)
-    with pytest.raises(SpaceMismatch, match="is another one"):
+    with pytest.raises(SpaceMismatch, match="already exists with other settings"):
         make_projected(lake, other, "wide-artist", "artist", "made")

@@ -301,7 +301,7 @@ def labelled(lake: Lake, **columns) -> Lake:
         (lambda n: {}, quick("nowhere"), "no column 'nowhere'"),
         (lambda n: {}, quick("album"), "no clip has a value in 'album'"),
         (lambda n: {}, quick(where="year > 3000"), "no clips where year > 3000"),
-        (lambda n: {}, quick(where="yeer > 3000"), "filter 'yeer > 3000' cannot be used"),
+        (lambda n: {}, quick(where="yeer > 3000"), "filter 'yeer > 3000': cannot be used"),
         (lambda n: {"x": [1.5] * n}, quick("x"), "all 240 clips have x 1.5"),
         (lambda n: {"x": [float("nan")] * n}, quick("x"), "no clip has a finite number"),
         (lambda n: {}, quick("artist", task="regression"), "does not hold numbers"),
@@ -385,7 +385,7 @@ def test_a_name_belongs_to_one_experiment(own):
     with pytest.raises(InputError, match="holds another experiment"):
         probe(own, quick(seeds=1), name="mine")
     for name in ("../out", "", ".hidden", "a/b", "a\nb"):
-        with pytest.raises(InputError, match="cannot name a run"):
+        with pytest.raises(InputError, match="not a valid name"):
             probe(own, quick(), name=name)
     with pytest.raises(InputError, match="no run 'other' in this lake: it has mine"):
         Run.named(own, "other")

@@ -17,7 +17,7 @@ from tonelake.embed.windows import ClipVectors
 from tonelake.embed.work import find_work
 from tonelake.embed.writer import Writer
 from tonelake.store import FrameStates, Lake, LakeError
-from tonelake.store.compaction import fragments_of, optimize, spare_share, tidy, trim
+from tonelake.store.compaction import count_fragments, optimize, spare_share, tidy, trim
 
 
 def test_old_versions_and_small_pieces_go_and_rows_stay(lake):
@@ -25,7 +25,7 @@ def test_old_versions_and_small_pieces_go_and_rows_stay(lake):
         lake.clips.add(clip_rows(track + 1, 2).tail(2))
     fill(lake, 40, 2, seed=0)
     before = lake.clips.read().sort("clip_id")
-    assert fragments_of(lake.clips.table) > 30
+    assert count_fragments(lake.clips.table) > 30
     size = disk(lake)
     found = {row["table"]: row for row in optimize(lake, keep_minutes=0).iter_rows(named=True)}
     assert found["clips"]["fragments"] == 1 and found["clips"]["versions_removed"] > 30
@@ -135,7 +135,7 @@ def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, small_comm
     writer.flush()
     writer.compact()
     assert max(seen) < 0.3 and spare_share(table) < 0.3
-    assert fragments_of(table) < 10 and lake.vectors("wide").count() == 1000
+    assert count_fragments(table) < 10 and lake.vectors("wide").count() == 1000
 
 
 def test_what_a_merge_left_goes_when_its_time_has_come(lake, small_commits, monkeypatch):
@@ -158,7 +158,7 @@ def test_the_last_pieces_of_an_embedding_are_left_to_the_next(lake, small_commit
         take(writer, ids[start:stop])
         writer.flush()
         writer.compact()
-        assert fragments_of(table) == pieces and (spare_share(table) < 0.3 or pieces == 1)
+        assert count_fragments(table) == pieces and (spare_share(table) < 0.3 or pieces == 1)
     assert lake.vectors("wide").count() == 180
 
 
@@ -180,9 +180,9 @@ def test_frames_in_large_pieces_are_never_written_again(lake, monkeypatch):
     large |= add(ids[5:10])
     add(ids[10:11])
     add(ids[11:12])
-    assert len(table.pieces()) == 2
+    assert len(table.small_fragments()) == 2
     trim(table, 0)
-    assert large < files_of(table) and fragments_of(table) == 3
+    assert large < files_of(table) and count_fragments(table) == 3
 
 
 def files_of(table) -> set[str]:
@@ -206,9 +206,9 @@ def test_an_embedding_goes_on_when_its_version_of_the_clips_has_gone(lake):
 def test_a_large_write_tidies_up_after_itself(lake):
     for track in range(49):
         lake.clips.add(clip_rows(track + 1, 1).tail(1))
-    assert fragments_of(lake.clips.table) == 49
+    assert count_fragments(lake.clips.table) == 49
     tidy(lake.clips.table)
-    assert fragments_of(lake.clips.table) == 1 and lake.clips.count() == 49
+    assert count_fragments(lake.clips.table) == 1 and lake.clips.count() == 49
 
 
 def test_optimizing_beside_writers_and_readers_loses_and_doubles_nothing(lake):

@@ -256,9 +256,9 @@ def test_a_space_is_the_same_by_any_name_of_its_encoder(lake):
     space = describe_space(FakeEncoder(), "one", 30.0)
     lake.spaces.make(space)
     moved = replace(space, name="two", encoder="copy of fake", location="/elsewhere")
-    assert lake.spaces.named_apart(moved) == space
+    assert lake.spaces.with_free_name(moved) == space
     other = replace(space, window_s=5.0)
-    assert lake.spaces.named_apart(other).name == f"one-{other.fingerprint[:6]}"
+    assert lake.spaces.with_free_name(other).name == f"one-{other.fingerprint[:6]}"
 
 
 def test_a_space_file_that_was_edited_is_noticed(lake):

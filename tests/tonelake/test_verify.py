@@ -1,4 +1,4 @@
-"""What `verify` finds in a lake, and mends."""
+"""Problems that `verify` finds in a lake and mends."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_a_sound_lake_has_no_findings(sound):
     assert not len(verify(sound, digests=True))
 
 
-def test_files_that_are_gone_or_changed_are_told(sound, tmp_path):
+def test_missing_and_changed_files_are_found(sound, tmp_path):
     (tmp_path / "m" / "Ada" / "song0.wav").unlink()
-    assert "1 files are gone" in problems(sound)["sources"]
+    assert "1 files are missing" in problems(sound)["sources"]
     with (tmp_path / "m" / "Ada" / "song3.ogg").open("ab") as file:
         file.write(b"more")
     found = verify(sound, digests=True)
@@ -50,7 +50,7 @@ def test_files_that_are_gone_or_changed_are_told(sound, tmp_path):
     assert not problems(sound, sources=False)
 
 
-def test_vectors_of_no_clip_and_of_no_number_go_and_come_again(sound):
+def test_vectors_without_a_clip_and_vectors_with_nan_are_deleted_and_embedded_again(sound):
     table = sound.vectors("spectral").table
     ids = sound.clips.ids().to_list()
     rows = table.read()
@@ -77,25 +77,25 @@ def test_vectors_of_no_clip_and_of_no_number_go_and_come_again(sound):
 
 
 @pytest.mark.parametrize("left", [None, 1_000, 0])
-def test_a_lost_or_cut_data_file_is_a_sentence(lake, left):
+def test_a_missing_or_truncated_data_file_is_one_message(lake, left):
     fill(lake, 60, 20, seed=0)
     file = next((Path(lake.uri) / "emb_fake.lance" / "data").glob("*.lance"))
     file.unlink() if left is None else os.truncate(file, left)
     again = Lake(lake.uri)
     for use in (lambda: again.vectors("fake").layer(1), again.vectors("fake").table.read,
                 lambda: list(again.vectors("fake").table.batches(["mean_01"]))):
-        with pytest.raises(LakeError, match="table 'emb_fake' cannot be read"):
+        with pytest.raises(LakeError, match="table 'emb_fake': cannot be read"):
             use()
     assert "cannot be read" in verify(again)["problem"][0]
     assert again.clips.count() == 1200 and len(again.clips.read()) == 1200
 
 
-def test_rows_that_stand_twice_lose_their_copies(lake):
+def test_repeated_rows_lose_their_copies(lake):
     lake.clips.add(clip_rows(4, 3))
     rows = lake.clips.table.read()
     lance.write_dataset(rows.slice(2, 4), lake.clips.table.dataset().uri, mode="append")
     assert lake.clips.count() == 16
-    assert "4 keys stand twice" in problems(lake)["rows"]
+    assert "4 keys occur more than once" in problems(lake)["rows"]
     verify(lake, repair=True)
     assert lake.clips.read().sort("clip_id").equals(pl.from_arrow(rows).sort("clip_id"))
 
@@ -127,7 +127,7 @@ def index_cache() -> None:
     stored_index._loaded.clear()
 
 
-def test_an_edited_space_and_a_damaged_run_are_told(sound):
+def test_an_edited_space_and_a_damaged_run_are_found(sound):
     home = Path(sound.uri)
     text = (home / "spaces" / "spectral.json").read_text()
     (home / "spaces" / "spectral.json").write_text(text.replace('"window_s": 30.0', '"window_s": 5.0'))
@@ -137,10 +137,10 @@ def test_an_edited_space_and_a_damaged_run_are_told(sound):
     found = verify(sound)
     assert "the file was edited" in found.filter(pl.col("what") == "space")["problem"][0]
     runs = found.filter(pl.col("what") == "run")
-    assert runs["problem"].to_list()[0] == "was begun and not finished" and "has no config.yaml" in runs["problem"][1]
+    assert runs["problem"].to_list()[0] == "begun and not finished" and "has no config.yaml" in runs["problem"][1]
 
 
-def test_half_written_files_of_yesterday_go_and_those_of_today_stay(sound):
+def test_half_written_files_are_deleted_after_a_day(sound):
     folder = Path(sound.uri) / "maps" / "spectral"
     old, young = folder / ".01.parquet.123.tmp", folder / ".02.parquet.124.tmp"
     for path in (old, young):
@@ -151,7 +151,7 @@ def test_half_written_files_of_yesterday_go_and_those_of_today_stay(sound):
     assert not old.exists() and young.exists()
 
 
-def test_the_commands_say_what_they_did(sound):
+def test_the_commands_report_and_set_the_exit_code(sound):
     from typer.testing import CliRunner
 
     from tonelake.cli import app

@@ -240,7 +240,7 @@ def test_every_page_of_a_half_embedded_lake_works(name, lake, monkeypatch):
 def test_a_missing_lake_is_reported_in_a_sentence(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TONELAKE_LAKE", str(tmp_path / "nowhere"))
     test = AppTest.from_file(str(APP.parent / f"pages/{name}.py"), default_timeout=60).run()
-    assert not test.exception and "there is no lake at" in text_of(test)
+    assert not test.exception and "is not a lake" in text_of(test)
 
 
 def test_pages_follow_a_lake_that_is_being_written_to(lake, monkeypatch):

@@ -1,4 +1,4 @@
-"""Values that a file gave, against the types that a dataclass says its fields have."""
+"""Check values read from a file against the types of a dataclass's fields."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 
 def check_types(kind: type, values: Mapping[str, Any]) -> None:
-    """Raise TypeError, naming the field, where a value is of another type than the dataclass's field; a float may be whole.
+    """Raise TypeError, naming the field, if a value does not have the type of its field; an int passes for a float.
 
-    Fields are numbers, texts and tuples of them.  What is missing or unknown is left to the class itself.
+    Fields are numbers, texts and tuples of them.  Missing and unknown fields are left to the class itself.
 
     >>> from dataclasses import dataclass
     >>> @dataclass
