@@ -28,7 +28,7 @@ class Layout(NamedTuple):
     """Points, with the neighbour graph they were laid out from."""
 
     points: np.ndarray                   # (clip, 2) float32
-    near: np.ndarray                     # (clip, k) int64 rows, nearest first
+    nearest: np.ndarray                  # (clip, k) int64 rows, nearest first
     cosines: np.ndarray                  # (clip, k) float32
 
 
@@ -44,14 +44,14 @@ def lay_out(
     rows = len(vectors)
     components = principal(vectors, 2, rng) if start is None else np.zeros((rows, 2), np.float32)
     reduced = unit(principal(vectors, REDUCED, rng, centred=False)) if vectors.shape[1] > REDUCED else vectors
-    near, cosines = neighbour_graph(reduced, min(neighbours, max(rows - 1, 0)), repeatable=True)
+    nearest, cosines = neighbour_graph(reduced, min(neighbours, max(rows - 1, 0)), repeatable=True)
     if method == "pca" or rows <= neighbours + 1:
-        return Layout(components if start is None else start.astype(np.float32), near, cosines)
+        return Layout(components if start is None else start.astype(np.float32), nearest, cosines)
     if start is None:
         start = components / max(np.abs(components).max(), 1e-9) * EXTENT
         start = start + 1e-4 * rng.standard_normal(start.shape)      # separates the points of equal clips
-    points = optimise(near, np.sqrt(np.maximum(2 - 2 * cosines, 0)), start, min_dist, seed)
-    return Layout(align_points(points, start), near, cosines)
+    points = optimise(nearest, np.sqrt(np.maximum(2 - 2 * cosines, 0)), start, min_dist, seed)
+    return Layout(align_points(points, start), nearest, cosines)
 
 
 def principal(vectors: np.ndarray, count: int, rng: np.random.Generator, *, centred: bool = True) -> np.ndarray:
@@ -84,9 +84,9 @@ def place_new(vectors: np.ndarray, known: np.ndarray, points: np.ndarray, k: int
 
     Shapes: (new, dim) and (known, dim) unit vectors, (known, 2) points; the result's neighbours are rows of `known`.
     """
-    near, cosines = nearest_batch(vectors, known, min(k, len(known)))
+    nearest, cosines = nearest_batch(vectors, known, min(k, len(known)))
     some = slice(0, PLACED_BY)
-    far = np.sqrt(np.maximum(2 - 2 * cosines[:, some], 0))
-    weight = np.exp(-(far - far[:, :1]) / np.maximum(far.mean(axis=1, keepdims=True), 1e-6))
-    at = (points[near[:, some]] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
-    return Layout(at.astype(np.float32), near, cosines)
+    distances = np.sqrt(np.maximum(2 - 2 * cosines[:, some], 0))
+    weight = np.exp(-(distances - distances[:, :1]) / np.maximum(distances.mean(axis=1, keepdims=True), 1e-6))
+    at = (points[nearest[:, some]] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
+    return Layout(at.astype(np.float32), nearest, cosines)

@@ -126,8 +126,8 @@ def extend_layout(vectors: np.ndarray, before: np.ndarray, old: pl.DataFrame, ne
     if len(known) < len(vectors):
         fresh = np.flatnonzero(before < 0)
         points[fresh] = place_new(vectors[fresh], vectors[known], points[known], neighbours).points
-    near, cosines = neighbour_graph(vectors, min(neighbours, len(vectors) - 1), repeatable=True)
-    return Layout(points, near, cosines)
+    nearest, cosines = neighbour_graph(vectors, min(neighbours, len(vectors) - 1), repeatable=True)
+    return Layout(points, nearest, cosines)
 
 
 def write_map(
@@ -137,13 +137,13 @@ def write_map(
     import pyarrow.parquet as pq
 
     clips = lake.clips.take(ids.to_list(), NAMED)
-    far = np.maximum(1 - layout.cosines, 0)
+    distances = np.maximum(1 - layout.cosines, 0)
     frame = pl.DataFrame({
         "clip_id": ids, "projection_x": layout.points[:, 0], "projection_y": layout.points[:, 1],
         "cluster": find_clusters(layout.points, settings["seed"]),
         "neighbors": pl.DataFrame({
-            "ids": pl.Series(layout.near.tolist(), dtype=pl.List(pl.Int64)),
-            "distances": pl.Series(far.tolist(), dtype=pl.List(pl.Float32)),
+            "ids": pl.Series(layout.nearest.tolist(), dtype=pl.List(pl.Int64)),
+            "distances": pl.Series(distances.tolist(), dtype=pl.List(pl.Float32)),
         }).to_struct(),
     }).join(clips, on="clip_id", how="left", maintain_order="left")
     table = frame.to_arrow()

@@ -25,10 +25,10 @@ COMPILED = (                             # modules of umap-learn, with their fun
 )
 
 
-def optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
-    """Optimise (clip, 2) points from `start` for a graph of (clip, k) `near` rows and distances: (clip, 2) float32."""
+def optimise(nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
+    """Optimise (clip, 2) points from `start` for a graph of (clip, k) `nearest` rows and distances: (clip, 2) float32."""
     load_umap()
-    return _optimise(near, distances, start, min_dist, seed)
+    return _optimise(nearest, distances, start, min_dist, seed)
 
 
 @cache
@@ -48,22 +48,22 @@ def load_umap() -> None:
             with suppress(AttributeError):       # another version of umap-learn
                 getattr(modules[module], name).enable_caching()
     ring = np.arange(8)
-    near = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)
+    nearest = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)
     points = np.stack([np.cos(ring), np.sin(ring)], axis=1)
     with compiler_lock(Path(umap_.__file__)):
-        _optimise(near, np.ones((8, 2), np.float32), points, 0.1, 0)
+        _optimise(nearest, np.ones((8, 2), np.float32), points, 0.1, 0)
 
 
-def _optimise(near: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
+def _optimise(nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")          # numba's warnings
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
 
-        rows = len(near)
+        rows = len(nearest)
         own = np.arange(rows)[:, None]
         random = np.random.RandomState(seed)     # umap-learn takes no Generator
         graph, _, _ = fuzzy_simplicial_set(
-            start, near.shape[1] + 1, random, "euclidean", knn_indices=np.hstack([own, near]).astype(np.int32),
+            start, nearest.shape[1] + 1, random, "euclidean", knn_indices=np.hstack([own, nearest]).astype(np.int32),
             knn_dists=np.hstack([np.zeros((rows, 1)), distances]).astype(np.float32),
         )
         a, b = find_ab_params(1.0, min_dist)

@@ -47,7 +47,7 @@ def align(
 ) -> Match:
     """Return the best match of `seconds`, or of the shorter clip's length, between two clips (ids or files).
 
-    `layer`: by default the space's default layer, or the only one with stored frames.
+    `layer`: by default the space's default layer, or the first one with stored frames.
     Raises InputError if the frames of a clip are not stored.
     """
     if seconds <= 0:

@@ -121,16 +121,16 @@ def build(
     if name not in KINDS:
         raise InputError(f"no kind of index {kind!r}: choose auto, {', '.join(KINDS)}")
     measure = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
-    made = faiss.index_factory(dim, KINDS[name].factory(rows, dim), measure)
+    faiss_index = faiss.index_factory(dim, KINDS[name].factory(rows, dim), measure)
     rng = np.random.default_rng(seed)
     if name == "hnsw":
-        made.hnsw.efConstruction = BUILD_WIDTH
-    if not made.is_trained:
+        faiss_index.hnsw.efConstruction = BUILD_WIDTH
+    if not faiss_index.is_trained:
         sample = np.sort(rng.choice(rows, min(rows, TRAIN_ROWS), replace=False))
-        made.train(prepare(vectors[sample], metric))
+        faiss_index.train(prepare(vectors[sample], metric))
     if name == "ivf-pq":
-        faiss.ParameterSpace().set_index_parameter(made, "k_factor_rf", REFINED)          # is saved with the index
-    index = ApproximateIndex(kind=name, metric=metric, faiss_index=made, width=KINDS[name].widths[0], recall=0.0)
+        faiss.ParameterSpace().set_index_parameter(faiss_index, "k_factor_rf", REFINED)          # is saved with the index
+    index = ApproximateIndex(kind=name, metric=metric, faiss_index=faiss_index, width=KINDS[name].widths[0], recall=0.0)
     # Tune on held-out queries: an indexed vector finds its neighbours more easily (95 % where a held-out one finds 93 %).
     held = np.sort(rng.choice(rows, min(QUERIES, rows // HELD_SHARE), replace=False))
     others = np.delete(np.arange(rows), held)
@@ -162,8 +162,8 @@ def true_neighbours(
     found = np.empty((len(queries), 0), np.int64)
     start = 0
     for part in prepared_chunks(vectors, metric, rows):
-        positions, near = nearest_batch(queries, part, min(k, len(part)), metric)
-        scores, found = np.hstack([scores, near]), np.hstack([found, positions + start])
+        positions, part_scores = nearest_batch(queries, part, min(k, len(part)), metric)
+        scores, found = np.hstack([scores, part_scores]), np.hstack([found, positions + start])
         order = np.argsort(scores if metric == "l2" else -scores, axis=1, kind="stable")[:, :k]
         scores, found = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
         start += len(part)

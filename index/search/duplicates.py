@@ -48,8 +48,9 @@ def duplicates(
     """Return sets of duplicate clips, largest first: set, clip_id, compared_with (an earlier clip of the set), the cosine
     and correlation of the two, offset_s (how much later the same audio starts), and columns that describe the clip.
 
-    `read`: gives the samples of clips.  Clips of one source are never compared.  Without `confirm`
-    the embedding alone decides, and correlation and offset_s are null, as they are where audio cannot be read.
+    `read` decodes clips.  Clips of one source are never compared.  Without `confirm` the embedding alone decides; then, and
+    for audio that cannot be read, correlation and offset_s are null.
+    Raises InputError if fewer than two clips match `where`, or for thresholds out of range.
     """
     if not -1 <= cosine <= 1 or not 0 < correlation <= 1:
         raise InputError(f"cosine {cosine:g}, correlation {correlation:g}: must be -1 to 1, and above 0 to 1")
@@ -73,9 +74,9 @@ def duplicates(
 def candidates(vectors: np.ndarray, clips: pl.DataFrame, cosine: float) -> list[tuple[int, int, float]]:
     """Return (row, later row, cosine) of near neighbours from different sources; silent clips are left out."""
     directions = unit(vectors - vectors.mean(axis=0))
-    near, cosines = neighbour_graph(directions, NEIGHBOURS)
+    nearest_rows, cosines = neighbour_graph(directions, NEIGHBOURS)
     row, column = np.nonzero(cosines >= cosine)
-    other = near[row, column]
+    other = nearest_rows[row, column]
     source, silent = clips["source"].to_numpy(), (clips["flag"] == "silent").fill_null(False).to_numpy()
     keep = (source[row] != source[other]) & ~silent[row] & ~silent[other]
     first, second = np.minimum(row, other)[keep], np.maximum(row, other)[keep]

@@ -1,8 +1,8 @@
 """Exact nearest neighbours among the vectors of one layer, by FAISS or, if it is not installed, by NumPy.
 
 Cosine and inner product give scores, higher is nearer; l2 gives Euclidean distances, lower is nearer.  A layer is read
-and normalised once and cached for later queries, until clips or vectors change.  Up to some 100,000 clips a scan takes
-milliseconds and needs no index: larger layers have `approximate`.
+and normalised once and cached for later queries, until clips or vectors change.  Mixtures, facets and narrow filters are
+always searched this way, since an approximate index cannot answer them.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class ExactLayer:
         if not kept:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         if rows is not None and len(self.ids) - kept > max(1024, k):
-            near, scores = nearest(query, self.vectors[rows], min(k, kept), self.metric)
-            return rows[near], scores
+            found, scores = nearest(query, self.vectors[rows], min(k, kept), self.metric)
+            return rows[found], scores
         # Few rows are excluded: k plus that many neighbours contain the k wanted, without copying the vectors.
-        near, scores = nearest(query, self.vectors, min(k + len(self.ids) - kept, len(self.ids)), self.metric)
+        found, scores = nearest(query, self.vectors, min(k + len(self.ids) - kept, len(self.ids)), self.metric)
         if allowed is not None:
-            keep = allowed[near]
-            near, scores = near[keep], scores[keep]
-        return near[:k], scores[:k]
+            keep = allowed[found]
+            found, scores = found[keep], scores[keep]
+        return found[:k], scores[:k]
 
 
 def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine") -> ExactLayer:

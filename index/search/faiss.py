@@ -1,4 +1,4 @@
-"""Exact nearest neighbours of a batch by FAISS, on a GPU where it has one; by NumPy where FAISS is not installed.
+"""Exact nearest neighbours of a batch by FAISS, on a GPU if there is one; by NumPy if FAISS is not installed.
 
 The only module that imports faiss, which is an optional dependency: other modules get it from `faiss_module` or
 `require_faiss`.  The NumPy search is kept for installations without FAISS, and as its reference in tests.
@@ -54,9 +54,9 @@ def nearest_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str)
             scores = np.stack([np.linalg.norm(vectors - query, axis=1) for query in block])
         else:
             scores = block @ vectors.T
-        far = scores if metric == "l2" else -scores
-        rows = np.argpartition(far, k - 1, axis=1)[:, :k]
-        order = np.argsort(np.take_along_axis(far, rows, 1), axis=1, kind="stable")
+        order_keys = scores if metric == "l2" else -scores
+        rows = np.argpartition(order_keys, k - 1, axis=1)[:, :k]
+        order = np.argsort(np.take_along_axis(order_keys, rows, 1), axis=1, kind="stable")
         rows = np.take_along_axis(rows, order, 1)
         parts.append((rows, np.take_along_axis(scores, rows, 1)))
     rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))

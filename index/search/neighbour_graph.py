@@ -33,20 +33,20 @@ def neighbour_graph(
             return nearest_batch(queries, vectors, k + 1)
     else:
         links, width = (LINKS, WIDTH) if rows <= MANY_ROWS else (FEW_LINKS, SMALL_WIDTH)
-        made = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
-        made.train(vectors[:1])          # no-op: half precision has no parameters to train
+        graph = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
+        graph.train(vectors[:1])         # no-op: half precision has no parameters to train
         with threads(1 if repeatable else faiss.omp_get_max_threads()):
-            made.add(vectors)
-        made.hnsw.efSearch = max(width, 2 * k)
+            graph.add(vectors)
+        graph.hnsw.efSearch = max(width, 2 * k)
 
         def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return made.search(queries, k + 1)[::-1]
+            return graph.search(queries, k + 1)[::-1]
 
-    near, products = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
+    nearest, products = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
     for start in range(0, rows, BLOCK):
         found, scores = drop_own(*search(vectors[start : start + BLOCK]), np.arange(start, min(start + BLOCK, rows)))
-        near[start : start + len(found)], products[start : start + len(found)] = found, scores
-    return near, products
+        nearest[start : start + len(found)], products[start : start + len(found)] = found, scores
+    return nearest, products
 
 
 @contextmanager

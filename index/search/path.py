@@ -67,8 +67,9 @@ def arc_point(ends: list[Query], weights: Weights, search: Search, place: float)
         if angle > np.pi - 1e-3:
             name = search.space.layers[layer]
             raise InputError(f"layer {name}: the two ends are opposite, so no arc between them is shortest")
-        near, far = (1 - place, place) if angle < 1e-4 else np.sin([(1 - place) * angle, place * angle]) / np.sin(angle)
-        points[layer] = (near * a + far * b).astype(np.float32)
+        even = np.array([1 - place, place])
+        share_a, share_b = even if angle < 1e-4 else np.sin(even * angle) / np.sin(angle)
+        points[layer] = (share_a * a + share_b * b).astype(np.float32)
     return points
 
 

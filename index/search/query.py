@@ -84,7 +84,7 @@ def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int
                     f"vectors of {space.dims[layer]}: embed the query with space {space.name!r}"
                 )
         if len(layers) > 1:
-            raise InputError("query vector: it belongs to one layer, and several are asked for. Name its layer with layer=")
+            raise InputError("query vector: it belongs to one layer, and several are searched. Name its layer with layer=")
         return Query({layers[0]: query.astype(np.float32)})
     if is_file(query):
         return _resolve_file(lake, Path(query), space, layers)

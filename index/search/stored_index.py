@@ -61,10 +61,10 @@ def build_indexes(
     lake: Lake, layers: Sequence[int | str] = (), *, space: str | None = None, metric: str = "cosine", kind: str = "auto",
     recall: float = 0.95,
 ) -> list[str]:
-    """Index layers for search among very many clips, or bring their indexes up to date; returns a line for each.
+    """Index layers for search among very many clips, or bring their indexes up to date; return one summary line per layer.
 
-    `layers`: by default the space's default layer; "all" stands for every layer.  `recall`: share of the true ten nearest
-    clips that a search has to find.  Raises InputError as `build_index`.
+    `layers`: by default the space's default layer; "all" for every layer.  `recall`: share of the true ten nearest clips
+    that a search must find.  Raises InputError as `build_index`.
     """
     chosen = lake.spaces.get(space)
     names = chosen.layers if list(layers) == ["all"] else layers
@@ -136,10 +136,10 @@ def write_index(folder: Path, stored: StoredIndex, index: ApproximateIndex, row_
         for file in files:
             fsync(folder / file)
         done = replace(stored, files=files, bytes=sum((folder / file).stat().st_size for file in files))
-        beside = folder / f".{stem}.json"
-        beside.write_text(json.dumps(asdict(done), indent=2))
-        fsync(beside)
-        beside.replace(folder / f"{index_name(stored)}.json")
+        temporary = folder / f".{stem}.json"
+        temporary.write_text(json.dumps(asdict(done), indent=2))
+        fsync(temporary)
+        temporary.replace(folder / f"{index_name(stored)}.json")
     except (OSError, RuntimeError) as error:
         for file in files:
             (folder / file).unlink(missing_ok=True)
@@ -282,7 +282,7 @@ def list_indexes(lake: Lake) -> pl.DataFrame:
 
 
 def drop_indexes(lake: Lake, *, space: str | None = None, layer: int | str | None = None) -> int:
-    """Delete the indexes of a space, or of one of its layers; returns how many."""
+    """Delete the indexes of a space, or of one of its layers; return their number."""
     chosen = lake.spaces.get(space)
     number = None if layer is None else chosen.layer_index(layer)
     folder = index_folder(lake, chosen)

@@ -89,8 +89,8 @@ def agreement(first: np.ndarray, second: np.ndarray, queries: np.ndarray) -> flo
     k = min(K, len(first) - 1)
     lists = []
     for vectors in (first, second):
-        near, _ = nearest_batch(vectors[queries], vectors, k + 1)
-        lists.append([row[row != own][:k] for row, own in zip(near, queries, strict=True)])
+        nearest, _ = nearest_batch(vectors[queries], vectors, k + 1)
+        lists.append([row[row != own][:k] for row, own in zip(nearest, queries, strict=True)])
     return float(np.mean([len(np.intersect1d(x, y)) / k for x, y in zip(*lists, strict=True)]))
 
 

@@ -25,29 +25,29 @@ def centroid(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.
     """Return the cosine of the groups' mean vectors; shared tracks of two groups are left out of both."""
     member = labelled.member
     centres = unit(member.T @ vectors)
-    near = (centres[wanted] @ centres.T).astype(np.float64)
+    similarity = (centres[wanted] @ centres.T).astype(np.float64)
     tracks = labelled.track_members() > 0                            # (track, group)
     if tracks.sum(axis=1).max() < 2:     # no track is in two groups
-        return near
+        return similarity
     group, part = labelled.parts()
     track = labelled.track[part.indices[part.indptr[:-1]]]           # of each part
     for row, one in enumerate(wanted):
-        mine = track[group == one]
-        counts = np.asarray(tracks[mine].sum(axis=0)).ravel()
+        own_tracks = track[group == one]
+        counts = np.asarray(tracks[own_tracks].sum(axis=0)).ravel()
         for other in np.flatnonzero(counts):
             if other == one:             # a group's similarity to itself stays 1
                 continue
-            shared = np.intersect1d(mine, track[group == other])
+            shared = np.intersect1d(own_tracks, track[group == other])
             sides = []
             for g in (one, other):
                 left = (group == g) & ~np.isin(track, shared)
                 sides.append(np.asarray(part[left].sum(axis=0)).ravel() @ vectors if left.any() else None)
             a, b = sides
             if a is None or b is None:
-                near[row, other] = np.nan
+                similarity[row, other] = np.nan
             else:
-                near[row, other] = (unit(a[None]) @ unit(b[None]).T).item()
-    return near
+                similarity[row, other] = (unit(a[None]) @ unit(b[None]).T).item()
+    return similarity
 
 
 def mean(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -73,28 +73,29 @@ def chamfer(labelled: Labelled, vectors: np.ndarray, wanted: np.ndarray) -> np.n
     """Return the mean of the soft maximum cosines in both directions."""
     member = labelled.member
     number = len(labelled.names)
-    near = np.empty((len(wanted), number))
+    similarity = np.empty((len(wanted), number))
     for row, one in enumerate(wanted):
-        mine = member[:, [one]].nonzero()[0]
-        there, there_count = np.zeros(number), np.zeros(number)
+        own = member[:, [one]].nonzero()[0]
+        forward, forward_count = np.zeros(number), np.zeros(number)
         weight, weighed = np.zeros(len(vectors)), np.zeros(len(vectors))
-        for start in range(0, len(mine), BLOCK):
-            some = mine[start : start + BLOCK]
-            cosines = (vectors[some] @ vectors.T).astype(np.float64)                      # (mine, clip)
+        for start in range(0, len(own), BLOCK):
+            some = own[start : start + BLOCK]
+            cosines = (vectors[some] @ vectors.T).astype(np.float64)                      # (own clip, clip)
             soft = np.exp((cosines - 1) / TEMPERATURE)
             soft[labelled.same_track(some)] = 0
             weight += soft.sum(axis=0)
             weighed += (soft * cosines).sum(axis=0)
-            total, best = soft @ member, (soft * cosines) @ member                        # (mine, group)
+            total, best = soft @ member, (soft * cosines) @ member                        # (own clip, group)
             any_left = total > 0
-            there += np.divide(best, total, out=np.zeros_like(total), where=any_left).sum(axis=0)
-            there_count += any_left.sum(axis=0)
+            forward += np.divide(best, total, out=np.zeros_like(total), where=any_left).sum(axis=0)
+            forward_count += any_left.sum(axis=0)
         has = weight > 0
         back = np.divide(weighed, weight, out=np.zeros_like(weight), where=has) @ member
         back_count = has.astype(np.float64) @ member
-        both = (there_count > 0) & (back_count > 0)
-        near[row] = np.where(both, (there / np.maximum(there_count, 1) + back / np.maximum(back_count, 1)) / 2, np.nan)
-    return near
+        both = (forward_count > 0) & (back_count > 0)
+        means = forward / np.maximum(forward_count, 1) + back / np.maximum(back_count, 1)
+        similarity[row] = np.where(both, means / 2, np.nan)
+    return similarity
 
 
 MEASURES = {"centroid": centroid, "mean": mean, "chamfer": chamfer}

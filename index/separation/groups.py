@@ -100,11 +100,12 @@ def groups(
     clips, tracks = found.labelled.clips_of_groups(), found.labelled.tracks_of_groups()
     if name is not None:
         row = find_group(found.labelled, name)
-        near = found.similarity(measure, np.array([row]))[0]
-        near[row] = np.nan
-        order = np.argsort(-near, kind="stable")[: int(np.isfinite(near).sum())][: k or 10]
+        similarity = found.similarity(measure, np.array([row]))[0]
+        similarity[row] = np.nan
+        order = np.argsort(-similarity, kind="stable")[: int(np.isfinite(similarity).sum())][: k or 10]
         return pl.DataFrame({
-            column: [found.names[i] for i in order], "similarity": near[order], "clips": clips[order], "tracks": tracks[order],
+            column: [found.names[i] for i in order], "similarity": similarity[order], "clips": clips[order],
+            "tracks": tracks[order],
         })
     matrix = found.similarity(measure)
     np.fill_diagonal(matrix, np.nan)

@@ -67,21 +67,22 @@ def overlap_with(
     number = {name.casefold(): i for i, name in enumerate(found.names)}
     named = {*wanted["group"], *wanted["neighbour"]}
     unknown = tuple(sorted(name for name in named if name.casefold() not in number))
-    near = found.similarity(measure)
-    np.fill_diagonal(near, np.nan)
+    similarity = found.similarity(measure)
+    np.fill_diagonal(similarity, np.nan)
     rows = []
     for (group,), listed in wanted.group_by("group", maintain_order=True):
-        mine = number.get(str(group).casefold())
-        theirs = [number[n.casefold()] for n in listed["neighbour"] if n.casefold() in number]
-        theirs = [n for n in dict.fromkeys(theirs) if mine is not None and np.isfinite(near[mine, n])]
-        if mine is None or not theirs:
+        own = number.get(str(group).casefold())
+        listed_rows = [number[n.casefold()] for n in listed["neighbour"] if n.casefold() in number]
+        listed_rows = [n for n in dict.fromkeys(listed_rows) if own is not None and np.isfinite(similarity[own, n])]
+        if own is None or not listed_rows:
             continue
-        candidates = np.flatnonzero(np.isfinite(near[mine]))
-        ours = candidates[np.argsort(-near[mine, candidates], kind="stable")]
-        first = theirs[:k]
+        candidates = np.flatnonzero(np.isfinite(similarity[own]))
+        ranking = candidates[np.argsort(-similarity[own, candidates], kind="stable")]
+        first = listed_rows[:k]
         rows.append({
-            column: found.names[mine], "overlap": len(np.intersect1d(ours[:k], first)) / len(first),
-            "chance": min(k, len(ours)) / len(ours), "tau": kendall(near[mine, theirs]), "compared": len(theirs),
+            column: found.names[own], "overlap": len(np.intersect1d(ranking[:k], first)) / len(first),
+            "chance": min(k, len(ranking)) / len(ranking), "tau": kendall(similarity[own, listed_rows]),
+            "compared": len(listed_rows),
         })
     if not rows:
         raise InputError(

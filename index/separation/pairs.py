@@ -88,8 +88,8 @@ def measure_separation(
             sums[i, rows] = np.where(mask, scores, 0).sum(axis=1, dtype=np.float64)
             counts[i, rows] = mask.sum(axis=1)
             histograms[i] += np.bincount(bins[mask], minlength=tracks * BINS)
-        near = top_columns(np.where(counted, scores, -np.inf), HUBS_AT)
-        found = np.where(np.take_along_axis(counted, near, 1), near, -1)
+        best = top_columns(np.where(counted, scores, -np.inf), HUBS_AT)
+        found = np.where(np.take_along_axis(counted, best, 1), best, -1)
         nearest[rows, : found.shape[1]] = found
         rankings += [rank(scores[i, counted[i]], same[i, counted[i]]) for i in range(len(block))]
     edges = np.linspace(-bound, bound, BINS + 1)

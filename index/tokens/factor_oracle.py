@@ -118,10 +118,10 @@ class FactorOracle:
         waiting = [(state, len(self.sequence) + 1)]
         while waiting and len(found) < most:
             at, shared = waiting.pop(0)
-            near = [(one, int(self.repeated[one])) for one in self._linked.get(at, ())]
+            linked = [(one, int(self.repeated[one])) for one in self._linked.get(at, ())]
             if self.link[at] > 0:
-                near.append((int(self.link[at]), int(self.repeated[at])))
-            for other, length in near:
+                linked.append((int(self.link[at]), int(self.repeated[at])))
+            for other, length in linked:
                 context = min(shared, length)
                 if other != state and other not in found and context >= least:
                     found[other] = context

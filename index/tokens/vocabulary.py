@@ -105,7 +105,7 @@ def fit_vocabulary(
 ) -> Vocabulary:
     """Fit a vocabulary of k tokens to the stored frames of a layer, and store it with the lake.
 
-    `layer`: by default the space's default layer, or the only one with stored frames; `name`: by default LAYER-K, plus the
+    `layer`: by default the space's default layer, or the first one with stored frames; `name`: by default LAYER-K, plus the
     metric if it is not Euclidean.  A vocabulary of that name is replaced.  Raises InputError for fewer frames than tokens.
     """
     if metric not in DISTANCES:
@@ -155,22 +155,22 @@ def sample_frames(parts: Iterable[np.ndarray], most: int, seed: int) -> np.ndarr
     """Return (at most `most`, dim) float32 frames sampled uniformly from a stream of unknown length."""
     rng = np.random.default_rng(seed)
     kept: np.ndarray | None = None
-    seen = 0
+    count = 0
     for part in parts:
         if not len(part):
             continue
         if kept is None:
             kept = np.empty((most, part.shape[1]), np.float16)
-        fill = min(len(part), max(0, most - seen))
-        kept[seen : seen + fill] = part[:fill]
-        rest = np.arange(seen + fill, seen + len(part))
+        fill = min(len(part), max(0, most - count))
+        kept[count : count + fill] = part[:fill]
+        rest = np.arange(count + fill, count + len(part))
         slot = (rng.random(len(rest)) * (rest + 1)).astype(np.int64)             # frame n is kept with probability most / n
         taken = slot < most
         kept[slot[taken]] = part[fill:][taken]
-        seen += len(part)
+        count += len(part)
     if kept is None:
         return np.empty((0, 0), np.float32)
-    return kept[: min(seen, most)].astype(np.float32)
+    return kept[: min(count, most)].astype(np.float32)
 
 
 def find_centres(sample: np.ndarray, k: int, seed: int, *, spherical: bool = False) -> np.ndarray:

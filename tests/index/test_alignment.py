@@ -105,19 +105,19 @@ def test_frames_are_averaged_by_slots_and_an_empty_slot_repeats_the_one_before()
 
 @pytest.mark.parametrize("length", [1, 4, 9])
 def test_the_best_diagonal_equals_trying_all(length):
-    likeness = np.random.default_rng(length).uniform(-1, 1, (9, 14))
+    cosines = np.random.default_rng(length).uniform(-1, 1, (9, 14))
     means = {
-        (i, j): np.mean([likeness[i + t, j + t] for t in range(length)])
+        (i, j): np.mean([cosines[i + t, j + t] for t in range(length)])
         for i in range(9 - length + 1) for j in range(14 - length + 1)
     }
-    row, column, score = best_diagonal(likeness, length)
+    row, column, score = best_diagonal(cosines, length)
     assert (row, column) == max(means, key=means.get)
     assert score == pytest.approx(max(means.values()))
 
 
 def test_the_best_warp_equals_dynamic_programming():
-    likeness = np.random.default_rng(2).uniform(0, 1, (6, 15))
-    cost = 1 - likeness
+    cosines = np.random.default_rng(2).uniform(0, 1, (6, 15))
+    cost = 1 - cosines
     total = np.full((6, 15), np.inf)
     total[0] = cost[0]
     for i in range(1, 6):
@@ -128,14 +128,14 @@ def test_the_best_warp_equals_dynamic_programming():
             if i > 1:
                 steps.append(total[i - 2, j - 1])
             total[i, j] = cost[i, j] + min(steps)
-    assert best_warp(likeness)[1] == int(total[-1].argmin()) + 1
+    assert best_warp(cosines)[1] == int(total[-1].argmin()) + 1
 
 
 def test_clips_without_frames_are_named(sung, filled):
     lake, ids = sung
-    with pytest.raises(InputError, match=f"no frames of layer b of clip {ids[4]}"):
+    with pytest.raises(InputError, match=f"clip {ids[4]}: has no stored frames of layer b"):
         index.align(lake, ids[0], ids[4])
-    with pytest.raises(InputError, match="no frames of layer a"):
+    with pytest.raises(InputError, match="has no stored frames of layer a"):
         index.align(lake, ids[0], ids[1], layer="a")
     with pytest.raises(InputError, match="embed --space fake --frames high"):
         index.align(filled, "0000", "0001")

@@ -125,7 +125,7 @@ def test_the_command(copied):
     assert run.exit_code == 0, run.output
     assert len(run.stdout.splitlines()) == 4
     assert json.loads(run.stdout.splitlines()[0])["set"] == 1
-    assert "4 clips in 2 sets, kept as label column same_as" in run.stderr
+    assert "4 clips in 2 sets, stored as label column same_as" in run.stderr
     with pytest.raises(InputError, match="correlation 0"):
         index.duplicates(copied, correlation=0)
     assert Path(copied.uri).is_dir()

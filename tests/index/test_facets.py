@@ -198,6 +198,6 @@ def test_the_commands(factors):
     )
     assert run.exit_code == 0, run.output
     assert len(run.stdout.splitlines()) == 3
-    assert "looks at meter" in run.stderr and "leaves out artist" in run.stderr
+    assert "compares by meter" in run.stderr and "ignores artist" in run.stderr
     run = CliRunner().invoke(app, ["facets", "--like", "meter", "--lake", factors.uri, "--csv"])
     assert run.stdout.splitlines()[0] == "layer,facet,column,auc_before,auc_after"

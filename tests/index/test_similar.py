@@ -194,7 +194,7 @@ def test_a_query_of_another_space_is_refused(filled, lake):
         index.similar(filled, np.zeros(4, np.float32), layer="high")
     lake.clips.add(clip_rows(1, 2))
     fill(lake, 1, 1, seed=0)
-    with pytest.raises(InputError, match="not embedded in space 'fake'"):
+    with pytest.raises(InputError, match="space 'fake': 1 of 1 clips are not embedded"):
         index.similar(lake, lake.clips.read()["clip_id"][1])
 
 

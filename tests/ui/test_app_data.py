@@ -273,7 +273,7 @@ def test_review_lists_the_worst_clips_first(lake, column, kind):
     found = opened.review(run.name, k=5)
     assert found["loss"].to_list() == sorted(predictions["loss"], reverse=True)[:5]
     if kind == "regression":
-        with pytest.raises(InputError, match="choose loss"):
+        with pytest.raises(InputError, match="Choose loss"):
             opened.review(run.name, by="confidence")
         with pytest.raises(InputError, match="no classes to choose by"):
             opened.review(run.name, target="x")
