@@ -82,6 +82,6 @@ def test_fine_tuning_computes_its_loss_on_the_device(encoder, kind, above, monke
         states = [[torch.zeros(frames, encoder.dims[above]).half().to(DEVICE) for frames in (49, 20)]] * 2
         labels = (torch.zeros(2, dtype=torch.int64) if kind == "multiclass" else torch.zeros(2, 3)).to(DEVICE)
         with torch.autocast("cuda", torch.bfloat16):
-            made = model(labels, states=states) if above else model(labels, waves=waves)
+            made = model(labels, frames=states) if above else model(labels, audio=waves)
         assert (str(made["loss"].device), str(made["logits"].device)) == (DEVICE, DEVICE)
         assert made["logits"].shape == (2, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -146,7 +147,9 @@ def test_a_temporary_cluster_listens_on_loopback_only_and_passes_on_errors_of_it
 ):
     """The cluster that `--engine ray` starts where none is running; it also embeds with a transformer as one process does."""
     ray = pytest.importorskip("ray")
-    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)         # clusters of other tests
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", functools.cache(set))        # ignore other tests' clusters
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)
+    before = listening()
     with Cluster(None) as cluster:
         assert cluster.choose_device("auto") == cluster.choose_device("cpu") == "cpu"
         with pytest.raises(InputError, match="device 'cuda': not on this cluster of 0 GPUs"):
@@ -154,9 +157,8 @@ def test_a_temporary_cluster_listens_on_loopback_only_and_passes_on_errors_of_it
         with pytest.raises(InputError, match="neither a checkpoint folder nor a known name"):
             cluster.open_space(tracks, EmbedSettings(str(tmp_path / "nothing"), device="cpu"))
         assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)      # as in the local engine
-        ours = descendants()
-        listening = {line.split()[3] for line in listeners() if any(f"pid={pid}," in line for pid in ours)}
-        assert all(address.startswith(("127.0.0.1:", "[::1]:", "[::ffff:127.0.0.1]:")) for address in listening), listening
+        new = listening() - before
+        assert all(address.startswith(("127.0.0.1:", "[::1]:", "[::ffff:127.0.0.1]:")) for address in new), new
         assert embed_lake(tracks, FAKE, read_clips, engine="ray", frames=[1]).new == tracks.clips.count()
         assert_equal_vectors(tracks, reference, frames=True)
         model = EmbedSettings(str(checkpoints / "95M-tiny"), precision="float32", device="cpu")
@@ -167,11 +169,13 @@ def test_a_temporary_cluster_listens_on_loopback_only_and_passes_on_errors_of_it
     assert not ray.is_initialized()
 
 
-def listeners():
-    """TCP sockets that listen, one line each, with the program that owns them."""
+def listening():
+    """Addresses at which this process and its descendants listen by TCP."""
     if shutil.which("ss") is None:
-        return []
-    return subprocess.run(["ss", "-tlnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
+        return set()
+    lines = subprocess.run(["ss", "-tlnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
+    ours = descendants()
+    return {line.split()[3] for line in lines if any(f"pid={pid}," in line for pid in ours)}
 
 
 def test_an_unreachable_or_malformed_address_is_an_error(tracks):
