@@ -68,11 +68,11 @@ def embed_on_devices(
     problems: list[Any] = []
 
     def clips() -> Iterator[str]:
-        for kind, what in run_shares(shares):
+        for kind, content in run_shares(shares):
             if kind == "clip":
-                yield what
+                yield content
             else:
-                (reports if kind == "report" else problems).append(what)
+                (reports if kind == "report" else problems).append(content)
 
     for _ in lake.progress(clips(), len(due), f"embedding into {space.name} on {len(shares)} devices"):
         pass

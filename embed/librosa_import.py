@@ -1,7 +1,7 @@
 """Import librosa so that only one process at a time compiles its functions.
 
 librosa has numba compile some of itself when it is first imported, half a minute of work that numba keeps on disk.  If two
-processes compile at once, they can leave files that do not fit each other, and from then on every process that calls the
+processes compile at once, they can leave files that do not fit each other, and every later process that calls the
 functions in them dies (numba issue 10128).  So the first process compiles all functions of that kind, and others wait.
 """
 

@@ -109,7 +109,7 @@ def with_adapter_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
 def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> Encoder:
     """Load the encoder that a space was embedded with, by default on the space's device if this machine has it, else the CPU.
 
-    `home`: the lake's URI, inside which an adapter may lie.  Raises EncoderError if the weights at hand are not those of the
+    `home`: the lake's URI, which may contain the adapter.  Raises EncoderError if the weights at hand are not those of the
     space.
     """
     refuse_projection(space)

@@ -1,7 +1,7 @@
 """Clips to windows and back: a long clip is encoded in windows, whose statistics are combined.
 
 The mean over a clip is the mean over all its frames (for windows of one length: the mean of means), its maximum the
-maximum of maxima.  Where windows overlap, each contributes its middle: two neighbours meet half-way through what they share, so
+maximum of maxima.  Where windows overlap, each contributes its middle: two neighbours meet at the middle of their overlap, so
 every frame has context on both sides and none counts twice.  Windows of one length go through the encoder together;
 none is ever padded, because group norm and attention would see the padding.
 """

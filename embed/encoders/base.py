@@ -1,7 +1,7 @@
 """The interface of an encoder: windows of samples in, pooled vectors of every layer out.
 
 An encoder knows nothing of lakes, files or clips.  A new one is a subclass of `Encoder`; `embed.encoders.registry` loads it as
-`module:Class`, or by name where an installed package declares it as an entry point.
+`module:Class`, or by name if an installed package declares it as an entry point.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A class is named `module:Class`, or by an entry point of the group `tonelake.enc
     [project.entry-points."tonelake.encoders"]
     loudness = "my_package.loudness:Loudness"
 
-A space records `module:Class` as the location of its encoder, and a lake may come from somebody else.  So a location is never a
+A space records `module:Class` as the location of its encoder, and a lake may come from another person.  So a location is never a
 path: the module has to be importable already, nothing is added to the import path, modules of the standard library are refused,
 and the object has to be a class with the attributes of `Encoder`.  Importing a module runs it, as importing any installed
 package does.
@@ -56,7 +56,7 @@ ALIASES = {"mert-95m": "m-a-p/MERT-v1-95M", "mert-330m": "m-a-p/MERT-v1-330M"}
 
 
 def encoder_names() -> list[str]:
-    """Names that `load_encoder` accepts, beside checkpoint folders and `module:Class`."""
+    """Names that `load_encoder` accepts, apart from checkpoint folders and `module:Class`."""
     return [*HUB, *ALIASES, *BUILT_IN, *sorted(entry_points(group=ENTRY_POINTS).names)]
 
 
@@ -162,7 +162,7 @@ def load_class(location: str, precision: str = "float32", device: str = "cpu") -
 
 
 def import_encoder_module(name: str) -> Any:
-    """Import the module of an encoder class; see the top of this module for what is refused.  Raises EncoderError."""
+    """Import the module of an encoder class; the docstring of this module lists what is refused.  Raises EncoderError."""
     if name.partition(".")[0] in sys.stdlib_module_names:
         raise EncoderError(f"module {name!r}: in the standard library, which has no encoders. Check the name before the colon")
     try:
@@ -173,7 +173,7 @@ def import_encoder_module(name: str) -> Any:
                 f"module {name!r}: not found. Install its package, or add its folder to the environment variable PYTHONPATH"
             ) from error
         raise EncoderError(f"module {name!r}: needs {error.name}, which is not installed. Install it") from error
-    except Exception as error:           # a module runs whatever it likes when it is imported
+    except Exception as error:           # importing a module runs arbitrary code
         raise EncoderError(
             f"module {name!r}: importing it failed with {type(error).__name__}: {error}. Correct the module"
         ) from error
@@ -189,7 +189,7 @@ def have_weights(name: str = DEFAULT_ENCODER) -> bool:
 
 
 def hub_is_reachable() -> bool:
-    """Whether a download is worth trying.  The hub's client retries for half a minute where a look-up fails at once."""
+    """Whether a download is worth trying.  The hub's client retries for half a minute, while a look-up fails at once."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
