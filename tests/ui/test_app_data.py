@@ -275,7 +275,7 @@ def test_review_lists_the_worst_clips_first(lake, column, kind):
     if kind == "regression":
         with pytest.raises(InputError, match="Choose loss"):
             opened.review(run.name, by="confidence")
-        with pytest.raises(InputError, match="no classes to choose by"):
+        with pytest.raises(InputError, match="no classes to filter by"):
             opened.review(run.name, target="x")
         return
     by_confidence = opened.review(run.name, by="confidence", k=None)

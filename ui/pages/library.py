@@ -15,7 +15,7 @@ MAX_FAILURES = 1_000
 @st.cache_data(max_entries=4, show_spinner=False)
 def labels_of(uri: str, version: int) -> pl.DataFrame:
     """Summarise the values of each label column, cached until clips change."""
-    clips = opened.opened_lake().lake.clips
+    clips = opened.opened_lake().clips
     rows = []
     for name in clips.label_columns():
         column = clips.read([name])[name]
@@ -62,7 +62,7 @@ else:
 
 if len(status.spaces):
     st.subheader("Indexes")
-    indexes = answer_or_stop(lake.indexes)
+    indexes = answer_or_stop(lake.list_indexes)
     if len(indexes):
         st.dataframe(indexes, hide_index=True)
         stale = indexes.filter(pl.col("state") != "up to date")
@@ -83,7 +83,7 @@ else:
 if status.failures:
     st.subheader("Failures")
     st.caption("Files that could not be ingested or embedded, newest first. After fixing a file, run the same command again.")
-    failures = answer_or_stop(lake.failures)
+    failures = answer_or_stop(lake.failures.read)
     shown = existing_columns(failures, ["time", "stage", "source", "error"])
     st.dataframe(failures.head(MAX_FAILURES).select(shown), hide_index=True)
     if len(failures) > MAX_FAILURES:

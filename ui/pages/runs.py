@@ -36,7 +36,7 @@ if not found:
     stop_with_hint("No probe has been trained in this lake.", "tonelake probe COLUMN")
 
 with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run and its baselines"):
-    for table in (answer_or_stop(lake.compare_probes), answer_or_stop(lake.adapters)):
+    for table in (answer_or_stop(lake.compare_probes), answer_or_stop(lake.list_finetunes)):
         if len(table):
             st.dataframe(table, hide_index=True)
     mains = [run for run in found.values() if run.metrics["figures"].get(run.metrics["main"])]
@@ -169,7 +169,7 @@ if "Confusion" in tabs and tabs["Confusion"].open:
             st.text(f"The {MAX_CLASSES} of {len(every)} most confused classes.")
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
         drawn = matrix(
-            np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours="Blues", pressed=True,
+            np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours="Blues", clickable=True,
             axes=("label", "prediction"),
             hover="label %{customdata[0]}<br>prediction %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
         )

@@ -106,7 +106,7 @@ def uploaded_query() -> Query:
         with st.spinner("Embedding the file"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"upload{Path(upload.name).suffix[:8]}"
             path.write_bytes(upload.getvalue())
-            st.session_state[key] = answer_or_stop(lake.hear, path, space=space.name)
+            st.session_state[key] = answer_or_stop(lake.read_query, path, space=space.name)
     return st.session_state[key]
 
 
