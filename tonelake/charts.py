@@ -1,4 +1,7 @@
-"""Results as pictures: the layer report, a group matrix as a heat map, a map.  Nothing is computed here but their order."""
+"""Draw results as pictures: the layer report, a group matrix as a heat map, a map, a spectrogram.
+
+Nothing is computed here except the order of the groups.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ if TYPE_CHECKING:
     from tonelake.index import LayerReport, Map
 
 INK, MAP_COLOUR, RECALL_COLOUR = "#333333", "#2a6f97", "#e07a5f"
-COLOURS = (                              # Paul Tol's muted and bright schemes, which colour-blind people can tell apart
+COLOURS = (                              # Paul Tol's muted and bright schemes, distinguishable by colour-blind people
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#4477aa", "#ee6677",
     "#228833",
 )
-SPECTRUM_SAMPLES = 2048                  # that a column of a spectrogram looks at
-MOST_NAMES = 120                         # of groups whose names fit beside a heat map
+SPECTRUM_SAMPLES = 2048                  # in the window of one column of a spectrogram
+MOST_NAMES = 120                         # groups whose names fit beside a heat map
 
 
 def draw_matrix(table: pl.DataFrame, path: Path, title: str) -> None:
-    """A group matrix as a heat map, groups ordered so that alike ones lie side by side (average linkage, best leaf order).
+    """Draw a group matrix as a heat map, similar groups side by side (average linkage, optimal leaf order).
 
-    `table`: a column of names, then one column a group.  Raises InputError where the picture cannot be written.
+    `table`: a column of names, then one column a group.  Raises InputError if the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -55,7 +58,7 @@ def draw_matrix(table: pl.DataFrame, path: Path, title: str) -> None:
 
 
 def draw_map(made: Map, path: Path, labels: pl.Series | None = None) -> None:
-    """A map, coloured by the commonest values of a label column, or by cluster with what tells of each."""
+    """Draw a map, coloured by the most frequent values of a label column, or by cluster with its labels."""
     from matplotlib.figure import Figure
 
     x, y = (made.points[name].to_numpy() for name in ("projection_x", "projection_y"))
@@ -85,7 +88,7 @@ def draw_map(made: Map, path: Path, labels: pl.Series | None = None) -> None:
 
 
 def cluster_order(values: np.ndarray) -> np.ndarray:
-    """An order of groups in which alike ones are neighbours."""
+    """Order groups so that similar ones are neighbours."""
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
     from scipy.spatial.distance import squareform
 
@@ -99,8 +102,10 @@ def cluster_order(values: np.ndarray) -> np.ndarray:
 
 
 def draw_layers(report: LayerReport, path: Path) -> None:
-    """The report on one page: retrieval and geometry by layer with their intervals, and what the cosines of the best layer
-    are like.  PNG, SVG or PDF, by the file's ending.  Raises InputError where it cannot be written."""
+    """Draw the report on one page: retrieval and geometry by layer with intervals, and the cosines of the best layer.
+
+    PNG, SVG or PDF, by the file's suffix.  Raises InputError if it cannot be written.
+    """
     from matplotlib.figure import Figure  # without pyplot: no window system, no global state
 
     table = report.table
@@ -123,8 +128,8 @@ def draw_layers(report: LayerReport, path: Path) -> None:
     kinds = (("different", "pairs of two", "#9a9a9a"), ("same", f"pairs of one {report.column}", MAP_COLOUR))
     for name, label, colour in kinds:
         cosines.stairs(shares[name], [*shares["low"], shares["high"][-1]], fill=True, color=colour, alpha=0.5, label=label)
-    told = f"AUC {best['auc']:.3f}, span {best['span']:.3f}"
-    cosines.set_title(f"Cosines at layer {best['name']}: {told}", loc="left", fontsize=10)
+    figures = f"AUC {best['auc']:.3f}, span {best['span']:.3f}"
+    cosines.set_title(f"Cosines at layer {best['name']}: {figures}", loc="left", fontsize=10)
     cosines.set_xlabel("cosine" if report.prepared != "raw" else "inner product")
     cosines.set_ylabel("share of pairs")
     cosines.legend(frameon=False, fontsize=8)
@@ -132,35 +137,35 @@ def draw_layers(report: LayerReport, path: Path) -> None:
     banded(geometry, table, "auc", "AUC", MAP_COLOUR)
     banded(geometry, table, "anisotropy", "anisotropy (mean cosine)", "#9a9a9a")
     banded(geometry, table, "span", "span (same less different)", RECALL_COLOUR)
-    geometry.set_title("How far apart the pairs lie", loc="left", fontsize=10)
+    geometry.set_title("Separation of the pairs", loc="left", fontsize=10)
     geometry.legend(frameon=False, fontsize=8)
 
     banded(spread, table, "hubness", "hubness", "#6d597a")
     spread.axhline(0, color=INK, linestyle=":", linewidth=1)
-    spread.set_title("Hubness: whether few clips are everybody's neighbours", loc="left", fontsize=10)
+    spread.set_title("Hubness: few clips are neighbours of most others", loc="left", fontsize=10)
 
     for axes in (retrieval, geometry, spread):
         axes.set_xticks(table["layer"].to_numpy(), table["name"], rotation=90 if max(map(len, table["name"])) > 3 else 0)
         axes.set_xlabel("layer")
     for axes in (retrieval, cosines, geometry, spread):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"Which layer of {report.space} tells {report.column} apart?", x=0.01, ha="left", color=INK)
+    figure.suptitle(f"Which layer of {report.space} separates {report.column} best?", x=0.01, ha="left", color=INK)
     figure.supxlabel(
         f"{report.queries:,} queries, {report.groups:,} groups; bands: 95 % bootstrap over tracks; "
-        f"{report.left_out} do not count", fontsize=8, color="#777777", x=0.01, ha="left",
+        f"{report.left_out} are excluded", fontsize=8, color="#777777", x=0.01, ha="left",
     )
     save(figure, path)
 
 
 def banded(axes: Axes, table: pl.DataFrame, name: str, label: str, colour: str) -> None:
-    """A figure by layer, with its interval as a band."""
+    """Draw a metric by layer, with its interval as a band."""
     x = table["layer"].to_numpy()
     axes.plot(x, table[name], "o-", color=colour, label=label, linewidth=1.8, markersize=4)
     axes.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.15, linewidth=0)
 
 
 def draw_spectrogram(samples: np.ndarray, rate: int, width: int = 360, height: int = 64) -> bytes:
-    """(samples,) at `rate` Hz as a PNG of a mel spectrogram: time to the right, frequency upwards, 80 dB of it, no axes."""
+    """Draw (samples,) at `rate` Hz as a mel spectrogram: a PNG without axes, time to the right, frequency upwards, 80 dB."""
     import io
 
     from matplotlib.image import imsave
@@ -182,4 +187,4 @@ def save(figure: Figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be drawn: {error}") from error
+        raise InputError(f"{path}: cannot be drawn ({error}). Choose another file") from error

@@ -1,4 +1,4 @@
-"""The demo: forty chorales, from notes to neighbours, with what comes next."""
+"""The demo: forty chorales, from notes to neighbours, and the commands to try next."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tonelake.store import MissingExtra, require_extra
 PIECES = 40
 COLUMN = "key"
 MADE_UP_CLIP_S = 10.0
-LARGE_HOP = 8                            # bars: a third of the clips, since two cores hear MERT at 7 s of audio a second
+LARGE_HOP = 8                            # bars: a third of the clips, since MERT encodes 7 s of audio a second on two cores
 
 
 def run_demo(path: str) -> None:
-    """Ingest, embed, report and query; everything goes into the lake at `path`.  A second run takes seconds.
+    """Ingest, embed, analyse and query; everything is stored in the lake at `path`.  A second run takes seconds.
 
     Without music21 (extra `chorales`) the pieces are made up; without umap-learn (extra `maps`) the maps are principal
-    components.  Both are said, with the command that installs them.
+    components.  The output names what is missing, with the command that installs it.
     """
     from tonelake import embed
 
@@ -33,14 +33,14 @@ def run_demo(path: str) -> None:
 
     encoder = embed.DEFAULT_ENCODER if large else "small"
     if large:
-        print(f"2. Every clip at every layer of {encoder}")
+        print(f"2. Embed every clip at every layer of {encoder}")
     else:
-        print("2. Every clip at every layer of `small`, the small model that comes with tonelake.  The weights of\n"
-              f"   {embed.DEFAULT_ENCODER} are not on this machine, so nothing below says anything about MERT.")
+        print("2. Embed every clip at every layer of `small`, the small model that comes with tonelake.  The weights of\n"
+              f"   {embed.DEFAULT_ENCODER} are not on this machine, so the results below do not describe MERT.")
     embedded = lake.embed(encoder)
     print("   " + str(embedded).replace("\n", "\n   ") + "\n")
 
-    print(f"3. Which layer separates the {COLUMN} of a piece best?  (pairs of one piece do not count)")
+    print(f"3. Which layer separates pieces by {COLUMN} best?  (pairs of one piece are excluded)")
     layers = lake.layers(COLUMN, space=embedded.space)
     show_table(views.layers(layers.table))
     picture = Path(path) / "pictures" / f"layers-{COLUMN}.png"
@@ -48,7 +48,7 @@ def run_demo(path: str) -> None:
     print(f"   {layers.summary()}\n   Picture: {picture}\n")
 
     query = lake.clips.read(where="start_s = 0").row(0, named=True)
-    print(f"4. What sounds like {query['piece']} ({query['key']}), at layer {layers.recommended}, in other pieces?")
+    print(f"4. Which other pieces sound like {query['piece']} ({query['key']}), at layer {layers.recommended}?")
     hits = lake.similar(query["clip_id"], space=embedded.space, layer=layers.recommended, k=5, not_same="piece")
     labels = lake.clips.read().select("clip_id", "piece", "key", "meter")
     hits = hits.join(labels, on="clip_id", how="left", maintain_order="left")
@@ -63,19 +63,19 @@ def run_demo(path: str) -> None:
 
     print(f"""
 Next:
-  tonelake ui --lake {path}                                 see and hear it, the map first
-  tonelake layers meter --lake {path}                       another question to the same vectors
-  tonelake groups key "d minor" --lake {path}               which keys are near
+  tonelake ui --lake {path}                                 open the app: see and hear the lake
+  tonelake layers meter --lake {path}                       another label column, on the same vectors
+  tonelake groups key "d minor" --lake {path}               which keys are similar
   tonelake ingest folder ~/Music && tonelake embed          your own music, in ./lake""")
 
 
 def ingest_pieces(lake: tonelake.Lake, path: str, hop: int) -> IngestReport:
-    """Chorales where music21 is installed, else made-up pieces written beside the lake."""
+    """Ingest chorales if music21 is installed, else made-up pieces that are written beside the lake."""
     if is_installed("music21", "chorales", "Bach's chorales"):
-        print(f"1. {PIECES} of Bach's chorales, cut by four bars and played by a built-in organ, into the lake {path!r}")
+        print(f"1. Cut {PIECES} of Bach's chorales every four bars, play them on a built-in organ, ingest them into {path!r}")
         return lake.ingest_chorales(limit=PIECES, hop=hop)
     folder = Path("demo-music" if "://" in path else f"{path.rstrip('/')}-music")
-    print(f"1. {PIECES} made-up pieces instead, played by a built-in organ, into {folder}/ and the lake {path!r}")
+    print(f"1. Write {PIECES} made-up pieces, played on a built-in organ, to {folder}/, and ingest them into {path!r}")
     labels = write_demo_music(folder, PIECES)
     return lake.ingest_folder(folder, seconds=MADE_UP_CLIP_S, hop=MADE_UP_CLIP_S / 2, labels=labels)
 

@@ -1,4 +1,4 @@
-"""What this machine can do with an encoder, measured: devices, arithmetic, precision by layer."""
+"""Measure an encoder on this machine: devices, arithmetic, precision by layer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PACKAGES = ("torch", "transformers", "lancedb", "pylance", "faiss-cpu", "faiss-g
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found."""
+    """Facts about the machine, and the precision of an encoder on it."""
 
     facts: dict[str, str]
-    table: pl.DataFrame | None           # layer, cosine, relative_error; None where nothing was measured
+    table: pl.DataFrame | None           # layer, cosine, relative_error; None if nothing was measured
     verdict: str
-    healthy: bool                        # the precision asked for keeps every layer
+    healthy: bool                        # the requested precision preserves every layer
 
 
 def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str = "auto") -> Diagnosis:
-    """Embed a built-in sample at float32 and at a precision, and compare them layer by layer.
+    """Embed a built-in sample at float32 and at `precision`, and compare the two layer by layer.
 
-    Raises EncoderError where the encoder's weights cannot be had, InputError for a precision or device that is not.
+    Raises EncoderError if the encoder's weights are not available, InputError for an unknown precision or device.
     """
     from tonelake import embed
 
@@ -40,7 +40,7 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
     if precision in ("auto", "float32"):
         choice = embed.choose_precision(loaded)
         table = choice.comparison.table if choice.comparison else None
-        return Diagnosis(facts, table, f"auto takes {choice.reason or 'float32, which is all that this encoder knows'}", True)
+        return Diagnosis(facts, table, f"auto chooses {choice.reason or 'float32, the only precision of this encoder'}", True)
     comparison = embed.compare(loaded, precision)
     good = comparison.worst_cosine >= embed.MIN_COSINE
     verdict = (
@@ -68,7 +68,7 @@ def machine() -> dict[str, str]:
 
 
 def installed(package: str) -> str | None:
-    """A package's version, or None."""
+    """The version of a package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:

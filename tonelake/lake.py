@@ -60,7 +60,7 @@ class Lake(store.Lake):
         length = row["duration_s"] - start if seconds is None else min(seconds, row["duration_s"] - start)
         if start < 0 or length <= 0:
             raise store.InputError(
-                f"clip {row['clip_id']}: {row['duration_s']:g} s long, so nothing starts at {start:g} s. Choose an earlier start"
+                f"clip {row['clip_id']}: {row['duration_s']:g} s long, so nothing starts at {start:g} s. Start earlier"
             )
         span = {"source": row["source"], "start_s": row["start_s"] + start, "duration_s": length, "digest": row["digest"]}
         return self._decoders.ask({"do": "read", "rate": rate} | span)["samples"]

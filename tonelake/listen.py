@@ -1,4 +1,4 @@
-"""Listening in real time to a file or to raw samples from standard input: (seconds, samples) pieces, and what is heard."""
+"""Feed a live encoder in real time from a file, or from raw samples on standard input."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tonelake.store import InputError
 if TYPE_CHECKING:
     from tonelake.index import LiveEncoder, LiveStep
 
-PIECE_S = 0.1                            # of a stream, pushed at a time
-DECODED_S = 10.0                         # of a file, read at a time in a process of its own
+PIECE_S = 0.1                            # seconds of a stream pushed at once
+DECODED_S = 10.0                         # seconds of a file decoded at once, in a process of its own
 FORMATS = {"s16le": ("<i2", 32768.0), "s32le": ("<i4", 2147483648.0), "f32le": ("<f4", 1.0)}
 
 
 def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> Iterator[LiveStep]:
-    """What is heard of a file as it plays; as fast as can be where not in `real_time`.  Raises AudioError."""
+    """Yield steps of the live encoder while a file plays, or as fast as possible without `real_time`.  Raises AudioError."""
     source, rate = to_source(path), live.frames.rate
     begun = time.monotonic()
     with DecoderPool(1) as pool:
@@ -44,17 +44,20 @@ def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> 
 def listen_to_stream(
     live: LiveEncoder, stream: BinaryIO, *, channels: int = 1, form: str = "s16le"
 ) -> Iterator[LiveStep]:
-    """What is heard of raw samples, channel beside channel, until they end.  Raises InputError for an unknown format."""
+    """Yield steps of the live encoder for raw interleaved samples, until the stream ends.
+
+    Raises InputError for an unknown format or number of channels.
+    """
     if form not in FORMATS:
-        raise InputError(f"no format {form!r}: choose {', '.join(FORMATS)}")
+        raise InputError(f"format {form!r}: unknown. Choose {', '.join(FORMATS)}")
     if not 1 <= channels <= 64:
-        raise InputError(f"{channels} channels: a stream has 1 to 64")
+        raise InputError(f"{channels} channels: out of range. Give 1 to 64")
     kind, full = FORMATS[form]
     frame = np.dtype(kind).itemsize * channels
     size = max(1, round(PIECE_S * live.frames.rate)) * frame
     left = b""
     while True:
-        read = getattr(stream, "read1", stream.read)(size)           # what is there, rather than all that was asked for
+        read = getattr(stream, "read1", stream.read)(size)           # what is available now, without waiting for `size` bytes
         if not read:
             break
         data = left + read
@@ -67,22 +70,22 @@ def listen_to_stream(
 
 
 class Lateness:
-    """Whether the encoder keeps up with what comes, said once a minute at the most."""
+    """Warn if the encoder falls behind the stream, at most once a minute."""
 
     def __init__(self) -> None:
         self._begun, self._said = time.monotonic(), 0.0
 
     def note(self, at_s: float) -> str | None:
-        """`at_s`: how much of the stream has been heard."""
+        """A warning for a person, or None.  `at_s`: seconds of the stream that are encoded."""
         behind, now = time.monotonic() - self._begun - at_s, time.monotonic()
         if behind < 2.0 or now - self._said < 60:
             return None
         self._said = now
-        return f"{behind:.1f} s behind: a lower --layer, a shorter --window or a longer --hop takes less"
+        return f"{behind:.1f} s behind. Use a lower --layer, a shorter --window or a longer --hop"
 
 
 def standard_input() -> BinaryIO:
-    """Raises InputError where it is a terminal, which plays nothing."""
+    """Standard input as bytes.  Raises InputError if it is a terminal, which sends no samples."""
     if sys.stdin.isatty():
-        raise InputError("- listens to raw samples on standard input: pipe some in, as from `arecord -t raw`")
+        raise InputError("standard input: is a terminal. Pipe raw samples in, as from `arecord -t raw`")
     return sys.stdin.buffer

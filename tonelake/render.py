@@ -1,4 +1,4 @@
-"""Frames to a terminal, to JSON lines or to CSV; and the progress bar.  Nothing is computed here."""
+"""Print frames as tables, JSON lines or CSV, and show progress bars.  Colours follow NO_COLOR, as Rich does."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 Item = TypeVar("Item")
-NARROW = {"clip_id": 8}                                  # digits that tell rows apart; ids can be shortened anywhere
-WHOLE = ("clip_id", "at", "time", "layer", "precision", "recall@1 (95 %)", "mAP (95 %)")       # broken, they mean nothing
+NARROW = {"clip_id": 8}                                  # digits that distinguish rows: commands accept shortened ids
+WHOLE = ("clip_id", "at", "time", "layer", "precision", "recall@1 (95 %)", "mAP (95 %)")       # never wrapped
 
 
 def emit(
     frame: pl.DataFrame, *, as_json: bool = False, as_csv: bool = False, empty: str = "nothing to show",
     view: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
 ) -> None:
-    """A table to a person, as `view` makes it; JSON lines to a program, which is also what a pipe gets; CSV where asked."""
+    """Print a table (shortened by `view`) on a terminal, JSON lines into a pipe or with `as_json`, CSV with `as_csv`."""
     if as_csv:
         sys.stdout.write(flat(frame).write_csv())
     elif as_json or not sys.stdout.isatty():
@@ -33,7 +33,7 @@ def emit(
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """A frame as CSV can hold it: lists joined by |, a column for each field of a struct."""
+    """A frame without nested columns, for CSV: lists joined by |, one column for each field of a struct."""
     import polars as pl
 
     from tonelake.store import is_list, joined_lists
@@ -52,7 +52,7 @@ def _plain(value: Any) -> Any:
 
 
 def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "nothing to show") -> None:
-    """A table for a person; columns without a value are left out."""
+    """Print a table on the terminal; columns without any value are left out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -74,7 +74,7 @@ def show_table(frame: pl.DataFrame, *, title: str | None = None, empty: str = "n
 
 
 def cell(name: str, value: Any) -> str:
-    """One value for a terminal, short.
+    """One value as short text for a terminal.
 
     >>> cell("score", 0.98765), cell("clip_id", "0123456789abcdef")
     ('0.988', '01234567')
@@ -91,7 +91,7 @@ def cell(name: str, value: Any) -> str:
 
 
 def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """Items, with a bar, rate and time left on standard error while they are taken; no bar where that is no terminal."""
+    """Yield items while a bar on standard error shows the rate and the time left; no bar if that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

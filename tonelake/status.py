@@ -1,4 +1,4 @@
-"""What a lake holds, and which command comes next."""
+"""Count what a lake holds, and suggest the next command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tonelake.store import Lake
 
 @dataclass(frozen=True)
 class Status:
-    """What a lake holds."""
+    """Counts of a lake, and its spaces."""
 
     uri: str
     clips: int
@@ -23,7 +23,7 @@ class Status:
     spaces: pl.DataFrame                 # name, encoder, layers, embedded, missing
 
     def next_step(self) -> str:
-        """The command that comes next."""
+        """The command to run next."""
         if not self.clips:
             return "tonelake ingest folder PATH"
         if not len(self.spaces):
@@ -35,7 +35,7 @@ class Status:
 
 
 def read_status(lake: Lake) -> Status:
-    """Counts, spaces and what comes next."""
+    """Count what the lake holds; `next_step()` of the result suggests a command."""
     clips = lake.clips.read(["track", "duration_s", "flag"])
     return Status(
         uri=lake.uri, clips=len(clips), tracks=clips["track"].n_unique(), hours=float(clips["duration_s"].sum()) / 3600,

@@ -1,4 +1,4 @@
-"""Results as a person reads them on a terminal of eighty columns: fewer columns than a program gets, and shorter ones."""
+"""Shorten results for a terminal of eighty columns: fewer columns than a program gets, and narrower ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ HITS_BY_LAYER = 5                        # columns beside the layer's name and t
 
 
 def hits(frame: pl.DataFrame) -> pl.DataFrame:
-    """Neighbours: which clips, how near, and where in their tracks."""
+    """Neighbours: clips, scores, and positions in their tracks."""
     return frame.select(
         "rank", pl.col("^(score|distance)$"), "clip_id", "artist", "title", "track",
         pl.col("^(query_at_s|hit_at_s|part_score)$"), at=clock(pl.col("start_s")), flag="flag",
@@ -16,7 +16,7 @@ def hits(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def stations(frame: pl.DataFrame) -> pl.DataFrame:
-    """A path: the stations, and how near they are to its ends."""
+    """A path: its stations, and their similarity to both ends."""
     return frame.select(
         "step", "score", "to_start", "to_end", "clip_id", "artist", "title", "track", at=clock(pl.col("start_s"))
     )
@@ -29,12 +29,12 @@ def typical(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def clusters(frame: pl.DataFrame) -> pl.DataFrame:
-    """A map's clusters, with what tells of them."""
+    """Clusters of a map, with the labels that characterise them."""
     return frame.select("cluster", "clips", "labels")
 
 
 def by_layer(frame: pl.DataFrame) -> pl.DataFrame:
-    """At each layer, the cosine of the average clip and of the first hits; hits are named by rank."""
+    """Cosine of the average clip and of the first hits at each layer; columns of hits are named by rank."""
     first = frame.head(HITS_BY_LAYER)
     names = frame["by_layer"].struct.fields
     columns = {str(rank): list(values.values()) for rank, values in zip(first["rank"], first["by_layer"], strict=True)}
@@ -59,7 +59,7 @@ def spaces(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def indexes(frame: pl.DataFrame) -> pl.DataFrame:
-    """Indexes, with what they lack in words."""
+    """Indexes, with the number of clips they lack."""
     gone = pl.when(pl.col("gone") > 0).then(pl.format(", {} gone", "gone")).otherwise(pl.lit(""))
     lacking = pl.format("{} new{}", "behind", gone)
     return frame.select(
@@ -69,7 +69,7 @@ def indexes(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def layers(frame: pl.DataFrame) -> pl.DataFrame:
-    """The layer report: retrieval with its intervals in one column each, the best layer starred."""
+    """The layer report: one column for a metric with its interval, the best layer starred."""
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
         "span", "auc", interval_text("recall_1", "recall@1 (95 %)"), interval_text("map", "mAP (95 %)"),
@@ -78,7 +78,7 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def effects(frame: pl.DataFrame) -> pl.DataFrame:
-    """What preparations do to layers."""
+    """Effects of preparations on layers."""
     return frame.select(
         pl.col("name").alias("layer"), "prepared", interval_text("map", "mAP (95 %)"), interval_text("gain", "gain (95 %)"),
         number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
@@ -95,13 +95,13 @@ def comparison(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def duplicates(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sets of clips that are the same."""
+    """Sets of duplicate clips."""
     return frame.select("set", "clip_id", "cosine", "correlation", "offset_s", "artist", "title", "track",
                         at=clock(pl.col("start_s")))
 
 
 def probe_layers(frame: pl.DataFrame) -> pl.DataFrame:
-    """Layers of a probe at their best settings: the main figure with its interval, the chosen one starred."""
+    """Layers of a probe at their best settings: the main metric with its interval, the selected layer starred."""
     main = next((name for name in ("accuracy", "map", "r2") if f"{name}_low" in frame.columns), "")
     others = [name for name in ("balanced_accuracy", "macro_f1", "roc_auc", "rmse") if name in frame.columns]
     return frame.select(
@@ -129,24 +129,25 @@ def finetunes(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def finetunes_compared(frame: pl.DataFrame) -> pl.DataFrame:
-    """Runs on the tracks that all of them held out, and how far each is from the first."""
+    """Runs on their common test tracks, with the difference from the first run."""
     return frame.select(
-        "run", "where", "tracks", "figure", interval_text("value", "value (95 %)", ""), interval_text("away", "from the first (95 %)")
+        "run", "where", "tracks", "figure", interval_text("value", "value (95 %)", ""),
+        interval_text("away", "from the first (95 %)"),
     )
 
 
 def predicted(frame: pl.DataFrame) -> pl.DataFrame:
-    """Predictions without what only programs read."""
+    """Predictions without the columns that only programs need."""
     return frame.select(pl.exclude("probabilities", "likeliest"))
 
 
 def reviewed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Judged clips, with their places in their tracks."""
+    """Evaluated clips, with their positions in their tracks."""
     return frame.select(pl.exclude("start_s", "duration_s", "source", "album"), at=clock(pl.col("start_s")))
 
 
 def vocabularies(frame: pl.DataFrame) -> pl.DataFrame:
-    """Vocabularies, with their figures in short."""
+    """Vocabularies, with rounded figures."""
     return frame.select(
         "vocabulary", "space", "layer", "tokens", "metric", "frames", "used", number(pl.col("perplexity"), ",.0f"),
         number(pl.col("explained"), ".1%"), "clips",
@@ -154,14 +155,14 @@ def vocabularies(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def token_hits(frame: pl.DataFrame) -> pl.DataFrame:
-    """Clips that share tokens, and where."""
+    """Clips that share tokens, with the times of the shared passages."""
     return frame.select(
         "rank", "score", "shared", "clip_id", "artist", "title", "track", "at_s", "hit_at_s",
     )
 
 
 def passages(frame: pl.DataFrame) -> pl.DataFrame:
-    """Passages that come again."""
+    """Repeated passages."""
     return frame.select(
         "runs", "title", "clip_id", from_=clock(pl.col("start_s")), to=clock(pl.col("end_s")), first="first_title",
         first_clip="first_clip_id", first_at=clock(pl.col("first_start_s")),
@@ -169,7 +170,7 @@ def passages(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def continued(frame: pl.DataFrame) -> pl.DataFrame:
-    """A continuation, a stretch of one clip a row."""
+    """A continuation: one row a stretch of one clip."""
     stretch = pl.col("jumped").cum_sum().alias("stretch")
     return frame.group_by(stretch, maintain_order=True).agg(
         pl.first("clip_id", "title"), clock(pl.first("start_s")).alias("from"), clock(pl.last("end_s")).alias("to"),
@@ -178,7 +179,7 @@ def continued(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def trimmed(frame: pl.DataFrame) -> pl.DataFrame:
-    """What became of tables."""
+    """Tables after `optimize`."""
     return frame.select(
         "table", pl.format("{} of {}", "fragments", "fragments_before").alias("fragments"), "versions_removed",
         number(pl.col("bytes_removed") / 1e6, ",.1f").alias("MB removed"),
@@ -186,12 +187,15 @@ def trimmed(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def precision(frame: pl.DataFrame) -> pl.DataFrame:
-    """Layers with enough digits to tell cosines near 1 apart."""
+    """Layers, with enough digits to distinguish cosines near 1."""
     return frame.with_columns(number(pl.col("cosine"), ".6f"), number(pl.col("relative_error"), ".1e"))
 
 
 def interval_text(column: str, name: str, prefix: str | None = None) -> pl.Expr:
-    """A value and its interval as text: 0.33 (0.17-0.53); its ends are in `<column>_low`, or by another prefix."""
+    """A value and its interval as text: 0.33 (0.17-0.53).
+
+    The ends are in `<column>_low` and `<column>_high`, or in `<prefix>low` and `<prefix>high`.
+    """
     first = f"{column}_" if prefix is None else prefix
     value, low, high = (number(pl.col(c), ".2f") for c in (column, f"{first}low", f"{first}high"))
     between = pl.when(pl.col(f"{first}low") < 0).then(pl.format(" to {}", high)).otherwise(pl.format("-{}", high))

@@ -85,7 +85,7 @@ def test_a_processor_without_bfloat16_is_not_measured(monkeypatch):
 def test_spectral_is_float32_only():
     choice = choose_precision(load_encoder("spectral"))
     assert (choice.encoder.precision, choice.reason, choice.comparison) == ("float32", "", None)
-    assert diagnose("spectral").verdict == "auto takes float32, which is all that this encoder knows"
+    assert diagnose("spectral").verdict == "auto chooses float32, the only precision of this encoder"
 
 
 def test_the_comparison_equals_a_calculation_by_hand(bfloat16_here):

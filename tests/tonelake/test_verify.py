@@ -135,7 +135,7 @@ def test_an_edited_space_and_a_damaged_run_are_found(sound):
     (home / "probes" / "torn").mkdir()
     (home / "probes" / "torn" / "metrics.json").write_text("{")
     found = verify(sound)
-    assert "the file was edited" in found.filter(pl.col("what") == "space")["problem"][0]
+    assert "it was edited" in found.filter(pl.col("what") == "space")["problem"][0]
     runs = found.filter(pl.col("what") == "run")
     assert runs["problem"].to_list()[0] == "begun and not finished" and "has no config.yaml" in runs["problem"][1]
 

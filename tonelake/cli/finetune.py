@@ -18,7 +18,8 @@ app = typer.Typer()
 
 
 @app.command(
-    rich_help_panel=TRAIN, cls=library_command(settings="tonelake.finetune:FinetuneConfig", without=("column", "space", "where"))
+    rich_help_panel=TRAIN,
+    cls=library_command(settings="tonelake.finetune:FinetuneConfig", without=("column", "space", "where")),
 )
 def finetune(
     context: typer.Context,
@@ -81,7 +82,7 @@ def adapters(
 def orthogonality(
     run: Annotated[str, typer.Argument(help="Fine-tuning run, or a checkpoint file with PEFT's names.")],
     lake: LakePath = "lake",
-    layers: Annotated[bool, typer.Option("--layers", help="Compare the updates of layers, not the classes of the head.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Compare updates of layers, not classes of the head.")] = False,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Measure angles between the class directions of a head, or between the updates of layers.

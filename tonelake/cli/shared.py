@@ -29,7 +29,9 @@ Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or n
 Where = Annotated[str | None, typer.Option("--where", help="SQL filter over clip columns: \"artist = 'X' AND year > 1990\".")]
 Like = Annotated[str | None, typer.Option("--like", help="Compare only by what separates the groups of this label column.")]
 Unlike = Annotated[str | None, typer.Option("--unlike", help="Ignore what separates the groups of this label column.")]
-NotSame = Annotated[str | None, typer.Option("--not-same", help="Column in which hits must differ from the query: track, artist.")]
+NotSame = Annotated[
+    str | None, typer.Option("--not-same", help="Column in which hits must differ from the query: track, artist.")
+]
 WorkerCount = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Decoding processes; default: one per core, less one beside an encoder."),

@@ -200,7 +200,9 @@ def listen(
     rate: Annotated[int, typer.Option(help="Sample rate of raw samples, in Hz.")] = 44_100,
     channels: Annotated[int, typer.Option(help="Channels of raw samples.")] = 1,
     form: Annotated[str, typer.Option("--format", help="Format of raw samples: s16le, s32le or f32le.")] = "s16le",
-    device: Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; default: an accelerator if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device: cpu, cuda or mps; default: an accelerator if there is one.")
+    ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Read a file as fast as possible, not in real time.")] = False,
     as_json: Json = False,
 ) -> None:

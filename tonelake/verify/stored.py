@@ -1,0 +1,143 @@
+"""Checks of what a lake stores: its format, its spaces, rows, sources and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from tonelake.ingest import DecoderPool, FileStamps, to_path
+from tonelake.store import (
+    Lake,
+    Space,
+    Table,
+    TonelakeError,
+    chunks,
+    format_of,
+    in_list,
+    newest_format,
+    pending_upgrades,
+    source_exists,
+    upgrade,
+    write_format,
+)
+from tonelake.verify.finding import REPAIR, Finding, first_few
+
+ROWS_A_READ = 4096                       # of vectors, 80 MB of MERT-v1-95M
+
+
+def check_format(lake: Lake, repair: bool) -> Iterator[Finding]:
+    """An older format, or a missing lake.json."""
+    files = lake.files("")
+    version = format_of(files)
+    if pending_upgrades(version):
+        if repair:
+            upgrade(lake)
+        yield Finding("format", "lake.json", f"format {version}; this program writes {newest_format()}",
+                      "upgraded" if repair else f"{REPAIR}: nothing else was checked", repair)
+    elif files.read("lake.json") is None:
+        if repair:
+            write_format(files)
+        yield Finding("format", "lake.json", "missing: the lake was made before formats were recorded",
+                      "written" if repair else REPAIR, repair)
+
+
+def readable_spaces(lake: Lake) -> tuple[list[Space], list[Finding]]:
+    """Spaces that can be read, and findings for those that cannot."""
+    good, bad = [], []
+    for file in lake.files("spaces").names(".json"):
+        name = file.removesuffix(".json")
+        try:
+            space = lake.spaces.get(name)
+            lake.vectors(space)
+            good.append(space)
+        except (TonelakeError, ValueError) as error:
+            bad.append(Finding("space", name, str(error), "restore spaces/*.json from a copy, or embed into a new space"))
+    return good, bad
+
+
+def check_rows(table: Table, name: str, repair: bool) -> Iterator[Finding]:
+    """Keys that occur more than once."""
+    if not table.version:
+        return
+    keys = pl.Series(table.read([table.key]).column(table.key).to_pylist(), dtype=pl.String)
+    repeated = keys.filter(keys.is_duplicated()).unique().sort()
+    if len(repeated):
+        if repair:
+            table.drop_duplicates(repeated.to_list())
+        yield Finding("rows", name, f"{len(repeated)} keys occur more than once: {first_few(repeated)}",
+                      "the copies were deleted" if repair else REPAIR, repair)
+
+
+def check_frames(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
+    yield from check_rows(lake.frames(space).table, f"frames_{space.name}", repair)
+    yield from check_rows(lake.tokens(space).table, f"tokens_{space.name}", repair)
+
+
+def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
+    """Missing files and, with `digests`, files whose bytes have changed; `repair` makes the next ingest read them again."""
+    clips = lake.clips.read(["source", "digest", "flag"]).unique(["source", "digest"], maintain_order=True)
+    clips = clips.filter((pl.col("flag") != "superseded").fill_null(True))
+    gone = clips.filter(~clips["source"].map_elements(exists, return_dtype=pl.Boolean))["source"].unique(maintain_order=True)
+    if len(gone):
+        yield Finding("sources", "clips", f"{len(gone)} files are missing: {first_few(gone)}",
+                      "put them back, or ingest the folder they are in now: clips follow their audio")
+    if not digests:
+        return
+    here = clips.filter(~clips["source"].is_in(gone.implode()) & ~clips["source"].str.starts_with("chorale:"))
+    changed = []
+    with DecoderPool() as pool:
+        requests = [{"do": "digest", "source": source} for source in here["source"].unique(maintain_order=True)]
+        now = {request["source"]: reply for request, reply in pool.map(requests)}
+    for source, digest in here.select("source", "digest").iter_rows():
+        reply = now[source]
+        if isinstance(reply, Exception) or reply["digest"] != digest:
+            changed.append(source)
+    if changed:
+        if repair:
+            FileStamps(lake).forget(changed)
+        yield Finding("sources", "clips", f"{len(changed)} files have changed: {first_few(pl.Series(changed))}",
+                      "ingest them again, after --repair if their times are unchanged: new clips are made, and the old ones "
+                      "keep their vectors until then")
+
+
+def exists(source: str) -> bool:
+    try:
+        return source_exists(source) if not source.startswith("file://") else to_path(source).exists()
+    except OSError:
+        return False
+
+
+def check_vectors(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
+    """Repeated rows, rows without a clip, and rows that hold NaN or infinity."""
+    table = lake.vectors(space).table
+    yield from check_rows(table, space.table_name, repair)
+    if not table.version:
+        return
+    orphans = pl.Series(table.read([table.key]).column(table.key).to_pylist(), dtype=pl.String)
+    orphans = orphans.filter(~orphans.is_in(lake.clips.ids().implode()))
+    if len(orphans):
+        if repair:
+            delete_rows(table, orphans.to_list())
+        yield Finding("vectors", space.name, f"{len(orphans)} belong to clips that are not in the lake: {first_few(orphans)}",
+                      "deleted" if repair else REPAIR, repair)
+    columns = [name for name in table.schema.names if name not in (table.key, "n_frames")]
+    bad: set[str] = set()
+    for column in columns:               # one at a time: memory holds a few thousand vectors of one layer
+        for batch in table.batches([table.key, column], rows=ROWS_A_READ):
+            values = batch.column(column)
+            flat = values.flatten().to_numpy(zero_copy_only=False) if not values.null_count else None
+            keys = np.array(batch.column(table.key).to_pylist(), object)
+            wrong = np.ones(len(keys), bool) if flat is None else ~np.isfinite(flat.reshape(len(keys), -1)).all(axis=1)
+            bad |= set(keys[wrong])
+    if bad:
+        if repair:
+            delete_rows(table, sorted(bad))
+        yield Finding("vectors", space.name, f"{len(bad)} hold NaN or infinity: {first_few(pl.Series(sorted(bad)))}",
+                      f"deleted; `tonelake embed --space {space.name}` embeds their clips again" if repair else REPAIR, repair)
+
+
+def delete_rows(table: Table, keys: list[str]) -> None:
+    for some in chunks(keys, 1_000):
+        table.delete(in_list(table.key, some))
