@@ -174,7 +174,7 @@ def test_importing_every_room_changes_nothing_global():
     """A library must not change its host's allocator, threads or environment; commands and workers do so for themselves."""
     code = f"""
 import os, pyarrow
-import lance                             # sets its allocator's variable itself
+import polars                            # sets a variable of its allocator itself
 before = dict(os.environ), pyarrow.default_memory_pool().backend_name
 import tonelake
 for room in {ROOMS}:
