@@ -1,8 +1,6 @@
 """Embedded clips with a label column: which clips share a label, a track or audio.
 
 Two clips share a label if their values are equal or, in a list column, have an element in common.
-
-Two clips "belong together" where they have the same value, or, of a list column, a value in common.
 """
 
 from __future__ import annotations

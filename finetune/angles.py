@@ -32,7 +32,7 @@ class Angles(NamedTuple):
 def orthogonality(lake: Lake | None, run: str) -> Angles:
     """Return the angles of a run of the lake, or of a checkpoint file in PEFT's names (`lake` may then be None).
 
-    Raises InputError if there is no such run, or if the file has neither a head nor LoRA updates.
+    Raises InputError if the run does not exist, or if the file has neither a head nor LoRA updates.
     """
     from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES, InitialWeights, read_checkpoint_file
 

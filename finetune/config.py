@@ -135,11 +135,11 @@ class FinetuneConfig(Settings):
 
     @property
     def augments(self) -> list[str]:
-        """Names of the augmentations that are on."""
+        """Names of the enabled augmentations."""
         return [name for name in ("noise", "shift_s", "gain", "pitch", "mix") if getattr(self, name) > 0]
 
     def resolved(self, width: int, precision: str, device: str, space: str, task: str) -> FinetuneConfig:
-        """A copy with every None and `auto` resolved for an encoder of this width."""
+        """Return a copy with every None and `auto` resolved for an encoder of this width."""
         large = width >= LARGE
         changes: dict[str, Any] = {
             "space": space, "task": task, "device": device, "precision": precision,
@@ -155,8 +155,8 @@ class FinetuneConfig(Settings):
         return max(1, round(self.together / (self.batch or self.together)))
 
 
-def settle(config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]) -> FinetuneConfig:
-    """Settings from a YAML file or a FinetuneConfig, with single ones replaced.  Raises InputError where no column is named."""
+def merge_settings(config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]) -> FinetuneConfig:
+    """Return settings from a YAML file or a FinetuneConfig, with `settings` replaced.  Raises InputError without a column."""
     if isinstance(config, str | Path):
         config = FinetuneConfig.from_file(Path(config).expanduser())
     given = dict(settings) | ({"column": column} if column else {})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tonelake.embed import ReadClips
-from tonelake.finetune.config import FinetuneConfig, settle
+from tonelake.finetune.config import FinetuneConfig, merge_settings
 from tonelake.ingest import read_clips
 from tonelake.store import Lake
 
@@ -77,7 +77,7 @@ def plan_finetune(
     from tonelake.finetune.trainer import Finetuner
     from tonelake.finetune.tuning import make_clips, make_model, make_source
 
-    setup = make_setup(lake, settle(config, column, settings))
+    setup = make_setup(lake, merge_settings(config, column, settings))
     batch = int(setup.config.batch or 1)
     long_first = setup.split.train[np.argsort(-setup.task.clips["duration_s"].to_numpy()[setup.split.train], kind="stable")]
     sampled = np.sort(long_first[: min(len(long_first), 2 * batch)])

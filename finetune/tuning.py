@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tonelake.embed import CLIP_COLUMNS, ReadClips
-from tonelake.finetune.config import FinetuneConfig, settle
+from tonelake.finetune.config import FinetuneConfig, merge_settings
 from tonelake.finetune.runs import FinetuneRun, work_folder
 from tonelake.ingest import read_clips
 from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, check_same_run, lock_run, settings_to_yaml
@@ -35,7 +35,7 @@ def finetune(
     from tonelake.finetune.setup import make_setup
 
     log.info("reading labels")
-    config = settle(config, column, settings)
+    config = merge_settings(config, column, settings)
     setup = make_setup(lake, config)
     digest = setup.digest
     if name is None:

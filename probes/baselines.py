@@ -109,9 +109,9 @@ def to_unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
-    """Return, for each seed, (test clip, out) of a linear probe on the spectral space; None if this is the spectral space.
+    """Return, for each seed, (test clip, out) of a linear probe on the spectral space; None if the probe itself is on the spectral space.
 
-    Raises InputError if there is no such space, or if it lacks some of the clips.
+    Raises InputError if the lake has no such space, or if it lacks some of the clips.
     """
     from tonelake.probes.chosen import Chosen
 

@@ -20,7 +20,7 @@ Decay = Annotated[float, Field(ge=0, lt=1e3)]
 
 
 class Setting(NamedTuple):
-    """What the fits of one layer and seed differ by."""
+    """Learning rate and weight decay, by which the fits of one layer and seed differ."""
 
     rate: float                          # learning rate
     decay: float                         # weight decay: the L2 penalty of adam and sgd, decoupled in adamw
@@ -96,16 +96,16 @@ class ProbeConfig(Settings):
 
     @property
     def settings(self) -> list[Setting]:
-        """Every learning rate with every weight decay."""
+        """Return every combination of learning rate and weight decay."""
         return [Setting(rate, decay) for decay in dict.fromkeys(self.decays) for rate in dict.fromkeys(self.rates)]
 
     def with_(self, **changes: Any) -> ProbeConfig:
-        """A copy with these settings changed; None leaves a setting as it is."""
+        """Return a copy with `changes` applied; None keeps a setting."""
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
 
 
 def data_digest(targets: np.ndarray, ids: list[str], space: str) -> bytes:
-    """What an experiment runs on: clips, targets, and the fingerprint of the space, in which a clip's vector never changes."""
+    """Return a digest of clips, targets and the fingerprint of the space, in which a clip's vector never changes."""
     hasher = hashlib.blake2b(digest_size=16)
     for part in ("\n".join(ids).encode(), np.ascontiguousarray(targets).tobytes(), space.encode()):
         hasher.update(part)

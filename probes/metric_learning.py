@@ -8,7 +8,7 @@ test groups before and after.  Two losses:
     proxy         each clip against a learned point for each group: normalised softmax (Zhai and Wu 2019, arXiv 1811.12649)
 
 If groups span tracks, pairs of clips of one track count neither as positive nor as negative, so that recordings are not
-learned instead.  pytorch-metric-learning is not used: two losses of a few lines are no reason for a dependency.
+learned instead.  pytorch-metric-learning is not used: two losses of a few lines do not justify a dependency.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def predict(
     """Apply a run to every embedded clip of its space, or to those that match an SQL filter.
 
     `save`: also write them to the clips as label columns; `out`: also write them to a Parquet or CSV file.
-    Raises InputError if there is no such run or no clip, SpaceMismatch if the space now embeds in a different way.
+    Raises InputError if the run does not exist or no clip matches, SpaceMismatch if the space now embeds in a different way.
     """
     from tonelake.probes.grid_parts import preparation_from
     from tonelake.probes.heads import Shape

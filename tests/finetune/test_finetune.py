@@ -14,7 +14,7 @@ from sounds import melody
 
 from tonelake.embed import encode_clips, load_encoder
 from tonelake.finetune import FinetuneConfig, FinetuneRun, finetune, plan_finetune, tuning
-from tonelake.finetune.config import settle
+from tonelake.finetune.config import merge_settings
 from tonelake.finetune.model import Head, LoraModel
 from tonelake.store import InputError
 
@@ -191,13 +191,13 @@ def test_bfloat16_results_are_close_to_float32s(mine, frames):
 
 
 def test_missing_stored_frames_are_reported_with_the_remedy(mine):
-    with pytest.raises(InputError, match=r"no stored frames of layer 2.*--frames 2"):
+    with pytest.raises(InputError, match=r"layer 2: 12 of 12 clips have no stored frames.*--frames 2"):
         mine.finetune(config=QUICK, above=2, frames=True)
     with pytest.raises(InputError, match="change the audio"):
         mine.finetune(config=QUICK, frames=True, noise=0.1)
 
 
-def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine):
+def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine, rendered_plots):
     from sklearn.metrics import average_precision_score, f1_score
 
     run = mine.finetune(config=QUICK, column="tags", epochs=1)
@@ -217,7 +217,7 @@ def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine):
     ordered = np.sort(scores, axis=1)
     assert figures["confidence_gap"]["value"] == pytest.approx((ordered[:, -1] - ordered[:, -2]).mean(), abs=1e-6)
     assert {"frozen_accuracy", "frozen_ap", "primary_accuracy"} <= set(classes.columns)
-    assert "primary accuracy" in run.report() and "frozen" in run.report()
+    assert "primary accuracy" in run.report() and "frozen" in run.report() and "weights.png" in run.files.names(".png")
 
 
 def test_regression_predicts_in_the_targets_own_units(mine):
@@ -258,9 +258,10 @@ def test_added_clips_extend_a_benchmark_without_changing_its_test_set(mine):
 @pytest.mark.parametrize(("settings", "said"), [
     ({"rank": 0}, "'rank': 0 is out of range"), ({"schedule": "linear"}, "Choose plateau or cosine"),
     ({"window_s": 0.1}, "'window_s': 0.1 is out of range"),
-    ({"batch": 64}, "'batch': 64 exceeds"), ({"above": 3}, "3 blocks, and none above this layer"), ({"device": "tpu"}, "device 'tpu': unknown"),
+    ({"batch": 64}, "'batch': 64 exceeds"), ({"above": 3}, "3 blocks, and none above this layer"),
+    ({"device": "tpu"}, "device 'tpu': unknown"),
     ({"split": "folds:3"}, "uses one split"), ({"split": "run:none"}, "no fine-tuning 'none'"),
-    ({"column": "nothing"}, "nothing"), ({"shares": (0.8, 0.0, 0.2)}, "valid a share"),
+    ({"column": "nothing"}, "nothing"), ({"shares": (0.8, 0.0, 0.2)}, "leave no validation set"),
 ])
 def test_invalid_settings_are_refused(mine, settings, said):
     with pytest.raises(InputError, match=said):
@@ -277,7 +278,7 @@ def test_settings_are_read_from_yaml_by_type(tmp_path):
     (tmp_path / "my.yaml").write_text("column: meter\nlora_rate: 1e-4\ntargets: [q_proj, k_proj]\nshares: [0.6, 0.2, 0.2]\n")
     config = FinetuneConfig.from_file(tmp_path / "my.yaml")
     assert (config.lora_rate, config.targets, config.shares) == (1e-4, ("q_proj", "k_proj"), (0.6, 0.2, 0.2))
-    assert settle(config, None, {"rank": 8}).rank == 8
+    assert merge_settings(config, None, {"rank": 8}).rank == 8
     (tmp_path / "bad.yaml").write_text("column: meter\nlearning: fast\n")
     with pytest.raises(InputError, match="setting 'learning': does not exist"):
         FinetuneConfig.from_file(tmp_path / "bad.yaml")

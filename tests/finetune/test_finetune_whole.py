@@ -10,7 +10,7 @@ from sounds import write
 import tonelake
 
 # Not traced for coverage, which would add half the time; its parts have their own tests.
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.no_cover]
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.no_cover, pytest.mark.slow]
 
 
 def test_from_notes_to_a_tuned_space_and_back(tmp_path, checkpoints):

@@ -89,7 +89,7 @@ def test_a_metric_becomes_a_space(probed):
     done = call(lake, "metric", "artist", "--dim", "3", "--epochs", "2")
     assert {row["figure"] for row in rows(done)} == {"map", "recall_1", "r_precision"}
     assert "tonelake similar CLIP --space fake-artist" in done.stderr
-    assert "space fake-artist: 0 clips new" in call(lake, "metric", "--extend", "fake-artist").stderr
+    assert "space fake-artist: 0 new clips" in call(lake, "metric", "--extend", "fake-artist").stderr
     assert call(lake, "metric").exit_code == 2
 
 

@@ -96,7 +96,7 @@ def test_new_clips_are_added_by_extend_metric_only(tmp_path):
     assert set(late["clip_id"]) <= set(opened.vectors(found.space).ids())
     with pytest.raises(InputError, match="tonelake metric --extend wide-artist"):
         opened.embed(space=found.space)
-    with pytest.raises(InputError, match="is no projection"):
+    with pytest.raises(InputError, match="not a projection"):
         opened.extend_metric("wide")
     with pytest.raises(InputError, match="space 'wide-artist': already exists"):
         opened.learn_metric("artist", space="wide")
@@ -104,9 +104,12 @@ def test_new_clips_are_added_by_extend_metric_only(tmp_path):
         opened.learn_metric("artist", space=found.space, name="twice")
 
 
-def test_files_are_encoded_by_the_parent_and_then_projected(music, tmp_path):
+def test_files_are_encoded_by_the_parent_and_then_projected(tmp_path):
+    from sounds import melody, write
+
+    write(tmp_path / "music" / "song.wav", melody(9, seed=0))
     opened = tonelake.open(tmp_path / "lake")
-    opened.ingest_folder(music, seconds=3)
+    opened.ingest_folder(tmp_path / "music", seconds=3)
     opened.embed("spectral")
     space = opened.spaces.get()
     layer = space.layer_index("chroma")
@@ -116,8 +119,6 @@ def test_files_are_encoded_by_the_parent_and_then_projected(music, tmp_path):
     )
     made = make_projected(opened, projection, "small", "five", "made")
     assert opened.extend_metric("small") == opened.clips.count()
-    from sounds import melody, write
-
     file = write(tmp_path / "query.wav", melody(3, seed=2))
     hits = opened.similar(file, space="small", k=3)
     from tonelake.index.search.query import resolve

@@ -223,7 +223,7 @@ def test_tags_and_numbers_can_be_predicted(own, head, columns):
     assert f"{columns[0]}_predicted" in own.clips.label_columns()
 
 
-def test_a_learned_weighting_finds_the_informative_layer(tmp_path):
+def test_a_learned_weighting_finds_the_informative_layer(tmp_path, rendered_plots):
     """Three layers of one width; only the second depends on the artist."""
     lake = Lake(tmp_path / "lake")
     rows = clip_rows(24, 10)
@@ -420,7 +420,7 @@ def test_an_invalid_settings_file_is_refused(tmp_path, text):
         ProbeConfig.from_file(tmp_path / "absent.yaml")
 
 
-def test_hostile_labels_are_harmless(own):
+def test_hostile_labels_are_harmless(own, rendered_plots):
     names = ["a|b", "../../x", "true", "\x1b[31mred", "x" * 300, "Ünïcode"]
     moods = [names[int(row["artist"][-1])] for row in own.clips.read(["artist"]).to_dicts()]
     run = probe(labelled(own, mood=moods), quick("mood"))
