@@ -5,10 +5,10 @@ A class is named `module:Class`, or by an entry point of the group `tonelake.enc
     [project.entry-points."tonelake.encoders"]
     loudness = "my_package.loudness:Loudness"
 
-A space records `module:Class` as the location of its encoder, and a lake may come from another person.  So a location is never a
-path: the module has to be importable already, nothing is added to the import path, modules of the standard library are refused,
-and the object has to be a class with the attributes of `Encoder`.  Importing a module runs it, as importing any installed
-package does.
+A space records `module:Class` as the location of its encoder, and a lake may come from another person.  So a location is never
+a path: the module has to be importable already, nothing is added to the import path, modules of the standard library are
+refused, and the object has to be a class with the attributes of `Encoder`.  Importing a module runs it, as importing any
+installed package does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
 FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 ENTRY_POINTS = "tonelake.encoders"
 CLASS_LOCATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-ATTRIBUTES = (*Encoder.__annotations__, "prepare", "encode")
+ATTRIBUTES = {*Encoder.__annotations__, "prepare", "encode"} - {"location"}        # the loader sets the location
 
 
 @dataclass(frozen=True)
@@ -136,18 +136,17 @@ def load_class(location: str, precision: str = "float32", device: str = "cpu") -
     compute in this precision.
     """
     module_name, _, attribute = location.partition(":")
-    made_by: Any = import_encoder_module(module_name)
+    encoder_class: Any = import_encoder_module(module_name)
     for part in attribute.split("."):
-        made_by = getattr(made_by, part, None)
-    if not inspect.isclass(made_by):
+        encoder_class = getattr(encoder_class, part, None)
+    if not inspect.isclass(encoder_class):
         raise EncoderError(f"encoder {location!r}: {module_name} has no class {attribute}. Check the name after the colon")
-    if not callable(getattr(made_by, "encode", None)):
+    if not callable(getattr(encoder_class, "encode", None)):
         raise EncoderError(f"encoder {location!r}: the class has no method encode. Derive it from tonelake.embed.Encoder")
-    offered = {"device": device, "precision": precision}
-    taken = inspect.signature(made_by).parameters
-    encoder = made_by(**{name: value for name, value in offered.items() if name in taken})
-    encoder.location = location
-    missing = [name for name in ATTRIBUTES if not hasattr(encoder, name)]
+    arguments = {"device": device, "precision": precision}
+    parameters = inspect.signature(encoder_class).parameters
+    encoder: Any = encoder_class(**{name: value for name, value in arguments.items() if name in parameters})
+    missing = sorted(name for name in ATTRIBUTES if not hasattr(encoder, name))
     if missing:
         raise EncoderError(
             f"encoder {location!r}: lacks {', '.join(missing)}. Derive it from tonelake.embed.Encoder and declare these"
@@ -158,6 +157,7 @@ def load_class(location: str, precision: str = "float32", device: str = "cpu") -
                 f"encoder {location!r}: computes in {encoder.precision}, not {precision}. Pass --precision {encoder.precision}"
             )
         encoder = encoder.at(precision)
+    encoder.location = location
     return encoder
 
 

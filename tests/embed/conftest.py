@@ -48,7 +48,7 @@ def ray_cluster():
 
     from ray.cluster_utils import Cluster
 
-    # Ray reads these when its processes start; without niceness 0 they would get a twentieth of a core beside other tests.
+    # Ray reads these when its processes start; without niceness 0 they would get a twentieth of a core next to other tests.
     settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)

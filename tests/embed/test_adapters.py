@@ -116,7 +116,7 @@ def test_an_adapter_of_another_encoder_is_refused(adapted, checkpoints):
         adapted.embed("spectral", adapter="mix")
 
 
-def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted, caplog):
+def test_a_run_for_another_task_starts_from_the_weights_that_fit_and_names_the_others(adapted, caplog):
     config = replace(QUICK, column="tags", start="mix", epochs=1)
     with caplog.at_level("INFO", "tonelake.finetune"):
         run = finetune(adapted, config=config)
@@ -126,7 +126,7 @@ def test_another_task_takes_up_what_fits_and_names_what_does_not(adapted, caplog
     assert begun in caplog.messages
 
 
-def test_a_checkpoint_file_of_another_project_is_taken_up(adapted, tmp_path):
+def test_a_run_starts_from_a_checkpoint_file_of_another_project(adapted, tmp_path):
     import torch
 
     model, _ = tuned(adapted, QUICK)

@@ -185,6 +185,6 @@ def test_a_device_that_this_machine_lacks_is_an_error(lake, checkpoints):
         open_space(lake, EmbedSettings(str(checkpoints / "95M-tiny"), device="gpu"))
 
 
-def test_an_empty_lake_says_to_ingest_first(lake):
+def test_an_empty_lake_is_an_error_that_names_ingest(lake):
     with pytest.raises(InputError, match="tonelake ingest"):
         embed_fake(lake)

@@ -124,7 +124,7 @@ def test_a_run_whose_driver_was_killed_is_resumed(ray_cluster, tracks, reference
         [sys.executable, "-c", DRIVER, tracks.uri, ray_cluster.address], cwd=HOME, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": support},
     )
-    deadline = time.monotonic() + 480              # two minutes are not always enough beside other tests
+    deadline = time.monotonic() + 480              # two minutes are not always enough next to other tests
     while time.monotonic() < deadline and driver.poll() is None and not stored(tracks):
         time.sleep(0.05)
     driver.kill()
@@ -145,7 +145,7 @@ def stored(lake):
 def test_a_temporary_cluster_listens_on_loopback_only_and_passes_on_errors_of_its_workers(
     tracks, ingested, reference, checkpoints, tmp_path, monkeypatch
 ):
-    """The cluster that `--engine ray` starts where none is running; it also embeds with a transformer as one process does."""
+    """The cluster that `--engine ray` starts if none is running; it also embeds with a transformer as one process does."""
     ray = pytest.importorskip("ray")
     monkeypatch.setattr("ray._private.services.find_gcs_addresses", functools.cache(set))        # ignore other tests' clusters
     monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)

@@ -75,7 +75,7 @@ def test_an_entry_point_names_an_encoder(package):
     assert (encoder.name, encoder.location) == ("loudness", "loud.encoder:Loudness")
 
 
-def test_an_encoder_gets_the_device_and_precision_that_its_constructor_takes(package):
+def test_an_encoder_gets_the_device_and_precision_named_by_its_constructor(package):
     (package / "loud" / "more.py").write_text(
         "from loud.encoder import Loudness\n"
         "class Placed(Loudness):\n"
@@ -98,7 +98,7 @@ def test_an_encoder_gets_the_device_and_precision_that_its_constructor_takes(pac
     ("loud.nothing:X", "module 'loud.nothing': not found"),
     ("loud.encoder:Quietness", "loud.encoder has no class Quietness. Check the name"),
     ("loud.encoder:np.float32", "has no method encode. Derive it from tonelake.embed.Encoder"),
-    ("loud.bare:Bare", "lacks revision, .*. Derive it from"),
+    ("loud.bare:Bare", "lacks .*revision, .*. Derive it from"),
     ("loud.needy:Needy", "needs no_such_library, which is not installed"),
     ("loud.broken:Broken", "importing it failed with ZeroDivisionError: division by zero. Correct the module"),
     ("antigravity:X", "module 'antigravity': in the standard library"),
@@ -114,8 +114,8 @@ def test_a_class_that_cannot_be_loaded_is_an_error_with_a_remedy(package, name, 
     assert "antigravity" not in sys.modules
 
 
-def test_a_stored_location_imports_nothing_that_lies_in_the_lake(tracks):
-    """A lake from somebody else: its folder is not on the import path, and a file in it does not run."""
+def test_a_stored_location_imports_no_file_of_the_lake(tracks):
+    """With a lake from another person: its folder is not on the import path, and a file in it does not run."""
     embed_lake(tracks, EmbedSettings("fakes:FakeEncoder", device="cpu"), read_clips)
     (Path(tracks.uri) / "evil_encoder.py").write_text(f"open({str(Path(tracks.uri) / 'ran')!r}, 'w')\n")
     space = replace(tracks.spaces.get("fake"), location="evil_encoder:Evil")
