@@ -1,4 +1,4 @@
-"""Files of a lake beside its tables: whole or not at all, on a disk and on an object store alike."""
+"""Files of a lake beside its tables: whole or not at all, on a disk and on an object store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def files(request, tmp_path):
     return Blobs(f"{home}/runs")
 
 
-def test_what_is_put_is_read_listed_fetched_and_removed(files):
+def test_a_file_is_written_read_listed_fetched_and_removed(files):
     assert files.read("a.json") is None and files.names() == [] and files.folders() == [] and files.stamp("a.json") is None
     with files.fetched("a.json") as path:
         assert path is None
@@ -54,9 +54,9 @@ def test_a_folder_may_have_any_name(store, tmp_path, request):
 def test_a_lake_may_have_any_name_that_lance_can_read(tmp_path, name):
     beside = Lake(tmp_path / "a")
     if "?" in name:
-        with pytest.raises(LakeError, match=r"a lake cannot lie at .*holds '\?', choose another with --lake"):
+        with pytest.raises(LakeError, match=r"lake .*: the path contains '\?'\. Choose another with --lake"):
             Lake(tmp_path / name)
-        with pytest.raises(LakeError, match="holds '#'"):
+        with pytest.raises(LakeError, match="the path contains '#'"):
             Lake(f"s3://bucket/{name}#1".replace("?", ""))
     else:
         Lake(tmp_path / name).clips.add(clip_rows(1, 3))
@@ -75,11 +75,11 @@ def test_a_stamp_changes_with_the_file(tmp_path):
     files.put_text("a", "1")
     before = files.stamp("a")
     assert files.stamp("a") == before
-    files.put_text("a", "2")             # as long as it was, and maybe within one tick of the clock
+    files.put_text("a", "2")             # of equal length, and perhaps within one tick of the clock
     assert files.stamp("a") != before
 
 
-def test_a_file_on_an_object_store_is_looked_at_anew_every_ten_minutes(s3, monkeypatch):
+def test_the_stamp_of_a_file_on_an_object_store_changes_every_ten_minutes(s3, monkeypatch):
     files = Blobs(f"{s3}/lake")
     files.put_text("a", "1")
     now = 6_000_000.0
@@ -91,7 +91,7 @@ def test_a_file_on_an_object_store_is_looked_at_anew_every_ten_minutes(s3, monke
     assert files.stamp("a") != first
 
 
-def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside_it(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_one(tmp_path):
     files = Blobs(str(tmp_path))
     files.put_text("a.json", "old")
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside_it(tmp_
     assert files.read("a.json") == "old" and os.listdir(tmp_path) == ["a.json"]  # noqa: PTH208
 
 
-def test_a_file_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
+def test_the_error_for_a_file_that_cannot_be_made_names_the_remedy(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

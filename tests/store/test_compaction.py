@@ -1,4 +1,4 @@
-"""A lake stays small: old versions and small pieces go, rows stay."""
+"""Compaction: old versions and small fragments are removed, rows are kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tonelake.store import FrameStates, Lake, LakeError
 from tonelake.store.compaction import count_fragments, optimize, spare_share, tidy, trim
 
 
-def test_old_versions_and_small_pieces_go_and_rows_stay(lake):
+def test_old_versions_and_small_fragments_are_removed_and_rows_kept(lake):
     for track in range(40):
         lake.clips.add(clip_rows(track + 1, 2).tail(2))
     fill(lake, 40, 2, seed=0)
@@ -41,7 +41,7 @@ def disk(lake: Lake) -> int:
 
 
 def test_disk_use_stays_near_the_live_data(lake):
-    """Rewritten again and again, a table takes little more than what it holds, once old versions may go."""
+    """A table that is rewritten many times takes little more than its data once old versions may be removed."""
     space = fill(lake, 60, 20, seed=0)
     table = lake.vectors(space).table
     optimize(lake, keep_minutes=0)
@@ -54,7 +54,7 @@ def test_disk_use_stays_near_the_live_data(lake):
     assert disk(lake) < 1.3 * live
 
 
-def test_a_young_version_stays_for_its_readers(lake):
+def test_a_recent_version_is_kept_for_its_readers(lake):
     lake.clips.add(clip_rows(5, 2))
     snapshot = lake.clips.table.snapshot()
     Lake(lake.uri).clips.set_flag([lake.clips.ids()[0]], "odd")
@@ -62,8 +62,8 @@ def test_a_young_version_stays_for_its_readers(lake):
     assert snapshot.dataset.count_rows() == 10 and snapshot.dataset.to_table().num_rows == 10
 
 
-def test_what_is_read_from_a_version_that_has_gone_is_the_same(lake):
-    """Whole columns, rows, clips and frames, for whoever began before the table was tidied."""
+def test_reads_from_a_removed_version_give_the_same_data(lake):
+    """Whole columns, rows, clips and frames, for a reader that began before the compaction."""
     space = fill(lake, 12, 3, seed=0)
     ids = lake.clips.ids()
     when = np.arange(4, dtype=np.float32)
@@ -91,11 +91,11 @@ def test_what_is_read_from_a_version_that_has_gone_is_the_same(lake):
         assert np.array_equal(one, again)
     other.vectors(space).table.delete(f"clip_id = '{ids[2]}'")
     optimize(other, keep_minutes=0)
-    with pytest.raises(LakeError, match="1 rows of table 'emb_fake' were deleted while they were being read"):
+    with pytest.raises(LakeError, match="table 'emb_fake': 1 rows were deleted while being read"):
         vectors.read_rows(of_vectors, np.array([2, 5]), 1)
 
 
-def made_up(dims: tuple[int, ...], rng: np.random.Generator, frames: int = 0) -> ClipVectors:
+def random_vectors(dims: tuple[int, ...], rng: np.random.Generator, frames: int = 0) -> ClipVectors:
     layers = [rng.standard_normal(dim).astype(np.float32) for dim in dims]
     states = [rng.standard_normal((frames, dim)).astype(np.float16) for dim in dims] if frames else []
     return ClipVectors(
@@ -105,7 +105,7 @@ def made_up(dims: tuple[int, ...], rng: np.random.Generator, frames: int = 0) ->
 
 @pytest.fixture
 def small_commits(lake, monkeypatch):
-    """A writer into a wide space that commits every 20 clips and merges ten such pieces, and ids for it."""
+    """A writer into a wide space that commits every 20 clips and merges ten such fragments, and clip ids for it."""
     monkeypatch.setattr(embed.writer, "COMMIT_CLIPS", 20)
     monkeypatch.setattr(store.table, "ROWS_PER_FRAGMENT", 190)
     monkeypatch.setattr(embed.writer, "MANY_FRAGMENTS", 9)
@@ -117,7 +117,7 @@ def small_commits(lake, monkeypatch):
     return writer, rows["clip_id"].to_list()
 
 
-def take(writer: Writer, ids: list[str]) -> None:
+def write_clips(writer: Writer, ids: list[str]) -> None:
     rng = np.random.default_rng(0)
     for clip_id in ids:
         layers = [rng.standard_normal(4000).astype(np.float32) for _ in range(2)]
@@ -125,12 +125,12 @@ def take(writer: Writer, ids: list[str]) -> None:
 
 
 def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, small_commits, monkeypatch):
-    """By itself: pieces are merged as it goes, and what they were merged from is let go of."""
+    """Without `optimize`: fragments are merged during the run, and their old versions removed."""
     monkeypatch.setattr(store.compaction, "SHORT_MINUTES", 0.0)
     writer, ids = small_commits
     table, seen = lake.vectors("wide").table, []
     for start in range(0, 1000, 200):
-        take(writer, ids[start : start + 200])
+        write_clips(writer, ids[start : start + 200])
         seen.append(spare_share(table))
     writer.flush()
     writer.compact()
@@ -138,32 +138,32 @@ def test_a_long_embedding_takes_little_more_disk_than_it_stores(lake, small_comm
     assert count_fragments(table) < 10 and lake.vectors("wide").count() == 1000
 
 
-def test_what_a_merge_left_goes_when_its_time_has_come(lake, small_commits, monkeypatch):
-    """Not at the next merge only, which may be half an hour away."""
+def test_old_versions_of_a_merge_are_removed_when_retention_ends(lake, small_commits, monkeypatch):
+    """Not only at the next merge, which may be half an hour later."""
     for module in (embed.writer, store.compaction):
         monkeypatch.setattr(module, "SHORT_MINUTES", 0.02)
     writer, ids = small_commits
-    take(writer, ids[:200])
+    write_clips(writer, ids[:200])
     merged = spare_share(lake.vectors("wide").table)
     time.sleep(1.3)
-    take(writer, ids[200:220])
+    write_clips(writer, ids[200:220])
     assert merged > 0.9 and spare_share(lake.vectors("wide").table) < 0.3
 
 
-def test_the_last_pieces_of_an_embedding_are_left_to_the_next(lake, small_commits):
-    """Merged, they would stand on the disk twice until somebody writes again."""
+def test_the_last_fragments_of_an_embedding_are_left_to_the_next(lake, small_commits):
+    """If merged, they would take their disk space twice until the next write."""
     writer, ids = small_commits
     table = lake.vectors("wide").table
-    for start, stop, pieces in ((0, 90, 5), (90, 160, 9), (160, 180, 1)):
-        take(writer, ids[start:stop])
+    for start, stop, fragments in ((0, 90, 5), (90, 160, 9), (160, 180, 1)):
+        write_clips(writer, ids[start:stop])
         writer.flush()
         writer.compact()
-        assert count_fragments(table) == pieces and (spare_share(table) < 0.3 or pieces == 1)
+        assert count_fragments(table) == fragments and (spare_share(table) < 0.3 or fragments == 1)
     assert lake.vectors("wide").count() == 180
 
 
-def test_frames_in_large_pieces_are_never_written_again(lake, monkeypatch):
-    """They are most of a lake: each embedding would copy all of them."""
+def test_large_fragments_of_frames_are_never_rewritten(lake, monkeypatch):
+    """They make up most of a lake: each embedding would copy all of them."""
     monkeypatch.setattr(store.table, "BYTES_OF_LONG_ROWS", 40_000)
     rows = clip_rows(4, 5)
     lake.clips.add(rows)
@@ -189,7 +189,7 @@ def files_of(table) -> set[str]:
     return {file.path for fragment in table.dataset().get_fragments() for file in fragment.data_files()}
 
 
-def test_an_embedding_goes_on_when_its_version_of_the_clips_has_gone(lake):
+def test_an_embedding_continues_after_its_version_of_the_clips_was_removed(lake):
     lake.clips.add(clip_rows(6, 3))
     space = fill(lake, 1, 1, seed=0)
     work = find_work(lake, space)
@@ -203,7 +203,7 @@ def test_an_embedding_goes_on_when_its_version_of_the_clips_has_gone(lake):
     assert found["source"].to_list() == expected["source"].to_list()
 
 
-def test_a_large_write_tidies_up_after_itself(lake):
+def test_tidy_merges_the_fragments_of_a_large_write(lake):
     for track in range(49):
         lake.clips.add(clip_rows(track + 1, 1).tail(1))
     assert count_fragments(lake.clips.table) == 49
@@ -211,8 +211,8 @@ def test_a_large_write_tidies_up_after_itself(lake):
     assert count_fragments(lake.clips.table) == 1 and lake.clips.count() == 49
 
 
-def test_optimizing_beside_writers_and_readers_loses_and_doubles_nothing(lake):
-    """Two writers, a reader and a compaction at once, each with its own handle."""
+def test_optimizing_beside_writers_and_readers_neither_loses_nor_duplicates_rows(lake):
+    """Two writers, a reader and a compaction at once, each with a Lake of its own."""
     import threading
 
     wrong: list[str] = []

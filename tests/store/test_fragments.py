@@ -1,4 +1,4 @@
-"""Fragments written by workers: appended in one commit, each key once, whoever else writes."""
+"""Fragments written by workers: appended in one commit, each key once, also beside other writers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tonelake.store.fragments import Fragment, append_fragments, write_fragment
 
 
 def rows_of(lake, ids, value=1.0):
-    """What `Vectors.add` would store for these clips: a table of rows."""
+    """The table of rows that `Vectors.add` would store for these clips."""
     import numpy as np
 
     vectors = lake.vectors("fake")
@@ -25,7 +25,7 @@ def rows_of(lake, ids, value=1.0):
 
 @pytest.fixture
 def some(lake):
-    """A lake with 12 clips, of which none is embedded."""
+    """A lake with 12 clips, none of them embedded."""
     fill(lake, tracks=3, clips_a_track=4, seed=0)
     table = lake.vectors("fake").table
     table.delete("clip_id IS NOT NULL")
@@ -37,7 +37,7 @@ def values(lake):
     return dict(zip(found.ids, found.vectors[:, 0].tolist(), strict=True))
 
 
-def test_a_fragment_is_no_part_of_the_table_until_it_is_appended(some):
+def test_a_fragment_is_not_part_of_the_table_until_it_is_appended(some):
     lake, table, ids = some
     first, second = write_fragment(table, rows_of(lake, ids[:5])), write_fragment(table, rows_of(lake, ids[5:7]))
     assert table.count() == 0
@@ -47,7 +47,7 @@ def test_a_fragment_is_no_part_of_the_table_until_it_is_appended(some):
     assert sorted(values(lake)) == sorted(ids[:7])
 
 
-def test_what_is_stored_stays_and_the_rest_of_a_fragment_is_added(some):
+def test_stored_rows_are_kept_and_the_others_of_a_fragment_are_added(some):
     lake, table, ids = some
     fragments = [write_fragment(table, rows_of(lake, ids[:4], 1.0)), write_fragment(table, rows_of(lake, ids[4:6], 1.0))]
     table.insert_new(rows_of(lake, ids[2:3], 2.0))
@@ -55,22 +55,22 @@ def test_what_is_stored_stays_and_the_rest_of_a_fragment_is_added(some):
     assert values(lake) == {clip: 2.0 if clip == ids[2] else 1.0 for clip in ids[:6]}
 
 
-def test_the_same_clips_in_two_fragments_stand_once(some):
+def test_clips_in_two_fragments_are_stored_once(some):
     lake, table, ids = some
     fragments = [write_fragment(table, rows_of(lake, ids[:4], 1.0)), write_fragment(table, rows_of(lake, ids[2:6], 2.0))]
     assert append_fragments(table, fragments) == 6
     assert values(lake) == {clip: 1.0 if clip in ids[:4] else 2.0 for clip in ids[:6]}
 
 
-def test_an_append_between_a_merge_and_its_commit_leaves_no_clip_twice(some, monkeypatch):
-    """The order that Lance itself does not see: merge reads, append commits, merge commits."""
+def test_an_append_between_a_merge_and_its_commit_duplicates_no_clip(some, monkeypatch):
+    """The order that Lance itself does not detect: merge reads, append commits, merge commits."""
     lake, table, ids = some
     fragment = write_fragment(table, rows_of(lake, ids[:4], 1.0))
     other = Lake(lake.uri).vectors("fake").table
     other.count()
 
     class Late:
-        """A merge that commits only after an append did."""
+        """A merge that commits only after an append has."""
 
         def when_not_matched_insert_all(self):
             return self
@@ -130,8 +130,8 @@ def test_fragments_on_s3(s3):
     assert values(lake) == {clip: 2.0 if clip == ids[0] else 1.0 for clip in ids}
 
 
-def test_an_append_that_another_writer_overtakes_leaves_no_clip_twice(some, monkeypatch):
-    """The other one stores a part of the same clips after we have looked which are there, and before we commit."""
+def test_an_append_overtaken_by_another_writer_duplicates_no_clip(some, monkeypatch):
+    """The other writer stores some of the clips after the check for stored ones and before the commit."""
     lake, table, ids = some
     fragment = write_fragment(table, rows_of(lake, ids[:4], 1.0))
     other = Lake(lake.uri).vectors("fake").table

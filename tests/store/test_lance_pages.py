@@ -1,4 +1,4 @@
-"""Vectors read straight from the pages of Lance's files are those that Lance reads, or are left to it."""
+"""Vectors read from the pages of Lance's files equal those that Lance reads, or are left to Lance."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tonelake.embed.settings import describe_space
 from tonelake.store import Lake, lance_pages
 from tonelake.store.vectors import to_matrix
 
-DIMS = (200, 300)                        # narrow vectors Lance packs in another way
+DIMS = (200, 300)                        # Lance packs narrower vectors differently
 
 
 def wide(lake, dtype="float16", starts=(0, 50, 170)):
-    """A lake of 300 clips, of which most are embedded in fragments of 120."""
+    """A lake of 300 clips, most of them embedded in fragments of 120."""
     rows = clip_rows(30, 10)
     lake.clips.add(rows)
     space = replace(describe_space(FakeEncoder(), "wide", 30.0), dtype=dtype, dims=DIMS)
@@ -35,34 +35,36 @@ def by_lance(vectors, column, dtype="float32"):
 
 
 @pytest.mark.parametrize("stored", ["float16", "float32"])
-@pytest.mark.parametrize("asked", ["float16", "float32"])
-def test_pages_equal_a_scan(lake, stored, asked, monkeypatch):
-    monkeypatch.setattr(lance_pages, "PIECE_BYTES", 7_000)                 # many pieces, and none that ends with a page
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_pages_equal_a_scan(lake, stored, dtype, monkeypatch):
+    monkeypatch.setattr(lance_pages, "PIECE_BYTES", 7_000)                 # many reads, none of which ends with a page
     monkeypatch.setattr(lance_pages, "CONVERTED_BYTES", 3_000)
     vectors = wide(lake, stored)
     dataset = vectors.table.dataset()
     for column in ("mean_00", "max_01"):
-        found = lance_pages.read_column(dataset, column, asked)
-        assert found is not None and found.dtype == asked
-        np.testing.assert_array_equal(found, by_lance(vectors, column, asked))
-    ids, values = vectors.layer("high", stat="max", dtype=asked)
-    np.testing.assert_array_equal(values, by_lance(vectors, "max_01", asked))
+        found = lance_pages.read_column(dataset, column, dtype)
+        assert found is not None and found.dtype == dtype
+        np.testing.assert_array_equal(found, by_lance(vectors, column, dtype))
+    ids, values = vectors.layer("high", dtype=dtype)
+    np.testing.assert_array_equal(values, by_lance(vectors, "mean_01", dtype))
+    maxima = vectors.read(vectors.table.snapshot(), 1, stat="max", dtype=dtype)
+    np.testing.assert_array_equal(maxima, by_lance(vectors, "max_01", dtype))
     assert ids.to_list() == vectors.ids().to_list()
 
 
-def test_what_is_not_plain_is_left_to_lance(lake):
+def test_a_table_with_deleted_rows_is_left_to_lance(lake):
     vectors = wide(lake)
     before = vectors.layer(1).vectors
     assert lance_pages.read_column(vectors.table.dataset(), "mean_01", "float32") is not None
-    gone = vectors.ids()[3]
-    vectors.table.delete(f"clip_id = '{gone}'")
+    deleted = vectors.ids()[3]
+    vectors.table.delete(f"clip_id = '{deleted}'")
     assert lance_pages.read_column(vectors.table.dataset(), "mean_01", "float32") is None
     ids, after = vectors.layer(1)
-    assert gone not in ids
+    assert deleted not in ids
     np.testing.assert_array_equal(after, np.delete(before, 3, axis=0))
 
 
-def test_nulls_are_left_to_lance_which_finds_them(tmp_path):
+def test_a_column_with_nulls_is_left_to_lance(tmp_path):
     import lance
 
     values = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(800, dtype=np.float16)), 200)
@@ -73,8 +75,8 @@ def test_nulls_are_left_to_lance_which_finds_them(tmp_path):
         assert (found is None) == (name == "nulls")
 
 
-def test_a_file_that_is_not_what_it_says_is_left_to_lance(lake, monkeypatch):
-    """As if a later Lance laid out the same sizes in another order."""
+def test_a_file_whose_pages_differ_from_its_description_is_left_to_lance(lake, monkeypatch):
+    """As if a later version of Lance laid out the same sizes in another order."""
     dataset = wide(lake).table.dataset()
     plain = lance_pages.Page
 
@@ -93,8 +95,8 @@ def test_an_object_store_is_read_by_lance(s3):
     assert vectors.layer(1).vectors.shape == (120, 300)
 
 
-def test_a_layer_follows_what_other_writers_do(lake):
-    """Ids are kept between reads; they must never be those of an older version."""
+def test_a_layer_reflects_the_commits_of_other_writers(lake):
+    """Ids are cached between reads; they must never be those of an older version."""
     fill(lake, tracks=4, clips_a_track=5, seed=0)
     mine, other = lake.vectors("fake"), Lake(lake.uri)
     first = mine.layer(0)

@@ -1,4 +1,4 @@
-"""What a container or a batch job grants of a machine is all that is counted on."""
+"""Only the processors and memory that a container or a batch job grants are counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GB = 1 << 30
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
-    """Control groups that the test writes: `groups({path: text}, membership)`."""
+    """Write control groups: `groups({path: text}, membership)`."""
     def write(files: dict[str, str], own: str) -> None:
         for name, text in files.items():
             (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ def groups(tmp_path, monkeypatch):
         ({}, "", 64, 256 * GB),
         ({"cpu.max": "max 100000", "memory.max": "max"}, "0::/\n", 64, 256 * GB),
         ({"cpu.max": "200000 100000", "memory.max": f"{8 * GB}"}, "0::/\n", 2, 8 * GB),
-        # a job's step within the job, whose limit counts too
+        # a step within a job, whose limit applies too
         (
             {"job/cpu.max": "400000 100000", "job/step/cpu.max": "max 100000", "job/memory.max": f"{16 * GB}",
              "job/step/memory.max": f"{32 * GB}"},
             "0::/job/step\n", 4, 16 * GB,
         ),
-        # version 1: a hierarchy for each controller, -1 and a huge number where there is no limit
+        # version 1: a hierarchy for each controller; -1 and a huge number mean no limit
         (
             {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000",
              "memory/memory.limit_in_bytes": "9223372036854771712"},
@@ -61,19 +61,19 @@ def groups(tmp_path, monkeypatch):
         ({"cpu.max": "10000 100000"}, "0::/../../x\n", 1, 256 * GB),         # less than one, and a path from outside
     ],
 )  # fmt: skip
-def test_limits_are_those_of_every_group_around_the_process(groups, files, own, cores, memory):
+def test_limits_of_all_enclosing_groups_apply(groups, files, own, cores, memory):
     groups(files, own)
     assert (machine.cores(), machine.memory_bytes()) == (cores, memory)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no such call on this platform")
-def test_processors_that_others_have_are_not_counted():
+def test_processors_of_other_processes_are_not_counted():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from tonelake import store, ingest; " \
         "print(store.cores(), ingest.DecoderPool().count, os.environ.get('OMP_NUM_THREADS'))"
-    assert said_by(code, OMP_NUM_THREADS=None) == "1 1 None"
+    assert output_of(code, OMP_NUM_THREADS=None) == "1 1 None"
 
 
-def test_libraries_start_no_more_threads_than_the_time_granted_feeds(tmp_path):
+def test_libraries_start_no_more_threads_than_processors_are_granted(tmp_path):
     (tmp_path / "cpu.max").write_text("100000 100000")
     (tmp_path / "own").write_text("0::/\n")
     code = f"""
@@ -88,11 +88,11 @@ store.prepare_process()
 import torch, faiss
 print({{pool["num_threads"] for pool in threadpool_info()}}, torch.get_num_threads(), faiss.omp_get_max_threads())
 """
-    assert said_by(code, OMP_NUM_THREADS=None) == "{1} 1 1"
-    assert said_by(code, OMP_NUM_THREADS="2").endswith(" 2 2")               # who set it has decided
+    assert output_of(code, OMP_NUM_THREADS=None) == "{1} 1 1"
+    assert output_of(code, OMP_NUM_THREADS="2").endswith(" 2 2")               # an explicit value is respected
 
 
-def said_by(code: str, **variables: str | None) -> str:
+def output_of(code: str, **variables: str | None) -> str:
     env = {key: value for key, value in (os.environ | variables).items() if value is not None}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOME, env=env)
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Unicode has `é` as one character and as two, and disks, tags and tables differ in which: what looks the same is the same."""
+"""Unicode writes `é` as one character or two; disks, tags and tables differ, and names that look equal are treated as equal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_tags_in_either_form_are_one_artist(lake, tmp_path):
 @pytest.mark.parametrize("disk", [ONE, TWO])
 @pytest.mark.parametrize("table", [ONE, TWO])
 @pytest.mark.parametrize("key", ["path", "stem", "track"])
-def test_labels_find_their_file_whichever_form_either_has(lake, tmp_path, disk, table, key):
+def test_labels_match_their_file_in_either_form(lake, tmp_path, disk, table, key):
     folder = music(tmp_path / "music", f"{disk}.wav", "other.wav")
     name = {"path": str(folder / f"{table}.wav"), "stem": table, "track": f"{table}.wav"}[key]
     (tmp_path / "l.csv").write_text(f"{key},{table},tags\n{name},{table} 1,{table}|x\n", encoding="utf-8")
@@ -46,7 +46,7 @@ def test_labels_find_their_file_whichever_form_either_has(lake, tmp_path, disk, 
 
 @pytest.mark.parametrize("disk", [ONE, TWO])
 @pytest.mark.parametrize("table", [ONE, TWO])
-def test_a_manifest_finds_its_files(lake, tmp_path, disk, table):
+def test_a_manifest_matches_its_files_in_either_form(lake, tmp_path, disk, table):
     music(tmp_path, f"{disk}/{disk}.wav")
     (tmp_path / "clips.csv").write_text(f"path,start,seconds\n{table}/{table}.wav,0,1\n", encoding="utf-8")
     report = ingest_manifest(lake, tmp_path / "clips.csv")
@@ -54,15 +54,15 @@ def test_a_manifest_finds_its_files(lake, tmp_path, disk, table):
     assert lake.clips.read()["source"].item() == str(tmp_path / disk / f"{disk}.wav")
 
 
-def test_a_published_sets_table_finds_its_files(lake, tmp_path):
+def test_the_table_of_a_published_data_set_matches_its_files(lake, tmp_path):
     music(tmp_path, f"audio/{TWO}.wav")
     (tmp_path / "data_train_4_classes.csv").write_text(f"filename,label\n/A/{ONE}.mp3,three\n", encoding="utf-8")
     report = ingest_dataset(lake, "meter2800", tmp_path)
     assert report.added.new == 1 and lake.clips.read(["track", "label"]).rows() == [(ONE, "three")]
 
 
-@pytest.mark.parametrize("stored", [ONE, TWO])           # the latter by who writes labels past the door
-def test_a_group_is_found_by_either(filled, stored):
+@pytest.mark.parametrize("stored", [ONE, TWO])           # the latter if labels are written without `ingest`
+def test_a_group_is_found_in_either_form(filled, stored):
     labelled = replace(read_labelled(filled, filled.spaces.get(), "artist"), names=["Ada", stored])
     assert find_group(labelled, ONE) == find_group(labelled, TWO.upper()) == 1
     assert label_name(TWO) == label_name(ONE) == ONE.lower()

@@ -1,4 +1,4 @@
-"""Which memory Arrow takes."""
+"""The allocator that Arrow uses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tonelake.store.process import POOL_VARIABLE, choose_pool
 
 
 @pytest.fixture
-def kept_pool():
+def restored_pool():
     before = pa.default_memory_pool()
     yield
     pa.set_memory_pool(before)
 
 
 @pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="Arrow was built without jemalloc")
-def test_arrow_takes_jemalloc_unless_somebody_chose(monkeypatch, kept_pool):
+def test_arrow_uses_jemalloc_unless_the_environment_names_an_allocator(monkeypatch, restored_pool):
     store.prepare_process()
     assert pa.default_memory_pool().backend_name == "jemalloc"
     pa.set_memory_pool(pa.system_memory_pool())

@@ -1,4 +1,4 @@
-"""Runs on disk: a damaged one is named with its remedy, by who asks for it and by `verify`."""
+"""Runs on disk: a damaged one is named with its remedy, when it is read and by `verify`."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def kind(request):
 
 @pytest.fixture
 def files(kind, lake):
-    """Of a finished run `x`, as far as listing needs it."""
+    """The files of a finished run `x` that listing needs."""
     files = lake.files(f"{kind.kind}/x")
     files.put_text("config.yaml", settings_to_yaml(CONFIGS[kind], "digest"))
     files.put_text("metrics.json", json.dumps(METRICS[kind]))
     return files
 
 
-def test_a_whole_one_is_found(kind, files, lake):
+def test_a_complete_run_is_found(kind, files, lake):
     run = kind.find(lake, "x")
     assert run.metrics == METRICS[kind] and run.config == CONFIGS[kind] and verify(lake).is_empty()
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", "7", "{}", '"x"', '{"summary": 1, "finished": "2026"}'])
-def test_metrics_that_are_none_are_named(kind, files, lake, text):
+def test_invalid_metrics_are_named(kind, files, lake, text):
     files.put_text("metrics.json", text)
-    with pytest.raises(LakeError, match=r"metrics\.json of run 'x' cannot be read \(.+\): delete its folder and run it again"):
+    with pytest.raises(LakeError, match=r"metrics\.json of run 'x': cannot be read \(.+\)\. Delete its folder"):
         kind.all(lake)
     found = verify(lake)
     assert found.select("what", "where").rows() == [("run", f"{kind.kind}/x")]
 
 
-def test_each_value_has_to_be_there_and_of_its_type(kind, files, lake):
+def test_each_metric_has_to_be_present_and_of_its_type(kind, files, lake):
     for key in ("summary", "finished", *kind.types):
         rest = {name: value for name, value in METRICS[kind].items() if name != key}
         files.put_text("metrics.json", json.dumps(rest))
@@ -63,7 +63,7 @@ def test_each_value_has_to_be_there_and_of_its_type(kind, files, lake):
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "config.yaml"])
-def test_bytes_that_are_no_text_are_named(kind, files, lake, name):
+def test_files_that_are_not_text_are_named(kind, files, lake, name):
     files.put(name, lambda path: path.write_bytes(b"{\xff\xfe"))
     with pytest.raises(LakeError, match=rf"{kind.kind}/x/{name}: is damaged \(not UTF-8 text from byte 1 on\)"):
         kind.find(lake, "x")

@@ -1,4 +1,4 @@
-"""Two at once on one lake: ingests, embeddings, index builds, searches and the app, each with a handle of its own."""
+"""Two processes at once on one lake: ingests, embeddings, index builds, searches and the app, each with its own Lake."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def command(*words: object) -> subprocess.Popen:
 
 
 def finish(*running: subprocess.Popen) -> list[str]:
-    """What each said; every one has to have gone well."""
-    said = [process.communicate(timeout=300) for process in running]
-    for process, (_, err) in zip(running, said, strict=True):
+    """The output of each process; all have to succeed."""
+    outputs = [process.communicate(timeout=300) for process in running]
+    for process, (_, err) in zip(running, outputs, strict=True):
         assert process.returncode == 0, err
-    return [out + err for out, err in said]
+    return [out + err for out, err in outputs]
 
 
-def beside(work: Callable[[], object], looks: Callable[[], object]) -> None:
-    """Look again and again while something is at work, and once more.  Whatever either raises fails the test."""
+def repeat_during(work: Callable[[], object], read: Callable[[], object]) -> None:
+    """Call `read` repeatedly while `work` runs, and once more.  An error of either fails the test."""
     problems: list[BaseException] = []
     done = threading.Event()
 
@@ -57,16 +57,16 @@ def beside(work: Callable[[], object], looks: Callable[[], object]) -> None:
     worker.start()
     try:
         while not done.is_set():
-            looks()
+            read()
     finally:
         worker.join()
     assert not problems, problems
-    looks()
+    read()
 
 
 @pytest.fixture
 def library(music, tmp_path):
-    """The music, with a file that is none, and labels."""
+    """The music, with a file that is not audio, and labels."""
     shutil.copytree(music, tmp_path / "m")
     (tmp_path / "m" / "broken.mp3").write_bytes(b"this is no music")
     (tmp_path / "m.csv").write_text("stem,meter\n" + "".join(f"song{i},{3 + i % 2}\n" for i in range(6)))
@@ -87,7 +87,7 @@ def test_two_ingests_of_one_folder_add_each_clip_and_failure_once(tmp_path, libr
 
 
 def test_two_ingests_of_two_folders_lose_neither_rows_nor_columns(tmp_path, library):
-    """Each brings a label column that the other has not."""
+    """Each adds a label column that the other does not have."""
     other = shutil.copytree(library / "Ada", tmp_path / "other")
     shutil.rmtree(library / "Ada")
     (tmp_path / "other.csv").write_text("stem,mood\nsong0,calm\nsong3,wild\n")
@@ -101,8 +101,8 @@ def test_two_ingests_of_two_folders_lose_neither_rows_nor_columns(tmp_path, libr
     assert clips["meter"].null_count() == 6 and clips["mood"].null_count() == 12
 
 
-def test_search_beside_an_embedding_answers_from_what_is_there(lake):
-    """Clips come in by small commits and are merged; every answer is whole, and of clips that are embedded."""
+def test_search_beside_an_embedding_answers_from_stored_vectors(lake):
+    """Clips are added by small commits and merged; every answer is complete and contains embedded clips only."""
     rows = clip_rows(60, 5)
     lake.clips.add(rows)
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
@@ -131,7 +131,7 @@ def test_search_beside_an_embedding_answers_from_what_is_there(lake):
             if first % 50 == 0:
                 Lake(lake.uri).vectors("fake").table.compact()
 
-    beside(work, search)
+    repeat_during(work, search)
     assert counts == sorted(counts)
     last = opened.similar(ids[3], layer="low", k=295)
     unit = layers[0].astype(np.float16).astype(np.float32)
@@ -140,7 +140,7 @@ def test_search_beside_an_embedding_answers_from_what_is_there(lake):
     assert [ids[i] for i in expected if i != 3][:50] == last["clip_id"].head(50).to_list()
 
 
-def test_two_index_builds_beside_a_growing_lake_leave_one_whole_index(lake):
+def test_two_index_builds_beside_a_growing_lake_leave_one_complete_index(lake):
     fill(lake, 40, 30, seed=0)
     opened = tonelake.open(lake.uri, progress=False)
     ids = lake.clips.ids().to_list()
@@ -158,14 +158,14 @@ def test_two_index_builds_beside_a_growing_lake_leave_one_whole_index(lake):
     def search() -> None:
         assert len(opened.similar(ids[7], layer="high", k=5)) == 5
 
-    beside(work, search)
+    repeat_during(work, search)
     build()
     assert opened.list_indexes()["state"].to_list() == ["up to date"]
     assert verify(Lake(lake.uri)).filter(pl.col("what") != "file").is_empty()
 
 
 def test_the_pages_of_the_app_beside_an_embedding_show_no_error(lake, library, monkeypatch):
-    """While clips come in, are embedded, and the table is tidied."""
+    """While clips are ingested and embedded, and tables are optimized."""
     ingest_folder(lake, library / "Ada", seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
     opened.embed("spectral")
@@ -182,6 +182,6 @@ def test_the_pages_of_the_app_beside_an_embedding_show_no_error(lake, library, m
         view = next(views).run()
         assert not view.exception, view.exception
 
-    beside(work, look)
+    repeat_during(work, look)
     for _ in PAGES:
         look()

@@ -1,4 +1,4 @@
-"""Vectors of clips: each layer as it was stored, of the clips asked for, none of another width, none beyond float16."""
+"""Vectors of clips: read back as stored, for the requested clips; wrong widths and values beyond float16 are refused."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_a_layer_is_the_float32_view_of_the_stored_float16(lake):
         assert found.vectors.dtype == np.float32
         np.testing.assert_array_equal(found.vectors, mean[number].astype(np.float16).astype(np.float32))
         np.testing.assert_array_equal(
-            lake.vectors().layer(number, stat="max").vectors, (mean[number] + 1).astype(np.float16).astype(np.float32)
+            lake.vectors().take(ids, number, stat="max").vectors, (mean[number] + 1).astype(np.float16).astype(np.float32)
         )
 
 
-def test_float32_is_kept_in_full_where_asked(lake):
+def test_a_float32_space_keeps_full_precision(lake):
     lake.clips.add(clip_rows(1, 2))
     space = lake.spaces.make(replace(describe_space(FakeEncoder(), "fine", 30.0), dtype="float32"))
     mean = [m * 1e6 for m in vectors_for(2)]
@@ -41,7 +41,7 @@ def test_float32_is_kept_in_full_where_asked(lake):
     np.testing.assert_array_equal(lake.vectors(space).layer(1).vectors, mean[1])
 
 
-def test_many_rows_are_found_like_few(filled, monkeypatch):
+def test_lookups_of_many_rows_equal_those_of_few(filled, monkeypatch):
     ids = filled.clips.read()["clip_id"].to_list()[::-2]
     few = filled.vectors().take(ids, "low").vectors
     monkeypatch.setattr("tonelake.store.table.IDS_PER_FILTER", 10)
@@ -71,7 +71,7 @@ def test_a_clip_keeps_its_first_vector(lake):
     np.testing.assert_array_equal(lake.vectors(space).layer(0).vectors[:2], first[0].astype(np.float16))
 
 
-def test_vectors_of_clips_that_are_gone_are_never_handed_out(lake):
+def test_vectors_of_deleted_clips_are_never_returned(lake):
     space = fill(lake, 2, 3, seed=0)
     lake.clips.table.delete("track = 'track001'")
     assert len(lake.vectors(space).layer(0).ids) == 3
@@ -83,7 +83,7 @@ def test_values_that_float16_cannot_hold_are_refused(lake, bad):
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
     mean = vectors_for(2)
     mean[1][1, 2] = bad
-    with pytest.raises(InputError, match="1 of 2 vectors of layer high"):
+    with pytest.raises(InputError, match="layer high of space 'fake': 1 of 2 vectors"):
         lake.vectors(space).add(lake.clips.read()["clip_id"].to_list(), mean, mean, [1, 1])
     assert lake.vectors(space).count() == 0
 
@@ -95,8 +95,8 @@ def test_a_vector_of_the_wrong_width_is_refused(lake):
         lake.vectors(space).add(["a"], [np.zeros((1, 5), np.float32)] * 2, [np.zeros((1, 5), np.float32)] * 2, [1])
 
 
-def test_asking_for_clips_that_are_not_embedded_says_how_many(filled):
-    with pytest.raises(InputError, match="1 of 2 clips are not embedded in space 'fake'"):
+def test_the_error_for_clips_that_are_not_embedded_gives_their_number(filled):
+    with pytest.raises(InputError, match="space 'fake': 1 of 2 clips are not embedded"):
         filled.vectors().take([filled.clips.read()["clip_id"][0], "ffff"], 0)
 
 

@@ -1,4 +1,4 @@
-"""Paths between clips, against all assignments tried."""
+"""Paths between clips, compared with a search over all assignments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def unit(vectors):
 
 
 def expected(lake, start, end, steps, layer, allowed):
-    """(rows, scores, place on the way) of the best assignment, by trying all of them among the clips allowed."""
+    """(rows, scores) of the best assignment, by trying all of them among the allowed clips."""
     vectors = unit(lake.vectors().layer(layer).vectors)
     angle = np.arccos(vectors[start] @ vectors[end])
     places = np.arange(1, steps + 1) / (steps + 1)
@@ -41,13 +41,13 @@ def test_a_path_is_the_best_of_all(filled):
         assert found["place"].to_list() == [0, 0.25, 0.5, 0.75, 1]
 
 
-def test_stations_lie_between_and_none_stands_twice(filled):
+def test_stations_lie_between_the_ends_and_none_is_repeated(filled):
     ids = filled.vectors().ids().to_list()
     found = index.path(filled, ids[0], ids[239], steps=9, layers="all")
     assert found["clip_id"].n_unique() == 11
     assert found["to_start"][0] == pytest.approx(1) == found["to_end"][-1]
     nearer = (found["to_end"] - found["to_start"]).to_numpy()
-    assert np.corrcoef(nearer, np.arange(11))[0, 1] > 0.8            # on the whole the end comes nearer
+    assert np.corrcoef(nearer, np.arange(11))[0, 1] > 0.8            # the end comes nearer on the whole
 
 
 def test_fewer_clips_than_stations(filled):
@@ -57,7 +57,7 @@ def test_fewer_clips_than_stations(filled):
     assert len(index.path(filled, ids[0], ids[239], where="year = 1")) == 2
 
 
-def test_a_path_that_cannot_be(filled):
+def test_impossible_paths_are_refused(filled):
     ids = filled.vectors().ids().to_list()
     with pytest.raises(InputError, match="are the same"):
         index.path(filled, ids[0], ids[0])
