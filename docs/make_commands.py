@@ -92,7 +92,8 @@ def described(path: tuple[str, ...], command: Any) -> str:
     text = inspect.cleandoc(command.help or "")
     text, _, example = text.partition("Example:")
     lines = [f"### {' '.join(path)}", "", re.sub(r"\s*\n(?!\n)\s*", " ", text).strip(), ""]
-    lines += ["```text", usage(path, command), *(re.split(r"\s{3,}|\n", example.strip()) if example else []), "```", ""]
+    shown = [usage(path, command), *(re.split(r"\s{3,}|\n", example.strip()) if example else [])]
+    lines += ["```text", *dict.fromkeys(shown), "```", ""]
     arguments = [one for one in command.params if one.param_type_name == "argument" and getattr(one, "help", None)]
     options = [one for one in command.params if one.param_type_name == "option" and one.opts[0] not in COMMON]
     lines += [f"- `{one.name.upper()}`: {cell(one.help)}" for one in arguments]
