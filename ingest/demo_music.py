@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,10 @@ def write_demo_music(folder: Path, pieces: int = 40, seed: int = 0) -> Path:
         path, key, meter = folder / f"{name}.flac", *key_and_meter(number)
         if not path.exists():
             samples = render_piece(key, meter, np.random.default_rng([seed, number]))
-            write_whole(path, lambda beside, samples=samples: soundfile.write(beside, samples, RATE, "PCM_16", format="FLAC"))
+            write_whole(path, partial(soundfile.write, data=samples, samplerate=RATE, subtype="PCM_16", format="FLAC"))
         lines.append(f"{path.name},{name},{key},{meter}")
     labels = folder / "labels.csv"
-    write_whole(labels, lambda beside: beside.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_whole(labels, partial(Path.write_text, data="\n".join(lines) + "\n", encoding="utf-8"))
     return labels
 
 
@@ -116,16 +117,19 @@ def chord_pitches(name: str, tonic: int, mode: str) -> tuple[int, int, int]:
 
 
 def voice(chords: list[tuple[int, int, int]], rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """Tenor, alto and soprano of each chord: complete triads with the smallest motion from one to the next."""
-    previous = tuple(int(rng.integers(low + 4, high - 3)) for low, high in RANGES.values())
-    found = []
+    """Tenor, alto and soprano of each chord, as complete triads with the smallest motion from one to the next."""
+    previous = np.array([rng.integers(low + 4, high - 3) for low, high in RANGES.values()])
+    voicings: list[tuple[int, int, int]] = []
     for chord in chords:
-        pitches = ([pitch for pitch in range(low, high) if pitch % 12 in chord] for low, high in RANGES.values())
-        ascending = (each for each in itertools.product(*pitches) if list(each) == sorted(each))
-        complete = (each for each in ascending if len({pitch % 12 for pitch in each}) == 3)
-        previous = min(complete, key=lambda each: (sum(abs(a - b) for a, b in zip(each, previous, strict=True)), each))
-        found.append(previous)
-    return found
+        tenors, altos, sopranos = ([pitch for pitch in range(*span) if pitch % 12 in chord] for span in RANGES.values())
+        complete = [
+            (tenor, alto, soprano) for tenor, alto, soprano in itertools.product(tenors, altos, sopranos)
+            if tenor < alto < soprano and len({tenor % 12, alto % 12, soprano % 12}) == 3
+        ]
+        motion = np.abs(np.array(complete) - previous).sum(axis=1)
+        voicings.append(complete[int(motion.argmin())])
+        previous = np.array(voicings[-1])
+    return voicings
 
 
 def nearest(chord: tuple[int, int, int], pitch: int) -> int:

@@ -144,5 +144,5 @@ def checked(stems: dict[str, np.ndarray], mix: np.ndarray, name: str) -> Iterato
         if not stem.replace("_", "").replace("-", "").isalnum() or stem == MIX:
             raise InputError(f"separator {name}: calls a stem {stem!r}. Use letters, digits, '-' and '_' only, and not {MIX!r}")
         if samples.shape != mix.shape or not np.isfinite(samples).all():
-            raise InputError(f"separator {name}: {stem} is of shape {samples.shape} or not finite; the mix has shape {mix.shape}")
+            raise InputError(f"separator {name}: {stem} has shape {samples.shape} or is not finite; the mix has {mix.shape}")
         yield stem, samples

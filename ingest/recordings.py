@@ -137,10 +137,10 @@ def _rows_of_known(
     rows = []
     for (start_s, length_s), labels in zip(recording.spans, recording.span_labels, strict=True):
         same_start = by_start.get(round(start_s, 6), [])
-        clip = next((clip for clip in same_start if _has_length(clip, start_s, length_s, file_s)), None)
-        if clip is None:
+        match = next((clip for clip in same_start if _has_length(clip, start_s, length_s, file_s)), None)
+        if match is None:
             return None
-        rows.append(clip | base | labels)
+        rows.append(match | base | labels)
     return rows
 
 

@@ -14,6 +14,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import entry_points
 from itertools import compress
 from pathlib import Path
@@ -121,10 +122,14 @@ def _candidates() -> Iterator[tuple[str, str, Callable[[], Any]]]:
     for module in pkgutil.iter_modules(datasets.__path__):
         if module.name not in NOT_SETS | RESERVED:
             path = f"{datasets.__name__}.{module.name}"
-            yield module.name, f"module {path}", lambda path=path: importlib.import_module(path).DATASET
+            yield module.name, f"module {path}", partial(_dataset_of, path)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         package = entry.dist.name if entry.dist is not None else "a package"
         yield entry.name, f"entry point {entry.value} of {package}", entry.load
+
+
+def _dataset_of(module: str) -> Any:
+    return importlib.import_module(module).DATASET
 
 
 def _missing_note(missing: Sequence[Path], total: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Bach's chorales: the seed's figures, the clean set, notes against music21's own, and the organ's sound."""
+"""Bach's chorales: the figures of the seed's rule, the clean set, notes compared with music21's, and the organ's sound."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOME = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The whole corpus by the seed's rule, and what the command said: a minute of parsing, in a process that nothing slows."""
+    """The whole corpus by the seed's rule, and the command's messages: a minute of parsing, in a process of its own."""
     lake = tmp_path_factory.mktemp("corpus") / "lake"
     command = [sys.executable, "-m", "tonelake", "ingest", "chorales", "--seed-rule", "--lake", str(lake)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HOME, check=True)
@@ -30,9 +30,9 @@ def corpus(tmp_path_factory):
 
 
 def test_the_seeds_rule_gives_430_pieces_and_3008_snippets(corpus):
-    lake, said = corpus
-    assert "430 recordings: 3008 clips new, 0 known" in said
-    assert "430 pieces, 3008 snippets of 4 bars every 2, by the seed's rule" in said
+    lake, messages = corpus
+    assert "430 recordings: 3008 clips new, 0 known" in messages
+    assert "430 pieces, 3008 snippets of 4 bars every 2, by the seed's rule" in messages
     assert lake.failures.read().is_empty()
     clips = lake.clips.read()
     assert (len(clips), clips["piece"].n_unique()) == (3008, 430)
@@ -50,15 +50,15 @@ def test_tunes_group_pieces_that_share_a_melody(corpus):
     assert chorales["tune"].n_unique() == 206
 
 
-def test_labels_say_what_the_score_says(corpus):
+def test_labels_agree_with_the_score(corpus):
     lake, _ = corpus
     row = lake.clips.read(where="piece = 'bwv66.6' AND start_s = 0").row(0, named=True)
     assert (row["key"], row["meter"], row["bwv"], row["dataset"]) == ("f# minor", "4/4", "66.6", "chorales")
     meters = set(lake.clips.read(["meter"], where="piece = 'bwv304'")["meter"])
-    assert meters == {"4/4", "3/4"}      # it changes in bar 9
+    assert meters == {"4/4", "3/4"}      # the meter changes in bar 9
 
 
-def test_the_clean_set_has_no_analyses_and_no_window_twice(lake, monkeypatch):
+def test_the_clean_set_has_no_analyses_and_no_repeated_windows(lake, monkeypatch):
     """BWV 177.4 repeats two windows of 117.4, and 279 five of 158.4."""
     pieces = ["bwv117.4.mxl", "bwv158.4.mxl", "bwv177.4.mxl", "bwv279.mxl", "bwv66.6.mxl"]
     analysis = next(name for name in ingest.datasets.chorales.chorale_names() if name.endswith(".rntxt"))
@@ -77,7 +77,7 @@ def test_the_clean_set_has_no_analyses_and_no_window_twice(lake, monkeypatch):
     assert ingest_chorales(lake).added == Added(known=len(clips))
 
 
-def test_a_piece_that_cannot_be_parsed_is_a_failure_on_record_and_costs_no_other(lake, monkeypatch):
+def test_a_piece_that_cannot_be_parsed_is_a_recorded_failure_and_the_others_are_ingested(lake, monkeypatch):
     monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: ["bwv66.6.mxl", "bwv9999.mxl"])
     report = ingest_chorales(lake)
     assert (report.recordings, report.failed) == (2, 1)
@@ -86,16 +86,16 @@ def test_a_piece_that_cannot_be_parsed_is_a_failure_on_record_and_costs_no_other
     assert set(lake.clips.read()["piece"]) == {"bwv66.6"}
 
 
-def test_a_score_is_the_same_after_it_has_been_told_as_json():
+def test_a_score_survives_a_round_trip_through_json():
     score = load_score("bwv304.mxl")     # two meters
-    told = Score.from_dict(json.loads(json.dumps(score.to_dict())))
-    assert told.digest == score.digest and np.array_equal(told.bars, score.bars)
+    copy = Score.from_dict(json.loads(json.dumps(score.to_dict())))
+    assert copy.digest == score.digest and np.array_equal(copy.bars, score.bars)
     for name in ("meters", "key", "tune", "title", "voices", "quarter_s", "piece"):
-        assert getattr(told, name) == getattr(score, name)
+        assert getattr(copy, name) == getattr(score, name)
 
 
-def test_notes_are_those_of_music21_with_ties_joined():
-    """Second opinion: music21's stripTies."""
+def test_notes_equal_music21s_with_ties_joined():
+    """Reference: music21's stripTies."""
     from music21 import converter
 
     from tonelake.ingest.chorale_scores import _paths
@@ -112,7 +112,7 @@ def test_notes_are_those_of_music21_with_ties_joined():
 
 
 def test_a_clip_is_its_span_of_the_piece():
-    """A window's samples sound its own notes: the pitch of the strongest partial is one of them."""
+    """The pitch of the strongest partial in a window's samples is one of its notes."""
     score = load_score("bwv66.6.mxl")
     start_s = float(score.bars[3, 0]) * score.quarter_s
     sound = read_source("chorale:bwv66.6.mxl", start_s, 0.5, 24_000)
@@ -128,7 +128,7 @@ def test_a_clip_is_its_span_of_the_piece():
         read_source("chorale:../../etc/passwd", 0, 1, 24_000)
 
 
-def test_the_organ_is_in_tune_starts_softly_and_keeps_below_full_scale():
+def test_the_organ_is_in_tune_starts_softly_and_stays_below_full_scale():
     sound = tone(69, 24_000, 24_000)
     assert np.abs(np.fft.rfft(sound)).argmax() == 440
     assert abs(sound[0]) < 1e-3
@@ -139,14 +139,14 @@ def test_the_organ_is_in_tune_starts_softly_and_keeps_below_full_scale():
 
 
 def test_nothing_above_the_nyquist_frequency_folds_back():
-    """A high note at a low rate has no partials but its own."""
+    """A high note at a low rate has only its own partials."""
     spectrum = np.abs(np.fft.rfft(tone(105, 8_000, 8_000) * np.hanning(8_000)))
     peaks = np.flatnonzero(spectrum > spectrum.max() * 1e-3)
     assert peaks.min() > 3_510 / 2
     assert set(np.round(peaks / 3_520)) == {1.0}
 
 
-def test_notes_are_cut_at_the_ends_of_what_is_rendered():
+def test_notes_are_cut_at_both_ends_of_the_rendered_span():
     notes = np.array([[-1.0, 1.5, 60], [0.8, 9.0, 67]])
     sound = render(notes, 1.0, 24_000)
     assert len(sound) == 24_000
@@ -155,6 +155,6 @@ def test_notes_are_cut_at_the_ends_of_what_is_rendered():
 
 
 @pytest.mark.parametrize("wrong", [{"bars": 0}, {"hop": 0}, {"limit": 0}])
-def test_settings_that_cannot_be_are_refused(lake, wrong):
+def test_settings_below_1_are_refused(lake, wrong):
     with pytest.raises(InputError, match="at least 1"):
         ingest_chorales(lake, **wrong)

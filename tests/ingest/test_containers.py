@@ -1,4 +1,4 @@
-"""What files say of their length, by headers written byte by byte."""
+"""Lengths by the framing of files, with headers written byte by byte."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ FORMAT = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 2, 44_100, 176_400, 4, 16))
         (chunk(b"data", b"", 352_800), None),
     ],
 )
-def test_seconds_that_a_wav_promises(tmp_path, chunks, seconds):
+def test_seconds_by_the_header_of_a_wav(tmp_path, chunks, seconds):
     (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
     assert promised_seconds(tmp_path / "a.wav", 44_100) == seconds
 
 
 def tag(mark: bytes, flags: int, frames: int) -> bytes:
-    """An mp3's first frame, of silence, with a header as LAME (flags) or Fraunhofer's encoder (none) writes it."""
+    """First frame of an mp3, silent, with a header as written by LAME (with flags) or by Fraunhofer's encoder (without)."""
     if mark == b"VBRI":
         return b"\xff\xfb\x90\x00" + bytes(32) + mark + struct.pack(">HHHII", 1, 0, 75, 99_999, frames) + bytes(300)
     return b"\xff\xfb\x90\x00" + bytes(32) + mark + struct.pack(">II", flags, frames) + bytes(300)
@@ -45,7 +45,7 @@ def tag(mark: bytes, flags: int, frames: int) -> bytes:
     [
         (tag(b"Xing", 0b1111, 12_345), 12_345),
         (tag(b"Info", 0b0001, 7), 7),
-        (tag(b"Xing", 0b1110, 12_345), None),                        # bytes, places and quality, but not how many frames
+        (tag(b"Xing", 0b1110, 12_345), None),                        # bytes, seek table and quality, but no number of frames
         (tag(b"Info", 0b0110, 7), None),
         (tag(b"VBRI", 0, 4_096), 4_096),
         (b"\xff\xfb\x90\x00" + bytes(400), None),
@@ -53,7 +53,7 @@ def tag(mark: bytes, flags: int, frames: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0" + bytes([0, 0, 2, 5]) + b"Xing".ljust(2 * 128 + 5, b"\x01")])
-def test_frames_that_an_mp3_counts(tmp_path, before, first, frames):
+def test_number_of_frames_by_the_header_of_an_mp3(tmp_path, before, first, frames):
     (tmp_path / "a.mp3").write_bytes(before + first)
     assert mp3_frames(tmp_path / "a.mp3") == frames
 
@@ -62,16 +62,16 @@ def page(flags: int, serial: int) -> bytes:
     return b"OggS" + struct.pack("<BBqIIIB", 0, flags, 48_000, serial, 0, 0, 1) + b"\x04body"
 
 
-@pytest.mark.parametrize(("flags", "stops"), [(0, True), (1, True), (2, True), (4, False), (5, False), (6, False)])
-def test_an_ogg_stream_ends_with_a_page_that_says_so(tmp_path, flags, stops):
+@pytest.mark.parametrize(("flags", "lacks_end"), [(0, True), (1, True), (2, True), (4, False), (5, False), (6, False)])
+def test_an_ogg_stream_without_a_last_page_lacks_its_end(tmp_path, flags, lacks_end):
     path = tmp_path / "a.ogg"
     path.write_bytes(page(2, 1) + page(0, 1) * 50_000 + page(flags, 1))
-    assert ogg_lacks_end(path) == stops
+    assert ogg_lacks_end(path) == lacks_end
     path.write_bytes(b"RIFF" + path.read_bytes()[4:])
     assert not ogg_lacks_end(path)
 
 
-def test_an_ogg_stream_of_another_number_is_another_song(tmp_path):
+def test_ogg_pages_with_other_serial_numbers_belong_to_another_stream(tmp_path):
     path = tmp_path / "a.ogg"
     for serials, chained in (((1, 1, 1), False), ((1, 1, 2), True), ((1 << 31, 1 << 31, 1 << 30), True), ((7,), False)):
         path.write_bytes(b"".join(page(0, serial) for serial in serials))

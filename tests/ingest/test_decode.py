@@ -1,4 +1,4 @@
-"""Decoding against librosa, and every odd file to its reason."""
+"""Decoding compared with librosa, and the reason why each odd file is rejected."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tonelake.ingest.sources import read_source, to_path, to_source
 from tonelake.ingest.tags import read_tags
 
 MAKERS = {".wav": write, ".flac": write, ".ogg": write, ".aiff": write, ".mp3": encode, ".opus": encode, ".m4a": encode}
-# Largest difference allowed at 24 kHz.  Lossless and libsndfile: none.  mp3: two decoders' rounding.  Opus: FFmpeg's
-# decoder against libopus.
+# Largest allowed difference at 24 kHz.  Lossless and libsndfile: none.  mp3: rounding of two decoders.  Opus: FFmpeg's
+# decoder compared with libopus.
 TOLERANCE = {".wav": 1e-6, ".flac": 1e-6, ".ogg": 1e-6, ".aiff": 1e-6, ".mp3": 1e-5, ".opus": 1e-3}
 
 
@@ -35,7 +35,7 @@ def test_samples_equal_librosas(files, suffix, start_s, duration_s):
     ours = read_audio(files[suffix], start_s, duration_s, 24_000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if suffix == ".opus":            # libsndfile seeks wrongly in Opus: compare with a slice of the whole
+        if suffix == ".opus":            # libsndfile seeks wrongly in Opus: compare with a slice of the whole file
             whole, _ = librosa.load(files[suffix], sr=None, mono=True)
             theirs = resample(whole[round(start_s * 48_000) : round((start_s + duration_s) * 48_000)], 48_000, 24_000)
         else:
@@ -46,8 +46,8 @@ def test_samples_equal_librosas(files, suffix, start_s, duration_s):
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".opus"])
-def test_lossy_formats_begin_where_the_sound_began(files, suffix):
-    """An encoder's delay is not part of the music: the best alignment with the original is no shift at all."""
+def test_lossy_formats_begin_at_the_time_of_the_original(files, suffix):
+    """The encoder's delay is removed: the best alignment with the original has no shift."""
     original = to_mono(melody(12, seed=1, channels=2))[: RATE * 4]
     decoded = read_audio(files[suffix], 0.0, 4.0, RATE)
     spectrum = np.fft.rfft(original, 2 * len(original)).conj() * np.fft.rfft(decoded, 2 * len(original))
@@ -55,7 +55,7 @@ def test_lossy_formats_begin_where_the_sound_began(files, suffix):
 
 
 @pytest.mark.parametrize("suffix", MAKERS)
-def test_a_scan_knows_length_rate_and_channels(files, suffix):
+def test_a_scan_returns_length_rate_and_channels(files, suffix):
     scan = scan_file(files[suffix])
     assert abs(scan.duration_s - 12) < 0.02
     assert scan.rate == (48_000 if suffix == ".opus" else RATE)
@@ -63,7 +63,7 @@ def test_a_scan_knows_length_rate_and_channels(files, suffix):
     assert len(scan.peaks) in (12, 13)
 
 
-def test_peaks_are_those_of_each_second(tmp_path):
+def test_a_scan_returns_the_peak_of_each_second(tmp_path):
     sound = melody(5)
     sound[RATE * 2 : RATE * 3] = 0
     scan = scan_file(write(tmp_path / "a.wav", sound, subtype="FLOAT"))
@@ -71,7 +71,7 @@ def test_peaks_are_those_of_each_second(tmp_path):
     np.testing.assert_allclose(scan.peaks, expected, rtol=1e-6)
 
 
-def test_stereo_becomes_the_mean_of_its_channels(tmp_path):
+def test_stereo_is_mixed_to_the_mean_of_its_channels(tmp_path):
     left, right = melody(2, seed=1), melody(2, seed=2)
     path = write(tmp_path / "a.wav", np.concatenate([left, right], axis=1), subtype="FLOAT")
     np.testing.assert_allclose(read_audio(path, 0, 2, RATE), (left[:, 0] + right[:, 0]) / 2, atol=1e-7)
@@ -93,14 +93,14 @@ def test_an_odd_file_that_is_music_is_read_in_full(tmp_path, name):
     make, seconds = ACCEPTED[name]
     path = make(tmp_path / name)
     scan = scan_file(path)
-    assert abs(scan.duration_s - seconds) < 0.2          # an mp3 without a header has its encoder's delay in it
+    assert abs(scan.duration_s - seconds) < 0.2          # an mp3 without a header contains its encoder's delay
     samples = read_audio(path, 0.5, 2.0, 24_000)
     assert len(samples) == 48_000
     assert 0.1 < np.abs(samples).max() < 1
 
 
 @pytest.mark.parametrize("name", [*ACCEPTED, *MAKERS])
-def test_what_is_read_from_the_middle_is_what_decodes_there_from_the_beginning_on(tmp_path, name):
+def test_reading_from_the_middle_equals_a_slice_of_the_whole(tmp_path, name):
     path = ACCEPTED[name][0](tmp_path / name) if name in ACCEPTED else MAKERS[name](tmp_path / f"a{name}", melody(9))
     length_s = scan_file(path).duration_s
     with opened(path) as audio:
@@ -113,16 +113,16 @@ def test_what_is_read_from_the_middle_is_what_decodes_there_from_the_beginning_o
         assert np.array_equal(part, whole[first : first + len(part)]) and len(part) == round(0.5 * rate)
 
 
-def test_a_page_of_vorbis_that_is_missing_is_noticed(tmp_path):
+def test_a_missing_page_of_vorbis_is_flagged(tmp_path):
     path = write(tmp_path / "a.ogg", melody(120))
     assert scan_file(path).flags == []
-    damaged = scan_file(flip(path, 0.5, 0.5001))         # what does not decode is left out
+    damaged = scan_file(flip(path, 0.5, 0.5001))         # pages that do not decode are left out
     assert damaged.flags == ["damaged"]
     assert 118.5 < damaged.duration_s < 120
 
 
 @pytest.mark.parametrize("name", ["hole.opus", "packet.m4a", "packet_255.m4a"])
-def test_what_comes_after_something_lost_stands_at_its_time(tmp_path, name):
+def test_samples_after_a_gap_keep_their_time(tmp_path, name):
     path = ACCEPTED[name][0](tmp_path / name)
     scan = scan_file(path)
     assert scan.flags == ["damaged"]
@@ -135,7 +135,7 @@ def test_what_comes_after_something_lost_stands_at_its_time(tmp_path, name):
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("suffix", MAKERS)
-def test_a_truncated_file_is_rejected_or_flagged_and_its_length_is_what_decodes(tmp_path, suffix, keep):
+def test_a_truncated_file_is_rejected_or_flagged_with_its_decoded_length(tmp_path, suffix, keep):
     path = truncate(MAKERS[suffix](tmp_path / f"a{suffix}", melody(20)), keep)
     try:
         scan = scan_file(path)
@@ -149,8 +149,8 @@ def test_a_truncated_file_is_rejected_or_flagged_and_its_length_is_what_decodes(
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("suffix", MAKERS)
-def test_random_damage_never_ends_in_garbage(tmp_path, suffix, seed):
-    """Rejected, or finite samples that stay in range."""
+def test_random_damage_never_decodes_to_garbage(tmp_path, suffix, seed):
+    """A damaged file is rejected, or decodes to finite samples within range."""
     path = flip(MAKERS[suffix](tmp_path / f"a{suffix}", melody(6)), 0.2 + seed * 0.15, 0.25 + seed * 0.15, seed)
     try:
         scan = scan_file(path)
@@ -173,7 +173,7 @@ def test_a_file_that_changed_since_it_was_ingested_is_not_read(tmp_path):
         read_source(str(path), 0, 2, 24_000, digest)
 
 
-def test_a_span_beyond_the_end_is_an_error_not_a_short_clip(tmp_path):
+def test_a_span_beyond_the_end_is_an_error_instead_of_a_short_clip(tmp_path):
     path = write(tmp_path / "a.wav", melody(3))
     with pytest.raises(AudioError, match=r"ends 2\.0 s before"):
         read_source(str(path), 1, 4, 24_000)

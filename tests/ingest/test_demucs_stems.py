@@ -1,4 +1,4 @@
-"""Stems: made once, clips of the same track with its labels, and what goes wrong is told."""
+"""Stems are made once, are clips of the track of their mix with its labels, and failures are recorded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RATE = 22_050
 
 
 class Bands:
-    """Takes a sound apart below and above 600 Hz."""
+    """Separates a sound at 600 Hz."""
 
     name, rate = "bands", RATE
 
     def __init__(self) -> None:
-        self.heard = 0
+        self.calls = 0
 
     def separate(self, mix):
-        self.heard += 1
+        self.calls += 1
         spectrum = np.fft.rfft(mix)
         low = np.fft.rfftfreq(len(mix), 1 / RATE) < 600
         parts = {"low": np.where(low, spectrum, 0), "high": np.where(low, 0, spectrum)}
@@ -31,7 +31,7 @@ class Bands:
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Three tracks of two tones each, 300 and 1,500 Hz, labelled; each second sounds like the one before."""
+    """Three labelled tracks of two tones each, 300 and 1,500 Hz; all seconds of a track are identical."""
     time = np.arange(3 * RATE) / RATE
     for number in range(3):
         sound = 0.4 * np.sin(2 * np.pi * 300 * time) + (0.1 + 0.1 * number) * np.sin(2 * np.pi * 1_500 * time)
@@ -45,7 +45,7 @@ def mixed(tmp_path):
 def test_stems_are_clips_of_their_track_with_its_labels(mixed):
     separator = Bands()
     report = mixed.separate(separator)
-    assert (report.added.new, report.failed, separator.heard) == (6, 0, 3)
+    assert (report.added.new, report.failed, separator.calls) == (6, 0, 3)
     clips = mixed.clips.read()
     assert sorted(clips["stem"].to_list()) == ["high"] * 3 + ["low"] * 3 + ["mix"] * 3
     for track, of_track in clips.group_by("track"):
@@ -58,20 +58,20 @@ def test_stems_are_clips_of_their_track_with_its_labels(mixed):
         assert np.abs(np.fft.rfft(low)).argmax() == 900 and np.abs(np.fft.rfft(high)).argmax() == 4_500
 
 
-def test_a_second_run_separates_what_is_new_alone(mixed, tmp_path):
+def test_a_second_run_separates_only_new_clips(mixed, tmp_path):
     mixed.separate(Bands())
     again = Bands()
     report = mixed.separate(again)
-    assert (report.added.new, again.heard) == (0, 0) and "3 mixes are separated already" in report.notes
+    assert (report.added.new, again.calls) == (0, 0) and "3 mixes already separated" in report.notes
     write(tmp_path / "more" / "x.wav", np.random.default_rng(0).normal(0, 0.1, (2 * RATE, 1)).astype(np.float32), rate=RATE)
     ingest_folder(mixed, tmp_path / "more", seconds=None)
-    assert mixed.separate(again).added.new == 2 and again.heard == 1
+    assert mixed.separate(again).added.new == 2 and again.calls == 1
 
 
-def test_an_interrupted_run_keeps_what_is_whole(mixed):
+def test_an_interrupted_run_keeps_clips_with_all_their_stems(mixed):
     class Stopped(Bands):
         def separate(self, mix):
-            if self.heard == 2:
+            if self.calls == 2:
                 raise KeyboardInterrupt
             return super().separate(mix)
 
@@ -80,17 +80,17 @@ def test_an_interrupted_run_keeps_what_is_whole(mixed):
     assert len(mixed.clips.read(where="stem = 'low'")) == 2
     rest = Bands()
     mixed.separate(rest)
-    assert rest.heard == 1 and len(mixed.clips.read(where="stem = 'low'")) == 3
+    assert rest.calls == 1 and len(mixed.clips.read(where="stem = 'low'")) == 3
 
 
-def test_a_clip_that_is_gone_is_a_failure_and_the_others_go_on(mixed, tmp_path):
+def test_a_clip_without_its_file_is_a_failure_and_the_others_are_separated(mixed, tmp_path):
     (tmp_path / "music" / "1.wav").unlink()
     report = mixed.separate(Bands())
     assert (report.added.new, report.failed) == (4, 1)
     assert mixed.failures.read("separate")["source"].str.ends_with("1.wav").all()
 
 
-def test_one_clip_of_a_file_that_fails_stays_on_record_when_the_others_do_not(mixed, tmp_path, monkeypatch):
+def test_the_failure_of_one_clip_stays_recorded_when_other_clips_of_its_file_succeed(mixed, tmp_path, monkeypatch):
     lake = tonelake.open(tmp_path / "cut", progress=False)
     ingest_folder(lake, tmp_path / "music", seconds=1.0)
     read = demucs_stems.read_clips
@@ -107,20 +107,20 @@ def test_one_clip_of_a_file_that_fails_stays_on_record_when_the_others_do_not(mi
     assert lake.failures.read("separate").is_empty()
 
 
-@pytest.mark.parametrize(("stems", "said"), [
-    ({"../x": None}, "calls a stem"), ({"mix": None}, "calls a stem"), ({"low": np.zeros(3, np.float32)}, "of shape"),
+@pytest.mark.parametrize(("stems", "message"), [
+    ({"../x": None}, "calls a stem"), ({"mix": None}, "calls a stem"), ({"low": np.zeros(3, np.float32)}, "has shape"),
 ])
-def test_what_a_separator_gives_is_checked(mixed, stems, said):
+def test_the_stems_of_a_separator_are_checked(mixed, stems, message):
     class Odd(Bands):
         def separate(self, mix):
             return {name: mix if value is None else value for name, value in stems.items()}
 
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         mixed.separate(Odd())
     assert not len(mixed.clips.read(where="stem != 'mix'"))
 
 
-def test_without_demucs_the_command_says_how_to_get_it(mixed, monkeypatch):
+def test_without_demucs_the_error_has_the_command_that_installs_it(mixed, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "demucs.api", None)

@@ -1,4 +1,4 @@
-"""A file that looks as it did when it was read is not read again; whatever changed of it is noticed."""
+"""A file with the stamp that it had when it was read is not read again; every change of its bytes is noticed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("old")
 
 @pytest.fixture
 def old(monkeypatch):
-    """Files that were just made count as those of yesterday."""
+    """Trust the stamps of files that were just written."""
     monkeypatch.setattr(ingest.file_stamps, "COARSE_NS", 0)
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What decoding processes are asked for."""
+    """The tasks that decoder processes were given."""
     found, original = [], DecoderPool._ask
     monkeypatch.setattr(DecoderPool, "_ask", lambda self, request: found.append(request["do"]) or original(self, request))
     return found
@@ -43,7 +43,7 @@ def rerun(lake, folder, asked, **options):
     return ingest_folder(lake, folder, seconds=2.0, **options).added
 
 
-def test_a_second_run_reads_nothing_and_takes_labels(lake, folder, asked, tmp_path):
+def test_a_second_run_reads_no_file_and_updates_labels(lake, folder, asked, tmp_path):
     assert rerun(lake, folder, asked) == Added(new=9) and asked == ["scan"] * 3
     before = lake.clips.read()
     assert rerun(lake, folder, asked) == Added(known=9) and asked == []
@@ -54,7 +54,7 @@ def test_a_second_run_reads_nothing_and_takes_labels(lake, folder, asked, tmp_pa
     assert rerun(lake, folder, asked) == Added(known=9, new=3) and asked == ["digest", "scan"]
 
 
-def test_other_bytes_are_noticed_though_size_and_time_are_set_back(lake, folder, asked):
+def test_changed_bytes_are_noticed_although_size_and_time_are_set_back(lake, folder, asked):
     rerun(lake, folder, asked)
     path = folder / "1.wav"
     before, data = path.stat(), bytearray(path.read_bytes())
@@ -67,7 +67,7 @@ def test_other_bytes_are_noticed_though_size_and_time_are_set_back(lake, folder,
     assert rerun(lake, folder, asked) == Added(known=9) and asked == []
 
 
-def test_a_file_that_is_gone_is_a_failure_and_comes_back(lake, folder, asked, tmp_path):
+def test_a_missing_file_is_a_failure_until_it_is_restored(lake, folder, asked, tmp_path):
     (tmp_path / "m.csv").write_text("path,start,seconds\nmusic/0.wav,0,2\nmusic/1.wav,1,2\n")
     assert ingest_manifest(lake, tmp_path / "m.csv").added == Added(new=2)
     (folder / "0.wav").rename(folder / "away.wav")
@@ -77,7 +77,7 @@ def test_a_file_that_is_gone_is_a_failure_and_comes_back(lake, folder, asked, tm
     assert (report.failed, report.added) == (0, Added(known=2)) and lake.failures.read().is_empty()
 
 
-def test_what_changed_seconds_ago_is_read_once_more(lake, folder, asked, monkeypatch):
+def test_a_file_that_changed_seconds_ago_is_read_once_more(lake, folder, asked, monkeypatch):
     monkeypatch.setattr(ingest.file_stamps, "COARSE_NS", 3_000_000_000)
     rerun(lake, folder, asked)
     assert rerun(lake, folder, asked) == Added(known=9) and asked == ["digest"] * 3
@@ -87,7 +87,7 @@ def test_what_changed_seconds_ago_is_read_once_more(lake, folder, asked, monkeyp
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 no parquet", None])
-def test_looks_that_cannot_be_read_cost_another_reading(lake, folder, asked, damage):
+def test_files_are_read_once_more_if_the_stamps_are_damaged(lake, folder, asked, damage):
     rerun(lake, folder, asked)
     path = folder.parent / "lake" / "sources" / "looks.parquet"
     if damage is None:
@@ -98,7 +98,7 @@ def test_looks_that_cannot_be_read_cost_another_reading(lake, folder, asked, dam
     assert rerun(lake, folder, asked) == Added(known=9) and asked == []
 
 
-def test_an_interrupted_run_keeps_what_it_read(lake, folder, asked):
+def test_an_interrupted_run_keeps_the_files_that_it_read(lake, folder, asked):
     def stop(items, total, label):
         for number, item in enumerate(items):
             if number == 2:
@@ -113,12 +113,12 @@ def test_an_interrupted_run_keeps_what_it_read(lake, folder, asked):
     assert (added.known, added.new) == (6, 3) and asked.count("scan") == 1 and asked.count("digest") <= 1
 
 
-def test_what_a_failing_disk_changed_is_read_again_once_verify_has_seen_it(lake, folder, asked, monkeypatch):
+def test_bytes_changed_by_a_failing_disk_are_read_again_after_verify_found_them(lake, folder, asked, monkeypatch):
     rerun(lake, folder, asked)
-    changed, times = folder / "2.wav", ingest.file_stamps.stamp_of(str(folder / "2.wav"))
+    changed, stamp = folder / "2.wav", ingest.file_stamps.stamp_of(str(folder / "2.wav"))
     changed.write_bytes(changed.read_bytes()[:-1000] + bytes(1000))
     real = ingest.file_stamps.stamp_of
-    monkeypatch.setattr(ingest.file_stamps, "stamp_of", lambda source: times if source == str(changed) else real(source))
+    monkeypatch.setattr(ingest.file_stamps, "stamp_of", lambda source: stamp if source == str(changed) else real(source))
     monkeypatch.setattr(ingest.recordings, "stamp_of", ingest.file_stamps.stamp_of)
     assert rerun(lake, folder, asked) == Added(known=9) and asked == []
     assert verify(lake, digests=True)["what"].to_list() == ["sources"]
@@ -127,7 +127,7 @@ def test_what_a_failing_disk_changed_is_read_again_once_verify_has_seen_it(lake,
     assert rerun(lake, folder, asked) == Added(known=6, new=3)
 
 
-def test_it_works_on_an_object_store(s3, folder, asked):
+def test_stamps_are_kept_on_an_object_store(s3, folder, asked):
     from tonelake.store import Lake
 
     lake = Lake(f"{s3}/lake")

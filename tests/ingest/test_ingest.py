@@ -1,4 +1,4 @@
-"""Folders and manifests into clips: every file accounted for, nothing twice, labels where they belong."""
+"""Folders and manifests become clips: every file is a clip or a failure, none twice, and labels reach their files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_folder_of_every_format_becomes_clips_with_tags(lake, music):
     assert song["cut"].unique().to_list() == ["4s"]
 
 
-def test_another_cut_adds_clips_beside_the_old(lake, music):
+def test_another_cut_adds_clips_and_keeps_the_old_ones(lake, music):
     ingest_folder(lake, music, seconds=4.0)
     assert ingest_folder(lake, music, seconds=None).added == Added(new=6)
     assert lake.clips.count("cut = 'whole'") == 6
@@ -60,19 +60,19 @@ def test_another_cut_adds_clips_beside_the_old(lake, music):
         (Cut(None), [(0, 9)]),
     ],
 )
-def test_cuts(lake, tmp_path, cut, spans):
+def test_a_cut_makes_the_expected_spans(lake, tmp_path, cut, spans):
     write(tmp_path / "music" / "a.wav", melody(9))
     ingest_folder(lake, tmp_path / "music", seconds=cut.seconds, hop=cut.hop_s)
     assert [tuple(row) for row in lake.clips.read(["start_s", "duration_s"]).iter_rows()] == spans
 
 
 @pytest.mark.parametrize(("seconds", "hop"), [(0.0, None), (-1.0, None), (30.0, 0.0), (30.0, 31.0), (1e9, None), (None, 3.0)])
-def test_a_cut_that_cannot_be_is_refused(seconds, hop):
+def test_an_impossible_cut_is_refused(seconds, hop):
     with pytest.raises(InputError):
         Cut(seconds, hop)
 
 
-def test_every_odd_file_ends_as_a_recorded_failure_and_the_good_ones_are_there(lake, tmp_path):
+def test_every_odd_file_is_a_recorded_failure_and_the_good_ones_are_ingested(lake, tmp_path):
     for name, (make, _) in REJECTED.items():
         make(tmp_path / "music" / name)
     write(tmp_path / "music" / "good.wav", melody(3))
@@ -86,7 +86,7 @@ def test_every_odd_file_ends_as_a_recorded_failure_and_the_good_ones_are_there(l
     assert (again.failed, lake.failures.count()) == (len(REJECTED), len(REJECTED))
 
 
-def test_a_file_that_was_mended_is_no_failure_any_more(lake, tmp_path):
+def test_the_failure_of_a_repaired_file_is_cleared(lake, tmp_path):
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "a.wav").write_bytes(b"")
     write(tmp_path / "music" / "b.wav", melody(3))
@@ -97,7 +97,7 @@ def test_a_file_that_was_mended_is_no_failure_any_more(lake, tmp_path):
     assert lake.failures.count() == 0
 
 
-def test_an_edited_file_is_new_music_and_its_old_clips_are_flagged(lake, tmp_path):
+def test_an_edited_file_gets_new_clips_and_its_old_ones_are_flagged(lake, tmp_path):
     path = write(tmp_path / "music" / "a.wav", melody(3, seed=1))
     ingest_folder(lake, tmp_path / "music")
     old = lake.clips.read()["clip_id"].item()
@@ -110,7 +110,7 @@ def test_an_edited_file_is_new_music_and_its_old_clips_are_flagged(lake, tmp_pat
     assert ingest_folder(lake, tmp_path / "music").superseded == 0
 
 
-def test_files_with_one_stem_stay_two(lake, tmp_path):
+def test_files_with_the_same_stem_are_two_tracks(lake, tmp_path):
     write(tmp_path / "music" / "a.wav", melody(3, seed=1))
     encode(tmp_path / "music" / "a.mp3", melody(3, seed=2))
     ingest_folder(lake, tmp_path / "music")
@@ -122,12 +122,12 @@ def test_files_with_one_stem_stay_two(lake, tmp_path):
     [(0, 2, True), (0, 2.1, False), (1.5, 0.4, True), (1.5, 0.6, False), (2, 0.3, False), (2.9, 0.05, False), (2.9, 3, False),
      (3, 2, True), (3.2, 0.1, True), (9, 1, True)],
 )
-def test_a_span_is_silent_where_no_second_that_it_touches_sounds(start_s, duration_s, silent):
+def test_a_span_is_silent_if_every_second_that_it_touches_is_silent(start_s, duration_s, silent):
     assert is_silent([0.0, 0.0, 0.5, 0.0, 0.0], start_s, duration_s) == silent
 
 
-def test_ids_are_those_of_every_lake_there_is():
-    """Other ids would have every library embedded again: they change with DECODE_VERSION alone."""
+def test_clip_ids_are_stable():
+    """Other ids would make every library embed again: only DECODE_VERSION may change them."""
     assert clip_id("ab" * 16, 12.5, 30.0) == "8e9b90c5016a43f10772"
     assert clip_id("ab" * 16, 0.0, 29.9999995) == "20f22264c10ac3a61393"
     spans = [(12.5, 30.0), (12.500001, 30.0), (12.5, 30.000001), (1_000_012.5, 30.0)]
@@ -143,7 +143,7 @@ def test_a_silent_stretch_is_a_flagged_clip(lake, tmp_path):
     assert lake.clips.read(["start_s", "flag"]).rows() == [(0.0, None), (3.0, "silent"), (6.0, None)]
 
 
-def test_hostile_names_are_only_names(lake, tmp_path):
+def test_hostile_file_names_are_stored_as_text(lake, tmp_path):
     folder = tmp_path / "music"
     names = ["new\nline.wav", "quote'; DROP TABLE clips.wav", "--lake.wav", "ünï \u202e.wav", "x" * 240 + ".wav"]
     for seed, name in enumerate(names):
@@ -159,7 +159,7 @@ def test_hostile_names_are_only_names(lake, tmp_path):
     assert ingest_folder(lake, folder).added == Added(known=len(names) + 1)
 
 
-def test_links_are_followed_but_loops_end(lake, tmp_path):
+def test_links_are_followed_and_loops_end(lake, tmp_path):
     write(tmp_path / "elsewhere" / "b.wav", melody(2, seed=2))
     write(tmp_path / "music" / "a.wav", melody(2, seed=1))
     (tmp_path / "music" / "link").symlink_to(tmp_path / "elsewhere")
@@ -169,7 +169,7 @@ def test_links_are_followed_but_loops_end(lake, tmp_path):
     assert report.recordings == 2
 
 
-def test_hidden_files_are_left_alone_and_an_empty_folder_says_so(lake, tmp_path):
+def test_hidden_files_are_skipped_and_a_folder_without_audio_is_an_error(lake, tmp_path):
     write(tmp_path / "music" / ".hidden" / "a.wav", melody(2))
     (tmp_path / "music" / "._a.wav").write_bytes(b"resource fork")
     with pytest.raises(InputError, match="holds no audio files"):
@@ -199,7 +199,7 @@ def test_labels_are_joined_by_path_stem_or_track(lake, music, tmp_path, text, en
     assert found == [("Ada/song0.wav", "rock", 1999), ("Ada/song3.ogg", "folk", 2001)]
 
 
-def test_labels_that_come_later_reach_clips_that_are_known(lake, music, tmp_path):
+def test_labels_of_a_later_run_reach_known_clips(lake, music, tmp_path):
     ingest_folder(lake, music, seconds=4.0)
     labels = csv(tmp_path / "l.csv", "path,genre,artist\nAda/song0.wav,rock,ADA\nnowhere.wav,pop,X\n")
     report = ingest_folder(lake, music, seconds=4.0, labels=labels)
@@ -209,35 +209,35 @@ def test_labels_that_come_later_reach_clips_that_are_known(lake, music, tmp_path
 
 
 @pytest.mark.parametrize(("key", "first"), [("path", "01.wav"), ("stem", "01")])
-def test_a_name_that_several_files_have_is_said(lake, tmp_path, key, first):
-    """Two albums, each with its 01: one row cannot know which is meant."""
+def test_a_row_that_matches_several_files_is_reported(lake, tmp_path, key, first):
+    """Two albums, each with a track 01: one row is ambiguous."""
     for number, name in enumerate(("A/01.wav", "B/01.wav", "B/02.wav")):
         write(tmp_path / "music" / name, melody(2, seed=number))
     text = f"{key},genre\n{first},rock\n{first.replace('1', '2')},folk\n"
     report = ingest_folder(lake, tmp_path / "music", labels=csv(tmp_path / "l.csv", text))
     assert report.notes == (
-        f"l.csv: 2 of 2 rows matched by {key}; a name of several files, which all got its labels: {first}",
+        f"l.csv: 2 of 2 rows matched by {key}; labels applied to several files of the same name: {first}",
     )
     if key == "path":
         exact = csv(tmp_path / "exact.csv", "path,mood\nA/01.wav,calm\nB/01.wav,wild\n")
         assert ingest_folder(lake, tmp_path / "music", labels=exact).notes == ("exact.csv: 2 of 2 rows matched by path",)
 
 
-def test_labels_that_match_nothing_stop_before_anything_is_written(lake, music, tmp_path):
+def test_labels_that_match_no_file_stop_before_anything_is_written(lake, music, tmp_path):
     labels = csv(tmp_path / "l.csv", "stem,genre\nother,rock\nanother,pop\n")
-    with pytest.raises(InputError, match="none of its 2 rows matches any of 6 files by stem; its first is 'other'"):
+    with pytest.raises(InputError, match="none of its 2 rows matches any of 6 files by stem; the first is 'other'"):
         ingest_folder(lake, music, labels=labels)
     assert lake.clips.count() == 0
 
 
 def test_labels_of_another_type_stop_before_anything_is_decoded(lake, music, tmp_path, monkeypatch):
     ingest_folder(lake, music, seconds=None, labels=csv(tmp_path / "l.csv", "stem,year\nsong0,1999\n"))
-    monkeypatch.setattr("tonelake.ingest.decoder_pool.Workers._ask", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("tonelake.ingest.decoder_pool.DecoderPool._ask", lambda *_: pytest.fail("decoded"))
     for text in ("stem,year\nsong1,long ago\n", "stem,year\nsong1,1999.5\n"):
-        with pytest.raises(InputError, match="'year' is stored as Int64"):
+        with pytest.raises(InputError, match="'year': stored as Int64"):
             ingest_folder(lake, music, labels=csv(tmp_path / "l.csv", text))
     manifest = csv(tmp_path / "m.csv", "path,year\nsong.wav,long ago\n")
-    with pytest.raises(InputError, match="'year' is stored as Int64"):
+    with pytest.raises(InputError, match="'year': stored as Int64"):
         ingest_manifest(lake, manifest)
 
 
@@ -262,13 +262,13 @@ def test_lists_and_leading_zeros_are_kept(tmp_path):
         ("stem,genre\n\0,\0\n", "NUL"),
     ],
 )
-def test_a_wrong_label_table_is_named_with_its_fault(lake, music, tmp_path, text, words):
+def test_an_invalid_label_table_is_named_with_its_problem(lake, music, tmp_path, text, words):
     with pytest.raises(InputError, match=words):
         ingest_folder(lake, music, labels=csv(tmp_path / "labels.csv", text))
     assert lake.clips.count() == 0
 
 
-def test_a_table_that_is_not_utf8_says_at_which_byte(tmp_path):
+def test_the_error_of_a_table_that_is_not_utf8_names_the_byte(tmp_path):
     with pytest.raises(InputError, match=r"is not UTF-8 text \(byte 12\)"):
         read_table(csv(tmp_path / "t.csv", "stem,genre\na\xe9,b\n", "latin-1"))
 
@@ -276,7 +276,7 @@ def test_a_table_that_is_not_utf8_says_at_which_byte(tmp_path):
 # -- manifests
 
 
-def test_a_manifest_finds_files_in_the_home_folder_and_by_backslashes(lake, tmp_path, monkeypatch):
+def test_a_manifest_may_name_files_below_the_home_folder_and_with_backslashes(lake, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for number, name in enumerate(("home/a.wav", "set/sub/b.wav", "set/c\\d.wav")):
         write(tmp_path / name, melody(2, seed=number))
@@ -288,14 +288,14 @@ def test_a_manifest_finds_files_in_the_home_folder_and_by_backslashes(lake, tmp_
 
 
 @pytest.mark.parametrize("name", ["\\", "no\\such.wav", "é" * 300 + ".wav", "\\" + "a" * 300])
-def test_a_manifests_file_that_is_nowhere_is_one_failure_under_its_own_name(lake, tmp_path, name):
+def test_a_missing_file_of_a_manifest_is_one_failure_under_its_own_name(lake, tmp_path, name):
     write(tmp_path / "there.wav", melody(2))
     report = ingest_manifest(lake, csv(tmp_path / "m.csv", f"path\nthere.wav\n{name}\n"))
     assert (report.added.new, report.failed) == (1, 1)
     assert lake.failures.read()["source"].item() == str(tmp_path / name)
 
 
-def test_a_manifest_makes_exactly_its_rows(lake, music, tmp_path):
+def test_a_manifest_adds_exactly_its_rows(lake, music, tmp_path):
     shutil.copytree(music, tmp_path / "m")
     file = csv(
         tmp_path / "m" / "clips.csv",
@@ -312,7 +312,7 @@ def test_a_manifest_makes_exactly_its_rows(lake, music, tmp_path):
     assert ingest_manifest(lake, file, multi=["tags"]).added == Added(known=3)
 
 
-def test_the_rest_of_a_file_is_not_taken_for_a_shorter_clip_with_its_start(lake, music, tmp_path):
+def test_a_span_to_the_end_is_not_confused_with_a_shorter_clip_of_the_same_start(lake, music, tmp_path):
     shutil.copytree(music, tmp_path / "m")
     first = csv(tmp_path / "m" / "first.csv", "path,start,seconds\nAda/song0.wav,0,2.5\n")
     assert ingest_manifest(lake, first).added == Added(new=1)
@@ -321,7 +321,7 @@ def test_the_rest_of_a_file_is_not_taken_for_a_shorter_clip_with_its_start(lake,
     assert sorted(lake.clips.read()["duration_s"]) == [2.5, 9.0]
 
 
-def test_what_a_manifest_knows_is_not_decoded_again(lake, music, tmp_path, monkeypatch):
+def test_known_clips_of_a_manifest_are_not_decoded_again(lake, music, tmp_path, monkeypatch):
     shutil.copytree(music, tmp_path / "m")
     files = sorted(str(path.relative_to(music)) for path in music.rglob("*.*") if path.suffix in SUFFIXES)
     rows = "".join(f"{name},0,\n{name},0,4\n{name},5,\n" for name in files)
@@ -335,7 +335,7 @@ def test_what_a_manifest_knows_is_not_decoded_again(lake, music, tmp_path, monke
     assert set(asked) == {"digest"}
 
 
-def test_rows_that_cannot_be_clips_are_failures_and_the_others_are_there(lake, music, tmp_path):
+def test_rows_that_cannot_be_clips_are_failures_and_the_others_are_ingested(lake, music, tmp_path):
     shutil.copytree(music, tmp_path / "m")
     rows = "Ada/song0.wav,0,3\nAda/song0.wav,8,30\nAda/song0.wav,-1,3\ngone.wav,0,3\n"
     file = csv(tmp_path / "m" / "clips.csv", "path,start,seconds\n" + rows)
@@ -355,6 +355,6 @@ def test_rows_that_cannot_be_clips_are_failures_and_the_others_are_there(lake, m
         ("path,digest\na.wav,0\n", "digest cannot be label columns"),
     ],
 )
-def test_a_wrong_manifest_is_named_with_its_fault(lake, tmp_path, text, words):
+def test_an_invalid_manifest_is_named_with_its_problem(lake, tmp_path, text, words):
     with pytest.raises(InputError, match=words):
         ingest_manifest(lake, csv(tmp_path / "m.csv", text))

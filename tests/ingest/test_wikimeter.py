@@ -1,4 +1,4 @@
-"""A catalogue of songs, fetched by yt-dlp from a server of this machine that misbehaves as servers do."""
+"""A catalogue of songs, downloaded by yt-dlp from a local server with the faults of real ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tonelake.store import InputError
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`, with ranges; what else a path does is in its name."""
+    """Serves `files`, with ranges; the first word of a name selects a fault."""
 
     daemon_threads = True
 
@@ -82,8 +82,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(autouse=True)
-def may_ask_here(monkeypatch):
-    """The server of these tests is on this machine, where nothing is fetched from otherwise (tests/test_security.py)."""
+def allow_local_server(monkeypatch):
+    """Allow the local server of these tests; otherwise only public addresses are allowed (tests/tonelake/test_security.py)."""
     monkeypatch.setattr(download, "check_public", lambda url: None)
 
 
@@ -125,7 +125,7 @@ def run(lake, path, **how):
     return report, waited
 
 
-def test_what_can_be_fetched_is_complete_failures_are_listed_and_a_second_run_fetches_only_what_is_missing(
+def test_downloads_are_complete_failures_are_recorded_and_a_second_run_downloads_only_missing_songs(
     lake, tmp_path, server
 ):
     path = listed(
@@ -137,11 +137,11 @@ def test_what_can_be_fetched_is_complete_failures_are_listed_and_a_second_run_fe
     folder = tmp_path / "wikimeter-audio"
     folder.mkdir()
     name = download.file_name(server.url("damaged.mp3"))
-    (folder / f"{name}.mp3.part").write_bytes(b"\x00\x55" * 60_000)          # what a disk left of an earlier run
+    (folder / f"{name}.mp3.part").write_bytes(b"\x00\x55" * 60_000)          # a damaged part of an earlier run
     report, waited = run(lake, path)
     clips = lake.clips.read()
     assert sorted(clips["track"].unique()) == ["ada_busy", "ada_cut", "ada_damaged", "ada_good", "ada_second"]
-    assert report.recordings == 9 and report.failed == 4 and max(waited) >= download.PATIENCE_S       # it was patient with 429
+    assert report.recordings == 9 and report.failed == 4 and max(waited) >= download.FIRST_WAIT_S     # after status 429
     errors = {row["source"]: row["error"] for row in lake.failures.read().to_dicts()}
     assert set(errors) == {server.url(f"{n}.mp3") for n in ("missing", "page", "noise", "short")}
     assert "404" in errors[server.url("missing.mp3")] and "too short" in errors[server.url("short.mp3")]
@@ -165,7 +165,7 @@ def test_what_can_be_fetched_is_complete_failures_are_listed_and_a_second_run_fe
     assert again.added.new == 0 and again.added.known == len(clips)
 
 
-def test_a_song_that_comes_to_be_there_is_no_failure_any_more(lake, tmp_path, server):
+def test_the_failure_of_a_song_is_cleared_once_it_is_available(lake, tmp_path, server):
     path = listed(tmp_path, song("Later", server.url("later.mp3")))
     report, _ = run(lake, path)
     assert report.failed == 1 and len(lake.failures.read()) == 1
@@ -174,18 +174,18 @@ def test_a_song_that_comes_to_be_there_is_no_failure_any_more(lake, tmp_path, se
     assert report.failed == 0 and len(lake.failures.read()) == 0 and report.added.new == 1
 
 
-def test_a_file_that_was_deleted_is_fetched_again_and_a_torn_ledger_is_read(lake, tmp_path, server):
+def test_a_deleted_file_is_downloaded_again_and_a_truncated_log_is_read(lake, tmp_path, server):
     path = listed(tmp_path, song("Good", server.url("good.mp3")))
     run(lake, path)
     folder = tmp_path / "wikimeter-audio"
     next(folder.glob("*.mp3")).unlink()
-    with (folder / "ledger.jsonl").open("a") as ledger:
-        ledger.write('{"url": "http://')                         # the power went
+    with (folder / "ledger.jsonl").open("a") as log:
+        log.write('{"url": "http://')                         # a power failure
     run(lake, path)
     assert len(list(folder.glob("*.mp3"))) == 1 and server.served["good.mp3"] >= 2
 
 
-def test_nothing_is_fetched_before_the_terms_are_accepted(tmp_path, server):
+def test_nothing_is_downloaded_before_the_terms_are_accepted(tmp_path, server):
     path = listed(tmp_path, song("Good", server.url("good.mp3")))
     done = CliRunner().invoke(app, ["ingest", "catalogue", str(path), "--lake", str(tmp_path / "lake")])
     assert done.exit_code != 0 and "--accept-terms" in str(done.exception or done.output)
@@ -196,12 +196,12 @@ def test_nothing_is_fetched_before_the_terms_are_accepted(tmp_path, server):
     ({"title": "x", "meters": {"3": 1}, "sources": [{"url": "http://a/b"}]}, "artist"),
     (song("x", "http://a/b", meters={"three": 1}), "three"),
     (song("x", "http://a/b", meters={"3": 0}), "weight"),
-    (song("x", "file:///etc/passwd"), "no http"),
+    (song("x", "file:///etc/passwd"), "not an http or https URL"),
     (song("x"), "no sources"),
     (song("x") | {"video_id": "../../etc"}, "video id"),
     ("x", "song 2"),
 ])
-def test_a_wrong_entry_is_named_before_anything_is_fetched(tmp_path, entry, complaint):
+def test_an_invalid_entry_is_named_before_any_download(tmp_path, entry, complaint):
     with pytest.raises(InputError, match=complaint):
         wikimeter.read_catalogue(listed(tmp_path, song("first", "http://a/b"), entry))
 
@@ -214,12 +214,12 @@ def test_both_forms_of_a_source_are_read(tmp_path):
         ("https://www.youtube.com/watch?v=abcdefghijk",), ("https://www.youtube.com/watch?v=-_cdefghijk",),
     ]
     assert (songs[1].start_s, songs[1].end_s) == (5.0, 100.0)
-    with pytest.raises(InputError, match="there twice"):
+    with pytest.raises(InputError, match="listed twice"):
         wikimeter.read_catalogue(listed(tmp_path, old, old))
 
 
 def test_segments_follow_the_rule():
-    """Ten seconds left out at both ends, at most five of 35 s, the last one shorter from 15 s on."""
+    """Ten seconds are left out at both ends; at most five segments of 35 s, the last one of 15 s or more."""
     for duration_s in range(20, 400, 7):
         found = wikimeter.segments(float(duration_s))
         assert len(found) <= 5 and all(15 <= length <= 35 for _, length in found)
