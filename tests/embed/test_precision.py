@@ -52,6 +52,13 @@ def bfloat16_here(monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
 
 
+@pytest.fixture
+def short_sample(monkeypatch):
+    """Measure models on three seconds, in one round."""
+    monkeypatch.setattr(precision, "SAMPLE_S", 3.0)
+    monkeypatch.setattr(precision, "ROUNDS", 1)
+
+
 def test_a_precision_that_preserves_every_layer_and_is_faster_is_chosen(bfloat16_here):
     choice = choose_precision(lossy(0.01))
     assert choice.encoder.precision == "bfloat16"
@@ -107,7 +114,7 @@ def test_the_sample_is_music_with_a_pause_and_reproducible():
     np.testing.assert_array_equal(sound, precision.sample_music(24_000))
 
 
-def test_a_space_stores_the_reason_and_keeps_its_precision(lake, checkpoints, monkeypatch):
+def test_a_space_stores_the_reason_and_keeps_its_precision(lake, checkpoints, short_sample, monkeypatch):
     folder = str(checkpoints / "95M-tiny")
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     monkeypatch.setattr(precision, "MIN_GAIN", 0.0)
@@ -123,7 +130,7 @@ def test_a_space_stores_the_reason_and_keeps_its_precision(lake, checkpoints, mo
     assert replace(exact, precision="bfloat16").fingerprint == space.fingerprint
 
 
-def test_the_doctor_reports_each_layer_and_fails_if_the_precision_does(checkpoints, monkeypatch):
+def test_the_doctor_reports_each_layer_and_fails_if_the_precision_does(checkpoints, short_sample, monkeypatch):
     folder = str(checkpoints / "95M-tiny")
     found = diagnose(folder, precision="bfloat16", device="cpu")
     assert found.healthy
@@ -136,7 +143,7 @@ def test_the_doctor_reports_each_layer_and_fails_if_the_precision_does(checkpoin
         diagnose(folder, precision="int8")
 
 
-def test_the_doctor_is_a_command(checkpoints):
+def test_the_doctor_is_a_command(checkpoints, short_sample):
     from typer.testing import CliRunner
 
     from tonelake.cli import app

@@ -69,6 +69,7 @@ def test_a_piece_is_retrieved_across_instruments(small, tmp_path):
     assert max(learned[1:]) > learned[0]
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover                    # three times as slow when traced
 def test_the_demo_runs_on_it(tmp_path, monkeypatch, capsys):
     from tonelake import demo
