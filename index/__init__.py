@@ -1,4 +1,4 @@
-"""What sounds like this, which groups are near, and at which layer: answers from stored vectors."""
+"""Answers from stored vectors: similar clips, separation of groups, maps and tokens."""
 
 import lazy_loader
 

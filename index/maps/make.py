@@ -199,7 +199,7 @@ def read_points(
 
 
 def map_stamp(lake: Lake, space: Space, layer: int) -> str | None:
-    """Return a stamp that changes whenever the map of a layer is rewritten; None if there is no file."""
+    """Return a stamp that changes whenever the map of a layer is rewritten; None without a file."""
     return lake.files(f"maps/{space.name}").stamp(f"{layer:02d}.parquet")
 
 

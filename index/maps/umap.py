@@ -35,7 +35,7 @@ def optimise(nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, min_
 def load_umap() -> None:
     """Import umap-learn and compile its functions.  The first call on a machine takes ten seconds longer.
 
-    Raises TonelakeError if there is no folder for the compiled functions.
+    Raises TonelakeError if the compiled functions cannot be cached anywhere.
     """
     with warnings.catch_warnings(), explain_unwritable_cache():
         warnings.simplefilter("ignore")          # umap-learn warns that Tensorflow is missing

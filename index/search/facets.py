@@ -169,7 +169,7 @@ def pair_auc(vectors: np.ndarray, first: np.ndarray, second: np.ndarray, same: n
 
 def discriminant(vectors: np.ndarray, member: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
     """Return (centre, matrix) of the directions along which groups differ, scaled to unit variance within groups and
-    weighted by the share of their variance that lies between groups.
+    weighted by the share of their variance between groups.
 
     Shapes: (clip, dim) vectors and (clip, group) membership; the matrix is (dim, direction).
     """

@@ -47,7 +47,7 @@ def resolve(
 
     Several parts give the mean of their directions, less the mean direction of `minus`.  A single part is left unchanged.
     Raises ClipNotFound or AudioError for a part that cannot be found or decoded, SpaceMismatch for a vector of the wrong
-    width, InputError if there is no part, or if the subtraction leaves nothing.
+    width, InputError without any part, or if the subtraction leaves nothing.
     """
     parts = [wanted] if isinstance(wanted, str | Path | np.ndarray | Query) else list(wanted)
     if not parts:

@@ -13,8 +13,6 @@ from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
-from tonelake.evaluate.intervals import mean_interval
-from tonelake.evaluate.resampling import resample_weights
 from tonelake.index.separation.overlap import read_reference
 from tonelake.store import InputError, Lake, Space
 
@@ -153,16 +151,6 @@ def test_many_unknown_names_are_cut_and_counted(two):
     table = pl.DataFrame({"artist": ["Artist 0"] * 9, "like": ["Artist 1", *(f"stranger {i}" for i in range(8))]})
     assert str(index.overlap_with(two, "artist", table, space="a")).endswith("stranger 4 and 3 more")
     assert str(index.overlap_with(two, "artist", table.head(6), space="a")).endswith("stranger 4")
-
-
-def test_an_interval_leaves_out_groups_without_a_value():
-    weights = resample_weights(5, 300, 0)
-    values = np.array([1.0, np.nan, -0.5, 0.25, np.nan])
-    drawn = [np.nanmean(np.repeat(values, row.astype(int))) for row in weights if row[[0, 2, 3]].any()]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    found = mean_interval(pl.Series(values).fill_nan(None), weights[weights[:, [0, 2, 3]].any(axis=1)])
-    assert found == (0.25, pytest.approx(low), pytest.approx(high))
-    assert np.isnan(mean_interval(pl.Series([None, None], dtype=pl.Float64), resample_weights(2, 10, 0))).all()
 
 
 def test_a_reference_that_cannot_be_used_is_named(two, tmp_path):

@@ -10,37 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tonelake import index
 from tonelake.evaluate.labelled import read_labelled
-from tonelake.evaluate.ranking import rank
-from tonelake.evaluate.resampling import bootstrap_means, resample_weights
 from tonelake.index.separation.layer_report import excluded, spans_tracks
 from tonelake.store import InputError
-
-
-def test_ranking_agrees_with_scikit_learn_ties_included():
-    rng = np.random.default_rng(0)
-    for _ in range(100):
-        size = rng.integers(2, 40)
-        scores = np.round(rng.standard_normal(size), rng.integers(0, 3)).astype(np.float32)
-        positive = rng.random(size) < 0.4
-        positive[0] = True
-        found = rank(scores, positive)
-        assert found.precision == pytest.approx(average_precision_score(positive, scores), abs=1e-9)
-        assert found.recall[0] == pytest.approx(positive[scores == scores.max()].mean())
-
-
-def test_recall_and_r_precision_are_the_means_over_every_order_of_ties():
-    rng = np.random.default_rng(1)
-    for scores, positive in [
-        ([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3, 4, 4], [1, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
-        ([1] * 12 + [2] * 3, [1, 1] + [0] * 13),
-        ([5, 5, 5], [1, 0, 0]),
-    ]:
-        scores, positive = np.array(scores, np.float32), np.array(positive, bool)
-        orders = np.stack([np.lexsort((rng.random(len(scores)), -scores)) for _ in range(4000)])
-        ranked = positive[orders]
-        found = rank(scores, positive)
-        assert found.recall == pytest.approx([ranked[:, :k].any(axis=1).mean() for k in (1, 10)], abs=0.03)
-        assert found.r_precision == pytest.approx(ranked[:, : positive.sum()].mean(), abs=0.03)
 
 
 @pytest.mark.parametrize(("column", "where"), [
@@ -139,14 +110,6 @@ def test_effects_report_the_gain_of_each_preparation(lake):
         index.layers(lake, "artist", prepare="pca")
 
 
-def test_the_jackknife_gives_the_standard_error_of_a_mean():
-    from tonelake.evaluate.resampling import jackknife
-
-    values = np.random.default_rng(0).standard_normal(40)
-    error = jackknife(lambda left: left @ values / left.sum(axis=1), 40)
-    assert error == pytest.approx(values.std(ddof=1) / np.sqrt(40))
-
-
 def test_a_hub_raises_the_hubness(lake):
     """Some clips are near all others."""
     rows = clip_rows(40, 5)
@@ -177,19 +140,6 @@ def test_pairs_that_would_inflate_the_figures_are_excluded(filled):
     assert not spans_tracks(tracks)
     assert excluded(artists, np.array([5]), True)[0].sum() == 10                 # its own track
     assert excluded(tracks, np.array([5]), False)[0].nonzero()[0].tolist() == [4, 5, 6]      # 10 s every 5 s
-
-
-def test_intervals_have_about_their_nominal_coverage():
-    """Means of 40 tracks of correlated queries: the 95 % interval contains the true mean in about 95 of 100 samples."""
-    rng = np.random.default_rng(1)
-    weights = resample_weights(40, 400, seed=0)
-    unit_of = np.repeat(np.arange(40), 6)
-    covered = 0
-    for _ in range(200):
-        values = np.repeat(rng.standard_normal(40), 6) + 0.3 * rng.standard_normal(240)
-        low, high = np.percentile(bootstrap_means(values[None], unit_of, weights)[:, 0], [2.5, 97.5])
-        covered += low < 0 < high
-    assert 180 <= covered <= 199
 
 
 def test_the_report_is_reproducible_and_samples_queries_of_many_clips(filled, monkeypatch):
