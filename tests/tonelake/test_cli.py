@@ -1,11 +1,13 @@
-"""The command line as people and programs use it: what it prints where, and how it ends."""
+"""The command line as people and programs use it: output on each stream, and exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import inspect
 import io
 import json
+import logging
 import os
 import pty
 import re
@@ -14,6 +16,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -29,7 +32,7 @@ HOME = Path(__file__).resolve().parents[2]
 
 
 def start(*args, lake) -> subprocess.CompletedProcess:
-    """The console script in a process of its own, its output a pipe."""
+    """Run the console script in a process of its own, its output in a pipe."""
     return subprocess.run(
         [sys.executable, "-m", "tonelake", *map(str, args)], capture_output=True, text=True, cwd=HOME, timeout=240,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "TONELAKE_LAKE": str(lake)},
@@ -37,7 +40,7 @@ def start(*args, lake) -> subprocess.CompletedProcess:
 
 
 def run(*args, lake) -> subprocess.CompletedProcess:
-    """The same within this process, which has loaded everything: a tenth of the time."""
+    """Run it within this process, which has loaded everything: a tenth of the time."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setenv("TONELAKE_LAKE", str(lake))
@@ -56,21 +59,21 @@ def rows(done: subprocess.CompletedProcess) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def tagged(tmp_path_factory, music):
-    """The music by three artists, ingested and embedded by the commands."""
+    """A lake of the music by three artists, ingested and embedded by the commands."""
     lake = tmp_path_factory.mktemp("cli") / "lake"
     labels = tmp_path_factory.mktemp("labels") / "mood.csv"
     labels.write_text("stem,mood\n" + "".join(f"song{i},{'calm' if i < 3 else 'wild'}\n" for i in range(6)))
-    done = start("ingest", "folder", music, "--seconds", "3", "--labels", labels, lake=lake)
+    done = run("ingest", "folder", music, "--seconds", "3", "--labels", labels, lake=lake)
     assert done.returncode == 0, done.stderr
     assert "mood.csv: 6 of 6 rows matched by stem" in done.stderr
     assert "6 recordings: 18 clips new, 0 known" in done.stderr
-    done = start("embed", "--encoder", "spectral", lake=lake)
+    done = run("embed", "--encoder", "spectral", lake=lake)
     assert done.returncode == 0, done.stderr
     assert "space spectral: 18 clips embedded, 0 known" in done.stderr
     return lake
 
 
-def test_the_way_from_a_folder_to_what_sounds_like_this(tagged, music):
+def test_from_a_folder_to_similar_clips_groups_and_layers(tagged, music):
     clip = rows(start("clips", lake=tagged))[0]
     assert (clip["artist"], clip["mood"]) == ("Ada", "calm")
     hits = rows(run("similar", clip["clip_id"], "-k", 4, "--layer", "chroma", "--not-same", "track", lake=tagged))
@@ -89,13 +92,14 @@ def test_the_way_from_a_folder_to_what_sounds_like_this(tagged, music):
     assert "separates artist best (18 queries, 3 groups, 18 clips; pairs of one track are excluded)" in report.stderr
 
 
-def test_running_again_changes_nothing(tagged, music):
+def test_a_second_run_of_a_command_changes_nothing(tagged, music):
     assert "18 known" in run("ingest", "folder", music, "--seconds", "3", lake=tagged).stderr
     assert "space spectral: 0 clips embedded, 18 known" in run("embed", "--encoder", "spectral", lake=tagged).stderr
 
 
-def test_a_lake_on_s3_goes_the_same_way(s3, music, tagged):
-    """Ingest, embed and similar on s3://, with the answers of a local lake."""
+@pytest.mark.slow
+def test_a_lake_on_s3_gives_the_answers_of_a_local_lake(s3, music, tagged):
+    """Ingest, embed and search on s3://."""
     lake = f"{s3}/lake"
     assert "18 clips new" in run("ingest", "folder", music, "--seconds", "3", lake=lake).stderr
     assert "18 clips embedded" in run("embed", "--encoder", "spectral", lake=lake).stderr
@@ -107,7 +111,7 @@ def test_a_lake_on_s3_goes_the_same_way(s3, music, tagged):
     assert json.loads(run("status", lake=lake).stdout)["clips"] == 18
 
 
-def test_overlap_and_frames_from_the_command_line(tagged, tmp_path):
+def test_windows_that_overlap_and_stored_frames(tagged, tmp_path):
     lake = Lake(tagged)
     done = run("embed", "--encoder", "spectral", "--window", "2", "--hop", "1", "--frames", "chroma,0", lake=tagged)
     assert "space spectral-w2-h1: 18 clips embedded, 0 known, frames of 18 stored" in done.stderr
@@ -116,13 +120,14 @@ def test_overlap_and_frames_from_the_command_line(tagged, tmp_path):
     assert states.states.shape == (len(states.frame_s), 12)
     assert 2.9 < states.frame_s[-1] <= 3.0
     assert lake.frames("spectral-w2-h1").layers() == [0, 2]
-    again = run("embed", "--space", "spectral-w2-h1", lake=tagged)                       # hop and window are the space's
+    again = run("embed", "--space", "spectral-w2-h1", lake=tagged)                       # keeps the space's window and hop
     assert "0 clips embedded, 18 known" in again.stderr
     wrong = run("embed", "--space", "spectral-w2-h1", "--hop", "0.5", lake=tagged)
     assert wrong.returncode == 1 and "hop_s 1.0 (wanted 0.5)" in wrong.stderr
     for options, problem in (
-        (["--hop", "9", "--window", "5"], "9 s is out of range for windows of 5 s"), (["--hop", "0.1"], "'hop_s': 0.1 s is out of range"),
-        (["--frames", "99"], "has no layer '99'"), (["--engine", "spark"], "choose local or ray"),
+        (["--hop", "9", "--window", "5"], "9 s is out of range for windows of 5 s"),
+        (["--hop", "0.1"], "'hop_s': 0.1 s is out of range"),
+        (["--frames", "99"], "has no layer '99'"), (["--engine", "spark"], "Choose local or ray"),
     ):
         done = run("embed", "--encoder", "spectral", *options, lake=tagged)
         assert done.returncode == 2 and problem in done.stderr
@@ -179,13 +184,13 @@ def test_a_person_at_a_terminal_gets_a_table(tagged):
         (["clips", "--where", "colour = 'red'"], 2, "No field named colour"),
         (["clips", "--where", "1; DROP TABLE clips"], 2, "not a single SQL expression"),
         (["embed", "--encoder", "spectral", "--space", "a/b"], 2, "'a/b': not a valid name"),
-        (["embed", "--encoder", "mert96m"], 2, "'mert96m' is neither a checkpoint folder nor an encoder known by name"),
-        (["ingest", "folder", ".", "--multi", "tags"], 2, "give it by --labels"),
+        (["embed", "--encoder", "mert96m"], 2, "'mert96m': neither a checkpoint folder nor a known name"),
+        (["ingest", "folder", ".", "--multi", "tags"], 2, "Name the file with --labels"),
         (["groups", "artist", "Adda"], 2, "Did you mean 'Ada'"),
         (["layers", "colour"], 2, "clips: no column 'colour'"),
         (["ingest", "folder", "/no/such/folder"], 2, "is not a folder"),
         (["ingest", "manifest", "/no/such.csv"], 2, "cannot be read"),
-        (["ingest", "folder", ".", "--seconds", "0"], 2, "choose from 1 to 3600 seconds"),
+        (["ingest", "folder", ".", "--seconds", "0"], 2, "Choose 1 to 3600 seconds"),
         (["status", "--lake", "/dev/null"], 1, "is a file, but a lake is a folder"),
         (["status", "--lake", "/no/such/lake"], 1, "is not a lake"),
         (["similar"], 2, "Missing argument"),
@@ -196,8 +201,10 @@ def test_errors_are_one_message_with_a_remedy_and_an_exit_code(tagged, args, cod
     is_an_error(run(*args, lake=tagged), code, words)
 
 
-def test_weights_that_cannot_be_fetched_are_such_an_error(tagged):
-    is_an_error(start("embed", "--encoder", "mert-95m", lake=tagged), 1, "hf download m-a-p/MERT-v1-95M")
+def test_weights_that_cannot_be_downloaded_are_an_error_with_the_command(tagged, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    is_an_error(run("embed", "--encoder", "mert-95m", lake=tagged), 1, "hf download m-a-p/MERT-v1-95M")
 
 
 def is_an_error(done, code, words):
@@ -207,7 +214,7 @@ def is_an_error(done, code, words):
     assert done.stdout == ""
 
 
-def test_a_batch_with_a_bad_file_ends_well_unless_strict(tmp_path, music):
+def test_a_batch_with_a_bad_file_exits_with_0_unless_strict(tmp_path, music):
     from sounds import melody, write
 
     write(tmp_path / "m" / "good.wav", melody(3))
@@ -221,8 +228,9 @@ def test_a_batch_with_a_bad_file_ends_well_unless_strict(tmp_path, music):
     assert cell("source", failure["source"]).endswith("bad\\x1b[31m.mp3")
 
 
-def test_ctrl_c_ends_a_long_command_with_a_word_and_keeps_what_is_done(tmp_path):
-    """At a terminal: interrupted once the progress bar shows that some of the 410 pieces are parsed."""
+@pytest.mark.slow
+def test_ctrl_c_ends_a_long_command_with_one_line_and_keeps_finished_work(tmp_path):
+    """At a terminal, once the progress bar shows that some of the 410 pieces are parsed."""
     terminal, end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "tonelake", "ingest", "chorales", "--lake", str(tmp_path / "lake")],
@@ -238,12 +246,12 @@ def test_ctrl_c_ends_a_long_command_with_a_word_and_keeps_what_is_done(tmp_path)
             shown += more
     os.close(terminal)
     assert process.wait(timeout=60) == 130
-    assert b"interrupted: what was finished is stored; run it again to go on" in shown
+    assert b"interrupted: finished work is stored. Run the same command again to resume" in shown
     assert b"Traceback" not in shown
     assert 0 < Lake(tmp_path / "lake").clips.count() < 2_801
 
 
-def test_the_python_api_gives_what_the_commands_give(tagged):
+def test_python_and_the_command_line_give_the_same_results(tagged):
     lake = tonelake.open(tagged, create=False, progress=False)
     clip = lake.clips.read().row(0, named=True)
     frame = lake.similar(clip["clip_id"], k=3, layer="mel")
@@ -255,7 +263,8 @@ def test_the_python_api_gives_what_the_commands_give(tagged):
     assert repr(lake) == f"Lake('{tagged}')"
 
 
-def test_a_script_without_a_main_guard_may_use_the_workers(tmp_path, music):
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_can_use_the_workers(tmp_path, music):
     """Multiprocessing would import the script again in every worker, and fail."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -268,7 +277,7 @@ def test_a_script_without_a_main_guard_may_use_the_workers(tmp_path, music):
     assert done.stdout == "6\n", done.stderr
 
 
-def test_the_version_is_told():
+def test_the_version_is_shown():
     assert start("--version", lake="lake").stdout == f"tonelake {tonelake.__version__}\n"
 
 
@@ -283,22 +292,76 @@ def test_next_steps_lead_from_an_empty_lake_to_an_answer(tmp_path):
     assert lake.status().next_step() == "tonelake embed --space fake"
 
 
-def commands(group: typer.Typer, prefix: str = "tonelake") -> dict[str, str]:
-    """Every command line there is, with its help."""
+def commands(group: Any, prefix: str = "tonelake") -> dict[str, Any]:
+    """Every command, by its full name."""
     found = {}
-    for command in group.registered_commands:
-        name = command.name or command.callback.__name__
-        found[f"{prefix} {name}"] = command.callback.__doc__ or ""
-    for sub in group.registered_groups:
-        found |= commands(sub.typer_instance, f"{prefix} {sub.name}" if isinstance(sub.name, str) else prefix)
+    for name, command in group.commands.items():
+        found |= commands(command, f"{prefix} {name}") if hasattr(command, "commands") else {f"{prefix} {name}": command}
     return found
 
 
-def test_every_command_has_help_an_example_and_a_line_in_the_readme():
-    readme = (HOME / "README.md").read_text()
-    for name, text in commands(app).items():
-        assert f"Example: {name}" in text, name
-        assert name in readme, f"{name} is not in the README"
+COMMANDS = commands(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_an_example_and_a_panel(name):
+    command = COMMANDS[name]
+    assert f"Example: {name}" in command.help
+    assert not command.help.startswith(("Of ", "What ", "The same"))
+    assert all(param.help for param in command.params), "an option without a help text"
+    assert " ".join(name.split()[1:2]) in typer.main.get_command(app).commands
+    top = typer.main.get_command(app).commands[name.split()[1]]
+    assert isinstance(top.rich_help_panel, str)
+
+
+def test_options_take_the_defaults_of_the_library():
+    from tonelake import index
+
+    for name, function, options in (
+        ("tonelake tokens similar", index.similar_by_tokens, ("by", "k", "n")),
+        ("tonelake tokens typical", index.typical_tokens, ("k",)), ("tonelake oracle repeats", index.repeats, ("k", "least")),
+    ):
+        defaults = {param.name: param.default for param in COMMANDS[name].params}
+        expected = inspect.signature(function).parameters
+        assert {option: defaults[option] for option in options} == {option: expected[option].default for option in options}
+
+
+@pytest.mark.parametrize("command", ["probe", "finetune"])
+def test_options_of_settings_have_their_types_choices_and_defaults(command):
+    from tonelake.finetune import FinetuneConfig
+    from tonelake.probes import ProbeConfig
+    from tonelake.store import setting_fields
+
+    params = {param.name: param for param in COMMANDS[f"tonelake {command}"].params}
+    for field in setting_fields(ProbeConfig if command == "probe" else FinetuneConfig):
+        param = params[field.name]
+        if field.choices and field.name not in ("space", "where"):
+            assert all(choice in str(param.type_descriptor.annotation) for choice in field.choices)
+        if field.name not in ("column", "columns", "space", "where", "protocol"):
+            assert param.default is None         # a setting that is not given can come from a file
+            assert field.kind is bool or field.default in (None, "") or "default" in param.help
+
+
+def test_a_setting_that_is_not_a_choice_or_a_list_of_numbers_is_an_error(tagged):
+    is_an_error(run("probe", "artist", "--head", "tree", lake=tagged), 2, "--head")
+    is_an_error(run("probe", "artist", "--rates", "fast", lake=tagged), 2, "--rates")
+    is_an_error(run("probe", "artist", "--epochs", 0, lake=tagged), 2, "'epochs'")
+
+
+def test_steps_and_warnings_of_the_library_are_lines_on_standard_error(tagged, capsys):
+    done = run("map", "--layer", "chroma", "--method", "pca", "--again", lake=tagged)
+    assert done.returncode == 0 and "laying out 18 clips\n" in done.stderr and "laying out" not in done.stdout
+    logging.getLogger("tonelake.ingest").warning("an odd file")
+    assert capsys.readouterr().err == "warning: an odd file\n"
+
+
+def test_colours_follow_no_color(tagged, monkeypatch, capsys):
+    from tonelake.render import show_table
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    show_table(pl.DataFrame({"artist": []}), empty="nothing")
+    assert "\x1b[3" not in capsys.readouterr().out
 
 
 INDEXES = pl.DataFrame([
@@ -309,7 +372,7 @@ INDEXES = pl.DataFrame([
 ])
 
 
-def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsys):
+def test_every_result_fits_a_terminal_of_eighty_columns(tagged, monkeypatch, capsys):
     from tonelake import views
     from tonelake.render import show_table
 
@@ -317,13 +380,13 @@ def test_a_person_sees_every_result_in_eighty_columns(tagged, monkeypatch, capsy
     lake = tonelake.open(tagged, create=False, progress=False)
     clip = lake.clips.read()["clip_id"][0]
     results = {
-        "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.list_spaces(), "clips": lake.clips.read(),
-        "by_layer": lake.similar(clip, k=7, explain=True), "indexes": INDEXES,
+        "hits": lake.similar(clip, k=2), "layers": lake.layers("artist").table, "spaces": lake.list_spaces(),
+        "clips": lake.clips.read(), "by_layer": lake.similar(clip, k=7, explain=True), "indexes": INDEXES,
     }
     for name, frame in results.items():
         show_table(getattr(views, name)(frame))
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 1 + len(getattr(views, name)(frame)), name          # no row is broken over two lines
+        assert len(lines) == 1 + len(getattr(views, name)(frame)), name          # no row is wrapped
         assert max(map(len, lines)) <= 80
     distances = views.hits(lake.similar(clip, k=2, metric="l2"))
     assert "distance" in distances.columns
