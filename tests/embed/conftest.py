@@ -31,6 +31,22 @@ def tracks(ingested, tmp_path) -> Lake:
 
 
 @pytest.fixture(scope="session")
+def ingested_music(music, tmp_path_factory) -> Lake:
+    """A lake with the six tracks of `music` as whole clips, not embedded.  Do not change it."""
+    from tonelake.ingest import ingest_folder
+
+    lake = Lake(tmp_path_factory.mktemp("ingested_music") / "lake")
+    ingest_folder(lake, music, seconds=None)
+    return lake
+
+
+@pytest.fixture
+def six_tracks(ingested_music, tmp_path) -> Lake:
+    """A copy of `ingested_music`."""
+    return Lake(shutil.copytree(ingested_music.uri, tmp_path / "six"))
+
+
+@pytest.fixture(scope="session")
 def reference(ingested, tmp_path_factory) -> Lake:
     """The clips of `ingested`, embedded by one process without interruption, with frames of layer 1.  Do not change it."""
     from tonelake.embed import EmbedSettings, embed_lake

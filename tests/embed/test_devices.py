@@ -11,8 +11,8 @@ import pytest
 from comparing import assert_equal_vectors
 from processes import running
 
-from tonelake.embed import EmbedSettings, EncoderError, embed_lake
-from tonelake.embed.device_processes import split_by_source
+from tonelake.embed import EmbedSettings, EncoderError, embed_lake, open_space
+from tonelake.embed.device_processes import embed_on_devices, split_by_source
 from tonelake.ingest import read_clips
 from tonelake.store import InputError, silent_progress
 
@@ -99,8 +99,9 @@ def test_an_error_of_a_device_process_is_reported(tracks, monkeypatch):
     import fakes
 
     monkeypatch.setattr(fakes.FakeEncoder, "revision", "2")          # in this process alone
+    space, _ = open_space(tracks, EmbedSettings("fakes:FakeEncoder", device="cpu"))
     with pytest.raises(EncoderError, match="cpu: fake has changed since space 'fake' was embedded with it"):
-        embed_lake(tracks, TWO, read_clips)
+        embed_on_devices(tracks, space, ["cpu"], read_clips)
 
 
 def test_invalid_devices_engines_and_addresses_are_refused_before_a_space_is_made(tracks):

@@ -39,29 +39,27 @@ def test_every_clip_is_embedded_from_its_own_span(lake, music):
         np.testing.assert_allclose(vector, encoder.encode(wave[None]).mean[1][0], rtol=2e-3, atol=2e-3)     # float16
 
 
-def test_a_second_run_embeds_only_new_clips(lake, music, tmp_path):
-    ingest_folder(lake, music, seconds=None)
-    assert embed_fake(lake).new == 6
-    version = lake.vectors("fake").table.version
-    again = embed_fake(lake)
+def test_a_second_run_embeds_only_new_clips(six_tracks, tmp_path):
+    assert embed_fake(six_tracks).new == 6
+    version = six_tracks.vectors("fake").table.version
+    again = embed_fake(six_tracks)
     assert (again.new, again.known) == (0, 6)
-    assert lake.vectors("fake").table.version == version
+    assert six_tracks.vectors("fake").table.version == version
     write(tmp_path / "more" / "x.wav", melody(3, seed=50))
-    ingest_folder(lake, tmp_path / "more", seconds=None)
-    third = embed_fake(lake)
+    ingest_folder(six_tracks, tmp_path / "more", seconds=None)
+    third = embed_fake(six_tracks)
     assert (third.new, third.known) == (1, 6)
 
 
-def test_the_encoder_is_prepared_for_its_windows_only_if_there_is_work(lake, music):
+def test_the_encoder_is_prepared_for_its_windows_only_if_there_is_work(six_tracks):
     class Prepared(FakeEncoder):
         def prepare(self, samples):
             lengths.append(samples)
 
     lengths: list[int] = []
-    ingest_folder(lake, music)
-    embed_fake(lake, encoder=Prepared())
+    embed_fake(six_tracks, encoder=Prepared())
     assert lengths == [30 * FakeEncoder.sample_rate]
-    embed_fake(lake, encoder=Prepared())
+    embed_fake(six_tracks, encoder=Prepared())
     assert len(lengths) == 1             # preparing may mean compiling for minutes
 
 
@@ -79,7 +77,7 @@ def test_a_clip_that_cannot_be_read_is_a_failure_until_it_can(lake, tmp_path):
     assert lake.failures.count() == 0
 
 
-def test_a_vector_that_is_not_finite_is_a_failure_and_not_stored(lake, music):
+def test_a_vector_that_is_not_finite_is_a_failure_and_not_stored(six_tracks):
     class Broken(FakeEncoder):
         def encode(self, windows, *how):
             pooled = super().encode(windows, *how)
@@ -90,24 +88,22 @@ def test_a_vector_that_is_not_finite_is_a_failure_and_not_stored(lake, music):
 
         calls = 0
 
-    ingest_folder(lake, music, seconds=None)
-    report = embed_fake(lake, encoder=Broken())
+    report = embed_fake(six_tracks, encoder=Broken())
     assert (report.new, report.failed) == (5, 1)
-    assert "NaN" in lake.failures.read()["error"].item()
+    assert "NaN" in six_tracks.failures.read()["error"].item()
 
 
-def test_clips_encoded_before_an_interruption_are_stored(lake, music):
+def test_clips_encoded_before_an_interruption_are_stored(six_tracks):
     def interrupted(clips, rate, workers):
         for number, item in enumerate(read_clips(clips, rate, workers)):
             if number == 4:
                 raise KeyboardInterrupt
             yield item
 
-    ingest_folder(lake, music, seconds=None)
     with pytest.raises(KeyboardInterrupt):
-        embed_fake(lake, interrupted)
-    assert lake.vectors("fake").count() == 4
-    assert embed_fake(lake).new == 2
+        embed_fake(six_tracks, interrupted)
+    assert six_tracks.vectors("fake").count() == 4
+    assert embed_fake(six_tracks).new == 2
 
 
 def test_a_replaced_file_is_not_embedded_as_the_old_one(lake, tmp_path):
@@ -124,21 +120,20 @@ def test_a_replaced_file_is_not_embedded_as_the_old_one(lake, tmp_path):
 # -- spaces and settings
 
 
-def test_a_space_keeps_its_settings_and_auto_uses_them(lake, music, checkpoints):
-    ingest_folder(lake, music, seconds=None)
+def test_a_space_keeps_its_settings_and_auto_uses_them(six_tracks, checkpoints):
     folder = str(checkpoints / "95M-tiny")
-    first, _ = open_space(lake, EmbedSettings(folder, precision="bfloat16", device="cpu", window_s=5.0))
+    first, _ = open_space(six_tracks, EmbedSettings(folder, precision="bfloat16", device="cpu", window_s=5.0))
     assert (first.name, first.precision, first.window_s) == ("95m-tiny-w5-bfloat16", "bfloat16", 5.0)
-    again, encoder = open_space(lake, EmbedSettings(folder, window_s=5.0))
+    again, encoder = open_space(six_tracks, EmbedSettings(folder, window_s=5.0))
     assert again == first
     assert encoder.precision == "bfloat16"
-    by_name, _ = open_space(lake, EmbedSettings(space=first.name))
+    by_name, _ = open_space(six_tracks, EmbedSettings(space=first.name))
     assert by_name == first
-    other, _ = open_space(lake, EmbedSettings(folder, precision="float32", device="cpu"))
+    other, _ = open_space(six_tracks, EmbedSettings(folder, precision="float32", device="cpu"))
     assert other.name == "95m-tiny"
     assert other.fingerprint != first.fingerprint
     with pytest.raises(SpaceMismatch, match=r"window_s 5\.0 \(wanted 10\.0\)"):
-        open_space(lake, EmbedSettings(folder, space=first.name, window_s=10.0))
+        open_space(six_tracks, EmbedSettings(folder, space=first.name, window_s=10.0))
 
 
 def test_different_weights_under_one_name_make_another_space(lake, checkpoints, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from fakes import FakeEncoder
@@ -10,18 +12,25 @@ from sounds import melody, write
 from tonelake.embed import embed_clips, encode_clips
 from tonelake.embed.settings import describe_space
 from tonelake.ingest import ingest_folder, read_clips, read_source
-from tonelake.store import InputError, LakeError
+from tonelake.store import InputError, Lake, LakeError
 from tonelake.store.frames import FrameStates
 
 
-@pytest.fixture
-def embedded(lake, music):
-    """Six clips of nine seconds in windows of four, with frames of layer `high`."""
-    ingest_folder(lake, music, seconds=None)
+@pytest.fixture(scope="module")
+def embedded_once(ingested_music, tmp_path_factory):
+    """Six clips of nine seconds in windows of four, with frames of layer `high`.  Do not change it."""
+    lake = Lake(shutil.copytree(ingested_music.uri, tmp_path_factory.mktemp("frames") / "lake"))
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 4.0, 3.0))
     report = embed_clips(lake, space, FakeEncoder(), read_clips, frames=[1])
     assert (report.new, report.framed, report.failed) == (6, 6, 0)
     return lake, space
+
+
+@pytest.fixture
+def embedded(embedded_once, tmp_path):
+    """A copy of `embedded_once`: (lake, space)."""
+    lake, space = embedded_once
+    return Lake(shutil.copytree(lake.uri, tmp_path / "embedded")), space
 
 
 def test_stored_frames_equal_the_encoders_in_order_of_time(embedded):
@@ -77,17 +86,16 @@ def test_frames_of_a_wrong_shape_are_refused(embedded):
     assert lake.frames("fake").add([]) == 0
 
 
-def test_frames_beyond_float16_are_a_failure(lake, music):
+def test_frames_beyond_float16_are_a_failure(six_tracks):
     class Loud(FakeEncoder):
         def encode(self, windows, keep=None, frames=()):
             pooled = super().encode(windows, keep, frames)
             return pooled._replace(frames=[[states + np.float16(np.inf) for states in layer] for layer in pooled.frames])
 
-    ingest_folder(lake, music, seconds=None)
-    space = lake.spaces.make(describe_space(Loud(), "fake", 30.0))
-    report = embed_clips(lake, space, Loud(), read_clips, frames=[1])
+    space = six_tracks.spaces.make(describe_space(Loud(), "fake", 30.0))
+    report = embed_clips(six_tracks, space, Loud(), read_clips, frames=[1])
     assert (report.new, report.failed) == (0, 6)
-    assert "float16" in lake.failures.read()["error"][0]
+    assert "float16" in six_tracks.failures.read()["error"][0]
 
 
 def test_a_reader_returns_frames_of_clips_in_any_order_and_refuses_clips_without(embedded, tmp_path):
@@ -98,9 +106,9 @@ def test_a_reader_returns_frames_of_clips_in_any_order_and_refuses_clips_without
         np.testing.assert_array_equal(states, frames.read(clip_id, "high").states)
     write(tmp_path / "more" / "x.wav", melody(5, seed=40))
     ingest_folder(lake, tmp_path / "more", seconds=None)
-    with pytest.raises(InputError, match="1 of 7 clips have no stored frames of layer high"):
+    with pytest.raises(InputError, match="layer high: 1 of 7 clips have no stored frames"):
         frames.reader(lake.clips.ids().to_list(), "high")
-    with pytest.raises(InputError, match="6 of 6 clips have no stored frames of layer low"):
+    with pytest.raises(InputError, match="layer low: 6 of 6 clips have no stored frames"):
         frames.reader(ids, "low")
 
 

@@ -64,7 +64,7 @@ def test_a_grid_of_probes_is_trained_on_the_device(kind, head, parts, dtype, mon
     with fake_cuda(monkeypatch) as ins:
         weights = None if kind == "regression" else torch.ones(4).to(DEVICE)
         loss = Loss(kind, weights, 0.0 if kind == "regression" else 0.1)
-        schedule = Schedule("adamw", batch=8, epochs=3, dropout=0.2)
+        schedule = Schedule(optimizer="adamw", batch=8, epochs=3, dropout=0.2)
         fitted = train(GridData(*side(20), *side(9)), shape, loss, settings, [0, 1, 2], 0, schedule)
         states = {name: (str(state.device), tuple(state.shape)) for name, state in fitted.states.items()}
     assert states == {name: (DEVICE, (2, 3, 2, *size)) for name, size in shape.sizes().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from sounds import melody, write
@@ -44,9 +46,10 @@ def vectors(lake, checkpoints, *, workers=1, order=None, at_once=None, variant="
 def alone(folder, checkpoints, tmp_path_factory):
     """Each file embedded in a lake of its own."""
     found = {}
+    ingested = Lake(tmp_path_factory.mktemp("ingested") / "lake")
+    ingest_folder(ingested, folder, seconds=None)
     for number in range(len(SECONDS)):
-        lake = Lake(tmp_path_factory.mktemp("alone") / "lake")
-        ingest_folder(lake, folder, seconds=None)
+        lake = Lake(shutil.copytree(ingested.uri, tmp_path_factory.mktemp("alone") / "lake"))
         clip = lake.clips.read(where=f"track LIKE '%{number}%'")["clip_id"][0]
         lake.clips.table.delete(f"clip_id != '{clip}'")
         found |= vectors(lake, checkpoints)
@@ -54,7 +57,7 @@ def alone(folder, checkpoints, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("order", [None, (5, 2, 0, 4, 1, 3), (3, 1, 4, 0, 2, 5)])
 def test_order_and_workers_change_no_bit(folder, checkpoints, alone, lake, workers, order):
     ingest_folder(lake, folder, seconds=None)

@@ -111,7 +111,7 @@ def test_the_sample_is_music_with_a_pause_and_reproducible():
     assert sound.shape == (240_000,)
     assert 0.79 < np.abs(sound).max() <= 0.8
     assert np.abs(sound[-12_000:]).max() < 0.01
-    np.testing.assert_array_equal(sound, precision.sample_music(24_000))
+    np.testing.assert_array_equal(precision.sample_music(4_000), precision.sample_music(4_000))
 
 
 def test_a_space_stores_the_reason_and_keeps_its_precision(lake, checkpoints, short_sample, monkeypatch):

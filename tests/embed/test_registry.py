@@ -52,20 +52,21 @@ def package(tmp_path, monkeypatch):
 
 def test_an_encoder_of_another_package_embeds_by_the_command_line_and_in_device_processes(tracks, package):
     command = [sys.executable, "-m", "tonelake", "embed", "--lake", tracks.uri, "--encoder", "loud.encoder:Loudness"]
+    command += ["--device", "cpu,cpu", "--frames", "rms", "--window", "2"]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=HOME, env=os.environ | {"PYTHONPATH": str(package)}, check=False,
     )
     assert done.returncode == 0, done.stderr
-    space = tracks.spaces.get("loudness")
-    assert (space.location, space.layers, tracks.vectors(space).count()) == ("loud.encoder:Loudness", ("rms",), 50)
-    report = embed_lake(tracks, EmbedSettings("loudness", device="cpu,cpu", window_s=2.0), read_clips, frames=["rms"])
-    assert (report.space, report.new, report.framed, report.failed) == ("loudness-w2", 50, 50, 0)
+    space = tracks.spaces.get("loudness-w2")
+    assert (space.location, space.layers) == ("loud.encoder:Loudness", ("rms",))
+    assert tracks.vectors(space).count() == tracks.frames(space).table.count() == 50
+    again = embed_lake(tracks, EmbedSettings("loudness", device="cpu", window_s=2.0), read_clips)        # by its entry point
+    assert (again.space, again.new, again.known) == (space.name, 0, 50)
     clip = tracks.clips.read().row(7, named=True)
-    encoder = encoder_of(tracks.spaces.get("loudness-w2"))
+    encoder = encoder_of(space)
     ((_, wave),) = read_clips(tracks.clips.read()[7:8], encoder.sample_rate, 1)
     expected = np.sqrt(np.square(wave.reshape(-1, 100)).mean(axis=1))
-    for name in ("loudness", "loudness-w2"):
-        assert tracks.vectors(name).take([clip["clip_id"]], "rms").vectors[0, 0] == pytest.approx(expected.mean(), rel=2e-3)
+    assert tracks.vectors(space).take([clip["clip_id"]], "rms").vectors[0, 0] == pytest.approx(expected.mean(), rel=2e-3)
 
 
 def test_an_entry_point_names_an_encoder(package):
