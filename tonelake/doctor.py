@@ -63,8 +63,19 @@ def machine() -> dict[str, str]:
         f"{'has' if embed.cpu_has_bfloat16() else 'no'} bfloat16 arithmetic",
         "accelerator": ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         or ("mps" if embed.device_is_here("mps") else "none"),
-        "search": "FAISS" if installed("faiss-cpu") or installed("faiss-gpu") else "NumPy; the extra `cpu` brings FAISS",
+        "decoders": decoders(),
+        "search": "FAISS" if installed("faiss-cpu") or installed("faiss-gpu") else "NumPy (FAISS is not installed)",
     }
+
+
+def decoders() -> str:
+    """Versions of the libraries that decode audio, or the reason why a decoder process cannot use them."""
+    from tonelake import ingest
+
+    try:
+        return ", ".join(f"{name} {found}" for name, found in ingest.decoder_libraries().items())
+    except ingest.DecoderStartError as error:
+        return str(error)
 
 
 def installed(package: str) -> str | None:

@@ -90,7 +90,8 @@ class Lake(store.Lake):
         See `embed.EmbedSettings` for the defaults and `embed.embed_lake` for the engines.
         """
         settings = embedding.EmbedSettings(
-            encoder, space=space, window_s=window, hop_s=hop, precision=precision, device=device, adapter=adapter
+            encoder, space=space, window_s=window, hop_s=hop, device=device, adapter=adapter,
+            precision=precision,         # type: ignore[arg-type]  # the settings check it
         )
         return embedding.embed_lake(
             self, settings, ingest.read_clips, frames=frames, engine=engine, address=address, workers=workers
@@ -103,7 +104,8 @@ class Lake(store.Lake):
     ) -> Plan:
         """Estimate time, disk and cost of the same `embed`, measured on a few clips.  `price`: of an hour of this machine."""
         settings = embedding.EmbedSettings(
-            encoder, space=space, window_s=window, hop_s=hop, precision=precision, device=device, adapter=adapter
+            encoder, space=space, window_s=window, hop_s=hop, device=device, adapter=adapter,
+            precision=precision,         # type: ignore[arg-type]  # the settings check it
         )
         return embedding.plan_embed(self, settings, ingest.read_clips, frames=frames, workers=workers, price=price)
 

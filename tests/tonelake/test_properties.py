@@ -1,4 +1,4 @@
-"""What holds for any input: cuts, windows, splits, tables, filters, names, ranges, keys."""
+"""Properties that hold for any input: cuts, windows, splits, tables, filters, names, ranges, keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LABEL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 
 @given(st.floats(0.5, 36_000), st.floats(1.0, 600.0), st.floats(0.1, 1.0))
-def test_clips_of_a_recording_lie_in_it_in_order_and_leave_no_hole(duration_s, seconds, share):
+def test_clips_cover_a_recording_in_order_without_gaps(duration_s, seconds, share):
     hop = max(0.1, min(round(share * seconds, 3), seconds))
     assume(duration_s / hop < 20_000)
     spans = Cut(seconds, hop).spans(duration_s)
@@ -72,7 +72,7 @@ def test_a_table_is_read_as_it_was_written(values, separator, encoding):
         try:
             table = read_table(path)
         except InputError as error:
-            assert "is not" in str(error) or "cells" in str(error)   # a sentence, never another error
+            assert "is not" in str(error) or "cells" in str(error)   # an InputError, never another one
             return
     found = table["some_label"]
     expected = [value.strip() or None for value in values]
@@ -88,8 +88,8 @@ CELL = st.one_of(LABEL, st.sampled_from(ODD))
 
 @given(st.lists(st.tuples(CELL, st.integers(0, 900), st.floats(0.25, 60), CELL), min_size=1, max_size=6),
        st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
-def test_a_manifest_is_its_rows(rows, separator, encoding):
-    """Whatever the paths and labels are: each row one span of its file, with its label as it was written."""
+def test_a_manifest_yields_one_span_for_each_row(rows, separator, encoding):
+    """For any paths and labels, each row is one span of its file, with its label unchanged."""
     import csv
 
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def test_a_manifest_is_its_rows(rows, separator, encoding):
 
 
 @given(st.one_of(st.none(), st.text(max_size=2_000), st.integers(), st.binary(max_size=20)))
-def test_a_tag_is_one_short_printable_line_whatever_it_was(value):
+def test_any_tag_becomes_one_short_printable_line(value):
     found = clean(value)
     assert len(found) <= 300 and found.isprintable() and "\n" not in found and found == found.strip()
     assert clean(found) == found
@@ -127,7 +127,7 @@ def test_a_tag_is_one_short_printable_line_whatever_it_was(value):
 
 @given(st.dictionaries(st.sampled_from(["title", "artist", "album"]), LABEL, max_size=3))
 @settings(max_examples=20)
-def test_tags_of_a_file_come_back_as_they_were(tags):
+def test_tags_written_to_a_file_are_read_back(tags):
     with tempfile.TemporaryDirectory() as folder:
         file = encode(Path(folder) / "a.mp3", np.zeros((2_000, 1), np.float32), tags=tags)
         found = read_tags(file)
@@ -139,7 +139,7 @@ def test_tags_of_a_file_come_back_as_they_were(tags):
 @given(st.integers(0, 10_000), st.integers(3, 90), st.integers(1, 5), st.integers(1, 6),
        st.sampled_from(["random", "by:track", "by:piece", "folds:3", "folds:3:piece", "by:many"]))
 @settings(max_examples=60)
-def test_no_track_and_no_group_stands_on_two_sides_of_a_split_by_groups(seed, tracks, most, classes, how):
+def test_a_split_by_groups_keeps_each_track_and_group_on_one_side(seed, tracks, most, classes, how):
     """Clips of tracks of any size, pieces of any number of tracks, clips of several groups at once: each clip on one side."""
     rng = np.random.default_rng(seed)
     track = np.repeat(np.arange(tracks), rng.integers(1, most + 1, tracks))
@@ -158,7 +158,7 @@ def test_no_track_and_no_group_stands_on_two_sides_of_a_split_by_groups(seed, tr
     try:
         splits, _ = make_splits(task, how, seed=seed)
     except InputError:
-        return                                           # too few groups: a sentence
+        return                                           # too few groups: an InputError
     again, _ = make_splits(task, how, seed=seed)
     column = how.rpartition(":")[2]
     for split, same in zip(splits, again, strict=True):
@@ -184,7 +184,7 @@ def test_text_for_a_terminal_holds_no_control_characters(text):
 
 @given(st.lists(LABEL, min_size=2, max_size=6, unique=True))
 @settings(max_examples=25)
-def test_a_quoted_value_is_that_value_and_nothing_else(values):
+def test_a_quoted_value_matches_that_value_alone(values):
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(Path(folder) / "lake")
         rows = clip_rows(1, len(values)).with_columns(artist=pl.Series(values))
@@ -219,14 +219,14 @@ def test_a_range_of_two_numbers_is_that_range(first, last, size):
 
 
 @given(st.lists(ANY_TEXT, max_size=40, unique=True), st.lists(ANY_TEXT, max_size=10))
-def test_places_are_those_of_a_dictionary(keys, wanted):
+def test_key_rows_equal_those_of_a_dictionary(keys, wanted):
     known = {key: i for i, key in enumerate(keys)}
     asked = [*wanted, *keys[::2]]
     assert KeyRows(pl.Series(keys, dtype=pl.String)).of(asked).tolist() == [known.get(key, -1) for key in asked]
 
 
-def test_keys_that_share_a_hash_are_told_apart(monkeypatch):
-    """As two of billions would: here, all of one length do."""
+def test_keys_that_share_a_hash_are_distinguished(monkeypatch):
+    """Among billions of keys two may share a hash; here all keys of one length do."""
     monkeypatch.setattr(pl.Series, "hash", lambda self: self.str.len_bytes().cast(pl.UInt64))
     keys = ["b", "a", "cc", "dd", "c", "eee", "aa", "bb"]
     asked = ["a", "x", "bb", "aa", "zzzz", "eee", "xxx", "b", "", "zz"]
@@ -234,7 +234,7 @@ def test_keys_that_share_a_hash_are_told_apart(monkeypatch):
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60))
-def test_figures_of_classes_are_those_of_scikit_learn(pairs):
+def test_class_metrics_equal_those_of_scikit_learn(pairs):
     from sklearn.metrics import precision_recall_fscore_support
 
     truth, said = (np.array(side) for side in zip(*pairs, strict=True))
@@ -248,7 +248,7 @@ def test_figures_of_classes_are_those_of_scikit_learn(pairs):
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["p", "q", "r", None])), min_size=1, max_size=12))
-def test_clips_are_of_one_track_where_a_chain_of_names_and_duplicates_leads(clips):
+def test_clips_linked_by_names_and_duplicates_are_one_track(clips):
     tracks, marks = (list(side) for side in zip(*clips, strict=True))
     table = pl.DataFrame({"track": tracks, DUPLICATE_COLUMN: pl.Series(marks, dtype=pl.String)})
     numbers = track_numbers(table)
@@ -262,7 +262,7 @@ def test_clips_are_of_one_track_where_a_chain_of_names_and_duplicates_leads(clip
 
 
 @given(st.lists(ANY_TEXT, unique=True, min_size=1, max_size=8), st.lists(ANY_TEXT, max_size=8))
-def test_rows_of_ids_are_their_places_and_minus_one_for_strangers(ids, wanted):
+def test_rows_of_ids_are_their_positions_and_minus_one_for_unknown_ids(ids, wanted):
     found = rows_of(pl.Series(ids), pl.Series(wanted, dtype=pl.String))
     assert found.tolist() == [ids.index(one) if one in ids else -1 for one in wanted]
 

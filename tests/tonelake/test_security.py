@@ -1,4 +1,4 @@
-"""What comes from strangers is refused where it would reach further than it should; see SECURITY.md."""
+"""Untrusted input is refused if it would run code or reach outside the lake; see SECURITY.md."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_a_filter_is_one_expression_over_clips(lake, where):
     "http://127.0.0.1/x.mp3", "http://localhost:8000/x", "http://[::1]/x", "http://10.1.2.3/x", "http://192.168.0.1/x",
     "http://169.254.169.254/latest/meta-data", "http://0.0.0.0/x", "https://[fe80::1]/x", "http://2130706433/x", "http:///x",
 ])
-def test_nothing_is_fetched_from_this_machine_or_a_local_network(url, tmp_path):
+def test_nothing_is_downloaded_from_this_machine_or_a_local_network(url, tmp_path):
     with pytest.raises(FetchError, match=r"local network|has no address"):
         check_public(url)
     with pytest.raises(FetchError):
         ytdlp()(url, tmp_path, "x")
 
 
-def test_a_name_that_points_inside_is_refused(monkeypatch):
+def test_a_host_name_of_a_local_address_is_refused(monkeypatch):
     def points(*where):
         return lambda host, port: [(socket.AF_INET, None, None, "", (place, 0)) for place in where]
 
@@ -102,8 +102,8 @@ def test_a_name_that_points_inside_is_refused(monkeypatch):
     check_public("https://music.example/x")
 
 
-def test_a_file_that_unpacks_to_very_much_more_is_read_in_blocks(lake, tmp_path):
-    """An hour and a half of silence in 130 KB: read to its end in blocks, and named."""
+def test_a_file_that_decompresses_to_a_huge_size_is_read_in_blocks(lake, tmp_path):
+    """An hour and a half of silence in 130 KB is read to its end in blocks, and reported as silent."""
     import soundfile
 
     from tonelake.ingest import ingest_folder
@@ -118,7 +118,7 @@ def test_a_file_that_unpacks_to_very_much_more_is_read_in_blocks(lake, tmp_path)
     assert report.failed == 1 and "silent throughout (5400 s" in lake.failures.read()["error"][0]
 
 
-def test_uploads_are_limited_and_the_app_sends_nothing_home(monkeypatch, lake):
+def test_uploads_are_limited_and_the_app_sends_no_telemetry(monkeypatch, lake):
     import streamlit
 
     from tonelake.ui.serve import serve_app

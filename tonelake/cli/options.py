@@ -101,7 +101,7 @@ def setting_option(field: SettingField) -> inspect.Parameter:
     """An option without a default, so that a setting which is not given can come from a file."""
     flag = f"--{field.name.replace('_', '-')}"
     names = (f"{flag}/--no-{flag.removeprefix('--')}",) if field.kind is bool else (flag,)
-    kind: Any = str if field.several else Literal[field.choices] if field.choices else field.kind  # type: ignore[valid-type]
+    kind: Any = str if field.several else Literal[field.choices] if field.choices else field.kind
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None,
         annotation=Annotated[kind | None, typer.Option(*names, help=help_text(field), rich_help_panel=PANEL)],

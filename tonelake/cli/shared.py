@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 START, AUDIO, EMBED, SEARCH, ANALYSE, TRAIN, TOKENS, UPKEEP = (
     "Start", "Audio in", "Embed", "Search", "Analyse", "Train", "Tokens and live audio", "Upkeep"
 )
-MARKUP = "rich"                          # of help texts: None would print them without panels
+MARKUP: Literal["rich"] = "rich"         # of help texts: None would print them without panels
 
 ClipId = Annotated[str, typer.Argument(help="Id of a clip, or its first digits.")]
 LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or an s3:// URI.")]
