@@ -75,7 +75,7 @@ def descriptive_columns(names: Sequence[str]) -> list[str]:
 
 
 def kind_of(dtype: Any) -> ColumnKind:
-    """What a column of this polars type holds.
+    """The kind of a column with this polars type.
 
     >>> [kind_of(dtype) for dtype in (pl.String, pl.Boolean, pl.Int32, pl.Float32, pl.List(pl.String), pl.Date)]
     ['class', 'class', 'integer', 'decimal', 'tags', 'time']
@@ -108,7 +108,7 @@ def is_list(dtype: Any) -> bool:
 
 
 def element_kind(dtype: Any) -> ColumnKind:
-    """What each single value is: the kind of a list's elements, else of the column.
+    """The kind of a single value: of a list's elements, else of the column.
 
     >>> element_kind(pl.List(pl.String)), element_kind(pl.List(pl.Float64)), element_kind(pl.Int64)
     ('class', 'decimal', 'integer')

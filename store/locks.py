@@ -37,9 +37,9 @@ def exclusive_lock(file: Path, problem: str | None = None) -> Iterator[None]:
 
 
 def lock_of_module(module_file: Path) -> Path:
-    """The lock file that stands for an installed module, which itself is often read-only and is never written to.
+    """The lock file for an installed module, which itself is often read-only and is never written to.
 
-    It lies in the cache folder or, where that cannot be written, in the folder for temporary files.
+    It is in the cache folder or, where that cannot be written, in the folder for temporary files.
     """
     name = f"{module_file.stem}-{hashlib.blake2b(str(module_file.resolve()).encode(), digest_size=8).hexdigest()}.lock"
     folder = cache_folder() / "locks"

@@ -118,7 +118,7 @@ class SettingField:
 
     @property
     def remedy(self) -> str:
-        """What to give for this setting.
+        """A sentence that says what to give for this setting.
 
         >>> rates = SettingField(
         ...     name="rates", kind=float, several=True, optional=False, required=False, default=(0.1,), choices=(),

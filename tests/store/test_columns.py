@@ -1,4 +1,4 @@
-"""One rule for the kinds of columns: which columns group clips, and who may look at a column's type."""
+"""One rule for the kinds of columns: which columns group clips, and which modules may check a column's type."""
 
 import re
 from pathlib import Path

@@ -56,7 +56,7 @@ def test_every_extra_that_the_code_asks_for_is_declared():
 
 
 def test_no_message_installs_by_a_name_that_is_not_registered():
-    """Nobody has registered `tonelake` on a package index: such a command would install a stranger's package."""
+    """The name `tonelake` is not registered on a package index: such a command would install a stranger's package."""
     wrong = re.compile(r"pip install\s+(?:-\S+\s+)*['\"]?tonelake(?![-_\w]*\.whl)")
     found = []
     for room in ROOMS:
