@@ -17,7 +17,6 @@ from .resampling import (
     bootstrap_means,
     jackknife,
     resample_weights,
-    resample_weights_of_clips,
     weights_with_original,
 )
 from .splits import DEFAULT_SPLIT, SHARES, SIDE_NAMES, SIDES, Split, check_shares, check_sides, leaks, make_splits
@@ -59,7 +58,6 @@ __all__ = [
     "read_targets",
     "reliability",
     "resample_weights",
-    "resample_weights_of_clips",
     "safe_divide",
     "sample_pairs",
     "weighted_medians",

@@ -155,7 +155,9 @@ class FinetuneConfig(Settings):
         return max(1, round(self.together / (self.batch or self.together)))
 
 
-def merge_settings(config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]) -> FinetuneConfig:
+def merge_settings(
+    config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]
+) -> FinetuneConfig:
     """Return settings from a YAML file or a FinetuneConfig, with `settings` replaced.  Raises InputError without a column."""
     if isinstance(config, str | Path):
         config = FinetuneConfig.from_file(Path(config).expanduser())

@@ -109,7 +109,7 @@ def to_unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
-    """Return, for each seed, (test clip, out) of a linear probe on the spectral space; None if the probe itself is on the spectral space.
+    """Return, for each seed, (test clip, out) of a linear probe on the spectral space; None if this is the space of the probe.
 
     Raises InputError if the lake has no such space, or if it lacks some of the clips.
     """
