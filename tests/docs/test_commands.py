@@ -53,7 +53,7 @@ def test_every_command_and_option_on_a_page_exists(page, generator):
             assert words[0] in ("--help", "--version"), line
             continue
         name = " ".join(words[:2]) if words[0] in groups else words[0]
-        if name == "ingest NAME" or words == [words[0]] and words[0] in groups:
+        if name == "ingest NAME" or (words == [words[0]] and words[0] in groups):
             continue
         own = name if name != "ingest cowbells" else "ingest gtzan"              # the example of a recipe
         assert own in known, f"{page.name}: `tonelake {line}`: no such command"

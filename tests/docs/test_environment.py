@@ -12,7 +12,7 @@ ROOMS = ("store", "ingest", "embed", "evaluate", "index", "probes", "finetune", 
 
 
 def is_environ(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and node.attr == "environ" or isinstance(node, ast.Name) and node.id == "environ"
+    return (isinstance(node, ast.Attribute) and node.attr == "environ") or (isinstance(node, ast.Name) and node.id == "environ")
 
 
 def keys_read(tree: ast.AST) -> Iterator[ast.expr]:
@@ -24,9 +24,9 @@ def keys_read(tree: ast.AST) -> Iterator[ast.expr]:
             yield node.left
         elif isinstance(node, ast.Call):
             function = node.func
-            if isinstance(function, ast.Attribute) and function.attr in ("get", "setdefault") and is_environ(function.value):
-                yield node.args[0]
-            elif (function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")) == "getenv":
+            name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+            of_environ = isinstance(function, ast.Attribute) and is_environ(function.value)
+            if name == "getenv" or (name in ("get", "setdefault") and of_environ):
                 yield node.args[0]
             yield from (keyword.value for keyword in node.keywords if keyword.arg == "envvar")
 
