@@ -32,8 +32,8 @@ How to read it. Top left: with each clip as a query, how often its nearest clip 
 much of the piece is ranked first (mAP, R-precision); the bands are 95 % intervals, the dotted line ({chance:.3f}) is the
 value of a random order. Pairs of clips that overlap in time are excluded, since they share audio. Top right: the cosines. The
 two distributions overlap: a pair within a piece is nearer than a pair from two pieces in {auc:.0%} of cases. Bottom left: in
-layers with high anisotropy all cosines are close to 1, so their differences are small but still informative. Bottom right: where
-hubness is high, some clips are neighbours of many others.
+layers with high anisotropy all cosines are close to 1, so their differences are small but still informative. Bottom right:
+where hubness is high, some clips are neighbours of many others.
 """
 TUNES = """\
 A tune is the melody of a hymn, named here by its first notes in semitones from the first. Bach set many tunes several times,

@@ -77,7 +77,8 @@ def test_rows_search_and_polygon_find_the_right_clips(mapped):
     expected = {clip for clip, p in zip(points.ids, points.xy, strict=True)
              if all(left_of(corners[i], corners[(i + 1) % 3], p) for i in range(3))}
     assert inside == expected and inside
-    assert not len(points.within_polygon([[0, 0], [1, 1]])) and not len(points.within_polygon([[0, 0], [float("nan"), 1], [1, 0]]))
+    assert not len(points.within_polygon([[0, 0], [1, 1]]))
+    assert not len(points.within_polygon([[0, 0], [float("nan"), 1], [1, 0]]))
 
 
 def test_colours_count_categories_and_scale_numbers(mapped):
