@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tonelake.store.blobs import Blobs
-from tonelake.store.type_checks import check_types
 from tonelake.store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
+from tonelake.store.type_checks import check_types
 
 FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
