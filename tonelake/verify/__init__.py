@@ -47,5 +47,7 @@ def verify(lake: Lake, *, repair: bool = False, sources: bool = True, digests: b
         try:
             found += check()
         except TonelakeError as error:   # a table that cannot be read at all
-            found.append(Finding(name, lake.uri, str(error), "restore it from a copy"))
+            found.append(Finding(
+                what=name, where=lake.uri, problem=str(error), remedy="restore it from a copy",
+            ))
     return as_frame(found)

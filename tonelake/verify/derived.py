@@ -23,12 +23,16 @@ def check_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     for row in own.filter(pl.col("state") == "damaged").iter_rows(named=True):
         if repair:
             drop_indexes(lake, space=space.name, layer=row["layer"])
-        yield Finding("index", f"{space.name}, layer {row['layer']}", "damaged",
-                      "dropped; `tonelake index build` builds it again" if repair else REPAIR, repair)
+        yield Finding(
+            what="index", where=f"{space.name}, layer {row['layer']}", problem="damaged",
+            remedy="dropped; `tonelake index build` builds it again" if repair else REPAIR, mended=repair,
+        )
     for row in own.filter(pl.col("state") == "behind").iter_rows(named=True):
         problem = f"lacks {row['behind']} clips; {row['gone']} were deleted"
-        yield Finding("index", f"{space.name}, layer {row['layer']}", problem,
-                      f"`tonelake index build --space {space.name}`; until then searches compare the missing clips exactly")
+        yield Finding(
+            what="index", where=f"{space.name}, layer {row['layer']}", problem=problem,
+            remedy=f"`tonelake index build --space {space.name}`; until then searches compare the missing clips exactly",
+        )
     folder = index_folder(lake, space)
     known = {file for stored in read_indexes(lake, space) for file in stored.files}
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
@@ -38,8 +42,10 @@ def check_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
             for path in strays:
                 path.unlink(missing_ok=True)
         names = first_few(pl.Series([path.name for path in strays]))
-        yield Finding("file", str(folder), f"{len(strays)} files belong to no index: {names}",
-                      "deleted" if repair else f"{REPAIR}, while no index is being built", repair)
+        yield Finding(
+            what="file", where=str(folder), problem=f"{len(strays)} files belong to no index: {names}",
+            remedy="deleted" if repair else f"{REPAIR}, while no index is being built", mended=repair,
+        )
 
 
 def check_maps(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
@@ -50,8 +56,10 @@ def check_maps(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
         if problem:
             if repair:
                 files.remove(file)
-            yield Finding("map", f"maps/{space.name}/{file}", problem,
-                          "deleted; `tonelake map` makes it again" if repair else REPAIR, repair)
+            yield Finding(
+                what="map", where=f"maps/{space.name}/{file}", problem=problem,
+                remedy="deleted; `tonelake map` makes it again" if repair else REPAIR, mended=repair,
+            )
 
 
 def problem_of_map(lake: Lake, space: Space, stem: str) -> str | None:
@@ -75,8 +83,10 @@ def check_vocabularies(lake: Lake, space: Space, repair: bool) -> Iterator[Findi
         except TonelakeError as error:
             if repair:
                 files.remove(file)
-            yield Finding("vocabulary", f"vocabularies/{space.name}/{file}", str(error),
-                          "deleted; `tonelake tokens fit` fits it again" if repair else REPAIR, repair)
+            yield Finding(
+                what="vocabulary", where=f"vocabularies/{space.name}/{file}", problem=str(error),
+                remedy="deleted; `tonelake tokens fit` fits it again" if repair else REPAIR, mended=repair,
+            )
 
 
 def check_runs(lake: Lake) -> Iterator[Finding]:
@@ -86,10 +96,14 @@ def check_runs(lake: Lake) -> Iterator[Finding]:
         for name in lake.files(runs.kind).folders():
             try:
                 if runs.find(lake, name) is None:
-                    yield Finding("run", f"{runs.kind}/{name}", "begun and not finished",
-                                  f"run the same `{command}` again to resume it, or delete the folder")
+                    yield Finding(
+                        what="run", where=f"{runs.kind}/{name}", problem="begun and not finished",
+                        remedy=f"run the same `{command}` again to resume it, or delete the folder",
+                    )
             except TonelakeError as error:
-                yield Finding("run", f"{runs.kind}/{name}", str(error), "delete the folder and run it again")
+                yield Finding(
+                    what="run", where=f"{runs.kind}/{name}", problem=str(error), remedy="delete the folder and run it again",
+                )
 
 
 def check_files(lake: Lake, repair: bool) -> Iterator[Finding]:
@@ -100,5 +114,7 @@ def check_files(lake: Lake, repair: bool) -> Iterator[Finding]:
             for path in left:
                 path.unlink(missing_ok=True)
         names = first_few(pl.Series([path.name for path in left]))
-        yield Finding("file", lake.uri, f"{len(left)} half-written files, older than a day: {names}",
-                      "deleted" if repair else REPAIR, repair)
+        yield Finding(
+            what="file", where=lake.uri, problem=f"{len(left)} half-written files, older than a day: {names}",
+            remedy="deleted" if repair else REPAIR, mended=repair,
+        )

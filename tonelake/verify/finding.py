@@ -10,7 +10,7 @@ SHOWN = 5                                # names listed in one finding
 REPAIR = "tonelake verify --repair"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """One problem."""
 

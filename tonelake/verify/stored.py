@@ -34,13 +34,17 @@ def check_format(lake: Lake, repair: bool) -> Iterator[Finding]:
     if pending_upgrades(version):
         if repair:
             upgrade(lake)
-        yield Finding("format", "lake.json", f"format {version}; this program writes {newest_format()}",
-                      "upgraded" if repair else f"{REPAIR}: nothing else was checked", repair)
+        yield Finding(
+            what="format", where="lake.json", problem=f"format {version}; this program writes {newest_format()}",
+            remedy="upgraded" if repair else f"{REPAIR}: nothing else was checked", mended=repair,
+        )
     elif files.read("lake.json") is None:
         if repair:
             write_format(files)
-        yield Finding("format", "lake.json", "missing: the lake was made before formats were recorded",
-                      "written" if repair else REPAIR, repair)
+        yield Finding(
+            what="format", where="lake.json", problem="missing: the lake was made before formats were recorded",
+            remedy="written" if repair else REPAIR, mended=repair,
+        )
 
 
 def readable_spaces(lake: Lake) -> tuple[list[Space], list[Finding]]:
@@ -53,7 +57,10 @@ def readable_spaces(lake: Lake) -> tuple[list[Space], list[Finding]]:
             lake.vectors(space)
             good.append(space)
         except (TonelakeError, ValueError) as error:
-            bad.append(Finding("space", name, str(error), "restore spaces/*.json from a copy, or embed into a new space"))
+            bad.append(Finding(
+                what="space", where=name, problem=str(error),
+                remedy="restore spaces/*.json from a copy, or embed into a new space",
+            ))
     return good, bad
 
 
@@ -66,8 +73,10 @@ def check_rows(table: Table, name: str, repair: bool) -> Iterator[Finding]:
     if len(repeated):
         if repair:
             table.drop_duplicates(repeated.to_list())
-        yield Finding("rows", name, f"{len(repeated)} keys occur more than once: {first_few(repeated)}",
-                      "the copies were deleted" if repair else REPAIR, repair)
+        yield Finding(
+            what="rows", where=name, problem=f"{len(repeated)} keys occur more than once: {first_few(repeated)}",
+            remedy="the copies were deleted" if repair else REPAIR, mended=repair,
+        )
 
 
 def check_frames(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
@@ -81,8 +90,10 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
     clips = clips.filter((pl.col("flag") != "superseded").fill_null(True))
     gone = clips.filter(~clips["source"].map_elements(exists, return_dtype=pl.Boolean))["source"].unique(maintain_order=True)
     if len(gone):
-        yield Finding("sources", "clips", f"{len(gone)} files are missing: {first_few(gone)}",
-                      "put them back, or ingest the folder they are in now: clips follow their audio")
+        yield Finding(
+            what="sources", where="clips", problem=f"{len(gone)} files are missing: {first_few(gone)}",
+            remedy="put them back, or ingest the folder they are in now: clips follow their audio",
+        )
     if not digests:
         return
     here = clips.filter(~clips["source"].is_in(gone.implode()) & ~clips["source"].str.starts_with("chorale:"))
@@ -97,9 +108,11 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
     if changed:
         if repair:
             FileStamps(lake).forget(changed)
-        yield Finding("sources", "clips", f"{len(changed)} files have changed: {first_few(pl.Series(changed))}",
-                      "ingest them again, after --repair if their times are unchanged: new clips are made, and the old ones "
-                      "keep their vectors until then")
+        yield Finding(
+            what="sources", where="clips", problem=f"{len(changed)} files have changed: {first_few(pl.Series(changed))}",
+            remedy="ingest them again, after --repair if their times are unchanged: new clips are made, and the old ones "
+            "keep their vectors until then",
+        )
 
 
 def exists(source: str) -> bool:
@@ -120,8 +133,11 @@ def check_vectors(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     if len(orphans):
         if repair:
             delete_rows(table, orphans.to_list())
-        yield Finding("vectors", space.name, f"{len(orphans)} belong to clips that are not in the lake: {first_few(orphans)}",
-                      "deleted" if repair else REPAIR, repair)
+        yield Finding(
+            what="vectors", where=space.name,
+            problem=f"{len(orphans)} belong to clips that are not in the lake: {first_few(orphans)}",
+            remedy="deleted" if repair else REPAIR, mended=repair,
+        )
     columns = [name for name in table.schema.names if name not in (table.key, "n_frames")]
     bad: set[str] = set()
     for column in columns:               # one at a time: memory holds a few thousand vectors of one layer
@@ -134,8 +150,12 @@ def check_vectors(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     if bad:
         if repair:
             delete_rows(table, sorted(bad))
-        yield Finding("vectors", space.name, f"{len(bad)} hold NaN or infinity: {first_few(pl.Series(sorted(bad)))}",
-                      f"deleted; `tonelake embed --space {space.name}` embeds their clips again" if repair else REPAIR, repair)
+        yield Finding(
+            what="vectors", where=space.name,
+            problem=f"{len(bad)} hold NaN or infinity: {first_few(pl.Series(sorted(bad)))}",
+            remedy=f"deleted; `tonelake embed --space {space.name}` embeds their clips again" if repair else REPAIR,
+            mended=repair,
+        )
 
 
 def delete_rows(table: Table, keys: list[str]) -> None:
