@@ -149,10 +149,10 @@ def per_class(
     rows = []
     for run in scores:
         predicted_as = one_hot(run.argmax(axis=1), len(names)).toarray() > 0 if kind == "multiclass" else run >= 0.5
-        right, support, said = ((m.sum(axis=0).astype(float)) for m in (true & predicted_as, true, predicted_as))
+        right, support, predicted = ((m.sum(axis=0).astype(float)) for m in (true & predicted_as, true, predicted_as))
         aps, areas = ranking_metrics(true, run, ones)
-        f1_scores = safe_divide(2 * right, support + said)
-        rows.append(np.stack([safe_divide(right, said), safe_divide(right, support), f1_scores, aps[0], areas[0]]))
+        f1_scores = safe_divide(2 * right, support + predicted)
+        rows.append(np.stack([safe_divide(right, predicted), safe_divide(right, support), f1_scores, aps[0], areas[0]]))
     with np.errstate(invalid="ignore"):
         precision, recall, f1, ap, area = np.mean(rows, axis=0)
     table = pl.DataFrame({

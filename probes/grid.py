@@ -100,9 +100,9 @@ def train(
         batches = 0
         for x, targets in data.batches(orders.to(device), spec, seed, schedule.batch):
             x = x.transpose(1, 2) if shape.mixed else x
-            made = forward(shape, optimizer.working, x, masks(targets.shape[1]), buffers, optimizer.rates)
-            value, gradient = loss(made.logits, targets)
-            optimizer.step(made.backward(gradient))
+            forward_pass = forward(shape, optimizer.working, x, masks(targets.shape[1]), buffers, optimizer.rates)
+            value, gradient = loss(forward_pass.logits, targets)
+            optimizer.step(forward_pass.backward(gradient))
             total += value
             batches += 1
         here = np.ix_(active_groups, active_settings)
@@ -185,5 +185,5 @@ def evaluate_fits(
 def predict_logits(shape: Shape, state: Tensors, x: torch.Tensor) -> torch.Tensor:
     """Return (clip, out) float32 logits of one fit for (clip, width), or (clip, part, width) of weighted layers."""
     one = {name: value[None, None].to(x.device) for name, value in state.items()}
-    made = forward(shape, one, (x.transpose(0, 1) if shape.mixed else x)[None].float())
-    return made.logits[0, 0].T
+    forward_pass = forward(shape, one, (x.transpose(0, 1) if shape.mixed else x)[None].float())
+    return forward_pass.logits[0, 0].T

@@ -18,12 +18,12 @@ def part_name(experiment: Experiment, fold: int, spec: InputSpec) -> str:
     return f"{fold}-{experiment.specs.index(spec):03d}.safetensors"
 
 
-def part_tensors(results: GridResults, number: int, made: Preparation) -> Tensors:
+def part_tensors(results: GridResults, number: int, preparation: Preparation) -> Tensors:
     """Return the tensors to store for one spec of a part: states (seed, setting, …), results of each fit, and preparation."""
     tensors = {name: value.cpu() for name, value in states_of(results, number).items()}
     tensors |= {key: torch.from_numpy(getattr(results, key)[number]) for key in PARTIAL}
     for key in ("mean", "scale"):
-        value = getattr(made, key)
+        value = getattr(preparation, key)
         if value is not None:
             tensors[f"prepare.{key}"] = torch.from_numpy(np.asarray(value))
     return tensors

@@ -117,8 +117,8 @@ def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, buffers: B
         hidden = hidden * mask
     each = hidden.to(x.dtype).flatten(0, 1)                                      # (group · setting, hidden, clip)
     weight = working["weight"].flatten(0, 1)                                     # (group · setting, out, hidden)
-    made = torch.bmm(weight, each).float().view(*hidden.shape[:2], -1, x.shape[1])
-    logits = made.add_(working["bias"][..., None]).mul_(rates[..., None, None])
+    output = torch.bmm(weight, each).float().view(*hidden.shape[:2], -1, x.shape[1])
+    logits = output.add_(working["bias"][..., None]).mul_(rates[..., None, None])
 
     def backward(gradient: torch.Tensor) -> Tensors:
         own = gradient.to(x.dtype).flatten(0, 1)
@@ -174,8 +174,8 @@ def hidden_gradient(
 def batched_linear(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
     """Return (group, setting, out, clip) float32: the linear layers of all settings, as one product a group."""
     groups, settings, out, width = weight.shape
-    made = torch.bmm(weight.view(groups, settings * out, width), x.transpose(1, 2)).float().view(groups, settings, out, -1)
-    return made.add_(bias[..., None]).mul_(rates[..., None, None])
+    output = torch.bmm(weight.view(groups, settings * out, width), x.transpose(1, 2)).float().view(groups, settings, out, -1)
+    return output.add_(bias[..., None]).mul_(rates[..., None, None])
 
 
 def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, buffers: Buffers) -> torch.Tensor:
@@ -183,7 +183,7 @@ def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, buffers: Buffers) -
     groups, settings, out, clips = gradient.shape
     shape = (groups, settings * out, x.shape[-1])
     product = buffers("product", shape, x.dtype, x.device)
-    made = torch.bmm(gradient.to(x.dtype).view(groups, settings * out, clips), x, out=product)
-    if made.dtype != torch.float32:
-        made = buffers("gradient", shape, torch.float32, x.device).copy_(made)
-    return made.view(groups, settings, out, -1)
+    output = torch.bmm(gradient.to(x.dtype).view(groups, settings * out, clips), x, out=product)
+    if output.dtype != torch.float32:
+        output = buffers("gradient", shape, torch.float32, x.device).copy_(output)
+    return output.view(groups, settings, out, -1)

@@ -35,17 +35,17 @@ def cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tu
     own = torch.ones_like(targets, dtype=torch.float32) if loss.weights is None else loss.weights[targets]     # (group, clip)
     total = own.sum(dim=1, keepdim=True).clamp_min(1e-12)
     scale = (own / total)[:, None, None]                                         # (group, 1, 1, clip)
-    place = targets[:, None, None].expand(*logits.shape[:2], 1, -1)
+    index = targets[:, None, None].expand(*logits.shape[:2], 1, -1)
     logged = torch.log_softmax(logits, dim=2)
-    value = -(logged.gather(2, place) * scale).sum(dim=(2, 3))
+    value = -(logged.gather(2, index) * scale).sum(dim=(2, 3))
     if not loss.smoothing:
         gradient = logged.exp_().mul_(scale)
-        return value, gradient.scatter_add_(2, place, -scale.expand_as(place))
+        return value, gradient.scatter_add_(2, index, -scale.expand_as(index))
     even = (torch.ones(classes, device=logits.device) if loss.weights is None else loss.weights)[:, None]
     spread = (loss.smoothing / classes / total)[..., None, None]                 # (group, 1, 1, 1)
     value = (1 - loss.smoothing) * value - (spread * logged * even).sum(dim=(2, 3))
     gradient = logged.exp_().mul_((1 - loss.smoothing) * scale + spread * even.sum()).sub_(spread * even)
-    return value, gradient.scatter_add_(2, place, -(1 - loss.smoothing) * scale.expand_as(place))
+    return value, gradient.scatter_add_(2, index, -(1 - loss.smoothing) * scale.expand_as(index))
 
 
 def binary_cross_entropy(loss: Loss, logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

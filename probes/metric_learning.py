@@ -126,8 +126,8 @@ def learn_metric(
         parent=parent.name, fingerprint=parent.fingerprint, layers=layers, weight=merged,
         bias=(-merged @ mean).astype(np.float32),
     )
-    made = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
-    extend_projected(lake, made)
+    new_space = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
+    extend_projected(lake, new_space)
     filtered = in_list(column, [task.names[group] for group in sides[2]])
     if is_number(task.clips[column].dtype):
         filtered = f"{column} IN ({', '.join(task.names[group] for group in sides[2])})"

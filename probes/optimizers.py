@@ -75,10 +75,10 @@ class Optimizer:
 
     def keep_only(self, groups: torch.Tensor, settings: torch.Tensor) -> None:
         """Drop all other groups and settings."""
-        def kept(tensors: Tensors) -> Tensors:
+        def select(tensors: Tensors) -> Tensors:
             return {name: value[groups][:, settings].contiguous() for name, value in tensors.items()}
 
-        self.scaled, self.first, self.second = kept(self.scaled), kept(self.first), kept(self.second)
+        self.scaled, self.first, self.second = select(self.scaled), select(self.first), select(self.second)
         self.rates, self.decays = self.rates[:, settings], self.decays[:, settings]
         self._refresh()
 

@@ -81,8 +81,8 @@ def predict(
         rows = np.arange(start, min(start + BLOCK, len(ids)))
         stored = inputs.read_rows(spec, rows)
         total = np.zeros((len(rows), shape.outputs))
-        for made, scale, states in folds:
-            vectors = made.apply(stored.copy())
+        for preparation, scale, states in folds:
+            vectors = preparation.apply(stored.copy())
             for state in states:
                 total += probabilities(kind, shape, state, vectors, "cpu", scale)
         parts.append(prediction_columns(kind, names, total / (len(folds) * config.seeds)))

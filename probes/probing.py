@@ -68,8 +68,8 @@ def train_and_evaluate(experiment: Experiment, name: str, files: Blobs, partial:
         resumed += len(specs) - len(missing)
         if missing:
             results, preparations = experiment.fit(fold, missing)
-            for number, (spec, made) in enumerate(zip(missing, preparations, strict=True)):
-                write_tensors(partial, part_name(experiment, fold, spec), part_tensors(results, number, made))
+            for number, (spec, preparation) in enumerate(zip(missing, preparations, strict=True)):
+                write_tensors(partial, part_name(experiment, fold, spec), part_tensors(results, number, preparation))
     log.info("evaluating")
     write_results(experiment, name, files, partial, started, resumed)
     for part in partial.names(".safetensors"):
