@@ -21,7 +21,7 @@ from tonelake.index.maps.umap import EPOCHS
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.store import InputError, Lake, Space
 
-DIM, KINDS = 32, 6
+DIM, KINDS, CLIPS_PER_TRACK = 32, 6, 10
 
 
 def add(lake, space, rows, seed):
@@ -41,7 +41,7 @@ def kinds_lake(tmp_path_factory):
         name="kinds", revision="1", sample_rate=24_000, layers=("a", "b"), dims=(DIM, DIM),
         window_s=30.0, hop_s=30.0, precision="float32"
     ))
-    add(lake, space, clip_rows(60, 10), seed=0)
+    add(lake, space, clip_rows(60, CLIPS_PER_TRACK), seed=0)
     return lake
 
 
@@ -129,7 +129,7 @@ def test_a_seed_reproduces_and_an_existing_map_is_reused(kinds):
 
 def test_new_clips_are_placed_and_the_others_stay(kinds):
     before = index.make_map(kinds)
-    rows = clip_rows(66, 10)
+    rows = clip_rows(66, CLIPS_PER_TRACK)
     add(kinds, kinds.spaces.get(None), rows.filter(pl.col("track") > "track059"), seed=5)
     after = index.make_map(kinds)
     assert after.done == "60 new clips placed"
@@ -140,12 +140,12 @@ def test_new_clips_are_placed_and_the_others_stay(kinds):
     assert len(gone.points) == 650
     assert not set(gone.points["clip_id"]) & set(rows.filter(track="track000")["clip_id"])
     assert max(max(ids) for ids in gone.points["neighbors"].struct["ids"]) < 650
-    add(kinds, kinds.spaces.get(None), clip_rows(120, 10).filter(pl.col("track") > "track065"), seed=6)
+    add(kinds, kinds.spaces.get(None), clip_rows(120, CLIPS_PER_TRACK).filter(pl.col("track") > "track065"), seed=6)
     assert index.make_map(kinds).done == "made"
 
 
 def test_layers_start_from_each_other(kinds):
-    """A clip moves far less between chained maps than between independent ones."""
+    """A clip moves little between chained maps, and at most 0.05 more than between independent ones."""
     def moved(a, b):
         a, b = points(a), points(b)
         b = align_points(b, a)
@@ -244,7 +244,7 @@ def test_invalid_settings_are_named(kinds):
 
 def test_the_approximate_graph_finds_nearly_all_true_neighbours(monkeypatch):
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((20, 24))[rng.integers(20, size=3000)] + rng.standard_normal((3000, 24))
+    vectors = rng.standard_normal((20, 24))[rng.integers(20, size=1500)] + rng.standard_normal((1500, 24))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     true, products = neighbour_graph(vectors, 15, exact=True)
     cosines = vectors @ vectors.T
@@ -252,7 +252,7 @@ def test_the_approximate_graph_finds_nearly_all_true_neighbours(monkeypatch):
     np.testing.assert_allclose(products, -np.sort(-cosines, axis=1)[:, :15], atol=1e-5)
     found, _ = neighbour_graph(vectors, 15, exact=False, repeatable=True)
     assert np.mean([len(np.intersect1d(a, b)) / 15 for a, b in zip(found, true, strict=True)]) > 0.97
-    assert not (found == np.arange(3000)[:, None]).any()
+    assert not (found == np.arange(1500)[:, None]).any()
     monkeypatch.setattr(index.search.neighbour_graph, "BLOCK", 1024)
     np.testing.assert_array_equal(true, neighbour_graph(vectors, 15, exact=True)[0])
     np.testing.assert_array_equal(found, neighbour_graph(vectors, 15, exact=False, repeatable=True)[0])
