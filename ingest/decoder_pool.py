@@ -31,6 +31,7 @@ from tonelake.store import cores
 HOME = Path(__file__).absolute().parents[2]           # the folder that contains `tonelake`; links are not followed
 TIME_LIMIT_S = 600.0                     # for one request; a 12-hour file decodes in about two minutes
 AHEAD = 3                                # requests in flight for each process
+EXIT_S = 5.0                             # allowed between the end of a process's output and its exit
 STDERR_BYTES = 4096                      # kept of what a process writes to standard error, from its end
 STDERR_LINES = 3                         # shown of them: of a traceback, the failing line and the error
 
@@ -156,15 +157,21 @@ class _Decoder:
             self._stdin.flush()
         try:
             while not self.ready:        # skip what a site hook printed before
-                line = self._stdout.readline()
-                if not line:
-                    return {}, b""
+                line = self._read_line()
                 self.ready = line == READY
-            line = self._stdout.readline()
-            head = json.loads(line) if line.endswith(b"\n") else None
+            head = json.loads(self._read_line())
             return (head, self._stdout.read(head["bytes"])) if isinstance(head, dict) and "bytes" in head else ({}, b"")
         except (OSError, ValueError):
             return {}, b""
+
+    def _read_line(self) -> bytes:
+        """One line of the process's output.  Raises BrokenPipeError if it has ended, and waits for its exit status before."""
+        line = self._stdout.readline()
+        if not line.endswith(b"\n"):
+            with contextlib.suppress(subprocess.TimeoutExpired):     # its pipe closes before its exit status is known
+                self.process.wait(EXIT_S)
+            raise BrokenPipeError("the decoder process has ended")
+        return line
 
     def last_errors(self) -> str:
         """The last lines that the process wrote to standard error, on one line."""

@@ -229,3 +229,11 @@ def test_a_decoder_that_fills_its_standard_error_is_not_blocked(monkeypatch):
 def test_the_decoding_libraries_are_known_by_version():
     assert set(decoder_libraries()) == {"soundfile", "av", "soxr"}
     assert all(version[0].isdigit() for version in decoder_libraries().values())
+
+
+def test_the_doctor_reports_the_decoding_libraries_or_the_reason_why_they_fail(without):
+    from tonelake.doctor import decoders
+
+    assert decoders().startswith("soundfile ") and ", av " in decoders()
+    without(soxr="raise ImportError('it is broken')")
+    assert "soxr: cannot be imported (it is broken)" in decoders()
