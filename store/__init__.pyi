@@ -1,5 +1,5 @@
 from .blobs import Blobs, is_local
-from .cache_folder import cache_folder
+from .cache import cache_folder
 from .clips import Added, Clips, source_exists
 from .columns import (
     DTYPES,
@@ -52,7 +52,7 @@ from .text import printable, to_nfc
 from .tokens import Tokens, TokenSequence
 from .tracks import DUPLICATE_COLUMN, rows_of, track_numbers
 from .type_checks import check_types
-from .upgrade import pending_upgrades, upgrade
+from .upgrade import pending_upgrades, upgrade_lake
 from .vectors import LayerVectors, Vectors, fits
 
 __all__ = [
@@ -158,7 +158,7 @@ __all__ = [
     "to_nfc",
     "track_numbers",
     "trim_quietly",
-    "upgrade",
+    "upgrade_lake",
     "value_rows",
     "write_format",
     "write_fragment",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tonelake.store.cache_folder import cache_folder
+from tonelake.store.cache import cache_folder
 from tonelake.store.errors import InputError
 
 

@@ -17,7 +17,7 @@ def pending_upgrades(found: int) -> list[int]:
     return sorted(version for version in UPGRADES if version > found)
 
 
-def upgrade(lake: Lake) -> list[int]:
+def upgrade_lake(lake: Lake) -> list[int]:
     """Upgrade a lake to the newest format and return the formats it went through.
 
     Each format is written once its step is done.  If a step is interrupted, the next call repeats it, so a step must be safe to

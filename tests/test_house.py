@@ -116,6 +116,8 @@ def test_what_a_door_promises_is_there(room):
     assert sorted(listed) == sorted(exports(room)) == sorted(module.__all__)
     for name in listed:
         assert getattr(module, name) is not None
+        # Python sets a submodule as an attribute of its package, which would hide an export of that name.
+        assert not (HOME / room / f"{name}.py").exists() and not (HOME / room / name).is_dir()
 
 
 def test_no_module_is_in_a_circle_of_imports():

@@ -19,7 +19,7 @@ from tonelake.store import (
     newest_format,
     pending_upgrades,
     source_exists,
-    upgrade,
+    upgrade_lake,
     write_format,
 )
 from tonelake.verify.finding import REPAIR, Finding, first_few
@@ -33,7 +33,7 @@ def check_format(lake: Lake, repair: bool) -> Iterator[Finding]:
     version = format_of(files)
     if pending_upgrades(version):
         if repair:
-            upgrade(lake)
+            upgrade_lake(lake)
         yield Finding(
             what="format", where="lake.json", problem=f"format {version}; this program writes {newest_format()}",
             remedy="upgraded" if repair else f"{REPAIR}: nothing else was checked", mended=repair,
