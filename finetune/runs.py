@@ -22,8 +22,7 @@ import polars as pl
 
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.probes import read_tensors
-from tonelake.store import FinishedRun, Lake, is_local
-from tonelake.store import cache
+from tonelake.store import FinishedRun, Lake, cache_folder, is_local
 
 HEAD = "head.safetensors"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from tonelake.store import InputError
+from tonelake.store import InputError, cache_folder
 from tonelake.store.locks import exclusive_lock, lock_of_module
 from tonelake.store.numba_cache import compiler_lock
 
