@@ -29,6 +29,7 @@ def corpus(tmp_path_factory):
     return Lake(lake), done.stderr
 
 
+@pytest.mark.slow
 def test_the_seeds_rule_gives_430_pieces_and_3008_snippets(corpus):
     lake, messages = corpus
     assert "430 recordings: 3008 clips new, 0 known" in messages
@@ -40,6 +41,7 @@ def test_the_seeds_rule_gives_430_pieces_and_3008_snippets(corpus):
     assert largest == [("bwv248.64-6", 33), ("bwv79.3", 30)]
 
 
+@pytest.mark.slow
 def test_tunes_group_pieces_that_share_a_melody(corpus):
     lake, _ = corpus
     tunes = lake.clips.read(["piece", "tune"]).unique()
@@ -50,6 +52,7 @@ def test_tunes_group_pieces_that_share_a_melody(corpus):
     assert chorales["tune"].n_unique() == 206
 
 
+@pytest.mark.slow
 def test_labels_agree_with_the_score(corpus):
     lake, _ = corpus
     row = lake.clips.read(where="piece = 'bwv66.6' AND start_s = 0").row(0, named=True)
