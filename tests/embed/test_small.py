@@ -78,5 +78,5 @@ def test_the_demo_runs_on_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tonelake.embed.have_weights", lambda *_: False)
     demo.run_demo(str(tmp_path / "lake"))
     output = capsys.readouterr().out
-    assert "the little model that comes with tonelake" in output and "nothing below says anything about MERT" in output
+    assert "the small model that comes with tonelake" in output and "the results below do not describe MERT" in output
     assert (tmp_path / "lake" / "pictures" / "layers-key.png").stat().st_size > 10_000
