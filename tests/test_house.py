@@ -198,3 +198,12 @@ def test_our_rooms_live_beside_a_users_modules_of_the_same_names(tmp_path):
     code = "from tonelake.store import Lake; from tonelake.embed import Encoder; import sys; print('store' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_mutation_testing_names_modules_and_tests_that_exist():
+    from bench.mutants import TESTS
+
+    for module, tests in TESTS.items():
+        assert (HOME / module).is_file(), module
+        for room, name in (test.split("/") for test in tests.split()):
+            assert (HOME / "tests" / room / f"test_{name}.py").is_file(), f"{room}/{name}"
