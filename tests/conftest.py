@@ -15,10 +15,11 @@ from fakes import FakeEncoder, fill
 from sounds import encode, melody, write
 
 DATA = Path(__file__).parent / "data"
-# Begun first, since they take longest: at the end no process is left alone with one.
+# Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
-    "ray", "devices", "finetune_whole", "cli", "chorales", "finetune", "decode", "ui", "gpu_flow", "browser", "probes", "saved",
-    "umap_layout", "interrupted", "catalogue", "live", "ingest", "maps", "small",
+    "ray", "finetune_whole", "browser", "chorales", "devices", "cli", "finetune", "decode", "interrupted", "pages", "stored_index",
+    "precision", "gpu_flow", "compaction", "probes", "probe_training", "two_processes", "wikimeter", "verify", "metric_learning",
+    "live", "ingest", "maps", "umap", "small",
 )
 ARTISTS = ("Ada", "Béla", "Cleo")
 

@@ -16,7 +16,10 @@ app = typer.Typer()
 def embed(
     lake: LakePath = "lake",
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder: mert-95m (default), mert-330m, small, spectral, or a checkpoint folder.")
+        str | None,
+        typer.Option(
+            help="Encoder: mert-95m (default), mert-330m, small, spectral, a checkpoint folder, or a class as module:Class."
+        ),
     ] = None,
     adapter: Annotated[
         str | None, typer.Option(help="Fine-tuning run, or a folder in PEFT's format; sets the encoder and the window.")
