@@ -17,9 +17,9 @@ from sounds import encode, melody, write
 DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
-    "ray", "finetune_whole", "browser", "chorales", "devices", "cli", "finetune", "decode", "interrupted", "pages", "stored_index",
-    "precision", "gpu_flow", "compaction", "probes", "probe_training", "two_processes", "wikimeter", "verify", "metric_learning",
-    "live", "ingest", "maps", "umap", "small",
+    "ray", "finetune_whole", "browser", "chorales", "devices", "cli", "finetune", "decode", "interrupted", "pages",
+    "stored_index", "precision", "gpu_flow", "compaction", "probes", "probe_training", "two_processes", "wikimeter", "verify",
+    "metric_learning", "live", "ingest", "maps", "umap", "small",
 )
 ARTISTS = ("Ada", "Béla", "Cleo")
 
