@@ -41,7 +41,7 @@ types: $(READY)  ## mypy
 	$(BIN)/mypy
 
 docs: $(READY)   ## the documentation as a site, into site/; a warning fails it
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 audit:           ## known vulnerabilities of the locked dependencies, as pip-audit knows them
 	rm -rf .venv-audit
