@@ -20,7 +20,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -c "from tonelake.embed import load_librosa; load_librosa()" & librosa=$$!; \
 		$(BIN)/python -c "from tonelake.index import load_umap; load_umap()" && wait $$librosa
 	@touch $@
