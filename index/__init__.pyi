@@ -1,5 +1,6 @@
 from .maps.layout import METHODS
 from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
+from .maps.umap import load_umap
 from .search.alignment import Match, add_parts, align
 from .search.duplicates import duplicates
 from .search.facets import facet_report
@@ -58,6 +59,7 @@ __all__ = [
     "learn_weights",
     "list_indexes",
     "list_vocabularies",
+    "load_umap",
     "make_map",
     "map_stamp",
     "mapped_layers",
