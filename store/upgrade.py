@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tonelake.store.format import format_of, write_format
 from tonelake.store.lake import Lake
 
-# What brings a lake of the format before to this one.  A change that an older program would misread needs a step here and
+# By format: the step that upgrades a lake from the format before.  A change that an older program would misread needs a step here and
 # the new number in `store.format`.
 UPGRADES: dict[int, Callable[[Lake], None]] = {}
 

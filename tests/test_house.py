@@ -70,7 +70,7 @@ def past_the_door(room: str, module: str, name: str | None) -> bool:
 
 @cache
 def exports(room: str) -> dict[str, str]:
-    """What a room's door exports: the name, and the module that it comes from."""
+    """The exports of a room's door: each name with the module that defines it."""
     found = {}
     for node in ast.parse((HOME / room / "__init__.pyi").read_text()).body:
         if isinstance(node, ast.ImportFrom):
