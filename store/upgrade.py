@@ -7,8 +7,8 @@ from collections.abc import Callable
 from tonelake.store.format import format_of, write_format
 from tonelake.store.lake import Lake
 
-# By format: the step that upgrades a lake from the format before.  A change that an older program would misread needs a step here and
-# the new number in `store.format`.
+# By format: the step that upgrades a lake from the format before.  A change that an older program would misread needs a step
+# here and the new number in `store.format`.
 UPGRADES: dict[int, Callable[[Lake], None]] = {}
 
 

@@ -27,7 +27,7 @@ def test_it_loads_by_name_and_as_a_checkpoint_folder(small):
 
 def test_its_card_states_purpose_limits_and_training():
     card = (SMALL / "README.md").read_text(encoding="utf-8")
-    assert "substitute for MERT-v1" in card and "What it was trained on" in card and "What it is worth" in card
+    assert "substitute for MERT-v1" in card and "## Training data" in card and "## Quality" in card
     done = json.loads((SMALL / "training.json").read_text())
     assert f"{done['log'][-1]['step']:,} of the recipe's {done['recipe']['steps']:,} steps" in card and done["hours"] < 2
     recipe = training.Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in done["recipe"].items()})
