@@ -35,6 +35,7 @@ def test_shares_are_even_and_keep_a_source_together():
     assert max(loads) < 1.1 * min(loads)
 
 
+@pytest.mark.slow
 def test_two_devices_embed_each_clip_once(tracks, reference):
     report = embed_lake(tracks, TWO, read_clips, frames=["1"])
     total = tracks.clips.count()
@@ -58,6 +59,7 @@ def test_two_devices_give_a_models_vectors_of_a_single_process(tracks, ingested,
     assert_equal_vectors(tracks, alone, frames=True, tolerance=2e-3)
 
 
+@pytest.mark.slow
 def test_a_device_that_dies_is_named_and_its_share_is_embedded_later(tracks, reference):
     killed = []
 
@@ -80,6 +82,7 @@ def test_a_device_that_dies_is_named_and_its_share_is_embedded_later(tracks, ref
     assert_equal_vectors(tracks, reference)
 
 
+@pytest.mark.slow
 def test_interrupted_devices_store_their_encoded_clips(tracks):
     def interrupt(events, total, label):
         for number, event in enumerate(events):

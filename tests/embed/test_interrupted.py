@@ -41,6 +41,7 @@ def count(lake: Lake) -> int:
     return lake.vectors(spaces[0]).count() if spaces else 0
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_embed_each_clip_once(tracks, reference):
     runs = [warm.start(warm.embed_in_small_commits, tracks.uri, SLOW) for _ in range(2)]
     try:

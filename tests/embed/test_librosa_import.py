@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import librosa
+import pytest
 
 from tonelake.embed import librosa_import
 from tonelake.embed.librosa_import import GENERALIZED, load_librosa
@@ -41,6 +42,7 @@ def test_it_is_compiled_behind_a_lock(monkeypatch):
     assert not is_locked(lock_of_module(Path(librosa.__file__)))
 
 
+@pytest.mark.slow
 def test_all_modules_of_librosa_compiled_at_import_are_listed():
     """Among the modules that spectral, a spectrogram and an alignment load, those with generalised ufuncs are all listed."""
     code = (

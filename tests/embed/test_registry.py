@@ -50,6 +50,7 @@ def package(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_an_encoder_of_another_package_embeds_by_the_command_line_and_in_device_processes(tracks, package):
     command = [sys.executable, "-m", "tonelake", "embed", "--lake", tracks.uri, "--encoder", "loud.encoder:Loudness"]
     command += ["--device", "cpu,cpu", "--frames", "rms", "--window", "2"]

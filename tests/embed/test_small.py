@@ -60,6 +60,7 @@ def retrieval_rates(encoder, sounds):
     return rates
 
 
+@pytest.mark.slow
 def test_a_piece_is_retrieved_across_instruments(small, tmp_path):
     sounds = phrases(16)
     recipe = training.Recipe(seed=100)

@@ -103,6 +103,7 @@ def test_the_number_of_trainable_parameters_of_mert_matches_the_literature(check
 # -- training
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_result_of_an_undisturbed_one(sung, tmp_path, monkeypatch, caplog):
     """With dropout, random crops and augmentation, after a checkpoint whose writing was interrupted."""
     import tonelake
@@ -142,6 +143,7 @@ def test_a_killed_run_resumes_to_the_result_of_an_undisturbed_one(sung, tmp_path
     assert saved[0].read_bytes() == saved[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_returned_and_its_name_is_protected(mine):
     run = mine.finetune(config=QUICK, name="first")
     stamp = run.metrics["finished"]
@@ -166,6 +168,7 @@ def test_frozen_weights_stay_and_trainable_ones_change(mine, monkeypatch):
         assert same == (not parameter.requires_grad), name
 
 
+@pytest.mark.slow
 def test_training_from_stored_frames_equals_training_from_audio_with_frozen_lower_blocks(mine):
     """Up to the rounding of stored frames to float16."""
     runs = [
@@ -179,6 +182,7 @@ def test_training_from_stored_frames_equals_training_from_audio_with_frozen_lowe
     assert list(runs[1].metrics["weights_of_layers"]) == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [False, True])
 def test_bfloat16_results_are_close_to_float32s(mine, frames):
     runs = [
@@ -268,6 +272,7 @@ def test_invalid_settings_are_refused(mine, settings, said):
         mine.finetune(config=QUICK, **settings)
 
 
+@pytest.mark.slow
 def test_spectral_descriptors_cannot_be_fine_tuned(mine):
     mine.embed("spectral")
     with pytest.raises(InputError, match="no trainable weights"):

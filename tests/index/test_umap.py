@@ -50,6 +50,7 @@ def test_a_second_process_compiles_nothing_and_gives_the_same_layout(tmp_path):
     assert second == ["0", "0", first[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["tonelake.index.maps.umap.load_umap", "tonelake.embed.librosa_import.load_librosa"])
 def test_without_a_cache_folder_the_error_names_the_remedy(call):
     module, name = call.rsplit(".", 1)

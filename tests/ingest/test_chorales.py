@@ -61,6 +61,7 @@ def test_labels_agree_with_the_score(corpus):
     assert meters == {"4/4", "3/4"}      # the meter changes in bar 9
 
 
+@pytest.mark.slow
 def test_the_clean_set_has_no_analyses_and_no_repeated_windows(lake, monkeypatch):
     """BWV 177.4 repeats two windows of 117.4, and 279 five of 158.4."""
     pieces = ["bwv117.4.mxl", "bwv158.4.mxl", "bwv177.4.mxl", "bwv279.mxl", "bwv66.6.mxl"]

@@ -181,6 +181,7 @@ def test_a_span_beyond_the_end_is_an_error_instead_of_a_short_clip(tmp_path):
         read_source(str(path), 50, 4, 24_000)
 
 
+@pytest.mark.slow
 def test_a_long_file_is_scanned_in_little_memory(tmp_path):
     import resource
 

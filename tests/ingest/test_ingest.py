@@ -72,6 +72,7 @@ def test_an_impossible_cut_is_refused(seconds, hop):
         Cut(seconds, hop)
 
 
+@pytest.mark.slow
 def test_every_odd_file_is_a_recorded_failure_and_the_good_ones_are_ingested(lake, tmp_path):
     for name, (make, _) in REJECTED.items():
         make(tmp_path / "music" / name)

@@ -125,6 +125,7 @@ def run(lake, path, **how):
     return report, waited
 
 
+@pytest.mark.slow
 def test_downloads_are_complete_failures_are_recorded_and_a_second_run_downloads_only_missing_songs(
     lake, tmp_path, server
 ):

@@ -20,6 +20,7 @@ from tonelake.store import FrameStates, Lake, LakeError
 from tonelake.store.compaction import count_fragments, optimize, spare_share, tidy, trim
 
 
+@pytest.mark.slow
 def test_old_versions_and_small_fragments_are_removed_and_rows_kept(lake):
     for track in range(40):
         lake.clips.add(clip_rows(track + 1, 2).tail(2))
@@ -203,6 +204,7 @@ def test_an_embedding_continues_after_its_version_of_the_clips_was_removed(lake)
     assert found["source"].to_list() == expected["source"].to_list()
 
 
+@pytest.mark.slow
 def test_tidy_merges_the_fragments_of_a_large_write(lake):
     for track in range(49):
         lake.clips.add(clip_rows(track + 1, 1).tail(1))

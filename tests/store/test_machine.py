@@ -73,6 +73,7 @@ def test_processors_of_other_processes_are_not_counted():
     assert output_of(code, OMP_NUM_THREADS=None) == "1 1 None"
 
 
+@pytest.mark.slow
 def test_libraries_start_no_more_threads_than_processors_are_granted(tmp_path):
     (tmp_path / "cpu.max").write_text("100000 100000")
     (tmp_path / "own").write_text("0::/\n")

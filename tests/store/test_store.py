@@ -167,6 +167,7 @@ def test_plain_lancedb_reads_every_table(filled):
     assert database.open_table("failures").count_rows() == 1
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_store_each_clip_once(tmp_path):
     """Two processes add the same clips and vectors in small commits at the same time."""
     code = f"""

@@ -73,6 +73,7 @@ def library(music, tmp_path):
     return tmp_path / "m"
 
 
+@pytest.mark.slow
 def test_two_ingests_of_one_folder_add_each_clip_and_failure_once(tmp_path, library):
     lake, alone = tmp_path / "lake", Lake(tmp_path / "alone")
     words = ("ingest", "folder", library, "--seconds", 3, "--labels", library.with_suffix(".csv"), "--lake", lake)
@@ -86,6 +87,7 @@ def test_two_ingests_of_one_folder_add_each_clip_and_failure_once(tmp_path, libr
     assert verify(found).is_empty()
 
 
+@pytest.mark.slow
 def test_two_ingests_of_two_folders_lose_neither_rows_nor_columns(tmp_path, library):
     """Each adds a label column that the other does not have."""
     other = shutil.copytree(library / "Ada", tmp_path / "other")
@@ -164,6 +166,7 @@ def test_two_index_builds_beside_a_growing_lake_leave_one_complete_index(lake):
     assert verify(Lake(lake.uri)).filter(pl.col("what") != "file").is_empty()
 
 
+@pytest.mark.slow
 def test_the_pages_of_the_app_beside_an_embedding_show_no_error(lake, library, monkeypatch):
     """While clips are ingested and embedded, and tables are optimized."""
     ingest_folder(lake, library / "Ada", seconds=3.0)

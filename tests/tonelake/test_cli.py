@@ -73,6 +73,7 @@ def tagged(tmp_path_factory, music):
     return lake
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_similar_clips_groups_and_layers(tagged, music):
     clip = rows(start("clips", lake=tagged))[0]
     assert (clip["artist"], clip["mood"]) == ("Ada", "calm")

@@ -254,6 +254,7 @@ def test_pages_follow_a_lake_that_is_being_written_to(lake, monkeypatch):
     assert "30 clips embedded since" in text_of(map_page.run())
 
 
+@pytest.mark.slow
 def test_markup_in_a_tag_is_shown_as_text(lake, monkeypatch):
     rows = clip_rows(4, 3).with_columns(artist=pl.lit("<img src=x onerror=alert(1)> **bold** $x$"), title=pl.lit("# big"))
     lake.clips.add(rows)
