@@ -37,15 +37,7 @@ def check_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     known = {file for stored in read_indexes(lake, space) for file in stored.files}
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
     strays = [path for path in files if path.suffix != ".json" and path.name not in known]
-    if strays:
-        if repair:
-            for path in strays:
-                path.unlink(missing_ok=True)
-        names = first_few(pl.Series([path.name for path in strays]))
-        yield Finding(
-            what="file", where=str(folder), problem=f"{len(strays)} files belong to no index: {names}",
-            remedy="deleted" if repair else f"{REPAIR}, while no index is being built", mended=repair,
-        )
+    yield from delete_files(strays, str(folder), "files belong to no index", f"{REPAIR}, while no index is being built", repair)
 
 
 def check_maps(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
@@ -108,13 +100,18 @@ def check_runs(lake: Lake) -> Iterator[Finding]:
 
 def check_files(lake: Lake, repair: bool) -> Iterator[Finding]:
     """Half-written files of writers that died."""
-    left = temporary_files(lake)
-    if left:
-        if repair:
-            for path in left:
-                path.unlink(missing_ok=True)
-        names = first_few(pl.Series([path.name for path in left]))
-        yield Finding(
-            what="file", where=lake.uri, problem=f"{len(left)} half-written files, older than a day: {names}",
-            remedy="deleted" if repair else REPAIR, mended=repair,
-        )
+    yield from delete_files(temporary_files(lake), lake.uri, "half-written files, older than a day", REPAIR, repair)
+
+
+def delete_files(files: list[Path], where: str, problem: str, remedy: str, repair: bool) -> Iterator[Finding]:
+    """One finding for superfluous files, if there are any; `repair` deletes them, else `remedy` says how to."""
+    if not files:
+        return
+    if repair:
+        for path in files:
+            path.unlink(missing_ok=True)
+    names = first_few(pl.Series([path.name for path in files]))
+    yield Finding(
+        what="file", where=where, problem=f"{len(files)} {problem}: {names}", remedy="deleted" if repair else remedy,
+        mended=repair,
+    )
