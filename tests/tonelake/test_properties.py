@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import tempfile
+import unicodedata
 from itertools import combinations, groupby, pairwise
 from pathlib import Path
 
@@ -120,7 +121,9 @@ def test_a_manifest_yields_one_span_for_each_row(rows, separator, encoding):
 @given(st.one_of(st.none(), st.text(max_size=2_000), st.integers(), st.binary(max_size=20)))
 def test_any_tag_becomes_one_short_printable_line(value):
     found = clean(value)
-    assert len(found) <= 300 and found.isprintable() and "\n" not in found and found == found.strip()
+    assert len(found) <= 300 and "\n" not in found and found == found.strip()
+    odd = {c for c in found if not c.isprintable()}      # spaces, joiners and characters newer than this Python
+    assert {unicodedata.category(c) for c in odd} <= {"Zs", "Cf", "Cn"} and not odd & set("\u202a\u202e\u2066\u2069\ufeff")
     assert clean(found) == found
     found.encode("utf-8")                                # no lone surrogates: the store would refuse them
 
