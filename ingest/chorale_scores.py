@@ -8,6 +8,7 @@ writes nor reads pickles.  The encodings have their own terms: only labels are s
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from tonelake.store import import_extra
 
 DEFAULT_BPM = 96.0                       # 361 of 433 files have no tempo mark; most of the others have 96
 TUNE_NOTES = 6                           # distinct notes on the beat that identify a tune
+TICKS = 10_080                           # a quarter note, as in music21: divisible by every tuplet up to ten
+TIED_BACK, TIED_FORWARD = ("stop", "continue"), ("start", "continue")        # music21's names of tie types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +115,9 @@ def load_score(name: str) -> Score:
 
 
 def part_notes(part: Any) -> list[tuple[float, float, float]]:
-    """(start, length, MIDI pitch) of a part's notes in time order, tied notes joined, grace notes left out."""
-    notes: list[tuple[float, float, float]] = []
-    tied: dict[int, int] = {}                                # pitch -> the note that a tie extends
+    """(start, length, MIDI pitch) of a part's notes, voice by voice in each bar, tied notes joined, grace notes left out."""
+    spans: list[tuple[float, float, float]] = []
+    ties: list[str | None] = []
     elements = part.recurse().notes
     for element in elements:
         if element.duration.isGrace:
@@ -122,22 +125,48 @@ def part_notes(part: Any) -> list[tuple[float, float, float]]:
         # The iterator's own offset: getOffsetInHierarchy searches upwards from each note, a fifth of the time to parse.
         start, length = float(elements.currentHierarchyOffset()), float(element.quarterLength)
         for pitch, tie in zip(element.pitches, _ties(element), strict=True):
-            midi = pitch.midi
-            if tie in ("stop", "continue") and midi in tied:
-                begin, so_far, _ = notes[tied[midi]]
-                notes[tied[midi]] = (begin, max(so_far, start + length - begin), float(midi))
-            else:
-                tied[midi] = len(notes)
-                notes.append((start, length, float(midi)))
-            if tie in (None, "stop"):
-                tied.pop(midi, None)
-    return notes
+            spans.append((start, length, float(pitch.midi)))
+            ties.append(tie)
+    return join_ties(spans, ties)
+
+
+def join_ties(
+    spans: Sequence[tuple[float, float, float]], ties: Sequence[str | None]
+) -> list[tuple[float, float, float]]:
+    """Notes with each chain of ties joined into one, in the order of their first notes.
+
+    `spans`: (start, length, MIDI pitch) in any order; `ties`: music21's tie type of each.  A tie joins two notes only if they
+    have the same pitch and the second begins where the first ends, in whatever voice: scores contain ties across a gap.
+
+    >>> join_ties([(0, 1, 60), (1, 2, 60), (3, 1, 60)], ["start", "continue", None])
+    [(0, 3, 60), (3, 1, 60)]
+    >>> join_ties([(0, 1, 60), (2, 1, 60)], ["start", "stop"])
+    [(0, 1, 60), (2, 1, 60)]
+    """
+    joined = dict(enumerate(spans))
+    open_at: dict[tuple[int, float], list[int]] = {}         # (end, pitch) -> notes that wait for the other end of their tie
+    for at in sorted(range(len(spans)), key=lambda i: spans[i][0]):
+        (start, length, midi), tie, first = spans[at], ties[at], at
+        waiting = open_at.get((_tick(start), midi))
+        if tie in TIED_BACK and waiting:
+            first = waiting.pop(0)
+            begin, so_far, _ = joined[first]
+            joined[first] = (begin, so_far + length, midi)
+            del joined[at]
+        if tie in TIED_FORWARD:
+            open_at.setdefault((_tick(start + length), midi), []).append(first)
+    return list(joined.values())
+
+
+def _tick(quarters: float) -> int:
+    """A time as an integer, so that times that differ by rounding are equal."""
+    return round(quarters * TICKS)
 
 
 def _ties(element: Any) -> list[str | None]:
-    """The tie type of each pitch of a note or chord."""
+    """The tie type of each pitch of a note or chord.  A chord's own `tie` is that of its first tied note, so it is not used."""
     members = list(element.notes) if element.isChord else [element]
-    return [(member.tie or element.tie).type if member.tie or element.tie else None for member in members]
+    return [member.tie.type if member.tie else None for member in members]
 
 
 def tune_of(melody: list[tuple[float, float, float]]) -> str:

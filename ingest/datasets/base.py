@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tonelake.ingest.audio_files import SUFFIXES, audio_files
+from tonelake.ingest.text_links import follow_text_link
 from tonelake.store import InputError
 
 AUDIO_SUFFIXES = SUFFIXES | {".au"}
@@ -36,6 +37,7 @@ class Listed:
 
     files: list[ListedFile]
     notes: tuple[str, ...] = ()
+    left_out: tuple[Path, ...] = ()      # audio files that `notes` mention; others that are not in `files` are reported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,12 @@ class DataSet:
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The file called `name` that is nearest to `folder`, in it or below; None if there is none."""
-    return min(folder.rglob(name), key=lambda path: (len(path.parts), str(path)), default=None)
+    """The file called `name` that is nearest to `folder`, in it or below; None if there is none.
+
+    A link that was unpacked as text is followed within the folder.
+    """
+    path = min(folder.rglob(name), key=lambda path: (len(path.parts), str(path)), default=None)
+    return follow_text_link(path, folder) if path is not None else None
 
 
 def sub_folders(folder: Path) -> list[Path]:

@@ -45,7 +45,7 @@ def read(folder: Path) -> Listed:
         files.append(ListedFile(audio[stem], stem, labels))
     broken = sorted(BROKEN & audio.keys())
     notes = (f"left out {len(broken)} files known not to decode ({', '.join(broken)})",) if broken else ()
-    return Listed(files, notes)
+    return Listed(files, notes, tuple(audio[stem] for stem in broken))
 
 
 def genre_names(folder: Path) -> dict[str, str]:

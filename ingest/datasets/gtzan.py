@@ -9,6 +9,7 @@ from tonelake.ingest.datasets.base import UNKNOWN_LICENCE, DataSet, Listed, List
 from tonelake.ingest.text_files import read_lines
 
 FILE_NAME = re.compile(r"([a-z]+)\.(\d{5})\.(wav|au|mp3|flac)")
+CLIP = re.compile(r"[a-z]+\.\d{5}")     # in a line of a list, with any folder and suffix
 BROKEN = {"jazz.00054"}                  # does not decode in the copies in circulation
 
 
@@ -16,27 +17,27 @@ def read(folder: Path) -> Listed:
     """Files as `genres*/jazz/jazz.00042.wav`; the split from `{train,valid,test}_filtered.txt`."""
     lists = {side: find(folder, f"{side}_filtered.txt") for side in ("train", "valid", "test")}
     split_of = {
-        Path(line.strip()).stem: side
+        match[0]: side
         for side, path in lists.items() if path is not None
-        for line in read_lines(path) if line.strip()
+        for line in read_lines(path) if (match := CLIP.search(line)) is not None
     }
-    files, broken = [], 0
+    files, broken = [], []
     for path in audio_below(folder):
         match = FILE_NAME.fullmatch(path.name)
         if match is None:
             continue
         if path.stem in BROKEN:
-            broken += 1
+            broken.append(path)
             continue
         labels = {"genre": match[1]} | ({"split": split_of[path.stem]} if path.stem in split_of else {})
         files.append(ListedFile(path, path.stem, labels))
-    notes = [f"left out {broken} file known not to decode ({', '.join(sorted(BROKEN))})"] if broken else []
+    notes = [f"left out {len(broken)} file known not to decode ({', '.join(sorted(BROKEN))})"] if broken else []
     if not split_of:
         notes.append(
             "no split: put train_filtered.txt, valid_filtered.txt and test_filtered.txt, the lists of the fault-filtered "
             "GTZAN, into the folder; without them, training and test sets share artists and repeated recordings"
         )
-    return Listed(files, tuple(notes))
+    return Listed(files, tuple(notes), tuple(broken))
 
 
 DATASET = DataSet(

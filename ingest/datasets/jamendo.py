@@ -8,6 +8,7 @@ from typing import Any
 
 from tonelake.ingest.datasets.base import SPLITS, DataSet, Listed, ListedFile, audio_below, inside
 from tonelake.ingest.text_files import read_lines
+from tonelake.ingest.text_links import follow_text_link, link_text
 from tonelake.store import InputError
 
 KINDS = (("genre", "genres"), ("instrument", "instruments"), ("mood/theme", "moods"))        # prefix of a tag, column
@@ -18,14 +19,11 @@ def read(folder: Path) -> Listed:
 
     Split: from `autotagging*-{train,validation,test}.tsv` of split-0, files of all tags before those of one kind.
     """
-    tables = sorted(folder.rglob("autotagging*.tsv"), key=lambda path: (len(path.name), str(path)))
-    tables = [path for path in tables if not path.parent.name.startswith("split-") or path.parent.name == "split-0"]
-    if not tables:
-        raise InputError(f"{folder}: has no autotagging.tsv. Put the set's data/ beside the audio")
+    tables, notes = find_tables(folder)
     rows: dict[str, dict[str, Any]] = {}
     for table in tables:
         side = SPLITS.get(table.stem.rpartition("-")[2])
-        for track, artist, album, path, tags in read_tags(table):
+        for track, artist, album, path, tags in read_tags(follow_text_link(table, folder)):
             labels = rows.setdefault(path, {"artist": artist, "album": album, "tags": set()})
             labels["tags"].update(tags)
             if side is not None:
@@ -41,7 +39,26 @@ def read(folder: Path) -> Listed:
         labels["tags"] = tags
         files.append(ListedFile(audio.get(Path(path).stem) or inside(folder, path), track, labels))
     has_split = any("split" in file.labels for file in files)
-    return Listed(files, () if has_split else ("no split: put data/splits/split-0 into the folder",))
+    return Listed(files, notes if has_split else (*notes, "no split: put data/splits/split-0 into the folder"))
+
+
+def find_tables(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """The tables of tags, those of all tags before those of one kind, and notes on those that cannot be read.
+
+    In the published repository `autotagging.tsv` is a link to `raw_30s_cleantags_50artists.tsv`.  Unpacked as text it is
+    followed, or left out if its target is missing while other tables exist.
+    """
+    found = sorted(folder.rglob("autotagging*.tsv"), key=lambda path: (len(path.name), str(path)))
+    found = [path for path in found if not path.parent.name.startswith("split-") or path.parent.name == "split-0"]
+    if not found:
+        raise InputError(f"{folder}: has no autotagging.tsv. Put the set's data/ beside the audio")
+    links = {path: link_text(follow_text_link(path, folder)) for path in found}
+    readable = [path for path, target in links.items() if target is None]
+    notes = tuple(
+        f"{path.name}: is a link to {target} that was unpacked as text; that file is missing, so other tables are read"
+        for path, target in links.items() if target is not None
+    )
+    return (readable, notes) if readable else (found, ())            # reading a link raises an error that names it
 
 
 def read_tags(table: Path) -> Iterator[tuple[str, str, str, str, list[str]]]:

@@ -22,8 +22,10 @@ def read(folder: Path) -> Listed:
     table = find(folder, "annotations_final.csv")
     if table is None:
         raise InputError(f"{folder}: has no annotations_final.csv. Put it beside the folders 0 to f")
-    root = next((path for path in (table.parent, *sub_folders(folder)) if (path / "0").is_dir()), table.parent)
-    files, empty = [], 0
+    deeper = (below for path in sub_folders(folder)[1:] for below in sub_folders(path)[1:])
+    places = (table.parent, *sub_folders(folder), *deeper)
+    root = next((path for path in places if any((path / name).is_dir() for name in SPLIT_OF_FOLDER)), table.parent)
+    files, empty = [], []
     rows = read_rows(table, "\t")
     header = next(rows, [])
     if header[:1] != ["clip_id"] or header[-1:] != ["mp3_path"]:
@@ -31,7 +33,7 @@ def read(folder: Path) -> Listed:
     for row in rows:
         path = row[-1]
         if path in EMPTY:
-            empty += 1
+            empty.append(root / path)
             continue
         tags = [name for name, cell in zip(header[1:-1], row[1:-1], strict=True) if cell == "1"]
         artist, _, rest = Path(path).stem.partition("-")
@@ -39,7 +41,7 @@ def read(folder: Path) -> Listed:
         # The names of a song's clips differ only by the seconds at their end.
         track = re.sub(r"-\d+-\d+$", "", Path(path).stem)
         files.append(ListedFile(inside(root, path), track, {k: v for k, v in labels.items() if v is not None}))
-    return Listed(files, (f"left out {empty} files known to be empty",) if empty else ())
+    return Listed(files, (f"left out {len(empty)} files known to be empty",) if empty else (), tuple(empty))
 
 
 DATASET = DataSet(

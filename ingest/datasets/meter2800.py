@@ -13,8 +13,9 @@ from tonelake.store import InputError, to_nfc
 def read(folder: Path) -> Listed:
     """Labels from `data_{train,val,test}_{2,4}_classes.{csv,tab}`; audio is matched by its name without suffix.
 
-    Columns: label, meter, alt_meter and split of the 4 classes; label_2 and split_2 of the 2.  Where two collections have
-    files of one name, they are matched by folder too, and the collection's name becomes part of the track.
+    Columns: label, meter, alt_meter and split of the 4 classes; label_2 and split_2 of the 2; meters, a list as that of
+    WIKIMETER, so that both train one classifier.  Where two collections have files of one name, they are matched by folder
+    too, and the collection's name becomes part of the track.
     """
     listed = read_tables(folder)
     if not listed:
@@ -28,6 +29,8 @@ def read(folder: Path) -> Listed:
         labels = rows.setdefault((collection if path.stem in shared else "", path.stem), {"collection": collection})
         labels[f"label{suffix}"], labels[f"split{suffix}"] = str(row["label"]), side
         labels |= {key: str(row[key]) for key in ("meter", "alt_meter") if row.get(key) is not None}
+        if row.get("meter") is not None:
+            labels["meters"] = meters_of(str(row["meter"]))
     audio: dict[str, list[Path]] = {}
     for path in audio_below(folder):
         audio.setdefault(to_nfc(path.stem), []).append(path)
@@ -39,6 +42,19 @@ def read(folder: Path) -> Listed:
             {name: value for name, value in labels.items() if value},
         ))
     return Listed(files)
+
+
+def meters_of(text: str) -> list[str] | None:
+    """Values of the column `meters` from a cell of `meter`; None if it is not a meter.
+
+    `alt_meter`, twice the meter in the published tables, is the same beat counted over two bars, so it is not among them.
+    """
+    from tonelake.ingest.datasets.meters import meter_list, read_meters
+
+    try:
+        return meter_list(read_meters(text))
+    except ValueError:
+        return None
 
 
 def read_tables(folder: Path) -> list[tuple[str, str, Path, dict[str, Any]]]:

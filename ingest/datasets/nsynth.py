@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tonelake.ingest.datasets.base import SPLITS, DataSet, Listed, ListedFile
+from tonelake.ingest.text_files import encoding_of, readable
 from tonelake.store import InputError
 
 
@@ -14,8 +15,10 @@ def read(folder: Path) -> Listed:
     files = []
     for table in sorted(folder.rglob("examples.json")):
         side = SPLITS.get(table.parent.name.rpartition("-")[2])
+        with readable(table):
+            text = table.read_text(encoding=encoding_of(table))
         try:
-            notes = json.loads(table.read_text(encoding="utf-8"))
+            notes = json.loads(text)
             for name, note in notes.items():
                 labels = {
                     "pitch": int(note["pitch"]), "velocity": int(note["velocity"]),

@@ -12,7 +12,7 @@ import importlib
 import logging
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonelake.ingest import datasets
-from tonelake.ingest.datasets.base import DataSet, ListedFile
+from tonelake.ingest.audio_files import clean_name
+from tonelake.ingest.datasets.base import DataSet, ListedFile, audio_below
+from tonelake.ingest.text_links import link_text
 from tonelake.store import InputError
 
 if TYPE_CHECKING:
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
     from tonelake.store import Lake
 
 GROUP = "tonelake.datasets"
-NOT_SETS = frozenset({"base", "registry"})
-RESERVED = frozenset({"folder", "manifest", "catalogue", "chorales", "wikimeter"})     # ingested by commands of their own
+NOT_SETS = frozenset({"base", "registry", "meters", "chorales", "wikimeter", "mirdata", "hf"})     # modules without a DATASET
+RENAMED = {"wikimeter_folder": "wikimeter"}                  # module: name of its data set, where they differ
+RESERVED = frozenset({"folder", "manifest", "catalogue", "chorales", "mirdata", "hf"})     # commands of their own
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-SHOWN = 3                                # missing files named in a note
+SHOWN = 3                                # files named in a note
+CONVERTED = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")
 log = logging.getLogger(__name__)
 
 
@@ -96,33 +100,38 @@ def ingest_dataset(
 
     from tonelake.ingest.recordings import Recording, ingest_recordings
     from tonelake.ingest.segment import Cut
-    from tonelake.ingest.sources import as_on_disk, is_there, to_source
+    from tonelake.ingest.sources import is_there, to_source
 
     dataset = get_dataset(name)
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder. `tonelake ingest {name}` takes the folder that {name} unpacks to")
     listed = dataset.read(folder)
-    files = [ListedFile(as_on_disk(path), track, labels) for path, track, labels in listed.files]
+    files = [ListedFile(_locate(path), track, labels) for path, track, labels in listed.files]
     exists = [is_there(file.path) and file.path.is_file() for file in files]
-    present = list(compress(files, exists))
     missing = [file.path for file, here in zip(files, exists, strict=True) if not here]
+    links = {file.path: target for file in compress(files, exists) if (target := link_text(file.path)) is not None}
+    present = [file for file in compress(files, exists) if file.path not in links]
     if not present:
         first = f"the first of {len(missing):,} listed files is {missing[0]}" if missing else f"expected {dataset.layout}"
-        raise InputError(f"{folder}: holds no audio of {name}: {first}")
+        raise InputError(f"{folder}: holds no audio of {name}: {next(iter(_link_note(links)), first)}")
     lake.clips.check_labels(pl.DataFrame([file.labels for file in present], infer_schema_length=None))
     recordings = [Recording(source=to_source(file.path), track=file.track, labels=file.labels) for file in present]
     cut = Cut(seconds or dataset.seconds, hop)
     report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers)
-    return replace(report, notes=(*listed.notes, *_missing_note(missing, len(listed.files))))
+    known = {file.path for file in files} | set(listed.left_out)
+    unlisted = [path for path in audio_below(folder) if path not in known]
+    return replace(report, notes=(
+        *listed.notes, *_missing_note(missing, len(listed.files)), *_link_note(links), *_unlisted_note(unlisted),
+    ))
 
 
 def _candidates() -> Iterator[tuple[str, str, Callable[[], Any]]]:
     """(name, where it is defined, how to load it), those of this package first."""
     for module in pkgutil.iter_modules(datasets.__path__):
-        if module.name not in NOT_SETS | RESERVED:
+        if module.name not in NOT_SETS:
             path = f"{datasets.__name__}.{module.name}"
-            yield module.name, f"module {path}", partial(_dataset_of, path)
+            yield RENAMED.get(module.name, module.name), f"module {path}", partial(_dataset_of, path)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         package = entry.dist.name if entry.dist is not None else "a package"
         yield entry.name, f"entry point {entry.value} of {package}", entry.load
@@ -132,9 +141,42 @@ def _dataset_of(module: str) -> Any:
     return importlib.import_module(module).DATASET
 
 
+def _locate(path: Path) -> Path:
+    """A listed file as it is called on the disk.
+
+    Sets are often converted while their tables keep the suffix, so a file beside it with another audio suffix is accepted.
+    """
+    from tonelake.ingest.sources import as_on_disk, is_there
+
+    path = as_on_disk(path)
+    if is_there(path) or not path.stem:
+        return path
+    return next((other for suffix in CONVERTED if is_there(other := path.with_name(path.stem + suffix))), path)
+
+
 def _missing_note(missing: Sequence[Path], total: int) -> tuple[str, ...]:
     """A note on listed files that are not in the folder."""
-    if not missing:
+    return (f"{len(missing):,} of {total:,} listed files are missing: {_names(missing)}",) if missing else ()
+
+
+def _link_note(links: Mapping[Path, str]) -> tuple[str, ...]:
+    """A note on audio files that are links unpacked as text."""
+    if not links:
         return ()
-    names = ", ".join(path.name for path in missing[:SHOWN]) + (" …" if len(missing) > SHOWN else "")
-    return (f"{len(missing):,} of {total:,} listed files are missing: {names}",)
+    path, target = next(iter(links.items()))
+    return (
+        f"{len(links):,} audio files are links that were unpacked as text, such as {path.name} to {target}. Unpack the archive "
+        "where links can be made",
+    )
+
+
+def _unlisted_note(unlisted: Sequence[Path]) -> tuple[str, ...]:
+    """A note on audio files in the folder that the set's reader passed over."""
+    if not unlisted:
+        return ()
+    return (f"passed over {len(unlisted):,} audio files that the set does not list: {_names(unlisted)}",)
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """The names of the first paths."""
+    return ", ".join(clean_name(path.name) for path in paths[:SHOWN]) + (" …" if len(paths) > SHOWN else "")

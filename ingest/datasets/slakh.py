@@ -1,4 +1,4 @@
-"""Slakh2100-redux: the mix and each instrument of a song as clips of one track.  Split: the published one.
+"""Slakh2100-redux and BabySlakh: the mix and each instrument of a song as clips of one track.  Split: the published one.
 
 Column `stem` is mix, or the instrument class in lower case, so that `--where "stem = 'bass'"` selects the same part in
 MUSDB18-HQ, and mix and stem are compared on the same tracks.
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tonelake.ingest.datasets.base import MIX, SPLITS, DataSet, Listed, ListedFile
+from tonelake.ingest.text_files import encoding_of, readable
 from tonelake.store import InputError
 
 
@@ -17,7 +18,8 @@ def read(folder: Path) -> Listed:
     """Files and labels from `train/Track00001/{mix.flac,metadata.yaml,stems/S00.flac}`, and so on.
 
     Columns: stem, instrument (the class), stem_id, program, is_drum, split.  Tracks of `omitted` repeat others and have no
-    split; stems that were never rendered are left out.
+    split; stems that were never rendered are left out.  BabySlakh, `Track00001/{mix.wav,metadata.yaml,stems/S00.wav}`, has no
+    split.
     """
     import yaml
 
@@ -30,10 +32,14 @@ def read(folder: Path) -> Listed:
         mix = audio_of(home, "mix")
         if mix is not None:
             files.append(ListedFile(mix, home.name, {"stem": MIX} | shared))
+        with readable(table):
+            text = table.read_text(encoding=encoding_of(table))
         try:
-            stems = yaml.safe_load(table.read_text(encoding="utf-8"))["stems"].items()
+            stems = yaml.safe_load(text)["stems"].items()
             for name, about in stems:
-                if not about.get("audio_rendered", True):
+                path = audio_of(home / "stems", Path(str(name)).name)
+                # BabySlakh says `audio_rendered: false` of every stem, so only a stem without a file was never rendered.
+                if path is None and not about.get("audio_rendered", True):
                     silent += 1
                     continue
                 instrument = str(about["inst_class"])
@@ -41,9 +47,9 @@ def read(folder: Path) -> Listed:
                     "stem": instrument.lower(), "instrument": instrument, "stem_id": str(name),
                     "program": int(about["program_num"]), "is_drum": bool(about["is_drum"]),
                 }
-                path = audio_of(home / "stems", Path(str(name)).name) or home / "stems" / f"{Path(str(name)).name}.flac"
+                path = path or home / "stems" / f"{Path(str(name)).name}.flac"
                 files.append(ListedFile(path, home.name, labels | shared))
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{table}: does not describe stems as Slakh does ({type(error).__name__}: {error})") from error
     return Listed(files, (f"left out {silent} stems that were never rendered",) if silent else ())
 
@@ -55,7 +61,7 @@ def audio_of(folder: Path, stem: str) -> Path | None:
 
 
 DATASET = DataSet(
-    title="Slakh2100: mix and stems as clips of one track",
+    title="Slakh2100 or BabySlakh: mix and stems as clips of one track",
     citation="Manilow, Wichern, Seetharaman and Le Roux 2019, Cutting music source separation some Slakh: a dataset to study "
     "the impact of training data quality and quantity, WASPAA",
     licence="CC BY 4.0",

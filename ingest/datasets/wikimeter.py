@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from tonelake.ingest.collector import STAGE
+from tonelake.ingest.datasets.meters import WORDS, main_meter, meter_list, meter_text
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.download import Download, DownloadLog, Fetched, FetchError, Measure, fetch, ytdlp
 from tonelake.ingest.recordings import Recording, ingest_recordings
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.sources import to_source
+from tonelake.ingest.text_files import encoding_of, readable
 from tonelake.store import Failure, InputError, Lake, failure_id
 
 MARGIN_S, SEGMENT_S, MIN_SEGMENT_S, MAX_SEGMENTS = 10.0, 35.0, 15.0, 5
 PAUSE_S = 3.0                            # between two log
-WORDS = {
-    2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 11: "eleven",
-    12: "twelve", 13: "thirteen", 15: "fifteen",
-}
 VIDEO_ID = re.compile(r"[\w-]{11}")
 NOTICE = (
     "downloading recordings may violate the terms of the site that hosts them (YouTube's forbid it except where they say "
@@ -58,14 +56,14 @@ class Song:
 
     @property
     def main_meter(self) -> int:
-        return max(self.meters, key=lambda meter: (self.meters[meter], -meter))
+        return main_meter(self.meters)
 
     def labels(self) -> dict[str, Any]:
         """Label columns of a clip: those of METER2800's tables, and every meter as a list."""
         return {
             "artist": self.artist, "title": self.title, "label": WORDS.get(self.main_meter, str(self.main_meter)),
             "meter": meter_text(self.meters), "alt_meter": str(2 * self.main_meter),
-            "meters": [str(meter) for meter in sorted(self.meters)],
+            "meters": meter_list(self.meters),
         }
 
 
@@ -160,10 +158,10 @@ def segments(duration_s: float, start_s: float = 0.0, end_s: float | None = None
 
 def read_catalogue(file: Path) -> list[Song]:
     """The songs of a catalogue.  Raises InputError, naming the entry, if one does not have the form above."""
+    with readable(file):
+        text = file.read_text(encoding=encoding_of(file))
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
+        entries = json.loads(text)
     except ValueError as error:
         raise InputError(f"{file.name}: is not JSON: {error}") from error
     if not isinstance(entries, list) or not entries:
@@ -222,17 +220,6 @@ def slug(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower() or text.lower()
     return re.sub(r"[^\w]+", "_", plain).strip("_")
-
-
-def meter_text(meters: dict[int, float]) -> str:
-    """Meters as METER2800's tables write them: 5, or 3,4, or with weights 3:0.8,4:0.7.
-
-    >>> meter_text({5: 1.0}), meter_text({4: 1.0, 3: 1.0}), meter_text({3: 0.8, 4: 0.7})
-    ('5', '3,4', '3:0.8,4:0.7')
-    """
-    if all(weight == 1.0 for weight in meters.values()):
-        return ",".join(str(meter) for meter in sorted(meters))
-    return ",".join(f"{meter}:{meters[meter]:g}" for meter in sorted(meters))
 
 
 def write_table(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tonelake import ingest
 from tonelake.ingest import AudioError, ingest_chorales, read_source
-from tonelake.ingest.chorale_scores import Score, load_score
+from tonelake.ingest.chorale_scores import Score, load_score, part_notes
 from tonelake.ingest.organ import envelope, render, tone
 from tonelake.store import Added, InputError, Lake
 
@@ -113,6 +113,99 @@ def test_notes_equal_music21s_with_ties_joined():
             for pitch in n.pitches
         )
         np.testing.assert_allclose(sorted(map(tuple, score.notes)), theirs)
+
+
+def test_a_tie_across_a_gap_joins_nothing():
+    """The tenor of BWV 362 has a tied B flat at 69 whose other end begins at 74, under five other notes of the voice."""
+    notes = [tuple(note) for note in load_score("bwv362.mxl").notes.tolist()]
+    assert [note for note in notes if note[0] in (69.0, 74.0) and note[2] == 58.0] == [(69.0, 1.0, 58.0), (74.0, 1.0, 58.0)]
+
+
+def test_a_tie_is_joined_past_a_note_of_another_voice_with_the_same_pitch():
+    """The oboe da caccia of BWV 248.23-2 holds E in one voice from 31.5 to 42 while the other voice plays it three times."""
+    notes = [tuple(note) for note in load_score("bwv248.23-2.mxl").notes.tolist()]
+    assert (31.5, 10.5, 64.0) in notes and (37.5, 0.75, 64.0) in notes
+
+
+def tied(pitches, quarters, ties):
+    """A note or chord with a tie on each pitch."""
+    from music21 import chord, note, tie
+
+    element = chord.Chord(pitches.split(), quarterLength=quarters) if " " in pitches else note.Note(
+        pitches, quarterLength=quarters
+    )
+    for member, kind in zip(element.notes if element.isChord else [element], ties, strict=True):
+        member.tie = tie.Tie(kind) if kind else None
+    return element
+
+
+@pytest.mark.parametrize(("voices", "expected"), [
+    # chords: only the tied pitch is joined, though music21 gives the chord the tie of its first tied note
+    ([[("C4 E4", 1, (None, "start")), ("C4 E4", 1, (None, "stop"))]], [(0, 1, 60), (0, 2, 64), (1, 1, 60)]),
+    # a chain, and a tie without its other end
+    ([[("C4", 1, ("start",)), ("C4", 1, ("continue",)), ("C4", 2, ("stop",)), ("C4", 1, ("start",))]],
+     [(0, 4, 60), (4, 1, 60)]),
+    # the second end without the first
+    ([[("D4", 1, (None,)), ("D4", 1, ("stop",))]], [(0, 1, 62), (1, 1, 62)]),
+    # across a gap
+    ([[("C4", 1, ("start",)), ("D4", 1, (None,)), ("C4", 1, ("stop",))]], [(0, 1, 60), (1, 1, 62), (2, 1, 60)]),
+    # from one voice to another, and two voices in unison
+    ([[("C4", 1, (None,)), ("E4", 1, ("stop",))], [("E4", 1, ("start",)), ("C4", 1, (None,))]],
+     [(0, 1, 60), (0, 2, 64), (1, 1, 60)]),
+    ([[("C4", 1, ("start",)), ("C4", 1, ("stop",))], [("C4", 1, ("start",)), ("C4", 1, ("stop",))]],
+     [(0, 2, 60), (0, 2, 60)]),
+    # triplets, whose times are fractions
+    ([[("C4", "1/3", ("start",)), ("C4", "1/3", ("stop",)), ("D4", "1/3", (None,))]], [(0, 2 / 3, 60), (2 / 3, 1 / 3, 62)]),
+])
+def test_a_tie_joins_only_what_begins_where_it_ends(voices, expected):
+    from fractions import Fraction
+
+    from music21 import stream
+
+    bar = stream.Measure()
+    for number, notes in enumerate(voices):
+        voice = stream.Voice(id=number)
+        for pitches, quarters, ties in notes:
+            voice.append(tied(pitches, Fraction(quarters), ties))
+        bar.insert(0, voice)
+    part = stream.Part()
+    part.append(bar)
+    np.testing.assert_allclose(sorted(part_notes(part)), sorted(expected), atol=1e-9)
+
+
+@pytest.mark.slow
+def test_in_the_whole_corpus_only_ties_that_meet_are_joined():
+    """Reference: from each note that no tie leads to, follow its ties one by one among all notes of the part."""
+    from music21 import converter, stream
+
+    from tonelake.ingest.chorale_scores import _paths, chorale_names
+
+    joined = 0
+    for name in chorale_names():
+        parsed = converter.parse(_paths()[name], forceSource=True)
+        score = parsed.scores[0] if isinstance(parsed, stream.Opus) else parsed
+        for part in score.parts:
+            # (start, length, MIDI pitch, tie)
+            raw = [
+                (element.getOffsetInHierarchy(part), element.quarterLength, pitch.midi, member.tie.type if member.tie else "")
+                for element in part.recurse().notes if not element.duration.isGrace
+                for pitch, member in zip(element.pitches, element.notes if element.isChord else [element], strict=True)
+            ]
+            left = sorted(raw, key=lambda note: note[0])
+            notes = []
+            while left:
+                start, length, midi, tie = left.pop(0)
+                while tie in ("start", "continue"):
+                    meets = (start + length, midi)
+                    follower = next((n for n in left if (n[0], n[2]) == meets and n[3] in ("stop", "continue")), None)
+                    if follower is None:
+                        break
+                    left.remove(follower)
+                    length, tie = length + follower[1], follower[3]
+                    joined += 1
+                notes.append((float(start), float(length), float(midi)))
+            np.testing.assert_allclose(sorted(part_notes(part)), sorted(notes), atol=1e-6, err_msg=name)
+    assert joined > 100
 
 
 def test_a_clip_is_its_span_of_the_piece():

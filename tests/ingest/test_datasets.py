@@ -16,6 +16,7 @@ from tonelake import cli, ingest
 from tonelake.store import InputError
 
 HOME = Path(__file__).parents[2]
+DATA = HOME / "tests" / "data" / "datasets"
 
 
 def sound(path, seed, seconds=2.0):
@@ -103,6 +104,93 @@ def test_jamendo_reads_any_number_of_tags_and_split_0(lake, tmp_path):
     assert report.notes == ("1 of 3 listed files are missing: 999.mp3",)
 
 
+def test_a_jamendo_table_that_is_a_link_unpacked_as_text_is_named_and_split_0_is_read(lake):
+    report = ingest.ingest_dataset(lake, "jamendo", DATA / "jamendo-link-as-text", workers=1)
+    assert {track: (row["split"], row["tags"]) for track, row in rows_of(lake).items()} == {
+        "track_0000948": ("train", ["genre---rock"]),
+    }
+    assert report.notes == (
+        "autotagging.tsv: is a link to raw_30s_cleantags_50artists.tsv that was unpacked as text; that file is missing, so "
+        "other tables are read",
+    )
+
+
+def test_a_jamendo_table_that_is_a_link_is_followed_to_its_target(lake, tmp_path):
+    """The whole repository: the target has a track that no split has, in audio of low quality."""
+    header = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
+    sound(tmp_path / "audio-low" / "14" / "214.low.mp3", 2)
+    text(
+        tmp_path / "data" / "raw_30s_cleantags_50artists.tsv", header,
+        "track_0000214\tartist_000014\talbum_000031\t14/214.mp3\t124.6\tgenre---punkrock",
+    )
+    (tmp_path / "data" / "autotagging.tsv").write_text("raw_30s_cleantags_50artists.tsv")
+    report = ingest.ingest_dataset(lake, "jamendo", tmp_path, workers=1)
+    assert rows_of(lake)["track_0000214"]["genres"] == ["punkrock"]
+    assert report.notes == ("no split: put data/splits/split-0 into the folder",)
+
+
+@pytest.mark.parametrize(("name", "table"), [
+    ("fma", "tracks.csv"), ("magnatagatune", "annotations_final.csv"), ("jamendo", "autotagging.tsv"),
+    ("meter2800", "data_train_4_classes.csv"), ("wikimeter", "data_wikimeter.tab"), ("slakh", "metadata.yaml"),
+    ("nsynth", "examples.json"), ("gtzan", "train_filtered.txt"), ("giantsteps", "annotations.txt"),
+])
+def test_every_reader_names_a_table_that_is_a_link_unpacked_as_text(lake, tmp_path, name, table):
+    sound(tmp_path / "pop.00000.wav", 1)
+    (tmp_path / table).write_text(f"../elsewhere/real{Path(table).suffix}")
+    with pytest.raises(InputError, match=rf"{table}: is a link to ../elsewhere/real\.\w+ that was unpacked as text"):
+        ingest.ingest_dataset(lake, name, tmp_path)
+    assert lake.clips.count() == 0
+
+
+@pytest.mark.parametrize("content", ["loop.csv", "../../{name}/labels.csv", "/etc/labels.csv"])
+def test_a_text_link_in_a_loop_or_out_of_the_folder_is_not_followed(lake, tmp_path, content):
+    text(tmp_path.parent / "labels.csv", "filename,label,meter,alt_meter", "/FMA/1.wav,three,3,6")
+    (tmp_path / "data_train_4_classes.csv").write_text(content.format(name=tmp_path.parent.name))
+    (tmp_path / "loop.csv").write_text("data_train_4_classes.csv")
+    with pytest.raises(InputError, match=r"data_train_4_classes\.csv: is a link to .* that was unpacked as text"):
+        ingest.ingest_dataset(lake, "meter2800", tmp_path)
+
+
+def test_audio_files_that_are_links_unpacked_as_text_are_named(lake, tmp_path):
+    sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0)
+    (tmp_path / "set" / "genres" / "pop" / "pop.00001.wav").write_text("../../store/pop.00001.wav")
+    report = ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
+    assert (report.added.new, report.failed) == (1, 0)
+    assert report.notes[-1].startswith(
+        "1 audio files are links that were unpacked as text, such as pop.00001.wav to ../../store/pop.00001.wav"
+    )
+    (tmp_path / "set" / "genres" / "pop" / "pop.00000.wav").unlink()
+    with pytest.raises(InputError, match="links that were unpacked as text"):
+        ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
+
+
+def test_audio_that_a_set_does_not_list_is_counted(lake, tmp_path):
+    sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0)
+    sound(tmp_path / "set" / "genres" / "jazz" / "jazz.00054.wav", 1)                       # left out, with its own note
+    sound(tmp_path / "set" / "genres" / "pop" / "copy of pop.wav", 2)
+    text(tmp_path / "set" / "train_filtered.txt", "pop/pop.00000.wav")
+    report = ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
+    assert report.notes == (
+        "left out 1 file known not to decode (jazz.00054)",
+        "passed over 1 audio files that the set does not list: copy of pop.wav",
+    )
+
+
+@pytest.mark.parametrize("line", ["pop/pop.00000.wav", "pop\\pop.00000.au", "pop.00000", "./genres/pop/pop.00000.mp3\t7"])
+def test_gtzans_lists_are_read_in_every_spelling(lake, tmp_path, line):
+    sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0)
+    text(tmp_path / "set" / "valid_filtered.txt", line)
+    ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
+    assert rows_of(lake)["pop.00000"]["split"] == "valid"
+
+
+def test_a_listed_file_that_was_converted_is_found_by_its_stem(lake, tmp_path):
+    sound(tmp_path / "mtt" / "audio" / "c" / "bela-x-02-y-0-29.flac", 1)
+    text(tmp_path / "mtt" / "annotations_final.csv", "clip_id\trock\tmp3_path", "7\t1\tc/bela-x-02-y-0-29.mp3")
+    report = ingest.ingest_dataset(lake, "magnatagatune", tmp_path / "mtt", workers=1)
+    assert rows_of(lake)["bela-x-02-y"]["split"] == "valid" and report.notes == ()
+
+
 def test_magnatagatune_has_tags_the_split_by_folder_and_songs_as_tracks(lake, tmp_path):
     home = tmp_path / "mtt"
     for number, path in enumerate(("0/ada-first-01-song-0-29.mp3", "0/ada-first-01-song-29-58.mp3", "c/bela-x-02-y-0-29.mp3")):
@@ -120,7 +208,7 @@ def test_magnatagatune_has_tags_the_split_by_folder_and_songs_as_tracks(lake, tm
     assert report.notes == ("left out 1 files known to be empty",)
 
 
-SETS = ("fma", "giantsteps", "gtzan", "jamendo", "magnatagatune", "meter2800", "musdb", "nsynth", "slakh")
+SETS = ("fma", "giantsteps", "gtzan", "jamendo", "magnatagatune", "meter2800", "musdb", "nsynth", "slakh", "wikimeter")
 TABLES = {                               # sets with one audio file: its path, and the tables
     "gtzan": ("genres/pop/pop.00000.wav", {"train_filtered.txt": "pop/pop.00000.wav"}),
     "fma": ("000/000002.mp3", {
@@ -175,7 +263,7 @@ def long_field(data):
     *((name, latin, "is not UTF-8 text") for name in TABLES),
     *((name, bytes, "") for name in ("fma", "magnatagatune")),
     *((name, short_row, r"row \d: has 4 cells, the first \d") for name in ("fma", "magnatagatune")),
-    *((name, long_field, "is not a CSV file: field larger") for name in ("fma", "magnatagatune")),
+    *((name, long_field, r"row \d: has 1 cells, the first \d") for name in ("fma", "magnatagatune")),
 ], indirect=["made"])
 def test_the_error_of_a_damaged_table_names_it_and_nothing_is_stored(made, damage, message, lake):
     name, folder, tables = made
@@ -230,6 +318,54 @@ def test_giantsteps_keys_are_spelled_with_sharps(lake, tmp_path):
     assert {row["split"] for row in found.values()} == {"test"}
 
 
+def test_the_mtg_keys_are_training_data_though_they_have_a_file_for_each_key(lake):
+    report = ingest.ingest_dataset(lake, "giantsteps", DATA / "mtg-keys", workers=1)
+    assert {track: (row["key"], row["key_confidence"], row["split"]) for track, row in rows_of(lake).items()} == {
+        "1001": ("D# minor", 2, "train"), "1002": ("A major", 2, "train"),
+    }
+    assert report.notes == ()
+
+
+def test_each_file_gets_the_split_and_key_of_its_own_giantsteps_set(lake, tmp_path):
+    """One folder with the three repositories; both sets of keys have a file 7, and the MTG keys one with two keys."""
+    key, tempo = tmp_path / "giantsteps-key-dataset", tmp_path / "giantsteps-tempo-dataset"
+    mtg = tmp_path / "giantsteps-mtg-key-dataset"
+    for number, path in enumerate((
+        key / "audio/7.LOFI.mp3", key / "audio/10089.LOFI.mp3", mtg / "audio/7.LOFI.mp3", mtg / "audio/8.LOFI.mp3",
+        mtg / "audio/9.LOFI.mp3", tempo / "audio/11.LOFI.mp3", tempo / "audio/12.LOFI.mp3",
+    )):
+        sound(path, number)
+    text(key / "annotations/key/7.LOFI.key", "E minor")
+    text(key / "annotations/giantsteps/0010089.LOFI.key", "#@format: key\ttimestamp(float)\tkey(string)", "key 0 D major")
+    text(key / "annotations/genre/7.LOFI.genre", "trance")
+    text(mtg / "annotations/annotations.txt", "ID\tMANUAL KEY\tC", "7\tBb minor\t2", "8\tC minor / F# minor\t2", "9\t-\t0")
+    text(mtg / "annotations/key/7.LOFI.key", "bb minor\t2\t")
+    text(mtg / "annotations/key/8.LOFI.key", "c minor / f# minor\t2\t")
+    text(mtg / "annotations/key/9.LOFI.key", "-\t0\tfrom 0:00 to 1.15, it seems to be d ?")
+    text(tempo / "annotations/tempo/11.LOFI.bpm", "140")
+    text(tempo / "annotations_v2/tempo/11.LOFI.bpm", "70.5")
+    text(tempo / "annotations/tempo/12.LOFI.bpm", "128")
+    text(tempo / "annotations_v2/tempo/12.LOFI.bpm", "0.0")                                 # no tempo, says the second
+    report = ingest.ingest_dataset(lake, "giantsteps", tmp_path, workers=1)
+    found = sorted(
+        (row["track"], row["split"], row["key"], row["tempo"], row["genre"]) for row in lake.clips.read().to_dicts()
+    )
+    assert found == [
+        ("10089", "test", "D major", None, None), ("11", "test", None, 70.5, None), ("12", "test", None, 128.0, None),
+        ("7", "test", "E minor", None, "trance"), ("7", "train", "A# minor", None, None),
+    ]
+    assert report.notes == ("left out 2 files without a single key or a tempo",)
+
+
+def test_audio_of_both_sets_of_keys_in_one_folder_is_test_where_both_list_it(lake, tmp_path):
+    sound(tmp_path / "audio" / "7.LOFI.mp3", 1)
+    sound(tmp_path / "audio" / "8.LOFI.mp3", 2)
+    text(tmp_path / "mtg" / "annotations" / "annotations.txt", "7\tA minor\t2", "8\tB minor\t2")
+    text(tmp_path / "gs" / "annotations" / "key" / "7.LOFI.key", "A minor")
+    ingest.ingest_dataset(lake, "giantsteps", tmp_path, workers=1)
+    assert {track: row["split"] for track, row in rows_of(lake).items()} == {"7": "test", "8": "train"}
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tab"])
 def test_meter2800_keeps_both_splits_and_finds_audio_by_its_name(lake, tmp_path, suffix):
     home = tmp_path / "meter"
@@ -250,6 +386,7 @@ def test_meter2800_keeps_both_splits_and_finds_audio_by_its_name(lake, tmp_path,
     first = found["062182"]
     assert (first["label"], first["split"], first["label_2"], first["split_2"]) == ("three", "train", "three", "test")
     assert (first["meter"], first["alt_meter"], first["collection"]) == ("3", "6", "FMA")
+    assert {track: row["meters"] for track, row in found.items()} == {"062182": ["3"], "jazz.00001": ["4"], "five": ["5"]}
     assert found["jazz.00001"]["split"] == "valid" and found["five"]["label_2"] is None
     assert report.notes == ("1 of 4 listed files are missing: absent.wav",)
 
@@ -289,6 +426,56 @@ def test_slakh_stems_are_clips_of_the_track_of_their_mix(lake, tmp_path):
     assert (found["bass"]["instrument"], found["bass"]["program"], found["bass"]["is_drum"]) == ("Bass", 33, False)
     assert {row["split"] for row in found.values()} == {"train"}
     assert report.notes == ("left out 1 stems that were never rendered",)
+
+
+def test_babyslakhs_stems_are_clips_though_its_tables_say_that_they_were_not_rendered(lake):
+    report = ingest.ingest_dataset(lake, "slakh", DATA / "babyslakh", workers=1)
+    found = rows_of(lake, "stem")
+    assert {stem: (row["program"], row["track"]) for stem, row in found.items()} == {
+        "mix": (None, "Track00001"), "guitar": (30, "Track00001"), "bass": (33, "Track00001"),
+    }
+    assert report.notes == ()
+
+
+def test_a_folder_of_wikimeter_is_read_as_it_is_with_songs_as_tracks(lake, tmp_path):
+    home = tmp_path / "wikimeter"
+    names = ("dave_brubeck_take_five_seg00", "dave_brubeck_take_five_seg01", "trad_kpanlogo_seg00", "meshuggah_bleed_seg00")
+    for number, name in enumerate(names):
+        sound(home / "audio" / f"{name}.mp3", number)
+    text(
+        home / "data_wikimeter.tab", "filename\tlabel\tmeter\talt_meter",
+        '"/WIKIMETER/dave_brubeck_take_five_seg00.mp3"\t"five"\t5\t10',
+        '"/dave_brubeck_take_five_seg01.mp3"\t"five"\t5\t10', '"/trad_kpanlogo_seg00.mp3"\t"three"\t3,4\t6',
+        '"/meshuggah_bleed_seg00.wav"\t"four"\t5:0.5,4:0.9\t8', '"/gone_song_seg00.mp3"\t"seven"\t7\t14',
+    )
+    report = ingest.ingest_dataset(lake, "wikimeter", tmp_path, workers=1)
+    rows = lake.clips.read().sort("track", "segment").to_dicts()
+    assert [(row["track"], row["segment"], row["meters"], row["meter"], row["label"]) for row in rows] == [
+        ("dave_brubeck_take_five", 0, ["5"], "5", "five"), ("dave_brubeck_take_five", 1, ["5"], "5", "five"),
+        ("meshuggah_bleed", 0, ["4", "5"], "5:0.5,4:0.9", "four"), ("trad_kpanlogo", 0, ["3", "4"], "3,4", "three"),
+    ]
+    assert report.notes == ("1 of 5 listed files are missing: gone_song_seg00.mp3",)
+
+
+def test_wikimeter_and_meter2800_in_one_folder_are_kept_apart_and_share_the_column_meters(lake, tmp_path):
+    sound(tmp_path / "a_b_seg00.mp3", 1)
+    sound(tmp_path / "FMA" / "062182.wav", 2)
+    header = "filename,label,meter,alt_meter"
+    text(tmp_path / "data_wikimeter.csv", header, '/a_b_seg00.mp3,three,"3,4",6')
+    text(tmp_path / "data_train_4_classes.csv", header, "/FMA/062182.wav,four,4,8")
+    ingest.ingest_dataset(lake, "wikimeter", tmp_path, workers=1)
+    ingest.ingest_dataset(lake, "meter2800", tmp_path, workers=1)
+    assert {track: (row["dataset"], row["meters"]) for track, row in rows_of(lake).items()} == {
+        "a_b": ("wikimeter", ["3", "4"]), "062182": ("meter2800", ["4"]),
+    }
+
+
+@pytest.mark.parametrize("cell", ["waltz", "0", "3:x", "3:0", "2.5", "65", "3,,4"])
+def test_a_wikimeter_row_whose_meter_cannot_be_read_is_named(lake, tmp_path, cell):
+    sound(tmp_path / "a_b_seg00.mp3", 1)
+    text(tmp_path / "data_wikimeter.tab", "filename\tlabel\tmeter\talt_meter", f"/a_b_seg00.mp3\tx\t{cell}\t6")
+    with pytest.raises(InputError, match=r"data_wikimeter\.tab, row 2: "):
+        ingest.ingest_dataset(lake, "wikimeter", tmp_path)
 
 
 def test_musdb_stems_have_the_same_names_as_slakhs(lake, tmp_path):
