@@ -30,9 +30,9 @@ HOME = Path(__file__).resolve().parent.parent
 # Tests for each module; running all tests would notice more but take minutes per mutant.
 TESTS = {
     "embed/batches.py": "embed/batches",
-    "embed/encoders/attention.py": "embed/attention",
+    "embed/kernels/attention.py": "embed/attention",
     "embed/encoders/checkpoint.py": "embed/mert",
-    "embed/encoders/convolutions.py": "embed/convolutions",
+    "embed/kernels/convolutions.py": "embed/convolutions",
     "embed/encoders/hubert.py": "embed/mert embed/batches",
     "embed/encoders/spectral.py": "embed/spectral",
     "embed/live.py": "embed/live",

@@ -17,26 +17,24 @@ def circumstances(random: str) -> dict[str, str]:
     """Return machine, date, commit, versions, and the sources of randomness."""
     import torch
 
-    from tonelake.embed import cpu_has_bfloat16
+    from tonelake.store import processor_name
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores of {processor()}, {'with' if cpu_has_bfloat16() else 'no'} bfloat16 arithmetic; "
-        f"{', '.join(gpus) or 'no GPU'}",
+        "machine": f"{os.cpu_count()} cores of {processor_name()}, {arithmetic()}; {', '.join(gpus) or 'no GPU'}",
         "commit": commit(),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
         "random": random,
     }
 
 
-def processor() -> str:
-    """Return the model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def arithmetic() -> str:
+    """Return what the processor computes with in bfloat16."""
+    from tonelake.embed import cpu_has_bfloat16
+    from tonelake.embed.kernels.attention import has_matrix_unit
+
+    return "with AMX" if has_matrix_unit() else "with bfloat16 arithmetic" if cpu_has_bfloat16() else "no bfloat16 arithmetic"
 
 
 def commit() -> str:

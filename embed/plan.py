@@ -12,8 +12,7 @@ import polars as pl
 
 from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.settings import EmbedSettings, find_or_describe
-from tonelake.embed.windows import encode_clips
-from tonelake.embed.work import ReadClips, batched, check_clips, find_work
+from tonelake.embed.work import ReadClips, check_clips, find_work, read_and_encode
 from tonelake.store import InputError, Lake, Space
 
 SAMPLED_CLIPS = 4                        # spread over the clips that are due, after one warm-up; batches take more
@@ -88,23 +87,21 @@ def make_plan(
 
 def measure(due: pl.DataFrame, space: Space, encoder: Encoder, read: ReadClips, workers: int | None) -> float:
     """Measure seconds of audio per second, decoding included, on clips spread evenly over those that are due."""
-    together = encoder.clips_at_once
-    count = (SAMPLED_CLIPS + 1) * together if together == 1 else 3 * together
-    rows = np.unique(np.linspace(0, len(due) - 1, count).round().astype(int))
     encoder.prepare(round(space.window_s * encoder.sample_rate))
-    clips = read(due[rows.tolist()], encoder.sample_rate, workers)
+    together = max(encoder.clips_at_once, encoder.clips_in_parallel)
+    count = (SAMPLED_CLIPS + 1) * together if encoder.clips_at_once == 1 else 3 * together
+    rows = np.unique(np.linspace(0, len(due) - 1, count).round().astype(int))
+    seconds = dict(due[rows.tolist()].select("clip_id", "duration_s").iter_rows())
     problem: Exception | None = None
-    measured: list[tuple[float, float]] = []                            # (seconds of audio, seconds taken) of each batch
+    done: list[tuple[float, float]] = []                             # (seconds of audio, time at which it was encoded)
     started = time.perf_counter()
-    for batch in batched(clips, together):
-        problem = next((wave for _, wave in batch if isinstance(wave, Exception)), problem)
-        good = [wave for _, wave in batch if not isinstance(wave, Exception)]
-        if good:
-            encode_clips(encoder, good, space.window_s, space.hop_s)
-            now = time.perf_counter()
-            measured.append((sum(map(len, good)) / encoder.sample_rate, now - started))
-            started = now
-    if not measured:
+    for clip_id, outcome in read_and_encode(due[rows.tolist()], space, encoder, read, workers=workers):
+        if isinstance(outcome, Exception):
+            problem = outcome
+        else:
+            done.append((seconds[clip_id], time.perf_counter()))
+    if not done:
         raise InputError(f"none of {len(rows)} sampled clips could be read: {problem}")
-    audio_s, taken_s = (sum(column) for column in zip(*(measured[1:] or measured), strict=True))      # the first one warms up
-    return audio_s / taken_s
+    if len(done) > together:             # the first ones warm up
+        started, done = done[together - 1][1], done[together:]
+    return sum(audio_s for audio_s, _ in done) / max(done[-1][1] - started, 1e-9)

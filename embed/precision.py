@@ -1,8 +1,9 @@
 """Choose a precision by measurement: one sample at float32 and at a lower precision, compared layer by layer.
 
 A lower precision is chosen if every layer keeps a cosine of at least 0.999 to float32 and the forward pass is faster
-on this machine.  The sample is synthetic: plucked chords, a bass, noise bursts and a pause, so that loud, quiet,
-tonal and noisy frames are all included.
+on this machine.  One that was asked for is used if every layer keeps 0.99, and refused otherwise: each processor computes with
+kernels of its own, and some are wrong.  The sample is synthetic: plucked chords, a bass, noise bursts and a pause, so that
+loud, quiet, tonal and noisy frames are all included.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.errors import EncoderError
+from tonelake.embed.measured import machine_key, recall, remember
+from tonelake.embed.sample import SAMPLE_S, sample_music
 
 MIN_COSINE = 0.999
+USABLE_COSINE = 0.99                     # of a precision that was asked for
 MIN_GAIN = 1.15                          # a smaller gain does not justify the loss
-SAMPLE_S = 10.0
+CHECK_S = 3.0                            # of the sample, if only correctness is in question
 ROUNDS = 3                               # their median is used
 LOWER = {"cuda": ("bfloat16", "float16"), "cpu": ("bfloat16",), "mps": ("float16",)}     # tried in this order
 
@@ -68,20 +73,59 @@ def choose_precision(encoder: Encoder) -> Choice:
                 f"{comparison.precision}: {comparison.gain:.1f} times as fast as float32 here, with a cosine of at least "
                 f"{comparison.worst_cosine:.5f} to it at every layer"
             )
-            return Choice(encoder.at(comparison.precision), reason, comparison)
+            chosen = encoder.at(comparison.precision)
+            return Choice(chosen, reason + float32_note(chosen), comparison)
     refused = "; ".join(
         f"{c.precision} has a worst cosine of {c.worst_cosine:.5f} and is {c.gain:.1f} times as fast" for c in tried
     )
     return Choice(encoder, f"float32: {refused or f'nothing else is tried on {kind}'}", tried[0] if tried else None)
 
 
-def compare(encoder: Any, precision: str) -> Comparison:
-    """Compare an encoder at float32 and at another precision on the built-in sample, in alternation."""
-    windows = sample_music(encoder.sample_rate)[None]
-    exact, lower = encoder.at("float32"), encoder.at(precision)
+def float32_note(encoder: Any) -> str:
+    """The modules that an encoder in a lower precision computes in float32, as the end of a sentence; empty for none."""
+    kept = getattr(encoder, "float32_modules", ())
+    return f"; {', '.join(kept)} in float32, because this {encoder.device} computes it wrongly otherwise" if kept else ""
+
+
+def checked_at(encoder: Any, precision: str) -> Any:
+    """An encoder, loaded in float32, in another precision, if this device computes it right: compared once with float32.
+
+    Raises EncoderError if a layer falls below a cosine of 0.99.
+    """
+    if precision == encoder.precision:
+        return encoder
+    key = machine_key() | {
+        "what": "precision", "encoder": f"{type(encoder).__module__}:{type(encoder).__qualname__}",
+        "revision": encoder.revision, "adapter": encoder.adapter, "precision": precision, "device": encoder.device,
+    }
+    kept = recall(key)
+    lower = encoder.at(precision)
+    if kept is None:
+        found = compare(encoder, precision, seconds=CHECK_S, rounds=0, lower=lower)
+        row = found.table.row(int(found.table["cosine"].arg_min() or 0), named=True)
+        kept = {"cosine": row["cosine"], "layer": row["layer"]}
+        remember(key, kept)
+    if not kept["cosine"] >= USABLE_COSINE:
+        raise EncoderError(
+            f"{encoder.name} in {precision}: layer {kept['layer']} has a cosine of only {kept['cosine']:.4f} to float32 on "
+            f"this {encoder.device}. Use --precision float32"
+        )
+    return lower
+
+
+def compare(
+    encoder: Any, precision: str, *, seconds: float = SAMPLE_S, rounds: int = ROUNDS, lower: Any = None
+) -> Comparison:
+    """Compare an encoder at float32 and at another precision on the built-in sample, in alternation.
+
+    `rounds`: number of timed rounds after the first; 0 leaves the gain at 1.  `lower`: the encoder in that precision, if it is
+    at hand.
+    """
+    windows = sample_music(encoder.sample_rate, seconds)[None]
+    exact, lower = encoder.at("float32"), lower or encoder.at(precision)
     taken: dict[str, list[float]] = {"exact": [], "lower": []}
     vectors = {}
-    for round_number in range(ROUNDS + 1):                           # the first one warms up
+    for round_number in range(rounds + 1):                           # the first one warms up
         for name, variant in (("exact", exact), ("lower", lower)):
             started = time.perf_counter()
             vectors[name] = variant.encode(windows)
@@ -95,7 +139,8 @@ def compare(encoder: Any, precision: str) -> Comparison:
         ]
         rows.append((name, min(cosine(a, b) for a, b in pairs), max(relative_error(a, b) for a, b in pairs)))
     table = pl.DataFrame(rows, schema={"layer": pl.String, "cosine": pl.Float64, "relative_error": pl.Float64}, orient="row")
-    return Comparison(precision, table, statistics.median(taken["exact"]) / statistics.median(taken["lower"]))
+    gain = statistics.median(taken["exact"]) / statistics.median(taken["lower"]) if rounds else 1.0
+    return Comparison(precision, table, gain)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -110,22 +155,6 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 def relative_error(exact: np.ndarray, other: np.ndarray) -> float:
     """Length of the difference divided by the length of the exact vector."""
     return float(np.linalg.norm(exact - other)) / max(float(np.linalg.norm(exact)), 1e-30)
-
-
-def sample_music(rate: int) -> np.ndarray:
-    """Ten seconds of synthetic music: (samples,) float32, identical at each call."""
-    rng = np.random.default_rng(0)
-    time_s = np.arange(round(SAMPLE_S * rate)) / rate
-    sound = np.zeros_like(time_s)
-    for beat in np.arange(0.0, SAMPLE_S - 2.0, 0.5):                 # and a pause of two seconds at the end
-        since_s = time_s - beat
-        ring = np.where(since_s >= 0, np.exp(-4 * np.maximum(since_s, 0)), 0)
-        for midi in (36 + rng.integers(0, 12), *(60 + rng.choice(24, 3, replace=False))):
-            frequency_hz = 440 * 2 ** ((midi - 69) / 12)
-            for partial in (1, 2, 3, 5):
-                sound += 0.1 / partial * ring * np.sin(2 * np.pi * partial * frequency_hz * since_s)
-        sound += 0.03 * np.where((since_s >= 0) & (since_s < 0.05), rng.standard_normal(len(time_s)), 0)
-    return (sound / np.abs(sound).max() * 0.8).astype(np.float32)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -12,7 +12,7 @@ from tonelake.embed.encoders.adapter import base_space, find_adapter
 from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.encoders.registry import DEFAULT_ENCODER, full_name, load_encoder
 from tonelake.embed.errors import EncoderError
-from tonelake.embed.precision import Choice, choose_precision
+from tonelake.embed.precision import Choice, choose_precision, float32_note
 from tonelake.store import InputError, Lake, Settings, Space, check_name, frozen_settings, is_projection
 
 MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
@@ -183,7 +183,9 @@ def load_in_precision(name: str, precision: str, device: str, adapter: str = "",
     encoder = load_encoder(
         name, precision="float32" if precision == "auto" else precision, device=device, adapter=adapter, home=home
     )
-    return choose_precision(encoder) if precision == "auto" else Choice(encoder, f"{precision}: as asked for")
+    if precision == "auto":
+        return choose_precision(encoder)
+    return Choice(encoder, f"{precision}: as asked for{float32_note(encoder)}")
 
 
 def resolve_device(settings: EmbedSettings, stored: Space | None) -> str:

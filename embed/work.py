@@ -11,6 +11,7 @@ import sysconfig
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.kernels.threads import single_threads
 from tonelake.embed.windows import ClipVectors, encode_clips
 from tonelake.store import Clips, InputError, Lake, Snapshot, Space, chunks
 
@@ -112,7 +114,7 @@ def read_and_encode(
 ) -> Generator[tuple[str, ClipVectors | Exception], None, None]:
     """Yield (clip id, vectors or the error) for each clip.
 
-    The model runs in a thread of its own: while it computes, the next clips are read, and the caller stores the previous
+    The model runs in threads of its own: while it computes, the next clips are read, and the caller stores the previous
     ones.  When interrupted, it still yields the clips that are being encoded.
     """
     clips = read(due, encoder.sample_rate, workers)
@@ -124,9 +126,10 @@ def read_and_encode(
             yield from zip(ids, vectors.result(), strict=True)
 
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="encode") as model:
-            if len(due):
-                model.submit(encoder.prepare, round(space.window_s * encoder.sample_rate)).result()
+        if len(due):
+            with ThreadPoolExecutor(1, thread_name_prefix="prepare") as alone:
+                alone.submit(encoder.prepare, round(space.window_s * encoder.sample_rate)).result()
+        with model_threads(encoder) as model:
             try:
                 for batch in batched(clips, encoder.clips_at_once):
                     good = [(clip_id, wave) for clip_id, wave in batch if not isinstance(wave, Exception)]
@@ -136,13 +139,20 @@ def read_and_encode(
                         pending.append((ids, model.submit(
                             encode_clips, encoder, samples, space.window_s, space.hop_s, tuple(frames)
                         )))
-                    yield from finished(leave=1)
+                    yield from finished(leave=encoder.clips_in_parallel)
             except (Exception, KeyboardInterrupt):
                 yield from finished(leave=0)
                 raise
             yield from finished(leave=0)
     finally:
         clips.close()                    # ends the processes that decode
+
+
+def model_threads(encoder: Encoder) -> AbstractContextManager[ThreadPoolExecutor]:
+    """The threads that run the model: one, or as many as may encode a clip each."""
+    if encoder.clips_in_parallel == 1:
+        return ThreadPoolExecutor(1, thread_name_prefix="encode")
+    return single_threads(encoder.clips_in_parallel, "encode")
 
 
 def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -28,7 +28,7 @@ from .frames import Frames, FrameStates, layer_with_frames
 from .key_rows import KeyRows
 from .lake import Lake
 from .locks import exclusive_lock, lock_of_module
-from .machine import cores, memory_bytes, share_cores
+from .machine import cores, memory_bytes, processor_name, share_cores
 from .numba_cache import compiler_lock, explain_unwritable_cache
 from .process import prepare_process
 from .progress import Progress, silent_progress
@@ -143,6 +143,7 @@ __all__ = [
     "pending_upgrades",
     "prepare_process",
     "printable",
+    "processor_name",
     "read_projection",
     "release_memory",
     "release_versions_quietly",

@@ -109,9 +109,7 @@ class Clips:
         """
         check_rows(rows)
         check_names(rows.columns)
-        rows = rows.unique("clip_id", keep="first", maintain_order=True)
-        rows = self._cast_to_schema(rows)
-        return self._upsert(rows)
+        return self._upsert(self._cast_to_schema(rows))
 
     def set_labels(self, values: pl.DataFrame) -> Added:
         """Write label columns of clips in the lake: `values` has clip_id and the columns.
@@ -128,8 +126,9 @@ class Clips:
             self.table.upsert(to_frame(self.table.take(part)).with_columns(flag=pl.lit(flag)).to_arrow())
 
     def _upsert(self, rows: pl.DataFrame) -> Added:
-        stored = to_frame(self.table.take(rows["clip_id"].to_list()))
+        stored = to_frame(self.table.take(rows["clip_id"].unique(maintain_order=True).to_list()))
         schema = stored.schema
+        rows, repeated = one_row_each(rows, stored)
         fresh = rows.join(stored.select("clip_id"), on="clip_id", how="anti", maintain_order="left")
         again = rows.join(stored.select("clip_id", was="source"), on="clip_id", how="inner", maintain_order="left")
         elsewhere = {s for s in again.filter(pl.col("was") != pl.col("source"))["was"].unique() if source_exists(s)}
@@ -149,7 +148,7 @@ class Clips:
         if len(changed):
             self.table.upsert(changed.select(schema.names()).to_arrow())
         known = len(before) - len(changed) + len(fresh) - inserted
-        return Added(new=inserted, changed=len(changed), known=known, copies=len(copies))
+        return Added(new=inserted, changed=len(changed), known=known, copies=len(copies) + repeated)
 
     def check_labels(self, labels: pl.DataFrame) -> None:
         """Raise InputError if label columns do not fit those already stored.  Call it before any long work."""
@@ -177,6 +176,18 @@ class Clips:
             rows = rows.with_columns(cast_to_stored(rows[name], self._stored_type(name)))
         self.table.add_columns(new)
         return rows
+
+
+def one_row_each(rows: pl.DataFrame, stored: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """The rows without repeated clips, and how many of those left out have another source: copies.
+
+    The row with the stored source is kept, else the first one, so that a copy never replaces the labels of its original.
+    """
+    ranked = rows.join(stored.select("clip_id", stored_source="source"), on="clip_id", how="left", maintain_order="left")
+    first = pl.col("source").ne_missing(pl.col("stored_source"))
+    kept = ranked.sort(first, maintain_order=True).unique("clip_id", keep="first", maintain_order=True).drop("stored_source")
+    others = rows.join(kept.select("clip_id", kept_source="source"), on="clip_id")
+    return kept, len(others.filter(pl.col("source") != pl.col("kept_source")))
 
 
 def check_rows(rows: pl.DataFrame) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 # Linux's control groups.  Not read by joblib, which takes 0.3 s to import and considers the outermost group only.
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +37,16 @@ def share_cores() -> None:
 
         os.environ["OMP_NUM_THREADS"] = str(cores())                 # for libraries loaded later, here or in child processes
         threadpool_limits(cores())
+
+
+@lru_cache(maxsize=1)
+def processor_name() -> str:
+    """The model name of the processor, or its architecture where the system reports no name."""
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 @lru_cache(maxsize=1)

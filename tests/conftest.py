@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,10 @@ import pytest
 # Several test processes, and those that they start, share the cores: threads that wait for one another, spinning, cost more
 # than they bring.  Before anything brings torch in.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Kernels are not chosen by timing where several test processes share the cores, and measurements of small models made for tests
+# stay out of the user's own cache.
+os.environ.setdefault("TONELAKE_KERNELS", "safe")
+os.environ.setdefault("TONELAKE_CACHE", str(Path(tempfile.gettempdir()) / f"tonelake-tests-{getpass.getuser()}"))
 
 from fakes import FakeEncoder, fill
 from sounds import encode, melody, write

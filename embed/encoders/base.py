@@ -40,6 +40,7 @@ class Encoder(Protocol):
     precision: str = "float32"
     device: str = "cpu"
     clips_at_once: int = 1               # number of clips whose windows may share a batch
+    clips_in_parallel: int = 1           # number of threads that may call `encode` at the same time
     frame_samples: int                   # from the centre of one frame to that of the next
     frame_offset: int                    # from the start of a window to the centre of its first frame, in samples
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,14 +18,20 @@ from typing import Any
 import numpy as np
 
 from tonelake.embed.batches import MOST_WINDOWS, Batches
-from tonelake.embed.encoders import attention, convolutions
 from tonelake.embed.encoders.adapter import Adapter
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import check_state, read_config, read_json, read_state, state_digest
+from tonelake.embed.encoders.taps import run_tapped, run_up_to
 from tonelake.embed.errors import CheckpointError, EncoderError
+from tonelake.embed.kernels import attention, convolutions
+from tonelake.embed.kernels.choice import APART, KernelChoice, Sizes, choose_kernels, install, threads_for_clips
+from tonelake.embed.kernels.exact import inexact_modules, keep_float32
+from tonelake.embed.measured import machine_key, recall, remember
+from tonelake.embed.sample import sample_music
 
 # Best layer for genre in MARBLE: 7 of 95M's 12 blocks, 10 of 330M's 24; a starting point, `tonelake layers` measures.
 DEFAULT_LAYERS = {12: 7, 24: 10}
+CHECK_S = 3.0                            # of music, on which the modules of a lower precision are compared with float32
 
 
 class HubertEncoder:
@@ -53,9 +60,15 @@ class HubertEncoder:
         self.clips_at_once = 1 if device == "cpu" else 2 * MOST_WINDOWS
         self._batches = Batches(device, self.sample_rate)
         self.precision = "float32"
+        self.float32_modules: tuple[str, ...] = ()                   # which a lower precision would compute wrongly here
+        self.kernels: KernelChoice | None = None                     # chosen at the first use on a CPU
+        self._copies = threading.local()                             # of the model, one for each thread
+        self._prepared_samples = 0
 
     def prepare(self, samples: int) -> None:
-        """On CUDA: compile the blocks for this length, and measure how many such windows fit into memory."""
+        """Choose the kernels for this length; on CUDA, compile the blocks and measure how many such windows fit into memory."""
+        if self.device == "cpu" and (self.kernels is None or samples != self._prepared_samples):
+            self._choose_kernels(samples)
         if self.device.startswith("cuda"):
             def forward(windows: np.ndarray) -> Any:
                 return self._run(windows, pool)
@@ -66,6 +79,37 @@ class HubertEncoder:
             except Exception:            # compilers fail in many ways (no C compiler, no Triton); plain blocks run anywhere
                 uncompile_blocks(self._model)
                 self._batches.measure(samples, forward)
+
+    @property
+    def clips_in_parallel(self) -> int:
+        """Number of clips to encode at the same time, each on a thread of its own, as `prepare` measured."""
+        if self.kernels is None or self.kernels.kernels.clips != APART:
+            return 1
+        return threads_for_clips(self._sizes(self._prepared_samples))
+
+    def _choose_kernels(self, samples: int) -> None:
+        self._prepared_samples = samples
+        self.kernels = choose_kernels(self._model, self._sizes(samples))
+        install(self._model, self.kernels.kernels)
+        self._copies = threading.local()
+
+    def _sizes(self, samples: int) -> Sizes:
+        config = self._model.config
+        return Sizes(
+            heads=config.num_attention_heads, width=config.hidden_size // config.num_attention_heads, hidden=config.hidden_size,
+            inner=config.intermediate_size, channels=config.conv_dim[-1], windows=self._batches.size(samples),
+            frames=self.frames_of(samples), precision=self.precision,
+        )
+
+    def _own_model(self, samples: int) -> Any:
+        """The model for this thread.  Hooks hang on a model during a pass, so clips that go apart need a copy each."""
+        if self.kernels is None and self.device == "cpu":
+            self._choose_kernels(samples)
+        if self.kernels is None or self.kernels.kernels.clips != APART:
+            return self._model
+        if not hasattr(self._copies, "model"):
+            self._copies.model = copy.deepcopy(self._model, shared_tensors(self._model))
+        return self._copies.model
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) of one length at `sample_rate` -> every layer, pooled.  At least 400 samples for MERT.
@@ -109,7 +153,7 @@ class HubertEncoder:
             batch = batch.to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.precision)
         with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
-            return run_tapped(self._model, normalize(batch) if self._normalize else batch, reduce)
+            return run_tapped(self._own_model(windows.shape[1]), normalize(batch) if self._normalize else batch, reduce)
 
     def frames_of(self, samples: int) -> int:
         """Number of frames that the encoder makes of a window."""
@@ -126,10 +170,38 @@ class HubertEncoder:
             raise EncoderError(f"{self.name} in {self.precision}: cannot go back to {precision}. Load it again")
         import torch
 
+        exact = self.inexact_modules(precision)
+        other = self._with_model(cast_weights(self._model, getattr(torch, precision), exact))
+        keep_float32(other._model, exact)
+        other.precision, other.float32_modules = precision, tuple(exact)
+        return other
+
+    def inexact_modules(self, precision: str) -> list[str]:
+        """Names of the modules that `precision` computes wrongly on this device; measured once, in float32."""
+        import torch
+
+        key = machine_key() | {
+            "what": "inexact modules", "revision": self.revision, "adapter": self.adapter, "precision": precision,
+            "device": self.device,
+        }
+        kept = recall(key)
+        if kept is None:
+            window = torch.from_numpy(sample_music(self.sample_rate, CHECK_S))[None].to(self.device)
+            batch = normalize(window) if self._normalize else window
+            kept = {"errors": inexact_modules(self._model, batch, getattr(torch, precision))}
+            remember(key, kept)
+        return sorted(kept["errors"])
+
+    def keep_exact(self, precision: str) -> None:
+        """Make modules that `precision` computes wrongly here compute in float32 under autocast, as `at` does; for training."""
+        keep_float32(self._model, self.inexact_modules(precision))
+
+    def _with_model(self, model: Any) -> HubertEncoder:
+        """A copy of this encoder with another model, whose kernels are not chosen yet."""
         other = copy.copy(self)
-        other.precision = precision
-        other._model = cast_weights(self._model, getattr(torch, precision))
+        other._model = model
         other._batches = Batches(self.device, self.sample_rate)
+        other.kernels, other._copies = None, threading.local()
         return other
 
     def adapted(self, adapter: Adapter, location: str) -> HubertEncoder:
@@ -139,11 +211,8 @@ class HubertEncoder:
         """
         if self.precision != "float32":
             raise EncoderError(f"{self.name} in {self.precision}: cannot take an adapter. Load it in float32")
-        other = copy.copy(self)
-        shared = {id(tensor): tensor for tensor in (*self._model.parameters(), *self._model.buffers())}
-        other._model = copy.deepcopy(self._model, shared)
+        other = self._with_model(copy.deepcopy(self._model, shared_tensors(self._model)))
         adapter.apply(other._model)
-        other._batches = Batches(self.device, self.sample_rate)
         other.name = f"{self.name} + {adapter.name}"
         other.adapter, other.adapter_location = adapter.digest, location
         return other
@@ -165,7 +234,7 @@ class HubertEncoder:
         batch = torch.from_numpy(np.ascontiguousarray(window[None], np.float32)).to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.precision)
         with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
-            hidden = run_up_to(self._model, normalize(batch) if self._normalize else batch, layer)
+            hidden = run_up_to(self._own_model(len(window)), normalize(batch) if self._normalize else batch, layer)
             return hidden[0].float().cpu().numpy()
 
     def hidden_states(self, window: np.ndarray) -> np.ndarray:
@@ -204,76 +273,20 @@ def select_frames(hidden: Any, spans: list[slice] | None) -> list[Any]:
     return list(hidden) if spans is None else [window[span] for window, span in zip(hidden, spans, strict=True)]
 
 
-def run_tapped(model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any]:
-    """Run one forward pass, applying `reduce` to each layer's (batch, frame, dim) as soon as it is computed.
-
-    Raises EncoderError if this release of transformers does not pass through the layers as expected.
-    """
-    found: list[Any] = []
-
-    def take(output: Any) -> None:
-        found.append(reduce(output[0] if isinstance(output, tuple) else output))
-
-    blocks = model.encoder.layers
-    final_norm = model.config.do_stable_layer_norm                   # then the last layer is the output of the norm
-    taps = [*blocks[:-1], model.encoder.layer_norm if final_norm else blocks[-1]]
-    hooks = [
-        blocks[0].register_forward_pre_hook(
-            lambda _, args, kwargs: take(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-        ),
-        *(module.register_forward_hook(lambda _, __, output: take(output)) for module in taps),
-    ]
-    try:
-        model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if len(found) != len(blocks) + 1:
-        raise EncoderError(
-            f"the model returned {len(found)} layers instead of {len(blocks) + 1}. Install a supported release of transformers"
-        )
-    return found
+def shared_tensors(model: Any) -> dict[int, Any]:
+    """Memo for `copy.deepcopy` that lets the copy of a model share its weights."""
+    return {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
 
 
-class LayerReached(Exception):
-    """Raised inside a forward pass once the requested layer is computed."""
-
-
-def run_up_to(model: Any, batch: Any, layer: int) -> Any:
-    """(batch, frame, dim) of one layer, as `run_tapped` sees it, by a pass that ends there."""
-    found: list[Any] = []
-
-    def take(output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
-        raise LayerReached
-
-    blocks = model.encoder.layers
-    if layer == 0:
-        hook = blocks[0].register_forward_pre_hook(
-            lambda _, args, kwargs: take(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-        )
-    else:
-        last = layer == len(blocks) and model.config.do_stable_layer_norm
-        module = model.encoder.layer_norm if last else blocks[layer - 1]
-        hook = module.register_forward_hook(lambda _, __, output: take(output))
-    try:
-        model(batch)
-    except LayerReached:
-        return found[0]
-    finally:
-        hook.remove()
-    raise EncoderError(f"the model did not pass through layer {layer}. Install a supported release of transformers")
-
-
-def cast_weights(model: Any, dtype: Any) -> Any:
+def cast_weights(model: Any, dtype: Any, exact: Sequence[str] = ()) -> Any:
     """A copy of a model whose linear layers and positional convolution hold `dtype`, as autocast would cast them at each pass;
-    all other weights are shared."""
+    all other weights, and those of the modules named in `exact`, are shared."""
     import torch
 
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    other = copy.deepcopy(model, shared)
-    for module in (*other.encoder.modules(), *other.feature_projection.modules()):
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv1d):
+    other = copy.deepcopy(model, shared_tensors(model))
+    for name, module in other.named_modules():
+        inside = name.startswith(("encoder.", "feature_projection."))
+        if inside and name not in exact and isinstance(module, torch.nn.Linear | torch.nn.Conv1d):
             module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
             if module.bias is not None:
                 module.bias = torch.nn.Parameter(module.bias.to(dtype), requires_grad=False)

@@ -27,6 +27,7 @@ from typing import Any
 
 from tonelake.embed.encoders.base import PRECISIONS, Encoder
 from tonelake.embed.errors import EncoderError
+from tonelake.embed.precision import checked_at
 from tonelake.store import InputError
 
 DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
@@ -90,7 +91,8 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
 
     `download=False` uses only weights that are already on this machine.  `adapter`: its location; `home`: the lake that may
     contain it; see `embed.encoders.adapter`.  Raises InputError for an unknown encoder or precision, EncoderError (with
-    instructions) if the weights or the class cannot be loaded, CheckpointError if a checkpoint is not what it claims to be.
+    instructions) if the weights or the class cannot be loaded or this device computes the precision wrongly, CheckpointError
+    if a checkpoint is not what it claims to be.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}: unknown. Choose one of {', '.join(PRECISIONS)}")
@@ -113,7 +115,7 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
     def finish(encoder: HubertEncoder) -> HubertEncoder:
         if adapter:
             encoder = encoder.adapted(read_adapter(resolve_adapter(adapter, home)), adapter)
-        return encoder.at(precision)
+        return checked_at(encoder, precision)
 
     if name in HUB:
         return finish(HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device))
@@ -156,7 +158,7 @@ def load_class(location: str, precision: str = "float32", device: str = "cpu") -
             raise InputError(
                 f"encoder {location!r}: computes in {encoder.precision}, not {precision}. Pass --precision {encoder.precision}"
             )
-        encoder = encoder.at(precision)
+        encoder = checked_at(encoder, precision)
     encoder.location = location
     return encoder
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel
 
-from tonelake.embed.encoders import convolutions
+from tonelake.embed.kernels import convolutions
 from tonelake.embed.encoders.hubert import normalize
 
 

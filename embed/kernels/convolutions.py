@@ -16,13 +16,19 @@ from __future__ import annotations
 
 from typing import Any
 
-TILE = 128                               # output frames; 32 and 512 are 19 and 50 % slower in bfloat16
+TILES = (128, 256)                       # output frames; 32 and 512 are 19 and 50 % slower; see `embed.kernels.choice`
 
 
 def install(model: Any) -> None:
     """Make a HubertModel or Wav2Vec2Model in eval mode compute its convolutions in tiles, if it has the form above."""
     if fits(model):
         model.feature_extractor.forward = Tiled(model.feature_extractor)
+
+
+def use(model: Any, tile: int) -> None:
+    """Set the number of output frames of a tile, where a model computes its convolutions in tiles."""
+    if isinstance(model.feature_extractor.forward, Tiled):
+        model.feature_extractor.forward.tile = tile
 
 
 def fits(model: Any) -> bool:
@@ -44,6 +50,7 @@ class Tiled:
     def __init__(self, stack: Any) -> None:
         self._layers = list(stack.conv_layers)
         self._plain = stack.forward
+        self.tile = TILES[0]
         self._weights: dict[Any, list[list[Any]]] = {}               # by dtype, for each layer but the first
 
     def __call__(self, samples: Any) -> Any:
@@ -70,8 +77,8 @@ class Tiled:
         for kernel, stride in shapes:
             count = (count - kernel) // stride + 1
         out = torch.empty((count, others[-1].conv.out_channels), dtype=dtype)
-        for start in range(0, count, TILE):
-            stop = min(start + TILE, count)
+        for start in range(0, count, self.tile):
+            stop = min(start + self.tile, count)
             begin, end = start, stop                                 # the part of the first layer's output that this tile needs
             for kernel, stride in reversed(shapes):
                 begin, end = begin * stride, (end - 1) * stride + kernel

@@ -1,0 +1,294 @@
+"""Choose how an encoder computes on this CPU, by a measurement of well under a second.
+
+    attention   `torch`, `blocks` or `amx`; see `embed.kernels.attention`
+    tile        output frames of a tile of the convolutions: 128 or 256
+    clips       `together`: one clip after another on all threads; `apart`: several clips, each on a thread of its own
+
+Each part is timed at the model's own sizes and for windows of the length at hand; an attention whose result differs from the
+formula is left out.  The result is kept in the cache folder.  TONELAKE_KERNELS pins parts (`attention=amx,clips=together`) or
+all of them (`safe`).  A choice changes vectors by rounding only, so it does not belong to the identity of a space.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tonelake.embed.kernels import attention, convolutions
+from tonelake.embed.kernels.threads import single_threads
+from tonelake.embed.measured import machine_key, recall, remember
+from tonelake.store import InputError, memory_bytes
+
+VARIABLE = "TONELAKE_KERNELS"
+TOGETHER, APART = "together", "apart"
+ROUNDS, MIN_ROUNDS = 6, 3
+MAX_S = 0.2                              # for a part; then the rounds end early
+MAX_SPREAD = 1.5                         # median divided by minimum; beyond it something else disturbed the measurement
+MAX_ERROR = 0.02                         # of an attention's result, relative to float32; bfloat16 alone has some 0.004
+PATIENCE = 1.05                          # clips go apart unless together is this much faster: apart suffers less from others
+BLOCK_FRAMES = 750                       # of the block that `clips` is measured on: 10 s
+TILE_FRAMES = 256
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """One way of computing; the defaults are safe on every CPU."""
+
+    attention: str = attention.SAFE
+    tile: int = convolutions.TILES[0]
+    clips: str = TOGETHER
+
+
+VALUES: dict[str, tuple[Any, ...]] = {
+    "attention": tuple(attention.WAYS), "tile": convolutions.TILES, "clips": (TOGETHER, APART),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured way of one part."""
+
+    part: str
+    way: str
+    ms: float                            # the fastest of the rounds
+    spread: float                        # median divided by the fastest
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """The chosen kernels, the figures, and how the choice came about."""
+
+    kernels: Kernels
+    figures: tuple[Figure, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a model and of the windows it is used on."""
+
+    heads: int
+    width: int                           # of one head
+    hidden: int
+    inner: int                           # of the feed-forward layers
+    channels: int                        # of the convolutions
+    windows: int                         # in a batch
+    frames: int                          # of a window
+    precision: str
+
+    @property
+    def window_bytes(self) -> int:
+        """Roughly the memory that a window in progress takes: hidden states and intermediate results in two precisions."""
+        return self.windows * self.frames * 4 * (8 * self.hidden + 2 * self.inner)
+
+
+def choose_kernels(model: Any, sizes: Sizes) -> KernelChoice:
+    """Choose the kernels of a HubertModel or Wav2Vec2Model on the CPU: pinned, kept from before, or measured now.
+
+    The model's attention and tile are changed while it is measured; `install` sets the result.  Raises InputError if
+    TONELAKE_KERNELS cannot be understood.
+    """
+    pins = pinned(os.environ.get(VARIABLE, ""))
+    if set(pins) == set(VALUES):
+        return KernelChoice(Kernels(**pins), (), f"pinned by {VARIABLE}")
+    key = machine_key() | {"what": "kernels", "pinned": pins} | asdict(sizes)
+    kept = restore(recall(key))
+    if kept is not None:
+        return kept
+    chosen = measure(model, sizes, pins)
+    if "disturbed" not in chosen.reason:
+        remember(key, asdict(chosen))
+    return chosen
+
+
+def install(model: Any, kernels: Kernels) -> None:
+    """Make a model compute with these kernels."""
+    attention.use(model, kernels.attention)
+    convolutions.use(model, kernels.tile)
+
+
+def pinned(text: str) -> dict[str, Any]:
+    """The parts that a text pins, as `part=way,…` or `safe`.  Raises InputError for an unknown part or way.
+
+    >>> pinned("attention=torch,tile=256"), pinned("")
+    ({'attention': 'torch', 'tile': 256}, {})
+    """
+    if text.strip() == "safe":
+        return asdict(Kernels())
+    found: dict[str, Any] = {}
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        part, _, way = word.partition("=")
+        known = {str(value): value for value in VALUES.get(part.strip(), ())}
+        if way.strip() not in known:
+            choices = "; ".join(f"{name}={'|'.join(map(str, values))}" for name, values in VALUES.items())
+            raise InputError(f"{VARIABLE}: {word!r} is unknown. Write safe, or some of {choices}, separated by commas")
+        found[part.strip()] = known[way.strip()]
+    if found.get("attention") == "amx" and not attention.has_matrix_unit():
+        raise InputError(f"{VARIABLE}: attention=amx needs a processor with AMX, which this one lacks. Leave it out")
+    return found
+
+
+def restore(result: dict[str, Any] | None) -> KernelChoice | None:
+    """A choice from its stored form; None if it is not a valid one."""
+    try:
+        kernels = Kernels(**result["kernels"])                       # type: ignore[index]
+        if any(getattr(kernels, part) not in values for part, values in VALUES.items()):
+            return None
+        return KernelChoice(kernels, tuple(Figure(**f) for f in result["figures"]), str(result["reason"]))  # type: ignore[index]
+    except (KeyError, TypeError):
+        return None
+
+
+# -- measuring
+
+
+def measure(model: Any, sizes: Sizes, pins: dict[str, Any]) -> KernelChoice:
+    """Measure the parts that are not pinned, each with the ways chosen before it.
+
+    `clips` comes first: the others are then timed on one thread if clips go apart, else on all.
+    """
+    chosen, figures, reasons = replace(Kernels(), **pins), [], []
+    for part, ways_of in (("clips", clip_ways), ("attention", attention_ways), ("tile", tile_ways)):
+        if part in pins:
+            continue
+        install(model, chosen)
+        alone = part != "clips" and chosen.clips == APART
+        with single_threads(1, "measure") if alone else ThreadPoolExecutor(1, "measure") as thread:
+            found = thread.submit(time_part, part, ways_of, model, sizes).result()
+        figures += found
+        best = fastest(found)
+        if best is not None:
+            chosen = replace(chosen, **{part: next(value for value in VALUES[part] if str(value) == best)})
+        elif found:
+            reasons.append(f"{part}: disturbed, {getattr(chosen, part)} by default")
+    install(model, chosen)
+    return KernelChoice(chosen, tuple(figures), "; ".join(reasons) or "measured on this machine")
+
+
+Ways = dict[str, Callable[[], Any]]
+
+
+def time_part(part: str, ways_of: Callable[[Any, Sizes], Ways], model: Any, sizes: Sizes) -> list[Figure]:
+    """Time the ways of a part in alternation, after one round of warm-up, for a quarter of a second or `ROUNDS` rounds."""
+    with in_precision(sizes):
+        ways = ways_of(model, sizes)
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        begun = time.perf_counter()
+        for number in range(ROUNDS + 1):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way()
+                if number:
+                    taken[name].append(1000 * (time.perf_counter() - started))
+            if number >= MIN_ROUNDS and time.perf_counter() - begun > MAX_S:
+                break
+    return [Figure(part, name, min(ms), statistics.median(ms) / min(ms)) for name, ms in taken.items()]
+
+
+@contextmanager
+def in_precision(sizes: Sizes) -> Iterator[None]:
+    """Compute as the encoder does: without gradients, and by autocast below float32.  Holds for the calling thread."""
+    import torch
+
+    lower = getattr(torch, sizes.precision)
+    with torch.inference_mode(), torch.autocast("cpu", lower) if sizes.precision != "float32" else nullcontext():
+        yield
+
+
+def fastest(figures: list[Figure]) -> str | None:
+    """The way to choose; None if there is none, or if its figures or those of the next best spread too widely."""
+    def rank(figure: Figure) -> float:
+        return figure.ms / (PATIENCE if figure.way == APART else 1)
+
+    ranked = sorted(figures, key=rank)
+    if not figures or (len(figures) > 1 and any(figure.spread > MAX_SPREAD for figure in ranked[:2])):
+        return None
+    return ranked[0].way
+
+
+def attention_ways(model: Any, sizes: Sizes) -> Ways:
+    """Attention at the model's sizes, in each way that computes it right here: in float32 if none does in bfloat16."""
+    import torch
+
+    if sizes.precision != "bfloat16":
+        return {}
+    generator = torch.Generator().manual_seed(0)
+    heads = min(sizes.heads, max(4, torch.get_num_threads()))
+    states = torch.randn(sizes.windows, sizes.frames, 3, heads, sizes.width, generator=generator)
+    states[:, :, :2] *= 2                                            # scores from -20 to 20: some frames attend to a few others
+    exact = [states[:, :, i].transpose(1, 2) for i in range(3)]
+    query, key, value = (tensor.bfloat16() for tensor in exact)
+    expected = attention.by_torch(query.float(), key.float(), value.float())
+    ways: Ways = {}
+    for name in attention.ways_here():
+        way = attention.WAYS[name]
+        try:
+            error = relative_error(way(query, key, value), expected)
+        except Exception:                # a kernel that cannot be compiled or run here is not a way here
+            continue
+        if error <= MAX_ERROR:
+            ways[name] = lambda way=way: way(query, key, value)      # type: ignore[misc]
+    return ways or {attention.EXACT: lambda: attention.in_float32(query, key, value)}
+
+
+def relative_error(found: Any, expected: Any) -> float:
+    """Length of the difference divided by the length of the expected tensor; infinite if a value is not finite."""
+    error = float((found.float() - expected).norm() / expected.norm().clamp(min=1e-30))
+    return error if math.isfinite(error) else math.inf
+
+
+def tile_ways(model: Any, sizes: Sizes) -> Ways:
+    """The convolutions of some seconds of audio, in tiles of each size."""
+    import torch
+
+    if not isinstance(model.feature_extractor.forward, convolutions.Tiled):
+        return {}
+    samples = math.prod(model.config.conv_stride) * (TILE_FRAMES + 1)
+    audio = torch.randn(1, samples, generator=torch.Generator().manual_seed(0))
+
+    def run(tile: int) -> None:
+        convolutions.use(model, tile)
+        model.feature_extractor(audio)
+
+    return {str(tile): lambda tile=tile: run(tile) for tile in convolutions.TILES}       # type: ignore[misc]
+
+
+def clip_ways(model: Any, sizes: Sizes) -> Ways:
+    """As many passes through a block as there are threads: one after the other on all threads, or each on its own."""
+    import torch
+
+    threads = threads_for_clips(sizes)
+    if threads < 2:
+        return {}
+    frames = min(sizes.frames, BLOCK_FRAMES)
+    windows = max(1, min(sizes.windows, BLOCK_FRAMES // frames))
+    block = model.encoder.layers[0]
+    hidden = torch.randn(windows, frames, sizes.hidden, generator=torch.Generator().manual_seed(0))
+
+    def once(_: int = 0) -> None:
+        with in_precision(sizes):
+            block(hidden)
+
+    def together() -> None:
+        for _ in range(threads):
+            once()
+
+    def apart() -> None:
+        with single_threads(threads, "measure") as pool:
+            list(pool.map(once, range(threads)))
+
+    return {TOGETHER: together, APART: apart}
+
+
+def threads_for_clips(sizes: Sizes) -> int:
+    """Number of clips encoded at once if each has a thread: torch's threads, or as many as a quarter of memory holds."""
+    import torch
+
+    return max(1, min(torch.get_num_threads(), memory_bytes() // 4 // sizes.window_bytes))

@@ -1,0 +1,206 @@
+"""Kernels are chosen by measurement, kept for this machine, and change vectors by rounding only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from tonelake.embed import compare, encode_clips, load_encoder
+from tonelake.embed.encoders.hubert import HubertEncoder
+from tonelake.embed.kernels import attention, choice
+from tonelake.embed.kernels.choice import Figure, Kernels, KernelChoice, choose_kernels, fastest, pinned
+from tonelake.embed.precision import cosine
+from tonelake.store import InputError, cache_folder
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache folder, and no pinned kernels."""
+    monkeypatch.setenv("TONELAKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TONELAKE_KERNELS")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def calm(monkeypatch):
+    """Accept any spread, since tests share the processor."""
+    monkeypatch.setattr(choice, "MAX_SPREAD", np.inf)
+
+
+@pytest.fixture(scope="module")
+def tiny(checkpoints):
+    return HubertEncoder(checkpoints / "95M-tiny")
+
+
+def sizes_of(encoder, samples=24_000):
+    return encoder._sizes(samples)
+
+
+def test_a_choice_is_measured_once_and_kept(own_cache, calm, two_threads, tiny, monkeypatch):
+    encoder = tiny.at("bfloat16")
+    first = choose_kernels(encoder.model, sizes_of(encoder))
+    assert first.reason == "measured on this machine"
+    ways = {(figure.part, figure.way) for figure in first.figures}
+    assert {("clips", "together"), ("clips", "apart"), ("attention", "torch"), ("attention", "blocks"),
+            ("tile", "128"), ("tile", "256")} <= ways
+    assert all(figure.ms > 0 and figure.spread >= 1 for figure in first.figures)
+    monkeypatch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
+    assert choose_kernels(encoder.model, sizes_of(encoder)) == first
+
+
+@pytest.mark.parametrize("change", [
+    {"processor": "another"}, {"threads": 99}, {"torch": "1.0"}, {"tonelake": "0.0"},
+])
+def test_another_machine_or_version_is_measured_anew(own_cache, calm, tiny, monkeypatch, change):
+    key = choice.machine_key()
+    first = choose_kernels(tiny.model, sizes_of(tiny))
+    monkeypatch.setattr(choice, "machine_key", lambda: key | change)
+    measured = []
+    monkeypatch.setattr(choice, "measure", lambda *_: measured.append(1) or first)
+    choose_kernels(tiny.model, sizes_of(tiny))
+    assert measured == [1]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: text[: len(text) // 2],
+    lambda text: "[]",
+    lambda text: text.replace('"tile": 128', '"tile": 77').replace('"tile": 256', '"tile": 77'),
+    lambda text: json.dumps({"key": json.loads(text)["key"], "result": {}}),
+    lambda text: text.replace('"processor": "', '"processor": "other '),
+], ids=["cut", "list", "tile", "empty", "processor"])
+def test_a_damaged_or_foreign_file_is_measured_anew(own_cache, calm, tiny, damage, monkeypatch):
+    first = choose_kernels(tiny.model, sizes_of(tiny))
+    (file,) = (cache_folder() / "measured").glob("*.json")
+    file.write_text(damage(file.read_text()))
+    measured = []
+    monkeypatch.setattr(choice, "measure", lambda *_: measured.append(1) or first)
+    assert choose_kernels(tiny.model, sizes_of(tiny)) == first
+    assert measured == [1]
+    monkeypatch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
+    assert choose_kernels(tiny.model, sizes_of(tiny)) == first
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_error(own_cache, calm, tiny):
+    own_cache.parent.joinpath("cache").write_text("a file where the folder should be")
+    assert choose_kernels(tiny.model, sizes_of(tiny)).figures
+
+
+def test_a_disturbed_measurement_keeps_the_default_and_is_not_kept(own_cache, tiny, monkeypatch):
+    monkeypatch.setattr(choice, "MAX_SPREAD", 0.0)
+    found = choose_kernels(tiny.model, sizes_of(tiny))
+    assert found.kernels == Kernels()
+    assert "tile: disturbed, 128 by default" in found.reason
+    assert not (own_cache / "measured").exists()
+
+
+def test_the_fastest_of_quiet_figures_is_chosen():
+    figures = [Figure("tile", "128", 10.0, 1.1), Figure("tile", "256", 9.0, 1.2)]
+    assert fastest(figures) == "256"
+    assert fastest([figures[0], replace(figures[1], spread=3.0)]) is None
+    slow = Figure("attention", "blocks", 90.0, 5.0)
+    assert fastest([*figures, slow]) == "256", "the spread of a way that is far behind does not matter"
+    close = [Figure("clips", "together", 10.0, 1.0), Figure("clips", "apart", 10.3, 1.0)]
+    assert fastest(close) == "apart"
+    assert fastest([close[0], replace(close[1], ms=12.0)]) == "together"
+
+
+def test_a_pin_is_respected(own_cache, calm, tiny, monkeypatch):
+    monkeypatch.setenv("TONELAKE_KERNELS", "attention=blocks, tile=256, clips=together")
+    found = choose_kernels(tiny.model, sizes_of(tiny))
+    assert (found.kernels, found.figures) == (Kernels("blocks", 256, "together"), ())
+    assert found.reason == "pinned by TONELAKE_KERNELS"
+    monkeypatch.setenv("TONELAKE_KERNELS", "tile=256")
+    found = choose_kernels(tiny.model, sizes_of(tiny))
+    assert found.kernels.tile == 256
+    assert "tile" not in {figure.part for figure in found.figures}
+    assert pinned("safe") == asdict(Kernels())
+
+
+@pytest.mark.parametrize("text", ["fast", "attention=quick", "tile=129", "speed=1", "attention", "=torch"])
+def test_a_pin_that_is_not_understood_names_the_choices(text):
+    with pytest.raises(InputError, match=r"TONELAKE_KERNELS: .* is unknown\. Write safe, or some of attention=torch\|blocks"):
+        pinned(text)
+
+
+def test_a_pin_that_this_processor_cannot_follow_is_an_error(monkeypatch):
+    monkeypatch.setattr(attention, "has_matrix_unit", lambda: False)
+    with pytest.raises(InputError, match="needs a processor with AMX"):
+        pinned("attention=amx")
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda q, k, v, s=None: attention.by_torch(q, k, v, s) * 1.1,
+    lambda q, k, v, s=None: torch.full_like(q, float("nan")),
+    lambda q, k, v, s=None: 1 / 0,
+], ids=["larger", "nan", "failing"])
+def test_a_wrong_attention_is_never_chosen(own_cache, calm, tiny, monkeypatch, wrong):
+    monkeypatch.setattr(attention, "WAYS", attention.WAYS | {"blocks": wrong, "amx": wrong})
+    encoder = tiny.at("bfloat16")
+    found = choose_kernels(encoder.model, sizes_of(encoder))
+    assert found.kernels.attention == "torch"
+    monkeypatch.setattr(attention, "WAYS", attention.WAYS | {"torch": wrong})
+    monkeypatch.setattr(choice, "recall", lambda _: None)
+    found = choose_kernels(encoder.model, sizes_of(encoder))
+    assert found.kernels.attention == "float32", "if all are wrong, float32 is kept"
+
+
+def test_every_choice_gives_the_same_vectors_but_for_rounding(checkpoints, monkeypatch, two_threads):
+    """Bound: cosine 0.9999 at every layer and statistic in bfloat16, 0.9999999 in float32."""
+    waves = [np.random.default_rng(seed).standard_normal(60_000).astype(np.float32) for seed in range(3)]
+    for precision, bound in (("float32", 1 - 1e-7), ("bfloat16", 0.9999)):
+        expected = None
+        for way in attention.ways_here():
+            for tile in (128, 256):
+                monkeypatch.setenv("TONELAKE_KERNELS", f"attention={way},tile={tile},clips=together")
+                encoder = load_encoder(str(checkpoints / "95M-tiny"), precision=precision)
+                found = encode_clips(encoder, waves, 2.0)
+                expected = expected or found
+                for a, b in zip(found, expected, strict=True):
+                    for x, y in zip((*a.mean, *a.max), (*b.mean, *b.max), strict=True):
+                        assert cosine(x, y) >= bound, (way, tile)
+
+
+def test_clips_that_go_apart_have_the_vectors_of_clips_that_go_together(lake, music, checkpoints, monkeypatch, two_threads):
+    """By the whole embedding of a lake, in several threads, each with its copy of the model."""
+    from tonelake.embed import EmbedSettings, embed_clips, open_space
+    from tonelake.ingest import ingest_folder, read_clips
+
+    ingest_folder(lake, music, seconds=3.0)
+    found = {}
+    for clips in ("together", "apart"):
+        monkeypatch.setenv("TONELAKE_KERNELS", f"attention=torch,tile=128,clips={clips}")
+        space, encoder = open_space(
+            lake, EmbedSettings(str(checkpoints / "95M-tiny"), space=clips, window_s=2.0, precision="float32", device="cpu")
+        )
+        report = embed_clips(lake, space, encoder, read_clips)
+        assert (report.new, report.failed) == (18, 0)
+        assert encoder.clips_in_parallel == (2 if clips == "apart" else 1)
+        found[clips] = lake.vectors(space).take(lake.clips.ids().to_list(), 2).vectors
+    assert torch.get_num_threads() == 2
+    np.testing.assert_allclose(found["apart"], found["together"], atol=2e-3)
+    assert len({row.tobytes() for row in found["apart"]}) == 18, "each clip has its own vector"
+
+
+def test_small_in_bfloat16_keeps_what_it_would_compute_wrongly_in_float32():
+    encoder = load_encoder("small")
+    found = compare(encoder, "bfloat16", seconds=3.0, rounds=0)
+    assert found.worst_cosine >= 0.99
+
+
+def test_a_choice_survives_its_own_file(own_cache):
+    made = KernelChoice(Kernels("blocks", 256, "apart"), (Figure("tile", "256", 1.0, 1.1),), "measured on this machine")
+    assert choice.restore(json.loads(json.dumps(asdict(made)))) == made
+    assert choice.restore(None) is None
+    assert choice.restore({"kernels": {"attention": "unknown"}, "figures": [], "reason": ""}) is None
