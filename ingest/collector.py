@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
+from tonelake.ingest.copies import Copies
 from tonelake.store import DTYPES, Added, Failure, Lake, failure_id
 
 ROWS_PER_BATCH = 2_000
@@ -22,6 +23,7 @@ class Collector:
         self._failures: list[Failure] = []
         self._succeeded: list[str] = []
         self.added = Added()
+        self.copies = Copies()
         self.flagged = self.failed = 0
 
     def add(self, rows: list[dict[str, Any]]) -> None:
@@ -47,7 +49,9 @@ class Collector:
         succeeded, self._succeeded = self._succeeded, []
         if rows:
             # A label column that only one row has becomes a column of all.
-            self.added += self._lake.clips.add(normalized(pl.DataFrame(rows, infer_schema_length=None)))
+            frame = normalized(pl.DataFrame(rows, infer_schema_length=None))
+            self.added += self._lake.clips.add(frame)
+            self.copies.note(self._lake, frame)
         self._lake.failures.record(failures)
         self._lake.failures.clear(succeeded)
 

@@ -7,37 +7,46 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tonelake.ingest.tables import read_table
-from tonelake.store import FIXED_COLUMNS, SETTABLE_COLUMNS, InputError, to_nfc
+from tonelake.ingest.tables import ListColumns, read_numbered_table
+from tonelake.store import DTYPES, FIXED_COLUMNS, SETTABLE_COLUMNS, InputError, Lake, to_nfc
 
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "source")
+KEY_NAMES = (*PATH_NAMES, "stem", "track")
 TEXT_NAMES = (*PATH_NAMES, *SETTABLE_COLUMNS)
 
 
 class Labels:
     """Rows of labels by key, and how many files each of them has matched so far."""
 
-    def __init__(self, file: Path, *, multi: Sequence[str] = ()) -> None:
-        """Read a table.  Its key column is the first that is named path (file, filename), stem or track."""
-        table = read_table(file, multi=multi, text=TEXT_NAMES)
-        key = next((name for name in (*PATH_NAMES, "stem", "track") if name in table.columns), None)
+    def __init__(self, file: Path, *, multi: ListColumns = (), text: Sequence[str] = ()) -> None:
+        """Read a table.  Its key column is the first that is named path (file, filename), stem or track.
+
+        `text`: columns that stay text even if every value is a number.
+        """
+        table, numbers = read_numbered_table(file, multi=multi, text=(*TEXT_NAMES, *text))
+        key = next((name for name in KEY_NAMES if name in table.columns), None)
         if key is None:
             raise InputError(
                 f"{file.name}: needs a column named path, stem or track to match files by, but has "
-                f"{', '.join(table.columns)}"
+                f"{', '.join(table.columns)}. Rename one"
             )
         self.file = file
         self.kind = "path" if key in PATH_NAMES else key
         self.table = table.drop(key)
         check_label_columns(file, self.table.columns)
         self._rows: dict[str, dict[str, Any]] = {}
-        for row in table.to_dicts():
+        first: dict[str, int] = {}                                   # number of the row by key
+        for number, row in zip(numbers, table.iter_rows(named=True), strict=True):
             name = row.pop(key)
             if name is None:
                 continue
             name = to_nfc(str(PurePosixPath(str(name).replace("\\", "/"))) if self.kind == "path" else str(name))
             if self._rows.setdefault(name, row) != row:
-                raise InputError(f"{file.name}: two different rows for {self.kind} {name!r}")
+                raise InputError(
+                    f"{file.name}, row {number}: two different rows for {self.kind} {name!r}, the other is row {first[name]}. "
+                    "Delete one, or put several values of a column into one cell and name it with --multi"
+                )
+            first.setdefault(name, number)
         self._matched: Counter[str] = Counter()                      # number of files by key
 
     def match(self, path: Path, track: str) -> dict[str, Any]:
@@ -77,3 +86,10 @@ def check_label_columns(file: Path, columns: Sequence[str]) -> None:
     taken = [name for name in columns if name in FIXED_COLUMNS and name not in SETTABLE_COLUMNS]
     if taken:
         raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, because tonelake fills them. Rename them")
+
+
+def stored_as_text(lake: Lake) -> list[str]:
+    """Label columns that the lake stores as text: a table whose values happen to be numbers must not change their spelling."""
+    names = lake.clips.label_columns()
+    schema = lake.clips.read(names, where="false").schema if names else {}
+    return [name for name, dtype in schema.items() if dtype == DTYPES["class"]]

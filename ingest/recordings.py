@@ -65,7 +65,7 @@ def ingest_recordings(
     tidy(lake.clips.table)
     return IngestReport(
         recordings=len(recordings), added=collector.added, flagged=collector.flagged, failed=collector.failed,
-        superseded=_mark_superseded(lake, digests),
+        superseded=_mark_superseded(lake, digests), copies=len(collector.copies), notes=collector.copies.notes(),
     )
 
 

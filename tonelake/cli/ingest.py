@@ -15,7 +15,13 @@ app = typer.Typer()
 ingest_app = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Bring audio in as clips.")
 app.add_typer(ingest_app, name="ingest", rich_help_panel=AUDIO)
 
-Multi = Annotated[list[str] | None, typer.Option("--multi", help="Label column split at | or ;. May be repeated.")]
+Multi = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--multi", metavar="COLUMN[=SEPARATOR]",
+        help="Label column of lists, split at | or ; or at SEPARATOR: --multi tags, --multi \"tags=,\". May be repeated.",
+    ),
+]
 Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' column `dataset`.")]
 SETS = "Published data sets"
 
@@ -44,7 +50,7 @@ def ingest_folder(
 
 @ingest_app.command("manifest")
 def ingest_manifest(
-    file: Annotated[Path, typer.Argument(help="CSV file: path, start, seconds and any label columns.")],
+    file: Annotated[Path, typer.Argument(help="CSV file: path, start, seconds or end, and any label columns.")],
     lake: LakePath = "lake", multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Ingest the clips that FILE lists, one per row.
@@ -92,6 +98,59 @@ def ingest_chorales(
     Example: tonelake ingest chorales --limit 40
     """
     report = open_lake(lake, create=True).ingest_chorales(bars=bars, hop=hop, limit=limit, seed_rule=seed_rule)
+    finish(report, strict)
+
+
+@ingest_app.command("mirdata", cls=library_command("tonelake.ingest:ingest_mirdata"), rich_help_panel=SETS)
+def ingest_mirdata(
+    name: Annotated[str, typer.Argument(help="Name of the set in mirdata, such as guitarset.")],
+    path: Annotated[Path, typer.Argument(help="Folder of the set, which mirdata calls data_home.")],
+    lake: LakePath = "lake",
+    version: Annotated[str, typer.Option(help="Version of the set, as mirdata names it.")] = FROM_LIBRARY,
+    index: Annotated[Path | None, typer.Option(help="JSON file of the set's index; default: the one in mirdata.")] = None,
+    audio: Annotated[
+        list[str] | None, typer.Option("--audio", help="Kind of audio file to read, such as audio_mic. May be repeated.")
+    ] = None,
+    validate: Annotated[bool, typer.Option(help="Compare the checksum of every file with the index.")] = True,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Ingest a data set by its loader in mirdata. Nothing is downloaded.
+
+    Example: tonelake ingest mirdata guitarset ~/sets/guitarset --audio audio_mic
+    """
+    report = open_lake(lake, create=True).ingest_mirdata(
+        name, path, version=version, index=index, audio=audio or (), validate=validate, seconds=None if whole else seconds,
+        hop=hop, workers=workers,
+    )
+    finish(report, strict)
+
+
+@ingest_app.command("hf", cls=library_command("tonelake.ingest:ingest_hf"), rich_help_panel=SETS)
+def ingest_hf(
+    path: Annotated[str, typer.Argument(help="Folder of `save_to_disk` or of parquet files, or name of a cached data set.")],
+    lake: LakePath = "lake",
+    config: Annotated[str | None, typer.Option(help="Configuration, if the set has several.")] = None,
+    column: Annotated[str | None, typer.Option(help="Audio column; default: the first.")] = None,
+    track: Annotated[str | None, typer.Option(help="Column that names the track of a row; default: the file's name.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for audio that is inside tables; default: `audio` in the lake.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Ingest a Hugging Face data set that is on this machine. Nothing is downloaded.
+
+    Example: tonelake ingest hf ~/sets/my-songs --track song_id
+    """
+    report = open_lake(lake, create=True).ingest_hf(
+        path, config=config, column=column, track=track, folder=out, seconds=None if whole else seconds, hop=hop,
+        dataset=dataset, workers=workers,
+    )
     finish(report, strict)
 
 
