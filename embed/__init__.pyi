@@ -16,7 +16,7 @@ from .librosa_import import load_librosa
 from .live import LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
 from .pipeline import EmbedReport, embed_clips
 from .plan import Plan, make_plan, plan_embed
-from .precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16
+from .precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16, products_preserved
 from .settings import (
     EmbedSettings,
     device_is_here,
@@ -75,6 +75,7 @@ __all__ = [
     "place_windows",
     "plan_embed",
     "pool_states",
+    "products_preserved",
     "read_adapter",
     "refuse_projection",
     "resolve_adapter",

@@ -64,6 +64,8 @@ class LiveFrames:
         self._origin = 0                 # the stream's sample at `_begin`
         self._emitted = 0                # number of frames returned
         self._ended = False
+        if encoder.device == "cpu":      # for the full window: the first ones are shorter, but soon over
+            encoder.prepare(self._window * self._step + self._field)
 
     @property
     def latency_s(self) -> float:

@@ -24,6 +24,7 @@ from tonelake.embed.sample import SAMPLE_S, sample_music
 MIN_COSINE = 0.999
 USABLE_COSINE = 0.99                     # of a precision that was asked for
 MIN_GAIN = 1.15                          # a smaller gain does not justify the loss
+MAX_PRODUCT_ERROR = 0.02                 # relative; rounding the result to bfloat16 alone makes 0.002
 CHECK_S = 3.0                            # of the sample, if only correctness is in question
 ROUNDS = 3                               # their median is used
 LOWER = {"cuda": ("bfloat16", "float16"), "cpu": ("bfloat16",), "mps": ("float16",)}     # tried in this order
@@ -141,6 +142,34 @@ def compare(
     table = pl.DataFrame(rows, schema={"layer": pl.String, "cosine": pl.Float64, "relative_error": pl.Float64}, orient="row")
     gain = statistics.median(taken["exact"]) / statistics.median(taken["lower"]) if rounds else 1.0
     return Comparison(precision, table, gain)
+
+
+def products_preserved(device: str, inner: int, outer: int, precision: str = "bfloat16") -> bool:
+    """Whether this device computes batched products of (64, inner) and (inner, outer) matrices right in a lower precision.
+
+    Compared once with float64, as is the product with the first factor transposed, which gradients need.
+    """
+    import torch
+
+    key = machine_key() | {
+        "what": "products", "device": device, "inner": inner, "outer": outer, "precision": precision,
+    }
+    kept = recall(key)
+    if kept is None:
+        generator = torch.Generator().manual_seed(0)
+        lower = getattr(torch, precision)
+        a, b, c = (
+            torch.randn(2, *shape, generator=generator).to(lower) for shape in ((64, inner), (inner, outer), (64, outer))
+        )
+        pairs = [(a, b), (a.transpose(1, 2), c)]
+        errors = []
+        for left, right in pairs:
+            expected = torch.bmm(left.double(), right.double())
+            found = torch.bmm(left.to(device), right.to(device)).double().cpu()
+            errors.append(float((found - expected).norm() / expected.norm()))
+        kept = {"error": max(errors, key=lambda error: error if error == error else np.inf)}
+        remember(key, kept)
+    return bool(kept["error"] <= MAX_PRODUCT_ERROR)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

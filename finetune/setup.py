@@ -78,12 +78,18 @@ class Setup:
         return replace(self, split=split, notes=[*self.notes, f"{len(clips):,} clips are left out: {why}"])
 
     def load_encoder(self) -> HubertEncoder:
-        """Load the space's encoder in float32, on the CPU.  Raises EncoderError if the encoder has changed."""
+        """Load the space's encoder in float32, ready to compute in the precision of the run.
+
+        Raises EncoderError if the encoder has changed, or if the device cannot compute it right in that precision.
+        """
         encoder = encoder_of(self.space, device="cpu", home=self.lake.uri)
         if encoder.precision != "float32":
             encoder = load_encoder(self.space.location, device="cpu")
         if not hasattr(encoder, "model"):
             raise InputError(f"space {self.space.name!r}: {encoder.name} has no trainable weights. Embed with MERT")
+        encoder.prepare_training(                                    # type: ignore[attr-defined]
+            round(float(self.config.window_s) * encoder.sample_rate), self.config.precision, self.config.device
+        )
         return encoder                                               # type: ignore[return-value]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tonelake.embed import EmbedSettings, cpu_has_bfloat16, resolve_device
+from tonelake.embed import EmbedSettings, cpu_has_bfloat16, products_preserved, resolve_device
 from tonelake.evaluate import Split, Targets, make_splits, read_targets
 from tonelake.probes.config import ProbeConfig, data_digest
 from tonelake.probes.grid import GridData, GridResults, Schedule, train
@@ -54,9 +54,11 @@ class Experiment:
 
     def compute_dtype(self, spec: InputSpec) -> torch.dtype:
         """Return the type of the products; for one fit it does not depend on the other fits."""
-        if self.config.precision != "bfloat16" or self.shape(spec).parameters() < LARGE_HEAD:
+        shape, device = self.shape(spec), self.config.device
+        if self.config.precision != "bfloat16" or shape.parameters() < LARGE_HEAD:
             return torch.float32
-        return torch.bfloat16
+        outer = shape.hidden if shape.kind == "mlp" else shape.outputs
+        return torch.bfloat16 if products_preserved(device, shape.width, outer) else torch.float32
 
     def parts(self) -> list[tuple[int, list[InputSpec]]]:
         """Divide the grid into parts trained at once: a fold, and inputs of one shape that fit the cache or the GPU."""

@@ -1,17 +1,18 @@
-"""Measure an encoder on this machine: devices, arithmetic, precision by layer."""
+"""Measure an encoder on this machine: devices, arithmetic, precision by layer, kernels."""
 
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tonelake
 
 if TYPE_CHECKING:
     import polars as pl
 
+WINDOWS_S = (30, 5)                      # for which kernels are shown
 PACKAGES = ("torch", "transformers", "lancedb", "pylance", "faiss-cpu", "faiss-gpu")
 
 
@@ -26,7 +27,7 @@ class Diagnosis:
 
 
 def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str = "auto") -> Diagnosis:
-    """Embed a built-in sample at float32 and at `precision`, and compare the two layer by layer.
+    """Embed a built-in sample at float32 and at `precision`, and compare the two layer by layer; on a CPU, choose kernels too.
 
     Raises EncoderError if the encoder's weights are not available, InputError for an unknown precision or device.
     """
@@ -40,14 +41,34 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
     if precision in ("auto", "float32"):
         choice = embed.choose_precision(loaded)
         table = choice.comparison.table if choice.comparison else None
+        facts |= kernel_facts(choice.encoder if precision == "auto" else loaded)
         return Diagnosis(facts, table, f"auto chooses {choice.reason or 'float32, the only precision of this encoder'}", True)
     comparison = embed.compare(loaded, precision)
+    facts |= kernel_facts(loaded.at(precision))                      # type: ignore[attr-defined]
     good = comparison.worst_cosine >= embed.MIN_COSINE
     verdict = (
         f"{precision} keeps a cosine of {comparison.worst_cosine:.5f} to float32 at its worst layer and is "
         f"{comparison.gain:.1f} times as fast: {'usable' if good else f'below {embed.MIN_COSINE}, do not use it'}"
     )
     return Diagnosis(facts, comparison.table, verdict, good)
+
+
+def kernel_facts(encoder: Any) -> dict[str, str]:
+    """The kernels chosen for an encoder on the CPU, and their figures, for each usual length of window."""
+    if encoder.device != "cpu" or not hasattr(encoder, "kernels"):
+        return {}
+    facts = {}
+    for seconds in WINDOWS_S:
+        encoder.prepare(seconds * encoder.sample_rate)
+        choice = encoder.kernels
+        chosen = ", ".join(f"{part} {way}" for part, way in asdict(choice.kernels).items())
+        facts[f"{seconds} s windows"] = f"{chosen} ({choice.reason})"
+        for part in dict.fromkeys(figure.part for figure in choice.figures):
+            figures = [figure for figure in choice.figures if figure.part == part]
+            facts[f"  {part}, {seconds} s"] = ", ".join(f"{figure.way} {figure.ms:.1f} ms" for figure in figures)
+    if encoder.float32_modules:
+        facts["float32"] = f"{', '.join(encoder.float32_modules)}: computed wrongly in {encoder.precision} on this processor"
+    return facts
 
 
 def machine() -> dict[str, str]:

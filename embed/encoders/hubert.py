@@ -12,6 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tonelake.embed.kernels import attention, convolutions
 from tonelake.embed.kernels.choice import APART, KernelChoice, Sizes, choose_kernels, install, threads_for_clips
 from tonelake.embed.kernels.exact import inexact_modules, keep_float32
 from tonelake.embed.measured import machine_key, recall, remember
+from tonelake.embed.precision import checked_at
 from tonelake.embed.sample import sample_music
 
 # Best layer for genre in MARBLE: 7 of 95M's 12 blocks, 10 of 330M's 24; a starting point, `tonelake layers` measures.
@@ -58,6 +60,7 @@ class HubertEncoder:
         self.frame_offset = self.frame_field // 2
         # On a CPU batching clips gains nothing, and a clip encoded alone cannot depend on its neighbours.
         self.clips_at_once = 1 if device == "cpu" else 2 * MOST_WINDOWS
+        self.clips_in_parallel = 1
         self._batches = Batches(device, self.sample_rate)
         self.precision = "float32"
         self.float32_modules: tuple[str, ...] = ()                   # which a lower precision would compute wrongly here
@@ -80,17 +83,11 @@ class HubertEncoder:
                 uncompile_blocks(self._model)
                 self._batches.measure(samples, forward)
 
-    @property
-    def clips_in_parallel(self) -> int:
-        """Number of clips to encode at the same time, each on a thread of its own, as `prepare` measured."""
-        if self.kernels is None or self.kernels.kernels.clips != APART:
-            return 1
-        return threads_for_clips(self._sizes(self._prepared_samples))
-
     def _choose_kernels(self, samples: int) -> None:
         self._prepared_samples = samples
         self.kernels = choose_kernels(self._model, self._sizes(samples))
         install(self._model, self.kernels.kernels)
+        self.clips_in_parallel = threads_for_clips(self._sizes(samples)) if self.kernels.kernels.clips == APART else 1
         self._copies = threading.local()
 
     def _sizes(self, samples: int) -> Sizes:
@@ -192,16 +189,28 @@ class HubertEncoder:
             remember(key, kept)
         return sorted(kept["errors"])
 
-    def keep_exact(self, precision: str) -> None:
-        """Make modules that `precision` computes wrongly here compute in float32 under autocast, as `at` does; for training."""
-        keep_float32(self._model, self.inexact_modules(precision))
+    def prepare_training(self, samples: int, precision: str, device: str) -> None:
+        """Move the model, which stays in float32, to a device, and make it compute under autocast as `at(precision)` does.
+
+        Modules that the precision computes wrongly stay float32, and kernels are chosen for windows of this length.  Raises
+        EncoderError if the precision cannot be used on the device.
+        """
+        self.device = device
+        self._model.to(device)
+        sizes = self._sizes(samples)
+        if precision != "float32":
+            checked_at(self, precision)
+            keep_float32(self._model, self.inexact_modules(precision))
+        if device == "cpu":
+            self.kernels = choose_kernels(self._model, replace(sizes, precision=precision))
+            install(self._model, self.kernels.kernels)
 
     def _with_model(self, model: Any) -> HubertEncoder:
         """A copy of this encoder with another model, whose kernels are not chosen yet."""
         other = copy.copy(self)
         other._model = model
         other._batches = Batches(self.device, self.sample_rate)
-        other.kernels, other._copies = None, threading.local()
+        other.kernels, other.clips_in_parallel, other._copies = None, 1, threading.local()
         return other
 
     def adapted(self, adapter: Adapter, location: str) -> HubertEncoder:

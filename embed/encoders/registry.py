@@ -148,6 +148,8 @@ def load_class(location: str, precision: str = "float32", device: str = "cpu") -
     arguments = {"device": device, "precision": precision}
     parameters = inspect.signature(encoder_class).parameters
     encoder: Any = encoder_class(**{name: value for name, value in arguments.items() if name in parameters})
+    if not hasattr(encoder, "clips_in_parallel"):                    # later than the first classes of other packages
+        encoder.clips_in_parallel = 1
     missing = sorted(name for name in ATTRIBUTES if not hasattr(encoder, name))
     if missing:
         raise EncoderError(

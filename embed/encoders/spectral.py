@@ -45,6 +45,7 @@ class SpectralEncoder:
     precision = "float32"
     device = "cpu"
     clips_at_once = 1
+    clips_in_parallel = 1
     frame_samples = HOP
     frame_offset = 0
 

@@ -18,28 +18,29 @@ import numpy as np
 from numba import types
 
 from tonelake.embed.kernels import simd
+from tonelake.embed.kernels.attention import AMX_WIDTH as WIDTH
 from tonelake.store import compiler_lock, explain_unwritable_cache
 
-WIDTH = 64                               # values of one head: MERT 95M and 330M, HuBERT, wav2vec 2.0
 QUERIES = 32                             # at a time: two tiles
 KEYS = 32                                # a block of packed keys and values: two tiles
 ABSENT = np.float32(-1e30)
 LOG2_E = 1.4426950408889634
 SCORES_A_TASK = 500_000                  # that one task computes at least: shorter ones cost more to hand out than to do
 
-load_2, load_3, load_4, load_5, load_6, load_7 = (simd.load_tile(number) for number in range(2, 8))
-store_0, store_1, store_2, store_3 = (simd.store_tile(number) for number in range(4))
-zero_0, zero_1, zero_2, zero_3 = (simd.zero_tile(number) for number in range(4))
-configure_tiles, release_tiles = simd.configure_tiles, simd.release_tiles
-load_vector, fill_vector, add, multiply, maximum = simd.load_vector, simd.fill_vector, simd.add, simd.multiply, simd.maximum
-largest, total, exp2_of, store_as_bfloat16 = simd.largest, simd.total, simd.exp2_of, simd.store_as_bfloat16
+of: Any = simd                           # functions for numba, which type checkers take for ordinary ones
+load_2, load_3, load_4, load_5, load_6, load_7 = (of.load_tile(number) for number in range(2, 8))
+store_0, store_1, store_2, store_3 = (of.store_tile(number) for number in range(4))
+zero_0, zero_1, zero_2, zero_3 = (of.zero_tile(number) for number in range(4))
+configure_tiles, release_tiles = of.configure_tiles, of.release_tiles
+load_vector, fill_vector, add, multiply, maximum = of.load_vector, of.fill_vector, of.add, of.multiply, of.maximum
+largest, total, exp2_of, store_as_bfloat16 = of.largest, of.total, of.exp2_of, of.store_as_bfloat16
 # Scores: queries in tiles 2 to 5 (two halves of their rows, two of their columns), keys in 6 and 7, sums in 0 and 1.
 add_2_6_to_0, add_3_7_to_0, add_4_6_to_1, add_5_7_to_1 = (
-    simd.multiply_tiles(*numbers) for numbers in ((0, 2, 6), (0, 3, 7), (1, 4, 6), (1, 5, 7))
+    of.multiply_tiles(*numbers) for numbers in ((0, 2, 6), (0, 3, 7), (1, 4, 6), (1, 5, 7))
 )
 # Weighted values: weights in 4 and 5, values in 6 and 7, sums in 0 to 3.
 add_4_6_to_0, add_4_7_to_1, add_5_6_to_2, add_5_7_to_3 = (
-    simd.multiply_tiles(*numbers) for numbers in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
+    of.multiply_tiles(*numbers) for numbers in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
 )
 HALVES, PAIRS = types.Array(types.int16, 4, "A"), types.Array(types.int32, 4, "A")
 SCRATCH = (

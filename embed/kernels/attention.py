@@ -17,6 +17,7 @@ from typing import Any
 
 NAME = "tonelake"
 BLOCK = 512                              # query frames per block; 256 and 2,249 are 7 and 70 % slower
+AMX_WIDTH = 64                           # of the heads that `amx` computes: MERT 95M and 330M, HuBERT, wav2vec 2.0
 SAFE, EXACT = "torch", "float32"
 
 
@@ -54,9 +55,9 @@ def use(model: Any, way: str) -> None:
         block.attention.attention_way = way
 
 
-def ways_here() -> list[str]:
-    """Names of the ways that this processor can compute."""
-    return [name for name in WAYS if name != EXACT and (name != "amx" or has_matrix_unit())]
+def ways_here(width: int) -> list[str]:
+    """Names of the ways in which this processor can compute heads of this width in bfloat16."""
+    return [name for name in WAYS if name != EXACT and (name != "amx" or (width == AMX_WIDTH and has_matrix_unit()))]
 
 
 def has_matrix_unit() -> bool:

@@ -227,7 +227,7 @@ def attention_ways(model: Any, sizes: Sizes) -> Ways:
     query, key, value = (tensor.bfloat16() for tensor in exact)
     expected = attention.by_torch(query.float(), key.float(), value.float())
     ways: Ways = {}
-    for name in attention.ways_here():
+    for name in attention.ways_here(sizes.width):
         way = attention.WAYS[name]
         try:
             error = relative_error(way(query, key, value), expected)

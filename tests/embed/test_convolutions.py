@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel
 
-from tonelake.embed.kernels import convolutions
 from tonelake.embed.encoders.hubert import normalize
+from tonelake.embed.kernels import convolutions
 
 
 @pytest.fixture(scope="module")

@@ -110,3 +110,34 @@ def test_a_module_kept_in_float32_computes_so_under_autocast():
     np.testing.assert_allclose(model(inputs).detach(), expected.detach())
     with torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_allclose(model(inputs).detach(), expected.detach())
+
+
+def test_products_of_probes_are_compared_once(own_cache, monkeypatch):
+    from tonelake.embed import products_preserved
+
+    real, wrong = torch.bmm, []
+    assert products_preserved("cpu", 48, 16)
+    monkeypatch.setattr(torch, "bmm", lambda a, b: wrong.append(1) or real(a, b) * (1 if a.dtype == torch.float64 else 1.1))
+    assert products_preserved("cpu", 48, 16) and not wrong
+    assert not products_preserved("cpu", 48, 17)
+    monkeypatch.setattr(torch, "bmm", lambda a, b: real(a, b) * (1 if a.dtype == torch.float64 else float("nan")))
+    assert not products_preserved("cpu", 48, 18)
+
+
+def test_a_probe_leaves_bfloat16_where_its_products_are_wrong(monkeypatch):
+    from types import SimpleNamespace
+
+    from tonelake.probes import experiment
+    from tonelake.probes.heads import Shape
+
+    large = SimpleNamespace(
+        config=SimpleNamespace(precision="bfloat16", device="cpu"),
+        shape=lambda spec: Shape(kind="mlp", width=768, outputs=10),
+    )
+    compute_dtype = experiment.Experiment.compute_dtype
+    asked = []
+    monkeypatch.setattr(experiment, "products_preserved", lambda *sizes: asked.append(sizes) or False)
+    assert compute_dtype(large, None) == torch.float32
+    assert asked == [("cpu", 768, 512)]
+    monkeypatch.setattr(experiment, "products_preserved", lambda *sizes: True)
+    assert compute_dtype(large, None) == torch.bfloat16

@@ -12,7 +12,7 @@ import torch
 from tonelake.embed import compare, encode_clips, load_encoder
 from tonelake.embed.encoders.hubert import HubertEncoder
 from tonelake.embed.kernels import attention, choice
-from tonelake.embed.kernels.choice import Figure, Kernels, KernelChoice, choose_kernels, fastest, pinned
+from tonelake.embed.kernels.choice import Figure, KernelChoice, Kernels, choose_kernels, fastest, pinned
 from tonelake.embed.precision import cosine
 from tonelake.store import InputError, cache_folder
 
@@ -161,7 +161,7 @@ def test_every_choice_gives_the_same_vectors_but_for_rounding(checkpoints, monke
     waves = [np.random.default_rng(seed).standard_normal(60_000).astype(np.float32) for seed in range(3)]
     for precision, bound in (("float32", 1 - 1e-7), ("bfloat16", 0.9999)):
         expected = None
-        for way in attention.ways_here():
+        for way in attention.ways_here(64):
             for tile in (128, 256):
                 monkeypatch.setenv("TONELAKE_KERNELS", f"attention={way},tile={tile},clips=together")
                 encoder = load_encoder(str(checkpoints / "95M-tiny"), precision=precision)
@@ -197,6 +197,31 @@ def test_small_in_bfloat16_keeps_what_it_would_compute_wrongly_in_float32():
     encoder = load_encoder("small")
     found = compare(encoder, "bfloat16", seconds=3.0, rounds=0)
     assert found.worst_cosine >= 0.99
+
+
+def test_heads_of_another_width_are_not_measured_with_the_matrix_unit(own_cache, calm):
+    encoder = load_encoder("small").at("bfloat16")       # heads of 48
+    found = choose_kernels(encoder.model, sizes_of(encoder))
+    assert "amx" not in {figure.way for figure in found.figures}
+
+
+def test_the_doctor_reports_kernels_and_figures(own_cache, calm, checkpoints, two_threads):
+    from tonelake.doctor import diagnose
+
+    facts = diagnose(str(checkpoints / "95M-tiny"), precision="bfloat16", device="cpu").facts
+    assert "attention " in facts["30 s windows"] and "measured on this machine" in facts["5 s windows"]
+    assert "together" in facts["  clips, 5 s"] and " ms" in facts["  attention, 30 s"]
+
+
+def test_live_audio_chooses_kernels_for_its_full_window(own_cache, calm, tiny, monkeypatch):
+    from tonelake.embed import LiveFrames
+
+    encoder = tiny.at("bfloat16")
+    live = LiveFrames(encoder, 2, 24_000, window_s=1.0)
+    assert encoder.kernels is not None
+    chosen = encoder.kernels
+    live.push(np.zeros(30_000, np.float32))
+    assert encoder.kernels is chosen
 
 
 def test_a_choice_survives_its_own_file(own_cache):

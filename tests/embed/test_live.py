@@ -102,7 +102,7 @@ def test_an_hour_of_stream_has_no_gap_no_overlap_and_constant_memory(encoder):
     class Counting:
         """Reads the number of each frame from its samples."""
 
-        name, layers, dims, sample_rate = "counting", ("0",), (1,), RATE
+        name, layers, dims, sample_rate, device = "counting", ("0",), (1,), RATE, "cuda"
         frame_samples, frame_offset, frame_field = 320, 200, 400
 
         def states(self, window, layer):

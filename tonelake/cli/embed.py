@@ -78,7 +78,7 @@ def doctor(
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")] = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Measure an encoder's precision on this machine, layer by layer.
+    """Measure an encoder on this machine: its precision, layer by layer, and on a CPU the kernels that compute it.
 
     Example: tonelake doctor --precision bfloat16
     """
@@ -86,7 +86,7 @@ def doctor(
 
     found = diagnose(encoder, precision=precision, device=device)
     for name, fact in found.facts.items():
-        say(f"{name:12} {fact}")
+        say(f"{name:16} {fact}")
     if found.table is not None:
         show(found.table, as_json, as_csv, "precision")
     say(found.verdict)
