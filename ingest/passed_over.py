@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tonelake.ingest.audio_files import SUFFIXES, audio_files, clean_name
 
+SCORES = "MIDI files and scores"
 MUSIC_KINDS = {                          # kind: suffixes
     "modules": "mod xm it s3m stm mtm med 669 umx mptm far ult okt ptm nsf spc sid vgm vgz ay gbs",
     "video": "mp4 m4v mkv webm mov avi wmv flv f4v mpg mpeg m2v ts m2ts mts vob ogv 3gp 3g2 rm rmvb divx asf",
     "playlists": "m3u m3u8 pls cue xspf wpl asx zpl smil jspf",
-    "MIDI files and scores": "mid midi kar rmi mxl musicxml mscz mscx krn abc gp gp3 gp4 gp5 gpx sib ly",
+    SCORES: "mid midi kar rmi mxl musicxml mscz mscx krn abc gp gp3 gp4 gp5 gpx sib ly",
     "other audio": (
         "wma m4b m4p m4r mp1 mp2 mpga mpc ape wv tta tak ofr ofs shn la ac3 ec3 eac3 dts dtshd truehd thd mlp dsf dff caf "
         "amr awb ra ram mka weba au snd aifc w64 rf64 bwf voc gsm spx aa aax oma omg at3 vox 8svx iff sd2 adts latm loas dss"
@@ -22,11 +23,12 @@ SHOWN = 6                                # suffixes named for each kind
 
 
 def note_on_folder(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> tuple[str, ...]:
-    """A note on the music, video and playlists in a folder that are not read; none on other files, such as a set's tables."""
+    """A note on modules, video, playlists and other audio in a data set's folder; its tables and scores belong to the set."""
     counts: Counter[str] = Counter()
     for _ in audio_files(folder, suffixes, counts):
         pass
-    return passed_over_note(Counter({suffix: count for suffix, count in counts.items() if suffix in KIND_OF}))
+    music = {suffix: count for suffix, count in counts.items() if KIND_OF.get(suffix, SCORES) != SCORES}
+    return passed_over_note(Counter(music))
 
 
 def passed_over_note(counts: Counter[str]) -> tuple[str, ...]:

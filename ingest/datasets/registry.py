@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tonelake.ingest import datasets
 from tonelake.ingest.audio_files import clean_name
-from tonelake.ingest.datasets.base import DataSet, ListedFile, audio_below
+from tonelake.ingest.datasets.base import AUDIO_SUFFIXES, DataSet, ListedFile, audio_below
+from tonelake.ingest.passed_over import note_on_folder
 from tonelake.ingest.text_links import link_text
 from tonelake.store import InputError
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from tonelake.store import Lake
 
 GROUP = "tonelake.datasets"
-NOT_SETS = frozenset({"base", "registry", "meters", "chorales", "wikimeter", "mirdata", "hf"})     # modules without a DATASET
+NOT_SETS = frozenset({                   # modules without a DATASET
+    "base", "registry", "meters", "foreign_labels", "chorales", "wikimeter", "mirdata", "hf", "hf_parts",
+})
 RENAMED = {"wikimeter_folder": "wikimeter"}                  # module: name of its data set, where they differ
 RESERVED = frozenset({"folder", "manifest", "catalogue", "chorales", "mirdata", "hf"})     # commands of their own
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -123,6 +126,7 @@ def ingest_dataset(
     unlisted = [path for path in audio_below(folder) if path not in known]
     return replace(report, notes=(
         *listed.notes, *_missing_note(missing, len(listed.files)), *_link_note(links), *_unlisted_note(unlisted),
+        *note_on_folder(folder, AUDIO_SUFFIXES), *report.notes,
     ))
 
 

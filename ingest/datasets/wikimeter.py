@@ -109,7 +109,7 @@ def ingest_catalogue(
     write_table(table, rows)
     report = ingest_recordings(lake, recordings, None, dataset=name, workers=workers)
     notes = (f"{len(recordings)} of {len(songs)} songs available, {fresh} downloaded in this run; segments listed in {table}",)
-    return replace(report, recordings=len(songs), failed=report.failed + len(failures), notes=notes)
+    return replace(report, recordings=len(songs), failed=report.failed + len(failures), notes=(*notes, *report.notes))
 
 
 def fetch_song(
