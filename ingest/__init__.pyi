@@ -2,6 +2,8 @@ from .audio_files import SUFFIXES
 from .clip_audio import read_clips
 from .datasets.base import DataSet, Listed, ListedFile, audio_below, find, inside, sub_folders
 from .datasets.chorales import ingest_chorales
+from .datasets.hf import ingest_hf
+from .datasets.mirdata import ingest_mirdata
 from .datasets.registry import FoundDataSet, find_datasets, ingest_dataset, known_datasets
 from .datasets.wikimeter import ingest_catalogue
 from .decoder_pool import DecoderPool, decoder_libraries
@@ -39,7 +41,9 @@ __all__ = [
     "ingest_chorales",
     "ingest_dataset",
     "ingest_folder",
+    "ingest_hf",
     "ingest_manifest",
+    "ingest_mirdata",
     "inside",
     "known_datasets",
     "read_clips",

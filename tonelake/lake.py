@@ -47,6 +47,8 @@ class Lake(store.Lake):
     ingest_chorales = ingest.ingest_chorales
     ingest_dataset = ingest.ingest_dataset
     ingest_catalogue = ingest.ingest_catalogue
+    ingest_mirdata = ingest.ingest_mirdata
+    ingest_hf = ingest.ingest_hf
     separate = ingest.separate_clips
 
     # -- audio out
