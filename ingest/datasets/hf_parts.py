@@ -19,7 +19,7 @@ BATCH_ROWS = 16                          # rows in memory at once: each may hold
 TABLES = (".parquet", ".arrow")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Part:
     """One split of a data set: its columns, its number of rows and the rows in batches."""
 
@@ -59,7 +59,11 @@ def parts_of_dataset(loaded: Any) -> list[Part]:
     """The splits of a data set that `datasets` has opened; one without splits has none."""
     splits = loaded.items() if hasattr(loaded, "keys") else [(str(loaded.split) if loaded.split else None, loaded)]
     return [
-        Part(split, part.features, len(part), part.with_format("arrow").iter(batch_size=BATCH_ROWS)) for split, part in splits
+        Part(
+            split=split, features=part.features, rows=len(part),
+            batches=part.with_format("arrow").iter(batch_size=BATCH_ROWS),
+        )
+        for split, part in splits
     ]
 
 
@@ -105,7 +109,8 @@ def part_of_files(datasets: Any, split: str | None, features: Any, files: list[s
             with arrow_batches(file) as (schema, batches):
                 count = sum(batch.num_rows for batch in batches)
         rows += count
-    return Part(split, features or datasets.Features.from_arrow_schema(schema), rows, read(), root)
+    features = features or datasets.Features.from_arrow_schema(schema)
+    return Part(split=split, features=features, rows=rows, batches=read(), root=root)
 
 
 @contextmanager

@@ -67,8 +67,8 @@ def ingest_mirdata(
     cut, folder = Cut(seconds, hop), Path(folder).expanduser()
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder. Name the folder of {name} that mirdata calls data_home")
-    dataset = load_dataset(name, folder, version, Path(index).expanduser() if index is not None else None)
-    found = find_files(lake, dataset, folder, tuple(audio), validate)
+    loader, listed = load_dataset(name, folder, version, Path(index).expanduser() if index is not None else None)
+    found = find_files(lake, loader, listed, folder, tuple(audio), validate)
     if not found.rows and not found.wrong:
         first = f"the first of {len(found.missing):,} is {found.missing[0]}" if found.missing else "the index lists none"
         raise InputError(f"{folder}: holds no audio of {name}: {first}")
@@ -87,8 +87,8 @@ def ingest_mirdata(
     )
 
 
-def load_dataset(name: str, folder: Path, version: str, index: Path | None) -> Any:
-    """mirdata's data set of that name, with its index.  Raises InputError with the remedy if it cannot be used."""
+def load_dataset(name: str, folder: Path, version: str, index: Path | None) -> tuple[Any, dict[str, Any]]:
+    """mirdata's data set of that name, and its index.  Raises InputError with the remedy if it cannot be used."""
     mirdata = import_mirdata()
     if name not in mirdata.list_datasets():
         raise InputError(f"mirdata has no data set {name!r}. It has {', '.join(mirdata.list_datasets())}")
@@ -117,7 +117,7 @@ def load_dataset(name: str, folder: Path, version: str, index: Path | None) -> A
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path}: is not an index of mirdata: {error}") from error
     dataset.index_path = str(path)
-    return dataset
+    return dataset, content
 
 
 def import_mirdata() -> ModuleType:
@@ -127,10 +127,11 @@ def import_mirdata() -> ModuleType:
         return import_extra("mirdata", "mirdata", "data sets by mirdata")
 
 
-def find_files(lake: Lake, dataset: Any, folder: Path, chosen: tuple[str, ...], validate: bool) -> Found:
+def find_files(
+    lake: Lake, dataset: Any, index: dict[str, Any], folder: Path, chosen: tuple[str, ...], validate: bool
+) -> Found:
     """The audio files of a set with their tracks and labels, and what is missing or differs."""
     found, labels_of = Found(), LabelReader()
-    index = dataset._index
     multitrack_of = {
         track: name for name, entry in (index.get("multitracks") or {}).items() for track in entry.get("tracks", ())
     }
