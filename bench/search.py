@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.embed import made_up_clips
+from bench.reading import made_up_clips
 from bench.report import circumstances, table, write_results
 
 DIM, K, QUERIES, RECALL = 768, 10, 256, 0.95
