@@ -11,9 +11,11 @@ import json
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 READY = b"tonelake decoder: ready\n"
+NICENESS = 10                            # a tenth of the time of a process of usual priority, where both want a processor
 MEMORY_LIMIT = 8 << 30                   # bytes of address space: a decompression bomb fails here instead of swapping
 ALWAYS_USED = ("chorale_scores", "scan", "sources", "tags")          # modules of ingest; decoding libraries load when needed
 
@@ -21,7 +23,7 @@ ALWAYS_USED = ("chorale_scores", "scan", "sources", "tags")          # modules o
 def answer(request: dict) -> tuple[dict, bytes]:
     """Reply to one request, whose `do` is `digest`, `scan`, `parse`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
-    from tonelake.ingest.decode import library_versions
+    from tonelake.ingest.libraries import library_versions
     from tonelake.ingest.scan import file_digest, promised_length, scan_file
     from tonelake.ingest.sources import read_source, to_path
     from tonelake.ingest.tags import read_tags
@@ -37,8 +39,19 @@ def answer(request: dict) -> tuple[dict, bytes]:
         return {"scan": scan_file(path).to_dict(), "tags": read_tags(path)}, b""
     if request["do"] == "parse":
         return {"score": load_score(source.removeprefix("chorale:")).to_dict()}, b""
+    give_way()
     samples = read_source(source, request["start_s"], request["duration_s"], request["rate"], request.get("digest"))
     return {"samples": len(samples)}, samples.astype("<f4").tobytes()
+
+
+@cache
+def give_way() -> None:
+    """Lower this process's priority, once: an encoder that shares the processors with it waits for its slowest thread.
+
+    If samples are what the encoder waits for, the processors are free, and the priority does not matter.
+    """
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
 
 
 def main() -> None:
@@ -59,8 +72,9 @@ def main() -> None:
     replies.write(READY)
     replies.flush()
     for line in sys.stdin.buffer:
+        request = json.loads(line)
         try:
-            head, body = answer(json.loads(line))
+            head, body = answer(request)
         except DecoderStartError as error:
             head, body = {"broken": str(error)}, b""
         except ImportError as error:
@@ -68,7 +82,7 @@ def main() -> None:
         except TonelakeError as error:
             head, body = {"error": str(error)}, b""
         except Exception as error:       # unexpected error of a decoding library: it concerns this file only
-            head, body = {"error": f"{type(error).__name__}: {error}"}, b""
+            head, body = {"error": f"{Path(request['source']).name}: cannot be decoded ({type(error).__name__}: {error})"}, b""
         replies.write(json.dumps(head | {"bytes": len(body)}).encode() + b"\n")
         replies.write(body)
         replies.flush()

@@ -7,19 +7,23 @@ long gaps, or far less audio than its header promises.  Lesser problems become f
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from tonelake.ingest.containers import ogg_lacks_end
-from tonelake.ingest.decode import DECODE_VERSION, Blocks, opened, to_mono
+from tonelake.ingest.containers import decoders
+from tonelake.ingest.decode import DECODE_VERSION, Opened, opened
 from tonelake.ingest.errors import AudioError
+from tonelake.ingest.ogg_pages import ogg_links
+from tonelake.ingest.readers import DecoderError
 
 MIN_SECONDS = 1.0
 SILENCE = 1e-4                           # a peak below this, -80 dB of full scale, is silence
 MAX_PEAK = 4.0                           # audio is meant to stay below 1; above 4 the decoder has failed
 MIN_DECODED = 0.9                        # of the promised duration; below it the file is rejected
+CANCELLED_SHARE = 0.5                    # of the seconds of a file, above which it is flagged
 FLAG_DECODED = 0.99                      # below it its clips are flagged
 
 
@@ -33,6 +37,7 @@ class Scan:
     channels: int
     flags: list[str] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)     # peak of the mono mix in each second
+    cancelled: list[int] = field(default_factory=list)   # seconds whose channels cancel, so that the louder one was taken
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -49,8 +54,10 @@ def file_digest(path: Path) -> str:
 
 def promised_length(path: Path) -> float | None:
     """Length in seconds by a file's header, without decoding it; None if the header has none.  Raises AudioError."""
-    with opened(path) as audio:
-        return audio.promised_s
+    for decoder in range(len(decoders(path))):
+        with suppress(DecoderError), opened(path, 0.0, decoder) as audio:
+            return audio.promised_s
+    return None
 
 
 def clip_id(digest: str, start_s: float, duration_s: float) -> str:
@@ -65,23 +72,32 @@ def clip_id(digest: str, start_s: float, duration_s: float) -> str:
 
 def scan_file(path: Path) -> Scan:
     """Decode a whole file once.  Raises AudioError, with the reason, if it is rejected."""
-    with opened(path) as audio:
-        samples, peaks = _measure(audio, path)
-    duration_s = samples / audio.rate
-    flags = _check(path.name, audio, duration_s, peaks)
-    if ogg_lacks_end(path) and "truncated" not in flags:
-        flags.append("truncated")        # Ogg pages do not state the full length
-    return Scan(
-        digest=file_digest(path), duration_s=duration_s, rate=audio.rate, channels=audio.channels, flags=flags, peaks=peaks
-    )
+    failure: AudioError | None = None
+    for decoder in range(len(decoders(path))):
+        try:
+            with opened(path, 0.0, decoder) as audio:
+                samples, peaks = _measure(audio, path)
+        except DecoderError as error:
+            failure = failure or error
+            continue
+        duration_s = samples / audio.rate
+        flags = _check(path.name, audio, duration_s, peaks)
+        links = ogg_links(path)
+        if links and not links[-1].ended and "truncated" not in flags:
+            flags.append("truncated")    # Ogg pages do not state the full length
+        return Scan(
+            digest=file_digest(path), duration_s=duration_s, rate=audio.rate, channels=audio.channels, flags=flags, peaks=peaks,
+            cancelled=sorted(set(audio.mix.cancelled)),
+        )
+    raise failure or AudioError(f"{path.name}: is not audio that can be read")
 
 
-def _measure(audio: Blocks, path: Path) -> tuple[int, list[float]]:
+def _measure(audio: Opened, path: Path) -> tuple[int, list[float]]:
     """Number of samples, and the peak of each second, holding no more than one block in memory."""
     peaks: list[float] = []
     total = 0
-    for block in audio.blocks:
-        mono = np.abs(to_mono(block))
+    for block in audio.blocks():
+        mono = np.abs(block)
         finite = np.isfinite(mono)
         if not finite.all():
             raise AudioError(f"{path.name}: {int((~finite).sum())} samples near {total / audio.rate:.1f} s are NaN or infinite")
@@ -95,7 +111,7 @@ def _measure(audio: Blocks, path: Path) -> tuple[int, list[float]]:
     return total, peaks
 
 
-def _check(name: str, audio: Blocks, duration_s: float, peaks: list[float]) -> list[str]:
+def _check(name: str, audio: Opened, duration_s: float, peaks: list[float]) -> list[str]:
     """Flags of a file by the policy above.  Raises AudioError if it is rejected."""
     if not peaks:
         raise AudioError(f"{name}: holds no audio frames")
@@ -107,17 +123,25 @@ def _check(name: str, audio: Blocks, duration_s: float, peaks: list[float]) -> l
     if peak < SILENCE:
         raise AudioError(f"{name}: is silent throughout ({duration_s:.0f} s, peak {peak:.1e})")
     promised = audio.promised_s
+    if not promised and audio.reader.here < 1:
+        promised = duration_s / max(audio.reader.here, 1e-3)
     if promised and duration_s < MIN_DECODED * promised:
         raise AudioError(f"{name}: decodes to {duration_s:.1f} s of {promised:.1f} s promised: the file is truncated")
-    if audio.gap_s > 0.02 * duration_s:
-        raise AudioError(f"{name}: {audio.gap_s:.1f} s of {duration_s:.1f} s are missing inside: the file is damaged")
-    if audio.bad_packets > 2:
-        raise AudioError(f"{name}: {audio.bad_packets} packets do not decode: the file is damaged")
+    reader = audio.reader
+    if reader.gap_s > 0.02 * duration_s:
+        raise AudioError(f"{name}: {reader.gap_s:.1f} s of {duration_s:.1f} s are missing inside: the file is damaged")
+    if reader.bad_packets > 2:
+        raise AudioError(f"{name}: {reader.bad_packets} packets do not decode: the file is damaged")
     flags = []
     if promised and duration_s < FLAG_DECODED * promised:
         flags.append("truncated")
-    elif promised and audio.exact and round((promised - duration_s) * audio.rate) > 0:
+    elif promised and reader.exact and round((promised - duration_s) * audio.rate) > 0:
         flags.append("damaged")          # libsndfile drops pages silently, so that later samples come too early
-    if audio.bad_packets or audio.gap_s:
+    stopped = reader.stopped and not (promised and duration_s >= FLAG_DECODED * promised)
+    if (reader.bad_packets or reader.gap_s or stopped) and "damaged" not in flags:
         flags.append("damaged")
+    if reader.extra:
+        flags.append("extra data")
+    if len(set(audio.mix.cancelled)) > CANCELLED_SHARE * len(peaks):
+        flags.append("channels cancel")
     return flags

@@ -10,7 +10,8 @@ from hostile import ACCEPTED, REJECTED, flip, truncate
 from sounds import RATE, encode, melody, write
 
 from tonelake.ingest import AudioError
-from tonelake.ingest.decode import opened, read_audio, resample, to_mono
+from tonelake.ingest.decode import opened, read_audio, resample
+from tonelake.ingest.mono import to_mono
 from tonelake.ingest.scan import scan_file
 from tonelake.ingest.sources import read_source, to_path, to_source
 from tonelake.ingest.tags import read_tags
