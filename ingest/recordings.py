@@ -17,7 +17,7 @@ from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
 from tonelake.ingest.file_stamps import FileStamps, Stamp, stamp_of
 from tonelake.ingest.report import IngestReport
-from tonelake.ingest.scan import MIN_SECONDS, Scan, clip_id
+from tonelake.ingest.scan import CHANNELS_CANCEL, MIN_SECONDS, Scan, clip_id
 from tonelake.ingest.segment import MAX_WHOLE_S, Cut, is_silent
 from tonelake.store import Lake, cores, tidy
 
@@ -65,7 +65,7 @@ def ingest_recordings(
     tidy(lake.clips.table)
     return IngestReport(
         recordings=len(recordings), added=collector.added, flagged=collector.flagged, failed=collector.failed,
-        superseded=_mark_superseded(lake, digests), copies=len(collector.copies), notes=collector.copies.notes(),
+        superseded=mark_superseded(lake, digests), copies=len(collector.copies), notes=collector.copies.notes(),
     )
 
 
@@ -170,6 +170,8 @@ def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) 
         flags = list(scan.flags)
         if is_silent(scan.peaks, start_s, duration_s):
             flags.append("silent")
+        elif CHANNELS_CANCEL not in flags and scan.cancels(start_s, duration_s):
+            flags.append(CHANNELS_CANCEL)
         if length_s is None and start_s + duration_s < scan.duration_s - 0.1:
             flags.append("first hour only")
         rows.append(
@@ -201,8 +203,8 @@ def _known_clips(lake: Lake, cut: str) -> dict[str, list[dict[str, Any]]]:
     return known
 
 
-def _mark_superseded(lake: Lake, digests: dict[str, str]) -> int:
-    """Flag the clips of files that another file of the same name has replaced; returns how many."""
+def mark_superseded(lake: Lake, digests: dict[str, str]) -> int:
+    """Flag the clips of sources whose content has been replaced; returns how many.  `digests`: content by source, as it is."""
     now = pl.DataFrame({"source": list(digests), "now": list(digests.values())}, schema={"source": pl.String, "now": pl.String})
     clips = lake.clips.read(["clip_id", "source", "digest", "flag"])
     old = clips.join(now, on="source").filter(pl.col("digest") != pl.col("now"), pl.col("flag").ne_missing("superseded"))

@@ -15,6 +15,7 @@ from tonelake.ingest.chorale_scores import Score, chorale_names
 from tonelake.ingest.collector import Collector
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
+from tonelake.ingest.recordings import mark_superseded
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import clip_id
 from tonelake.store import InputError, Lake, cores
@@ -41,6 +42,7 @@ def ingest_chorales(
     collector = Collector(lake)
     seen: set[bytes] | None = None if seed_rule else set()
     repeated = 0
+    digests: dict[str, str] = {}
     requests = [{"do": "parse", "source": f"chorale:{name}"} for name in names]
     try:
         with DecoderPool(min(cores(), -(-len(names) // PIECES_EACH))) as pool:
@@ -48,8 +50,10 @@ def ingest_chorales(
                 if isinstance(reply, AudioError):        # a file that this music21 cannot parse
                     collector.fail(request["source"], str(reply))
                     continue
-                rows, left_out = cut_score(Score.from_dict(reply["score"]), bars, hop, seen)
+                score = Score.from_dict(reply["score"])
+                rows, left_out = cut_score(score, bars, hop, seen)
                 repeated += left_out
+                digests[request["source"]] = score.digest
                 collector.add(rows)
                 collector.succeed(request["source"])
     finally:
@@ -60,7 +64,9 @@ def ingest_chorales(
     )
     snippets = added.new + added.known + added.changed
     note = f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}"
-    return IngestReport(recordings=len(names), added=added, failed=collector.failed, notes=(note,))
+    return IngestReport(
+        recordings=len(names), added=added, failed=collector.failed, superseded=mark_superseded(lake, digests), notes=(note,)
+    )
 
 
 def cut_score(score: Score, bars: int, hop: int, seen: set[bytes] | None) -> tuple[list[dict[str, Any]], int]:

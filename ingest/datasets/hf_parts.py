@@ -7,6 +7,8 @@ is downloaded.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ class Part:
 def open_parts(path: str, config: str | None) -> list[Part]:
     """The splits of a data set.  Raises InputError with the remedy if it cannot be read."""
     datasets = import_extra("datasets", "hf", "Hugging Face data sets")
-    place = Path(path).expanduser()
+    place = Path(path).expanduser().absolute()
     try:
         if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
             return parts_of_dataset(datasets.load_from_disk(str(place)))
@@ -77,13 +79,19 @@ def parts_of_folder(datasets: Any, folder: Path, config: str | None) -> list[Par
     builder = datasets.load_dataset_builder(str(folder), name=config)
     files = {str(split): list(map(str, names)) for split, names in (builder.config.data_files or {}).items()}
     if not files or any(Path(name).suffix not in TABLES for names in files.values() for name in names):
-        raise InputError(f"{folder}: its README names files that are neither parquet nor arrow, and only these are read")
-    # A set without names of splits is called train by `datasets`.
-    named = len(files) > 1 or any("train" in str(Path(name).relative_to(folder)).lower() for name in files.get("train", ()))
+        raise InputError(f"{folder}: holds more tables of other kinds than parquet or arrow. Name a folder of one kind")
+    named = len(files) > 1 or names_train(folder, files.get("train", []))
     return [
         part_of_files(datasets, split if named or split != "train" else None, builder.info.features, names, folder)
         for split, names in files.items()
     ]
+
+
+def names_train(folder: Path, files: list[str]) -> bool:
+    """Whether a set whose only split is train says so itself: `datasets` calls every set without splits train."""
+    card = folder / "README.md"
+    said = re.search(r"^[\s-]*split:\s*train\b", card.read_text("utf-8", "replace"), re.M) if card.is_file() else None
+    return said is not None or any("train" in os.path.relpath(file, folder).lower() for file in files)
 
 
 def part_of_files(datasets: Any, split: str | None, features: Any, files: list[str], root: Path) -> Part:

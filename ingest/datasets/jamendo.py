@@ -1,4 +1,7 @@
-"""MTG-Jamendo: tags by genre, instrument and mood.  Split: split-0 of the published five, which overlap."""
+"""MTG-Jamendo: tags by genre, instrument and mood.  Split: split-0 of the published five, which overlap.
+
+Source: github.com/MTG/mtg-jamendo-dataset, its `data/` and the folders of `raw_30s/audio` or `audio-low`.
+"""
 
 from __future__ import annotations
 

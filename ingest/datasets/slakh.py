@@ -2,6 +2,8 @@
 
 Column `stem` is mix, or the instrument class in lower case, so that `--where "stem = 'bass'"` selects the same part in
 MUSDB18-HQ, and mix and stem are compared on the same tracks.
+
+Sources: github.com/ethman/slakh-utils; BabySlakh, doi 10.5281/zenodo.4603870.
 """
 
 from __future__ import annotations

@@ -81,6 +81,17 @@ def test_the_clean_set_has_no_analyses_and_no_repeated_windows(lake, monkeypatch
     assert ingest_chorales(lake).added == Added(known=len(clips))
 
 
+def test_clips_of_notes_that_were_read_differently_before_are_superseded(lake, monkeypatch):
+    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: ["bwv66.6.mxl"])
+    ingest_chorales(lake)
+    stored = lake.clips.read()
+    lake.clips.add(stored.head(1).with_columns(clip_id=pl.lit("0" * 20), digest=pl.lit("0" * 32)).drop("added_at"))
+    report = ingest_chorales(lake)
+    assert (report.superseded, report.added) == (1, Added(known=len(stored)))
+    flags = dict(lake.clips.read(["clip_id", "flag"]).iter_rows())
+    assert flags["0" * 20] == "superseded" and set(flags.values()) == {None, "superseded"}
+
+
 def test_a_piece_that_cannot_be_parsed_is_a_recorded_failure_and_the_others_are_ingested(lake, monkeypatch):
     monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: ["bwv66.6.mxl", "bwv9999.mxl"])
     report = ingest_chorales(lake)

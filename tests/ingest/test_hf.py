@@ -133,6 +133,21 @@ def test_a_readme_decides_splits_and_configurations(lake, tmp_path):
         ingest.ingest_hf(lake, tmp_path / "repo", workers=1)
 
 
+@pytest.mark.parametrize(("file", "readme", "split"), [
+    ("data/train-00000-of-00001.parquet", "", "train"), ("train/a.parquet", "", "train"), ("a.parquet", "", None),
+    ("a.parquet", "---\nconfigs:\n- config_name: x\n  data_files:\n  - split: train\n    path: a.parquet\n---\n", "train"),
+])
+def test_a_set_that_has_only_a_training_split_says_so_itself(lake, tmp_path, monkeypatch, file, readme, split):
+    (path,) = sounds(tmp_path, 1)
+    (tmp_path / "trainset" / file).parent.mkdir(parents=True)
+    table([path]).to_parquet(tmp_path / "trainset" / file)
+    if readme:
+        (tmp_path / "trainset" / "README.md").write_text(readme)
+    monkeypatch.chdir(tmp_path)
+    ingest.ingest_hf(lake, "trainset", workers=1)
+    assert rows_of(lake)["1"]["split"] == split
+
+
 def test_audio_beside_the_tables_is_read_in_place_and_missing_files_are_counted(lake, tmp_path):
     one, two, three = sounds(tmp_path, 1, 2, 3)
     (tmp_path / "repo" / "wav").mkdir(parents=True)
