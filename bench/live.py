@@ -47,7 +47,7 @@ def latencies(encoder: Any, layer: int, window_s: float, centres: np.ndarray) ->
 
 
 def plain_latencies(checkpoint: Path, window_s: float, device: str) -> np.ndarray:
-    """Return (push,) seconds of a plain pass over the window: torch's fused attention, under autocast to bfloat16, all layers."""
+    """Return (push,) seconds of a plain pass over the window: sdpa under autocast to bfloat16, all layers."""
     import torch
     from safetensors.torch import load_file
     from transformers import HubertModel
