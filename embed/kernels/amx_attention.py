@@ -8,6 +8,7 @@ bfloat16, as in torch's function.  numba compiles the functions at first use and
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ ABSENT = np.float32(-1e30)
 LOG2_E = 1.4426950408889634
 SCORES_A_TASK = 500_000                  # that one task computes at least: shorter ones cost more to hand out than to do
 
+COMPILING = threading.Lock()
 of: Any = simd                           # functions for numba, which type checkers take for ordinary ones
 load_2, load_3, load_4, load_5, load_6, load_7 = (of.load_tile(number) for number in range(2, 8))
 store_0, store_1, store_2, store_3 = (of.store_tile(number) for number in range(4))
@@ -106,16 +108,17 @@ class Scratch:
         )
 
 
-@cache
 def compile_kernel() -> Any:
     """Compile `attend_heads`, or load it from numba's cache.  The first call on a machine takes a few seconds.
 
     Raises TonelakeError if the compiled functions cannot be cached anywhere.
     """
-    with compiler_lock(Path(__file__)), explain_unwritable_cache():
-        signature = types.void(HALVES, PAIRS, HALVES, HALVES, types.float32, types.int64, types.int64, *SCRATCH)
-        attend_heads.compile(signature)
-        attend_heads.disable_compile()
+    with COMPILING:                      # encoding threads come here at the same time
+        if not attend_heads.signatures:
+            with compiler_lock(Path(__file__)), explain_unwritable_cache():
+                numbers = (types.float32, types.int64, types.int64)
+                attend_heads.compile(types.void(HALVES, PAIRS, HALVES, HALVES, *numbers, *SCRATCH))
+                attend_heads.disable_compile()
     return attend_heads
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +87,26 @@ def test_the_matrix_unit_gives_equal_results_on_any_number_of_threads(threads):
         assert torch.equal(attention.by_amx(*lower, 0.125), expected)
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_that_come_first_at_the_same_time_share_the_kernel():
+    """In a fresh process: the kernel is compiled, or loaded, by the first of them."""
+    skip_without_matrix_unit("amx")
+    program = """
+import threading, torch
+from tonelake.embed.kernels import attention
+attention.has_matrix_unit()
+lower = torch.ones(1, 4, 64, 64, dtype=torch.bfloat16)
+barrier, found = threading.Barrier(4), []
+def run():
+    barrier.wait()
+    found.append(attention.by_amx(lower, lower, lower))
+threads = [threading.Thread(target=run) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(found) == 4 and all(bool((one == 1).all()) for one in found)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_the_matrix_unit_takes_any_order_in_memory():
