@@ -169,7 +169,7 @@ def find_files(
             shared = labels_of(load(identity))
         except Exception as error:       # the loader's own tables are missing or of another version
             shared = {}
-            found.failed.setdefault("all of some tracks", f"{type(error).__name__}: {error}")
+            found.failed.setdefault("every label of some tracks", f"{type(error).__name__}: {error}")
         if identity in published:
             shared["split"] = published[identity]
         if "split" not in shared and shared.get("subset") in SPLITS:
@@ -244,7 +244,7 @@ class LabelReader:
         plain = {name for name in vars(track) if not name.startswith("_")}
         labels = {}
         for name in (*sorted(plain), *(name for name in self._names[kind] if name not in plain)):
-            if name in NOT_LABELS or name.endswith(("_path", "_paths")) or (kind, name) in self._rejected:
+            if name in NOT_LABELS or "path" in name.split("_") or (kind, name) in self._rejected:
                 continue
             try:
                 with warnings.catch_warnings():
@@ -291,8 +291,10 @@ def notes_of(found: Found) -> tuple[str, ...]:
     others = sorted(found.keys - used)
     if others:
         notes.append(f"other audio files of the same tracks, by --audio: {_names(others)}")
-    for name, error in list(found.failed.items())[:SHOWN]:
-        notes.append(f"mirdata could not read the attribute {name} ({error})")
+    by_error: dict[str, list[str]] = {}
+    for name, error in found.failed.items():
+        by_error.setdefault(error, []).append(name)
+    notes += [f"mirdata could not read {_names(names)} ({error})" for error, names in list(by_error.items())[:SHOWN]]
     if found.unread:
         notes.append(f"files of annotations with times are not read: {_names(sorted(found.unread))}")
     return tuple(notes)
