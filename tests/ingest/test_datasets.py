@@ -164,6 +164,14 @@ def test_audio_files_that_are_links_unpacked_as_text_are_named(lake, tmp_path):
         ingest.ingest_dataset(lake, "gtzan", tmp_path / "set", workers=1)
 
 
+def test_an_audio_file_of_a_folder_that_is_a_link_unpacked_as_text_is_named(lake, tmp_path):
+    sound(tmp_path / "music" / "a.wav", 0)
+    (tmp_path / "music" / "b.mp3").write_text("..\\store\\b.mp3\n")
+    report = ingest.ingest_folder(lake, tmp_path / "music", workers=1)
+    assert (report.added.new, report.failed) == (1, 1)
+    assert "b.mp3: is a link to ../store/b.mp3 that was unpacked as text" in lake.failures.read()["error"][0]
+
+
 def test_audio_that_a_set_does_not_list_is_counted(lake, tmp_path):
     sound(tmp_path / "set" / "genres" / "pop" / "pop.00000.wav", 0)
     sound(tmp_path / "set" / "genres" / "jazz" / "jazz.00054.wav", 1)                       # left out, with its own note
