@@ -4,7 +4,7 @@
 labels list columns.
 
 Audio in such files is either a path or the bytes of a whole file inside a table.  Bytes are written once as files named by
-their content, because a clip's source must be readable for as long as the lake is used: by `embed`, the app and `audit`.
+their content, because a clip's source must be readable for as long as the lake is used: by `embed`, the app and `verify`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from sounds import encode, melody, write
 from typer.testing import CliRunner
 
 from tonelake import cli, ingest
-from tonelake.store import InputError
+from tonelake.store import InputError, MissingExtra
 
 HOME = Path(__file__).parents[2]
 DATA = HOME / "tests" / "data" / "datasets"
@@ -531,6 +531,16 @@ def test_every_data_set_is_a_command(tmp_path):
     assert done.exit_code == 0, done.output
     wrong = CliRunner().invoke(cli.app, ["ingest", "fma", str(tmp_path / "set"), "--lake", str(tmp_path / "lake")])
     assert wrong.exit_code != 0
+
+
+@pytest.mark.parametrize(("module", "call", "words"), [
+    ("datasets", lambda lake, folder: ingest.ingest_hf(lake, folder), "Hugging Face data sets"),
+    ("mirdata", lambda lake, folder: ingest.ingest_mirdata(lake, "gtzan_genre", folder), "data sets by mirdata"),
+])
+def test_a_library_that_is_not_installed_is_named_with_its_extra(lake, tmp_path, monkeypatch, module, call, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=rf"{words}: .* not installed\. Install with"):
+        call(lake, tmp_path)
 
 
 # -- found by discovery
