@@ -19,9 +19,9 @@ import numpy as np
 from numba import types
 
 from tonelake.embed.kernels import simd
-from tonelake.embed.kernels.attention import AMX_WIDTH as WIDTH
 from tonelake.store import compiler_lock, explain_unwritable_cache
 
+WIDTH = 64                               # values of one head: MERT 95M and 330M, HuBERT, wav2vec 2.0
 QUERIES = 32                             # at a time: two tiles
 KEYS = 32                                # a block of packed keys and values: two tiles
 ABSENT = np.float32(-1e30)

@@ -17,7 +17,6 @@ from typing import Any
 
 NAME = "tonelake"
 BLOCK = 512                              # query frames per block; 256 and 2,249 are 7 and 70 % slower
-AMX_WIDTH = 64                           # of the heads that `amx` computes: MERT 95M and 330M, HuBERT, wav2vec 2.0
 SAFE, EXACT = "torch", "float32"
 
 
@@ -57,7 +56,16 @@ def use(model: Any, way: str) -> None:
 
 def ways_here(width: int) -> list[str]:
     """Names of the ways in which this processor can compute heads of this width in bfloat16."""
-    return [name for name in WAYS if name != EXACT and (name != "amx" or (width == AMX_WIDTH and has_matrix_unit()))]
+    return [name for name in WAYS if name != EXACT and (name != "amx" or amx_computes(width))]
+
+
+def amx_computes(width: int) -> bool:
+    """Whether this processor has a matrix unit and its kernel computes heads of this width."""
+    if not has_matrix_unit():
+        return False
+    from tonelake.embed.kernels import amx_attention  # here, because it imports numba
+
+    return width == amx_attention.WIDTH
 
 
 def has_matrix_unit() -> bool:
