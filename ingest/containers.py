@@ -21,6 +21,7 @@ from tonelake.ingest.pcm_reader import can_read, open_pcm, sample_bytes
 from tonelake.ingest.readers import DecoderError, Reader
 from tonelake.ingest.sndfile_reader import open_sndfile
 from tonelake.ingest.tag_blocks import audio_end, audio_start, file_bytes, skip_padding
+from tonelake.ingest.text_links import link_text
 
 Open = Callable[[Path, int], Reader]     # (path, first second)
 MAX_PARTS = 1_000                        # files in one
@@ -39,6 +40,10 @@ def decoders(path: Path) -> list[Open]:
         stat = path.stat()
         if not stat.st_size:
             raise AudioError(f"{path.name}: is empty (0 bytes)")
+        if (target := link_text(path)) is not None:
+            raise AudioError(
+                f"{path.name}: is a link to {target} that was unpacked as text. Unpack the archive where links can be made"
+            )
         return _decoders_of_state(path, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise AudioError(f"{path.name}: cannot be read: {error.strerror or error}") from error
@@ -225,9 +230,13 @@ def _open_vorbis(path: Path, first_s: int, *, link: Link) -> Reader:
 def _open_link(path: Path, first_s: int, *, link: Link, whole: bool) -> Reader:
     if len(link.granules) < 3 or link.lost_pages:
         first_s = 0
-    return open_ffmpeg(
-        path, first_s, part=None if whole else (link.start, link.end), last_granules=link.granules,
-    )
+    part = None if whole else (link.start, link.end)
+    if link.begins_late and link.first_granule is not None and not link.lost_pages:
+        # FFmpeg counts the first packets of such a stream from 0.  The promise leaves the first page out.
+        reader = open_ffmpeg(path, 0, part=part, in_order=True, trust_container=False)
+        reader.promised_s = (link.granules[-1] - link.first_granule) / reader.rate
+        return reader
+    return open_ffmpeg(path, first_s, part=part, last_granules=link.granules)
 
 
 # -- MP4
@@ -257,6 +266,32 @@ def _mp4_parts(path: Path, start: int) -> list[tuple[int, int]]:
                 break
             at += length
     return list(zip(starts, [*starts[1:], size], strict=True))
+
+
+# -- what is demuxed: `ingest.recording_hash`
+
+def pcm_headers(path: Path) -> list[PcmHeader]:
+    """Headers of the WAV, AIFF or similar files in a file; empty if it is of another format."""
+    with file_bytes(path) as data:
+        start = audio_start(data)
+        is_pcm = data[start : start + 4] in FORMS
+    return _pcm_headers(path, start)[0] if is_pcm else []
+
+
+def is_mpeg(path: Path) -> bool:
+    """Whether a file is decoded frame by frame as mp1, mp2, mp3 or ADTS."""
+    return decoders(path)[0] is open_mpeg
+
+
+def audio_parts(path: Path) -> list[tuple[int, int]]:
+    """Bytes of each file in a file, without tags around them."""
+    with file_bytes(path) as data:
+        start, end = audio_start(data), audio_end(data)
+        mark = data[start : start + 12]
+    if mark[:4] == b"OggS":
+        links = [link for link in ogg_links(path) if link.codec] or ogg_links(path)
+        return [(link.start, link.end) for link in links] if len(links) > 1 else [(start, end)]
+    return _mp4_parts(path, start) if mark[4:8] == b"ftyp" else _repeated(path)
 
 
 # -- several files in one

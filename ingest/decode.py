@@ -65,14 +65,14 @@ class Opened:
                 return
 
 
-def read_audio(path: Path, start_s: float, duration_s: float, rate: int) -> np.ndarray:
+def read_audio(path: Path, start_s: float, duration_s: float, rate: int, skip: int = 0) -> np.ndarray:
     """Part of a file as (samples,) float32 at `rate` Hz; shorter only if the file ends earlier.
 
-    Raises AudioError if nothing decodes there.
+    `skip`: number of decoders, of those that `decoders` lists, that are left out.  Raises AudioError if nothing decodes there.
     """
     failure: AudioError | None = None
     best, native = np.zeros(0, np.float32), 0
-    for decoder in range(len(decoders(path))):
+    for decoder in range(skip, len(decoders(path))):
         for seek in (True, False):
             # Seeking fails in some damaged files that decode completely from the start, as they did when they were scanned.
             if not seek and not start_s:

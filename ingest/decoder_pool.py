@@ -31,6 +31,7 @@ from tonelake.store import cores
 HOME = Path(__file__).absolute().parents[2]           # the folder that contains `tonelake`; links are not followed
 TIME_LIMIT_S = 600.0                     # for one request; a 12-hour file decodes in about two minutes
 AHEAD = 3                                # requests in flight for each process
+DECODERS = 3                             # most decoders that a file has; see `containers.decoders`
 EXIT_S = 5.0                             # allowed between the end of a process's output and its exit
 STDERR_BYTES = 4096                      # kept of what a process writes to standard error, from its end
 STDERR_LINES = 3                         # shown of them: of a traceback, the failing line and the error
@@ -93,6 +94,18 @@ class DecoderPool:
         return reply
 
     def _ask(self, request: dict[str, Any]) -> Reply:
+        """The reply of this thread's process.  If a file crashes one decoding library, another is tried."""
+        reply, crashed = self._ask_once(request)
+        for skip in range(1, DECODERS if crashed and request.get("do") in ("scan", "read") else 0):
+            other, crashed_too = self._ask_once(request | {"skip": skip})
+            if not isinstance(other, AudioError):
+                return other
+            if not crashed_too:          # the library after the one that crashes refuses the file, or there is none
+                break
+        return reply
+
+    def _ask_once(self, request: dict[str, Any]) -> tuple[Reply, bool]:
+        """(reply, whether the process crashed)."""
         decoder: _Decoder | None = getattr(self._of_thread, "decoder", None)
         if decoder is None or decoder.process.poll() is not None:
             decoder = self._of_thread.decoder = self._start()
@@ -112,15 +125,15 @@ class DecoderPool:
                 )
             name = Path(request["source"]).name
             if deadline.passed:
-                return AudioError(f"{name}: did not decode within {self.time_limit_s:.0f} s")
-            return AudioError(f"{name}: crashed the decoder (exit status {decoder.process.returncode})")
+                return AudioError(f"{name}: did not decode within {self.time_limit_s:.0f} s"), False
+            return AudioError(f"{name}: crashed the decoder (exit status {decoder.process.returncode})"), True
         if "broken" in head:
             raise DecoderStartError(head["broken"])
         if "error" in head:
-            return AudioError(head["error"])
+            return AudioError(head["error"]), False
         if "samples" in head:
             head["samples"] = np.frombuffer(body, dtype="<f4")
-        return head
+        return head, False
 
     def _start(self) -> _Decoder:
         decoder = _Decoder(self.command)

@@ -24,11 +24,11 @@ def answer(request: dict) -> tuple[dict, bytes]:
     """Reply to one request, whose `do` is `digest`, `scan`, `parse`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
     from tonelake.ingest.libraries import library_versions
-    from tonelake.ingest.scan import file_digest, promised_length, scan_file
+    from tonelake.ingest.scan import MIN_SECONDS, file_digest, promised_length, scan_file
     from tonelake.ingest.sources import read_source, to_path
     from tonelake.ingest.tags import read_tags
 
-    source = request["source"]
+    source, skip = request["source"], request.get("skip", 0)
     if request["do"] == "libraries":
         return {"libraries": library_versions()}, b""
     if request["do"] == "digest":
@@ -36,11 +36,11 @@ def answer(request: dict) -> tuple[dict, bytes]:
         return {"digest": file_digest(to_path(source)), "length_s": length_s}, b""
     if request["do"] == "scan":
         path: Path = to_path(source)
-        return {"scan": scan_file(path).to_dict(), "tags": read_tags(path)}, b""
+        return {"scan": scan_file(path, skip, request.get("shortest_s", MIN_SECONDS)).to_dict(), "tags": read_tags(path)}, b""
     if request["do"] == "parse":
         return {"score": load_score(source.removeprefix("chorale:")).to_dict()}, b""
     give_way()
-    samples = read_source(source, request["start_s"], request["duration_s"], request["rate"], request.get("digest"))
+    samples = read_source(source, request["start_s"], request["duration_s"], request["rate"], request.get("digest"), skip)
     return {"samples": len(samples)}, samples.astype("<f4").tobytes()
 
 

@@ -24,24 +24,27 @@ PROTECTED = ("drms", "enca")             # sample entries of encrypted m4a, whic
 DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 # Containers in which a seek lands on an exact sample.  Elsewhere time stamps are milliseconds (Matroska), or guesses.
 EXACT_SEEKS = ("mov,mp4,m4a,3gp,3g2,mj2", "ogg", "wav", "w64", "aiff", "caf", "au")
-STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "wv", "tta", "ape", "flac", "tak", "mpc", "mpc8", "dsf", "iff", "wav", "aiff", "w64")
+STATES_LENGTH = (
+    "mov,mp4,m4a,3gp,3g2,mj2", "wv", "tta", "ape", "flac", "tak", "mpc", "mpc8", "dsf", "iff", "wav", "aiff", "w64",
+)
 STATES_LAST = ("matroska,webm",)         # the time at which the last sample ends
 EXACT_CODECS = ("aac", "alac", "opus", "vorbis")         # besides PCM
 
 
 def open_ffmpeg(
     path: Path, first_s: int = 0, *, part: tuple[int, int] | None = None, promised_s: float | None = None,
-    trust_container: bool = True, last_granules: list[int] | None = None,
+    trust_container: bool = True, last_granules: list[int] | None = None, in_order: bool = False,
 ) -> Reader:
     """Open a file, or its bytes `part`, from second `first_s`, or from the start where a seek would not be exact.
 
     `promised_s`: exact length; if None, the container's, if `trust_container`.  `last_granules`: granule positions of the last
-    pages of an Ogg stream, from which its length follows.  A seek into the last of them is not exact.
+    pages of an Ogg stream, from which its length follows.  A seek into the last of them is not exact.  `in_order`: ignore time
+    stamps, since nothing is missing.
     Raises DecoderError if FFmpeg does not read it.
     """
     av = import_library("av")
     av.logging.set_level(None)
-    file = _argument(path, part)
+    file = file_argument(path, part)
     try:
         container = av.open(file, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
@@ -99,7 +102,7 @@ def open_ffmpeg(
             if not isinstance(error, BlockingIOError):               # "try again": FFmpeg waits for more, behind the end
                 reader.stopped = reason(error)                       # by junk behind the audio, or by the rest of it
 
-    reader.blocks = _place(path.name, frames(), reader, lambda pts: round((pts - origin) * base * rate))
+    reader.blocks = _place(path.name, frames(), reader, in_order, lambda pts: round((pts - origin) * base * rate))
     return reader
 
 
@@ -131,7 +134,7 @@ def _promised_s(container: Any, stream: Any, base: Fraction) -> float | None:
 
 
 def _place(
-    name: str, frames: Iterator[Any], reader: Reader, sample_at: Callable[[int], int]
+    name: str, frames: Iterator[Any], reader: Reader, in_order: bool, sample_at: Callable[[int], int]
 ) -> Iterator[Block]:
     """Decoded frames as blocks from sample `reader.first` on; `sample_at` maps a time stamp to the number of a sample.
 
@@ -139,7 +142,7 @@ def _place(
     """
     first, rate = reader.first, reader.rate
     position: int | None = None                                      # sample at which the next block should begin
-    bad_before, in_order, late, timed = 0, False, 0, False
+    bad_before, late, timed = 0, 0, False
     for frame in frames:
         block = to_float(frame, name)
         if first and (frame.sample_rate != rate or (position is None and frame.pts is None)):
@@ -181,7 +184,7 @@ def silence(samples: int, channels: int) -> Iterator[np.ndarray]:
         samples -= 65_536
 
 
-def _argument(path: Path, part: tuple[int, int] | None) -> Any:
+def file_argument(path: Path, part: tuple[int, int] | None) -> Any:
     """The argument for FFmpeg: a `file:` URL, so that a colon in the name does not make it a protocol; an open file if the
     name is not UTF-8."""
     limits = f"subfile,,start,{part[0]},end,{part[1]},,:" if part else ""
@@ -224,11 +227,12 @@ def to_float(frame: Any, name: str) -> np.ndarray:
 
     Planes are read one by one: `AudioFrame.to_ndarray` reads beyond the last of eight, and crashes.
     """
-    from av.audio.plane import AudioPlane
-
+    plane: Any = import_library("av.audio.plane").AudioPlane
     channels, count = frame.layout.nb_channels, frame.samples
     if not 1 <= channels <= MAX_CHANNELS:
-        raise DecoderError(f"{name}: decodes to {channels} channels; at most {MAX_CHANNELS} are read: it is damaged or encrypted")
+        raise DecoderError(
+            f"{name}: decodes to {channels} channels; at most {MAX_CHANNELS} are read. It is damaged or encrypted"
+        )
     kind = frame.format.name.removesuffix("p")
     if kind not in DTYPES:
         raise DecoderError(f"{name}: holds samples of the kind {kind!r}, which are not read")
@@ -236,9 +240,9 @@ def to_float(frame: Any, name: str) -> np.ndarray:
     if frame.format.is_planar:
         samples = np.empty((count, channels), dtype)
         for channel in range(channels):
-            samples[:, channel] = np.frombuffer(AudioPlane(frame, channel), dtype, count)
+            samples[:, channel] = np.frombuffer(plane(frame, channel), dtype, count)
     else:
-        samples = np.frombuffer(AudioPlane(frame, 0), dtype, count * channels).reshape(count, channels)
+        samples = np.frombuffer(plane(frame, 0), dtype, count * channels).reshape(count, channels)
     if dtype.kind == "f":
         return samples.astype(np.float32, copy=False)
     if dtype == np.uint8:

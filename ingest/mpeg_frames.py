@@ -1,7 +1,7 @@
 """Find the frames of MPEG audio (mp1, mp2, mp3) and of AAC in ADTS, file by file if several were joined.
 
-A false synchronisation, as in the picture of a tag, is not a frame: a frame counts only if the next one follows it with the same
-version, layer and rate, or if the audio ends there.  An mp3's first frame may hold the encoder's delay and the number of frames
+A false synchronisation, as in the picture of a tag, is not a frame: a frame counts only if the next one follows it with the
+same layer and rate, or if the audio ends there.  An mp3's first frame may hold the encoder's delay and the number of frames
 (Xing, Info, VBRI) instead of audio.
 
 Sources: ISO/IEC 11172-3 and 13818-3 (frame headers), 13818-7 (ADTS), the LAME tag's description by Taylor and Leidinger.

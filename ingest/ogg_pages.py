@@ -27,10 +27,17 @@ class Link:
     codec: str | None = None             # None: not audio, or a rare codec
     granules: list[int] = field(default_factory=list)    # of the last KEPT_GRANULES pages that end a packet, increasing
     first_granule: int | None = None     # of the first page with audio
+    first_packets: int = 0               # up to the end of that page, those of the header included
+    block_samples: int = 0               # longest packet of a FLAC stream
     pages: int = 0
     number: int = 0                      # of the last page
     lost_pages: int = 0                  # pages missing before a later one
     ended: bool = False                  # the last page is marked as such
+
+    @property
+    def begins_late(self) -> bool:
+        """Whether a FLAC stream's time stamps begin above 0: its first packets could not hold as many samples."""
+        return self.first_granule is not None and self.first_granule > self.first_packets * self.block_samples > 0
 
 
 def ogg_links(path: Path) -> list[Link]:
@@ -74,7 +81,12 @@ def _walk(data: Bytes, at: int) -> list[Link]:
             if not links:
                 links.append(Link(start=at, end=end, serial=serial))
         if end <= len(data):             # a page that is cut off does not end its stream
-            _note(links[-1], page, flags, serial, number)
+            link = links[-1]
+            if serial == link.serial and link.first_granule is None:
+                link.first_packets += sum(size < 255 for size in segments)
+            if flags & FIRST and link.codec == "flac" and serial == link.serial:
+                link.block_samples = int.from_bytes(data[body + 19 : body + 21], "big")
+            _note(link, page, flags, serial, number)
         links[-1].end = min(end, len(data))
         at = end
     return links

@@ -1,4 +1,4 @@
-"""Headers of WAV, RF64, BW64, Wave64, AIFF, AIFF-C, CAF and AU: where the samples are, how they are stored, and how many there are.
+"""Headers of WAV, RF64, BW64, Wave64, AIFF, AIFF-C, CAF and AU: where the samples are, how they are stored, and their number.
 
 A length counts only if it is exact.  Programs that write to a pipe cannot return to the header and leave a placeholder there
 (SoX 0x7FFFF000, arecord 0x80000000, FFmpeg 0xFFFFFFFF, and others); such a size promises nothing.
@@ -75,7 +75,7 @@ def is_placeholder(size: int, *, wide: bool = False) -> bool:
 
 
 def read_header(path: Path, start: int = 0) -> PcmHeader | None:
-    """The header of the WAV or AIFF that begins at byte `start`; None if there is none, or if it lacks its format or samples."""
+    """The header of the file that begins at byte `start`; None if there is none, or if it lacks its format or its samples."""
     with path.open("rb") as file:
         size = path.stat().st_size
         file.seek(start)
@@ -189,7 +189,8 @@ def _read_aiff(file: BinaryIO, at: int, file_size: int) -> PcmHeader | None:
     else:
         promised = min(frames, known // max(1, frame_bytes))
     return PcmHeader(
-        coding=coding, rate=_extended(common[8:18]), channels=channels, bits=bits, frame_bytes=frame_bytes,  # type: ignore[arg-type]
+        coding=coding,  # type: ignore[arg-type]
+        rate=_extended(common[8:18]), channels=channels, bits=bits, frame_bytes=frame_bytes,
         big_endian=big_endian, signed=True, start=start, size=known, frames=promised, file_size=file_size,
     )
 
@@ -215,10 +216,16 @@ def _read_caf(file: BinaryIO, at: int, file_size: int) -> PcmHeader | None:
     linear = description[8:12] == b"lpcm"
     known = None if size < 4 or is_placeholder(size - 4, wide=True) else size - 4    # the first four bytes count edits
     return PcmHeader(
-        coding=("float" if flags & 1 else "integer") if linear else "compressed", rate=round(struct.unpack(">d", description[:8])[0]),
+        coding=("float" if flags & 1 else "integer") if linear else "compressed", rate=_caf_rate(description),
         channels=channels, bits=bits, frame_bytes=frame_bytes, big_endian=not flags & 2, signed=True, start=at + 16, size=known,
         frames=known // frame_bytes if linear and known and frame_bytes else None, file_size=file_size, wide=True,
     )
+
+
+def _caf_rate(description: bytes) -> int:
+    """Rate in Hz; 0 if the field is not a number."""
+    (rate,) = struct.unpack(">d", description[:8])
+    return round(rate) if 0 < rate < 1e9 else 0
 
 
 def _read_au(head: bytes, at: int, file_size: int) -> PcmHeader | None:
@@ -229,9 +236,10 @@ def _read_au(head: bytes, at: int, file_size: int) -> PcmHeader | None:
     known = None if is_placeholder(size) else size
     frame_bytes = channels * bits // 8
     return PcmHeader(
-        coding=coding, rate=rate, channels=channels, bits=bits, frame_bytes=frame_bytes, big_endian=True, signed=True,  # type: ignore[arg-type]
-        start=at + offset, size=known, frames=known // frame_bytes if coding != "compressed" and known and frame_bytes else None,
-        file_size=file_size,
+        coding=coding,  # type: ignore[arg-type]
+        rate=rate, channels=channels, bits=bits, frame_bytes=frame_bytes, big_endian=True, signed=True,
+        start=at + offset, size=known, file_size=file_size,
+        frames=known // frame_bytes if coding != "compressed" and known and frame_bytes else None,
     )
 
 

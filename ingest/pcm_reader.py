@@ -77,7 +77,7 @@ def _conversion(path: Path, header: PcmHeader, width: int):
     if width > -(-header.bits // 8) and _is_right_aligned(path, header):
         shift = 8 * (width - -(-header.bits // 8))
     if width == 3:
-        return lambda raw: _from_24(raw if order == "<" else raw[:, ::-1])
+        return lambda raw: _from_24(raw if order == "<" else raw[:, ::-1], shift)
     scale = np.float64(2.0 ** (1 - 8 * width))
 
     def convert(raw: np.ndarray) -> np.ndarray:
@@ -91,11 +91,11 @@ def _conversion(path: Path, header: PcmHeader, width: int):
     return convert
 
 
-def _from_24(raw: np.ndarray) -> np.ndarray:
+def _from_24(raw: np.ndarray, shift: int) -> np.ndarray:
     """(samples, 3) bytes, the lowest first, as float32."""
     values = np.zeros((len(raw), 4), np.uint8)
     values[:, 1:] = raw
-    return (values.reshape(-1).view("<i4") * np.float64(2.0**-31)).astype(np.float32)
+    return ((values.reshape(-1).view("<i4") << shift) * np.float64(2.0**-31)).astype(np.float32)
 
 
 def _is_right_aligned(path: Path, header: PcmHeader) -> bool:

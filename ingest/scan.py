@@ -23,6 +23,7 @@ MIN_SECONDS = 1.0
 SILENCE = 1e-4                           # a peak below this, -80 dB of full scale, is silence
 MAX_PEAK = 4.0                           # audio is meant to stay below 1; above 4 the decoder has failed
 MIN_DECODED = 0.9                        # of the promised duration; below it the file is rejected
+CHANNELS_CANCEL = "channels cancel"
 CANCELLED_SHARE = 0.5                    # of the seconds of a file, above which it is flagged
 FLAG_DECODED = 0.99                      # below it its clips are flagged
 
@@ -38,6 +39,10 @@ class Scan:
     flags: list[str] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)     # peak of the mono mix in each second
     cancelled: list[int] = field(default_factory=list)   # seconds whose channels cancel, so that the louder one was taken
+
+    def cancels(self, start_s: float, duration_s: float) -> bool:
+        """Whether the channels cancel in a second that a span touches."""
+        return any(start_s - 1 < second < start_s + duration_s for second in self.cancelled)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -70,10 +75,13 @@ def clip_id(digest: str, start_s: float, duration_s: float) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def scan_file(path: Path) -> Scan:
-    """Decode a whole file once.  Raises AudioError, with the reason, if it is rejected."""
+def scan_file(path: Path, skip: int = 0, shortest_s: float = MIN_SECONDS) -> Scan:
+    """Decode a whole file once, without the first `skip` of its decoders.  A file shorter than `shortest_s` is rejected.
+
+    Raises AudioError, with the reason, if it is rejected.
+    """
     failure: AudioError | None = None
-    for decoder in range(len(decoders(path))):
+    for decoder in range(skip, len(decoders(path))):
         try:
             with opened(path, 0.0, decoder) as audio:
                 samples, peaks = _measure(audio, path)
@@ -111,15 +119,15 @@ def _measure(audio: Opened, path: Path) -> tuple[int, list[float]]:
     return total, peaks
 
 
-def _check(name: str, audio: Opened, duration_s: float, peaks: list[float]) -> list[str]:
+def _check(name: str, audio: Opened, duration_s: float, peaks: list[float], shortest_s: float) -> list[str]:
     """Flags of a file by the policy above.  Raises AudioError if it is rejected."""
     if not peaks:
         raise AudioError(f"{name}: holds no audio frames")
     peak = max(peaks)
     if peak > MAX_PEAK:
         raise AudioError(f"{name}: decodes to a peak of {peak:.2f}, full scale is 1: the file is damaged")
-    if duration_s < MIN_SECONDS:
-        raise AudioError(f"{name}: is {duration_s:.2f} s long, clips need at least {MIN_SECONDS:.0f} s")
+    if duration_s < shortest_s:
+        raise AudioError(f"{name}: is {duration_s:.2f} s long, clips need at least {shortest_s:g} s")
     if peak < SILENCE:
         raise AudioError(f"{name}: is silent throughout ({duration_s:.0f} s, peak {peak:.1e})")
     promised = audio.promised_s
@@ -143,5 +151,5 @@ def _check(name: str, audio: Opened, duration_s: float, peaks: list[float]) -> l
     if reader.extra:
         flags.append("extra data")
     if len(set(audio.mix.cancelled)) > CANCELLED_SHARE * len(peaks):
-        flags.append("channels cancel")
+        flags.append(CHANNELS_CANCEL)
     return flags

@@ -14,7 +14,8 @@ UNKNOWN_FRAMES = 1 << 62                 # libsndfile reports this, or 0, if the
 
 
 def open_sndfile(
-    path: Path, first_s: int = 0, *, promised_s: float | None = None, seeks: bool = True, unsafe_end: int = 0, exact: bool = False
+    path: Path, first_s: int = 0, *, promised_s: float | None = None, seeks: bool = True, unsafe_end: int = 0,
+    exact: bool = False,
 ) -> Reader:
     """Open a file from second `first_s`.
 
@@ -26,7 +27,8 @@ def open_sndfile(
     try:
         file = sf.SoundFile(os.fsencode(path))                       # bytes: the name may not be UTF-8
     except sf.LibsndfileError as error:
-        raise DecoderError(f"{path.name}: is not audio that can be read ({str(error).split(': ', 1)[-1].rstrip('.')})") from error
+        why = str(error).split(": ", 1)[-1].rstrip(".")
+        raise DecoderError(f"{path.name}: is not audio that can be read ({why})") from error
     if not file.frames < UNKNOWN_FRAMES or (first_s and seeks and not file.seekable()):
         file.close()
         raise DecoderError(f"{path.name}: has no length")

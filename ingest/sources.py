@@ -63,18 +63,21 @@ def to_path(source: str) -> Path:
     return Path(source)
 
 
-def read_source(source: str, start_s: float, duration_s: float, rate: int, digest: str | None = None) -> np.ndarray:
+def read_source(
+    source: str, start_s: float, duration_s: float, rate: int, digest: str | None = None, skip: int = 0
+) -> np.ndarray:
     """Part of a source as (samples,) float32 at `rate` Hz.
 
-    `digest`: of the bytes that were ingested.  Raises AudioError if the source cannot be read, or if the file has changed
-    since, because its vectors would belong to other music.
+    `digest`: of the bytes that were ingested.  `skip`: number of decoders that are left out because they crash.
+    Raises AudioError if the source cannot be read, or if the file has changed since, because its vectors would belong to other
+    music.
     """
     if source.startswith("chorale:"):
         return _render_chorale(source, start_s, duration_s, rate, digest)
     path = to_path(source)
     if digest is not None and _digest_now(source) != digest:
         raise AudioError(f"{path.name}: has changed since it was ingested. Ingest it again")
-    samples = read_audio(path, start_s, duration_s, rate)
+    samples = read_audio(path, start_s, duration_s, rate, skip)
     missing_s = duration_s - len(samples) / rate
     if missing_s > 0.1:
         raise AudioError(f"{path.name}: ends {missing_s:.1f} s before {start_s + duration_s:.1f} s")

@@ -66,7 +66,8 @@ def audio_end(data: Bytes) -> int:
     end = len(data)
     while True:
         last = _strip(data, end)
-        for candidate in (end, last):
+        id3v1 = data.rfind(b"TAG", max(0, last - 128), min(end, last + 128))     # it ends with padding of its own
+        for candidate in (end, last, *((id3v1 + 128,) if 0 <= id3v1 <= end - 128 else ())):
             start = _tag_before(data, candidate)
             if start is not None and start >= 0:
                 end = start

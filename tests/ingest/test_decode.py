@@ -227,3 +227,81 @@ def test_tags_are_read_and_cleaned(tmp_path, music):
     assert read_tags(tmp_path / "absent.mp3") == {}
 
 
+
+
+def mux(path, sound, container, codec, rate=RATE, layout=None, options=None):
+    """Write by FFmpeg in any container."""
+    from fractions import Fraction
+
+    import av
+
+    layout = layout or ("mono" if sound.shape[1] == 1 else "stereo")
+    with av.open(str(path), "w", format=container, options=options or {}) as out:
+        stream = out.add_stream(codec, rate=rate, layout=layout)
+        stream.bit_rate = 192_000
+        resampler = av.AudioResampler(format=stream.format, layout=layout, rate=rate, frame_size=stream.frame_size or 0)
+        whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.reshape(1, -1)), format="flt", layout=layout)
+        whole.sample_rate, whole.pts, whole.time_base = rate, 0, Fraction(1, rate)
+        for frame in (*resampler.resample(whole), *resampler.resample(None)):
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+CONTAINERS = {
+    "opus.webm": ("webm", "libopus", 48_000), "flac.mka": ("matroska", "flac", RATE), "flac.oga": ("ogg", "flac", RATE),
+    "a.mp2": ("mp2", "mp2", RATE), "a.ac3": ("ac3", "ac3", RATE),
+    "ima.wav": ("wav", "adpcm_ima_wav", RATE), "ms.wav": ("wav", "adpcm_ms", RATE), "alac.m4a": ("ipod", "alac", RATE),
+    "alac.caf": ("caf", "alac", RATE), "a.wv": ("wv", "wavpack", RATE), "a.tta": ("tta", "tta", RATE),
+    "a.w64": ("w64", "pcm_s16le", RATE),
+    "vorbis.ogg": ("ogg", None, RATE), "a.au": ("au", "pcm_s16be", RATE), "a.caf": ("caf", "pcm_s24be", RATE),
+    "a.wma": ("asf", "wmav2", RATE),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_span_equals_a_slice_in_every_container_up_to_the_last_page(tmp_path, name):
+    container, codec, rate = CONTAINERS[name]
+    sound = melody(7, rate=rate, channels=2)
+    path = mux(tmp_path / name, sound, container, codec, rate) if codec else write(tmp_path / name, sound)
+    scan = scan_file(path)
+    assert scan.flags == []
+    assert abs(scan.duration_s - 7) < 0.1                # WMA loses its last frame
+    whole = read_audio(path, 0.0, scan.duration_s, scan.rate)
+    for first in (1, scan.rate, len(whole) // 2 + 7, *range(len(whole) - scan.rate, len(whole) - 1, scan.rate // 7)):
+        part = read_audio(path, first / scan.rate, 0.2, scan.rate)
+        np.testing.assert_array_equal(part, whole[first : first + round(0.2 * scan.rate)])
+
+
+@pytest.mark.parametrize("name", ["opus.opus", "aac.m4a", "vorbis.ogg", "flac.flac"])
+def test_eight_channels_are_read(tmp_path, name):
+    sound = np.repeat(melody(2, rate=48_000), 8, axis=1)
+    if name == "vorbis.ogg":
+        path = write(tmp_path / name, sound, rate=48_000)
+    else:
+        container, codec = {"opus.opus": ("ogg", "libopus"), "aac.m4a": ("ipod", "aac"), "flac.flac": ("flac", "flac")}[name]
+        path = mux(tmp_path / name, sound, container, codec, 48_000, "7.1")
+    scan = scan_file(path)
+    assert (scan.channels, scan.flags) == (8, [])
+    assert abs(scan.duration_s - 2) < 0.05
+
+
+def test_a_decoder_that_fails_is_followed_by_the_other(tmp_path, monkeypatch):
+    """Both for a scan and for a read, and the reason of the first is reported if both fail."""
+    from tonelake.ingest import containers
+    from tonelake.ingest.readers import DecoderError
+
+    path = write(tmp_path / "a.flac", melody(3))
+    expected = read_audio(path, 1.0, 1.0, RATE)
+
+    def fails(path, first_s=0, **_):
+        raise DecoderError(f"{path.name}: the first is broken")
+
+    monkeypatch.setattr(containers, "open_sndfile", fails)
+    containers._decoders_of_state.cache_clear()
+    assert scan_file(path).duration_s == 3.0
+    np.testing.assert_array_equal(read_audio(path, 1.0, 1.0, RATE), expected)
+    monkeypatch.setattr(containers, "open_ffmpeg", fails)
+    for attempt in (lambda: scan_file(path), lambda: read_audio(path, 1.0, 1.0, RATE)):
+        with pytest.raises(AudioError, match="the first is broken"):
+            attempt()

@@ -196,7 +196,7 @@ def test_a_wrong_python_path_is_an_error_of_the_installation(tmp_path, monkeypat
 
 @pytest.mark.parametrize(("library", "suffix", "error"), [
     ("soundfile", ".wav", "ImportError"), ("soundfile", ".wav", "OSError"), ("av", ".mp3", "ImportError"),
-    ("tinytag", ".wav", "ImportError"),
+    ("tinytag", ".flac", "ImportError"),
 ])
 def test_a_decoding_library_that_cannot_be_imported_stops_the_ingest(lake, tmp_path, without, library, suffix, error):
     (encode if suffix == ".mp3" else write)(tmp_path / "music" / f"a{suffix}", melody(2))
@@ -237,3 +237,41 @@ def test_the_doctor_reports_the_decoding_libraries_or_the_reason_why_they_fail(w
     assert decoders().startswith("soundfile ") and ", av " in decoders()
     without(soxr="raise ImportError('it is broken')")
     assert "soxr: cannot be imported (it is broken)" in decoders()
+
+
+HALF_BROKEN = """
+import json, os, sys
+print("tonelake decoder: ready", flush=True)
+for line in sys.stdin.buffer:
+    request = json.loads(line)
+    if request.get("skip", 0) < int(request["source"]): os.abort()
+    reply = {"error": "x: refused"} if request["do"] == "read" else {"skip": request.get("skip", 0)}
+    sys.stdout.write(json.dumps(reply | {"bytes": 0}) + "\\\\n"); sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize(("crashes", "reply"), [(0, {"skip": 0}), (1, {"skip": 1}), (2, {"skip": 2}), (3, None)])
+def test_a_file_that_crashes_one_library_is_tried_with_the_next(monkeypatch, crashes, reply):
+    monkeypatch.setattr(DecoderPool, "command", (sys.executable, "-c", HALF_BROKEN.replace("\\\\", "\\")))
+    with DecoderPool(1) as pool:
+        if reply is None:
+            with pytest.raises(AudioError, match=r"3: crashed the decoder \(exit status -6\)$"):
+                pool.ask({"do": "scan", "source": str(crashes)})
+        else:
+            assert pool.ask({"do": "scan", "source": str(crashes)}) == reply | {"bytes": 0}
+
+
+def test_the_first_reason_is_reported_if_the_next_library_refuses_the_file(monkeypatch):
+    monkeypatch.setattr(DecoderPool, "command", (sys.executable, "-c", HALF_BROKEN.replace("\\\\", "\\")))
+    with DecoderPool(1) as pool, pytest.raises(AudioError, match="1: crashed the decoder"):
+        pool.ask({"do": "read", "source": "1"})
+
+
+def test_skipped_decoders_are_not_used(tmp_path):
+    path = write(tmp_path / "a.wav", melody(2))
+    with DecoderPool(1) as pool:
+        request = {"do": "read", "source": str(path), "start_s": 0.5, "duration_s": 1.0, "rate": 44_100}
+        replies = [pool.ask(request | {"skip": skip}) for skip in (0, 1)]
+        np.testing.assert_array_equal(replies[0]["samples"], replies[1]["samples"])
+        with pytest.raises(AudioError):
+            pool.ask(request | {"skip": 9})
