@@ -7,6 +7,7 @@ slower, by librosa's dynamic time warping (Müller, Fundamentals of Music Proces
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import load_librosa
+from tonelake.index.names.rank import Song
+from tonelake.index.search.names import find_clip
 from tonelake.index.search.query import encode_file, is_file
 from tonelake.index.vectors import unit
 from tonelake.ingest import DecoderPool
@@ -22,6 +25,8 @@ from tonelake.store import FrameStates, InputError, Lake, Space, layer_with_fram
 RATE = 10                                # frames a second that are compared: one beat is about half a second
 WARP_STEP = RATE // 2                    # frames between the stretches of the first clip that are tried: half a second
 SECONDS = 5.0                            # default length of a match
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ class Match:
 
 
 def align(
-    lake: Lake, query: str | Path, other: str | Path, *, space: str | None = None, layer: int | str | None = None,
+    lake: Lake, query: str | Path | Song, other: str | Path | Song, *, space: str | None = None, layer: int | str | None = None,
     seconds: float = SECONDS, warp: bool = False,
 ) -> Match:
     """Return the best match of `seconds`, or of the shorter clip's length, between two clips (ids or files).
@@ -59,7 +64,7 @@ def align(
 
 
 def add_parts(
-    lake: Lake, hits: pl.DataFrame, query: str | Path, *, space: str | None = None, layer: int | str | None = None,
+    lake: Lake, hits: pl.DataFrame, query: str | Path | Song, *, space: str | None = None, layer: int | str | None = None,
     seconds: float = SECONDS, warp: bool = False,
 ) -> pl.DataFrame:
     """Add the best match to each hit: query_at_s, hit_at_s, part_s (in the hit) and part_score; null for hits without
@@ -77,12 +82,14 @@ def add_parts(
     return hits.hstack(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
-def frames_of(lake: Lake, space: Space, query: str | Path, layer: int) -> FrameStates:
-    """Return the frames of one layer of a clip or file."""
-    if not is_file(query):
-        return lake.frames(space).read(lake.clips.find(str(query))["clip_id"], layer)
+def frames_of(lake: Lake, space: Space, query: str | Path | Song, layer: int) -> FrameStates:
+    """Return the frames of one layer of a clip or file, or of the first clip of a song."""
+    if isinstance(query, Song) or not is_file(query):
+        return lake.frames(space).read(find_clip(lake, query)["clip_id"], layer)
     with DecoderPool(1) as pool:
-        encoded, _ = encode_file(lake, Path(query), space, pool, frames=(layer,))
+        encoded, _, notes = encode_file(lake, Path(query), space, pool, frames=(layer,))
+    for note in notes:
+        log.info("%s", note)
     return FrameStates(str(query), layer, encoded.frame_s, encoded.frames[0])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,15 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import ClipVectors, encode_clips, encoder_of
+from tonelake.index.names.rank import Song
+from tonelake.index.names.songs import clips_of_song
+from tonelake.index.search.names import find_named
 from tonelake.index.vectors import unit
 from tonelake.ingest import DecoderPool, to_source
-from tonelake.store import InputError, Lake, Space, SpaceMismatch, is_projection, read_projection
+from tonelake.store import InputError, Lake, Space, SpaceMismatch, fits, is_projection, read_projection
 
 MAX_QUERY_S = 600.0                      # longest part of a file outside the lake that is encoded
+MIN_QUERY_S = 1.0                        # a shorter sound is repeated up to this length, the shortest clip of a lake
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,10 @@ class Query:
     own: frozenset[str] = frozenset()    # ids of clips that are the query itself, and therefore no hits
     labels: tuple[dict[str, Any], ...] = field(default=())           # of each clip or file in the query
     fingerprint: str = ""                # of the space, for a query from `read_query`
+    notes: tuple[str, ...] = ()          # sentences for the user: which song of the lake it is, how much of it is compared
 
 
-QueryPart = str | Path | np.ndarray | Query
+QueryPart = str | Path | np.ndarray | Song | Query
 
 
 def read_query(lake: Lake, path: Path, *, space: str | None = None) -> Query:
@@ -49,7 +54,7 @@ def resolve(
     Raises ClipNotFound or AudioError for a part that cannot be found or decoded, SpaceMismatch for a vector of the wrong
     width, InputError without any part, or if the subtraction leaves nothing.
     """
-    parts = [wanted] if isinstance(wanted, str | Path | np.ndarray | Query) else list(wanted)
+    parts = [wanted] if isinstance(wanted, str | Path | np.ndarray | Song | Query) else list(wanted)
     if not parts:
         raise InputError("a query needs at least one clip, file or vector")
     found = [resolve_one(lake, part, space, layers) for part in parts]
@@ -67,11 +72,15 @@ def resolve(
     return Query(
         vectors, frozenset().union(*(one.own for one in (*found, *subtracted))),
         tuple(label for one in found for label in one.labels),
+        notes=tuple(note for one in (*found, *subtracted) for note in one.notes),
     )
 
 
 def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int]) -> Query:
-    """Resolve one clip, file or vector, or check that an encoded query belongs to this space."""
+    """Resolve one clip, song, file or vector, or check that an encoded query belongs to this space.
+
+    Text is a file if one exists, else a clip id or its first digits, else the name of a song, whose clips are averaged.
+    """
     if isinstance(query, Query):
         if query.fingerprint != space.fingerprint:
             raise SpaceMismatch(f"this query was encoded in a space other than {space.name!r}. Encode it again in that space")
@@ -85,17 +94,43 @@ def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int
                 )
         if len(layers) > 1:
             raise InputError("query vector: it belongs to one layer, and several are searched. Name its layer with layer=")
+        check_finite(query)
         return Query({layers[0]: query.astype(np.float32)})
-    if is_file(query):
-        return _resolve_file(lake, Path(query), space, layers)
-    clip = lake.clips.find(str(query))
-    table = lake.vectors(space)
-    vectors = {layer: table.take([clip["clip_id"]], layer).vectors[0] for layer in layers}
-    return Query(vectors, frozenset([clip["clip_id"]]), (clip,))
+    if not isinstance(query, Song):
+        if is_file(query):
+            return _resolve_file(lake, Path(query), space, layers)
+        found = find_named(lake, str(query))
+        if not isinstance(found, Song):
+            vectors = {layer: lake.vectors(space).take([found["clip_id"]], layer).vectors[0] for layer in layers}
+            return Query(vectors, frozenset([found["clip_id"]]), (found,))
+        query = found
+    return _resolve_song(lake, query, space, layers)
+
+
+def _resolve_song(lake: Lake, song: Song, space: Space, layers: Sequence[int]) -> Query:
+    """Resolve a song to the mean of its embedded clips, with the labels of its first clip of each track."""
+    clips = clips_of_song(lake, song.tracks)
+    known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
+    embedded = clips.join(known, on="clip_id", how="semi", maintain_order="left")["clip_id"].to_list()
+    if not embedded:
+        raise InputError(f"{song}: none of its clips is embedded in space {space.name!r}. Run `tonelake embed`")
+    vectors = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
+    labels = clips.unique("track", keep="first", maintain_order=True)
+    return Query(vectors, frozenset(clips["clip_id"]), tuple(labels.iter_rows(named=True)))
+
+
+def check_finite(vectors: np.ndarray) -> None:
+    """Raise InputError if a value of (dim,) or (query, dim) vectors is not finite in float32: it has no nearest clips."""
+    bad = int((~fits(np.atleast_2d(vectors), "float32").all(axis=1)).sum())
+    if bad:
+        raise InputError(
+            f"query: {bad} of {len(np.atleast_2d(vectors))} vectors hold NaN or infinity. Encode the audio in float32, or leave "
+            "them out"
+        )
 
 
 def is_file(query: str | Path) -> bool:
-    """Return whether a query names a file rather than a clip."""
+    """Return whether a query names a file rather than a clip or song."""
     try:
         return isinstance(query, Path) or Path(query).is_file()
     except (OSError, ValueError):
@@ -112,23 +147,57 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int]) -
         if embedded:
             # The file is in the lake: use the mean of its clips, without encoding it again.
             pooled = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
-            return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),))
+            note = f"{path.name}: this file is in the lake as {song_name(stored.row(0, named=True))}"
+            return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),), notes=(note,))
         projection = read_projection(lake, space) if is_projection(space) else None
-        encoded, tags = encode_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
+        encoded, tags, notes = encode_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
+    labels = (stored.row(0, named=True),) if len(stored) else (tags,)
     if projection is not None:
         joined = np.concatenate([encoded.mean[layer] for layer in projection.layers])
-        return Query({0: projection.apply(joined[None])[0]}, labels=(tags,))
-    return Query({layer: encoded.mean[layer] for layer in layers}, labels=(tags,))
+        vectors = {0: projection.apply(joined[None])[0]}
+    else:
+        vectors = {layer: encoded.mean[layer] for layer in layers}
+    if len(stored):
+        notes = (f"{path.name}: this file is in the lake as {song_name(labels[0])}, not embedded in this space yet", *notes)
+    return Query(vectors, frozenset(stored["clip_id"]), labels, notes=notes)
+
+
+def song_name(clip: Mapping[str, Any]) -> str:
+    """Return the name of a clip's song for people: its title, or its track, and the artist.
+
+    >>> song_name({"title": "Feeling Good", "artist": "Nina Simone", "track": "01.flac"})
+    "'Feeling Good' by Nina Simone"
+    >>> song_name({"title": None, "artist": None, "track": "01.flac"})
+    "'01.flac'"
+    """
+    by = f" by {clip['artist']}" if clip.get("artist") else ""
+    return f"{clip.get('title') or clip['track']!r}{by}"
 
 
 def encode_file(
     lake: Lake, path: Path, space: Space, pool: DecoderPool, frames: Sequence[int] = ()
-) -> tuple[ClipVectors, dict[str, Any]]:
-    """Encode a file in a space; return its vectors, with the frames of the layers `frames`, and its tags."""
+) -> tuple[ClipVectors, dict[str, Any], tuple[str, ...]]:
+    """Encode a file in a space; return its vectors, with the frames of the layers `frames`, its tags, and sentences about what
+    is compared.
+
+    Of a file longer than MAX_QUERY_S its beginning is encoded.  A sound shorter than MIN_QUERY_S is repeated up to that length, as
+    encoders and clips begin there; it is never padded with silence, which would be compared as well.
+    """
     source = to_source(path)
-    scanned = pool.ask({"do": "scan", "source": source})
+    scanned = pool.ask({"do": "scan", "source": source, "shortest_s": 0.0})
     encoder = encoder_of(space, home=lake.uri)
-    length_s = min(scanned["scan"]["duration_s"], MAX_QUERY_S)
-    request = {"do": "read", "source": source, "start_s": 0.0, "duration_s": length_s, "rate": encoder.sample_rate}
+    whole_s = scanned["scan"]["duration_s"]
+    request = {
+        "do": "read", "source": source, "start_s": 0.0, "duration_s": min(whole_s, MAX_QUERY_S), "rate": encoder.sample_rate
+    }
     samples = pool.ask(request)["samples"]
-    return encode_clips(encoder, [samples], space.window_s, space.hop_s, tuple(frames))[0], scanned["tags"]
+    notes: tuple[str, ...] = ()
+    if whole_s > MAX_QUERY_S:
+        notes = (
+            f"{path.name}: {whole_s / 60:.0f} minutes long; only the first {MAX_QUERY_S / 60:.0f} are compared. Cut out another "
+            "part to compare that, or ingest the file",
+        )
+    elif whole_s < MIN_QUERY_S:
+        samples = np.resize(samples, round(MIN_QUERY_S * encoder.sample_rate))       # repeats
+        notes = (f"{path.name}: {whole_s:.2f} s long; repeated up to {MIN_QUERY_S:g} s, the shortest sound that is compared",)
+    return encode_clips(encoder, [samples], space.window_s, space.hop_s, tuple(frames))[0], scanned["tags"], notes

@@ -1,9 +1,11 @@
-"""Find the clips nearest to clips, files or a vector, in one layer of a space or in a mixture of layers."""
+"""Find the songs or clips nearest to clips, files or a vector, in one layer of a space or in a mixture of layers."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,36 +15,49 @@ from tonelake.index.search.exact import ExactLayer, cache_version, load_layer
 from tonelake.index.search.facets import load_faceted
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
 from tonelake.index.search.query import Query, QueryPart, resolve
+from tonelake.index.search.songs import Cap, SongRows, nearest_songs, nearest_songs_stored, read_cap
 from tonelake.index.search.stored_index import find_index, search_stored
-from tonelake.store import InputError, KeyRows, Lake, Snapshot, Space, is_list, rows_of
+from tonelake.index.search.walk import ORDERS, walk
+from tonelake.index.vectors import prepare
+from tonelake.store import InputError, KeyRows, Lake, Snapshot, Space, is_list, read_songs, rows_of
 
 CACHED_ORDERS = 4                        # entries of `_embedded`
 SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "source")
 
 _embedded: dict[tuple, Embedded] = {}
 
+log = logging.getLogger(__name__)
+
 
 def similar(
     lake: Lake, query: QueryPart | Sequence[QueryPart], *, minus: Sequence[QueryPart] = (), space: str | None = None,
     layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
     where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
-    unlike: str | None = None, explain: bool = False,
+    unlike: str | None = None, explain: bool = False, clips: bool = False, per: tuple[str, int] | None = None,
+    order: str = "nearest",
 ) -> pl.DataFrame:
-    """Return the k clips nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
+    """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
+
+    A song is a track joined with its confirmed duplicates (`store.read_songs`); its row shows the clip nearest to the query, its
+    best moment.  With `clips`, return the k nearest clips instead.  `per`: a column and the number of hits that may share one of
+    its values, for example ("artist", 2).  `order`: "nearest", or "walk" (see `index.search.walk`).
 
     Several parts are searched by the mean of their directions, less that of `minus`.  `layers` mixes layers by weight:
     `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.search.mixture`).  `where`: an SQL filter over clip
     columns, applied exactly.  `like` and `unlike`: label columns; compare only along the directions that separate their
     groups, or without these directions (see `index.search.facets`).  `not_same`: a column in which a hit must differ from
     the query, such as `track` or `artist`.  A file that is not in the lake is embedded with the space's encoder; the query's
-    own clips are never among the hits.
+    own clips are never among the hits, nor are its own songs unless `clips` is True.
 
-    Returns rank, score (or distance, for l2), clip_id and columns that describe the clip; with `explain` also `by_layer` and
-    `usual`, structs with one field per layer: the hit's cosine to the query, and the mean cosine of all clips.
+    Returns rank, score (or distance, for l2), clip_id, clips (unless `clips` is True: how many clips of the song are at least as
+    near as the last song listed) and columns that describe the clip; with `explain` also `by_layer` and `usual`, structs with one
+    field per layer: the hit's cosine to the query, and the mean cosine of all clips.
     Raises InputError for arguments that exclude each other, and as `resolve`.
     """
     if k < 1:
         raise InputError(f"-k {k}: must be at least 1")
+    if order not in ORDERS:
+        raise InputError(f"order {order!r}: unknown. Choose {' or '.join(ORDERS)}")
     chosen = lake.spaces.get(space)
     weights = choose_layers(lake, chosen, layer, layers)
     if len(weights) > 1 and metric != "cosine":
@@ -54,17 +69,22 @@ def similar(
             lake.clips.check_column(column)
     needed = range(len(chosen.layers)) if explain else weights
     resolved = resolve(lake, query, chosen, list(dict.fromkeys([*weights, *needed])), minus=minus)
+    for note in resolved.notes:
+        log.info("%s", note)
     search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike)
-    ids, rows, scores = find_nearest(search, weights, resolved, k, where, not_same)
-    found = ids.gather(rows)
+    found = find_nearest(search, weights, resolved, k, where, not_same, clips=clips, per=per)
+    ids = found.ids.gather(found.rows)
+    counts = {} if found.clips is None else {"clips": found.clips}
     hits = pl.DataFrame({
-        "rank": np.arange(1, len(rows) + 1),
-        "distance" if metric == "l2" else "score": scores,
-        "clip_id": found,
-    })
+        "rank": np.arange(1, len(ids) + 1),
+        "distance" if metric == "l2" else "score": found.scores.astype(np.float32),
+        "clip_id": ids,
+    } | counts)
     if explain:
-        hits = hits.with_columns(explanation(lake, chosen, resolved, found))
-    return hits.join(lake.clips.take(found.to_list(), SHOWN), on="clip_id", how="left", maintain_order="left")
+        hits = hits.with_columns(explanation(lake, chosen, resolved, ids))
+    if order == "walk":
+        hits = hits[walk(search.similarities(weights, ids))]
+    return hits.join(lake.clips.take(ids.to_list(), SHOWN), on="clip_id", how="left", maintain_order="left")
 
 
 def choose_layers(
@@ -110,32 +130,77 @@ class Search:
             total += np.float32(weight) * layers[layer].scores(vectors[layer])
         return ids, total
 
+    def similarities(self, weights: Weights, ids: pl.Series) -> np.ndarray:
+        """Return (clip, clip) float32: the similarity of every two of these clips, higher is nearer, in each layer by weight."""
+        total = np.zeros((len(ids), len(ids)), np.float32)
+        for layer, weight in weights.items():
+            if self.like or self.unlike:
+                loaded = self.load(layer)
+                vectors = loaded.vectors[rows_of(loaded.ids, ids)]
+            else:
+                vectors = prepare(self.lake.vectors(self.space).take(ids.to_list(), layer).vectors, self.metric)
+            if self.metric == "l2":
+                total -= np.float32(weight) * np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+            else:
+                total += np.float32(weight) * (vectors @ vectors.T)
+        return total
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Hits of a search, nearest first."""
+
+    ids: pl.Series                       # of all embedded clips
+    rows: np.ndarray                     # (hit,) rows of `ids`
+    scores: np.ndarray                   # (hit,) scores, or distances for l2
+    clips: np.ndarray | None = None      # (hit,) for songs: clips at least as near as the last hit
+
 
 def find_nearest(
-    search: Search, weights: Weights, query: Query, k: int, where: str | None, not_same: str | None
-) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-    """Return (ids of all embedded clips, rows of the k nearest, their scores), nearest first.
+    search: Search, weights: Weights, query: Query, k: int, where: str | None, not_same: str | None, *, clips: bool = True,
+    per: tuple[str, int] | None = None,
+) -> Nearest:
+    """Return the k nearest songs or, with `clips`, the k nearest clips.
 
     One layer is searched by its stored index, if there is one, else by a scan; a mixture always by a scan.
     """
     lake, space = search.lake, search.space
     first, *others = weights
-    if not others:
-        stored = None if search.like or search.unlike else find_index(lake, space, first, metric=search.metric)
-        if stored is not None:
-            snapshot = lake.vectors(space).table.snapshot()
-            known = embedded_in_snapshot(lake, space, snapshot)
-            allowed = allowed_rows(lake, known, query, where, not_same)
+    stored = None if others or search.like or search.unlike else find_index(lake, space, first, metric=search.metric)
+    if stored is not None:
+        snapshot = lake.vectors(space).table.snapshot()
+        known = embedded_in_snapshot(lake, space, snapshot)
+        allowed = allowed_rows(lake, known, query, where, not_same, own_songs=not clips)
+        songs = known.each_clip if clips else known.songs
+        if clips and per is None:
             found = search_stored(lake, space, stored, query.vectors[first], k, allowed, snapshot)
             if found is not None:
-                return known.ids, *found
+                return Nearest(known.ids, *found)
+        else:
+            cap = read_cap(lake, per, known.ids_of, known.songs.numbers) if per else None
+            folded = nearest_songs_stored(lake, space, stored, query.vectors[first], k, allowed, snapshot, songs, cap)
+            if folded is not None:
+                rows, counts, scores = folded
+                return Nearest(known.ids, rows, scores, None if clips else counts)
+    if clips and per is None and not others:
         layer = search.load(first)
         allowed = allowed_rows(lake, embedded_in_layer(lake, space, layer.ids), query, where, not_same)
-        rows, scores = layer.search(query.vectors[first], k, allowed)
-        return layer.ids, rows, scores
-    ids, total = search.scores(weights, query.vectors)
-    rows = highest(total, k, allowed_rows(lake, embedded_in_layer(lake, space, ids), query, where, not_same))
-    return ids, rows, total[rows]
+        return Nearest(layer.ids, *layer.search(query.vectors[first], k, allowed))
+    if others:
+        ids, nearness = search.scores(weights, query.vectors)
+    else:
+        layer = search.load(first)
+        ids, nearness = layer.ids, layer.nearness(query.vectors[first])
+    known = embedded_in_layer(lake, space, ids)
+    allowed = allowed_rows(lake, known, query, where, not_same, own_songs=not clips)
+    if clips and per is None:
+        rows = highest(nearness, k, allowed)
+        return Nearest(ids, rows, nearness[rows])
+    cap = read_cap(lake, per, known.ids_of, known.songs.numbers) if per else None
+    songs = known.each_clip if clips else known.songs
+    rows, counts = nearest_songs(nearness, songs.numbers, k, allowed, cap)
+    scores = nearness[rows] if search.metric != "l2" else -nearness[rows]
+    return Nearest(ids, rows, scores, None if clips else counts)
 
 
 def highest(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
@@ -167,9 +232,24 @@ def explanation(lake: Lake, space: Space, query: Query, hits: pl.Series) -> list
 class Embedded:
     """The embedded clips in the order of a layer or table, with lookups that every search needs."""
 
+    lake: Lake
     ids: pl.Series
     rows: KeyRows                        # clip id -> row
     removed: np.ndarray                  # rows of clips that are no longer in the lake
+
+    @cached_property
+    def songs(self) -> SongRows:
+        """The song of each row."""
+        return SongRows(read_songs(self.lake.clips).of(self.ids))
+
+    @cached_property
+    def each_clip(self) -> SongRows:
+        """Every row as a song of its own, to search for clips."""
+        return SongRows(np.arange(len(self.ids)))
+
+    def ids_of(self, rows: np.ndarray) -> list[str]:
+        """The clip ids of some rows."""
+        return self.ids.gather(rows).to_list()
 
 
 def embedded_in_layer(lake: Lake, space: Space, ids: pl.Series) -> Embedded:
@@ -191,21 +271,24 @@ def cached_embedded(key: tuple, lake: Lake, read: Callable[[], pl.Series]) -> Em
     if found is None or (key[-1] == "layer" and found.ids is not (ids := read()) and not found.ids.equals(ids)):
         ids, clips = read(), lake.clips.ids()
         removed = np.empty(0, np.int64) if ids.equals(clips) else (~ids.is_in(clips.implode())).arg_true().to_numpy()
-        found = _embedded[key] = Embedded(ids, KeyRows(ids), removed)
+        found = _embedded[key] = Embedded(lake, ids, KeyRows(ids), removed)
         while len(_embedded) > CACHED_ORDERS:
             _embedded.pop(next(iter(_embedded)), None)
     return found
 
 
 def allowed_rows(
-    lake: Lake, known: Embedded, query: Query, where: str | None, not_same: str | None
+    lake: Lake, known: Embedded, query: Query, where: str | None, not_same: str | None, *, own_songs: bool = False
 ) -> np.ndarray | None:
-    """Return a (clip,) bool mask of the embedded clips that may be hits; None if all may."""
+    """Return a (clip,) bool mask of the embedded clips that may be hits; None if all may.
+
+    Clips of the query itself may not, nor, with `own_songs`, any clip of a song that one of them belongs to.
+    """
     forbidden = [known.removed, known.rows.of(list(query.own))]
+    if own_songs and query.own:
+        forbidden.append(known.songs.members(np.unique(read_songs(lake.clips).of(list(query.own)))))
     if not_same is not None:
-        column = lake.clips.read(["clip_id", not_same])
-        for value in (labels[not_same] for labels in query.labels if labels.get(not_same) is not None):
-            forbidden.append(known.rows.of(column.filter(_shares(column[not_same], value))["clip_id"]))
+        forbidden.append(rows_sharing(lake, known, query, not_same))
     if where is None and not any(len(rows) for rows in forbidden):
         return None
     keep = np.ones(len(known.ids), bool)
@@ -218,8 +301,36 @@ def allowed_rows(
     return keep
 
 
+def rows_sharing(lake: Lake, known: Embedded, query: Query, column: str) -> np.ndarray:
+    """Return the rows of clips that share the query's value of a column; of `track`, its song.
+
+    Logs a sentence if that excludes nothing because the query's value is unknown or no other clip has it.
+    """
+    if column == "track":
+        own = [labels["clip_id"] for labels in query.labels if labels.get("clip_id")]
+        if not own:
+            log.info("--not-same track: the query is not a song of this lake, so every song differs from it")
+        return known.songs.members(np.unique(read_songs(lake.clips).of(own)))
+    values = [labels[column] for labels in query.labels if labels.get(column) not in (None, [], "")]
+    if not values:
+        log.info("--not-same %s: no %s of the query is known, so nothing is excluded by it", column, column)
+        return np.empty(0, np.int64)
+    stored = lake.clips.read(["clip_id", column])
+    sharing = pl.concat([stored.filter(_shares(stored[column], value))["clip_id"] for value in values])
+    if sharing.is_in(list(query.own)).all():
+        shown = ", ".join(repr(value) for value in values)
+        log.info("--not-same %s: no other clip has %s, the query's own, so nothing is excluded by it", column, shown)
+    return known.rows.of(sharing)
+
+
 def _shares(column: pl.Series, value: Any) -> pl.Series:
     """Return a mask of the rows that have the value or, in a list column, any of its values."""
-    if is_list(column.dtype):
-        return column.list.set_intersection(pl.Series([list(value)])).list.len().fill_null(0) > 0
-    return (column == value).fill_null(False)
+    several = is_list(column.dtype)
+    kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
+    try:                                 # a tag of a file can be text where the column holds numbers
+        values = pl.Series(list(value) if isinstance(value, list | tuple) else [value]).cast(kind)
+    except pl.exceptions.PolarsError:
+        return pl.Series([False]).new_from_index(0, len(column))
+    if several:
+        return column.list.set_intersection(values.implode()).list.len().fill_null(0) > 0
+    return column.is_in(values.implode()).fill_null(False)

@@ -196,6 +196,22 @@ class IndexView:
     up_to_date: bool                     # no removed and no new rows
     new_vectors: np.ndarray | None = None            # of `new_rows`, once they have been read
     clips_version: int = -1              # of the table of clips, when every vector was last checked to have its clip
+    _positions: np.ndarray | None = None
+
+    def positions(self, rows: int) -> np.ndarray:
+        """(row,) position of each row of the table in the index, -1 for a row that is missing from it."""
+        if self._positions is None:
+            self._positions = np.full(rows, -1, np.int64)
+            present = np.flatnonzero(self.row_of >= 0)
+            self._positions[self.row_of[present]] = present
+        return self._positions
+
+    def vectors_of_new(self, lake: Lake, space: Space, stored: StoredIndex) -> np.ndarray:
+        """The prepared vectors of `new_rows`, read once."""
+        if self.new_vectors is None:
+            vectors = lake.vectors(space).read_rows(self.snapshot, self.new_rows, stored.layer)
+            self.new_vectors = prepare(vectors, stored.metric)
+        return self.new_vectors
 
 
 @dataclass
@@ -328,10 +344,7 @@ def search_stored(
     found, scores = (values[0] for values in loaded.index.search(prepared, min(wanted, len(loaded.row_ids))))
     rows = np.where(found >= 0, view.row_of[found], -1)
     if len(view.new_rows):
-        if view.new_vectors is None:
-            vectors = lake.vectors(space).read_rows(snapshot, view.new_rows, stored.layer)
-            view.new_vectors = prepare(vectors, stored.metric)
-        new = view.new_vectors
+        new = view.vectors_of_new(lake, space, stored)
         new_scores = np.linalg.norm(new - prepared, axis=1) if stored.metric == "l2" else new @ prepared[0]
         rows, scores = np.concatenate([rows, view.new_rows]), np.concatenate([scores, new_scores])
     keep = rows >= 0 if allowed is None else (rows >= 0) & allowed[rows]

@@ -84,7 +84,7 @@ def test_a_slower_copy_is_found_when_time_may_warp(sung):
 
 def test_hits_get_the_times_of_their_best_match(sung):
     lake, ids = sung
-    hits = index.similar(lake, ids[0], k=10)
+    hits = index.similar(lake, ids[0], k=10, clips=True)
     found = index.add_parts(lake, hits, ids[0], seconds=5)
     assert found["clip_id"].to_list() == hits["clip_id"].to_list()
     row = {clip: found.filter(clip_id=clip).row(0, named=True) for clip in ids[1:]}

@@ -59,7 +59,7 @@ def mapped(lake, layer, like=None, unlike=None):
 def test_search_through_facets_equals_brute_force(factors, like, unlike):
     ids = factors.vectors().ids().to_list()
     for row in (0, 100):
-        hits = index.similar(factors, ids[row], layer="b", like=like, unlike=unlike, k=15, where="year > 1965")
+        hits = index.similar(factors, ids[row], layer="b", like=like, unlike=unlike, k=15, where="year > 1965", clips=True)
         space = mapped(factors, 1, like, unlike)
         scores = space @ space[row]
         kept = set(factors.clips.read(["clip_id"], where="year > 1965")["clip_id"]) - {ids[row]}
@@ -70,7 +70,7 @@ def test_search_through_facets_equals_brute_force(factors, like, unlike):
 
 def test_facets_work_in_mixtures_of_layers(factors):
     ids = factors.vectors().ids().to_list()
-    hits = index.similar(factors, ids[5], layers="a:0.3,b:0.7", like="meter", k=12)
+    hits = index.similar(factors, ids[5], layers="a:0.3,b:0.7", like="meter", k=12, clips=True)
     scores = sum(w * mapped(factors, layer, "meter") @ mapped(factors, layer, "meter")[5] for layer, w in ((0, 0.3), (1, 0.7)))
     order = [r for r in np.argsort(-scores, kind="stable") if r != 5][:12]
     assert hits["clip_id"].to_list() == [ids[r] for r in order]
@@ -83,7 +83,7 @@ def test_facets_find_the_same_meter_by_other_artists(factors):
     def agree(column, **how):
         shares = []
         for row in range(0, len(clips), 34):
-            hits = index.similar(factors, clips["clip_id"][row], layer="b", k=10, not_same="track", **how)
+            hits = index.similar(factors, clips["clip_id"][row], layer="b", k=10, not_same="track", **how, clips=True)
             found = hits.select("clip_id").join(clips, on="clip_id", how="left")
             shares.append((found[column] == clips[column][row]).mean())
         return np.mean(shares)
@@ -133,7 +133,7 @@ def test_a_facet_that_a_layer_does_not_encode_has_an_auc_near_one_half(factors):
 
 
 def test_facets_work_on_a_multi_label_column(factors):
-    hits = index.similar(factors, factors.vectors().ids()[0], layer="b", unlike="tags", k=5)
+    hits = index.similar(factors, factors.vectors().ids()[0], layer="b", unlike="tags", k=5, clips=True)
     assert len(hits) == 5
 
 
@@ -147,7 +147,7 @@ def test_a_facet_that_cannot_be_learned_gives_the_reason(factors):
         ({"like": "meter", "metric": "l2"}, "compares by cosine"),
     ]:
         with pytest.raises(InputError, match=message):
-            index.similar(factors, clip, layer="b", **how)
+            index.similar(factors, clip, layer="b", **how, clips=True)
     with pytest.raises(InputError, match="--like, --unlike"):
         index.facet_report(factors)
 
@@ -175,7 +175,7 @@ def test_many_groups_of_two_tracks_are_evaluated_on_held_out_groups(lake):
     lake.clips.add(few)
     (found,) = index.facet_report(lake, like="pair").to_dicts()
     assert found["auc_after"] is None                    # one track of each pair to learn from, and one to evaluate on
-    assert len(index.similar(lake, rows["clip_id"][0], like="pair", k=3)) == 3
+    assert len(index.similar(lake, rows["clip_id"][0], like="pair", k=3, clips=True)) == 3
 
 
 def test_new_clips_and_labels_update_the_facets(tmp_path, factors):
@@ -184,10 +184,10 @@ def test_new_clips_and_labels_update_the_facets(tmp_path, factors):
     shutil.copytree(factors.uri, tmp_path / "lake")
     lake = Lake(tmp_path / "lake")
     clip = lake.vectors().ids()[0]
-    before = index.similar(lake, clip, layer="b", like="meter", k=5)
+    before = index.similar(lake, clip, layer="b", like="meter", k=5, clips=True)
     rows = clip_rows(TRACKS, CLIPS).with_columns(meter=pl.Series(np.random.default_rng(0).permutation(METERS * 128).tolist()))
     lake.clips.add(rows)
-    after = index.similar(lake, clip, layer="b", like="meter", k=5)
+    after = index.similar(lake, clip, layer="b", like="meter", k=5, clips=True)
     assert before["clip_id"].to_list() != after["clip_id"].to_list()
 
 

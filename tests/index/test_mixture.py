@@ -43,25 +43,25 @@ def test_a_mixture_is_the_weighted_sum_of_cosines(filled, layers, weights):
     ids = filled.vectors().ids().to_list()
     for row in (3, 120):
         scores = sum(w * cosines(filled, layer, vector(filled, layer, row)) for layer, w in enumerate(weights))
-        hits = index.similar(filled, ids[row], layers=layers, k=15)
+        hits = index.similar(filled, ids[row], layers=layers, k=15, clips=True)
         expect(filled, hits, scores, lambda clip, own=ids[row]: clip != own, 15)
 
 
 def test_a_mixture_of_one_layer_is_that_layer(filled):
     clip = filled.vectors().ids()[7]
-    one = index.similar(filled, clip, layer="low", k=20)
-    assert index.similar(filled, clip, layers="low", k=20).equals(one)
-    assert index.similar(filled, clip, layers={"low": 0.2, "high": 0}, k=20).equals(one)
+    one = index.similar(filled, clip, layer="low", k=20, clips=True)
+    assert index.similar(filled, clip, layers="low", k=20, clips=True).equals(one)
+    assert index.similar(filled, clip, layers={"low": 0.2, "high": 0}, k=20, clips=True).equals(one)
 
 
 def test_filters_hold_in_mixtures(filled):
     ids = filled.vectors().ids().to_list()
     kept = set(filled.clips.read(["clip_id"], where="year > 1970")["clip_id"])
     scores = sum(0.5 * cosines(filled, layer, vector(filled, layer, 9)) for layer in (0, 1))
-    hits = index.similar(filled, ids[9], layers="all", k=25, where="year > 1970")
+    hits = index.similar(filled, ids[9], layers="all", k=25, where="year > 1970", clips=True)
     expect(filled, hits, scores, lambda clip: clip in kept and clip != ids[9], 25)
-    assert len(index.similar(filled, ids[9], layers="all", k=25, where="year = 1")) == 0
-    assert len(index.similar(filled, ids[9], layers="all", k=1_000)) == 239
+    assert len(index.similar(filled, ids[9], layers="all", k=25, where="year = 1", clips=True)) == 0
+    assert len(index.similar(filled, ids[9], layers="all", k=1_000, clips=True)) == 239
 
 
 def test_several_clips_are_searched_by_their_mean_direction_and_none_is_a_hit(filled):
@@ -69,7 +69,7 @@ def test_several_clips_are_searched_by_their_mean_direction_and_none_is_a_hit(fi
     rows = (3, 50, 190)
     seeds = [vector(filled, 1, row) for row in rows]
     mean = np.mean([seed / np.linalg.norm(seed) for seed in seeds], axis=0)
-    hits = index.similar(filled, [ids[row] for row in rows], layer=1, k=20)
+    hits = index.similar(filled, [ids[row] for row in rows], layer=1, k=20, clips=True)
     expect(filled, hits, cosines(filled, 1, mean), lambda clip: clip not in {ids[row] for row in rows}, 20)
 
 
@@ -77,23 +77,23 @@ def test_a_subtracted_clip_is_subtracted_from_the_direction(filled):
     ids = filled.vectors().ids().to_list()
     plus, minus = vector(filled, 1, 3), vector(filled, 1, 100)
     direction = plus / np.linalg.norm(plus) - minus / np.linalg.norm(minus)
-    hits = index.similar(filled, ids[3], minus=[ids[100]], layer=1, k=20)
+    hits = index.similar(filled, ids[3], minus=[ids[100]], layer=1, k=20, clips=True)
     expect(filled, hits, cosines(filled, 1, direction), lambda clip: clip not in (ids[3], ids[100]), 20)
     with pytest.raises(InputError, match="nothing is left to search with"):
-        index.similar(filled, ids[3], minus=[ids[3]])
+        index.similar(filled, ids[3], minus=[ids[3]], clips=True)
 
 
 def test_not_same_excludes_the_values_of_every_query_part(filled):
     clips = filled.clips.read()
     seeds = [clips["clip_id"][0], clips["clip_id"][239]]
     artists = {clips["artist"][0], clips["artist"][239]}
-    hits = index.similar(filled, seeds, k=240, not_same="artist")
+    hits = index.similar(filled, seeds, k=240, not_same="artist", clips=True)
     assert len(artists) == 2 and not artists & set(hits["artist"])
 
 
 def test_an_explanation_is_the_cosine_at_every_layer(filled):
     ids = filled.vectors().ids().to_list()
-    hits = index.similar(filled, ids[5], layer="high", k=4, explain=True)
+    hits = index.similar(filled, ids[5], layer="high", k=4, explain=True, clips=True)
     for layer, name in enumerate(("low", "high")):
         scores = cosines(filled, layer, vector(filled, layer, 5))
         for hit in hits.iter_rows(named=True):
@@ -108,17 +108,17 @@ def test_an_explanation_is_the_cosine_at_every_layer(filled):
 )
 def test_invalid_mixtures_are_refused(filled, layers, problem):
     with pytest.raises(InputError, match=problem):
-        index.similar(filled, filled.vectors().ids()[0], layers=layers)
+        index.similar(filled, filled.vectors().ids()[0], layers=layers, clips=True)
 
 
 def test_arguments_that_exclude_each_other_are_refused(filled):
     clip = filled.vectors().ids()[0]
     with pytest.raises(InputError, match="Give one of them"):
-        index.similar(filled, clip, layer=1, layers="all")
+        index.similar(filled, clip, layer=1, layers="all", clips=True)
     with pytest.raises(InputError, match="Leave out --metric l2"):
-        index.similar(filled, clip, layers="all", metric="l2")
+        index.similar(filled, clip, layers="all", metric="l2", clips=True)
     with pytest.raises(InputError, match="at least one clip"):
-        index.similar(filled, [])
+        index.similar(filled, [], clips=True)
     with pytest.raises(SpaceMismatch, match="holds vectors of 6"):
         resolve(filled, np.ones(4), filled.spaces.get(), [0, 1])
 
@@ -164,7 +164,7 @@ def test_weights_need_groups_of_several_tracks(filled):
 def test_learned_weights_mix_like_given_ones(filled):
     clip = filled.vectors().ids()[3]
     weights = learn_weights(filled, "artist").weights
-    assert index.similar(filled, clip, layers="auto:artist").equals(index.similar(filled, clip, layers=weights))
+    assert index.similar(filled, clip, layers="auto:artist", clips=True).equals(index.similar(filled, clip, layers=weights, clips=True))
 
 
 def test_absolute_weights_sum_to_one(filled):
@@ -213,7 +213,7 @@ def test_a_person_sees_the_layers_below_the_hits(filled, monkeypatch, capsys):
     from tonelake import views
     from tonelake.render import show_table
 
-    hits = index.similar(filled, filled.vectors().ids()[0], k=7, explain=True)
+    hits = index.similar(filled, filled.vectors().ids()[0], k=7, explain=True, clips=True)
     shown = views.by_layer(hits)
     assert shown.columns == ["layer", "usual", "1", "2", "3", "4", "5"]
     assert shown["layer"].to_list() == ["low", "high"]

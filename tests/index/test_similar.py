@@ -48,7 +48,7 @@ def engine(request, monkeypatch):
 def test_neighbours_equal_brute_force_in_ids_and_scores(filled, engine, metric, layer):
     ids, vectors = filled.vectors().layer(layer)
     for row in (0, 57, 239):
-        hits = index.similar(filled, ids[row], layer=layer, k=12, metric=metric)
+        hits = index.similar(filled, ids[row], layer=layer, k=12, metric=metric, clips=True)
         expected = brute_force(filled, vectors[row], layer, metric, lambda clip, own=ids[row]: clip != own)[:12]
         assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
         score = hits["distance" if metric == "l2" else "score"]
@@ -60,17 +60,17 @@ def test_neighbours_equal_brute_force_in_ids_and_scores(filled, engine, metric, 
 def test_a_filter_is_exact_even_if_few_clips_match(filled, engine, where):
     ids, vectors = filled.vectors().layer(1)
     kept = set(filled.clips.read(["clip_id"], where=where)["clip_id"])
-    hits = index.similar(filled, ids[100], where=where, k=30)
+    hits = index.similar(filled, ids[100], where=where, k=30, clips=True)
     expected = brute_force(filled, vectors[100], 1, "cosine", lambda clip: clip in kept and clip != ids[100])[:30]
     assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
 
 
 def test_not_same_excludes_hits_that_share_the_querys_value(filled):
     query = filled.clips.read().row(0, named=True)
-    assert query["track"] in set(index.similar(filled, query["clip_id"], layer=0, k=9)["track"])
-    assert query["track"] not in set(index.similar(filled, query["clip_id"], layer=0, k=100, not_same="track")["track"])
-    assert query["artist"] not in set(index.similar(filled, query["clip_id"], k=200, not_same="artist")["artist"])
-    others = index.similar(filled, query["clip_id"], k=240, not_same="tags")["clip_id"]
+    assert query["track"] in set(index.similar(filled, query["clip_id"], layer=0, k=9, clips=True)["track"])
+    assert query["track"] not in set(index.similar(filled, query["clip_id"], layer=0, k=100, not_same="track", clips=True)["track"])
+    assert query["artist"] not in set(index.similar(filled, query["clip_id"], k=200, not_same="artist", clips=True)["artist"])
+    others = index.similar(filled, query["clip_id"], k=240, not_same="tags", clips=True)["clip_id"]
     tags = filled.clips.take(others.to_list(), ["tags"])["tags"]
     assert len(others) > 0
     assert not any(set(t) & set(query["tags"]) for t in tags)
@@ -78,8 +78,8 @@ def test_not_same_excludes_hits_that_share_the_querys_value(filled):
 
 def test_fewer_than_k_hits_only_if_there_are_no_more(filled):
     clip = filled.clips.read()["clip_id"][0]
-    assert len(index.similar(filled, clip, k=10_000)) == 239
-    assert len(index.similar(filled, clip, k=5, where="year = 1")) == 0
+    assert len(index.similar(filled, clip, k=10_000, clips=True)) == 239
+    assert len(index.similar(filled, clip, k=5, where="year = 1", clips=True)) == 0
 
 
 def test_excluding_many_rows_and_few_rows_give_equal_results(filled):
@@ -100,17 +100,17 @@ def test_excluding_many_rows_and_few_rows_give_equal_results(filled):
 def test_search_sees_new_and_deleted_clips(lake):
     space = fill(lake, 4, 3, seed=0)
     clip = lake.clips.read()["clip_id"][0]
-    assert len(index.similar(lake, clip, k=100)) == 11
+    assert len(index.similar(lake, clip, k=100, clips=True)) == 11
     lake.clips.add(clip_rows(5, 3))
     new = clip_rows(5, 3)["clip_id"].to_list()[12:]
     vector = np.repeat(lake.vectors(space).take([clip], 1).vectors, 3, axis=0)
     low = np.zeros((3, 4), np.float32)
     lake.vectors(space).add(new, [low, vector], [low, vector], [1] * 3)
-    hits = index.similar(lake, clip, k=100)
+    hits = index.similar(lake, clip, k=100, clips=True)
     assert len(hits) == 14
     assert set(hits["clip_id"][:3]) == set(new)
     lake.clips.table.delete("track = 'track004'")
-    assert len(index.similar(lake, clip, k=100)) == 11
+    assert len(index.similar(lake, clip, k=100, clips=True)) == 11
 
 
 # -- queries
@@ -143,7 +143,7 @@ def embedded(music_lake, monkeypatch):
 def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(embedded, music, tmp_path):
     """A copy of a song in another format finds that song's clips first."""
     copy = write(tmp_path / "copy.wav", melody(4.5, seed=3, channels=2), subtype="FLOAT")
-    hits = index.similar(embedded, str(copy), k=3)
+    hits = index.similar(embedded, str(copy), k=3, clips=True)
     assert hits["track"][0] == "Ada/song3.ogg"
     assert hits["start_s"][0] == 0
     assert hits["score"][0] > 0.99
@@ -152,10 +152,10 @@ def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(embedded, music, 
 def test_a_file_that_is_in_the_lake_is_not_its_own_hit(embedded, music, monkeypatch):
     monkeypatch.setattr("tonelake.index.search.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
     path = music / "Ada" / "song0.wav"
-    hits = index.similar(embedded, path, k=20)
+    hits = index.similar(embedded, path, k=20, clips=True)
     assert len(hits) == 10
     assert "Ada/song0.wav" not in set(hits["track"])
-    assert "Ada" not in set(index.similar(embedded, path, k=20, not_same="artist")["artist"])
+    assert "Ada" not in set(index.similar(embedded, path, k=20, not_same="artist", clips=True)["artist"])
     stored = embedded.clips.read(["clip_id"], where="track = 'Ada/song0.wav'")["clip_id"].to_list()
     mean = embedded.vectors().take(stored, 1).vectors.mean(axis=0)
     expected = brute_force(embedded, mean, 1, "cosine", lambda clip: clip not in stored)
@@ -166,36 +166,36 @@ def test_a_files_own_artist_can_be_excluded_by_its_tags(embedded, music, tmp_pat
     other = Path(shutil.copy(music / "Cleo" / "song2.mp3", tmp_path / "x.mp3"))
     with other.open("ab") as file:
         file.write(b"\0" * 200)          # other bytes, so that its digest is unknown
-    assert "Cleo" not in set(index.similar(embedded, other, k=20, not_same="artist")["artist"])
+    assert "Cleo" not in set(index.similar(embedded, other, k=20, not_same="artist", clips=True)["artist"])
 
 
 def test_an_invalid_query_is_named(embedded, music, tmp_path):
     from tonelake.ingest import AudioError
 
     with pytest.raises(ClipNotFound, match="neither a file nor a clip id"):
-        index.similar(embedded, "no such file.mp3")
+        index.similar(embedded, "no such file.mp3", clips=True)
     with pytest.raises(ClipNotFound, match="clip 'ffffffff': not in this lake"):
-        index.similar(embedded, "ffffffff")
+        index.similar(embedded, "ffffffff", clips=True)
     (tmp_path / "page.mp3").write_text("<html>")
     with pytest.raises(AudioError, match=r"page\.mp3: is not audio"):
-        index.similar(embedded, tmp_path / "page.mp3")
+        index.similar(embedded, tmp_path / "page.mp3", clips=True)
     clip = embedded.clips.read()["clip_id"][0]
     for wrong in ({"k": 0}, {"metric": "manhattan"}, {"layer": 9}, {"not_same": "colour"}):
         with pytest.raises(InputError):
-            index.similar(embedded, clip, **wrong)
+            index.similar(embedded, clip, **wrong, clips=True)
     with pytest.raises(FilterError):
-        index.similar(embedded, clip, where="colour = 'red'")
+        index.similar(embedded, clip, where="colour = 'red'", clips=True)
     with pytest.raises(SpaceNotFound, match="no space 'other'"):
-        index.similar(embedded, clip, space="other")
+        index.similar(embedded, clip, space="other", clips=True)
 
 
 def test_a_query_of_another_space_is_refused(filled, lake):
     with pytest.raises(SpaceMismatch, match=r"shape \(4,\), layer high of space 'fake' holds vectors of 6"):
-        index.similar(filled, np.zeros(4, np.float32), layer="high")
+        index.similar(filled, np.zeros(4, np.float32), layer="high", clips=True)
     lake.clips.add(clip_rows(1, 2))
     fill(lake, 1, 1, seed=0)
     with pytest.raises(InputError, match="space 'fake': 1 of 1 clips are not embedded"):
-        index.similar(lake, lake.clips.read()["clip_id"][1])
+        index.similar(lake, lake.clips.read()["clip_id"][1], clips=True)
 
 
 # -- groups
@@ -257,7 +257,7 @@ def test_clips_without_vectors_do_not_hide_clips_with_vectors(lake):
     ids = lake.vectors(space).ids().to_list()
     for last in (ids[-1], ids[0]):
         lake.vectors(space).table.delete(f"clip_id = '{ids[5]}'")
-        hits = index.similar(lake, ids[8], layer="low", k=23, not_same="track")
+        hits = index.similar(lake, ids[8], layer="low", k=23, not_same="track", clips=True)
         track = lake.clips.find(ids[8])["track"]
         expected = set(lake.clips.read(where=f"track != '{track}'")["clip_id"]) & set(lake.vectors(space).ids())
         assert last in hits["clip_id"] and set(hits["clip_id"]) == expected

@@ -62,14 +62,14 @@ def by_scan(lake, clip, **how):
     """Run `similar` without an index."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tonelake.index.search.similar.find_index", lambda *_, **__: None)
-        return index.similar(lake, clip, **how)
+        return index.similar(lake, clip, **how, clips=True)
 
 
 def agreement(lake, ids, **how):
     """Return the index's recall@10 over some queries; scores must be exact."""
     found = []
     for clip in ids:
-        near, true = index.similar(lake, clip, k=10, **how), by_scan(lake, clip, k=10, **how)
+        near, true = index.similar(lake, clip, k=10, **how, clips=True), by_scan(lake, clip, k=10, **how)
         found.append(len(set(near["clip_id"]) & set(true["clip_id"])) / len(true))
         scores = dict(zip(true["clip_id"], true[near.columns[1]], strict=True))
         for hit, score in near.select("clip_id", near.columns[1]).iter_rows():
@@ -150,7 +150,7 @@ def test_filters_stay_exact(big, where):
     index.build_index(lake, space, 1, recall=0.99)
     kept = set(lake.clips.read(["clip_id"], where=where)["clip_id"])
     for clip in ids[:2_700:300]:
-        hits = index.similar(lake, clip, layer=1, k=25, where=where)
+        hits = index.similar(lake, clip, layer=1, k=25, where=where, clips=True)
         true = by_scan(lake, clip, layer=1, k=25, where=where)
         assert len(hits) == len(true)
         assert set(hits["clip_id"]) <= kept
@@ -160,7 +160,7 @@ def test_filters_stay_exact(big, where):
 def test_a_narrow_filter_is_answered_by_a_scan(big, used):
     lake, space, ids = big
     index.build_index(lake, space, 1)
-    hits = index.similar(lake, ids[0], layer=1, k=30, where="year = 2005")
+    hits = index.similar(lake, ids[0], layer=1, k=30, where="year = 2005", clips=True)
     assert hits.equals(by_scan(lake, ids[0], layer=1, k=30, where="year = 2005"))
     assert used == [False]
 
@@ -170,7 +170,7 @@ def test_new_clips_are_found_before_and_after_the_index_is_extended(big, used):
     index.build_index(lake, space, 0)
     add(lake, space, ids[2_700:], seed=2)
     query = ids[2_900]
-    before = index.similar(lake, query, layer=0, k=40)
+    before = index.similar(lake, query, layer=0, k=40, clips=True)
     assert set(before["clip_id"]) & set(ids[2_700:])
     assert agreement(lake, ids[2_700::30], layer=0) >= 0.95
     assert index.list_indexes(lake)["behind"].to_list() == [300]
@@ -186,30 +186,30 @@ def test_deleted_and_rewritten_vectors_are_never_returned(big):
     lake, space, ids = big
     index.build_index(lake, space, 0, recall=0.99)
     query = ids[0]
-    near = index.similar(lake, query, layer=0, k=5)["clip_id"].to_list()
+    near = index.similar(lake, query, layer=0, k=5, clips=True)["clip_id"].to_list()
     table = lake.vectors(space).table
     table.delete(f"clip_id = '{near[0]}'")
-    assert near[0] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
+    assert near[0] not in set(index.similar(lake, query, layer=0, k=50, clips=True)["clip_id"])
     # A clip with a new vector has a new row id, so the index's old entry must not be returned.
     opposite = -lake.vectors(space).take([query], 0).vectors
     lake.vectors(space).add([near[0]], [opposite, opposite], [opposite, opposite], [1])
-    hits = index.similar(lake, query, layer=0, k=50)
+    hits = index.similar(lake, query, layer=0, k=50, clips=True)
     assert near[0] not in set(hits["clip_id"])
-    assert index.similar(lake, near[0], layer=0, k=3)["score"][0] < 0.9999
+    assert index.similar(lake, near[0], layer=0, k=3, clips=True)["score"][0] < 0.9999
     # A clip that was deleted while its vector is still stored.
     lake.clips.table.delete(f"clip_id = '{near[1]}'")
-    assert near[1] not in set(index.similar(lake, query, layer=0, k=50)["clip_id"])
+    assert near[1] not in set(index.similar(lake, query, layer=0, k=50, clips=True)["clip_id"])
     assert index.build_index(lake, space, 0, recall=0.99)[1] == "built"                  # rebuilt, because a vector was deleted
 
 
 def test_compaction_does_not_invalidate_an_index(big, used):
     lake, space, ids = big
     index.build_index(lake, space, 0)
-    before = index.similar(lake, ids[5], layer=0, k=10)
+    before = index.similar(lake, ids[5], layer=0, k=10, clips=True)
     add(lake, space, ids[2_700:], seed=2)
     lake.vectors(space).table.compact()
     lake.vectors(space).table.delete(f"clip_id IN ({', '.join(repr(i) for i in ids[2_700:])})")
-    assert index.similar(lake, ids[5], layer=0, k=10)["clip_id"].to_list() == before["clip_id"].to_list()
+    assert index.similar(lake, ids[5], layer=0, k=10, clips=True)["clip_id"].to_list() == before["clip_id"].to_list()
     assert index.list_indexes(lake).select("behind", "gone").row(0) == (0, 0)
     assert all(used)
 
@@ -221,11 +221,11 @@ def test_a_damaged_index_is_named_and_can_be_dropped(big):
     file.write_bytes(file.read_bytes()[:-100])
     stored_index._loaded.clear()
     with pytest.raises(LakeError, match=r"mean_00-cosine-hnsw.json is damaged .*tonelake index drop"):
-        index.similar(lake, ids[0], layer=0)
+        index.similar(lake, ids[0], layer=0, clips=True)
     assert index.list_indexes(lake)["state"].to_list() == ["damaged"]
     assert index.drop_indexes(lake, space=space.name) == 1
     assert not list(stored_index.index_folder(lake, space).iterdir())
-    assert len(index.similar(lake, ids[0], layer=0)) == 10
+    assert len(index.similar(lake, ids[0], layer=0, clips=True)) == 10
 
 
 def test_an_index_of_another_space_of_the_same_name_is_not_used(big, used):
@@ -233,10 +233,10 @@ def test_an_index_of_another_space_of_the_same_name_is_not_used(big, used):
     made, _ = index.build_index(lake, space, 0)
     path = stored_index.index_folder(lake, space) / "mean_00-cosine-hnsw.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 32}))
-    index.similar(lake, ids[0], layer=0)
+    index.similar(lake, ids[0], layer=0, clips=True)
     for text in ("{", "[]", json.dumps(json.loads(path.read_text()) | {"fingerprint": space.fingerprint, "rows": None})):
         path.write_text(text)
-        index.similar(lake, ids[0], layer=0)
+        index.similar(lake, ids[0], layer=0, clips=True)
         assert index.list_indexes(lake).is_empty()
     assert used == []
     assert made.fingerprint == space.fingerprint
@@ -300,7 +300,7 @@ def test_many_queries_equal_one_after_the_other(filled):
         many = index.similar_many(filled, clips, **how)
         score = "distance" if how.get("metric") == "l2" else "score"
         for clip in clips[:6]:
-            one = index.similar(filled, clip, **how)
+            one = index.similar(filled, clip, **how, clips=True)
             mine = many.filter(query=clip)
             assert mine["rank"].to_list() == one["rank"].to_list()
             np.testing.assert_allclose(mine[score], one[score], atol=1e-5)
@@ -369,7 +369,7 @@ def test_a_gpu_answers_batches_and_single_queries_stay_on_the_cpu(filled, monkey
     try:
         assert index.similar_many(filled, clips).equals(expected)
         assert asked == [240]
-        index.similar(filled, clips[0])
+        index.similar(filled, clips[0], clips=True)
         index.similar_many(filled, clips[:10])
         assert asked == [240]
     finally:
@@ -390,7 +390,7 @@ def test_ids_match_vectors_in_any_row_order(lake):
     unit = values / np.linalg.norm(values, axis=1, keepdims=True)
     for row in (0, 777):
         true = np.argsort(-(unit @ unit[row]), kind="stable")[1:4]
-        assert index.similar(lake, ids[row], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
+        assert index.similar(lake, ids[row], layer=0, k=3, clips=True)["clip_id"].to_list() == [ids[i] for i in true]
         assert index.similar_many(lake, [ids[row]], layer=0, k=3)["clip_id"].to_list() == [ids[i] for i in true]
 
 
