@@ -24,9 +24,10 @@ def ingest_folder(
     """Add every audio file below `folder` as clips, with title, artist and album from its tags.
 
     `seconds`, `hop`: length of a clip, and from one clip's start to the next; None: whole files, no overlap.
-    `labels`: a CSV file of label columns, joined by path, stem or track; its values replace those of tags.  `multi`: columns
-    that become lists, split at `|` or `;`, or at the separator in `tags=,` or {"tags": ","}.  The name of a track is its path
-    below `folder`.  Raises InputError, before anything is written, if the folder or the labels are unusable.
+    `labels`: a CSV or JSON file of label columns, joined by path, stem or track; its values replace those of tags.
+    `multi`: columns that become lists, split at `|` or `;`, or at the separator in `tags=,` or {"tags": ","}.
+    The name of a track is its path below `folder`.  Raises InputError, before anything is written, if the folder or the labels
+    are unusable.
     """
     cut, folder = Cut(seconds, hop), Path(folder).expanduser()
     if not folder.is_dir():
@@ -35,7 +36,7 @@ def ingest_folder(
         raise InputError(f"--multi {' '.join(multi)}: names columns of a label file. Name the file with --labels")
     table = Labels(Path(labels).expanduser(), multi=multi, text=stored_as_text(lake)) if labels is not None else None
     if table is not None:
-        lake.clips.check_labels(table.table)
+        table.check(lake)
     recordings: list[Recording] = []
     others: Counter[str] = Counter()
     for path in audio_files(folder, passed_over=others):

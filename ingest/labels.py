@@ -1,11 +1,14 @@
-"""Read label columns from a CSV file and join them to files by path, stem or track."""
+"""Read label columns from a table and join them to files by path, stem or track."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import polars as pl
 
 from tonelake.ingest.tables import ListColumns, read_numbered_table
 from tonelake.store import DTYPES, FIXED_COLUMNS, SETTABLE_COLUMNS, InputError, Lake, to_nfc
@@ -30,7 +33,7 @@ class Labels:
                 f"{file.name}: needs a column named path, stem or track to match files by, but has "
                 f"{', '.join(table.columns)}. Rename one"
             )
-        self.file = file
+        self.file, self._numbers = file, numbers
         self.kind = "path" if key in PATH_NAMES else key
         self.table = table.drop(key)
         check_label_columns(file, self.table.columns)
@@ -48,6 +51,10 @@ class Labels:
                 )
             first.setdefault(name, number)
         self._matched: Counter[str] = Counter()                      # number of files by key
+
+    def check(self, lake: Lake) -> None:
+        """Raise InputError, naming the row, if a value cannot be stored in its column of the lake."""
+        check_labels(lake, self.file, self.table, self._numbers)
 
     def match(self, path: Path, track: str) -> dict[str, Any]:
         """The labels of one file; {} if no row matches it.  `track`: its path below the ingested folder."""
@@ -86,6 +93,33 @@ def check_label_columns(file: Path, columns: Sequence[str]) -> None:
     taken = [name for name in columns if name in FIXED_COLUMNS and name not in SETTABLE_COLUMNS]
     if taken:
         raise InputError(f"{file.name}: {', '.join(taken)} cannot be label columns, because tonelake fills them. Rename them")
+
+
+def check_labels(lake: Lake, file: Path, table: pl.DataFrame, numbers: Sequence[int]) -> None:
+    """Raise InputError, naming the row, if a value of a table cannot be stored in its column of the lake."""
+    try:
+        lake.clips.check_labels(table)
+    except InputError as error:
+        def fits(rows: int) -> bool:
+            try:
+                lake.clips.check_labels(table.head(rows))
+            except InputError:
+                return False
+            return True
+
+        wrong = bisect_left(range(len(table) + 1), True, key=lambda rows: not fits(rows))      # the shortest head that fails
+        if not wrong:                    # the name of a column
+            raise InputError(f"{file.name}: {error}") from error
+        raise InputError(f"{file.name}, row {numbers[wrong - 1]}: {_reason(lake, table.slice(wrong - 1, 1), error)}") from error
+
+
+def _reason(lake: Lake, row: pl.DataFrame, error: InputError) -> str:
+    """Why one row cannot be stored, else the reason for the whole table."""
+    try:
+        lake.clips.check_labels(row)
+    except InputError as reason:
+        return str(reason)
+    return str(error)
 
 
 def stored_as_text(lake: Lake) -> list[str]:

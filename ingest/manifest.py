@@ -1,4 +1,4 @@
-"""Ingest a manifest: a CSV file with one clip in each row (path, start, seconds or end) and any label columns."""
+"""Ingest a manifest: a CSV or JSON table with one clip in each row (path, start, seconds or end) and any label columns."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
-
-from tonelake.ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns, stored_as_text
+from tonelake.ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns, check_labels, stored_as_text
 from tonelake.ingest.number_cells import is_missing
 from tonelake.ingest.recordings import Recording, ingest_recordings
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.sources import as_on_disk, is_there, to_source
-from tonelake.ingest.tables import ListColumns, read_numbered_table
+from tonelake.ingest.tables import ListColumns, Table, read_numbered_table
 from tonelake.store import InputError, Lake
 
 START_NAMES = ("start", "start_s", "offset")
@@ -36,9 +34,9 @@ def ingest_manifest(
     """
     file = Path(file).expanduser()
     recordings, labels = read_manifest(file, multi, stored_as_text(lake))
-    lake.clips.check_labels(labels)
+    check_labels(lake, file, labels.frame, labels.numbers)
     report = ingest_recordings(lake, recordings, None, dataset=dataset, workers=workers)
-    return replace(report, notes=(f"{file.name}: {len(labels)} rows of {len(recordings)} files", *report.notes))
+    return replace(report, notes=(f"{file.name}: {len(labels.numbers)} rows of {len(recordings)} files", *report.notes))
 
 
 class _Row(NamedTuple):
@@ -55,7 +53,7 @@ class _File:
     rows: dict[tuple[int, int | None], _Row] = field(default_factory=dict)
 
 
-def read_manifest(file: Path, multi: ListColumns = (), text: Sequence[str] = ()) -> tuple[list[Recording], pl.DataFrame]:
+def read_manifest(file: Path, multi: ListColumns = (), text: Sequence[str] = ()) -> tuple[list[Recording], Table]:
     """Recordings of a manifest with their spans, in the order of their first rows; and the table's label columns.
 
     `text`: columns that stay text even if every value is a number.
@@ -95,7 +93,7 @@ def read_manifest(file: Path, multi: ListColumns = (), text: Sequence[str] = ())
         )
         for source, one in files.items()
     ]
-    return recordings, table.select(columns)
+    return recordings, Table(table.select(columns), numbers)
 
 
 def _span(where: str, row: dict[str, Any], start: str | None, length: str | None, end: str | None) -> Span:

@@ -1,8 +1,8 @@
-"""Read CSV files made by people and programs into typed polars columns.
+"""Read tables made by people and programs, in CSV or JSON, into typed polars columns.
 
 Separators: comma, semicolon, tab, bar, or the one that a first line `sep=;` names; encodings: UTF-8, UTF-16 or UTF-32; line
 ends: LF, CRLF or CR.  `ingest.number_cells` decides which columns are numeric.  polars' own reader is not used: it pads short
-rows silently.
+rows silently.  JSON is read by `ingest.json_tables`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from tonelake.ingest.json_tables import JSON_SUFFIXES, Cell, read_json_rows
 from tonelake.ingest.number_cells import is_missing, number_series
 from tonelake.ingest.text_files import LINE_END, lines_of, parse_rows, read_text, readable
 from tonelake.store import DTYPES, InputError, to_nfc
@@ -49,15 +50,16 @@ class _Cells(NamedTuple):
     header_number: int
     header: list[str]
     numbers: list[int]
-    rows: list[list[str]]
+    rows: list[list[str]] | list[list[Cell]]
 
-    def column(self, at: int) -> list[str | None]:
+    def column(self, at: int) -> list[Cell]:
         """The cells of a column; None for empty ones."""
-        return [(row[at].strip() or None) if at < len(row) else None for row in self.rows]
+        cells = (row[at] if at < len(row) else None for row in self.rows)
+        return [(cell.strip() or None) if isinstance(cell, str) else cell for cell in cells]
 
 
 def read_table(path: Path, *, multi: ListColumns = (), text: Sequence[str] = ()) -> pl.DataFrame:
-    """A CSV file with a header as a frame; empty cells are null; column names are in lower case with '_'.
+    """A CSV file with a header, or a JSON file, as a frame; empty cells are null; column names are in lower case with '_'.
 
     `multi`: columns that become lists, split at `|` or `;`; `tags=,` or {"tags": ","} names another separator.  Those in `text`
     stay text even if every value is a number: a file may be named `1.50`.  Columns without a name are left out.
@@ -68,22 +70,33 @@ def read_table(path: Path, *, multi: ListColumns = (), text: Sequence[str] = ())
 
 def read_numbered_table(path: Path, *, multi: ListColumns = (), text: Sequence[str] = ()) -> Table:
     """Like `read_table`, with the number of each row for errors."""
-    cells = _read_cells(path)
+    cells = _Cells(1, *read_json_rows(path)) if path.suffix.lower() in JSON_SUFFIXES else _read_cells(path)
+    if not cells.rows:
+        raise InputError(f"{path.name}: has no rows. Add one for each file")
     separators = list_separators(multi)
     columns = _named_columns(path.name, cells)
     absent = sorted(set(separators) - set(columns))
     if absent:
         raise InputError(f"{path.name}: has no column {', '.join(absent)} to split. Choose one of {', '.join(columns)}")
-    found = {}
-    for name, at in columns.items():
-        values = cells.column(at)
-        if name in separators:
-            found[name] = split_cells(values, separators[name])
-            if separators[name] is None:
-                _warn_of_commas(path.name, name, values)
-        else:
-            found[name] = pl.Series(values, dtype=pl.String) if name in text else typed(values)
+    found = {name: _series(path.name, name, cells.column(at), separators, text) for name, at in columns.items()}
     return Table(pl.DataFrame(found), cells.numbers)
+
+
+def _series(
+    file: str, name: str, cells: list[Cell], separators: Mapping[str, str | None], text: Sequence[str]
+) -> pl.Series:
+    """One column: lists if it is named in `separators` or a cell is a list, text if it is named in `text`, else as `typed`."""
+    texts = [cell if isinstance(cell, str) else None for cell in cells]
+    lists = [cell if isinstance(cell, list) else None for cell in cells]
+    if name in separators:
+        if separators[name] is None:
+            _warn_of_commas(file, name, texts)
+        split = split_cells(texts, separators[name]).to_list()
+    elif any(cell is not None for cell in lists):
+        split = [None if cell is None else [cell] for cell in texts]
+    else:
+        return pl.Series(texts, dtype=pl.String) if name in text else typed(texts)
+    return pl.Series([parts if cell is None else cell for cell, parts in zip(lists, split, strict=True)], dtype=DTYPES["tags"])
 
 
 def list_separators(multi: ListColumns) -> dict[str, str | None]:
@@ -223,7 +236,7 @@ def _named_columns(file: str, cells: _Cells) -> dict[str, int]:
             continue
         first = not columns              # a running number, as pandas and R write it
         filled = [(number, cell) for number, cell in zip(cells.numbers, cells.column(at), strict=True) if cell is not None]
-        if filled and not (first and all(WHOLE_NUMBERS.fullmatch(cell) for _, cell in filled)):
+        if filled and not (first and all(WHOLE_NUMBERS.fullmatch(str(cell)) for _, cell in filled)):
             log.warning(
                 "%s: column %d has no name and is left out, although row %d has %r there. Name it in the header to keep it",
                 file, at + 1, *filled[0],

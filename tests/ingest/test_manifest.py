@@ -17,7 +17,7 @@ DATA = Path(__file__).parents[1] / "data" / "span-twice"
 def spans(tmp_path: Path, text: str):
     (tmp_path / "m.csv").write_text(text, encoding="utf-8")
     recordings, labels = read_manifest(tmp_path / "m.csv")
-    return [span for one in recordings for span in one.spans], labels.columns
+    return [span for one in recordings for span in one.spans], labels.frame.columns
 
 
 def test_a_span_listed_twice_with_different_labels_is_an_error_before_anything_is_written(lake):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tonelake.ingest import ingest_folder
+from tonelake.ingest import ingest_folder, ingest_manifest
 from tonelake.ingest.datasets.wikimeter import read_catalogue
 from tonelake.ingest.tables import find_separators, list_separators, read_table
 from tonelake.ingest.text_files import read_lines, read_rows
@@ -184,6 +186,30 @@ def test_a_column_stored_as_text_stays_text_in_later_tables(lake):
     assert lake.clips.read(["track", "opus"]).sort("track")["opus"].to_list() == ["3.10", "2.10"]
 
 
+def test_a_value_that_does_not_fit_its_stored_column_is_named_with_its_row(lake, tmp_path):
+    labels = tmp_path / "l.csv"
+    labels.write_text("path,year\none.mp3,1999\n", encoding="utf-8")
+    ingest_folder(lake, DATA / "music", seconds=None, labels=labels)
+    labels.write_text("path,year\none.mp3,2001\n\ntwo.mp3,about 1980\nthree.mp3,x\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"l\.csv, row 4: label column 'year': stored as Int64, but .*'about 1980'"):
+        ingest_folder(lake, DATA / "music", seconds=None, labels=labels)
+    labels.write_text("path,year\na.mp3,2001\nb.mp3,2001.5\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"l\.csv, row 3: label column 'year'"):
+        ingest_manifest(lake, labels)
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)),
+       st.sampled_from(["t.csv", "t.json", "t.jsonl"]))
+@settings(max_examples=300)
+def test_any_bytes_are_a_table_or_a_clear_error(tmp_path_factory, data, name):
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(data)
+    try:
+        read_table(path, multi=["tags"] if b"tags" in data else ())
+    except InputError as error:
+        assert str(error).startswith(name)
+
+
 # -- lists
 
 
@@ -218,6 +244,63 @@ def test_list_columns_are_checked(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "tonelake"):
         table(tmp_path, 'path,tags\na,"rock, pop"\n', multi=["tags"])
     assert 'If they separate values, use --multi "tags=,"' in caplog.text
+
+
+# -- JSON
+
+
+ROWS = [{"path": "one.mp3", "opus": "2.10", "year": 1999, "tags": ["a", "b"], "Tempo (BPM)": 92.5, "live": True},
+        {"path": "two.mp3", "opus": "2.1", "year": None, "tags": [], "Tempo (BPM)": 120}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.json", json.dumps(ROWS)),
+        ("l.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n"),
+        ("l.ndjson", "\r\n\r\n".join(map(json.dumps, ROWS))),
+        ("l.json", json.dumps({name: {"0": ROWS[0][name], "1": ROWS[1].get(name)} for name in ROWS[0]})),      # to_json()
+    ],
+)
+def test_labels_in_json_are_read_like_those_in_csv(lake, tmp_path, name, text, encoding):
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    ingest_folder(lake, DATA / "music", seconds=None, labels=tmp_path / name)
+    clips = lake.clips.read(["track", "opus", "year", "tags", "tempo_bpm", "live"]).sort("track")
+    assert clips.rows() == [("one.mp3", "2.10", 1999, ["a", "b"], 92.5, "True"), ("two.mp3", "2.1", None, [], 120.0, None)]
+
+
+def test_numbers_in_json_keep_their_spelling(tmp_path):
+    (tmp_path / "t.json").write_text('[{"path": "a", "x": 2.10, "y": 12345678901234567890, "z": NaN}, {"x": 2.1, "y": 1}]')
+    assert read_table(tmp_path / "t.json").to_dict(as_series=False) == {
+        "path": ["a", None], "x": ["2.10", "2.1"], "y": ["12345678901234567890", "1"], "z": [None, None],
+    }
+
+
+def test_text_in_a_json_column_of_lists_is_one_value_unless_it_is_to_be_split(tmp_path):
+    (tmp_path / "t.json").write_text('[{"path": "a", "tags": ["x", 2]}, {"path": "b", "tags": "x|y"}]')
+    assert read_table(tmp_path / "t.json")["tags"].to_list() == [["x", "2"], ["x|y"]]
+    assert read_table(tmp_path / "t.json", multi=["tags"])["tags"].to_list() == [["x", "2"], ["x", "y"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("t.json", "{", "t.json: is not JSON"),
+        ("t.json", '"x"', "t.json: is not a list of objects"),
+        ("t.json", "[]", "t.json: has no rows"),
+        ("t.json", '[{"path": "a"}, 3]', "t.json, row 2: is not an object"),
+        ("t.json", '[{"path": "a", "x": {"y": 1}}]', "t.json, row 1: column 'x' holds an object"),
+        ("t.json", '[{"path": "a", "x": [[1]]}]', "t.json, row 1: column 'x' holds a list of lists"),
+        ("t.json", '[{"path": "a", "X": 1, "x": 2}]', "two columns are named x"),
+        ("t.json", "[" * 100_000, "t.json: is not JSON"),
+        ("t.jsonl", '{"path": "a"}\n\n{"path": \n', "t.jsonl, row 3: is not JSON"),
+    ],
+)
+def test_an_error_in_json_names_its_row(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=words.replace(".", r"\.")):
+        read_table(tmp_path / name)
 
 
 # -- other texts

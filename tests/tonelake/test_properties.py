@@ -135,8 +135,8 @@ def test_a_manifest_yields_one_span_for_each_row(rows, separator, encoding):
                      for span, said in zip(one.spans, one.span_labels, strict=True)]
         for one in recordings
     }
-    assert found == expected and labels.columns == ["title", "my_label"]
-    for said, (_, _, _, label) in zip(labels["my_label"], rows, strict=True):
+    assert found == expected and labels.frame.columns == ["title", "my_label"]
+    for said, (_, _, _, label) in zip(labels.frame["my_label"], rows, strict=True):
         assert said == (label.strip() or None) or (said is None and is_missing(label.strip())) or float(said) == float(label)
 
 

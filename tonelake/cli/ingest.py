@@ -34,7 +34,7 @@ def ingest_folder(
     hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV file of label columns, joined by a column path, stem or track.")
+        Path | None, typer.Option(help="CSV or JSON file of label columns, joined by a column path, stem or track.")
     ] = None,
     multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
@@ -50,7 +50,7 @@ def ingest_folder(
 
 @ingest_app.command("manifest")
 def ingest_manifest(
-    file: Annotated[Path, typer.Argument(help="CSV file: path, start, seconds or end, and any label columns.")],
+    file: Annotated[Path, typer.Argument(help="CSV or JSON file: path, start, seconds or end, and any label columns.")],
     lake: LakePath = "lake", multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Ingest the clips that FILE lists, one per row.
