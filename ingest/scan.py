@@ -89,7 +89,7 @@ def scan_file(path: Path, skip: int = 0, shortest_s: float = MIN_SECONDS) -> Sca
             failure = failure or error
             continue
         duration_s = samples / audio.rate
-        flags = _check(path.name, audio, duration_s, peaks)
+        flags = _check(path.name, audio, duration_s, peaks, shortest_s)
         links = ogg_links(path)
         if links and not links[-1].ended and "truncated" not in flags:
             flags.append("truncated")    # Ogg pages do not state the full length
