@@ -20,7 +20,7 @@ from bench.report import circumstances, table, write_results
 SUPPORT = Path(__file__).absolute().parents[1] / "tests" / "support"
 GROUPS = {                               # situations by module: the columns of the table
     "channels": "channels", "formats": "formats", "headers": "headers", "joined": "joined", "tagged": "tags",
-    "damaged": "cut, padded, damaged",
+    "damaged": "cut, padded, damaged", "unusable": "unusable",
 }
 NARROW = 160                             # characters of a reason in the list
 

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 def by_sndfile(sound: np.ndarray, rate: int, container: str, subtype: str, **more: Any) -> bytes:
@@ -34,11 +35,12 @@ def by_sndfile(sound: np.ndarray, rate: int, container: str, subtype: str, **mor
 def by_ffmpeg(sound: np.ndarray, rate: int, container: str, codec: str, *, bit_rate: int | None = None,
               options: dict[str, str] | None = None, codec_options: dict[str, str] | None = None, start_s: float = 0.0,
               quality: int | None = None, sample_format: str | None = None, seekable: bool = True,
-              extra_streams: Iterable[str] = ()) -> bytes:
+              extra_streams: Iterable[str] = (), comment: str = "") -> bytes:
     """Encode (samples, channels) by FFmpeg.
 
     `bit_rate`: of up to three channels, in bit/s.  `start_s`: time stamp of the first sample.  `seekable`: whether the muxer
     may return to the header, as in a file rather than a pipe.  `extra_streams`: "video" and "cover" add one before the sound.
+    `comment`: a tag.
     """
     import av
 
@@ -48,6 +50,7 @@ def by_ffmpeg(sound: np.ndarray, rate: int, container: str, codec: str, *, bit_r
         folder = Path(stack.enter_context(TemporaryDirectory()))
         out = str(folder / "file") if seekable else _Pipe()          # some muxers open the file again: it needs a name
         file = stack.enter_context(av.open(out, "w", format=container, options=options or {}))
+        file.metadata.update({"comment": comment} if comment else {})
         pictures = [_add_picture(file, kind) for kind in extra_streams]
         stream = file.add_stream(codec, rate=rate, layout=layout, options=codec_options or {})
         if sample_format:
@@ -63,7 +66,7 @@ def by_ffmpeg(sound: np.ndarray, rate: int, container: str, codec: str, *, bit_r
         whole.sample_rate, whole.time_base, whole.pts = rate, Fraction(1, rate), round(start_s * rate)
         for picture, frame in pictures:
             file.mux(picture.encode(frame))
-        for frame in (*resampler.resample(whole), *resampler.resample(None)):
+        for frame in (*resampler.resample(whole), *resampler.resample(None)) if len(sound) else ():
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
         for picture, _ in pictures:
@@ -125,6 +128,13 @@ def with_granules(data: bytes, offset: int, *, end: int | None = None) -> bytes:
     if end is not None:
         moved[-1] = replace(moved[-1], granule=end)
     return b"".join(page.to_bytes() for page in moved)
+
+
+def multiplexed(data: bytes, other: bytes) -> bytes:
+    """Two Ogg streams at a time: both first pages, then a page of each in turn, as beside a video or a Skeleton."""
+    mine, theirs = list(ogg_pages(data)), list(ogg_pages(other))
+    pages = [page for pair in zip_longest(mine, theirs) for page in pair if page is not None]
+    return b"".join(page.to_bytes() for page in pages)
 
 
 def with_serial(data: bytes, serial: int) -> bytes:

@@ -57,7 +57,7 @@ def check(situation: Situation, path: Path, pool: DecoderPool) -> Verdict:
 
 def _judge_refusal(situation: Situation, error: str) -> Verdict:
     allowed = [outcome for outcome in situation.right if outcome.kind == REFUSED and re.search(outcome.says, error)]
-    if allowed and not re.search(r"crashed|Traceback|^\w*Error:", error):
+    if allowed and not re.search(r"crashed|Traceback|\b[A-Z]\w*Error\b", error):
         return Verdict(RIGHT)
     return Verdict(REFUSED_WRONGLY, error)
 

@@ -17,7 +17,7 @@ from coded_files import by_ffmpeg, by_sndfile
 from pcm_files import Samples, pcm
 from tunes import Tune, random_tune, spread
 
-GROUPS = ("channels", "formats", "headers", "joined", "tagged", "damaged")
+GROUPS = ("channels", "formats", "headers", "joined", "tagged", "damaged", "unusable")
 READ, FLAGGED, REFUSED = "read", "flagged", "refused"
 
 
@@ -183,7 +183,8 @@ class Case:
         """Read in full, with the encoder's delay if the codec has one: the header that states it is missing or not found."""
         if self.kind.length_s < 0.01:
             return self.outcome(how)
-        return self.outcome(how, seconds=(self.tune.seconds - 0.05, self.tune.seconds + 0.15), lag_s=0.08)
+        bounds = (self.tune.seconds - max(0.05, self.kind.length_s), self.tune.seconds + 0.15)
+        return self.outcome(how, seconds=bounds, lag_s=0.1)
 
     def situation(self, data: Callable[[], bytes], *right: Outcome, **more) -> Situation:
         more = {"suffix": self.kind.suffix} | more

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from situations import FLAGGED, KINDS, Case, Outcome, Situation
+from coded_files import by_sndfile
+from situations import FLAGGED, KINDS, REFUSED, Case, Outcome, Situation
 from tunes import spread
 
 CANCELLING = "cancel|phase"
@@ -17,6 +18,28 @@ def situations(seed: int) -> Iterator[Situation]:
             yield _plain(Case(kind, f"{channels} channel{'s' * (channels > 1)}", seed), channels)
         yield _left_alone(Case(kind, "left side alone", seed))
         yield _cancelling(Case(kind, "channels that cancel", seed))
+    yield from _odd_counts(seed)
+
+
+def _odd_counts(seed: int) -> Iterator[Situation]:
+    for name in ("wav", "aiff", "flac", "ogg vorbis", "opus", "m4a aac", "caf", "w64"):
+        for channels in (3, 4, 5, 7):
+            if name == "m4a aac" and channels == 7:
+                continue                 # FFmpeg's encoder has no such layout
+            case = Case(KINDS[name], f"{channels} channels", seed)
+            if name == "opus":
+                yield case.situation(lambda case=case, channels=channels: _opus(case, channels))
+            else:
+                yield _plain(case, channels)
+    for name in ("wav", "aiff", "w64"):
+        for channels in (12, 64):
+            case = Case(KINDS[name], f"{channels} channels", seed)
+            yield case.situation(lambda case=case, channels=channels: case.encode(channels=channels),
+                                 Outcome(kind=REFUSED, says=str(channels)), ffmpeg=False)
+
+
+def _opus(case: Case, channels: int) -> bytes:
+    return by_sndfile(spread(case.tune, case.rate, channels), case.rate, "OGG", "OPUS")
 
 
 def _plain(case: Case, channels: int) -> Situation:

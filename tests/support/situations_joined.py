@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coded_files import with_serial
+from coded_files import multiplexed, with_serial
 from situations import FLAGGED, KINDS, READ, Case, Outcome, Situation
 from tag_blocks import id3v1, id3v2
 
@@ -24,6 +24,8 @@ def situations(seed: int) -> Iterator[Situation]:
             yield _joined(Case(kind, "another rate behind", seed), rates=(kind.rates[-1], kind.rates[0]))
             yield _joined(Case(kind, "another rate and channel count behind", seed), rates=(kind.rates[0], kind.rates[-2]),
                           channels=(2, 1))
+    for name in ("ogg vorbis", "ogg flac", "opus"):
+        yield _beside(Case(KINDS[name], "another stream at the same time", seed))
     for name in ("mp3 cbr", "mp3 vbr", "mp3 no xing", "adts"):
         yield _joined(Case(KINDS[name], "two joined, each with its tags", seed), tagged=True)
     for name in ("mp3 no xing", "adts", "mp2"):
@@ -54,6 +56,16 @@ def _joined(case: Case, count: int = 2, rates: tuple[int, ...] = (), channels: t
     if case.kind.name == "flac":         # its header states one length: at least a flag
         right += [case.outcome(FLAGGED, whole, joins=joins), case.outcome(FLAGGED, seconds=first.seconds)]
     return case.situation(data, *right, ffmpeg=False)
+
+
+def _beside(case: Case) -> Situation:
+    """Two streams interleaved: the first one is read."""
+    other = case.new_tune()
+
+    def data() -> bytes:
+        return multiplexed(with_serial(case.encode(), 1_000), with_serial(case.encode(other), 1_001))
+
+    return case.situation(data, case.outcome(), case.outcome(FLAGGED))
 
 
 def _behind_the_end(case: Case) -> Situation:

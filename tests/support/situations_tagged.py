@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
+from functools import partial
 
+from pcm_files import aiff, chunk, wav
 from situations import KINDS, Case, Situation
 from tag_blocks import PICTURE, apev2, id3v1, id3v2, lyrics3
 
@@ -45,12 +48,18 @@ MORE_BEFORE = {
 }
 HIDES_THE_DELAY = ("APEv2 before", "ID3v2 before, zeros behind it")              # decoders look for it in the first frame
 CERTAIN = ("ID3v2.3 before", "ID3v2.4 before", "ID3v2.4 with a picture before", "ID3v1 behind")      # read, not dropped
+LONG_COMMENTS = {
+    "opus": ("ogg", "libopus", {}), "ogg flac": ("ogg", "flac", {}), "flac": ("flac", "flac", {}),
+    "mp3 cbr": ("mp3", "libmp3lame", {"bit_rate": 128_000}), "m4a aac": ("ipod", "aac", {"bit_rate": 128_000}),
+    "webm opus": ("webm", "libopus", {}),
+}
 STREAMS = ("mp3 cbr", "mp3 vbr", "mp3 no xing", "adts")              # ID3 and APE belong to these
 # libFLAC, FFmpeg and taggers read a FLAC behind an ID3v2 tag; the others appear since taggers do not look.
 ALSO_BEFORE = ("flac", "wav", "aiff", "ogg vorbis", "opus", "ogg flac", "wavpack", "tta", "ac3")
 
 
 def situations(seed: int) -> Iterator[Situation]:
+    yield from _inside(seed)
     for kind in KINDS.values():
         stream = kind.name in STREAMS
         for name, tag in (BEHIND | (MORE_BEHIND if stream else {})).items():
@@ -68,6 +77,36 @@ def situations(seed: int) -> Iterator[Situation]:
                                  case.delayed() if name in HIDES_THE_DELAY else case.outcome(),
                                  title=title if stream else None,
                                  title_may_be_absent=name not in CERTAIN or kind.name == "adts")
+
+
+def _inside(seed: int) -> Iterator[Situation]:
+    """Tags where the container has a place for them, longer than the parts of a file that are searched for headers."""
+    for kind, (container, codec, more) in LONG_COMMENTS.items():
+        case = Case(KINDS[kind], "a comment of 300 KB", seed)
+        yield case.situation(partial(case.by_ffmpeg, container, codec, comment="a remark " * 33_000, **more))
+    for name, tag in (("ID3v2", id3v2), ("ID3v2 with a picture", partial(id3v2, picture=PICTURE * 20))):
+        for kind, chunk_name in (("wav", b"id3 "), ("aiff", b"ID3 ")):
+            for place in ("before", "after"):
+                case = Case(KINDS[kind], f"{name} in a chunk {place} the sound", seed)
+                make = partial(_with_chunk, case, chunk_name, tag(_title(case), ARTIST), place)
+                yield case.situation(make)
+    case = Case(KINDS["flac"], "a picture of 1 MB and padding", seed)
+    yield case.situation(partial(_with_blocks, case))
+
+
+def _with_chunk(case: Case, name: bytes, tag: bytes, place: str) -> bytes:
+    if case.kind.name == "wav":
+        return wav(case.pcm(), **{place: chunk(name, tag)})
+    return aiff(case.pcm(order=">"), **{place: chunk(name, tag, order=">")})
+
+
+def _with_blocks(case: Case) -> bytes:
+    """A FLAC with a picture and padding behind its STREAMINFO; the blocks of libFLAC follow."""
+    data = case.encode()
+    head = struct.pack(">II", 3, 10) + b"image/jpeg" + struct.pack(">IIIIII", 0, 0, 0, 0, 0, 1_000_000)
+    picture = head + (PICTURE * 60)[:1_000_000].ljust(1_000_000, b"\0")
+    blocks = b"\x06" + struct.pack(">I", len(picture))[1:] + picture + b"\x01" + struct.pack(">I", 8_192)[1:] + bytes(8_192)
+    return data[:42] + blocks + data[42:]
 
 
 def _title(case: Case) -> str:

@@ -82,7 +82,7 @@ def channel_gains(channels: int) -> np.ndarray:
     """Gains of the channels, with a mean of 1.  Channels that may be the low-frequency one of a layout are silent."""
     gains = np.linspace(1.25, 0.75, channels) if channels > 1 else np.ones(1)
     if channels >= 6:
-        gains[[3, channels - 1]] = 0.0   # WAVE's order, and Vorbis's
+        gains[[3, channels - 1]] = 0.0   # by the order of WAVE, and by that of Vorbis
     return gains * channels / gains.sum()
 
 
