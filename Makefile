@@ -59,7 +59,7 @@ bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 mi
 bench-endurance: $(READY)  ## memory, files and disk over 100,000 clips and 10,000 queries (20 minutes)
 	$(BIN)/python -m bench.endurance
 
-bench-files: $(READY)  ## 2,000 audio files in every situation, compared with what is right (10 minutes)
+bench-files: $(READY)  ## 1,200 audio files in every situation, compared with what is right (6 minutes)
 	$(BIN)/python -m bench.files
 
 bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minutes)

@@ -2,7 +2,7 @@
 
 The generator of the tests (tests/support/situations.py) with other seeds than theirs: other tunes, rates, lengths and places.
 
-    python -m bench.files --seeds 1 2 3
+    python -m bench.files --seeds 1 2
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--processes", type=int, default=1, help="Number of decoder processes.")
     arguments = parser.parse_args()
     about = circumstances(f"the tunes, rates, lengths and places, seeds {', '.join(map(str, arguments.seeds))}")

@@ -134,10 +134,13 @@ def _lag(decoded: np.ndarray, tune: Tune) -> float:
 def _tone(piece: np.ndarray, hz: float) -> tuple[float, float]:
     """Amplitude of a tone of `hz` in a piece, and its share of the energy, by least squares."""
     angle = 2 * np.pi * hz * np.arange(len(piece)) / CHECK_RATE
-    basis = np.stack([np.sin(angle), np.cos(angle)], axis=1)
-    weights, *_ = np.linalg.lstsq(basis, piece, rcond=None)
-    energy = float(np.square(piece).sum())
-    return float(np.hypot(*weights)), float(np.square(basis @ weights).sum() / energy) if energy else 0.0
+    sine, cosine = np.sin(angle), np.cos(angle)
+    both = float((sine * cosine).sum())                              # not 0, since a piece need not hold whole periods
+    gram = np.array([[float((sine * sine).sum()), both], [both, float((cosine * cosine).sum())]])
+    projected = np.array([float((sine * piece).sum()), float((cosine * piece).sum())])
+    weights = np.linalg.solve(gram, projected)
+    energy = float((piece * piece).sum())
+    return float(np.hypot(*weights)), float(weights @ projected) / energy if energy else 0.0
 
 
 def _peak_hz(piece: np.ndarray) -> float:
