@@ -28,6 +28,11 @@ class Copies:
     def __len__(self) -> int:
         return len(self._originals)
 
+    @property
+    def sources(self) -> list[str]:
+        """Sources of the copies."""
+        return list(self._originals)
+
     def note(self, lake: Lake, rows: pl.DataFrame) -> None:
         """Compare rows that were just added with what the lake stores for their clips."""
         known = set(lake.clips.columns())
@@ -47,7 +52,7 @@ class Copies:
                     examples.append(text)
 
     def notes(self) -> tuple[str, ...]:
-        """Notes on the copies and on their labels; none if there are no copies."""
+        """Notes on the copies and on labels of theirs that were left out."""
         found = []
         if self._originals:
             pairs = [_pair(copy, original) for copy, original in list(self._originals.items())[:SHOWN]]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tonelake.cli import main
 from tonelake.ingest import ingest_folder, ingest_manifest
 from tonelake.ingest.datasets.wikimeter import read_catalogue
 from tonelake.ingest.tables import find_separators, list_separators, read_table
 from tonelake.ingest.text_files import read_lines, read_rows
-from tonelake.store import InputError
+from tonelake.store import InputError, Lake
 
 DATA = Path(__file__).parents[1] / "data" / "tables"
 
@@ -200,7 +202,10 @@ def test_a_value_that_does_not_fit_its_stored_column_is_named_with_its_row(lake,
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)),
        st.sampled_from(["t.csv", "t.json", "t.jsonl"]))
-@settings(max_examples=300)
+@settings(
+    max_examples=200, derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 def test_any_bytes_are_a_table_or_a_clear_error(tmp_path_factory, data, name):
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(data)
@@ -234,6 +239,18 @@ def test_any_bytes_are_a_table_or_a_clear_error(tmp_path_factory, data, name):
 def test_lists_are_split_at_the_chosen_separator(tmp_path, multi, cell, expected):
     cell = cell if '""' in cell else cell.replace('"', '""')
     assert table(tmp_path, f'path,tags\na,"{cell}"\nb,\n', multi=multi)["tags"].to_list() == [expected, None]
+
+
+def test_the_command_splits_lists_at_the_chosen_separator(tmp_path, monkeypatch):
+    (tmp_path / "l.csv").write_text('path,tags,moods\none.mp3,"rock, pop",calm|slow\n', encoding="utf-8")
+    arguments = ["--labels", str(tmp_path / "l.csv"), "--multi", "tags=,", "--multi", "moods", "--lake", str(tmp_path / "lake")]
+    monkeypatch.setattr(sys, "argv", ["tonelake", "ingest", "folder", str(DATA / "music"), "--whole", *arguments])
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    labelled = Lake(tmp_path / "lake").clips.read(["tags", "moods"], where="tags IS NOT NULL")
+    assert labelled.rows() == [(["rock", "pop"], ["calm", "slow"])]
 
 
 def test_list_columns_are_checked(tmp_path, caplog):
@@ -312,6 +329,11 @@ def test_a_catalogue_is_read_with_and_without_a_mark_of_its_encoding(tmp_path, e
     (tmp_path / "songs.json").write_bytes(json.dumps([song], ensure_ascii=False).encode(encoding))
     (found,) = read_catalogue(tmp_path / "songs.json")
     assert (found.artist, found.title, found.meters) == ("Å", "B", {5: 1.0})
+
+
+def test_a_catalogue_that_a_windows_program_saved_is_read():
+    (song,) = read_catalogue(DATA.parent / "songs_with_bom.json")
+    assert (song.artist, song.title, song.meters) == ("A", "B", {5: 1.0})
 
 
 def test_lines_end_where_lines_end_only(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tagged import NIGHT, NORTH, SITUATIONS, ape_of, frames_of, id3, id3v1, sound
 
@@ -103,7 +103,10 @@ def test_a_tag_cut_short_or_of_random_bytes_is_never_an_error(tmp_path):
         [b"", b"APETAGEX" + b"\xd0\x07\0\0" + b"\xff" * 20, b"LYRICSEND", b"999999LYRICS200", b"3DI\x04\0\0\0\0\0\x09"]
     ),
 )
-@settings(max_examples=200)
+@settings(
+    max_examples=200, derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 def test_any_bytes_give_tags_or_none(tmp_path_factory, head, body, tail):
     path = tmp_path_factory.getbasetemp() / "any.bin"
     path.write_bytes(head + body + tail)
