@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from tonelake.store import DUPLICATE_COLUMN, InputError, Lake, Space, can_group, to_nfc, track_numbers, value_rows
+from tonelake.store import InputError, Lake, Space, can_group, read_songs, to_nfc, value_rows
 
 PAIRS = 4_000                            # clip pairs of one group, and as many of different groups, for training and for test
 MIN_GROUPS = 4                           # two to train on, two to evaluate on
@@ -25,7 +25,7 @@ class Labelled:
     ids: pl.Series
     names: list[str]                     # the groups, sorted
     member: sparse.csr_array             # (clip, group) float32: 1 where a clip belongs to a group
-    track: np.ndarray                    # (clip,) int: clips of one track share a number
+    track: np.ndarray                    # (clip,) int: clips of one song (`store.read_songs`) share a number
     start_s: np.ndarray                  # (clip,)
     end_s: np.ndarray                    # (clip,)
 
@@ -84,8 +84,7 @@ class Labelled:
 def read_labelled(lake: Lake, space: Space, column: str, where: str | None = None) -> Labelled:
     """Read the embedded clips that have a value in `column`.  Raises InputError if there are none."""
     lake.clips.check_column(column)
-    same_as = [DUPLICATE_COLUMN] if DUPLICATE_COLUMN in lake.clips.columns() else []
-    columns = list(dict.fromkeys(["clip_id", "track", "start_s", "duration_s", *same_as, column]))
+    columns = list(dict.fromkeys(["clip_id", "start_s", "duration_s", column]))
     clips = lake.clips.read(columns, where=where).drop_nulls(column)
     if not len(clips):
         raise InputError(f"no clip has a value in column {column!r}" + (f" where {where}" if where else ""))
@@ -104,7 +103,7 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     member = sparse.csr_array((ones, (rows["row"].to_numpy(), group)), shape=(len(clips), len(names)))
     start_s = clips["start_s"].to_numpy()
     return Labelled(
-        column=column, ids=clips["clip_id"], names=names, member=member, track=track_numbers(clips), start_s=start_s,
+        column=column, ids=clips["clip_id"], names=names, member=member, track=read_songs(lake.clips).dense(clips["clip_id"]), start_s=start_s,
         end_s=start_s + clips["duration_s"].to_numpy(),
     )
 

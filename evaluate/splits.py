@@ -260,7 +260,7 @@ def leaks(task: Targets, splits: Sequence[Split]) -> pl.DataFrame:
     Columns: column, groups (number in both), clips (test clips of such groups), share (of the test clips).  The validation
     set counts as training.  The task's own column is left out: its classes have to be in both.
     """
-    columns: dict[str, Any] = {"track": task.clips["track"]}
+    columns: dict[str, Any] = {"track": pl.Series("track", task.track)}
     if DUPLICATE_COLUMN in task.clips.columns:
         columns["duplicate"] = task.clips[DUPLICATE_COLUMN]
     columns |= {c: task.clips[c] for c in LEAK_COLUMNS if c in task.clips.columns and c not in task.columns}
@@ -286,7 +286,7 @@ def leaks(task: Targets, splits: Sequence[Split]) -> pl.DataFrame:
 def count_overlapping_clips(task: Targets, split: Split) -> int:
     """Count the test clips that overlap in time with a training or validation clip of their track."""
     clips = task.clips.select("start_s", end_s=pl.col("start_s") + pl.col("duration_s")).with_columns(
-        track=pl.Series(task.clips["track"]), side=pl.lit(0), row=pl.int_range(pl.len())
+        track=pl.Series(task.track), side=pl.lit(0), row=pl.int_range(pl.len())
     )
     trained = clips[np.concatenate([split.train, split.valid])].sort("track", "start_s")
     tested = clips[split.test]

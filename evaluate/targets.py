@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from tonelake.store import InputError, Lake, Space, is_list, is_number, kind_of, track_numbers, value_rows
+from tonelake.store import InputError, Lake, Space, is_list, is_number, kind_of, read_songs, value_rows
 
 UNUSED = ("source", "digest", "cut", "added_at")     # clip columns that are long and not groups
 TARGET_KINDS = ("multiclass", "multilabel", "regression")
@@ -31,7 +31,7 @@ class Targets:
     names: tuple[str, ...]               # classes, tags, or target columns
     clips: pl.DataFrame                  # all columns of `clips`, in the order of `targets`
     targets: np.ndarray
-    track: np.ndarray                    # (clip,) int: clips of one track or of its duplicates share a number
+    track: np.ndarray                    # (clip,) int: clips of one song (`store.read_songs`) share a number
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,7 +89,7 @@ def read_targets(
     if len(known) < len(labelled):
         notes.append(f"{len(labelled) - len(known):,} labelled clips are not embedded yet and are left out")
     task = READERS_BY_KIND[chosen](known, tuple(columns))
-    return replace(task, notes=(*notes, *task.notes))
+    return replace(task, track=read_songs(lake.clips).dense(task.ids), notes=(*notes, *task.notes))
 
 
 def choose_kind(clips: pl.DataFrame, columns: Sequence[str], kind: str | None) -> str:
@@ -117,9 +117,9 @@ def choose_kind(clips: pl.DataFrame, columns: Sequence[str], kind: str | None) -
 def make_targets(
     kind: str, columns: tuple[str, ...], names: Sequence[str] | pl.Series, clips: pl.DataFrame, targets: np.ndarray
 ) -> Targets:
-    return Targets(
-        kind=kind, columns=columns, names=tuple(names), clips=clips, targets=targets, track=track_numbers(clips)
-    )
+    """Return targets whose tracks `read_targets` fills in."""
+    unknown = np.full(len(clips), -1, np.int64)
+    return Targets(kind=kind, columns=columns, names=tuple(names), clips=clips, targets=targets, track=unknown)
 
 
 def read_multiclass(clips: pl.DataFrame, columns: tuple[str, ...]) -> Targets:

@@ -1,11 +1,24 @@
-"""Tracks of clips: clips belong to one track by its name and by confirmed duplicates."""
+"""Songs: which clips belong to one piece of music.
+
+A song is a track by its name, joined with the tracks that share a confirmed duplicate with it.  `track_numbers` alone decides
+this; comparisons that exclude pairs of one song, lists with one row a song, splits and statistics all use it, most of them through
+`read_songs`, which looks at every clip of the lake: two clips can be joined by a third one that a filter leaves out.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
 
+from tonelake.store.clips import Clips
+from tonelake.store.key_rows import KeyRows
+
 DUPLICATE_COLUMN = "same_as"             # column of clips: the first clip of the set of duplicates that the clip belongs to
+SONG_COLUMNS = ("clip_id", "track", DUPLICATE_COLUMN)        # columns that `track_numbers` reads
 
 
 def track_numbers(clips: pl.DataFrame) -> np.ndarray:
@@ -18,10 +31,41 @@ def track_numbers(clips: pl.DataFrame) -> np.ndarray:
         return track
     marked = clips[DUPLICATE_COLUMN].is_not_null().to_numpy()
     sets = clips[DUPLICATE_COLUMN].filter(pl.Series(marked)).rank("dense").to_numpy().astype(np.int64) - 1
-    tracks = int(track.max()) + 1
+    tracks = int(track.max(initial=-1)) + 1
     nodes = tracks + (int(sets.max()) + 1 if len(sets) else 0)
     graph = sparse.coo_array((np.ones(len(sets)), (track[marked], tracks + sets)), shape=(nodes, nodes))
     return connected_components(graph, directed=False)[1][track].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Songs:
+    """The song of every clip of a lake, by number."""
+
+    rows: KeyRows                        # clip id -> index into `numbers`
+    numbers: np.ndarray                  # (clip,) int64
+
+    def of(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
+        """(id,) int64: the song of each clip; clips that are no longer in the lake get a negative number each."""
+        rows = self.rows.of(ids)
+        return np.where(rows >= 0, self.numbers[rows] if len(self.numbers) else -1, -1 - np.arange(len(rows)))
+
+    def dense(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
+        """(id,) int64: the song of each clip, numbered from 0 among these clips."""
+        return np.unique(self.of(ids), return_inverse=True)[1].astype(np.int64)
+
+
+_read: WeakKeyDictionary[Clips, tuple[int, Songs]] = WeakKeyDictionary()         # with the version of the table of clips
+
+
+def read_songs(clips: Clips) -> Songs:
+    """The song of every clip of a lake, cached until clips change."""
+    version = clips.table.version
+    known = _read.get(clips)
+    if known is None or known[0] != version:
+        present = [name for name in SONG_COLUMNS if name in clips.columns()]
+        table = clips.read(present)
+        known = _read[clips] = (version, Songs(KeyRows(table["clip_id"]), track_numbers(table)))
+    return known[1]
 
 
 def rows_of(ids: pl.Series, wanted: pl.Series) -> np.ndarray:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from tonelake.store import Lake
+from tonelake.store import Lake, read_songs
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Status:
 
 def read_status(lake: Lake) -> Status:
     """Count what the lake holds; `next_step()` of the result suggests a command."""
-    clips = lake.clips.read(["track", "duration_s", "flag"])
+    clips = lake.clips.read(["clip_id", "duration_s", "flag"])
+    songs = read_songs(lake.clips).of(clips["clip_id"])
     return Status(
-        uri=lake.uri, clips=len(clips), tracks=clips["track"].n_unique(), hours=float(clips["duration_s"].sum()) / 3600,
+        uri=lake.uri, clips=len(clips), tracks=len(np.unique(songs)), hours=float(clips["duration_s"].sum()) / 3600,
         flagged=len(clips) - clips["flag"].null_count(), failures=lake.failures.count(),
         labels=tuple(lake.clips.label_columns()), spaces=list_spaces(lake),
     )

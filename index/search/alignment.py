@@ -85,7 +85,7 @@ def add_parts(
 def frames_of(lake: Lake, space: Space, query: str | Path | Song, layer: int) -> FrameStates:
     """Return the frames of one layer of a clip or file, or of the first clip of a song."""
     if isinstance(query, Song) or not is_file(query):
-        return lake.frames(space).read(find_clip(lake, query)["clip_id"], layer)
+        return lake.frames(space).read(find_clip(lake, query if isinstance(query, Song) else str(query))["clip_id"], layer)
     with DecoderPool(1) as pool:
         encoded, _, notes = encode_file(lake, Path(query), space, pool, frames=(layer,))
     for note in notes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,33 +20,43 @@ def neighbour_graph(
     vectors: np.ndarray, k: int, *, exact: bool | None = None, repeatable: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest other rows of each row, by inner product: (row, k) int64 rows and (row, k) float32 products,
-    nearest first.
+    nearest first.  `exact` and `repeatable` are as for `neighbour_search`."""
+    rows = len(vectors)
+    k = min(k, rows - 1)
+    search = neighbour_search(vectors, exact=exact, repeatable=repeatable)
+    nearest, products = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
+    for start in range(0, rows, BLOCK):
+        own = np.arange(start, min(start + BLOCK, rows))
+        found, scores = drop_own(*search(vectors[start : start + BLOCK], k + 1), own)
+        nearest[start : start + len(found)], products[start : start + len(found)] = found, scores
+    return nearest, products
+
+
+Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+def neighbour_search(vectors: np.ndarray, *, exact: bool | None = None, repeatable: bool = False) -> Search:
+    """Return a search for the k nearest of these rows, by inner product: (queries, k) -> (query, k) rows and products.
 
     `exact`: compare all pairs; by default up to EXACT_ROWS rows, above by an HNSW graph, in n log n instead of n² time.
     `repeatable`: build the graph on one thread, so that every run gives the same graph.
     """
     rows = len(vectors)
-    k = min(k, rows - 1)
     faiss = faiss_module()
     if faiss is None or exact or (exact is None and rows <= EXACT_ROWS):
-        def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return nearest_batch(queries, vectors, k + 1)
-    else:
-        links, width = (LINKS, WIDTH) if rows <= MANY_ROWS else (FEW_LINKS, SMALL_WIDTH)
-        graph = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
-        graph.train(vectors[:1])         # no-op: half precision has no parameters to train
-        with threads(1 if repeatable else faiss.omp_get_max_threads()):
-            graph.add(vectors)
-        graph.hnsw.efSearch = max(width, 2 * k)
+        return lambda queries, k: nearest_batch(queries, vectors, k)
+    links, width = (LINKS, WIDTH) if rows <= MANY_ROWS else (FEW_LINKS, SMALL_WIDTH)
+    graph = faiss.IndexHNSWSQ(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, links, faiss.METRIC_INNER_PRODUCT)
+    graph.train(vectors[:1])             # no-op: half precision has no parameters to train
+    with threads(1 if repeatable else faiss.omp_get_max_threads()):
+        graph.add(vectors)
 
-        def search(queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return graph.search(queries, k + 1)[::-1]
+    def search(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        graph.hnsw.efSearch = max(width, 2 * (k - 1))
+        products, found = graph.search(queries, k)
+        return found, products
 
-    nearest, products = np.empty((rows, k), np.int64), np.empty((rows, k), np.float32)
-    for start in range(0, rows, BLOCK):
-        found, scores = drop_own(*search(vectors[start : start + BLOCK]), np.arange(start, min(start + BLOCK, rows)))
-        nearest[start : start + len(found)], products[start : start + len(found)] = found, scores
-    return nearest, products
+    return search
 
 
 @contextmanager

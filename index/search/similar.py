@@ -237,6 +237,11 @@ class Embedded:
     rows: KeyRows                        # clip id -> row
     removed: np.ndarray                  # rows of clips that are no longer in the lake
 
+    @classmethod
+    def of(cls, lake: Lake, ids: pl.Series) -> Embedded:
+        """Clips by id, all of them in the lake."""
+        return cls(lake, ids, KeyRows(ids), np.empty(0, np.int64))
+
     @cached_property
     def songs(self) -> SongRows:
         """The song of each row."""

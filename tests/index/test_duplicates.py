@@ -15,7 +15,7 @@ from tonelake import index
 from tonelake.cli import app
 from tonelake.embed import EmbedSettings, embed_lake
 from tonelake.evaluate.labelled import read_labelled
-from tonelake.index.search.duplicates import correlate
+from tonelake.index.search.same_audio import correlate
 from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import InputError, Lake
 

@@ -111,7 +111,7 @@ def test_small_groups_can_be_left_out(duets):
 
 
 def test_typical_clips_are_near_the_other_tracks_of_their_group(filled):
-    found = index.typical(filled, "artist", "Artist 2", layer="high", k=4)
+    found = index.typical(filled, "artist", "Artist 2", layer="high", k=4, clips=True)
     vectors = unit(filled.vectors().layer("high").vectors)
     clips = filled.clips.read(["clip_id", "artist", "track"])
     mine = np.flatnonzero((clips["artist"] == "Artist 2").to_numpy())
@@ -185,5 +185,5 @@ def test_the_nearest_group_is_one_that_can_be_compared(lake):
         pair = matrix.filter(pl.col("marks") == "a")["b"][0]
         if pair is None:
             assert dict(zip(found["marks"], found["nearest"], strict=True))["a"] == "c"
-    shown = index.typical(lake, "marks", "c", k=2)
+    shown = index.typical(lake, "marks", "c", k=2, clips=True)
     assert shown["kind"].to_list() == ["typical"] * 2 + ["unusual"] * 2 and set(shown["marks"]) == {"c"}

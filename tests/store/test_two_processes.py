@@ -121,9 +121,9 @@ def test_search_beside_an_embedding_answers_from_stored_vectors(lake):
     counts = [20]
 
     def search() -> None:
-        hits = opened.similar(ids[3], layer="low", k=10)
+        hits = opened.similar(ids[3], layer="low", k=10, clips=True)
         assert len(hits) == 10 and hits["clip_id"].is_in(ids).all() and hits["clip_id"].n_unique() == 10
-        rare = opened.similar(ids[3], layer="high", k=3, where="year = 1961")
+        rare = opened.similar(ids[3], layer="high", k=3, where="year = 1961", clips=True)
         assert set(rare["track"]) == {"track001"} and len(rare) == 3
         counts.append(opened.vectors("fake").layer("low").vectors.shape[0])
 
@@ -135,7 +135,7 @@ def test_search_beside_an_embedding_answers_from_stored_vectors(lake):
 
     repeat_during(work, search)
     assert counts == sorted(counts)
-    last = opened.similar(ids[3], layer="low", k=295)
+    last = opened.similar(ids[3], layer="low", k=295, clips=True)
     unit = layers[0].astype(np.float16).astype(np.float32)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     expected = np.argsort(-(unit @ unit[3]), kind="stable")
@@ -158,7 +158,7 @@ def test_two_index_builds_beside_a_growing_lake_leave_one_complete_index(lake):
         other.join()
 
     def search() -> None:
-        assert len(opened.similar(ids[7], layer="high", k=5)) == 5
+        assert len(opened.similar(ids[7], layer="high", k=5, clips=True)) == 5
 
     repeat_during(work, search)
     build()
