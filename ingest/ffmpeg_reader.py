@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tonelake.ingest.flac_frames import frame_start
 from tonelake.ingest.libraries import import_library
 from tonelake.ingest.mono import Block
 from tonelake.ingest.readers import MAX_CHANNELS, MAX_GAP_S, MAX_HOLE_S, DecoderError, Reader
@@ -38,8 +39,8 @@ def open_ffmpeg(
     """Open a file, or its bytes `part`, from second `first_s`, or from the start where a seek would not be exact.
 
     `promised_s`: exact length; if None, the container's, if `trust_container`.  `last_granules`: granule positions of the last
-    pages of an Ogg stream, from which its length follows.  A seek into the last of them is not exact.  `in_order`: ignore time
-    stamps, since nothing is missing.
+    pages of an Ogg stream, from which its length follows.  A seek into the last of them is not exact.
+    `in_order`: ignore time stamps, since nothing is missing.
     Raises DecoderError if FFmpeg does not read it.
     """
     av = import_library("av")
@@ -78,14 +79,21 @@ def open_ffmpeg(
         rate=rate, channels=context.channels, promised_s=promised_s, blocks=iter(()), first=first_s * rate, close=close
     )
 
+    # FFmpeg adds up the lengths of FLAC's frames, whose headers say where they belong even if others were lost.
+    is_flac = container.format.name == "flac" and context.extradata
+    flac_block = int.from_bytes(context.extradata[2:4], "big") if is_flac else None
+
     def frames() -> Iterator[Any]:
         decoded, failed, trouble = False, 0, None
         try:
             if seek_s > 0:
                 container.seek(origin + int(seek_s / base), stream=stream)
             for packet in container.demux(stream):
+                numbered = None if flac_block is None else frame_start(bytes(packet)[:16], flac_block)
                 try:
                     for frame in packet.decode():
+                        if numbered is not None:
+                            frame.pts = numbered
                         reader.bad_packets += failed if decoded else 0           # an error with audio behind it is damage
                         decoded, failed = True, 0
                         yield frame
@@ -102,7 +110,7 @@ def open_ffmpeg(
             if not isinstance(error, BlockingIOError):               # "try again": FFmpeg waits for more, behind the end
                 reader.stopped = reason(error)                       # by junk behind the audio, or by the rest of it
 
-    reader.blocks = _place(path.name, frames(), reader, in_order, lambda pts: round((pts - origin) * base * rate))
+    reader.blocks = _place(path.name, frames(), reader, in_order, flac_block is not None, lambda pts: round((pts - origin) * base * rate))
     return reader
 
 
@@ -134,15 +142,17 @@ def _promised_s(container: Any, stream: Any, base: Fraction) -> float | None:
 
 
 def _place(
-    name: str, frames: Iterator[Any], reader: Reader, in_order: bool, sample_at: Callable[[int], int]
+    name: str, frames: Iterator[Any], reader: Reader, in_order: bool, numbered: bool, sample_at: Callable[[int], int]
 ) -> Iterator[Block]:
     """Decoded frames as blocks from sample `reader.first` on; `sample_at` maps a time stamp to the number of a sample.
+    `numbered`: time stamps are exact, so that the shortest gap is one.
 
     Gaps are filled with silence, so that later samples have the right time wherever reading began.
     """
     first, rate = reader.first, reader.rate
     position: int | None = None                                      # sample at which the next block should begin
     bad_before, late, timed = 0, 0, False
+    jitter = 0 if numbered else MAX_GAP_S * rate
     for frame in frames:
         block = to_float(frame, name)
         if first and (frame.sample_rate != rate or (position is None and frame.pts is None)):
@@ -161,7 +171,7 @@ def _place(
         # and one that follows a missing or undecodable packet.
         expected = first if position is None else position
         missing = 0 if in_order else at - expected
-        if missing > MAX_GAP_S * rate or (missing > 0 and reader.bad_packets > bad_before):
+        if missing > jitter or (missing > 0 and reader.bad_packets > bad_before):
             if missing > MAX_HOLE_S * rate:
                 raise DecoderError(f"{name}: {missing / rate:,.0f} s are missing inside: the file is damaged")
             reader.gap_s += missing / rate

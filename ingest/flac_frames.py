@@ -71,8 +71,19 @@ def _part(data: Bytes, start: int, end: int) -> FlacPart:
     return FlacPart(start=start, end=end, samples=samples, rate=rate, last_sample=last)
 
 
+def frame_start(header: bytes, block_samples: int) -> int | None:
+    """Sample at which the frame with this header begins; None if it is not one.  `block_samples`: of the stream's blocks."""
+    found = _frame(header, block_samples)
+    return found[0] if found else None
+
+
 def _frame_end(header: bytes, block_samples: int) -> int | None:
-    """Sample at which the frame with this header ends; None if the header's checksum is wrong."""
+    found = _frame(header, block_samples)
+    return sum(found) if found else None
+
+
+def _frame(header: bytes, block_samples: int) -> tuple[int, int] | None:
+    """(first sample, number of samples) of the frame with this header; None if the header's checksum is wrong."""
     if len(header) < 16 or header[3] & 1 or header[2] >> 4 == 0 or header[2] & 15 == 15:
         return None
     lead = header[4]
@@ -92,7 +103,7 @@ def _frame_end(header: bytes, block_samples: int) -> int | None:
     at += {12: 1, 13: 2, 14: 2}.get(rate, 0)
     if at >= len(header) or _crc8(header[:at]) != header[at]:
         return None
-    return (number if header[1] & 1 else number * (block_samples or samples)) + samples
+    return (number if header[1] & 1 else number * (block_samples or samples)), samples
 
 
 def _crc8(data: bytes) -> int:

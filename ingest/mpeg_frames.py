@@ -140,6 +140,9 @@ def _walk(data: Bytes, at: int, end: int) -> list[Stream]:
         stream.offsets.append(at)
         stream.sizes.append(min(header[0], end - at))
         at += header[0]
+    for stream in streams:
+        if stream.counted and len(stream.offsets) > stream.counted + 1:
+            stream.keep = None           # a wrong number, so the encoder's padding is elsewhere
     return [stream for stream in streams if stream.offsets]
 
 

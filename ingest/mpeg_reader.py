@@ -15,11 +15,12 @@ import numpy as np
 from tonelake.ingest.ffmpeg_reader import reason, silence, to_float
 from tonelake.ingest.libraries import import_library
 from tonelake.ingest.mono import Block
-from tonelake.ingest.mpeg_frames import CODECS, Stream, mpeg_streams
+from tonelake.ingest.mpeg_frames import CODECS, SIDE_INFO, Stream, mpeg_streams
 from tonelake.ingest.readers import DecoderError, Reader
 from tonelake.ingest.tag_blocks import Bytes, file_bytes
 
 PREROLL_S = 0.5                          # decoded and dropped after a seek: mp3's bit reservoir, AAC's overlap
+RESERVOIR, HEADER_BYTES = 511, 6         # of an mp3: longest bit reservoir; header and checksum of a frame
 SEEKING_LAYERS = (1, 3, 4)               # FFmpeg's decoder of layer II dithers: its samples depend on those before
 CUT_FRAMES = 2                           # may fail at the start: those of a cut stream depend on frames before
 PROBED = 50                              # frames decoded to find out the output of an AAC stream
@@ -82,12 +83,24 @@ def _blocks(path: Path, streams: list[Stream], reader: Reader, frame_samples: in
                 decoder = _decoder(stream)
             size = frame_samples if stream is streams[0] else stream.frame_samples
             first = reader.first + stream.skip if stream is streams[0] else stream.skip
-            number = max(0, first // size - int(PREROLL_S * stream.rate / stream.frame_samples) - 1) if reader.first else 0
+            number = _begin_at(stream, first // size) if reader.first else 0
             at = number * size           # samples before the next block, the encoder's delay included
             for rate, block in _decoded(path.name, data, stream, decoder, number, size, reader):
                 for part in _cut(block, at, first, stream):
                     yield rate, part
                 at += len(block)
+
+
+def _begin_at(stream: Stream, number: int) -> int:
+    """Frame at which decoding begins so that frame `number` is exact: what it depends on precedes it by PREROLL_S, and by the
+    bytes of the longest bit reservoir, which are many frames at low bit rates."""
+    begin, found = min(number, len(stream.offsets)), 0
+    side = HEADER_BYTES + SIDE_INFO.get((stream.frame_samples, stream.channels), 0)
+    earliest = begin - int(PREROLL_S * stream.rate / stream.frame_samples) - 1
+    while begin > 0 and (begin > earliest or found < RESERVOIR):
+        begin -= 1
+        found += max(1, stream.sizes[begin] - side) if begin < number - 2 else 0
+    return begin
 
 
 def _cut(block: np.ndarray, at: int, first: int, stream: Stream) -> Iterator[np.ndarray]:

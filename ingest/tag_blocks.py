@@ -78,7 +78,7 @@ def audio_end(data: Bytes) -> int:
 
 def _tag_before(data: Bytes, end: int) -> int | None:
     """Start of the tag that ends at `end`; None if none does."""
-    if data[end - 128 : end - 125] == b"TAG" and end >= 128:
+    if data[end - 128 : end - 125] == b"TAG" and end >= 128 and data[end - 131 : end - 128] != b"APE":
         return end - 128 - (227 if data[max(0, end - 355) : end - 351] == b"TAG+" else 0)
     tail = data[max(0, end - 32) : end]
     if tail[:8] == b"APETAGEX" and len(tail) == 32:
