@@ -110,7 +110,8 @@ def open_ffmpeg(
             if not isinstance(error, BlockingIOError):               # "try again": FFmpeg waits for more, behind the end
                 reader.stopped = reason(error)                       # by junk behind the audio, or by the rest of it
 
-    reader.blocks = _place(path.name, frames(), reader, in_order, flac_block is not None, lambda pts: round((pts - origin) * base * rate))
+    numbered = flac_block is not None
+    reader.blocks = _place(path.name, frames(), reader, in_order, numbered, lambda pts: round((pts - origin) * base * rate))
     return reader
 
 
