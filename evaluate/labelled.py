@@ -103,8 +103,8 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     member = sparse.csr_array((ones, (rows["row"].to_numpy(), group)), shape=(len(clips), len(names)))
     start_s = clips["start_s"].to_numpy()
     return Labelled(
-        column=column, ids=clips["clip_id"], names=names, member=member, track=read_songs(lake.clips).dense(clips["clip_id"]), start_s=start_s,
-        end_s=start_s + clips["duration_s"].to_numpy(),
+        column=column, ids=clips["clip_id"], names=names, member=member,
+        track=read_songs(lake.clips).dense(clips["clip_id"]), start_s=start_s, end_s=start_s + clips["duration_s"].to_numpy(),
     )
 
 

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tonelake.store.blobs import Blobs
 from tonelake.store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
+from tonelake.store.format import default_space_of, write_default_space
 from tonelake.store.type_checks import check_types
 
 FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 STATS = ("mean", "max")
 PROJECTED = "projection"                  # the location of a space computed from another one (`store.projection`)
+COMPUTED = "spectral"                     # the location of the encoder that is computed, not learned
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +143,10 @@ def check_name(name: str) -> None:
 class Spaces:
     """The spaces of a lake: a JSON file each, written once."""
 
-    def __init__(self, files: Blobs) -> None:
-        self._files = files
+    def __init__(self, files: Blobs, lake_files: Blobs) -> None:
+        """`files`: the folder of the spaces; `lake_files`: that of `lake.json`, which names the default space."""
+        self._files, self._lake_files = files, lake_files
+        self._reported: set[str] = set()         # default spaces that a log line has named
 
     def all(self) -> list[Space]:
         """All spaces, in the order they were made."""
@@ -146,9 +154,9 @@ class Spaces:
         return sorted((s for s in found if s is not None), key=lambda s: (s.created_at, s.name))
 
     def get(self, name: str | None = None) -> Space:
-        """The space of that name; without a name the lake's only space, not counting projections.
+        """The space of that name; without a name the default space (`default`).
 
-        Raises SpaceNotFound if there is none, or several and no name is given.
+        Logs which one it is, once, if the lake has several.  Raises SpaceNotFound if there is none.
         """
         if name is not None:
             check_name(name)
@@ -156,14 +164,37 @@ class Spaces:
             if space is not None:
                 return space
         spaces = self.all()
-        known, embedded = [s.name for s in spaces], [s for s in spaces if s.location != PROJECTED]
-        if name is None and len(embedded) == 1:
-            return embedded[0]
-        if not known:
+        if not spaces:
             raise SpaceNotFound("space: nothing is embedded in this lake yet. Run `tonelake embed`")
-        if name is None:
-            raise SpaceNotFound(f"space: the lake has {len(known)}. Choose one with --space: {', '.join(known)}")
-        raise SpaceNotFound(f"no space {name!r} in this lake. Choose one of {', '.join(known)}")
+        if name is not None:
+            raise SpaceNotFound(f"no space {name!r} in this lake. Choose one of {', '.join(s.name for s in spaces)}")
+        chosen, reason = self.default(spaces)
+        if sum(space.location != PROJECTED for space in spaces) > 1 and chosen.name not in self._reported:
+            self._reported.add(chosen.name)
+            log.info("space %s, %s; choose another with --space: %s", chosen.name, reason, ", ".join(s.name for s in spaces))
+        return chosen
+
+    def default(self, spaces: Sequence[Space]) -> tuple[Space, str]:
+        """The space, of one or more, that is used where none is named, and why it is this one.
+
+        It is the one that `set_default` set; else the newest whose encoder was learned; else the newest.  A projection of
+        another space is not taken unless it was set.
+        """
+        wanted = default_space_of(self._lake_files)
+        for space in spaces:
+            if space.name == wanted:
+                return space, "the lake's default"
+        embedded = [space for space in spaces if space.location != PROJECTED]
+        learned = [space for space in embedded if space.location != COMPUTED]
+        if learned:
+            return learned[-1], "the newest learned one"
+        return (embedded or list(spaces))[-1], "the newest"
+
+    def set_default(self, name: str | None) -> Space | None:
+        """Make a space the default one; with None, leave the choice to `default` again.  Raises SpaceNotFound."""
+        space = None if name is None else self.get(name)
+        write_default_space(self._lake_files, name)
+        return space
 
     def make(self, space: Space) -> Space:
         """Store a space and return it, or return the stored one of the same name and identity.

@@ -1,8 +1,8 @@
 """Songs: which clips belong to one piece of music.
 
 A song is a track by its name, joined with the tracks that share a confirmed duplicate with it.  `track_numbers` alone decides
-this; comparisons that exclude pairs of one song, lists with one row a song, splits and statistics all use it, most of them through
-`read_songs`, which looks at every clip of the lake: two clips can be joined by a third one that a filter leaves out.
+this; comparisons that exclude pairs of one song, lists with one row a song, splits and statistics all use it, most of them
+through `read_songs`, which looks at every clip of the lake: two clips can be joined by a third one that a filter leaves out.
 """
 
 from __future__ import annotations

@@ -47,16 +47,20 @@ def read_status(lake: Lake) -> Status:
 
 
 def list_spaces(lake: Lake) -> pl.DataFrame:
-    """One row a space: name, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
+    """One row a space: name, default, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
     rows = []
-    for space in lake.spaces.all():
+    spaces = lake.spaces.all()
+    default = lake.spaces.default(spaces)[0].name if spaces else None
+    for space in spaces:
         vectors = lake.vectors(space)
         rows.append((
-            space.name, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s, space.precision,
+            space.name, space.name == default, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s,
+            space.precision,
             vectors.count(), len(vectors.missing(["clip_id"])), space.fingerprint[:12],
         ))
     schema = {
-        "name": pl.String, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64, "window_s": pl.Float64,
-        "hop_s": pl.Float64, "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64, "fingerprint": pl.String,
+        "name": pl.String, "default": pl.Boolean, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64,
+        "window_s": pl.Float64, "hop_s": pl.Float64, "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64,
+        "fingerprint": pl.String,
     }
     return pl.DataFrame(rows, schema=schema, orient="row")

@@ -8,17 +8,28 @@ HITS_BY_LAYER = 5                        # columns beside the layer's name and t
 
 
 def hits(frame: pl.DataFrame) -> pl.DataFrame:
-    """Neighbours: clips, scores, and positions in their tracks."""
+    """Neighbours: songs or clips, scores, and the positions of the best moments."""
     return frame.select(
-        "rank", pl.col("^(score|distance)$"), "clip_id", "artist", "title", "track",
+        "rank", pl.col("^(score|distance)$"), pl.col("^clips$"), "clip_id", "artist", "title", "track",
         pl.col("^(query_at_s|hit_at_s|part_score)$"), at=clock(pl.col("start_s")), flag="flag",
+    )
+
+
+def names(frame: pl.DataFrame) -> pl.DataFrame:
+    """Songs found by name; the file where it is not the title, and the number of other versions if there are any."""
+    others = pl.col("versions").list.len()
+    return frame.select(
+        "rank", number(pl.col("score"), ".0f"), "clip_id", "title", "artist", "album",
+        file=pl.when(pl.col("file").str.starts_with(pl.col("title")).not_()).then("file"),
+        others=pl.when(others > 0).then(others),
     )
 
 
 def stations(frame: pl.DataFrame) -> pl.DataFrame:
     """A path: its stations, and their similarity to both ends."""
     return frame.select(
-        "step", "score", "to_start", "to_end", "clip_id", "artist", "title", "track", at=clock(pl.col("start_s"))
+        "step", "score", "to_start", "to_end", pl.col("^clips$"), "clip_id", "artist", "title", "track",
+        at=clock(pl.col("start_s")),
     )
 
 
@@ -52,10 +63,12 @@ def clips(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def spaces(frame: pl.DataFrame) -> pl.DataFrame:
-    """Spaces by name."""
+    """Spaces by name, the default one starred."""
     overlap = pl.when(pl.col("hop_s") < pl.col("window_s")).then(pl.lit(" hop ") + number(pl.col("hop_s"), "g"))
     window = number(pl.col("window_s"), "g") + overlap.otherwise(pl.lit(""))
-    return frame.with_columns(window_s=window).rename({"window_s": "window"}).drop("hop_s", "fingerprint")
+    name = pl.col("name") + pl.when("default").then(pl.lit(" *")).otherwise(pl.lit(""))
+    shown = frame.with_columns(name=name, window_s=window).rename({"window_s": "window"})
+    return shown.drop("default", "hop_s", "fingerprint")
 
 
 def indexes(frame: pl.DataFrame) -> pl.DataFrame:
@@ -95,8 +108,8 @@ def comparison(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def duplicates(frame: pl.DataFrame) -> pl.DataFrame:
-    """Sets of duplicate clips."""
-    return frame.select("set", "clip_id", "cosine", "correlation", "offset_s", "artist", "title", "track",
+    """Sets of duplicate recordings or clips."""
+    return frame.select("set", pl.col("^clips$"), "clip_id", "cosine", "correlation", "offset_s", "artist", "title", "track",
                         at=clock(pl.col("start_s")))
 
 

@@ -59,26 +59,32 @@ class Points:
         self._rows = KeyRows(self.ids)
         self.warm = False                # whether the data that a click needs has been loaded
         self._colours: dict[tuple[str, int], Colours] = {}
+        self._named: tuple[int, pl.DataFrame, pl.Series] | None = None       # of a version of the lake's clips
 
-    @cached_property
+    @property
     def frame(self) -> pl.DataFrame:
-        """One row a point: clip_id, cluster, title, artist, album, track and start_s."""
-        found = read_points(self.lake, self.space, self.layer, ["clip_id", "cluster", *NAMES, "start_s"])
-        assert found is not None
-        return found[0][self._order]
+        """One row a point: clip_id, cluster, title, artist, album, track and start_s; names are those of the lake now."""
+        return self._with_names()[1]
+
+    def _with_names(self) -> tuple[int, pl.DataFrame, pl.Series]:
+        """(version of the clips, `frame`, text that a search by name covers), read once for each version."""
+        version = self.lake.clips.table.version
+        if self._named is None or self._named[0] != version:
+            found = read_points(self.lake, self.space, self.layer, ["clip_id", "cluster", *NAMES, "start_s"])
+            if found is None:
+                raise InputError("map: was removed while the page was open. Reload the page")
+            frame = found[0][self._order]
+            self._named = version, frame, frame.select(searchable_names())[:, 0]
+        return self._named
 
     @cached_property
     def clusters(self) -> list[dict[str, Any]]:
         """Clusters, each with number, clips, position (x, y) and its most informative labels."""
         return read_map(self.lake, space=self.space.name, layer=self.layer).clusters.to_dicts()
 
-    @cached_property
-    def _spelled(self) -> pl.Series:
-        return self.frame.select(searchable_names())[:, 0]
-
     def search(self, text: str) -> np.ndarray:
         """Return (found,) uint32 rows whose title, artist, album or track contains a text."""
-        return names_contain(self._spelled, text).arg_true().to_numpy().astype(np.uint32)
+        return names_contain(self._with_names()[2], text).arg_true().to_numpy().astype(np.uint32)
 
     def rows_of(self, clip_ids: Sequence[str]) -> list[int | None]:
         """Return the row of each clip, or None if it is not on the map."""
@@ -149,7 +155,7 @@ class Colours:
 
 def load_points(lake: Lake, space: Space, layer: int) -> Points:
     """Return the current stored map of a layer.  Raises InputError if it has none."""
-    key = (lake.uri, space.fingerprint, layer, map_stamp(lake, space, layer))
+    key = (lake.identity, space.fingerprint, layer, map_stamp(lake, space, layer))
     with _keeping:
         if key not in _kept:
             _kept[key] = Points(lake, space, layer)

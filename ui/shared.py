@@ -12,7 +12,8 @@ import polars as pl
 import streamlit as st
 
 from tonelake import Lake
-from tonelake.store import InputError, Space, TonelakeError, joined_lists
+from tonelake.playlists import playlist
+from tonelake.store import InputError, Space, TonelakeError, joined_lists, read_songs
 from tonelake.ui import opened
 
 MAX_LISTED = 50                          # clips in one list
@@ -160,6 +161,18 @@ def rows_for_list(clips: pl.DataFrame, *, score: str | None = None, note: pl.Exp
     return clips.select(columns).to_dicts()
 
 
+def one_row_a_song(lake: Lake, clips: pl.DataFrame) -> pl.DataFrame:
+    """Fold clips into songs: the first clip of each, in order, and `clips`, how many of these clips belong to it."""
+    songs = pl.Series("song", read_songs(lake.clips).of(clips["clip_id"]))
+    folded = clips.with_columns(songs).group_by("song", maintain_order=True).agg(pl.all().first(), pl.len().alias("clips"))
+    return folded.drop("song")
+
+
+def count_note(name: str = "clips") -> pl.Expr:
+    """Return the expression of a note for a song: how many of its clips match, if several do."""
+    return pl.when(pl.col(name) > 1).then(pl.format("{} clips", name))
+
+
 def open_similar(clip_id: str, space: Space | None = None, layer: str | None = None) -> None:
     """Open the Similar page for a clip."""
     state = {"clip": clip_id} | ({"space": space.name} if space else {}) | ({"layer": layer} if layer else {})
@@ -187,6 +200,11 @@ def count_phrase(number: int, singular: str, plural: str | None = None) -> str:
 def csv_button(table: pl.DataFrame, name: str, place: Any = st, **settings: Any) -> None:
     """Show a button that downloads a table as CSV, with list values joined by ";"."""
     place.download_button(name, with_joined_lists(table).write_csv(), name, "text/csv", on_click="ignore", **settings)
+
+
+def playlist_button(lake: Lake, hits: pl.DataFrame, name: str, place: Any = st, **settings: Any) -> None:
+    """Show a button that downloads the files of a list as a playlist."""
+    place.download_button(name, playlist(lake, hits)[0], name, "audio/x-mpegurl", on_click="ignore", **settings)
 
 
 def with_joined_lists(table: pl.DataFrame) -> pl.DataFrame:

@@ -2,9 +2,10 @@
 
     maps/<space>/<layer>.parquet   clip_id, projection_x, projection_y, cluster, neighbors {ids, distances}, title, …
 
-`neighbors.ids` are row numbers of the same file.  New clips are placed on an existing map without moving the others, up to
-PLACED_SHARE; beyond it the map is laid out again.  A layer starts from the map of the nearest other layer, so that a clip
-keeps its place when the layer changes.
+Titles and other names are those of the lake: `read_points` takes them from it, and `make_map` writes the file again where they
+have changed.  `neighbors.ids` are row numbers of the same file.  New clips are placed on an existing map without moving the
+others, up to PLACED_SHARE; beyond it the map is laid out again.  A layer starts from the map of the nearest other layer, so
+that a clip keeps its place when the layer changes.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def make_map(
         before = rows_of(old[0]["clip_id"], ids)
         new = int((before < 0).sum())
         if not new and len(ids) == len(old[0]):
-            return assemble(lake, chosen, number, *old, "unchanged")
+            renamed = write_names(lake, chosen, number, *old)
+            return assemble(lake, chosen, number, *old, f"names of {renamed:,} clips updated" if renamed else "unchanged")
         if new <= PLACED_SHARE * (len(ids) - new):
             log.info("placing %d new clips", new)
             layout, done = extend_layout(vectors, before, old[0], neighbours), f"{new:,} new clips placed"
@@ -134,9 +136,6 @@ def write_map(
     lake: Lake, space: Space, layer: int, ids: pl.Series, layout: Layout, settings: dict[str, Any], done: str
 ) -> Map:
     """Store a map, replacing the older one atomically."""
-    import pyarrow.parquet as pq
-
-    clips = lake.clips.take(ids.to_list(), NAMED)
     distances = np.maximum(1 - layout.cosines, 0)
     frame = pl.DataFrame({
         "clip_id": ids, "projection_x": layout.points[:, 0], "projection_y": layout.points[:, 1],
@@ -145,11 +144,39 @@ def write_map(
             "ids": pl.Series(layout.nearest.tolist(), dtype=pl.List(pl.Int64)),
             "distances": pl.Series(distances.tolist(), dtype=pl.List(pl.Float32)),
         }).to_struct(),
-    }).join(clips, on="clip_id", how="left", maintain_order="left")
-    table = frame.to_arrow()
-    table = table.replace_schema_metadata({"tonelake": json.dumps(settings)})
-    lake.files(f"maps/{space.name}").put(f"{layer:02d}.parquet", lambda path: pq.write_table(table, path))
+    })
+    frame = with_names(lake, frame, NAMED)
+    write_frame(lake, space, layer, frame, settings)
     return assemble(lake, space, layer, frame, settings, done)
+
+
+def write_frame(lake: Lake, space: Space, layer: int, frame: pl.DataFrame, settings: dict[str, Any]) -> None:
+    """Write the file of a map."""
+    import pyarrow.parquet as pq
+
+    table = frame.to_arrow().replace_schema_metadata({"tonelake": json.dumps(settings)})
+    lake.files(f"maps/{space.name}").put(f"{layer:02d}.parquet", lambda path: pq.write_table(table, path))
+
+
+def with_names(lake: Lake, points: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Return points with these columns of the clips as the lake has them; nulls for clips that are no longer in it."""
+    clips = lake.clips.take(points["clip_id"].to_list(), names)
+    return points.drop(names, strict=False).join(clips, on="clip_id", how="left", maintain_order="left")
+
+
+def write_names(lake: Lake, space: Space, layer: int, points: pl.DataFrame, settings: dict[str, Any]) -> int:
+    """Write a map's file again if names in it are not those of the lake; return the number of clips whose names differ.
+
+    `points`: as `read_points` gives them, with the lake's names.
+    """
+    stored = read_points(lake, space, layer, ["clip_id", *NAMED], names=False)
+    if stored is None:
+        return 0
+    before = stored[0].select(pl.struct(NAMED).alias("names"))["names"]
+    changed = int(before.ne_missing(points.select(pl.struct(NAMED).alias("names"))["names"]).sum())
+    if changed:
+        write_frame(lake, space, layer, points, settings)
+    return changed
 
 
 def assemble(lake: Lake, space: Space, layer: int, frame: pl.DataFrame, settings: dict[str, Any], done: str) -> Map:
@@ -177,9 +204,12 @@ def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = 
 
 
 def read_points(
-    lake: Lake, space: Space, layer: int, columns: Sequence[str] | None = None
+    lake: Lake, space: Space, layer: int, columns: Sequence[str] | None = None, *, names: bool = True
 ) -> tuple[pl.DataFrame, dict[str, Any]] | None:
-    """Return (points, settings) of a stored map; None if there is none for this space's fingerprint, or it is unreadable."""
+    """Return (points, settings) of a stored map; None if there is none for this space's fingerprint, or it is unreadable.
+
+    Titles and other names are those of the lake now; without `names`, those of the file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -195,6 +225,9 @@ def read_points(
         return None
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
+    named = [name for name in NAMED if name in frame.columns]
+    if names and named:
+        frame = with_names(lake, frame, named).select(frame.columns)
     return frame, settings
 
 

@@ -1,8 +1,9 @@
 """Find near-identical recordings: one recording under two names, with another cut, at another level, or encoded again.
 
 Candidates are neighbours in an embedding of centred vectors, whose cosine is rarely high for different recordings.  They
-are confirmed on the audio (`index.search.same_audio`): the normalised cross-correlation of the two waveforms must also be high, at
-the best lag of up to two and a half seconds.  Two performances of one piece are not duplicates, nor are clips that cannot be heard.
+are confirmed on the audio (`index.search.same_audio`): the normalised cross-correlation of the two waveforms must also be
+high, at the best lag of up to two and a half seconds.  Two performances of one piece are not duplicates, nor are clips that
+cannot be heard.
 
 Saved sets become the label column `same_as`: clips of one set then count as one song wherever pairs of one song are
 excluded, and splits keep them on one side.
@@ -49,16 +50,16 @@ def duplicates(
     workers: int | None = None, read: ReadClips = read_clips, clips: bool = False,
 ) -> pl.DataFrame:
     """Return sets of duplicates, largest first: set, clip_id, compared_with (an earlier clip of the set), the cosine and
-    correlation of the two, offset_s (how much later the same audio starts), clips (unless `clips` is True: how many clips of the
-    recording have a duplicate in another one), and columns that describe the clip.
+    correlation of the two, offset_s (how much later the same audio starts), clips (unless `clips` is True: how many clips of
+    the recording have a duplicate in another one), and columns that describe the clip.
 
     A row is a recording, shown by the clip with the highest correlation; with `clips`, a row is a clip.  `read` decodes clips.
     Clips of one source are never compared.  Pairs whose audio cannot be read are left out; a warning counts them.  Without
-    `confirm` the embedding alone decides, and correlation and offset_s are null.  `layer`: by default chroma, if the space has it,
-    else the space's default layer.
+    `confirm` the embedding alone decides, and correlation and offset_s are null.  `layer`: by default chroma, if the space has
+    it, else the space's default layer.
 
-    `save` stores the confirmed sets as the column `same_as`.  Only clips that this call heard change: stored sets with clips that
-    `where` leaves out or that cannot be read stay as they are, and join new ones that they share a clip with.
+    `save` stores the confirmed sets as the column `same_as`.  Only clips that this call heard change: stored sets with clips
+    that `where` leaves out or that cannot be read stay as they are, and join new ones that they share a clip with.
     Raises InputError if fewer than two clips match `where`, for thresholds out of range, or for `save` without `confirm`.
     """
     if not -1 <= cosine <= 1 or not 0 < correlation <= 1:
@@ -146,11 +147,11 @@ def report_unheard(heard: Heard, clips: pl.DataFrame) -> None:
 
 
 def duplicate_sets(same: Sequence[Pair], ids: pl.Series, unit_of: np.ndarray) -> pl.DataFrame:
-    """Return rows of SCHEMA, one a unit (`unit_of`: (clip,) number of its recording, or of itself), the largest set first; within
-    a set, units in the order of the lake.
+    """Return rows of SCHEMA, one a unit (`unit_of`: (clip,) number of its recording, or of itself), the largest set first;
+    within a set, units in the order of the lake.
 
-    A unit is shown by its clip with the highest correlation to an earlier unit of its set; the first unit by the clip that others
-    are compared with.
+    A unit is shown by its clip with the highest correlation to an earlier unit of its set; the first unit by the clip that
+    others are compared with.
     """
     first_row = {int(number): row for row, number in reversed(list(enumerate(unit_of)))}
     component = components_of([(unit_of[pair.first], unit_of[pair.second]) for pair in same], int(unit_of.max()) + 1)
@@ -217,8 +218,8 @@ def saved_pairs(ids: pl.Series, vectors: np.ndarray, marks: pl.DataFrame, pairs:
 def new_marks(ids: pl.Series, marks: pl.DataFrame, heard: Heard) -> pl.DataFrame:
     """Return clip_id and same_as, the id of the first clip of each clip's set, for the clips whose mark changes.
 
-    Stored sets of which every clip was examined are replaced by what was heard.  The others stay whole.  A clip that leaves its set
-    gets its own id.
+    Stored sets of which every clip was examined are replaced by what was heard.  The others stay whole.  A clip that leaves
+    its set gets its own id.
     """
     row_of = {clip_id: row for row, clip_id in enumerate(ids)}
     unheard = {row for pair in heard.unheard for row in (pair.first, pair.second)}

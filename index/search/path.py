@@ -34,8 +34,8 @@ def path(
     A song is shown by the clip nearest to its point.  With `clips`, the stations are clips, of which a song may have several.
     Returns step, place (0 at the start, 1 at the end), score (to the point on the arc), to_start and to_end (to the two ends),
     clip_id, clips (unless `clips` is True: how many clips of the song may be stations) and columns that describe the clip.
-    `where`, `layers`, `like` and `unlike` are as for `similar`; the ends themselves need not satisfy the filter.  Fewer stations
-    are returned only if fewer are allowed.
+    `where`, `layers`, `like` and `unlike` are as for `similar`; the ends themselves need not satisfy the filter.  Fewer
+    stations are returned only if fewer are allowed.
     Raises InputError if the ends are the same clip, or opposite in a layer.
     """
     if not 1 <= steps <= MOST_STATIONS:

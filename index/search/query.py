@@ -102,7 +102,7 @@ def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int
         found = find_named(lake, str(query))
         if not isinstance(found, Song):
             vectors = {layer: lake.vectors(space).take([found["clip_id"]], layer).vectors[0] for layer in layers}
-            return Query(vectors, frozenset([found["clip_id"]]), (found,))
+            return Query(vectors, own=frozenset([found["clip_id"]]), labels=(found,))
         query = found
     return _resolve_song(lake, query, space, layers)
 
@@ -116,7 +116,7 @@ def _resolve_song(lake: Lake, song: Song, space: Space, layers: Sequence[int]) -
         raise InputError(f"{song}: none of its clips is embedded in space {space.name!r}. Run `tonelake embed`")
     vectors = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
     labels = clips.unique("track", keep="first", maintain_order=True)
-    return Query(vectors, frozenset(clips["clip_id"]), tuple(labels.iter_rows(named=True)))
+    return Query(vectors, own=frozenset(clips["clip_id"]), labels=tuple(labels.iter_rows(named=True)))
 
 
 def check_finite(vectors: np.ndarray) -> None:
@@ -124,8 +124,8 @@ def check_finite(vectors: np.ndarray) -> None:
     bad = int((~fits(np.atleast_2d(vectors), "float32").all(axis=1)).sum())
     if bad:
         raise InputError(
-            f"query: {bad} of {len(np.atleast_2d(vectors))} vectors hold NaN or infinity. Encode the audio in float32, or leave "
-            "them out"
+            f"query: {bad} of {len(np.atleast_2d(vectors))} vectors hold NaN or infinity. Encode the audio in float32, or "
+            "leave them out"
         )
 
 
@@ -180,8 +180,8 @@ def encode_file(
     """Encode a file in a space; return its vectors, with the frames of the layers `frames`, its tags, and sentences about what
     is compared.
 
-    Of a file longer than MAX_QUERY_S its beginning is encoded.  A sound shorter than MIN_QUERY_S is repeated up to that length, as
-    encoders and clips begin there; it is never padded with silence, which would be compared as well.
+    Of a file longer than MAX_QUERY_S its beginning is encoded.  A sound shorter than MIN_QUERY_S is repeated up to that
+    length, as encoders and clips begin there; it is never padded with silence, which would be compared as well.
     """
     source = to_source(path)
     scanned = pool.ask({"do": "scan", "source": source, "shortest_s": 0.0})
@@ -194,10 +194,19 @@ def encode_file(
     notes: tuple[str, ...] = ()
     if whole_s > MAX_QUERY_S:
         notes = (
-            f"{path.name}: {whole_s / 60:.0f} minutes long; only the first {MAX_QUERY_S / 60:.0f} are compared. Cut out another "
-            "part to compare that, or ingest the file",
+            f"{path.name}: {clock(whole_s)} long; only the first {clock(MAX_QUERY_S)} is compared. Cut out another part to "
+            "compare that, or ingest the file",
         )
     elif whole_s < MIN_QUERY_S:
         samples = np.resize(samples, round(MIN_QUERY_S * encoder.sample_rate))       # repeats
         notes = (f"{path.name}: {whole_s:.2f} s long; repeated up to {MIN_QUERY_S:g} s, the shortest sound that is compared",)
     return encode_clips(encoder, [samples], space.window_s, space.hop_s, tuple(frames))[0], scanned["tags"], notes
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as minutes and seconds.
+
+    >>> clock(1500.4)
+    '25:00'
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

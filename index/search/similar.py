@@ -15,7 +15,7 @@ from tonelake.index.search.exact import ExactLayer, cache_version, load_layer
 from tonelake.index.search.facets import load_faceted
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
 from tonelake.index.search.query import Query, QueryPart, resolve
-from tonelake.index.search.songs import Cap, SongRows, nearest_songs, nearest_songs_stored, read_cap
+from tonelake.index.search.songs import SongRows, nearest_songs, nearest_songs_stored, read_cap
 from tonelake.index.search.stored_index import find_index, search_stored
 from tonelake.index.search.walk import ORDERS, walk
 from tonelake.index.vectors import prepare
@@ -38,9 +38,9 @@ def similar(
 ) -> pl.DataFrame:
     """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
 
-    A song is a track joined with its confirmed duplicates (`store.read_songs`); its row shows the clip nearest to the query, its
-    best moment.  With `clips`, return the k nearest clips instead.  `per`: a column and the number of hits that may share one of
-    its values, for example ("artist", 2).  `order`: "nearest", or "walk" (see `index.search.walk`).
+    A song is a track joined with its confirmed duplicates (`store.read_songs`); its row shows the clip nearest to the query,
+    its best moment.  With `clips`, return the k nearest clips instead.  `per`: a column and the number of hits that may share
+    one of its values, for example ("artist", 2).  `order`: "nearest", or "walk" (see `index.search.walk`).
 
     Several parts are searched by the mean of their directions, less that of `minus`.  `layers` mixes layers by weight:
     `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.search.mixture`).  `where`: an SQL filter over clip
@@ -49,9 +49,9 @@ def similar(
     the query, such as `track` or `artist`.  A file that is not in the lake is embedded with the space's encoder; the query's
     own clips are never among the hits, nor are its own songs unless `clips` is True.
 
-    Returns rank, score (or distance, for l2), clip_id, clips (unless `clips` is True: how many clips of the song are at least as
-    near as the last song listed) and columns that describe the clip; with `explain` also `by_layer` and `usual`, structs with one
-    field per layer: the hit's cosine to the query, and the mean cosine of all clips.
+    Returns rank, score (or distance, for l2), clip_id, clips (unless `clips` is True: how many clips of the song are at least
+    as near as the last song listed) and columns that describe the clip; with `explain` also `by_layer` and `usual`, structs
+    with one field per layer: the hit's cosine to the query, and the mean cosine of all clips.
     Raises InputError for arguments that exclude each other, and as `resolve`.
     """
     if k < 1:
@@ -131,7 +131,7 @@ class Search:
         return ids, total
 
     def similarities(self, weights: Weights, ids: pl.Series) -> np.ndarray:
-        """Return (clip, clip) float32: the similarity of every two of these clips, higher is nearer, in each layer by weight."""
+        """Return (clip, clip) float32: the similarity of every two clips, higher is nearer, in each layer by weight."""
         total = np.zeros((len(ids), len(ids)), np.float32)
         for layer, weight in weights.items():
             if self.like or self.unlike:
@@ -265,7 +265,7 @@ def embedded_in_layer(lake: Lake, space: Space, ids: pl.Series) -> Embedded:
 def embedded_in_snapshot(lake: Lake, space: Space, snapshot: Snapshot) -> Embedded:
     """Return the clips of one version of a space's table, in its order, cached."""
     version = 0 if snapshot.dataset is None else snapshot.dataset.version
-    key = (lake.uri, space.fingerprint, version, lake.clips.table.version, "table")
+    key = (lake.identity, space.fingerprint, version, lake.clips.table.version, "table")
     return cached_embedded(key, lake, lambda: pl.Series("clip_id", snapshot.keys, dtype=pl.String))
 
 

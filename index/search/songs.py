@@ -1,9 +1,9 @@
 """Fold ranked clips into songs, and cap how many hits share a value.
 
-A hit is a song by default: its row shows the clip nearest to the query, its best moment, and `clips`, the number of its clips that
-are at least as near as the last song listed.  Both are exact for a scan: the scores of all clips are compared.  An approximate
-index is searched wider until it has found k songs; the clips of these songs are then scored one by one, so that best moments and
-counts do not depend on which of them the index happened to return.
+A hit is a song by default: its row shows the clip nearest to the query, its best moment, and `clips`, the number of its clips
+that are at least as near as the last song listed.  Both are exact for a scan: the scores of all clips are compared.  An
+approximate index is searched wider until it has found k songs; the clips of these songs are then scored one by one, so that
+best moments and counts do not depend on which of them the index happened to return.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ class Cap:
         return np.array(accepted, np.int64)
 
 
-def read_cap(lake: Lake, per: tuple[str, int] | None, ids: Callable[[np.ndarray], Sequence[str]], songs: np.ndarray) -> Cap | None:
+def read_cap(
+    lake: Lake, per: tuple[str, int] | None, ids: Callable[[np.ndarray], Sequence[str]], songs: np.ndarray
+) -> Cap | None:
     """The cap for `per`, a column and a number; `ids` gives the clip ids of rows, `songs` is the (row,) song of each.
 
-    The column `track` counts songs, a list column counts each of its values.  Raises InputError for an unknown column or a number
-    below 1.
+    The column `track` counts songs, a list column counts each of its values.  Raises InputError for an unknown column or a
+    number below 1.
     """
     if per is None:
         return None
@@ -85,8 +87,8 @@ def fold(
 ) -> Folded:
     """Fold clips, nearest first, into their first k songs.
 
-    `rows`, `nearness` and `songs`: (clip,) row of each clip, its score (higher is nearer) and its song.  `everything`: these are all
-    clips; else others may follow that are at most as near as the last one.
+    `rows`, `nearness` and `songs`: (clip,) row of each clip, its score (higher is nearer) and its song.  `everything`: these
+    are all clips; else others may follow that are at most as near as the last one.
     """
     first = np.sort(np.unique(songs, return_index=True)[1])
     chosen = first[:k] if cap is None else first[cap.accept(rows[first], k)]

@@ -1,7 +1,7 @@
 """Order hits so that neighbours follow one another: a walk from the nearest hit through all others.
 
-The walk begins at the first hit and goes on to the nearest one that is left (nearest neighbour); then stretches of it are reversed
-as long as that brings neighbours nearer (2-opt: Croes 1958).  Deterministic: equal hits keep their order.
+The walk begins at the first hit and goes on to the nearest one that is left (nearest neighbour); then stretches of it are
+reversed as long as that brings neighbours nearer (2-opt: Croes 1958).  Deterministic: equal hits keep their order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def walk(similarities: np.ndarray) -> np.ndarray:
 def shorten(order: np.ndarray, similarities: np.ndarray) -> bool:
     """Reverse each stretch of the walk, in place, where that increases the sum of similarities; return whether one was.
 
-    The first hit keeps its place, and the walk has an open end: reversing the stretch from `first` to the end replaces one step.
+    The first hit keeps its place, and the walk has an open end: reversing the stretch from `first` to the end replaces one
+    step.
     """
     changed = False
     count = len(order)

@@ -140,11 +140,11 @@ def typical(
     """Return the k most typical and the k most unusual songs of a group, or of all groups of a column.
 
     The score of a clip is its cosine to the centre of its group's other tracks, so that a track cannot make itself typical;
-    clips of groups of one track are left out.  A song is listed once: among the typical ones with its most typical clip, or among
-    the unusual ones with its most unusual clip.  With `clips`, clips are listed instead.
-    Returns kind (typical or unusual), the group, score, nearest (the group whose centre is nearest to the clip: a different group
-    suggests a wrong label), clip_id, clips (unless `clips` is True: how many clips of the song are in the group and were compared)
-    and columns that describe the clip.
+    clips of groups of one track are left out.  A song is listed once: among the typical ones with its most typical clip, or
+    among the unusual ones with its most unusual clip.  With `clips`, clips are listed instead.
+    Returns kind (typical or unusual), the group, score, nearest (the group whose centre is nearest to the clip: a different
+    group suggests a wrong label), clip_id, clips (unless `clips` is True: how many clips of the song are in the group and were
+    compared) and columns that describe the clip.
     """
     if k < 1:
         raise InputError(f"-k {k}: must be at least 1")

@@ -164,7 +164,8 @@ def test_weights_need_groups_of_several_tracks(filled):
 def test_learned_weights_mix_like_given_ones(filled):
     clip = filled.vectors().ids()[3]
     weights = learn_weights(filled, "artist").weights
-    assert index.similar(filled, clip, layers="auto:artist", clips=True).equals(index.similar(filled, clip, layers=weights, clips=True))
+    learned = index.similar(filled, clip, layers="auto:artist", clips=True)
+    assert learned.equals(index.similar(filled, clip, layers=weights, clips=True))
 
 
 def test_absolute_weights_sum_to_one(filled):

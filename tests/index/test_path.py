@@ -34,7 +34,7 @@ def test_a_path_is_the_best_of_all(filled):
     for start, end in ((3, 200), (40, 120)):
         allowed = rng.choice([r for r in range(240) if r not in (start, end)], 30, replace=False)
         where = f"clip_id IN ({', '.join(repr(ids[r]) for r in allowed)})"
-        found = index.path(filled, ids[start], ids[end], steps=3, layer=1, where=where)
+        found = index.path(filled, ids[start], ids[end], steps=3, layer=1, where=where, clips=True)
         rows, scores = expected(filled, start, end, 3, 1, [int(r) for r in allowed])
         assert found["clip_id"].to_list() == [ids[start], *(ids[r] for r in rows), ids[end]]
         np.testing.assert_allclose(found["score"][1:-1], scores[np.arange(3), rows], atol=2e-6)
@@ -43,7 +43,7 @@ def test_a_path_is_the_best_of_all(filled):
 
 def test_stations_lie_between_the_ends_and_none_is_repeated(filled):
     ids = filled.vectors().ids().to_list()
-    found = index.path(filled, ids[0], ids[239], steps=9, layers="all")
+    found = index.path(filled, ids[0], ids[239], steps=9, layers="all", clips=True)
     assert found["clip_id"].n_unique() == 11
     assert found["to_start"][0] == pytest.approx(1) == found["to_end"][-1]
     nearer = (found["to_end"] - found["to_start"]).to_numpy()
@@ -52,7 +52,7 @@ def test_stations_lie_between_the_ends_and_none_is_repeated(filled):
 
 def test_fewer_clips_than_stations(filled):
     ids = filled.vectors().ids().to_list()
-    found = index.path(filled, ids[0], ids[239], steps=9, where="track = 'track005' AND start_s < 12")
+    found = index.path(filled, ids[0], ids[239], steps=9, where="track = 'track005' AND start_s < 12", clips=True)
     assert len(found) == 2 + 3
     assert len(index.path(filled, ids[0], ids[239], where="year = 1")) == 2
 

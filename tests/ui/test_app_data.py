@@ -191,7 +191,7 @@ def test_a_query_embedded_once_gives_the_hits_of_the_file(lake, music, tmp_path)
     for settings in ({"layer": "mfcc"}, {"layer": "chroma"}, {"layers": "mfcc:1,mel:2"}, {"layer": "mfcc", "like": "artist"}):
         assert opened.similar(heard, **settings).equals(opened.similar(str(tmp_path / "new.wav"), **settings))
     (tmp_path / "new.wav").unlink()
-    assert len(opened.similar([heard, lake.clips.ids()[0]], layer="mfcc")) == 10
+    assert len(opened.similar([heard, lake.clips.ids()[0]], layer="mfcc")) == 5           # songs other than that clip's own
     fill(lake, 3, 2, seed=0)
     with pytest.raises(SpaceMismatch, match="encoded in a space other than"):
         opened.similar(heard, space="fake")

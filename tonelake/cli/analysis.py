@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
-from tonelake.cli.shared import ANALYSE, Csv, Json, LakePath, Layer, SpaceName, Where, open_lake, say, show, write_file
+from tonelake.cli.shared import (
+    ANALYSE,
+    Csv,
+    EachClip,
+    Json,
+    LakePath,
+    Layer,
+    M3u,
+    SpaceName,
+    Where,
+    open_lake,
+    say,
+    show,
+    write_file,
+    write_playlist,
+)
 
 app = typer.Typer()
 
@@ -84,16 +99,19 @@ def typical(
     column: Column,
     name: Annotated[str | None, typer.Argument(help="One group; default: every group.")] = None,
     lake: LakePath = "lake",
-    k: Annotated[int, typer.Option("-k", min=1, help="Number of typical and of unusual clips.")] = FROM_LIBRARY,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of typical and of unusual songs.")] = FROM_LIBRARY,
     min_clips: MinClips = FROM_LIBRARY,
-    layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
+    layer: Layer = None, space: SpaceName = None, where: Where = None, clips: EachClip = False, m3u: M3u = None,
+    as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """List the clips nearest to the other tracks of their group, and those farthest from them.
+    """List the songs nearest to the other tracks of their group, and those farthest from them.
 
     Example: tonelake typical artist "Nina Simone"
     """
-    found = open_lake(lake).typical(column, name, k=k, layer=layer, space=space, where=where, min_clips=min_clips)
+    opened = open_lake(lake)
+    found = opened.typical(column, name, k=k, layer=layer, space=space, where=where, min_clips=min_clips, clips=clips)
     show(found, as_json, as_csv, "typical")
+    write_playlist(opened, found, m3u)
 
 
 @app.command("map", rich_help_panel=ANALYSE, cls=library_command("tonelake.index:make_map"))

@@ -61,12 +61,22 @@ def embed(
 
 
 @app.command(rich_help_panel=EMBED)
-def spaces(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
-    """List the embedding spaces of the lake.
+def spaces(
+    lake: LakePath = "lake",
+    default: Annotated[
+        str | None,
+        typer.Option("--default", help="Space that commands use without --space; auto: the newest learned one."),
+    ] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """List the embedding spaces of the lake, or set the default one.
 
-    Example: tonelake spaces
+    Example: tonelake spaces --default mert-v1-95m
     """
-    show(open_lake(lake).list_spaces(), as_json, as_csv, "spaces", "no spaces: run `tonelake embed`")
+    opened = open_lake(lake)
+    if default is not None:
+        opened.spaces.set_default(None if default == "auto" else default)
+    show(opened.list_spaces(), as_json, as_csv, "spaces", "no spaces: run `tonelake embed`")
 
 
 @app.command(rich_help_panel=EMBED, cls=library_command("tonelake.doctor:diagnose"))

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from tonelake.cli.shared import AUDIO, START, ClipId, Csv, Json, LakePath, Where, open_lake, say, show, write_file
+from tonelake.cli.shared import (
+    AUDIO,
+    START,
+    ClipId,
+    Csv,
+    Json,
+    LakePath,
+    M3u,
+    Where,
+    open_lake,
+    say,
+    show,
+    write_file,
+    write_playlist,
+)
 
 app = typer.Typer()
 ON_A_TERMINAL = 20                       # clips listed unless -k says otherwise
@@ -73,13 +87,15 @@ def clips(
     k: Annotated[
         int | None, typer.Option("-k", min=1, help=f"Number of clips; default: {ON_A_TERMINAL} on a terminal, else all.")
     ] = None,
-    as_json: Json = False, as_csv: Csv = False,
+    m3u: M3u = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """List clips with their labels.
 
-    Example: tonelake clips --where "artist LIKE 'Nina%'" --csv
+    Example: tonelake clips --where "artist LIKE 'Nina%'" --m3u nina.m3u8
     """
-    found = open_lake(lake).clips.read(where=where)
+    opened = open_lake(lake)
+    found = opened.clips.read(where=where)
+    write_playlist(opened, found, m3u)
     if k is None and sys.stdout.isatty() and not (as_json or as_csv):
         k = ON_A_TERMINAL
     show(found if k is None else found.head(k), as_json, as_csv, "clips", "no clips: run `tonelake ingest`")

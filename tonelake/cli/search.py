@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tonelake.cli.names import named, named_clip
 from tonelake.cli.options import FROM_LIBRARY, library_command
 from tonelake.cli.shared import (
     MARKUP,
     SEARCH,
     Csv,
+    EachClip,
     Json,
     LakePath,
     Layer,
     Like,
+    M3u,
     NotSame,
     SpaceName,
     Unlike,
@@ -24,6 +27,7 @@ from tonelake.cli.shared import (
     open_lake,
     say,
     show,
+    write_playlist,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Index large lakes for approximate search.")
 
-Query = Annotated[str, typer.Argument(help="Id of a clip (or its first digits), or an audio file.")]
+Query = Annotated[str, typer.Argument(help="Name of a song, id of a clip (or its first digits), or an audio file.")]
 Metric = Annotated[str, typer.Option(help="Metric: cosine, ip or l2.")]
 Mixture = "Mixture of layers: 3:0.5,11:0.5, or 3,11, or all"
 
@@ -40,14 +44,24 @@ Mixture = "Mixture of layers: 3:0.5,11:0.5, or 3,11, or all"
 @app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:similar"))
 def similar(
     query: Annotated[
-        list[str], typer.Argument(help="Ids of clips (or their first digits) or audio files; those after a - are subtracted.")
+        list[str],
+        typer.Argument(
+            help="Names of songs, ids of clips (or their first digits) or audio files; those after a - are subtracted."
+        ),
     ],
     lake: LakePath = "lake",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = FROM_LIBRARY,
     layer: Layer = None,
     layers: Annotated[str | None, typer.Option(help=f"{Mixture}, or auto:COLUMN (weights learned from its groups).")] = None,
     space: SpaceName = None, where: Where = None,
-    metric: Metric = FROM_LIBRARY, not_same: NotSame = None, like: Like = None, unlike: Unlike = None,
+    metric: Metric = FROM_LIBRARY, not_same: NotSame = None,
+    per: Annotated[
+        tuple[str, int] | None, typer.Option("--per", help="Column and number of hits that may share a value: artist 2.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Order of the hits: nearest, or walk (each near the one before it).")
+    ] = FROM_LIBRARY,
+    clips: EachClip = False, m3u: M3u = None, like: Like = None, unlike: Unlike = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also show the similarity of each hit at every layer.")] = False,
     parts: Annotated[
         float | None, typer.Option(help="Seconds of the best matching passage to find in each hit; needs stored frames.")
@@ -55,12 +69,12 @@ def similar(
     warp: Annotated[bool, typer.Option("--warp", help="With --parts: also match a faster or slower passage.")] = False,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Find clips that sound like QUERY.
+    """Find songs that sound like QUERY.
 
-    Example: tonelake similar kick.wav -k 5 --layer 7 --not-same track
+    Example: tonelake similar "love theme" -k 20 --not-same artist --per artist 2 --m3u like-it.m3u8
     """
     opened = open_lake(lake)
-    wanted, minus = signed(query)
+    wanted, minus = ([named(opened, word) for word in words] for words in signed(query))
     mixture: Any = layers
     if layers is not None and layers.startswith("auto:"):
         learned = opened.learn_weights(layers.removeprefix("auto:"), space=space)
@@ -70,13 +84,14 @@ def similar(
         raise typer.BadParameter("--parts compares hits with one clip or file. Give one query")
     hits = opened.similar(
         wanted, minus=minus, k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric, not_same=not_same,
-        like=like, unlike=unlike, explain=explain,
+        like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order,
     )
     if (like or unlike) and layers is None:
         say_facets(opened.facets(like=like, unlike=unlike, space=space, layers=[layer]))
     if parts is not None:
         hits = opened.add_parts(hits, wanted[0], space=space, layer=layer, seconds=parts, warp=warp)
-    show(hits, as_json, as_csv, "hits", "no clip satisfies the filter")
+    show(hits, as_json, as_csv, "hits", f"no {'clip' if clips else 'other song'} satisfies the filter")
+    write_playlist(opened, hits, m3u)
     if explain and sys.stdout.isatty() and not (as_json or as_csv):
         show(hits, False, False, "by_layer")
 
@@ -98,19 +113,22 @@ def path(
     start: Query,
     end: Query,
     lake: LakePath = "lake",
-    steps: Annotated[int, typer.Option(min=1, help="Number of clips between the two.")] = FROM_LIBRARY,
+    steps: Annotated[int, typer.Option(min=1, help="Number of songs between the two.")] = FROM_LIBRARY,
     layer: Layer = None, layers: Annotated[str | None, typer.Option(help=f"{Mixture}.")] = None,
-    space: SpaceName = None, where: Where = None, like: Like = None, unlike: Unlike = None, as_json: Json = False,
-    as_csv: Csv = False,
+    space: SpaceName = None, where: Where = None, like: Like = None, unlike: Unlike = None, clips: EachClip = False,
+    m3u: M3u = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Find clips that lead from one clip to another.
+    """Find songs that lead from one song or clip to another.
 
-    Example: tonelake path 3fa91c 77b0d2 --steps 8
+    Example: tonelake path "love theme" 77b0d2 --steps 8 --m3u walk.m3u8
     """
-    found = open_lake(lake).path(
-        start, end, steps=steps, layer=layer, layers=layers, space=space, where=where, like=like, unlike=unlike
+    opened = open_lake(lake)
+    found = opened.path(
+        named(opened, start), named(opened, end), steps=steps, layer=layer, layers=layers, space=space, where=where, like=like,
+        unlike=unlike, clips=clips,
     )
-    show(found, as_json, as_csv, "stations", "no clip satisfies the filter")
+    show(found, as_json, as_csv, "stations", f"no {'clip' if clips else 'other song'} satisfies the filter")
+    write_playlist(opened, found, m3u)
 
 
 @app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:align"))
@@ -126,7 +144,9 @@ def align(
 
     Example: tonelake align 3fa91c 77b0d2 --seconds 3
     """
-    found = open_lake(lake).align(query, other, space=space, layer=layer, seconds=seconds, warp=warp)
+    opened = open_lake(lake)
+    first, second = named_clip(opened, query), named_clip(opened, other)
+    found = opened.align(first, second, space=space, layer=layer, seconds=seconds, warp=warp)
     if as_json or not sys.stdout.isatty():
         import json
 
@@ -146,22 +166,27 @@ def duplicates(
     ] = FROM_LIBRARY,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Decide by the vectors alone.")] = False,
     save: Annotated[
-        bool, typer.Option("--save", help="Store the sets as label column same_as; each set then counts as one track.")
+        bool, typer.Option("--save", help="Store the confirmed sets as label column same_as; each set then counts as one song.")
     ] = False,
-    layer: Layer = None, space: SpaceName = None, where: Where = None, workers: WorkerCount = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Layer by number or name; default: chroma, else the space's default layer.")
+    ] = None,
+    space: SpaceName = None, where: Where = None, clips: EachClip = False, m3u: M3u = None, workers: WorkerCount = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Find clips of the same recording, confirmed on their audio.
+    """Find recordings with the same audio, confirmed by comparing it.
 
     Example: tonelake duplicates --save
     """
-    found = open_lake(lake).duplicates(
+    opened = open_lake(lake)
+    found = opened.duplicates(
         space=space, layer=layer, cosine=cosine, correlation=correlation, confirm=not no_audio, where=where, save=save,
-        workers=workers,
+        workers=workers, clips=clips,
     )
     show(found, as_json, as_csv, "duplicates", "no duplicates found")
-    number = found["set"].n_unique()
-    say(f"{len(found)} clips in {number} sets" + (", stored as label column same_as" if save and number else ""))
+    number, what = found["set"].n_unique(), "clips" if clips else "recordings"
+    say(f"{len(found)} {what} in {number} sets" + (", stored as label column same_as" if save and number else ""))
+    write_playlist(opened, found, m3u)
 
 
 # -- indexes

@@ -20,21 +20,25 @@ START, AUDIO, EMBED, SEARCH, ANALYSE, TRAIN, TOKENS, UPKEEP = (
 )
 MARKUP: Literal["rich"] = "rich"         # of help texts: None would print them without panels
 
-ClipId = Annotated[str, typer.Argument(help="Id of a clip, or its first digits.")]
+ClipId = Annotated[str, typer.Argument(help="Id of a clip (or its first digits), or the name of a song.")]
 LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or an s3:// URI.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as into a pipe.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="Embedding space; required if the lake has several.")]
+SpaceName = Annotated[str | None, typer.Option("--space", help="Embedding space; default: the lake's default space.")]
 Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's default layer.")]
 Where = Annotated[str | None, typer.Option("--where", help="SQL filter over clip columns: \"artist = 'X' AND year > 1990\".")]
 Like = Annotated[str | None, typer.Option("--like", help="Compare only by what separates the groups of this label column.")]
 Unlike = Annotated[str | None, typer.Option("--unlike", help="Ignore what separates the groups of this label column.")]
 NotSame = Annotated[
-    str | None, typer.Option("--not-same", help="Column in which hits must differ from the query: track, artist.")
+    str | None, typer.Option("--not-same", help="Column in which hits must differ from the query: artist, album, track.")
 ]
 WorkerCount = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Decoding processes; default: one per core, less one beside an encoder."),
+]
+EachClip = Annotated[bool, typer.Option("--clips", help="List clips, of which a song can have several, not songs.")]
+M3u = Annotated[
+    Path | None, typer.Option("--m3u", help="Also write the songs as a playlist to this file (.m3u or .m3u8).")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
@@ -84,6 +88,17 @@ def finish(report: IngestReport, strict: bool) -> None:
     for line in (*report.notes, str(report)):
         say(line)
     raise typer.Exit(1 if strict and report.failed else 0)
+
+
+def write_playlist(lake: Lake, hits: pl.DataFrame, file: Path | None) -> None:
+    """Write the files of a list as a playlist, unless `file` is None.  Raises InputError if it cannot be written."""
+    from tonelake.playlists import playlist
+
+    if file is not None:
+        text, count = playlist(lake, hits)
+        write_file(file, text)
+        left_out = hits["clip_id"].n_unique() - count
+        say(f"{file}: {count} files" + (f"; {left_out} hits are further clips of these, or not files" if left_out else ""))
 
 
 def write_file(path: Path, content: str | bytes) -> None:

@@ -18,6 +18,7 @@ from tonelake.ui.shared import (
     filter_box,
     follow_action,
     page_lake,
+    playlist_button,
     rows_for_list,
 )
 
@@ -74,6 +75,7 @@ if within.open:
         drop_invalid_choice("of", names)
         name = st.selectbox(f"Typical of which {column}?", names, key="of", bind="query-params")
         found = answer_or_stop(lake.typical, column, None if name == ALL else name, k=10, **settings)
+        playlist_button(lake, found, "typical.m3u8", help="A playlist of these songs")
         for kind, about in (
             ("typical", "Nearest to the centre of the other tracks of their group."),
             ("unusual", "Farthest from that centre. If another group's centre is nearer, the label may be wrong."),

@@ -11,12 +11,15 @@ from tonelake.ui.shared import (
     answer_or_stop,
     choose_layer,
     choose_space,
+    count_note,
     count_phrase,
     csv_button,
     drop_invalid_choice,
     follow_action,
+    one_row_a_song,
     open_similar,
     page_lake,
+    playlist_button,
     read_lasso,
     remember_lasso,
     rows_for_list,
@@ -92,23 +95,25 @@ if kept is None and not len(chosen):
         "Drag to move, scroll to zoom, click to play a clip and list its neighbours, Shift-drag around clips to select them."
     )
 if len(chosen):
-    st.subheader(f"Selected: {count_phrase(len(chosen), 'clip')}")
     clips = lake.clips.take(chosen.to_list())
+    songs = one_row_a_song(lake, clips)
+    st.subheader(f"Selected: {count_phrase(len(clips), 'clip')} of {count_phrase(len(songs), 'song')}")
     plain = with_joined_lists(clips)
     manifest = plain.rename({"source": "path", "start_s": "start", "duration_s": "seconds"}).select(
         "path", "start", "seconds", *(name for name in ("title", "artist", "album", *lake.clips.label_columns()))
     )
-    first, second, third, _ = st.columns([1, 1, 1, 4])
+    first, second, third, fourth, _ = st.columns([1, 1, 1, 1, 3])
     csv_button(plain, "clips.csv", first, help="All columns")
     csv_button(manifest, "manifest.csv", second, help="Input for `tonelake ingest manifest`")
-    if third.button("Clear the selection"):
+    playlist_button(lake, songs, "selection.m3u8", third, help="A playlist of the songs' files")
+    if fourth.button("Clear the selection"):
         remember_lasso(space, layer, None)
         for key in ("map", "map beside"):
             st.session_state.pop(key, None)
             st.session_state.pop(f"{key} drew", None)
         st.rerun()
     st.caption("The other pages offer this selection as a filter.")
-    shown = clips.head(MAX_LISTED)
-    follow_action(clip_list(rows_for_list(shown), key="selection", keys=False), space, layer)
-    if len(clips) > MAX_LISTED:
-        st.text(f"The first {MAX_LISTED} of {len(clips):,}; the downloads contain all.")
+    rows = rows_for_list(songs.head(MAX_LISTED), note=count_note())
+    follow_action(clip_list(rows, key="selection", keys=False), space, layer)
+    if len(songs) > MAX_LISTED:
+        st.text(f"The first {MAX_LISTED} of {len(songs):,}; the downloads contain all.")

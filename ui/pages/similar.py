@@ -12,11 +12,14 @@ from tonelake.ui.shared import (
     answer_or_stop,
     choose_layer,
     choose_space,
+    count_note,
     csv_button,
     drop_invalid_choice,
     filter_box,
+    one_row_a_song,
     open_map,
     page_lake,
+    playlist_button,
     rows_for_list,
 )
 
@@ -76,7 +79,14 @@ with st.sidebar:
     others = [ANYTHING, *dict.fromkeys(["track", "artist", *facets[1:]])]
     drop_invalid_choice("differ", others)
     differ = st.selectbox("Hits must differ in", others, index=1, key="differ", bind="query-params")
+    songs = st.toggle("One row a song", value=True, key="songs", bind="query-params",
+                      help="A song is shown by its clip nearest to the query. Off: every clip is a hit of its own.")
     count = st.slider("Number of hits", 5, 100, 12, key="k", bind="query-params")
+    capped = [NONE, *dict.fromkeys(["artist", *facets[1:]])]
+    drop_invalid_choice("per", capped)
+    cap = st.selectbox("Limit hits by", capped, key="per", bind="query-params", help="Hits may share a value a few times.")
+    most = st.number_input("Hits per value", 1, 100, 2, key="most", bind="query-params", disabled=cap == NONE)
+    walk = st.toggle("As a walk", key="walk", bind="query-params", help="Each hit is near the one before it.")
     where = filter_box(lake)
     profiles = len(space.layers) > 1 and st.toggle(
         "Layer profiles", value=lake.vectors(space).count() <= MAX_AUTO_PROFILES, key="profiles",
@@ -93,10 +103,12 @@ if search:
     matches = lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"])
     matches = matches.filter(names_contain(searchable_names(), search))
     if not len(matches):
-        st.info("No clip matches.")
+        st.info("No song matches.")
     else:
-        st.caption(f"{min(len(matches), MAX_MATCHES):,} of {len(matches):,} matching clips. “similar” searches with one.")
-        act(clip_list(rows_for_list(matches.head(MAX_MATCHES)), key="matches", actions=("open",), keys=False))
+        matches = one_row_a_song(lake, matches)
+        st.caption(f"{min(len(matches), MAX_MATCHES):,} of {len(matches):,} matching songs. “similar” searches with one.")
+        shown = rows_for_list(matches.head(MAX_MATCHES), note=count_note())
+        act(clip_list(shown, key="matches", actions=("open",), keys=False))
 
 
 def uploaded_query() -> Query:
@@ -116,6 +128,8 @@ if upload is not None:
     query, minus = uploaded_query(), []
     st.subheader("Similar to your file")
     st.text(upload.name)
+    for note in query.notes:
+        st.text(note)
     st.audio(upload)
 elif wanted:
     query = [answer_or_stop(lake.clips.find, clip)["clip_id"] for clip in wanted]
@@ -136,16 +150,18 @@ mixed = mixture or None
 hits = answer_or_stop(
     lake.similar, query, minus=minus, space=space.name, layer=None if mixed else layer, layers=mixed, k=count, where=where,
     not_same=None if differ == ANYTHING else differ, like=None if like == NONE else like,
-    unlike=None if unlike == NONE else unlike, explain=bool(profiles),
+    unlike=None if unlike == NONE else unlike, explain=bool(profiles), clips=not songs,
+    per=None if cap == NONE else (cap, int(most)), order="walk" if walk else "nearest",
 )
 scope = f"in the mixture {mixture}" if mixed else f"in layer {layer}"
 scope += "".join(f", {words} {column}" for words, column in (("by", like), ("without", unlike)) if column != NONE)
-st.subheader("Similar clips")
-st.caption(f"Cosine {scope}, highest first.")
+st.subheader("Similar songs" if songs else "Similar clips")
+counted = ", with the number of its clips that are at least as near as the last song" if songs else ""
+st.caption(f"Cosine {scope}, {'each near the one before it' if walk else 'highest first'}{counted}.")
 if not len(hits):
-    st.info("No other clip matches. Widen the filter, or set “Hits must differ in” to “anything”.")
+    st.info(f"No other {'song' if songs else 'clip'} matches. Widen the filter, or set “Hits must differ in” to “anything”.")
     st.stop()
-rows = rows_for_list(hits, score="score")
+rows = rows_for_list(hits, score="score", note=count_note() if songs else None)
 usual: list[float] = []
 if profiles:
     usual = list(hits["usual"][0].values())
@@ -155,4 +171,6 @@ act(clip_list(
     rows, key="hits", layer="" if mixed else layer, layers=space.layers if profiles else (), usual=usual,
     actions=("open", "more", "less", "map"),
 ))
-csv_button(hits.drop("by_layer", "usual", strict=False), "hits.csv")
+first, second, _ = st.columns([1, 1, 5])
+csv_button(hits.drop("by_layer", "usual", strict=False), "hits.csv", first)
+playlist_button(lake, hits, "hits.m3u8", second)

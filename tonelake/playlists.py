@@ -1,0 +1,66 @@
+"""Playlists (extended M3U) of songs in a list: one entry a file, in the order of the list.
+
+    #EXTM3U
+    #EXTINF:213,Nina Simone - Feeling Good
+    /music/Nina Simone/Feeling Good.flac
+
+Paths are absolute, so that a playlist works wherever it is stored.  The text is UTF-8, for `.m3u` as for `.m3u8`; a path that a
+line cannot hold (line breaks, a space at an end, bytes that are no UTF-8) is written as a `file:` URI.  The length is that of
+the file as far as its clips reach.  Sources that are not files, such as chorales, cannot be played and are left out.
+Format: https://en.wikipedia.org/wiki/M3U
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from tonelake.store import Lake
+
+LINE_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")         # and other control characters
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def playlist(lake: Lake, hits: pl.DataFrame) -> tuple[str, int]:
+    """Return the text of a playlist of the files of `hits`, a frame with clip_id, and the number of its entries."""
+    columns = ["source", "title", "artist", "track"]
+    clips = lake.clips.take(hits["clip_id"].to_list(), columns).filter(pl.col("source").is_not_null())
+    clips = clips.unique("source", keep="first", maintain_order=True)
+    ends = lake.clips.read(["source", "start_s", "duration_s"]).join(clips.select("source"), on="source", how="semi")
+    lengths = dict(ends.group_by("source").agg((pl.col("start_s") + pl.col("duration_s")).max()).iter_rows())
+    lines = ["#EXTM3U"]
+    for clip in clips.iter_rows(named=True):
+        place = written_path(clip["source"])
+        if place is not None:
+            seconds = lengths.get(clip["source"])
+            lines += [f"#EXTINF:{-1 if seconds is None else round(seconds)},{entry_name(clip)}", place]
+    return "\n".join(lines) + "\n", len(lines) // 2
+
+
+def entry_name(clip: dict[str, str | None]) -> str:
+    """Return `Artist - Title` of a clip on one line; the track where there is no title.
+
+    >>> entry_name({"title": "Feeling\\nGood", "artist": "Nina Simone", "track": "a.flac"})
+    'Nina Simone - Feeling Good'
+    """
+    parts = [clip["artist"], clip["title"] or clip["track"]]
+    return " - ".join(LINE_BREAK.sub(" ", part).strip() for part in parts if part)
+
+
+def written_path(source: str) -> str | None:
+    """Return the line for a source: an absolute path or a `file:` URI; None if it is not a file.
+
+    >>> written_path("/music/a.mp3"), written_path("/music/a\\nb.mp3"), written_path("chorale:269")
+    ('/music/a.mp3', 'file:///music/a%0Ab.mp3', None)
+    """
+    if source.startswith("file:"):
+        return source
+    path = Path(source)
+    if not path.is_absolute():
+        if SCHEME.match(source):
+            return None
+        path = path.absolute()
+    text = str(path)
+    return path.as_uri() if LINE_BREAK.search(text) or text != text.strip() else text
