@@ -12,6 +12,11 @@ from tonelake.ingest import DecoderPool
 SEED = 0
 SITUATIONS = {situation.key: situation for situation in situations(SEED)}
 SLOW = list(SITUATIONS.values())[::3]    # two minutes; `make bench-files` reads all of them, with other seeds
+KNOWN = {                                # read wrongly today; one that becomes right must leave this list
+    "wma/a hole of noise": "a gap of less than half a second between packets is taken for jitter, and ASF has no checksum",
+    "wma/a hole of zeros": "as above",
+    "caf/alac inside": "FFmpeg 8 removes the padding at the end twice: 0.05 s are lost, and the file is flagged",
+}
 FAST = (
     "wav/6 channels", "flac/8 channels", "opus/8 channels", "m4a aac/8 channels", "ogg vorbis/2 channels",
     "flac/channels that cancel", "mp3 cbr/channels that cancel",
@@ -54,8 +59,14 @@ def test_a_file_is_read_flagged_or_refused_as_is_right(tmp_path, pool, key):
 @pytest.mark.parametrize("container", sorted({situation.container for situation in SLOW}))
 def test_situations_of_a_container_have_a_right_outcome(tmp_path, pool, container):
     found = [situation for situation in SLOW if situation.container == container]
-    faulty = [fault for situation in found for fault in wrong(situation, tmp_path, pool)]
+    faulty = [fault for situation in found if situation.key not in KNOWN for fault in wrong(situation, tmp_path, pool)]
     assert not faulty, f"{len(faulty)} of {len(found)}:\n" + "\n".join(faulty)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", KNOWN)
+def test_a_file_that_is_known_to_be_read_wrongly_still_is(tmp_path, pool, key):
+    assert wrong(SITUATIONS[key], tmp_path, pool), f"{key} is right: remove it from KNOWN"
 
 
 def test_situations_cover_the_containers_and_differ_by_seed():
