@@ -89,7 +89,7 @@ def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine") 
 
 def cache_version(lake: Lake, space: Space) -> tuple:
     """Return a key that changes whenever clips or vectors change."""
-    return (lake.uri, space.fingerprint, lake.vectors(space).table.version, lake.clips.table.version)
+    return (lake.identity, space.fingerprint, lake.vectors(space).table.version, lake.clips.table.version)
 
 
 def cached_layer(key: tuple, make: Callable[[], ExactLayer]) -> ExactLayer:

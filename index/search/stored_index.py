@@ -245,7 +245,7 @@ def load_index(lake: Lake, space: Space, stored: StoredIndex) -> LoadedIndex:
 
     Raises LakeError if a file is damaged, with the commands that rebuild it.
     """
-    known = _loaded.get((lake.uri, stored.files))
+    known = _loaded.get((lake.identity, stored.files))
     if known is not None:
         return known
     folder = index_folder(lake, space)
@@ -264,13 +264,13 @@ def load_index(lake: Lake, space: Space, stored: StoredIndex) -> LoadedIndex:
             f"--space {stored.space}` and `tonelake index build`"
         ) from error
     for key, older in list(_loaded.items()):
-        if key[0] == lake.uri and (older.stored.space, index_name(older.stored)) == (stored.space, index_name(stored)):
+        if key[0] == lake.identity and (older.stored.space, index_name(older.stored)) == (stored.space, index_name(stored)):
             del _loaded[key]
     index = ApproximateIndex(
         kind=stored.kind, metric=stored.metric, faiss_index=found, width=stored.width, recall=stored.recall
     )
     loaded = LoadedIndex(stored, index, row_ids)
-    _loaded[lake.uri, stored.files] = loaded
+    _loaded[lake.identity, stored.files] = loaded
     return loaded
 
 
@@ -313,7 +313,7 @@ def delete_index(lake: Lake, folder: Path, stored: StoredIndex) -> None:
     (folder / f"{index_name(stored)}.json").unlink(missing_ok=True)
     for file in stored.files:
         (folder / file).unlink(missing_ok=True)
-    _loaded.pop((lake.uri, stored.files), None)
+    _loaded.pop((lake.identity, stored.files), None)
 
 
 def find_index(lake: Lake, space: Space, layer: int, *, metric: str) -> StoredIndex | None:

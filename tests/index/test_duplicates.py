@@ -15,7 +15,8 @@ from tonelake import index
 from tonelake.cli import app
 from tonelake.embed import EmbedSettings, embed_lake
 from tonelake.evaluate.labelled import read_labelled
-from tonelake.index.search.same_audio import correlate
+from tonelake.index.search.duplicates import new_marks
+from tonelake.index.search.same_audio import Heard, Pair, correlate
 from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import InputError, Lake
 
@@ -71,13 +72,85 @@ def test_without_confirmation_the_embedding_decides(copied, monkeypatch):
     assert not any("silent" in track for track in found["track"])
 
 
-def test_for_an_unreadable_source_the_embedding_decides(copied):
+def deaf_to(name):
+    """Return a reader of clips for which the sources whose path contains `name` cannot be read."""
     def read(clips, rate, workers):
         for clip, wave in read_clips(clips, rate, workers):
-            yield clip, ValueError("gone") if "song0" in clips.filter(clip_id=clip)["source"][0] else wave
+            yield clip, ValueError("gone") if name in clips.filter(clip_id=clip)["source"][0] else wave
 
-    found = index.duplicates(copied, read=read, layer="chroma", cosine=0.8)
-    assert found.filter(track="song0.wav")["correlation"].null_count() == 1
+    return read
+
+
+def test_pairs_that_cannot_be_heard_are_neither_listed_nor_stored(copied, caplog):
+    found = index.duplicates(copied, read=deaf_to("song0"), layer="chroma", cosine=0.8, save=True)
+    assert sorted(found["track"]) == ["again/song1.flac", "song1.wav"]
+    assert "because the audio of 2 clips cannot be read, such as" in caplog.text and "(gone)" in caplog.text
+    assert copied.clips.read(where="same_as IS NOT NULL").height == 2
+    with pytest.raises(InputError, match="stores only duplicates that the audio confirms"):
+        index.duplicates(copied, confirm=False, save=True)
+
+
+def test_saving_changes_only_what_was_examined(copied):
+    def sets():
+        marked = copied.clips.read(where="same_as IS NOT NULL")
+        return {frozenset(one) for one in marked.group_by("same_as").agg("track")["track"]}
+
+    how = {"layer": "chroma", "cosine": 0.8, "save": True}
+    index.duplicates(copied, **how)
+    both = {frozenset({"again/song0.mp3", "song0.wav"}), frozenset({"again/song1.flac", "song1.wav"})}
+    assert sets() == both
+    index.duplicates(copied, **how, where="track NOT LIKE '%song1%'")        # neither clip of the set is examined
+    assert sets() == both
+    index.duplicates(copied, **how, where="track != 'song1.wav'")            # one of them is
+    assert sets() == both
+    index.duplicates(copied, **how, read=deaf_to("again/song1"))
+    assert sets() == both
+    index.duplicates(copied, layer="mfcc", cosine=1.0, save=True)            # no candidates: stored pairs are heard again
+    assert sets() == both
+    index.duplicates(copied, **(how | {"correlation": 1.0}))                 # heard, and too different
+    assert len(sets()) >= 3
+
+
+def test_a_stored_set_is_joined_by_a_new_copy_of_one_clip():
+    ids = pl.Series(["a", "b", "c", "d"])
+    marks = pl.DataFrame({"clip_id": ["b", "x"], "same_as": ["b", "b"]})     # x is not examined
+    found = new_marks(ids, marks, Heard((Pair(0, 1, 0.99, 0.99, 0.0),), (), {}))
+    assert dict(found.iter_rows()) == {"a": "a", "b": "a", "x": "a"}
+    examined = pl.DataFrame({"clip_id": ["c", "d"], "same_as": ["c", "c"]})
+    assert dict(new_marks(ids, examined, Heard((), (), {})).iter_rows()) == {"d": "d"}
+    deaf = Heard((), (Pair(2, 3, 0.99),), {3: ValueError("gone")})
+    assert len(new_marks(ids, examined, deaf)) == 0
+
+
+def test_two_copies_alone_in_a_lake_are_found(tmp_path):
+    """Centred by their mean, two vectors are opposite."""
+    wave = melody(6, seed=5, rate=RATE)
+    write(tmp_path / "music" / "one.wav", wave, rate=RATE)
+    encode(tmp_path / "music" / "two.mp3", 0.7 * wave, rate=RATE)
+    lake = Lake(tmp_path / "lake")
+    ingest_folder(lake, tmp_path / "music", seconds=None)
+    embed_lake(lake, EmbedSettings("spectral"), read_clips)
+    found = index.duplicates(lake, save=True)
+    assert sorted(found["track"]) == ["one.wav", "two.mp3"] and found["correlation"][1] > 0.9
+    assert len(lake.clips.read(where="same_as IS NOT NULL")) == 2
+
+
+def test_clips_that_overlap_do_not_hide_copies(tmp_path):
+    """A clip every second of six: the nearest ten clips of each are of its own recording; a row is a recording."""
+    for number in range(3):
+        wave = melody(14, seed=number, rate=RATE)
+        write(tmp_path / "music" / f"song{number}.wav", wave, rate=RATE)
+        if number < 2:
+            encode(tmp_path / "music" / f"copy{number}.mp3", 0.6 * wave, rate=RATE)
+    lake = Lake(tmp_path / "lake")
+    ingest_folder(lake, tmp_path / "music", seconds=6, hop=1)
+    embed_lake(lake, EmbedSettings("spectral"), read_clips)
+    found = index.duplicates(lake)
+    assert [sorted(one) for one in found.group_by("set", maintain_order=True).agg("track")["track"]] == [
+        ["copy0.mp3", "song0.wav"], ["copy1.mp3", "song1.wav"],
+    ]
+    assert found["clips"].to_list() == [9] * 4
+    assert len(index.duplicates(lake, clips=True)) == 36
 
 
 def test_sets_count_as_one_track_everywhere(copied):
@@ -125,7 +198,7 @@ def test_the_command(copied):
     assert run.exit_code == 0, run.output
     assert len(run.stdout.splitlines()) == 4
     assert json.loads(run.stdout.splitlines()[0])["set"] == 1
-    assert "4 clips in 2 sets, stored as label column same_as" in run.stderr
+    assert "4 recordings in 2 sets, stored as label column same_as" in run.stderr
     with pytest.raises(InputError, match="correlation 0"):
         index.duplicates(copied, correlation=0)
     assert Path(copied.uri).is_dir()

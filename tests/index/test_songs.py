@@ -111,7 +111,7 @@ def test_hits_that_share_a_value_are_capped(filled, per, clips):
 def test_a_cap_by_track_counts_songs_among_clips(filled):
     clip = filled.vectors().ids()[5]
     hits = index.similar(filled, clip, layer=0, k=40, per=("track", 2), clips=True)
-    assert hits["track"].value_counts()["count"].to_list() == [2] * 20
+    assert len(hits) == 40 and hits["track"].value_counts()["count"].max() == 2
     for wrong in (("colour", 1), ("artist", 0)):
         with pytest.raises(InputError):
             index.similar(filled, clip, per=wrong)

@@ -46,8 +46,8 @@ with st.sidebar:
         second = None if second == "none" else second
 
 
-def versions(name: str) -> tuple[int, int]:
-    return lake.clips.table.version, lake.vectors(name).table.version
+def versions(name: str) -> tuple[str, int, int]:
+    return lake.identity, lake.clips.table.version, lake.vectors(name).table.version
 
 
 with st.spinner(f"Comparing {len(space.layers)} layers by {column}"):

@@ -13,7 +13,7 @@ MAX_FAILURES = 1_000
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def labels_of(uri: str, version: int) -> pl.DataFrame:
+def labels_of(lake: str, version: int) -> pl.DataFrame:
     """Summarise the values of each label column, cached until clips change."""
     clips = opened.opened_lake().clips
     rows = []
@@ -76,7 +76,7 @@ if len(status.spaces):
 
 st.subheader("Label columns")
 if status.labels:
-    st.dataframe(labels_of(lake.uri, lake.clips.table.version), hide_index=True)
+    st.dataframe(labels_of(lake.identity, lake.clips.table.version), hide_index=True)
 else:
     st.info("No labels yet. `tonelake ingest folder PATH --labels FILE.csv` adds them.")
 
