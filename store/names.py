@@ -8,6 +8,7 @@ Derived from clips by `tonelake.index`: it can be deleted at any time and is the
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from tonelake.store.compaction import MANY_FRAGMENTS
 from tonelake.store.errors import InputError, LakeError
-from tonelake.store.lake import Lake
+from tonelake.store.lake import Lake, connect
 from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, release_memory, to_frame
 
 NAME = "names"
@@ -30,12 +31,13 @@ KEPT = timedelta(hours=1)                # of old versions: longer than any quer
 
 
 class Names:
-    """The table of names of a lake, or one in memory."""
+    """The table of names of a lake, or a temporary one."""
 
     def __init__(self, connection: Any, version: int, *, stored: bool = True) -> None:
-        """`version`: of the grams, which are in a column of their own name; `stored`: in a lake rather than in memory."""
+        """`version`: of the grams, which are in a column of their own name; `stored`: in a lake."""
         self.grams = f"grams_{version}"
         self.is_stored = stored
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._connection = connection
         self._open()
 
@@ -44,10 +46,12 @@ class Names:
         return cls(lake._connection, version)
 
     @classmethod
-    def in_memory(cls, version: int) -> Names:
-        import lancedb
-
-        return cls(lancedb.connect("memory://"), version, stored=False)
+    def temporary(cls, version: int) -> Names:
+        """A table in a folder for temporary files, which is deleted with this object."""
+        folder = tempfile.TemporaryDirectory(prefix="tonelake-names-")
+        names = cls(connect(folder.name), version, stored=False)
+        names._folder = folder
+        return names
 
     def _open(self) -> None:
         text = [pa.field(name, pa.string()) for name in (*TEXT, FOLDED, self.grams)]
@@ -82,7 +86,9 @@ class Names:
         """Insert or replace songs, and delete those with the keys `gone`.
 
         Returns whether this was a single commit on version `before`, so that the table holds nothing of another writer's.
+        Raises InputError where Lance would hang, LakeError if the table cannot be written.
         """
+        refuse_one_thread()
         single = len(rows) <= ROWS_PER_WRITE and len(gone) <= IDS_PER_FILTER
         for keys in chunks(gone, IDS_PER_FILTER) if not (single and len(rows)) else ():
             self.table.delete(in_list(KEY, keys))
@@ -120,8 +126,7 @@ class Names:
         """
         from lancedb.index import FTS
 
-        if os.environ.get("LANCE_IO_THREADS") == "1":
-            raise InputError("LANCE_IO_THREADS=1: Lance cannot build a text index with one thread. Unset it, or set 2 or more")
+        refuse_one_thread()
         words = FTS(
             base_tokenizer="whitespace", lower_case=False, stem=False, remove_stop_words=False, ascii_folding=False,
             max_token_length=None,
@@ -156,3 +161,9 @@ class Names:
     def _index_name(self) -> str | None:
         indices = self.table._open().list_indices() if self.version else ()
         return next((index.name for index in indices if self.grams in index.columns), None)
+
+
+def refuse_one_thread() -> None:
+    """Raise InputError where Lance would wait for ever: it writes text indexes with two threads or more."""
+    if os.environ.get("LANCE_IO_THREADS") == "1":
+        raise InputError("LANCE_IO_THREADS=1: Lance cannot build a text index with one thread. Unset it, or set 2 or more")

@@ -74,7 +74,8 @@ def _fold(text: str) -> str:
     words = NO_WORD.sub(" ", folded) if folded.isascii() else "".join(c if _in_word(c) else " " for c in folded)
     words = " ".join(words.split())
     if is_sign(words):
-        words = "".join(text.split())
+        signs = "".join(text.split())
+        words = "".join(c for c in signs if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f") or signs
     return words[:LONGEST].rstrip()
 
 
@@ -139,7 +140,7 @@ def query_forms(query: str) -> list[str]:
     words = typed.split()
     if any(is_sign(word) and word not in JOINING for word in words):
         # Folding drops signs beside words, but in "!!! Ada" they are the title.
-        forms.append(" ".join(fold(word) for word in words if word not in JOINING))
+        forms.insert(0, " ".join(fold(word) for word in words if word not in JOINING))
     parts = SEPARATOR.split(typed)
     if len(parts) > 2:
         named = [part for part in parts if not part.isdigit()]

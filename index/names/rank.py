@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from tonelake.index.names.grams import field_tokens, text_grams
-from tonelake.index.names.normalise import fold, plain_title, romanised, squeeze, title_in_file, without_suffix
+from tonelake.index.names.normalise import fold, is_sign, plain_title, romanised, squeeze, title_in_file, without_suffix
 
 LEAST = 76.0                             # below this score a name does not match
 SURE = 86.0                              # from this score on a single song is taken, if
@@ -21,6 +21,7 @@ MARGIN = 3.0                             # it is ahead of the next different son
 LITERAL = 97.0                           # from this score on the query equals a name
 AS_WRITTEN = 3.0                         # bonus of a title that has the signs and accents of the query too
 LATER_FORM = 0.3                         # deduction for a form of the query other than as typed
+WITHOUT_SIGNS = 1.5                      # and for one without the signs that are words of the query: "Ada" for "!!! Ada"
 WORDS_BEFORE_PARTS = 92.0                # from this score on parts of names are not compared
 
 SEPARATOR = "\x1f"                       # of folded texts as they are stored: folding removes it
@@ -128,11 +129,15 @@ def score_of_part(tight: str, title: str, plain: str, artist: str, album: str) -
 def rank(query: str, forms: Sequence[str], candidates: Sequence[dict[str, Any]]) -> list[Song]:
     """Return the matching songs among candidates, best first; versions of a song are folded into the best of them."""
     typed = written(query)
-    special = typed != forms[0]          # accents or signs that folding removes: a title that has them too is meant
+    special = typed != fold(query)       # accents or signs that folding removes: a title that has them too is meant
+    has_signs = [any(map(is_sign, form.split())) for form in forms]
+    deductions = [
+        LATER_FORM * (number > 0) + WITHOUT_SIGNS * (has_signs[0] and not signs) for number, signs in enumerate(has_signs)
+    ]
     scored = []
     for row in candidates:
         folded = FoldedSong(*row["folded"].split(SEPARATOR))
-        best = max(score(form, folded) - LATER_FORM * (number > 0) for number, form in enumerate(forms))
+        best = max(score(form, folded) - deduction for form, deduction in zip(forms, deductions, strict=True))
         if special and best >= LITERAL and typed in (written(row["title"]), written(without_suffix(row["file"]))):
             best += AS_WRITTEN
         if best >= LEAST:

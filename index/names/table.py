@@ -4,7 +4,7 @@ The table is correct at one version if it was derived from one version of clips;
 after an update.  A reader compares them with the present ones: if either differs, it compares all names with the clips and
 writes what changed, new titles included.  So an update that was killed, or another writer's, is noticed by the next reader,
 on any kind of disk.
-A lake that cannot be written to is answered from a table in memory.
+A lake that cannot be written to is answered from a temporary table.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def current_names(lake: Lake, *, again: bool = False) -> Names:
                 known = update_stored(lake, again)
             except (LakeError, OSError) as error:
                 if known is None or known.names.is_stored:
-                    log.info("names: cannot be stored in the lake (%s). They are kept in memory", error)
-                    known = Current(Names.in_memory(VERSION), NEVER)
+                    log.info("names: cannot be stored in the lake (%s). They are kept in a temporary folder", error)
+                    known = Current(Names.temporary(VERSION), NEVER)
                 known = update(lake, known.names)
             _current[lake] = known
         return known.names

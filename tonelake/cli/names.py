@@ -49,7 +49,7 @@ def named(lake: Lake, text: str) -> str | Song:
     try:
         found = find_named(lake, text)
     except SeveralSongs as error:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not at_terminal():
             raise
         return choose_song(error)
     except ClipNotFound:
@@ -65,10 +65,15 @@ def named_clip(lake: Lake, text: str) -> str:
     return str(find_clip(lake, found)["clip_id"]) if isinstance(found, Song) else found
 
 
+def at_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def choose_song(several: SeveralSongs) -> Song:
     """Ask a person at a terminal which of several songs is meant."""
-    import click
-
     say("\n".join([f"several songs are near {several.name!r}:", *several.lines()]))
-    number = typer.prompt("Number", type=click.IntRange(1, len(several.songs)), err=True)
-    return several.songs[number - 1]
+    while True:
+        number = typer.prompt(f"Number (1 to {len(several.songs)})", type=int, err=True)
+        if 1 <= number <= len(several.songs):
+            return several.songs[number - 1]
