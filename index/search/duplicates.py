@@ -174,11 +174,11 @@ def duplicate_sets(same: Sequence[Pair], ids: pl.Series, unit_of: np.ndarray) ->
     rows: list[tuple[Any, ...]] = []
     for number, members in enumerate(ordered, start=1):
         for member in members:
-            pair = best.get(member)
-            if pair is None:
+            found = best.get(member)
+            if found is None:
                 rows.append((number, ids[partners[member].first], None, None, None, None, len(copies[member])))
             else:
-                values = (ids[pair.second], ids[pair.first], pair.cosine, pair.correlation, pair.offset_s)
+                values = (ids[found.second], ids[found.first], found.cosine, found.correlation, found.offset_s)
                 rows.append((number, *values, len(copies[member])))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
@@ -233,7 +233,8 @@ def new_marks(ids: pl.Series, marks: pl.DataFrame, heard: Heard) -> pl.DataFrame
             edges += [(rows[0], row) for row in rows[1:]]
     component = components_of(edges, len(names))
     before = dict(marks.iter_rows())
-    size, first = np.bincount(component), {}
+    size = np.bincount(component)
+    first: dict[int, int] = {}           # by set: its first clip
     for row, number in enumerate(component):
         first.setdefault(int(number), row)
     changed = []

@@ -195,6 +195,31 @@ def test_principal_components_on_request(kinds):
         assert abs(np.corrcoef(mine, other)[0, 1]) > 0.9999
 
 
+
+def test_a_map_shows_the_titles_that_the_lake_has_now(kinds):
+    """Titles corrected after a map was made: in its points, its file, and the app's search."""
+    from tonelake.ui.points import Points
+
+    made = index.make_map(kinds, "a", method="pca")
+    space = kinds.spaces.get()
+    clips = kinds.clips.read(["clip_id"])
+    points = Points(kinds, space, 0)
+    assert len(points.search("corrected")) == 0
+    kinds.clips.set_labels(clips.with_columns(title=pl.format("Corrected {}", pl.int_range(pl.len()))))
+    expected = dict(kinds.clips.read(["clip_id", "title"]).iter_rows())
+    read = index.read_map(kinds, layer="a").points
+    assert dict(read.select("clip_id", "title").iter_rows()) == expected
+    assert len(points.search("corrected")) == len(clips) and points.frame["title"].str.starts_with("Corrected").all()
+    again = index.make_map(kinds, "a", method="pca")
+    assert again.done == f"names of {len(clips):,} clips updated"
+    stored = pl.read_parquet(made.file)
+    assert dict(stored.select("clip_id", "title").iter_rows()) == expected
+    assert stored.select("projection_x", "projection_y", "cluster").equals(made.points.select(
+        "projection_x", "projection_y", "cluster"
+    ))
+    assert index.make_map(kinds, "a", method="pca").done == "unchanged"
+
+
 @pytest.mark.parametrize(("tracks", "clips"), [(1, 1), (1, 2), (2, 4), (5, 4)])
 def test_few_clips_have_a_map_too(lake, tracks, clips):
     fill(lake, tracks, clips, seed=0)

@@ -1,0 +1,63 @@
+"""Songs: which clips belong together, over the whole lake; and filters that are not what they look like."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from fakes import clip_rows
+
+from tonelake.store import FilterError, Lake, read_songs, track_numbers
+
+
+def test_songs_are_tracks_joined_by_duplicates(lake):
+    lake.clips.add(clip_rows(6, 3))
+    assert len(np.unique(read_songs(lake.clips).numbers)) == 6
+    ids = lake.clips.ids()
+    lake.clips.set_labels(pl.DataFrame({"clip_id": [ids[0], ids[9]], "same_as": [ids[0]] * 2}))
+    songs = read_songs(lake.clips)       # read again, because clips have changed
+    assert len(np.unique(songs.of(ids))) == 5 and songs.of([ids[1]])[0] == songs.of([ids[11]])[0]
+    assert songs.dense([ids[17], ids[2], ids[10]]).tolist() == [1, 0, 0]
+    assert (songs.of(ids) == track_numbers(lake.clips.read())).all()
+    strange = songs.of(["f" * 20, ids[0], "e" * 20])
+    assert strange[0] < 0 and strange[2] < 0 and strange[0] != strange[2] and strange[1] >= 0
+    assert len(read_songs(Lake(lake.uri + "-empty").clips).of([])) == 0
+
+
+@pytest.fixture
+def typed(lake):
+    rows = clip_rows(6, 1).drop("year")
+    lake.clips.add(rows.with_columns(
+        year=pl.Series(["850", "999", "1850", "1991", "2005", "c. 1720"]), plays=pl.Series([5, 20, 100, 325, 7, 1000]),
+        order=pl.Series(range(6)),
+    ))
+    return lake
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        ("\"artist\" = 'Artist 0'", 4), ("\"artist\" != 'Artist 0'", 2), ("\"Artist\" = 'Artist 0'", 4), ('"plays" > 100', 2),
+        ("\"artist\" IS NULL", 0), ("\"year\" IN ('850', '1991')", 2), ("`artist` != 'Artist 0'", 2), ("order > 2", 3),
+        ("title = 'a \"quoted\" name'", 0), ("title != 'it''s \"artist\"'", 6), ("TRY_CAST(year AS double) > 1900", 2),
+        ("\"artist\" = 'Artist 0' AND \"plays\" > 50", 2),
+    ],
+)
+def test_a_name_in_double_quotes_is_the_column(typed, where, count):
+    assert len(typed.clips.read(where=where)) == count
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ('artist = "Artist 0"', "write text in single quotes: 'Artist 0'"),
+        ('"artst" != \'X\'', "clips have no such column"),
+        ("year > 1900", "1900 is a number, and the column holds text"),
+        ("plays = '5'", "is text, and the column holds numbers"),
+        ("plays > 99.5", "99.5 is a decimal number, and the column holds whole ones"),
+        ("CAST(year AS double) > 1900", "Cannot cast string 'c. 1720'.* Write TRY_CAST"),
+    ],
+)
+def test_a_comparison_of_unlike_things_is_explained(typed, where, words):
+    with pytest.raises(FilterError, match=f"(?i){words}"):
+        typed.clips.read(where=where)
