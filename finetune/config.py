@@ -25,7 +25,7 @@ class FinetuneConfig(Settings):
     column: str = Field(description="Label column to predict.")
     _: KW_ONLY
     space: str | None = Field(
-        default=None, description="Space whose encoder is fine-tuned; required where the lake has several."
+        default=None, description="Space whose encoder is fine-tuned; default: the default space of the lake."
     )
     task: Literal["multiclass", "multilabel", "regression"] | None = Field(
         default=None, description="Kind of task; default: by the type of the column."

@@ -35,7 +35,7 @@ class ProbeConfig(Settings):
 
     columns: Texts = Field(description="Label column to predict; several for a regression.")
     _: KW_ONLY
-    space: str | None = Field(default=None, description="Space whose vectors are used; required where the lake has several.")
+    space: str | None = Field(default=None, description="Space whose vectors are used; default: the default space.")
     task: Literal["multiclass", "multilabel", "regression"] | None = Field(
         default=None, description="Kind of task; default: by the type of the column."
     )

@@ -59,7 +59,7 @@ def drop_invalid_choice(key: str, options: Sequence[Any]) -> None:
 
 
 def choose_space(lake: Lake, place: Any = st) -> Space:
-    """Return the chosen space.  Ends the page if nothing is embedded."""
+    """Return the chosen space, at first the default one.  Ends the page if nothing is embedded."""
     spaces = {space.name: space for space in answer_or_stop(lake.spaces.all) if lake.vectors(space).count()}
     if not spaces:
         if not lake.clips.count():
@@ -67,7 +67,9 @@ def choose_space(lake: Lake, place: Any = st) -> Space:
         stop_with_hint("Nothing is embedded yet.", "tonelake embed")
     drop_invalid_choice("space", list(spaces))
     about = "Encoder and settings that made the vectors."
-    return spaces[place.selectbox("Space", list(spaces), key="space", bind="query-params", help=about)]
+    default = lake.spaces.default(list(spaces.values()))[0].name
+    names = list(spaces)
+    return spaces[place.selectbox("Space", names, index=names.index(default), key="space", bind="query-params", help=about)]
 
 
 def choose_layer(space: Space, place: Any = st, layers: Sequence[str] | None = None) -> str:

@@ -173,7 +173,7 @@ def test_live_audio_retrieves_the_nearest_clips(played, music):
     # The states of the last search's 2 s, searched by hand.
     seen = np.concatenate([one.states for one in answers[: next(i for i, a in enumerate(answers) if a is hits[-1]) + 1]])
     mean = seen.mean(axis=0)
-    expected = played.similar(mean.astype(np.float32), layer=1, k=3, clips=True)
+    expected = played.similar(mean.astype(np.float32), layer=1, k=3)
     assert hits[-1].hits["clip_id"].to_list() == expected["clip_id"].to_list()
 
 
