@@ -316,14 +316,16 @@ def rows_sharing(lake: Lake, known: Embedded, query: Query, column: str) -> np.n
         if not own:
             log.info("--not-same track: the query is not a song of this lake, so every song differs from it")
         return known.songs.members(np.unique(read_songs(lake.clips).of(own)))
-    values = [labels[column] for labels in query.labels if labels.get(column) not in (None, [], "")]
+    # Of several artists, `artist` holds one text; the list has each.
+    columns = ["artist", "artists"] if column == "artist" and "artists" in lake.clips.columns() else [column]
+    values = [(name, labels[name]) for labels in query.labels for name in columns if labels.get(name) not in (None, [], "")]
     if not values:
         log.info("--not-same %s: no %s of the query is known, so nothing is excluded by it", column, column)
         return np.empty(0, np.int64)
-    stored = lake.clips.read(["clip_id", column])
-    sharing = pl.concat([stored.filter(_shares(stored[column], value))["clip_id"] for value in values])
+    stored = lake.clips.read(["clip_id", *columns])
+    sharing = pl.concat([stored.filter(_shares(stored[name], value))["clip_id"] for name, value in values]).unique()
     if sharing.is_in(list(query.own)).all():
-        shown = ", ".join(repr(value) for value in values)
+        shown = ", ".join(dict.fromkeys(repr(value) for _, value in values))
         log.info("--not-same %s: no other clip has %s, the query's own, so nothing is excluded by it", column, shown)
     return known.rows.of(sharing)
 

@@ -295,6 +295,18 @@ def test_not_same_says_where_it_has_no_effect(filled, caplog):
     assert caplog.text == ""
 
 
+def test_not_same_artist_excludes_each_of_several_artists(lake):
+    fill(lake, tracks=6, clips_a_track=2, seed=0)
+    clips = lake.clips.read().sort("track")
+    names = [["Ada", "Bo"], ["Bo"], ["Cy"], ["Ada"], ["Di", "Bo"], None]
+    lake.clips.set_labels(clips.select(
+        "clip_id", artist=pl.Series([" & ".join(some or ["Eve"]) for some in names for _ in range(2)]),
+        artists=pl.Series([some for some in names for _ in range(2)]),
+    ))
+    hits = index.similar(lake, clips["clip_id"][0], layer=0, not_same="artist")
+    assert set(hits["track"]) == {"track002", "track005"}
+
+
 @pytest.fixture(scope="module")
 def short_lake(tmp_path_factory):
     """Six songs of ten seconds in space `spectral`, with the folder of their files."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
-from tonelake.cli.shared import SEARCH, Csv, Json, LakePath, open_lake, say, show
+from tonelake.cli.shared import SEARCH, Csv, Json, LakePath, M3u, open_lake, say, show, write_playlist
 
 if TYPE_CHECKING:
     from tonelake import Lake
@@ -22,15 +22,17 @@ def find(
     words: Annotated[list[str], typer.Argument(help="Words of a title, artist, album or file name.")],
     lake: LakePath = "lake",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of songs.")] = FROM_LIBRARY,
-    as_json: Json = False, as_csv: Csv = False,
+    m3u: M3u = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Find songs by name, despite typing errors and missing accents.
 
     Example: tonelake find love theme
     """
     name = " ".join(words)
-    found = open_lake(lake).find(name, k=k)
+    opened = open_lake(lake)
+    found = opened.find(name, k=k)
     show(found, as_json, as_csv, "names")
+    write_playlist(opened, found, m3u)
     if not len(found):
         say(f"no song has a name like {name!r}. Try fewer words, or list clips with `tonelake clips`")
 
