@@ -86,9 +86,9 @@ class Work:
 
 
 def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
-    """Find clips that have no vector in `space`, or lack frames of one of these layers.  Superseded clips are left out.
+    """Find clips that have no vector in `space`, or lack frames of one of these layers.
 
-    Raises InputError if the lake has no clips.
+    Clips whose audio no file has now are left out.  Raises InputError if the lake has no clips.
     """
     check_clips(lake)
     snapshot = lake.clips.table.snapshot()
@@ -96,8 +96,8 @@ def find_work(lake: Lake, space: Space, frames: Sequence[int] = ()) -> Work:
     missing = ~ids.is_in(lake.vectors(space).ids().implode())
     if frames:
         missing |= ~ids.is_in(lake.frames(space).complete(frames).implode())
-    superseded = ids.is_in(lake.clips.ids("flag = 'superseded'").implode())          # their audio no longer exists
-    return Work(lake.clips, snapshot, (missing & ~superseded).arg_true().to_numpy().astype(np.int64), int((~missing).sum()))
+    silent = ids.is_in(lake.clips.without_audio().implode())
+    return Work(lake.clips, snapshot, (missing & ~silent).arg_true().to_numpy().astype(np.int64), int((~missing).sum()))
 
 
 def check_clips(lake: Lake) -> int:

@@ -10,8 +10,8 @@ from .decoder_pool import DecoderPool, decoder_libraries
 from .demo_music import write_demo_music
 from .demucs_stems import DEFAULT_MODEL, Demucs, Separator, separate_clips
 from .errors import AudioError, DecoderStartError
-from .file_stamps import FileStamps
 from .folder import ingest_folder
+from .identify import identify_files
 from .manifest import ingest_manifest
 from .report import IngestReport
 from .segment import Cut
@@ -27,7 +27,6 @@ __all__ = [
     "DecoderPool",
     "DecoderStartError",
     "Demucs",
-    "FileStamps",
     "FoundDataSet",
     "IngestReport",
     "Listed",
@@ -37,6 +36,7 @@ __all__ = [
     "decoder_libraries",
     "find",
     "find_datasets",
+    "identify_files",
     "ingest_catalogue",
     "ingest_chorales",
     "ingest_dataset",

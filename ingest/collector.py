@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-import polars.selectors as cs
 
 from tonelake.ingest.copies import Copies
-from tonelake.store import DTYPES, Added, Failure, Lake, failure_id
+from tonelake.ingest.file_table import FileTable
+from tonelake.ingest.text_forms import normalized
+from tonelake.store import Added, Failure, Lake, failure_id
 
 ROWS_PER_BATCH = 2_000
 STAGE = "ingest"
@@ -17,14 +18,16 @@ STAGE = "ingest"
 class Collector:
     """Buffers rows of clips and failures of an ingest until they are committed."""
 
-    def __init__(self, lake: Lake) -> None:
-        self._lake = lake
+    def __init__(self, lake: Lake, files: FileTable | None = None) -> None:
+        """`files`: changes of the table of files, which are stored after clips."""
+        self._lake, self._files = lake, files
         self._rows: list[dict[str, Any]] = []
         self._failures: list[Failure] = []
         self._succeeded: list[str] = []
         self.added = Added()
         self.copies = Copies()
         self.flagged = self.failed = 0
+        self.new_sources: set[str] = set()                           # with clips that were given to `add`
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Buffer rows of clips; commit if a batch is full."""
@@ -52,14 +55,7 @@ class Collector:
             frame = normalized(pl.DataFrame(rows, infer_schema_length=None))
             self.added += self._lake.clips.add(frame)
             self.copies.note(self._lake, frame)
+        if self._files is not None:
+            self._files.flush()
         self._lake.failures.record(failures)
         self._lake.failures.clear(succeeded)
-
-
-def normalized(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with text in Unicode's NFC, as `store.to_nfc` does; sources keep the spelling of their file."""
-    lists = [name for name, kind in rows.schema.items() if kind == DTYPES["tags"]]
-    return rows.with_columns(
-        (cs.string() - cs.by_name("source")).str.normalize("NFC"),
-        pl.col(lists).list.eval(pl.element().str.normalize("NFC")),
-    )

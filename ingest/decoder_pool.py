@@ -96,7 +96,7 @@ class DecoderPool:
     def _ask(self, request: dict[str, Any]) -> Reply:
         """The reply of this thread's process.  If a file crashes one decoding library, another is tried."""
         reply, crashed = self._ask_once(request)
-        for skip in range(1, DECODERS if crashed and request.get("do") in ("scan", "read") else 0):
+        for skip in range(1, DECODERS if crashed and request.get("do") in ("identify", "scan", "read") else 0):
             other, crashed_too = self._ask_once(request | {"skip": skip})
             if not isinstance(other, AudioError):
                 return other

@@ -17,16 +17,17 @@ from pathlib import Path
 READY = b"tonelake decoder: ready\n"
 NICENESS = 10                            # a tenth of the time of a process of usual priority, where both want a processor
 MEMORY_LIMIT = 8 << 30                   # bytes of address space: a decompression bomb fails here instead of swapping
-ALWAYS_USED = ("chorale_scores", "scan", "sources", "tags")          # modules of ingest; decoding libraries load when needed
+# Modules of ingest; decoding libraries are loaded when they are needed.
+ALWAYS_USED = ("chorale_scores", "recording_hash", "scan", "sources", "tags")
 
 
 def answer(request: dict) -> tuple[dict, bytes]:
-    """Reply to one request, whose `do` is `digest`, `scan`, `parse`, `read` or `libraries`."""
+    """Reply to one request, whose `do` is `digest`, `identify`, `scan`, `parse`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
     from tonelake.ingest.libraries import library_versions
     from tonelake.ingest.scan import MIN_SECONDS, file_digest, promised_length, scan_file
     from tonelake.ingest.sources import read_source, to_path
-    from tonelake.ingest.tags import read_tags
+    from tonelake.ingest.tags import read_all_tags
 
     source, skip = request["source"], request.get("skip", 0)
     if request["do"] == "libraries":
@@ -36,12 +37,28 @@ def answer(request: dict) -> tuple[dict, bytes]:
         return {"digest": file_digest(to_path(source)), "length_s": length_s}, b""
     if request["do"] == "scan":
         path: Path = to_path(source)
-        return {"scan": scan_file(path, skip, request.get("shortest_s", MIN_SECONDS)).to_dict(), "tags": read_tags(path)}, b""
+        scan = scan_file(path, skip, request.get("shortest_s", MIN_SECONDS))
+        recording = request.get("recording") or identify(path, scan.digest, skip)
+        return {"scan": scan.to_dict(), "recording": recording, "tags": read_all_tags(path)}, b""
+    if request["do"] == "identify":
+        path = to_path(source)
+        length_s = promised_length(path) if request.get("length") else None
+        digest = file_digest(path)
+        return {
+            "digest": digest, "recording": identify(path, digest, skip), "tags": read_all_tags(path), "length_s": length_s,
+        }, b""
     if request["do"] == "parse":
         return {"score": load_score(source.removeprefix("chorale:")).to_dict()}, b""
     give_way()
     samples = read_source(source, request["start_s"], request["duration_s"], request["rate"], request.get("digest"), skip)
     return {"samples": len(samples)}, samples.astype("<f4").tobytes()
+
+
+def identify(path: Path, digest: str, skip: int) -> str:
+    """The recording in a file.  If a library crashed on the file (`skip`), it is not asked to demux it."""
+    from tonelake.ingest.recording_hash import recording_of, recording_of_bytes
+
+    return recording_of_bytes(digest) if skip else recording_of(path, digest)
 
 
 @cache

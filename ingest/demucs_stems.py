@@ -15,17 +15,18 @@ import polars as pl
 
 from tonelake.ingest.clip_audio import read_clips
 from tonelake.ingest.datasets.base import MIX
+from tonelake.ingest.recording_hash import derived_recording
 from tonelake.ingest.recordings import Recording, ingest_recordings
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.segment import Cut
 from tonelake.ingest.sources import to_source
-from tonelake.store import Added, Failure, InputError, Lake, failure_id, import_extra, is_local
+from tonelake.store import SEPARATED_FROM, Added, Failure, InputError, Lake, failure_id, import_extra, is_local
 
 STAGE = "separate"
-SEPARATED_FROM = "separated_from"
 CLIPS_PER_BATCH = 16                     # their stems are added together
 NOT_INHERITED = (                        # columns of a mix that its stems do not get
-    "clip_id", "source", "digest", "start_s", "duration_s", "cut", "added_at", "flag", "stem", "track", SEPARATED_FROM,
+    "clip_id", "recording", "source", "digest", "start_s", "duration_s", "cut", "added_at", "flag", "state", "labelled", "stem",
+    "track", SEPARATED_FROM,
 )
 DEFAULT_MODEL = "htdemucs"
 
@@ -78,7 +79,7 @@ def separate_clips(
     separator = separator or Demucs(model)
     home = Path(folder).expanduser() if folder is not None else Path(lake.uri) / "stems"
     clips = lake.clips.read(where=where)
-    mixes = clips.filter((pl.col("stem").is_null() | (pl.col("stem") == MIX)) & pl.col("flag").ne_missing("superseded"))
+    mixes = clips.filter(pl.col("stem").is_null() | (pl.col("stem") == MIX))
     if not len(mixes):
         raise InputError(f"separation: the lake has no mixes{f' where {where}' if where else ''}")
     separated = SEPARATED_FROM in lake.clips.columns()
@@ -126,12 +127,13 @@ def write_stems(separator: Separator, samples: np.ndarray, mix: dict[str, Any], 
     for stem, part in checked(separator.separate(samples), samples, separator.name):
         path, beside = folder / f"{stem}.flac", folder / f".{stem}.tmp"
         with soundfile.SoundFile(beside, "w", separator.rate, 1, format="FLAC") as file:
-            # A loop's clips have identical stems; the comment makes their files differ, so that each clip gets its own.
+            # A loop's clips have identical stems; the comment tells from which clip a file was made.
             file.comment = f"{separator.name} {mix['clip_id']}"
             file.write(np.clip(part, -1, 1))
         beside.replace(path)
         labels = shared | {"stem": stem, SEPARATED_FROM: mix["clip_id"]}
-        recordings.append(Recording(source=to_source(path), track=mix["track"], labels=labels))
+        identity = derived_recording(mix["recording"] or mix["digest"], mix["clip_id"], separator.name, stem)
+        recordings.append(Recording(source=to_source(path), track=mix["track"], labels=labels, identity=identity))
     return recordings
 
 

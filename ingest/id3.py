@@ -1,4 +1,4 @@
-"""Title, artist and album from ID3 tags: versions 2.2, 2.3 and 2.4, and the 128 bytes of version 1.  Source: id3.org.
+"""Title, artists, album and more from ID3 tags: versions 2.2, 2.3 and 2.4, and the 128 bytes of version 1.  Source: id3.org.
 
 tinytag's reader of ID3 is not used: it returns bytes of unsynchronised, compressed, grouped and encrypted frames as text, and
 skips extended headers wrongly.  Here such encodings are undone, or the frame is dropped.
@@ -12,11 +12,18 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
+from tonelake.ingest.genres import GENRES
+
 HEADER = FRAME_HEADER = 10               # bytes
 V1_SIZE = 128
+FIELDS_22 = {
+    b"TT2": "title", b"TP1": "artist", b"TAL": "album", b"TP2": "album_artist", b"TRK": "track_number", b"TYE": "year",
+    b"TCO": "genre",
+}
 FIELDS = {
-    b"TIT2": "title", b"TPE1": "artist", b"TALB": "album", b"TT2": "title", b"TP1": "artist", b"TAL": "album",
-    b"TT2\0": "title", b"TP1\0": "artist", b"TAL\0": "album",        # names of 2.2 in tags of 2.3, by old iTunes
+    b"TIT2": "title", b"TPE1": "artist", b"TALB": "album", b"TPE2": "album_artist", b"TRCK": "track_number", b"TYER": "year",
+    b"TDRC": "year", b"TCON": "genre", **FIELDS_22,
+    **{name + b"\0": field for name, field in FIELDS_22.items()},     # names of 2.2 in tags of 2.3, by old iTunes
 }
 FRAME_NAME = re.compile(rb"[A-Z0-9]{3}[A-Z0-9\0 ]")
 MAX_FRAME = 1 << 20                      # bytes of an uncompressed frame
@@ -30,8 +37,8 @@ def id3v2_size(head: bytes) -> int:
     return HEADER + _synchsafe(head[6:10]) + (HEADER if head[3] == 4 and head[5] & 0x10 else 0)
 
 
-def parse_id3v2(tag: bytes) -> dict[str, str]:
-    """Fields of an ID3v2 tag, its header included; the first of several values.  Frames that cannot be decoded are left out."""
+def parse_id3v2(tag: bytes) -> dict[str, list[str]]:
+    """Values of each field of an ID3v2 tag, its header included.  Frames that cannot be decoded are left out."""
     if not id3v2_size(tag):
         return {}
     version, flags = tag[3], tag[5]
@@ -42,20 +49,24 @@ def parse_id3v2(tag: bytes) -> dict[str, str]:
         body = _synchronised(body)
     if flags & 0x40:
         body = body[_extended_header_size(body, version) :]
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for name, content in _frames(body, version, unsynchronised=version == 4 and bool(flags & 0x80)):
-        text = _text(content)
-        if text:
-            found.setdefault(FIELDS[name], text)
+        if values := _values(content):
+            found.setdefault(FIELDS[name], values)
     return found
 
 
-def parse_id3v1(tag: bytes) -> dict[str, str]:
-    """Fields of an ID3v1 tag; {} if these 128 bytes are none."""
+def parse_id3v1(tag: bytes) -> dict[str, list[str]]:
+    """Values of each field of an ID3v1 tag; {} if these 128 bytes are none."""
     if len(tag) != V1_SIZE or not tag.startswith(b"TAG"):
         return {}
-    places = {"title": tag[3:33], "artist": tag[33:63], "album": tag[63:93]}
-    return {name: text for name, part in places.items() if (text := decode_8_bit(part.split(b"\0")[0]).strip())}
+    places = {"title": tag[3:33], "artist": tag[33:63], "album": tag[63:93], "year": tag[93:97]}
+    found = {name: [text] for name, part in places.items() if (text := decode_8_bit(part.split(b"\0")[0]).strip())}
+    if not tag[125] and tag[126]:        # version 1.1
+        found["track_number"] = [str(tag[126])]
+    if tag[127] < len(GENRES) and found:
+        found["genre"] = [GENRES[tag[127]]]
+    return found
 
 
 def decode_8_bit(data: bytes) -> str:
@@ -130,10 +141,10 @@ def _plain(content: bytes, flags: int, version: int, unsynchronised: bool) -> by
     return None
 
 
-def _text(content: bytes) -> str:
-    """The first value of a text frame; "" if it is not valid in the encoding that its first byte names."""
+def _values(content: bytes) -> list[str]:
+    """The values of a text frame; none if it is not valid in the encoding that its first byte names."""
     if not content or content[0] not in ENCODINGS:
-        return ""
+        return []
     encoding, data = ENCODINGS[content[0]], content[1:]
     if not encoding:
         values = [decode_8_bit(part) for part in data.split(b"\0")]
@@ -145,8 +156,8 @@ def _text(content: bytes) -> str:
         try:
             values = data.decode(encoding).split("\0")
         except UnicodeDecodeError:
-            return ""
-    return next((text for value in values if (text := value.strip("\ufeff \t\r\n"))), "")
+            return []
+    return [text for value in values if (text := value.strip("\ufeff \t\r\n"))]
 
 
 def _synchronised(data: bytes) -> bytes:

@@ -57,7 +57,10 @@ class Labels:
         check_labels(lake, self.file, self.table, self._numbers)
 
     def match(self, path: Path, track: str) -> dict[str, Any]:
-        """The labels of one file; {} if no row matches it.  `track`: its path below the ingested folder."""
+        """The labels of one file, None for an empty cell; {} if no row matches it.
+
+        `track`: its path below the ingested folder.
+        """
         relative = PurePosixPath(track)
         if self.kind == "track":
             keys = [track, str(relative.with_suffix(""))]
@@ -68,7 +71,7 @@ class Labels:
         for key in map(to_nfc, keys):
             if key in self._rows:
                 self._matched[key] += 1
-                return {name: value for name, value in self._rows[key].items() if value is not None}
+                return dict(self._rows[key])
         return {}
 
     def report(self, files: int) -> str:

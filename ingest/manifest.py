@@ -76,7 +76,7 @@ def read_manifest(file: Path, multi: ListColumns = (), text: Sequence[str] = ())
         if row[path] is None:
             raise InputError(f"{where}: has no path. Name the audio file")
         span = _span(where, row, start, length, end)
-        labels = {name: row[name] for name in columns if row[name] is not None}
+        labels = {name: row[name] for name in columns}               # an empty cell empties the label
         source = to_source(listed_path(folder, str(row[path])))             # ./a.wav and a.wav are the same file
         one = files.setdefault(source, _File(str(row[path])))
         key = (round(span[0] * 1e6), None if span[1] is None else round(span[1] * 1e6))
@@ -88,7 +88,8 @@ def read_manifest(file: Path, multi: ListColumns = (), text: Sequence[str] = ())
             )
     recordings = [
         Recording(
-            source=source, track=one.track, spans=tuple(row.span for row in one.rows.values()),
+            source=source, track=one.track, named_by_path=True, empties=True,
+            spans=tuple(row.span for row in one.rows.values()),
             span_labels=tuple(row.labels for row in one.rows.values()),
         )
         for source, one in files.items()

@@ -1,25 +1,32 @@
-"""Add recordings to the lake: hash, scan, cut into clips, store.  A recording that fails becomes a recorded failure.
+"""Add recordings to the lake: identify, scan, cut into clips, store.  A recording that fails becomes a recorded failure.
 
-A file whose content is known is not decoded again, and one whose size and times are unchanged is not even read
-(`ingest.file_stamps`).
+A file whose stamp is unchanged is not read; one whose recording is known is not decoded (`ingest.recording_hash`); only the
+others are scanned and cut.  Afterwards clips follow their files: names, tags and state (`store.sync`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import urllib.parse
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from tonelake.ingest.collector import Collector
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
-from tonelake.ingest.file_stamps import FileStamps, Stamp, stamp_of
+from tonelake.ingest.file_stamps import Stamp, stamp_of
+from tonelake.ingest.file_table import FileTable
+from tonelake.ingest.known_clips import KnownClips, labelled_columns
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import CHANNELS_CANCEL, MIN_SECONDS, Scan, clip_id
 from tonelake.ingest.segment import MAX_WHOLE_S, Cut, is_silent
-from tonelake.store import Lake, cores, tidy
+from tonelake.ingest.sources import to_source
+from tonelake.store import Lake, cores, sync_clips, tidy
+
+MANIFEST = "manifest"                    # rule by which clips at given spans are cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,129 +38,185 @@ class Recording:
     labels: dict[str, Any] = field(default_factory=dict)
     spans: tuple[tuple[float, float | None], ...] = ()               # (start, length; None: to the end) in seconds
     span_labels: tuple[dict[str, Any], ...] = ()                     # one for each span
+    named_by_path: bool = False          # `track` is the path below a folder, so that it follows the file and is kept unique
+    empties: bool = False                # a label that is None empties the column; else it says nothing
+    identity: str | None = None          # of derived audio; None: the hash of the file's audio
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether a span goes to the end, so that a known clip has to be compared with the file's length."""
+        return any(length_s is None for _, length_s in self.spans)
 
 
-Rows = tuple[list[dict[str, Any]], list[str]]                        # rows of clips; problems of spans that are not clips
+Facts = dict[str, Any]                   # of a file: recording, digest, tags, length_s
 
 
 def ingest_recordings(
     lake: Lake, recordings: Sequence[Recording], cut: Cut | None, *, dataset: str | None = None,
-    workers: int | None = None,
+    workers: int | None = None, root: Path | None = None,
 ) -> IngestReport:
-    """Cut recordings into clips and add them.  `cut` None: at the spans of each recording (a manifest)."""
-    name = "manifest" if cut is None else str(cut)
-    shared = {"cut": name} | ({"dataset": dataset} if dataset else {})
-    collector, stamps = Collector(lake), FileStamps(lake)
-    digests: dict[str, str] = {}
+    """Cut recordings into clips and add them.  `cut` None: at the spans of each recording (a manifest).
+
+    `root`: the folder that `recordings` are all audio files of.  Known files below it that do not exist are marked missing.
+    Raises LakeError if the lake has an older format, so that it has to be upgraded first.
+    """
+    lake.check_writable()
+    ingest = _Ingest(lake, recordings, cut, dataset, root)
     try:
         with DecoderPool(workers or cores()) as pool:                    # every core: no encoder runs meanwhile
-            for recording, result in _examine(lake, pool, recordings, cut, name, stamps):
-                if isinstance(result, AudioError):
-                    collector.fail(recording.source, str(result))
-                    continue
-                rows, problems = result
-                if rows:
-                    digests[recording.source] = rows[0]["digest"]
-                collector.add([row | shared for row in rows])
-                if problems:
-                    collector.fail(recording.source, "; ".join(problems))
-                else:
-                    collector.succeed(recording.source)
+            unknown = ingest.examine(pool)
+            ingest.update_known()
+            ingest.scan(pool, unknown)
     finally:
-        collector.flush()                # also when interrupted: keep what is decoded
-        stamps.save()
-    tidy(lake.clips.table)
-    return IngestReport(
-        recordings=len(recordings), added=collector.added, flagged=collector.flagged, failed=collector.failed,
-        superseded=mark_superseded(lake, digests), copies=len(collector.copies), notes=collector.copies.notes(),
-    )
+        ingest.collector.flush()         # also when interrupted: keep what is decoded
+    return ingest.finish()
 
 
-def _examine(
-    lake: Lake, pool: DecoderPool, recordings: Sequence[Recording], cut: Cut | None, cut_name: str, stamps: FileStamps
-) -> Iterator[tuple[Recording, Rows | AudioError]]:
-    """Yield each recording with its rows.  Decodes only content that the lake lacks; reads only files that changed."""
-    known = _known_clips(lake, cut_name)
-    by_source = {r.source: r for r in recordings}
-    unknown = list(by_source)
+class _Ingest:
+    """One run of `ingest_recordings`."""
 
-    def ask(task: str, sources: Iterable[str]) -> Iterator[tuple[Recording, dict[str, Any] | AudioError]]:
-        """Replies of the decoders.  Notes each file's digest with its stamp from before it was read."""
-        before: dict[str, Stamp | None] = {}
+    def __init__(
+        self, lake: Lake, recordings: Sequence[Recording], cut: Cut | None, dataset: str | None, root: Path | None
+    ) -> None:
+        self.lake, self.cut, self.root = lake, cut, root
+        self.by_source = {recording.source: recording for recording in recordings}
+        self.count = len(recordings)
+        self.files = FileTable(lake)
+        self.known = KnownClips(lake, str(cut.complete()) if cut is not None else MANIFEST, recordings)
+        self.collector = Collector(lake, self.files)
+        self.shared = {"cut": self.known.cut} | ({"dataset": dataset} if dataset else {})
+        self.failed: list[str] = []
+        self.gone: list[str] = []
+        self.is_first = not len(self.files) and not lake.clips.count()
+
+    def examine(self, pool: DecoderPool) -> list[str]:
+        """Identify the files, reading only those that changed; returns the sources that have to be scanned."""
+        if self.is_first:
+            return list(self.by_source)
+        lengths: dict[str, float | None] = {}
+        stamps = {source: stamp_of(source) for source in self.by_source}
+        changed: list[str] = []
+        for source, recording in self.by_source.items():
+            found = None if recording.needs_length else self.files.unchanged(source, stamps[source])
+            if found is None:
+                changed.append(source)
+            else:
+                self.known.recording_of[source] = found
+                self.files.note_present(source, recording.track if recording.named_by_path else None)
+        requests = ({"do": "identify", "source": source, "length": self.by_source[source].needs_length} for source in changed)
+        for request, reply in self.lake.progress(pool.map(requests), len(changed), "reading"):
+            source = request["source"]
+            if isinstance(reply, AudioError):
+                self._fail(source, str(reply))
+            else:
+                self._note_read(source, stamps[source], reply)
+                lengths[source] = reply["length_s"]
+        self._mark_gone()
+        self.files.flush()
+        here = [source for source in self.by_source if source in self.known.recording_of]
+        return [source for source in here if not self._is_known(source, lengths)]
+
+    def _is_known(self, source: str, lengths: dict[str, float | None]) -> bool:
+        """Whether all clips of a file are in the lake; if so, its labels are kept for `update_known`."""
+        recording, identity = self.by_source[source], self.known.recording_of[source]
+        if self.cut is None:
+            known = self.known.add_spans(recording, identity, lengths.get(source), self.shared)
+        else:
+            known = identity in self._complete
+            if known:
+                self.known.add(recording, identity, self.shared)
+        if known:
+            self.collector.succeed(source)
+        return known
+
+    @cached_property
+    def _complete(self) -> set[str]:
+        """Recordings all of whose clips by the rule of this run, or by one with more clips, are in the lake."""
+        return self.files.cut_recordings({str(self.cut), self.known.cut})
+
+    def update_known(self) -> None:
+        """Have known clips follow their files, and store the labels of this run."""
+        if self.files.changed_sources:
+            self.known.note(sync_clips(self.lake))
+        self.known.store_labels(self.collector)
+
+    def scan(self, pool: DecoderPool, sources: list[str]) -> None:
+        """Decode files, cut them and add their clips."""
+        stamps: dict[str, Stamp | None] = {}
 
         def requests() -> Iterator[dict[str, Any]]:
             for source in sources:
-                before[source] = stamp_of(source)
-                yield {"do": task, "source": source, "length": _needs_length(by_source[source])}
+                stamps[source] = stamp_of(source)
+                yield {"do": "scan", "source": source, "recording": self.known.recording_of.get(source)}
 
-        for request, reply in pool.map(requests()):
+        for request, reply in self.lake.progress(pool.map(requests()), len(sources), "decoding"):
             source = request["source"]
-            stamp = before.pop(source)
-            if not isinstance(reply, AudioError):
-                stamps.note(source, stamp, reply["digest"] if task == "digest" else reply["scan"]["digest"])
-            yield by_source[source], reply
-
-    if known:
-        unknown = []
-        unchanged = stamps.unchanged(source for source, recording in by_source.items() if not _needs_length(recording))
-        for source, digest in unchanged.items():
-            rows = _rows_of_known(by_source[source], known.get(digest, []), None)
-            if rows is None:
-                unknown.append(source)
+            stamp = stamps.pop(source)
+            if isinstance(reply, AudioError):
+                self._fail(source, str(reply))
+                continue
+            recording = self.by_source[source]
+            if request["recording"] is None:
+                self._note_read(source, stamp, reply | {"digest": reply["scan"]["digest"]})
+            identity = self.known.recording_of[source]
+            rows, problems = _rows_of_scan(recording, self.cut, reply, identity)
+            self.collector.add(self.known.new_rows(recording, identity, [row | self.shared for row in rows]))
+            if problems:
+                self._fail(source, "; ".join(problems))
+            elif self.cut is not None:
+                self.files.note_cut(source, str(self.cut))
+                self.collector.succeed(source)
             else:
-                yield by_source[source], (rows, [])
-        changed = [source for source in by_source if source not in unchanged]
-        for recording, reply in lake.progress(ask("digest", changed), len(changed), "reading"):
-            failed = isinstance(reply, AudioError)
-            rows = None if failed else _rows_of_known(recording, known.get(reply["digest"], []), reply["length_s"])
-            if rows is None:
-                unknown.append(recording.source)
-            else:
-                yield recording, (rows, [])
-    for recording, reply in lake.progress(ask("scan", unknown), len(unknown), "decoding"):
-        yield recording, reply if isinstance(reply, AudioError) else _rows_of_scan(recording, cut, reply)
+                self.collector.succeed(source)
+
+    def _mark_gone(self) -> None:
+        """Mark known files that do not exist as missing: below the folder, asked for, or with audio that moved."""
+        candidates = set(self.failed) | set(self.files.of_recordings(set(self.known.recording_of.values())))
+        if self.root is not None:
+            for prefix in _sources_of(self.root):
+                candidates |= set(self.files.below(prefix))
+        self.gone = self.files.note_gone(sorted(candidates - (set(self.by_source) - set(self.failed))))
+
+    def finish(self) -> IngestReport:
+        """Bring all clips in step with their files, and count."""
+        self.known.store_labels(self.collector)
+        self.known.note(sync_clips(self.lake))
+        counts = self.known.count(self.collector)
+        tidy(self.lake.clips.table)
+        tidy(self.lake.paths.table)
+        return IngestReport(
+            recordings=self.count, added=counts.added, flagged=self.collector.flagged, failed=len(self.failed),
+            superseded=self.known.superseded, missing=len(self.gone), copies=counts.copies,
+            new=counts.new, changed=counts.changed,
+            known=self.count - len(self.failed) - counts.copies - counts.new - counts.changed,
+            notes=self.collector.copies.notes(),
+        )
+
+    def _fail(self, source: str, error: str) -> None:
+        self.collector.fail(source, error)
+        self.failed.append(source)
+
+    def _note_read(self, source: str, stamp: Stamp | None, facts: Facts) -> str:
+        """Note what was read from a file, and return the identity of its recording."""
+        recording = self.by_source[source]
+        identity = recording.identity or facts["recording"]
+        self.known.adopt(identity, facts["digest"], facts["tags"])
+        self.known.recording_of[source] = identity
+        self.files.note_read(
+            source, stamp, identity, facts["digest"], facts["tags"], recording.track if recording.named_by_path else None
+        )
+        return identity
 
 
-def _needs_length(recording: Recording) -> bool:
-    """Whether a span goes to the end, so that a known clip has to be compared with the file's length."""
-    return any(length_s is None for _, length_s in recording.spans)
+def _sources_of(root: Path) -> tuple[str, str]:
+    """How the sources of the files below a folder begin: as paths, and as URIs where a path is not valid UTF-8."""
+    quoted = urllib.parse.quote_from_bytes(os.fsencode(os.path.abspath(root)))  # noqa: PTH100 - keeps links
+    return to_source(root), f"file://{quoted}"
 
 
-def _rows_of_known(
-    recording: Recording, stored: list[dict[str, Any]], file_s: float | None
-) -> list[dict[str, Any]] | None:
-    """Rows of a recording whose clips are all in the lake, with its current labels; None if some are not.
-
-    `file_s`: the file's length by its header, needed for a span without an end.
-    """
-    if not stored:
-        return None
-    base = {"track": recording.track, "source": recording.source} | recording.labels
-    if not recording.spans:
-        return [clip | base for clip in stored]
-    by_start: dict[float, list[dict[str, Any]]] = {}
-    for clip in stored:
-        by_start.setdefault(round(clip["start_s"], 6), []).append(clip)
-    rows = []
-    for (start_s, length_s), labels in zip(recording.spans, recording.span_labels, strict=True):
-        same_start = by_start.get(round(start_s, 6), [])
-        match = next((clip for clip in same_start if _has_length(clip, start_s, length_s, file_s)), None)
-        if match is None:
-            return None
-        rows.append(match | base | labels)
-    return rows
-
-
-def _has_length(clip: dict[str, Any], start_s: float, length_s: float | None, file_s: float | None) -> bool:
-    """Whether a clip that starts at `start_s` has the requested length; None: to the end of the file."""
-    if length_s is not None:
-        return abs(clip["duration_s"] - length_s) < 1e-3
-    # Decoded length and header may differ by the padding that an encoder added.
-    rest_s = min((file_s or 0.0) - start_s, MAX_WHOLE_S)
-    return file_s is not None and abs(clip["duration_s"] - rest_s) < 0.1
-
-
-def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) -> Rows:
+def _rows_of_scan(
+    recording: Recording, cut: Cut | None, reply: dict[str, Any], identity: str
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of a recording that was just scanned, and problems of spans that cannot be clips."""
     scan = Scan(**reply["scan"])
     name = recording.source.rsplit("/", 1)[-1]
@@ -174,13 +237,14 @@ def _rows_of_scan(recording: Recording, cut: Cut | None, reply: dict[str, Any]) 
             flags.append(CHANNELS_CANCEL)
         if length_s is None and start_s + duration_s < scan.duration_s - 0.1:
             flags.append("first hour only")
+        given = {name: value for name, value in (recording.labels | labels).items() if value is not None}
         rows.append(
             {
-                "clip_id": clip_id(scan.digest, start_s, duration_s), "track": recording.track,
+                "clip_id": clip_id(identity, start_s, duration_s), "track": recording.track, "recording": identity,
                 "source": recording.source, "digest": scan.digest, "start_s": start_s, "duration_s": duration_s,
-                "flag": ", ".join(flags) or None,
+                "flag": ", ".join(flags) or None, "labelled": labelled_columns(given, recording.named_by_path),
             }
-            | reply["tags"] | recording.labels | labels
+            | reply["tags"] | given
         )
     return rows, problems
 
@@ -192,21 +256,3 @@ def _spans(recording: Recording, cut: Cut | None, duration_s: float) -> list[tup
     if cut.seconds is None:
         return [(0.0, None, {})]
     return [(*span, {}) for span in cut.spans(duration_s)]
-
-
-def _known_clips(lake: Lake, cut: str) -> dict[str, list[dict[str, Any]]]:
-    """Clips of the lake that were cut by the same rule, by the digest of their file."""
-    clips = lake.clips.read(["clip_id", "digest", "start_s", "duration_s"], where=f"cut = '{cut}'")
-    known: dict[str, list[dict[str, Any]]] = {}
-    for clip in clips.iter_rows(named=True):
-        known.setdefault(clip["digest"], []).append(clip)
-    return known
-
-
-def mark_superseded(lake: Lake, digests: dict[str, str]) -> int:
-    """Flag the clips of sources whose content has been replaced; returns how many.  `digests`: content by source, as it is."""
-    now = pl.DataFrame({"source": list(digests), "now": list(digests.values())}, schema={"source": pl.String, "now": pl.String})
-    clips = lake.clips.read(["clip_id", "source", "digest", "flag"])
-    old = clips.join(now, on="source").filter(pl.col("digest") != pl.col("now"), pl.col("flag").ne_missing("superseded"))
-    lake.clips.set_flag(old["clip_id"].to_list(), "superseded")
-    return len(old)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tonelake.ingest.scan import MIN_SECONDS, SILENCE
 from tonelake.store import InputError
@@ -17,33 +17,50 @@ class Cut:
 
     seconds: float | None = 30.0
     hop_s: float | None = None           # from one start to the next; None: `seconds`, no overlap
+    per_track: int | None = None         # at most as many clips of a recording, evenly spread; None: all
 
     def __post_init__(self) -> None:
+        if self.per_track is not None and self.per_track < 1:
+            raise InputError(f"--per-track {self.per_track}: must be at least 1")
         if self.seconds is None:
-            if self.hop_s is not None:
-                raise InputError("--hop: has no meaning for whole files. Use it with --seconds")
+            if self.hop_s is not None or self.per_track is not None:
+                option = "--per-track" if self.hop_s is None else "--hop"
+                raise InputError(f"{option}: has no meaning for whole files. Use it with --seconds")
             return
         if not MIN_SECONDS <= self.seconds <= MAX_WHOLE_S:
             raise InputError(f"clips of {self.seconds:g} s: not supported. Choose {MIN_SECONDS:g} to {MAX_WHOLE_S:g} seconds")
-        if self.hop_s is not None and not 0.1 <= self.hop_s <= self.seconds:
-            raise InputError(f"a hop of {self.hop_s:g} s: not supported. Choose from 0.1 s to the clip's {self.seconds:g} s")
+        if self.hop_s is not None and not 0.1 <= self.hop_s <= MAX_WHOLE_S:
+            raise InputError(f"a hop of {self.hop_s:g} s: not supported. Choose 0.1 to {MAX_WHOLE_S:g} seconds")
 
     def __str__(self) -> str:
         if self.seconds is None:
             return "whole"
-        return f"{self.seconds:g}s" + (f"/{self.hop_s:g}s" if self.hop_s not in (None, self.seconds) else "")
+        name = f"{self.seconds:g}s" + (f"/{self.hop_s:g}s" if self.hop_s not in (None, self.seconds) else "")
+        return name + (f" x {self.per_track}" if self.per_track is not None else "")
+
+    def complete(self) -> Cut:
+        """The rule without the limit on clips of a recording."""
+        return replace(self, per_track=None)
 
     def spans(self, duration_s: float) -> list[tuple[float, float]]:
         """(start, length) in seconds of the clips of a recording.
 
         A recording shorter than `seconds` is one clip.  Audio that no full clip covers becomes a shorter last clip
-        if it is at least 5 s or half a clip long.
+        if it is at least 5 s or half a clip long.  With a hop above `seconds`, the audio between clips is in none of them.
 
         >>> Cut(30.0).spans(70.0)
         [(0.0, 30.0), (30.0, 30.0), (60.0, 10.0)]
         >>> Cut(10.0, 5.0).spans(21.0)
         [(0.0, 10.0), (5.0, 10.0), (10.0, 10.0)]
+        >>> Cut(10.0, 20.0).spans(57.0)
+        [(0.0, 10.0), (20.0, 10.0), (40.0, 10.0)]
+        >>> Cut(10.0, per_track=2).spans(57.0)
+        [(10.0, 10.0), (40.0, 10.0)]
         """
+        if self.per_track is not None:
+            spans = self.complete().spans(duration_s)
+            count = min(self.per_track, len(spans))
+            return [spans[(2 * i + 1) * len(spans) // (2 * count)] for i in range(count)]
         if self.seconds is None:
             return [(0.0, duration_s)]
         if duration_s <= self.seconds:
@@ -51,7 +68,7 @@ class Cut:
         hop_s = self.hop_s or self.seconds
         count = int((duration_s - self.seconds) / hop_s + 1e-9) + 1
         spans = [(i * hop_s, self.seconds) for i in range(count)]
-        uncovered_s = duration_s - (spans[-1][0] + self.seconds)
+        uncovered_s = duration_s - max(count * hop_s, spans[-1][0] + self.seconds)
         if uncovered_s >= max(MIN_SECONDS, min(MIN_TAIL_S, self.seconds / 2)):
             spans.append((count * hop_s, duration_s - count * hop_s))
         return spans

@@ -1,4 +1,4 @@
-"""Title, artist and album from tags at the end of a file: APEv2, ID3v1, and ID3v2.4 with a footer.
+"""Title, artists, album and more from tags at the end of a file: APEv2, ID3v1, and ID3v2.4 with a footer.
 
 Sources: Hydrogenaudio's specification of APEv2, id3.org for ID3 and Lyrics3.  Tags may follow each other in any order.
 """
@@ -16,18 +16,22 @@ APE_EDGE = 32                            # bytes of an APE tag's header and of i
 MAX_TAG = 64 << 20                       # bytes
 MAX_TAGS = 100
 ENHANCED_SIZE = 227                      # "TAG+", before an ID3v1 tag
-FIELDS = ("title", "artist", "album")
+FIELDS = {
+    "title": "title", "artist": "artist", "album": "album", "album artist": "album_artist", "albumartist": "album_artist",
+    "track": "track_number", "year": "year", "genre": "genre",
+}
 PRECEDENCE = ("id3v2", "ape", "id3v1")   # by how much of the text a tag can keep
 
 
-def read_tail(file: BinaryIO) -> Iterator[dict[str, str]]:
+def read_tail(file: BinaryIO) -> Iterator[dict[str, list[str]]]:
     """Yield the fields of the tags at the end of a file, those of the most expressive tag first."""
-    found: dict[str, list[dict[str, str]]] = {kind: [] for kind in PRECEDENCE}
+    found: dict[str, list[dict[str, list[str]]]] = {kind: [] for kind in PRECEDENCE}
     end = file.seek(0, io.SEEK_END)
     for _ in range(MAX_TAGS):
         tail = _read(file, end - ENHANCED_SIZE, end)
-        if tail[-V1_SIZE:].startswith(b"TAG") and len(tail) >= V1_SIZE:
-            found["id3v1"].append(parse_id3v1(tail[-V1_SIZE:]))
+        v1 = tail[-V1_SIZE:]
+        if len(v1) == V1_SIZE and v1.startswith(b"TAG") and tail[-V1_SIZE - 3 : -V1_SIZE] != b"APE":     # not of "APETAGEX"
+            found["id3v1"].append(parse_id3v1(v1))
             end -= V1_SIZE
         elif tail[-APE_EDGE:].startswith(b"APETAGEX") and (start := _ape_start(tail[-APE_EDGE:], end)) is not None:
             found["ape"].append(parse_ape(_read(file, start, end)))
@@ -50,10 +54,10 @@ def ape_size(head: bytes) -> int:
     return APE_EDGE + min(struct.unpack("<I", head[12:16])[0], MAX_TAG)
 
 
-def parse_ape(tag: bytes) -> dict[str, str]:
-    """Fields of an APE tag with its header or footer or both; the first of several values."""
+def parse_ape(tag: bytes) -> dict[str, list[str]]:
+    """Values of each field of an APE tag with its header or footer or both."""
     at = APE_EDGE if tag.startswith(b"APETAGEX") else 0
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     while at + 8 < len(tag):
         size, flags = struct.unpack("<II", tag[at : at + 8])
         name_end = tag.find(b"\0", at + 8, at + 8 + 256)
@@ -61,10 +65,9 @@ def parse_ape(tag: bytes) -> dict[str, str]:
             break
         name = tag[at + 8 : name_end].decode("latin-1").lower()
         value = tag[name_end + 1 : name_end + 1 + size]
-        if name in FIELDS and flags & 0x6 == 0:                      # text, not bytes or a link
-            text = next((text for part in value.split(b"\0") if (text := decode_8_bit(part).strip())), "")
-            if text:
-                found.setdefault(name, text)
+        values = [text for part in value.split(b"\0") if (text := decode_8_bit(part).strip())]
+        if name in FIELDS and flags & 0x6 == 0 and values:           # text, not bytes or a link
+            found.setdefault(FIELDS[name], values)
         at = name_end + 1 + size
     return found
 

@@ -5,7 +5,11 @@ from .columns import (
     DTYPES,
     FIXED_COLUMNS,
     FIXED_GROUP_COLUMNS,
+    MISSING,
+    SEPARATED_FROM,
     SETTABLE_COLUMNS,
+    SUPERSEDED,
+    TAG_COLUMNS,
     ColumnKind,
     can_group,
     descriptive_columns,
@@ -22,6 +26,8 @@ from .compaction import MANY_FRAGMENTS, SHORT_MINUTES, optimize, release_version
 from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMismatch, SpaceNotFound, TonelakeError
 from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
+from .files import FILE_TAGS, STAMP, Files, file_rows
+from .forget import ForgetReport, forget
 from .format import format_of, newest_format, write_format
 from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames
@@ -29,6 +35,7 @@ from .key_rows import KeyRows
 from .lake import Lake
 from .locks import exclusive_lock, lock_of_module
 from .machine import cores, memory_bytes, processor_name, share_cores
+from .names import Names
 from .numba_cache import compiler_lock, explain_unwritable_cache
 from .process import prepare_process
 from .progress import Progress, silent_progress
@@ -47,10 +54,12 @@ from .settings import (
     settings_to_yaml,
 )
 from .space import Space, Spaces, check_name
+from .states import states_of
+from .sync import Synced, sync_clips
 from .table import Snapshot, Table, chunks, in_list, release_memory
 from .text import printable, to_nfc
 from .tokens import Tokens, TokenSequence
-from .tracks import DUPLICATE_COLUMN, rows_of, track_numbers
+from .tracks import DUPLICATE_COLUMN, SONG_COLUMNS, Songs, read_songs, rows_of, track_numbers
 from .type_checks import check_types
 from .upgrade import pending_upgrades, upgrade_lake
 from .vectors import LayerVectors, Vectors, fits
@@ -59,13 +68,20 @@ __all__ = [
     "CONFIG_FILE",
     "DTYPES",
     "DUPLICATE_COLUMN",
+    "FILE_TAGS",
     "FIXED_COLUMNS",
     "FIXED_GROUP_COLUMNS",
     "MANY_FRAGMENTS",
     "METRICS_FILE",
+    "MISSING",
     "REPORT_FILE",
+    "SEPARATED_FROM",
     "SETTABLE_COLUMNS",
     "SHORT_MINUTES",
+    "SONG_COLUMNS",
+    "STAMP",
+    "SUPERSEDED",
+    "TAG_COLUMNS",
     "Added",
     "Blobs",
     "ClipNotFound",
@@ -74,8 +90,10 @@ __all__ = [
     "Count",
     "Failure",
     "Failures",
+    "Files",
     "FilterError",
     "FinishedRun",
+    "ForgetReport",
     "Fragment",
     "FrameStates",
     "Frames",
@@ -85,6 +103,7 @@ __all__ = [
     "LakeError",
     "LayerVectors",
     "MissingExtra",
+    "Names",
     "NonNegative",
     "Positive",
     "Progress",
@@ -93,10 +112,12 @@ __all__ = [
     "Settings",
     "Share",
     "Snapshot",
+    "Songs",
     "Space",
     "SpaceMismatch",
     "SpaceNotFound",
     "Spaces",
+    "Synced",
     "Table",
     "Texts",
     "TokenSequence",
@@ -119,7 +140,9 @@ __all__ = [
     "explain_unwritable_cache",
     "extend_projected",
     "failure_id",
+    "file_rows",
     "fits",
+    "forget",
     "format_of",
     "frozen_settings",
     "group_columns",
@@ -145,6 +168,7 @@ __all__ = [
     "printable",
     "processor_name",
     "read_projection",
+    "read_songs",
     "release_memory",
     "release_versions_quietly",
     "require_extra",
@@ -154,6 +178,8 @@ __all__ = [
     "share_cores",
     "silent_progress",
     "source_exists",
+    "states_of",
+    "sync_clips",
     "temporary_files",
     "tidy",
     "to_nfc",

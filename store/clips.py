@@ -1,13 +1,16 @@
 """The table of clips: one row a clip, with fixed columns and the user's label columns (`store.columns`).
 
-Rows are matched by `clip_id`, a hash of content, so adding them again changes nothing.  A stored value is replaced only by a
-new, non-empty one; so ingesting without labels never erases labels.
+Rows are matched by `clip_id`, so adding them again changes nothing.  `Clips.add` replaces a stored value only by a new,
+non-empty one; `Clips.update` sets values as they are given, empty ones too.
+
+Clips of superseded recordings, whose files now have other audio, are left out of every answer: `read`, `ids` and `count` leave
+them out unless `superseded` is True, `take` and `find` return any clip that is named by its id.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +20,21 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tonelake.store.columns import CLIP_SCHEMA, FIXED_COLUMNS, can_group, group_columns, kind_of, label_columns, stored_type
+from tonelake.store.columns import (
+    CLIP_SCHEMA,
+    FIXED_COLUMNS,
+    SUPERSEDED,
+    can_group,
+    group_columns,
+    kind_of,
+    label_columns,
+    stored_type,
+)
 from tonelake.store.errors import ClipNotFound, InputError
-from tonelake.store.table import Snapshot, Table, chunks, to_frame
+from tonelake.store.table import IDS_PER_FILTER, Snapshot, Table, chunks, in_list, to_frame
 
 LABEL_NAME = re.compile(r"[^\W\d]\w{0,63}")              # and in lower case: SQL folds unquoted names
-ROWS_PER_WRITE = 2_000
+ROWS_PER_UPDATE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +55,26 @@ class Clips:
 
     def __init__(self, connection: Any) -> None:
         self.table = Table(connection, "clips", CLIP_SCHEMA)
+        self.has_states = True           # False in a lake of format 1, which has `flag = 'superseded'` instead
+        self._superseded: tuple[int, pl.Series] | None = None        # version of the table; ids at that version
 
-    def count(self, where: str | None = None) -> int:
-        return self.table.count(where)
+    def count(self, where: str | None = None, *, superseded: bool = False) -> int:
+        if superseded:
+            return self.table.count(where)
+        return self.table.count() - len(self.superseded()) if where is None else len(self.read(["clip_id"], where=where))
+
+    def superseded(self) -> pl.Series:
+        """Ids of the clips of superseded recordings."""
+        version = self.table.version
+        if self._superseded is None or self._superseded[0] != version:
+            column = "state" if self.has_states else "flag"
+            found = self.table.read(["clip_id"], where=f"{column} = '{SUPERSEDED}'")
+            self._superseded = version, to_frame(found)["clip_id"]
+        return self._superseded[1]
+
+    def without_audio(self) -> pl.Series:
+        """Ids of the clips whose audio no file has now: superseded and missing ones."""
+        return self.ids("state IS NOT NULL", superseded=True) if self.has_states else self.superseded()
 
     def label_columns(self) -> list[str]:
         """The columns that the user brought."""
@@ -57,36 +86,57 @@ class Clips:
         return [name for name in columns if can_group(self._stored_type(name)) and self.count(f"{name} IS NOT NULL")]
 
     def columns(self) -> list[str]:
-        return list(self.table.schema.names)
+        """Names of the columns; those that a lake of an older format lacks read as nulls."""
+        return list(dict.fromkeys([*self.table.schema.names, *FIXED_COLUMNS]))
 
     def check_column(self, column: str) -> None:
         """Raise InputError unless clips have this column."""
-        if column not in self.table.schema.names:
+        if column not in self.columns():
             raise InputError(f"clips: no column {column!r}. Choose one of {', '.join(self.columns())}")
 
-    def read(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pl.DataFrame:
+    def read(
+        self, columns: Sequence[str] | None = None, *, where: str | None = None, superseded: bool = False
+    ) -> pl.DataFrame:
         """Clips as a data frame, in the order they were added; `where` is SQL over clip columns."""
         for column in columns or ():
             self.check_column(column)
-        return to_frame(self.table.read(columns, where=where))
+        left_out = None if superseded else self.superseded()
+        if left_out is None or not len(left_out):
+            return self._frame(columns, lambda names: self.table.read(names, where=where))
+        wanted = None if columns is None else list(dict.fromkeys(["clip_id", *columns]))
+        found = self._frame(wanted, lambda names: self.table.read(names, where=where))
+        found = found.filter(~pl.col("clip_id").is_in(left_out.implode()))
+        return found if columns is None else found.select(columns)
 
-    def ids(self, where: str | None = None) -> pl.Series:
+    def _frame(self, columns: Sequence[str] | None, read: Callable[[list[str] | None], pa.Table]) -> pl.DataFrame:
+        """Rows read with the stored ones of `columns`, and nulls in fixed columns that are not stored."""
+        stored = self.table.schema.names
+        if columns is None or set(columns) <= set(stored):
+            return to_frame(read(None if columns is None else list(columns)))
+        found = to_frame(read([name for name in columns if name in stored] or ["clip_id"]))
+        types = to_frame(CLIP_SCHEMA.empty_table()).schema
+        absent = [pl.lit(None, types[name]).alias(name) for name in columns if name not in stored]
+        return found.with_columns(absent).select(columns)
+
+    def ids(self, where: str | None = None, *, superseded: bool = False) -> pl.Series:
         """Ids of all clips, or of those that match a filter, in the order they were added."""
         if where is not None:
-            return self.read(["clip_id"], where=where)["clip_id"]
-        return pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
+            return self.read(["clip_id"], where=where, superseded=superseded)["clip_id"]
+        found = pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
+        left_out = [] if superseded else self.superseded()
+        return found.filter(~found.is_in(left_out.implode())) if isinstance(left_out, pl.Series) and len(left_out) else found
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips by id, in the order of `ids`; unknown ids are left out."""
         wanted = None if columns is None else list(dict.fromkeys(["clip_id", *columns]))
-        found = to_frame(self.table.take(list(dict.fromkeys(ids)), wanted))
+        found = self._frame(wanted, lambda names: self.table.take(list(dict.fromkeys(ids)), names))
         return pl.DataFrame({"clip_id": list(ids)}, schema={"clip_id": pl.String}).join(
             found, on="clip_id", how="inner", maintain_order="left"
         )
 
     def read_rows(self, snapshot: Snapshot, rows: np.ndarray, columns: Sequence[str]) -> pl.DataFrame:
         """Clips by their row numbers in one version of the table, in the order of `rows`."""
-        return to_frame(self.table.take_rows(snapshot, rows, columns))
+        return self._frame(columns, lambda names: self.table.take_rows(snapshot, rows, names or columns))
 
     def find(self, clip: str) -> dict[str, Any]:
         """The clip whose id is `clip` or begins with it.  Raises ClipNotFound unless there is exactly one."""
@@ -109,7 +159,7 @@ class Clips:
         """
         check_rows(rows)
         check_names(rows.columns)
-        return self._upsert(self._cast_to_schema(rows))
+        return self._upsert(self.conform(rows))
 
     def set_labels(self, values: pl.DataFrame) -> Added:
         """Write label columns of clips in the lake: `values` has clip_id and the columns.
@@ -120,10 +170,33 @@ class Clips:
         rows = self.take(values["clip_id"].to_list(), ["clip_id", "track", "source", "digest", "start_s", "duration_s"])
         return self.add(rows.join(values, on="clip_id", how="left", maintain_order="left")) if len(rows) else Added()
 
+    def update(self, values: pl.DataFrame) -> pl.Series:
+        """Set columns of stored clips, nulls included; returns the ids of the clips that changed.
+
+        `values` has clip_id and the columns.  Unknown clips are left out.  Raises InputError if a column cannot be stored.
+        """
+        check_names(values.columns)
+        values = self.conform(values)
+        names = [name for name in values.columns if name != "clip_id"]
+        changed: list[pl.Series] = []
+        for part in values.iter_slices(ROWS_PER_UPDATE):
+            stored = to_frame(self.table.take(part["clip_id"].to_list()))
+            after = stored.drop(names).join(part, on="clip_id", how="inner").select(stored.columns).sort("clip_id")
+            before = stored.sort("clip_id")
+            rows = after.filter(pl.any_horizontal(after[name].ne_missing(before[name]) for name in names))
+            if len(rows):
+                self.table.upsert(rows.to_arrow())
+            changed.append(rows["clip_id"])
+        return pl.concat(changed) if changed else pl.Series("clip_id", [], pl.String)
+
     def set_flag(self, ids: Sequence[str], flag: str) -> None:
         """Set the `flag` of these clips, which names a problem with their audio."""
-        for part in chunks(ids, ROWS_PER_WRITE):
-            self.table.upsert(to_frame(self.table.take(part)).with_columns(flag=pl.lit(flag)).to_arrow())
+        self.update(pl.DataFrame({"clip_id": ids, "flag": [flag] * len(ids)}))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Delete clips; their vectors and frames are not touched (`store.forget`)."""
+        for part in chunks(list(ids), IDS_PER_FILTER):
+            self.table.delete(in_list("clip_id", part))
 
     def _upsert(self, rows: pl.DataFrame) -> Added:
         stored = to_frame(self.table.take(rows["clip_id"].unique(maintain_order=True).to_list()))
@@ -161,7 +234,7 @@ class Clips:
         """The polars type of a column of the table."""
         return to_frame(self.table.schema.empty_table().select([name])).schema[name]
 
-    def _cast_to_schema(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def conform(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Cast rows to the types of the stored columns; columns that are new to the lake are added to the table."""
         schema, arrow = self.table.schema, rows.to_arrow()
         new = []

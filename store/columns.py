@@ -21,8 +21,9 @@ import pyarrow as pa
 
 CLIP_SCHEMA = pa.schema(
     [
-        pa.field("clip_id", pa.string()),        # blake2b of file digest, start, length, decode version
-        pa.field("track", pa.string()),          # the recording or piece it belongs to
+        pa.field("clip_id", pa.string()),        # opaque; a new one is a hash of recording, start, length, decode version
+        pa.field("track", pa.string()),          # unique name of the song or piece that it belongs to
+        pa.field("recording", pa.string()),      # hash of the encoded audio that it is a span of; null if that is not known
         pa.field("source", pa.string()),         # a path, a file: URI where the path is not valid UTF-8, or chorale:…
         pa.field("digest", pa.string()),         # blake2b of the source's bytes when it was ingested
         pa.field("start_s", pa.float64()),
@@ -35,9 +36,18 @@ CLIP_SCHEMA = pa.schema(
         pa.field("stem", pa.string()),
         pa.field("split", pa.string()),
         pa.field("flag", pa.string()),           # a problem with the audio: silent, truncated, damaged, …; null for none
+        pa.field("state", pa.string()),          # null: live; missing: no file has it now; superseded: its files were replaced
+        pa.field("labelled", pa.list_(pa.string())),         # fixed columns that labels filled, which tags do not replace
         pa.field("added_at", pa.timestamp("us", tz="UTC")),
     ]
 )
+SEPARATED_FROM = "separated_from"        # label column of stems: the clip that they were separated from
+MISSING, SUPERSEDED = "missing", "superseded"
+# Columns that tags fill, and labels may; those that are not fixed are added when a file first has the tag.
+TAG_COLUMNS: dict[str, pa.DataType] = {
+    "title": pa.string(), "artist": pa.string(), "artists": pa.list_(pa.string()), "album": pa.string(),
+    "album_artist": pa.string(), "track_number": pa.int64(), "year": pa.int64(), "genre": pa.string(),
+}
 FIXED_COLUMNS = tuple(CLIP_SCHEMA.names)
 SETTABLE_COLUMNS = ("track", "title", "artist", "album", "dataset", "stem", "split")     # fixed columns that labels may fill
 FIXED_GROUP_COLUMNS = ("artist", "album", "track", "dataset", "stem", "split")           # fixed columns that group clips

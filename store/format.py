@@ -1,19 +1,26 @@
-"""The format version of a lake on disk: `lake.json` at its root, written when the lake is made.
+"""The format version and the identity of a lake on disk: `lake.json` at its root, written when the lake is made.
 
-A lake of an older format is brought up to date by `store.upgrade`; one of a newer format is refused, since writing to it could
-lose what this program does not know.
+A lake of an older format can be read, and is brought up to date by `store.upgrade`; one of a newer format is refused, since
+writing to it could lose what this program does not know.
+
+    1    clips are identified by the bytes of their file; `flag = 'superseded'` marks those whose file was replaced
+    2    clips belong to recordings; a table of files; `state`; an identity
 """
 
 from __future__ import annotations
 
 import json
+import uuid
+from typing import Any
 
 from tonelake.store.blobs import Blobs
 from tonelake.store.errors import LakeError
 
 FILE = "lake.json"
+DEFAULT_SPACE = "default_space"          # key of the file
 FIRST = 1                                # the format of a lake without the file
-NEWEST = 1                               # the format that this program writes; a higher number needs a step in `store.upgrade`
+FIRST_WITH_STATES = 2                    # before, `flag` says that a clip is superseded
+NEWEST = 2                               # the format that this program writes; a higher number needs a step in `store.upgrade`
 
 
 def newest_format() -> int:
@@ -37,24 +44,60 @@ def format_of(files: Blobs) -> int:
         ) from error
 
 
-def check_format(files: Blobs, *, older: bool = False) -> None:
-    """Raise LakeError for a newer format than this program knows and, unless `older`, for one that has to be upgraded first."""
+def read_values(files: Blobs) -> dict[str, Any]:
+    """What `lake.json` holds; empty if it does not exist or is damaged.  Keys of other programs are kept when it is written."""
+    try:
+        found = json.loads(files.read(FILE) or "{}")
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def identity_of(files: Blobs) -> str:
+    """The identity of a lake, made once with it; empty for a lake that was made before there were any."""
+    found = read_values(files).get("identity")
+    return found if isinstance(found, str) else ""
+
+
+def default_space_of(files: Blobs) -> str | None:
+    """The name of the space that commands use unless one is named; None if none was set."""
+    found = read_values(files).get(DEFAULT_SPACE)
+    return found if isinstance(found, str) else None
+
+
+def write_default_space(files: Blobs, name: str | None) -> None:
+    """Set the default space, or with None leave the choice to `Spaces.default`.  Older programs ignore it."""
+    values = {"format": format_of(files)} | read_values(files) | {DEFAULT_SPACE: name}
+    files.put_text(FILE, json.dumps({key: value for key, value in values.items() if value is not None}) + "\n")
+
+
+def check_format(files: Blobs) -> int:
+    """The format of a lake.  Raises LakeError if this program does not know it."""
     found = format_of(files)
     if found > newest_format():
         raise LakeError(
             f"lake at {files.uri}: has format {found}, but this tonelake knows formats up to {newest_format()}. Install a "
             "newer tonelake"
         )
-    if found < newest_format() and not older:
-        raise LakeError(
-            f"lake at {files.uri}: has format {found}, older than {newest_format()}. Upgrade it with `tonelake verify --repair`"
-        )
+    return found
+
+
+def refusal_to_write(uri: str, found: int) -> str:
+    """The error text for writing clips to a lake of an older format; empty for the newest."""
+    if found >= newest_format():
+        return ""
+    return (
+        f"lake at {uri}: has format {found}, older than {newest_format()}: it can be read, but its clips cannot be changed. "
+        "Upgrade it with `tonelake verify --repair`, which keeps all vectors"
+    )
 
 
 def write_format(files: Blobs, version: int | None = None) -> None:
     """Write the newest format unless one is written already; with `version`, replace it by that one."""
     about = "a lake of tonelake: clips, vectors, indexes, runs"
-    text = json.dumps({"format": version or newest_format(), "about": about}) + "\n"
+    identity = identity_of(files) or uuid.uuid4().hex
+    values = {"format": version or newest_format(), "about": about, "identity": identity}
+    text = json.dumps(read_values(files) | values) + "\n"
     if version is None:
         files.write_once(FILE, text)
     else:

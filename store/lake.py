@@ -19,8 +19,9 @@ from tonelake.store.blobs import Blobs, is_local
 from tonelake.store.clips import Clips
 from tonelake.store.errors import LakeError
 from tonelake.store.failures import Failures
+from tonelake.store.files import Files
 from tonelake.store.format import FILE as FORMAT_FILE
-from tonelake.store.format import check_format, write_format
+from tonelake.store.format import FIRST_WITH_STATES, check_format, identity_of, refusal_to_write, write_format
 from tonelake.store.frames import Frames
 from tonelake.store.progress import Progress, silent_progress
 from tonelake.store.space import Space, Spaces
@@ -34,8 +35,8 @@ PARTS = (FORMAT_FILE, "clips.lance", "failures.lance", "spaces")      # a folder
 class Lake:
     """One open lake; created if it does not exist, unless `create` is False.
 
-    Raises LakeError if there is no lake or none can be made, if its format is newer than this program knows or, unless `older`
-    is True, if it is older and has to be upgraded first (`store.upgrade`).
+    Raises LakeError if there is no lake or none can be made, or if its format is newer than this program knows.  A lake of an
+    older format can be read, but clips cannot be written until it is upgraded (`store.upgrade`), which needs `older`.
     """
 
     def __init__(
@@ -55,13 +56,29 @@ class Lake:
         self.clips = Clips(self._connection)
         if create and not local and not self.clips.table.version:
             write_format(self.files(""))
-        check_format(self.files(""), older=older)
+        self._older = older
+        self.paths = Files(self._connection)
+        self.read_format()
         self.failures = Failures(self._connection)
-        self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"))
+        self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"), self.files(""))
         self._vectors: dict[Space, Vectors] = {}         # opened: later queries need not read their keys again
 
+    def read_format(self) -> None:
+        """Read `lake.json`: sets `identity`, and what the format allows.  Raises LakeError for a format that is not known."""
+        files = self.files("")
+        found = check_format(files)
+        self.identity = f"{identity_of(files)} {self.uri}"           # a lake that is made again at this URI gets another one
+        self.clips.has_states = found >= FIRST_WITH_STATES
+        self.refusal = "" if self._older else refusal_to_write(self.uri, found)      # why clips cannot be written
+        self.clips.table.refusal = self.paths.table.refusal = self.refusal
+
+    def check_writable(self) -> None:
+        """Raise LakeError unless clips can be written: call it before any long work."""
+        if self.refusal:
+            raise LakeError(self.refusal)
+
     def vectors(self, space: Space | str | None = None) -> Vectors:
-        """The vectors of a space, given by name or as a Space; None means the lake's only space."""
+        """The vectors of a space, given by name or as a Space; None means the lake's default space."""
         chosen = space if isinstance(space, Space) else self.spaces.get(space)
         if chosen not in self._vectors:
             self._vectors[chosen] = Vectors(self._connection, chosen, self.clips)

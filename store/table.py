@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -30,6 +31,9 @@ BYTES_OF_LONG_ROWS = 64 << 20        # of frames, 1 MB or more a row: read row b
 TRIES = 8                            # attempts at a commit that conflicts with other writers, over about ten seconds
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; for more, reading the whole column is faster
 FEW_KEYS = 1_000                     # rows taken one by one where their row numbers are known
+
+QUOTED_TEXT = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`""")
+WRONG_LITERAL = re.compile(r"Received literal (\w+)\((.*)\) and could not convert to literal of type '(\w+)'")
 
 Result = TypeVar("Result")
 
@@ -53,6 +57,7 @@ class Table:
         self.key = key.name
         self._connection = connection
         self._initial_schema = schema.set(0, keyed)
+        self.refusal = ""                # why nothing may be written, if that is so
         self._handle: Any = None
         self._known: tuple[Snapshot, KeyRows] | None = None           # one tuple: threads never see parts of two versions
 
@@ -82,7 +87,7 @@ class Table:
         if handle is None:
             return self._initial_schema.empty_table().select(names)
         if where is not None:
-            check_filter(where)
+            where = checked_filter(where, handle.schema.names)
         try:
             with self.reading():
                 return handle.to_lance().to_table(columns=names, filter=where)
@@ -90,6 +95,11 @@ class Table:
             if where is None:
                 raise
             raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
+        except LakeError as error:
+            if where is None or "Cast error" not in str(error):
+                raise
+            cause = str(error.__cause__).partition("Cast error: ")[2].split(", /")[0]
+            raise FilterError(f"filter {where!r}: {cause}. Write TRY_CAST, which gives no value for such text") from error
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -205,6 +215,15 @@ class Table:
 
         self.commit(write)
 
+    def rename_column(self, name: str, other: str) -> None:
+        """Rename a column, unless that is done already."""
+
+        def write() -> None:
+            if name in self.schema.names and other not in self.schema.names:
+                self._handle.alter_columns({"path": name, "rename": other})
+
+        self.commit(write)
+
     def delete(self, where: str) -> None:
         handle = self._open()
         if handle is not None:
@@ -258,7 +277,12 @@ class Table:
         release_memory()
 
     def commit(self, write: Callable[[], Result]) -> Result:
-        """Call `write`, again after a conflict: another writer's commit may have changed the schema or the rows."""
+        """Call `write`, again after a conflict: another writer's commit may have changed the schema or the rows.
+
+        Raises LakeError if nothing may be written, or if writing fails.
+        """
+        if self.refusal:
+            raise LakeError(self.refusal)
         for attempt in range(TRIES):
             try:
                 return write()
@@ -359,11 +383,33 @@ def chunks(items: Any, size: int) -> Iterator[Any]:
         yield items[start : start + size]
 
 
-def check_filter(where: str) -> None:
-    """Raise FilterError unless a filter is a single expression: the parser silently drops text after a semicolon."""
+def checked_filter(where: str, columns: Sequence[str]) -> str:
+    """A filter with column names in double quotes, as standard SQL writes them, in backticks, as the database reads them.
+
+    The database takes double-quoted text for a constant, so that `"artist" != 'X'` would keep every row.  Raises FilterError
+    for double-quoted text that does not name a column, and unless the filter is a single expression: the parser silently drops
+    text after a semicolon.
+
+    >>> checked_filter("\"artist\" = 'the \"King\"'", ["artist"])
+    '`artist` = \'the "King"\''
+    """
     outside_quotes = "".join(where.split("'")[::2])
     if ";" in outside_quotes or not where.strip():
         raise FilterError(f"filter {where!r}: not a single SQL expression. Write for example \"artist = 'X' AND year > 1990\"")
+
+    def name(match: re.Match[str]) -> str:
+        text = match[0]
+        if not text.startswith('"'):
+            return text
+        inner = text[1:-1].replace('""', '"')
+        if inner.lower() in columns:
+            return f"`{inner.lower()}`"
+        raise FilterError(
+            f"filter {where!r}: {text} in double quotes is the name of a column, and clips have no such column. Write text in "
+            f"single quotes: {quote(inner)}"
+        )
+
+    return QUOTED_TEXT.sub(name, where)
 
 
 def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
@@ -372,6 +418,14 @@ def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
     reason = reason.split(" Valid fields are ")[0].rstrip(".")           # which include the table's internal columns
     if "of type 'List(" in reason:
         reason = "a column of lists has no single value; write array_has(COLUMN, 'value')"
+    elif wrong := WRONG_LITERAL.search(reason):
+        kind, value, wanted = wrong.groups()
+        if wanted == "Utf8":
+            reason = f"{value} is a number, and the column holds text; write '{value}', or TRY_CAST(COLUMN AS double)"
+        elif kind == "Utf8":
+            reason = f"{value} is text, and the column holds numbers; leave out the quotes"
+        else:
+            reason = f"{value} is a decimal number, and the column holds whole ones; write TRY_CAST(COLUMN AS double)"
     return f"filter {where!r}: cannot be used ({reason}). Columns are {', '.join(columns)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tonelake.finetune import FinetuneRun
     from tonelake.index import LiveEncoder
     from tonelake.probes import EvaluatedRun, LearnedMetric, Run
+    from tonelake.store import ForgetReport
 
 PLAYERS = 2                              # processes that decode audio for playback
 
@@ -51,14 +53,24 @@ class Lake(store.Lake):
     ingest_hf = ingest.ingest_hf
     separate = ingest.separate_clips
 
+    def forget(self, path: str | Path | None = None, **choice: Any) -> ForgetReport | None:
+        """Delete clips for good, with their vectors, frames and tokens: those of a file or folder, or by `choice`.
+
+        `choice`: missing, superseded, where or confirm, as of `store.forget`.
+        """
+        is_file = path is not None and not str(path).startswith("chorale:")
+        return store.forget(self, ingest.to_source(Path(str(path)).expanduser()) if is_file else path, **choice)
+
     # -- audio out
 
     def audio(self, clip: str, rate: int = 24_000, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
         """The samples of one clip, or `seconds` of it from `start`: (samples,) float32 at `rate` Hz.
 
+        `clip`: an id or its first digits, or the name of a song, whose first clip is read.
+
         Raises AudioError if its source is missing or has changed, InputError if the span is outside the clip.
         """
-        row = self.clips.find(clip)
+        row = index.find_clip(self, clip)
         length = row["duration_s"] - start if seconds is None else min(seconds, row["duration_s"] - start)
         if start < 0 or length <= 0:
             raise store.InputError(
@@ -113,6 +125,7 @@ class Lake(store.Lake):
 
     # -- search
 
+    find = index.find_songs
     similar = index.similar
     similar_many = index.similar_many
     read_query = index.read_query

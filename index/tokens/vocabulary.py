@@ -145,7 +145,7 @@ def frames_of_clips(lake: Lake, space: Space, layer: int, where: str | None) -> 
     """Yield the stored frames of the clips that a filter keeps, one clip at a time."""
     stored = lake.frames(space)
     ids = stored.complete([layer])
-    wanted = set(ids) if where is None else set(ids) & set(lake.clips.ids(where))
+    wanted = set(ids) & set(lake.clips.ids(where))
     for one in lake.progress(stored.each(None, layer), len(ids), f"sampling frames of layer {space.layers[layer]}"):
         if one.clip_id in wanted:
             yield one.states

@@ -15,10 +15,10 @@ from tonelake.ingest.chorale_scores import Score, chorale_names
 from tonelake.ingest.collector import Collector
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
-from tonelake.ingest.recordings import mark_superseded
+from tonelake.ingest.file_table import FileTable
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import clip_id
-from tonelake.store import InputError, Lake, cores
+from tonelake.store import InputError, Lake, cores, sync_clips
 
 SEED_SUFFIXES = (".mxl", ".xml", ".rntxt")
 PIECES_EACH = 10                         # parsed by each process: starting one takes as long as parsing these
@@ -39,10 +39,11 @@ def ingest_chorales(
     names = [name for name in chorale_names() if name.endswith(suffixes)]
     if limit is not None and limit < len(names):
         names = [names[i * len(names) // limit] for i in range(limit)]
-    collector = Collector(lake)
+    lake.check_writable()
+    files = FileTable(lake)
+    collector = Collector(lake, files)
     seen: set[bytes] | None = None if seed_rule else set()
     repeated = 0
-    digests: dict[str, str] = {}
     requests = [{"do": "parse", "source": f"chorale:{name}"} for name in names]
     try:
         with DecoderPool(min(cores(), -(-len(names) // PIECES_EACH))) as pool:
@@ -53,7 +54,7 @@ def ingest_chorales(
                 score = Score.from_dict(reply["score"])
                 rows, left_out = cut_score(score, bars, hop, seen)
                 repeated += left_out
-                digests[request["source"]] = score.digest
+                files.note_read(request["source"], None, score.digest, score.digest, {}, None)
                 collector.add(rows)
                 collector.succeed(request["source"])
     finally:
@@ -64,8 +65,11 @@ def ingest_chorales(
     )
     snippets = added.new + added.known + added.changed
     note = f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}"
+    synced = sync_clips(lake)
+    new = len(collector.new_sources)
     return IngestReport(
-        recordings=len(names), added=added, failed=collector.failed, superseded=mark_superseded(lake, digests), notes=(note,)
+        recordings=len(names), added=added, failed=collector.failed, superseded=synced.superseded, notes=(note,),
+        new=new, known=len(names) - new - collector.failed,
     )
 
 
@@ -95,8 +99,9 @@ def clip_row(score: Score, start: float, length: float) -> dict[str, Any]:
     """A window as a row of `clips`."""
     start_s, duration_s = start * score.quarter_s, length * score.quarter_s
     return {
-        "clip_id": clip_id(score.digest, start_s, duration_s), "track": score.piece, "source": f"chorale:{score.name}",
-        "digest": score.digest, "start_s": start_s, "duration_s": duration_s, "dataset": "chorales",
+        "clip_id": clip_id(score.digest, start_s, duration_s), "track": score.piece, "recording": score.digest,
+        "source": f"chorale:{score.name}", "labelled": ["artist", "title", "track"], "digest": score.digest,
+        "start_s": start_s, "duration_s": duration_s, "dataset": "chorales",
         "artist": "Johann Sebastian Bach", "title": score.title, "piece": score.piece,
         "bwv": score.piece.removeprefix("bwv"), "tune": score.tune, "key": score.key, "meter": score.meter_at(start),
     }

@@ -85,11 +85,12 @@ def test_clips_of_notes_that_were_read_differently_before_are_superseded(lake, m
     monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: ["bwv66.6.mxl"])
     ingest_chorales(lake)
     stored = lake.clips.read()
-    lake.clips.add(stored.head(1).with_columns(clip_id=pl.lit("0" * 20), digest=pl.lit("0" * 32)).drop("added_at"))
+    other = {"clip_id": pl.lit("0" * 20), "digest": pl.lit("0" * 32), "recording": pl.lit("0" * 32)}
+    lake.clips.add(stored.head(1).with_columns(**other).drop("added_at"))
     report = ingest_chorales(lake)
     assert (report.superseded, report.added) == (1, Added(known=len(stored)))
-    flags = dict(lake.clips.read(["clip_id", "flag"]).iter_rows())
-    assert flags["0" * 20] == "superseded" and set(flags.values()) == {None, "superseded"}
+    states = dict(lake.clips.read(["clip_id", "state"], superseded=True).iter_rows())
+    assert states["0" * 20] == "superseded" and set(states.values()) == {None, "superseded"}
 
 
 def test_a_piece_that_cannot_be_parsed_is_a_recorded_failure_and_the_others_are_ingested(lake, monkeypatch):

@@ -11,7 +11,7 @@ from fakes import clip_rows
 
 import tonelake
 from tonelake.store import Lake, LakeError, newest_format
-from tonelake.store.upgrade import UPGRADES
+from tonelake.store.upgrade import UPGRADES, Identify
 from tonelake.verify import verify
 
 RELEASE = Path(__file__).parents[1] / "data" / "lake-1"                   # a lake written by the first release
@@ -37,7 +37,7 @@ def test_a_lake_of_a_newer_format_is_refused(tmp_path):
 
 
 def test_an_older_lake_is_upgraded_by_a_command(tmp_path, monkeypatch):
-    """Two steps, the second of which is interrupted once; no other command touches the lake before."""
+    """Two steps, the second of which is interrupted once; clips cannot be changed before."""
     from typer.testing import CliRunner
 
     from tonelake.cli import app
@@ -45,31 +45,33 @@ def test_an_older_lake_is_upgraded_by_a_command(tmp_path, monkeypatch):
     Lake(tmp_path / "lake").clips.add(clip_rows(1, 1))
     steps: list[int] = []
 
-    def second(lake: Lake) -> None:
-        steps.append(2)
+    def third(lake: Lake, identify: Identify) -> None:
+        steps.append(3)
         lake.clips.set_flag(lake.clips.ids().to_list(), "upgraded")
 
-    def third(lake: Lake) -> None:
-        steps.append(3)
-        if steps.count(3) == 1:
+    def fourth(lake: Lake, identify: Identify) -> None:
+        steps.append(4)
+        if steps.count(4) == 1:
             raise LakeError("no space left")
 
-    monkeypatch.setitem(UPGRADES, 2, second)
     monkeypatch.setitem(UPGRADES, 3, third)
-    monkeypatch.setattr("tonelake.store.format.NEWEST", 3)
+    monkeypatch.setitem(UPGRADES, 4, fourth)
+    monkeypatch.setattr("tonelake.store.format.NEWEST", 4)
     path, run = str(tmp_path / "lake"), CliRunner()
-    with pytest.raises(LakeError, match=r"has format 1, older than 3. Upgrade it with `tonelake verify --repair`"):
-        Lake(path)
+    older = Lake(path)
+    assert older.clips.read(["flag"])["flag"].to_list() == [None]
+    with pytest.raises(LakeError, match=r"has format 2, older than 4: it can be read.*`tonelake verify --repair`"):
+        older.clips.set_flag(older.clips.ids().to_list(), "odd")
     shown = run.invoke(app, ["verify", "--json", "--lake", path])
     assert shown.exit_code == 1 and [json.loads(line)["what"] for line in shown.stdout.splitlines()] == ["format"]
     assert not steps
     assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code != 0
-    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == 2
+    assert json.loads((tmp_path / "lake" / "lake.json").read_text())["format"] == 3
     assert run.invoke(app, ["verify", "--repair", "--lake", path]).exit_code == 0
-    assert steps == [2, 3, 3] and Lake(path).clips.read()["flag"].to_list() == ["upgraded"]
+    assert steps == [3, 4, 4] and Lake(path).clips.read()["flag"].to_list() == ["upgraded"]
     assert run.invoke(app, ["verify", "--lake", path]).exit_code == 0
     Lake(tmp_path / "new")
-    assert json.loads((tmp_path / "new" / "lake.json").read_text())["format"] == 3
+    assert json.loads((tmp_path / "new" / "lake.json").read_text())["format"] == 4
 
 
 def test_a_lake_on_an_object_store_has_its_format_written_too(s3):

@@ -31,19 +31,29 @@ def ingest_folder(
     path: Annotated[Path, typer.Argument(help="Folder of wav, flac, mp3, ogg, opus, m4a or aiff files.")],
     lake: LakePath = "lake",
     seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    per_track: Annotated[
+        int | None, typer.Option(min=1, help="At most as many clips of a file, evenly spread; a later run adds the others.")
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV or JSON file of label columns, joined by a column path, stem or track.")
     ] = None,
-    multi: Multi = None, dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+    multi: Multi = None,
+    track_by: Annotated[
+        str | None, typer.Option(
+            metavar="COLUMN|folder|name", help="Files that are one track: equal in a label column, folder or name."
+        ),
+    ] = None,
+    dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
-    """Ingest every audio file below PATH.
+    """Bring the lake in step with the audio files below PATH: add new ones, follow renamed ones, mark missing ones.
 
     Example: tonelake ingest folder ~/Music --seconds 30 --labels labels.csv
     """
     report = open_lake(lake, create=True).ingest_folder(
-        path, seconds=None if whole else seconds, hop=hop, labels=labels, multi=multi or (), dataset=dataset, workers=workers
+        path, seconds=None if whole else seconds, hop=hop, per_track=per_track, labels=labels, multi=multi or (),
+        track_by=track_by, dataset=dataset, workers=workers,
     )
     finish(report, strict)
 
@@ -113,7 +123,7 @@ def ingest_mirdata(
     ] = None,
     validate: Annotated[bool, typer.Option(help="Compare the checksum of every file with the index.")] = True,
     seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
     workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
@@ -139,7 +149,7 @@ def ingest_hf(
         Path | None, typer.Option(help="Folder for audio that is inside tables; default: `audio` in the lake.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: no overlap.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
     dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:

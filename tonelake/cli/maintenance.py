@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
-from tonelake.cli.shared import UPKEEP, Csv, Json, LakePath, open_lake, say, show
+from tonelake.cli.shared import UPKEEP, Csv, Json, LakePath, Where, open_lake, say, show
 
 app = typer.Typer()
 
@@ -45,6 +46,31 @@ def verify(
     if len(found):
         say(f"{len(found)} findings, {len(found) - left} repaired")
     raise typer.Exit(1 if left else 0)
+
+
+@app.command(rich_help_panel=UPKEEP)
+def forget(
+    path: Annotated[Path | None, typer.Argument(help="File or folder, also one that no longer exists.")] = None,
+    lake: LakePath = "lake", where: Where = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Forget recordings whose files are gone.")] = False,
+    superseded: Annotated[
+        bool, typer.Option("--superseded", help="Forget recordings whose files have other audio now.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+) -> None:
+    """Delete clips for good, with their vectors, frames and tokens. Audio files are not touched.
+
+    A file that is still in a folder comes back when that folder is ingested again.
+
+    Example: tonelake forget --missing
+    """
+    done = open_lake(lake).forget(
+        path, missing=missing, superseded=superseded, where=where,
+        confirm=lambda found: yes or typer.confirm(f"Delete {found} from the lake?", err=True),
+    )
+    say(f"deleted {done}" if done is not None else "nothing was deleted")
+    if done is None:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=UPKEEP, cls=library_command("tonelake.store:optimize"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from tonelake.ingest import DecoderPool, FileStamps, to_path
+from tonelake.ingest import DecoderPool, identify_files, to_path
 from tonelake.store import (
     Lake,
     Space,
@@ -33,7 +33,7 @@ def check_format(lake: Lake, repair: bool) -> Iterator[Finding]:
     version = format_of(files)
     if pending_upgrades(version):
         if repair:
-            upgrade_lake(lake)
+            upgrade_lake(lake, identify_files)
         yield Finding(
             what="format", where="lake.json", problem=f"format {version}; this program writes {newest_format()}",
             remedy="upgraded" if repair else f"{REPAIR}: nothing else was checked", mended=repair,
@@ -86,8 +86,7 @@ def check_frames(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
 
 def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
     """Missing files and, with `digests`, files whose bytes have changed; `repair` makes the next ingest read them again."""
-    clips = lake.clips.read(["source", "digest", "flag"]).unique(["source", "digest"], maintain_order=True)
-    clips = clips.filter((pl.col("flag") != "superseded").fill_null(True))
+    clips = lake.clips.read(["source", "digest"]).unique(["source", "digest"], maintain_order=True)
     gone = clips.filter(~clips["source"].map_elements(exists, return_dtype=pl.Boolean))["source"].unique(maintain_order=True)
     if len(gone):
         yield Finding(
@@ -107,7 +106,7 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
             changed.append(source)
     if changed:
         if repair:
-            FileStamps(lake).forget(changed)
+            lake.paths.forget_stamps(changed)
         yield Finding(
             what="sources", where="clips", problem=f"{len(changed)} files have changed: {first_few(pl.Series(changed))}",
             remedy="ingest them again, after --repair if their times are unchanged: new clips are made, and the old ones "
@@ -129,7 +128,7 @@ def check_vectors(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     if not table.version:
         return
     orphans = pl.Series(table.read([table.key]).column(table.key).to_pylist(), dtype=pl.String)
-    orphans = orphans.filter(~orphans.is_in(lake.clips.ids().implode()))
+    orphans = orphans.filter(~orphans.is_in(lake.clips.ids(superseded=True).implode()))
     if len(orphans):
         if repair:
             delete_rows(table, orphans.to_list())
