@@ -1,12 +1,15 @@
 from .maps.layout import METHODS
 from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
 from .maps.umap import load_umap
+from .names.find import find_songs
+from .names.rank import Song
 from .search.alignment import Match, add_parts, align
 from .search.duplicates import duplicates
 from .search.facets import facet_report
 from .search.mixture import LearnedWeights, learn_weights
+from .search.names import SeveralSongs, find_clip, find_named
 from .search.path import path
-from .search.query import Query, QueryPart, read_query
+from .search.query import Query, QueryPart, is_file, read_query
 from .search.similar import similar
 from .search.similar_many import similar_many
 from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
@@ -38,6 +41,8 @@ __all__ = [
     "Overlap",
     "Query",
     "QueryPart",
+    "SeveralSongs",
+    "Song",
     "StoredIndex",
     "Vocabulary",
     "add_parts",
@@ -52,9 +57,13 @@ __all__ = [
     "effects",
     "facet_report",
     "fit_vocabulary",
+    "find_clip",
+    "find_named",
+    "find_songs",
     "group_matrix",
     "groups",
     "index_folder",
+    "is_file",
     "layers",
     "learn_weights",
     "list_indexes",

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tonelake.index.search.names import find_clip
 from tonelake.index.tokens.factor_oracle import FactorOracle
 from tonelake.index.tokens.sequences import Sequences, read_sequences
-from tonelake.store import InputError, Lake
+from tonelake.store import InputError, Lake, read_songs
 
 MOST_RUNS = 2_000_000                    # an oracle of 2 GB, built in 8 s
 
@@ -78,15 +79,15 @@ def repeats(
     """
     if least < 2 or k < 1:
         raise InputError(f"passages of {least} runs, {k} of them: must be 2 runs or more, and 1 passage or more")
-    only = lake.clips.find(clip)["clip_id"] if clip is not None else None
+    only = find_clip(lake, clip)["clip_id"] if clip is not None else None
     joined = read_joined_runs(lake, name, space=space, where=where, others=[only] if only else ())
-    tracks = dict(lake.clips.take(joined.sequences.ids, ["track"]).select("clip_id", "track").iter_rows())
+    songs = dict(zip(joined.sequences.ids, read_songs(lake.clips).of(joined.sequences.ids).tolist(), strict=True))
     rows = []
     for end, earlier, length in joined.oracle.repeats(least):
         one, first = joined.span(end - length, end - 1), joined.span(earlier - length, earlier - 1)
         if only is not None and only not in (one[0], first[0]):
             continue
-        if across is True and tracks.get(one[0]) == tracks.get(first[0]):
+        if across is True and songs[one[0]] == songs[first[0]]:
             continue
         if across is False and one[0] != first[0]:
             continue
@@ -121,7 +122,7 @@ def continuation(
         raise InputError(f"{steps} steps, {least} runs of context, probability {jump:g}: must be 1 or more of each, and 0 to 1")
     own: list[str] = []
     if isinstance(sequence, str):
-        own = [lake.clips.find(sequence)["clip_id"]]
+        own = [find_clip(lake, sequence)["clip_id"]]
     joined = read_joined_runs(lake, name, space=space, where=where, others=own)
     oracle, count = joined.oracle, len(joined.numbers)
     if isinstance(sequence, str):
@@ -173,8 +174,7 @@ def allowed_runs(
     """Return a (run,) bool mask of the runs that a continuation may use."""
     kept = set(lake.clips.ids(where))
     if own and other_tracks:
-        track = lake.clips.find(own[0])["track"]
-        same = lake.clips.take(joined.sequences.ids, ["track"]).filter(pl.col("track") == track)
-        kept -= set(same["clip_id"])
+        songs, ids = read_songs(lake.clips), pl.Series(joined.sequences.ids)
+        kept -= set(ids.filter(songs.of(ids) == songs.of(own)[0]))
     good = np.array([clip_id in kept for clip_id in joined.sequences.ids])
     return good[joined.clip] & (joined.numbers >= 0)

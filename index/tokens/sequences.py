@@ -14,7 +14,9 @@ import polars as pl
 from scipy import sparse
 
 from tonelake.index.log_odds import log_odds
-from tonelake.index.search.similar import SHOWN
+from tonelake.index.search.names import find_clip
+from tonelake.index.search.query import Query
+from tonelake.index.search.similar import SHOWN, Embedded, rows_sharing
 from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
 from tonelake.store import InputError, Lake, Space, TokenSequence, chunks, is_list
 
@@ -61,7 +63,7 @@ def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str |
     """Return the tokens of one clip as runs: token, start_s, end_s (the middles of the first and last frame), frames."""
     chosen = lake.spaces.get(space)
     vocabulary = read_vocabulary(lake, name, space=chosen.name)
-    clip_id = lake.clips.find(clip)["clip_id"]
+    clip_id = find_clip(lake, clip)["clip_id"]
     stored = Sequences(vocabulary, list(lake.tokens(chosen).each(vocabulary.digest, [clip_id])))
     one = stored.clips[stored.row(clip_id)]
     tokens, starts = one.runs()
@@ -147,7 +149,7 @@ def similar_by_tokens(
         raise InputError(f"no measure {by!r}: choose {' or '.join(TOKEN_MEASURES)}")
     if n < 1 or k < 1:
         raise InputError(f"{n}-grams and {k} neighbours: both must be at least 1")
-    query = lake.clips.find(clip)
+    query = find_clip(lake, clip)
     found = read_sequences(lake, name, space=space, where=where, others=[query["clip_id"]])
     row = found.row(query["clip_id"])
     if by == "histogram":
@@ -166,8 +168,9 @@ def similar_by_tokens(
     keep &= np.array([one in allowed for one in found.ids])
     if not_same is not None:
         lake.clips.check_column(not_same)
-        labels = lake.clips.take(found.ids, [not_same])[not_same]
-        keep &= ~(labels == query[not_same]).fill_null(False).to_numpy()
+        known = Embedded.of(lake, pl.Series("clip_id", found.ids, dtype=pl.String))
+        sharing = rows_sharing(lake, known, Query({}, frozenset([query["clip_id"]]), (query,)), not_same)
+        keep[sharing[sharing >= 0]] = False
     rows = np.flatnonzero(keep)
     rows = rows[np.lexsort((rows, -scores[rows]))][:k]
     stretches = [longest_shared(found.clips[row], found.clips[hit], n) for hit in rows]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tonelake.cli.names import named_clip
 from tonelake.cli.options import FROM_LIBRARY, library_command
 from tonelake.cli.shared import (
     MARKUP,
@@ -94,7 +96,8 @@ def show_(
 
     Example: tonelake tokens show 3fa9
     """
-    show(open_lake(lake).runs_of_clip(clip, vocabulary, space=space), as_json, as_csv)
+    opened = open_lake(lake)
+    show(opened.runs_of_clip(named_clip(opened, clip), vocabulary, space=space), as_json, as_csv)
 
 
 @tokens_app.command(cls=library_command("tonelake.index:similar_by_tokens"))
@@ -112,8 +115,9 @@ def similar(
 
     Example: tonelake tokens similar 3fa9 --not-same track
     """
-    found = open_lake(lake).similar_by_tokens(
-        clip, vocabulary, by=by, n=n, k=k, space=space, where=where, not_same=not_same
+    opened = open_lake(lake)
+    found = opened.similar_by_tokens(
+        named_clip(opened, clip), vocabulary, by=by, n=n, k=k, space=space, where=where, not_same=not_same
     )
     show(found, as_json, as_csv, "token_hits", "no other clip has tokens")
 
@@ -138,7 +142,7 @@ def typical(
 def repeats(
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of passages.")] = FROM_LIBRARY,
-    clip: Annotated[str | None, typer.Option(help="Only passages of this clip.")] = None,
+    clip: Annotated[str | None, typer.Option(help="Only passages of this clip: an id, or the name of a song.")] = None,
     least: Annotated[int, typer.Option(min=2, help="Minimum length of a passage, in runs.")] = FROM_LIBRARY,
     across: Annotated[
         bool | None, typer.Option("--across/--within", help="Only between tracks, or only within a clip; default: both.")
@@ -149,13 +153,17 @@ def repeats(
 
     Example: tonelake oracle repeats --across --least 8
     """
-    found = open_lake(lake).repeats(vocabulary, clip=clip, least=least, across=across, k=k, space=space, where=where)
+    opened = open_lake(lake)
+    only = named_clip(opened, clip) if clip is not None else None
+    found = opened.repeats(vocabulary, clip=only, least=least, across=across, k=k, space=space, where=where)
     show(found, as_json, as_csv, "passages", "no passage of that length is repeated")
 
 
 @oracle_app.command(name="continue", cls=library_command("tonelake.index:continuation", context="least"))
 def continue_(
-    sequence: Annotated[str, typer.Argument(help="Clip to continue from its end, or tokens: 12,7,7,130.")],
+    sequence: Annotated[
+        str, typer.Argument(help="Clip (id, or name of a song) to continue from its end, or tokens: 12,7,7,130.")
+    ],
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None,
     steps: Annotated[int, typer.Option(min=1, help="Length of the continuation, in runs.")] = FROM_LIBRARY,
     context: Annotated[
@@ -175,13 +183,15 @@ def continue_(
 
     Example: tonelake oracle continue 3fa9 --other-tracks
     """
-    query: str | list[int] = sequence
-    if "," in sequence:
-        try:
-            query = [int(part) for part in sequence.split(",") if part]
-        except ValueError as error:
-            raise typer.BadParameter(f"{sequence!r}: is not a list of tokens. Separate them by commas: 12,7,7,130") from error
-    found = open_lake(lake).continuation(
+    opened = open_lake(lake)
+    query: str | list[int]
+    if re.fullmatch(r"\s*\d+\s*(,\s*\d*\s*)+", sequence):
+        query = [int(part) for part in sequence.split(",") if part.strip()]
+    else:
+        query = named_clip(opened, sequence)
+        if query == sequence and "," in sequence:
+            raise typer.BadParameter(f"{sequence!r}: neither a clip nor a list of tokens. Separate tokens by commas: 12,7,7,130")
+    found = opened.continuation(
         query, vocabulary, steps=steps, least=context, jump=jump, token=token, other_tracks=other_tracks, space=space,
         where=where, seed=seed,
     )
