@@ -17,8 +17,9 @@ from pathlib import Path
 
 import polars as pl
 
-from tonelake.store import Lake
+from tonelake.store import Lake, in_list
 
+FEW_SOURCES = 1_000                      # looked up by a filter; for more, reading all clips is faster
 LINE_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")         # and other control characters
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -28,7 +29,9 @@ def playlist(lake: Lake, hits: pl.DataFrame) -> tuple[str, int]:
     columns = ["source", "title", "artist", "track"]
     clips = lake.clips.take(hits["clip_id"].to_list(), columns).filter(pl.col("source").is_not_null())
     clips = clips.unique("source", keep="first", maintain_order=True)
-    ends = lake.clips.read(["source", "start_s", "duration_s"]).join(clips.select("source"), on="source", how="semi")
+    where = in_list("source", clips["source"].to_list()) if 0 < len(clips) <= FEW_SOURCES else None
+    ends = lake.clips.read(["source", "start_s", "duration_s"], where=where)
+    ends = ends.join(clips.select("source"), on="source", how="semi")
     lengths = dict(ends.group_by("source").agg((pl.col("start_s") + pl.col("duration_s")).max()).iter_rows())
     lines = ["#EXTM3U"]
     for clip in clips.iter_rows(named=True):
