@@ -8,7 +8,9 @@ Derived from clips by `tonelake.index`: it can be deleted at any time and is the
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -37,7 +39,6 @@ class Names:
         """`version`: of the grams, which are in a column of their own name; `stored`: in a lake."""
         self.grams = f"grams_{version}"
         self.is_stored = stored
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._connection = connection
         self._open()
 
@@ -48,9 +49,9 @@ class Names:
     @classmethod
     def temporary(cls, version: int) -> Names:
         """A table in a folder for temporary files, which is deleted with this object."""
-        folder = tempfile.TemporaryDirectory(prefix="tonelake-names-")
-        names = cls(connect(folder.name), version, stored=False)
-        names._folder = folder
+        folder = tempfile.mkdtemp(prefix="tonelake-names-")
+        names = cls(connect(folder), version, stored=False)
+        weakref.finalize(names, shutil.rmtree, folder, ignore_errors=True)
         return names
 
     def _open(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def first_clip(lake: Lake, song: Song) -> dict[str, Any]:
     if not len(clips):
         raise ClipNotFound(f"{song}: its clips were removed from the lake. Look for it again with `tonelake find`")
     if len(clips) > 1:
-        log.info("of %s, the first of %d clips is used: %s", song, len(clips), clips["clip_id"][0])
+        log.info("%s has %d clips; the first one is used: %s", song, len(clips), clips["clip_id"][0])
     return clips.row(0, named=True)
 
 
@@ -138,7 +139,9 @@ def _find_id(lake: Lake, digits: str) -> dict[str, Any] | Song:
 
 def _songs_of_path(lake: Lake, text: str) -> tuple[list[Song], bool]:
     """Songs whose files are named by a path that does not exist, and whether only a literal match counts."""
-    path = Path(text).expanduser()
+    path = Path(text)
+    with suppress(RuntimeError):         # ~name of no user
+        path = path.expanduser()
     stored = lake.clips.read(["clip_id"], where=in_list("source", [to_source(path)]))
     if len(stored):
         return [song_of_clip(lake, stored["clip_id"][0])], False

@@ -411,6 +411,8 @@ def test_the_path_of_a_file_that_is_gone_finds_its_song_and_no_other(tmp_path):
     with pytest.raises(index.SeveralSongs, match="only resembles a song"):
         index.find_named(lake, "kick3.wav")
     assert index.find_named(lake, "ac/dc").title == "AC/DC"
+    for path in ("~nobody-here/kick2.wav", "~/kick2.wav", "../kick2.wav"):
+        assert index.find_named(lake, path).artist == "Ada"
 
 
 def test_a_song_without_vectors_is_named_with_the_remedy(embedded_songs):
