@@ -51,7 +51,7 @@ def path(
     places = np.arange(1, steps + 1) / (steps + 1)
     points = [arc_point(ends, weights, search, place) for place in places]
     ids, _ = search.scores(weights, points[0])
-    own = Query({}, ends[0].own | ends[1].own)
+    own = Query({}, own=ends[0].own | ends[1].own)
     known = embedded_in_layer(lake, chosen, ids)
     allowed = allowed_rows(lake, known, own, where, None, own_songs=not clips)
     scores = np.stack([search.scores(weights, point)[1] for point in points])             # (station, clip)

@@ -70,8 +70,8 @@ def resolve(
             raise InputError("query: what is subtracted equals the rest, so nothing is left to search with. Subtract less")
         vectors[layer] = direction
     return Query(
-        vectors, frozenset().union(*(one.own for one in (*found, *subtracted))),
-        tuple(label for one in found for label in one.labels),
+        vectors, own=frozenset().union(*(one.own for one in (*found, *subtracted))),
+        labels=tuple(label for one in found for label in one.labels),
         notes=tuple(note for one in (*found, *subtracted) for note in one.notes),
     )
 
@@ -148,7 +148,7 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int]) -
             # The file is in the lake: use the mean of its clips, without encoding it again.
             pooled = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
             note = f"{path.name}: this file is in the lake as {song_name(stored.row(0, named=True))}"
-            return Query(pooled, frozenset(stored["clip_id"]), (stored.row(0, named=True),), notes=(note,))
+            return Query(pooled, own=frozenset(stored["clip_id"]), labels=(stored.row(0, named=True),), notes=(note,))
         projection = read_projection(lake, space) if is_projection(space) else None
         encoded, tags, notes = encode_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
     labels = (stored.row(0, named=True),) if len(stored) else (tags,)
@@ -159,7 +159,7 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int]) -
         vectors = {layer: encoded.mean[layer] for layer in layers}
     if len(stored):
         notes = (f"{path.name}: this file is in the lake as {song_name(labels[0])}, not embedded in this space yet", *notes)
-    return Query(vectors, frozenset(stored["clip_id"]), labels, notes=notes)
+    return Query(vectors, own=frozenset(stored["clip_id"]), labels=labels, notes=notes)
 
 
 def song_name(clip: Mapping[str, Any]) -> str:

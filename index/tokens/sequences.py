@@ -169,7 +169,8 @@ def similar_by_tokens(
     if not_same is not None:
         lake.clips.check_column(not_same)
         known = Embedded.of(lake, pl.Series("clip_id", found.ids, dtype=pl.String))
-        sharing = rows_sharing(lake, known, Query({}, frozenset([query["clip_id"]]), (query,)), not_same)
+        asked = Query({}, own=frozenset([query["clip_id"]]), labels=(query,))
+        sharing = rows_sharing(lake, known, asked, not_same)
         keep[sharing[sharing >= 0]] = False
     rows = np.flatnonzero(keep)
     rows = rows[np.lexsort((rows, -scores[rows]))][:k]
