@@ -29,7 +29,7 @@ class ClipNotFound(InputError):
 
 
 class SpaceNotFound(InputError):
-    """The lake has no space of that name, or has several and none was named."""
+    """The lake has no space of that name, or none at all."""
 
 
 class LakeError(TonelakeError):

@@ -43,7 +43,7 @@ def playlist(lake: Lake, hits: pl.DataFrame) -> tuple[str, int]:
 
 
 def entry_name(clip: dict[str, str | None]) -> str:
-    """Return `Artist - Title` of a clip on one line; the track where there is no title.
+    """Return `Artist - Title` of a clip on one line; the track if it has no title.
 
     >>> entry_name({"title": "Feeling\\nGood", "artist": "Nina Simone", "track": "a.flac"})
     'Nina Simone - Feeling Good'

@@ -218,7 +218,7 @@ def saved_pairs(ids: pl.Series, vectors: np.ndarray, marks: pl.DataFrame, pairs:
 def new_marks(ids: pl.Series, marks: pl.DataFrame, heard: Heard) -> pl.DataFrame:
     """Return clip_id and same_as, the id of the first clip of each clip's set, for the clips whose mark changes.
 
-    Stored sets of which every clip was examined are replaced by what was heard.  The others stay whole.  A clip that leaves
+    Stored sets are replaced by what was heard if each of their clips was examined.  The others stay whole.  A clip that leaves
     its set gets its own id.
     """
     row_of = {clip_id: row for row, clip_id in enumerate(ids)}

@@ -31,7 +31,7 @@ def path(
 ) -> pl.DataFrame:
     """Return `steps` songs that lead from `start` to `end` (clips, songs or files), and the two ends if they are in the lake.
 
-    A song is shown by the clip nearest to its point.  With `clips`, the stations are clips, of which a song may have several.
+    A song is shown by the clip nearest to its point.  With `clips`, the stations are clips, and a song may have several.
     Returns step, place (0 at the start, 1 at the end), score (to the point on the arc), to_start and to_end (to the two ends),
     clip_id, clips (unless `clips` is True: how many clips of the song may be stations) and columns that describe the clip.
     `where`, `layers`, `like` and `unlike` are as for `similar`; the ends themselves need not satisfy the filter.  Fewer
@@ -94,7 +94,7 @@ def assign(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (stations, rows): the best clip of one song for each station, with the highest possible sum of scores.
 
-    `scores`: (station, clip); `songs`: (clip,) the song of each, of which a station takes at most one.
+    `scores`: (station, clip); `songs`: (clip,) the song of each; no two stations take one song.
     """
     from scipy.optimize import linear_sum_assignment
 

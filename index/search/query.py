@@ -180,7 +180,7 @@ def encode_file(
     """Encode a file in a space; return its vectors, with the frames of the layers `frames`, its tags, and sentences about what
     is compared.
 
-    Of a file longer than MAX_QUERY_S its beginning is encoded.  A sound shorter than MIN_QUERY_S is repeated up to that
+    If a file is longer than MAX_QUERY_S, its beginning is encoded.  A sound shorter than MIN_QUERY_S is repeated up to that
     length, as encoders and clips begin there; it is never padded with silence, which would be compared as well.
     """
     source = to_source(path)

@@ -37,7 +37,7 @@ class Heard:
     """Pairs whose audio was compared."""
 
     same: tuple[Pair, ...]               # pairs that correlate
-    unheard: tuple[Pair, ...]            # pairs of which the audio of a clip could not be read
+    unheard: tuple[Pair, ...]            # pairs with a clip whose audio could not be read
     errors: dict[int, Exception]         # by row: why its audio could not be read
 
 

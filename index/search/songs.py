@@ -28,7 +28,7 @@ Values = Callable[[np.ndarray], Sequence[Sequence[Hashable]]]        # (row,) ->
 
 @dataclass(frozen=True)
 class Cap:
-    """At most `most` hits share a value.  Hits without a value are not capped."""
+    """A limit: `most` hits may share a value.  Hits without a value are not capped."""
 
     most: int
     values: Values

@@ -1,6 +1,6 @@
 """Order hits so that neighbours follow one another: a walk from the nearest hit through all others.
 
-The walk begins at the first hit and goes on to the nearest one that is left (nearest neighbour); then stretches of it are
+The walk begins at the first hit and continues to the nearest one that is left (nearest neighbour); then stretches of it are
 reversed as long as that brings neighbours nearer (2-opt: Croes 1958).  Deterministic: equal hits keep their order.
 """
 

@@ -36,7 +36,7 @@ WorkerCount = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Decoding processes; default: one per core, less one beside an encoder."),
 ]
-EachClip = Annotated[bool, typer.Option("--clips", help="List clips, of which a song can have several, not songs.")]
+EachClip = Annotated[bool, typer.Option("--clips", help="List clips, also several of one song, not songs.")]
 M3u = Annotated[
     Path | None, typer.Option("--m3u", help="Also write the songs as a playlist to this file (.m3u or .m3u8).")
 ]
