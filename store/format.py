@@ -45,7 +45,8 @@ def format_of(files: Blobs) -> int:
 
 
 def read_values(files: Blobs) -> dict[str, Any]:
-    """The content of `lake.json`; empty if it does not exist or is damaged.  Keys of other programs are kept when it is written."""
+    """The content of `lake.json`; empty if it does not exist or is damaged.  Keys of other programs are kept when it is
+    written."""
     try:
         found = json.loads(files.read(FILE) or "{}")
     except ValueError:
