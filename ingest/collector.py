@@ -27,7 +27,6 @@ class Collector:
         self.added = Added()
         self.copies = Copies()
         self.flagged = self.failed = 0
-        self.new_sources: set[str] = set()                           # with clips that were given to `add`
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Buffer rows of clips; commit if a batch is full."""

@@ -214,8 +214,8 @@ class KnownClips:
             pl.when(marks.list.len() > 0).then(marks).alias("labelled"),
         )
 
-    def count(self, collector: Collector) -> Counts:
-        """Count what the run did, after `store_labels` and the last sync."""
+    def count(self, collector: Collector, failed: set[str]) -> Counts:
+        """Count what the run did, after `store_labels` and the last sync.  `failed`: files that are not counted otherwise."""
         added = collector.added
         met = pl.concat(self._met) if self._met else pl.DataFrame(
             schema={"path": pl.String, "clip_id": pl.String, "is_copy": pl.Boolean}
@@ -224,11 +224,12 @@ class KnownClips:
         own = met.filter(~pl.col("is_copy")).unique("clip_id")
         is_changed = own["clip_id"].is_in(changed.implode())
         copied = met.filter("is_copy")
-        files = own.filter(is_changed)["path"].unique()
-        new = self._new_sources - set(collector.copies.sources)
+        copies = set(collector.copies.sources) - failed
+        new = self._new_sources - copies - failed
+        files = set(own.filter(is_changed)["path"]) - new - copies - failed
         return Counts(
             added=added + Added(known=len(own) - int(is_changed.sum()), changed=int(is_changed.sum()), copies=len(copied)),
-            new=len(new), changed=len(set(files) - new), copies=len(collector.copies),
+            new=len(new), changed=len(files), copies=len(copies),
         )
 
 

@@ -181,7 +181,7 @@ class _Ingest:
         """Bring all clips in step with their files, and count."""
         self.known.store_labels(self.collector)
         self.known.note(sync_clips(self.lake))
-        counts = self.known.count(self.collector)
+        counts = self.known.count(self.collector, set(self.failed))
         tidy(self.lake.clips.table)
         tidy(self.lake.paths.table)
         return IngestReport(

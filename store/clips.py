@@ -123,8 +123,8 @@ class Clips:
         if where is not None:
             return self.read(["clip_id"], where=where, superseded=superseded)["clip_id"]
         found = pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
-        left_out = [] if superseded else self.superseded()
-        return found.filter(~found.is_in(left_out.implode())) if isinstance(left_out, pl.Series) and len(left_out) else found
+        left_out = None if superseded else self.superseded()
+        return found if left_out is None or not len(left_out) else found.filter(~found.is_in(left_out.implode()))
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips by id, in the order of `ids`; unknown ids are left out."""

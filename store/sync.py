@@ -144,8 +144,9 @@ def unique_names(rows: pl.DataFrame, taken: set[str]) -> pl.DataFrame:
     now, files, recordings = rows["now"].to_list(), rows["file"].to_list(), rows["recording"].to_list()
     due = [row for row, name in enumerate(names) if name is None]
     for row in sorted(due, key=lambda row: (now[row] != wanted[row], files[row])):
-        names[row] = next(name for name in longer_names(wanted[row], files[row], recordings[row]) if name not in used)
-        used.add(names[row])
+        unique = next(name for name in longer_names(wanted[row], files[row], recordings[row]) if name not in used)
+        names[row] = unique
+        used.add(unique)
     return pl.DataFrame(
         {"recording": recordings, "unique name": names}, schema={"recording": pl.String, "unique name": pl.String}
     )

@@ -58,8 +58,10 @@ class Lake(store.Lake):
 
         `choice`: missing, superseded, where or confirm, as of `store.forget`.
         """
-        is_file = path is not None and not str(path).startswith("chorale:")
-        return store.forget(self, ingest.to_source(Path(str(path)).expanduser()) if is_file else path, **choice)
+        source = None if path is None else str(path)
+        if source is not None and not source.startswith("chorale:"):
+            source = ingest.to_source(Path(source).expanduser())
+        return store.forget(self, source, **choice)
 
     # -- audio out
 

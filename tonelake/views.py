@@ -11,7 +11,7 @@ def hits(frame: pl.DataFrame) -> pl.DataFrame:
     """Neighbours: songs or clips, scores, and the positions of the best moments."""
     return frame.select(
         "rank", pl.col("^(score|distance)$"), pl.col("^clips$"), "clip_id", "artist", "title", "track",
-        pl.col("^(query_at_s|hit_at_s|part_score)$"), at=clock(pl.col("start_s")), flag="flag",
+        pl.col("^(query_at_s|hit_at_s|part_score)$"), at=clock(pl.col("start_s")), flag=pl.coalesce(pl.col("^(flag|state)$")),
     )
 
 
@@ -55,7 +55,7 @@ def by_layer(frame: pl.DataFrame) -> pl.DataFrame:
 
 def clips(frame: pl.DataFrame) -> pl.DataFrame:
     """Clips without the columns that only programs need."""
-    hidden = ("digest", "added_at", "source", "start_s", "dataset", "cut")
+    hidden = ("recording", "digest", "added_at", "source", "start_s", "dataset", "cut", "labelled")
     labels = [name for name in frame.columns if name not in (*hidden, "clip_id", "artist", "title", "track", "duration_s")]
     return frame.select(
         "clip_id", "artist", "title", "track", *labels, at=clock(pl.col("start_s")), seconds=number(pl.col("duration_s"), ".1f")

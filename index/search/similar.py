@@ -22,7 +22,7 @@ from tonelake.index.vectors import prepare
 from tonelake.store import InputError, KeyRows, Lake, Snapshot, Space, is_list, read_songs, rows_of
 
 CACHED_ORDERS = 4                        # entries of `_embedded`
-SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "source")
+SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "state", "source")
 
 _embedded: dict[tuple, Embedded] = {}
 
@@ -316,7 +316,7 @@ def rows_sharing(lake: Lake, known: Embedded, query: Query, column: str) -> np.n
         if not own:
             log.info("--not-same track: the query is not a song of this lake, so every song differs from it")
         return known.songs.members(np.unique(read_songs(lake.clips).of(own)))
-    # Of several artists, `artist` holds one text; the list has each.
+    # `artist` holds several artists as one text; the list has each.
     columns = ["artist", "artists"] if column == "artist" and "artists" in lake.clips.columns() else [column]
     values = [(name, labels[name]) for labels in query.labels for name in columns if labels.get(name) not in (None, [], "")]
     if not values:

@@ -41,6 +41,8 @@ def ingest_chorales(
         names = [names[i * len(names) // limit] for i in range(limit)]
     lake.check_writable()
     files = FileTable(lake)
+    before = set(lake.clips.read(["source"], superseded=True)["source"])
+    found: list[str] = []                # pieces that were parsed
     collector = Collector(lake, files)
     seen: set[bytes] | None = None if seed_rule else set()
     repeated = 0
@@ -54,6 +56,7 @@ def ingest_chorales(
                 score = Score.from_dict(reply["score"])
                 rows, left_out = cut_score(score, bars, hop, seen)
                 repeated += left_out
+                found.append(request["source"])
                 files.note_read(request["source"], None, score.digest, score.digest, {}, None)
                 collector.add(rows)
                 collector.succeed(request["source"])
@@ -66,7 +69,7 @@ def ingest_chorales(
     snippets = added.new + added.known + added.changed
     note = f"{len(names)} pieces, {snippets} snippets of {bars} bars every {hop}, by {rule}"
     synced = sync_clips(lake)
-    new = len(collector.new_sources)
+    new = len(set(found) - before)
     return IngestReport(
         recordings=len(names), added=added, failed=collector.failed, superseded=synced.superseded, notes=(note,),
         new=new, known=len(names) - new - collector.failed,

@@ -80,7 +80,7 @@ def ingest_mirdata(
         for (path, track, _), row in zip(found.rows, labels, strict=True)
     ]
     lake.failures.record([Failure(STAGE, to_source(path), problem) for path, problem in found.wrong])
-    report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers)
+    report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers, root=folder)
     return replace(
         report, recordings=len(recordings) + len(found.wrong), failed=report.failed + len(found.wrong),
         notes=(*notes_of(found), *note_on_folder(folder, AUDIO_SUFFIXES), *report.notes),

@@ -121,7 +121,7 @@ def ingest_dataset(
     lake.clips.check_labels(pl.DataFrame([file.labels for file in present], infer_schema_length=None))
     recordings = [Recording(source=to_source(file.path), track=file.track, labels=file.labels) for file in present]
     cut = Cut(seconds or dataset.seconds, hop)
-    report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers)
+    report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers, root=folder)
     known = {file.path for file in files} | set(listed.left_out)
     unlisted = [path for path in audio_below(folder) if path not in known]
     return replace(report, notes=(
