@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -111,7 +112,7 @@ def candidates(vectors: np.ndarray, clips: pl.DataFrame, cosine: float) -> list[
             if not silent[row] and not silent[other]:
                 pair = (min(row, other), max(row, other))
                 found[pair] = max(score, found.get(pair, -1.0))
-    return [Pair(a, b, score) for (a, b), score in sorted(found.items())]
+    return [Pair(first=a, second=b, cosine=score) for (a, b), score in sorted(found.items())]
 
 
 def near_others(directions: np.ndarray, source: np.ndarray, cosine: float, count: int) -> list[tuple[int, int, float]]:
@@ -163,7 +164,7 @@ def duplicate_sets(same: Sequence[Pair], ids: pl.Series, unit_of: np.ndarray) ->
         for number, row in ((one, pair.first), (other, pair.second)):
             copies.setdefault(number, set()).add(row)
         if first_row[one] > first_row[other]:
-            pair = Pair(pair.second, pair.first, pair.cosine, pair.correlation, negative(pair.offset_s))
+            pair = replace(pair, first=pair.second, second=pair.first, offset_s=negative(pair.offset_s))
             one, other = other, one
         best.setdefault(other, pair)
         partners.setdefault(one, pair)
@@ -212,7 +213,9 @@ def saved_pairs(ids: pl.Series, vectors: np.ndarray, marks: pl.DataFrame, pairs:
         rows = sorted(row_of[clip_id] for clip_id in one if clip_id in row_of)
         wanted |= set(combinations(rows, 2)) if len(rows) <= SMALL_SET else {(rows[0], row) for row in rows[1:]}
     directions = unit(vectors - vectors.mean(axis=0)) if wanted else vectors
-    return [Pair(a, b, float(directions[a] @ directions[b])) for a, b in sorted(wanted - known)]
+    return [
+        Pair(first=a, second=b, cosine=float(directions[a] @ directions[b])) for a, b in sorted(wanted - known)
+    ]
 
 
 def new_marks(ids: pl.Series, marks: pl.DataFrame, heard: Heard) -> pl.DataFrame:

@@ -6,7 +6,7 @@ Clips are read one connected component of pairs at a time, so that memory holds 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ MOST_LAG_S = 2.5
 SHORTEST_OVERLAP = 0.5                   # share of the shorter clip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """Two clips by row, with their cosine and, once their audio is compared, its correlation and offset in seconds."""
 
@@ -71,7 +71,7 @@ def hear_pairs(
                 continue
             found, offset_s = correlate(samples[pair.first], samples[pair.second], RATE_HZ)
             if found >= least:
-                same.append(Pair(pair.first, pair.second, pair.cosine, found, offset_s))
+                same.append(replace(pair, correlation=found, offset_s=offset_s))
     return Heard(tuple(same), tuple(unheard), errors)
 
 

@@ -114,11 +114,11 @@ def test_saving_changes_only_what_was_examined(copied):
 def test_a_stored_set_is_joined_by_a_new_copy_of_one_clip():
     ids = pl.Series(["a", "b", "c", "d"])
     marks = pl.DataFrame({"clip_id": ["b", "x"], "same_as": ["b", "b"]})     # x is not examined
-    found = new_marks(ids, marks, Heard((Pair(0, 1, 0.99, 0.99, 0.0),), (), {}))
+    found = new_marks(ids, marks, Heard((Pair(first=0, second=1, cosine=0.99, correlation=0.99),), (), {}))
     assert dict(found.iter_rows()) == {"a": "a", "b": "a", "x": "a"}
     examined = pl.DataFrame({"clip_id": ["c", "d"], "same_as": ["c", "c"]})
     assert dict(new_marks(ids, examined, Heard((), (), {})).iter_rows()) == {"d": "d"}
-    deaf = Heard((), (Pair(2, 3, 0.99),), {3: ValueError("gone")})
+    deaf = Heard((), (Pair(first=2, second=3, cosine=0.99),), {3: ValueError("gone")})
     assert len(new_marks(ids, examined, deaf)) == 0
 
 
