@@ -27,7 +27,7 @@ from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMisma
 from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
 from .files import FILE_TAGS, STAMP, Files, file_rows
-from .forget import ForgetReport, forget
+from .forgetting import ForgetReport, forget
 from .format import format_of, newest_format, write_format
 from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames

@@ -194,7 +194,7 @@ class Clips:
         self.update(pl.DataFrame({"clip_id": ids, "flag": [flag] * len(ids)}))
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Delete clips; their vectors and frames are not touched (`store.forget`)."""
+        """Delete clips; their vectors and frames are not touched (`store.forgetting`)."""
         for part in chunks(list(ids), IDS_PER_FILTER):
             self.table.delete(in_list("clip_id", part))
 

@@ -9,10 +9,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tagged import NIGHT, NORTH, SITUATIONS, ape_of, frames_of, id3, id3v1, sound
+from tagged import (
+    NIGHT,
+    NORTH,
+    SITUATIONS,
+    ape,
+    ape_of,
+    comments,
+    frame,
+    frames_of,
+    id3,
+    id3v1,
+    sound,
+    text_body,
+    with_flac_comments,
+)
 
 from tonelake.ingest import ingest_folder
-from tonelake.ingest.tags import clean, read_tags
+from tonelake.ingest.tags import clean, read_all_tags, read_tags
 
 DATA = Path(__file__).parents[1] / "data" / "tags"
 
@@ -126,3 +140,41 @@ def test_titles_in_either_normal_form_are_one(lake, tmp_path):
         (tmp_path / f"{number}.mp3").write_bytes(id3(frames_of(tags)) + sound(".mp3"))
     ingest_folder(lake, tmp_path, seconds=None)
     assert set(lake.clips.read()["artist"]) == {"Béla"}
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "b.mp3", "c.mp3", "d.flac"])
+def test_all_artists_and_further_fields_are_read(tmp_path, name):
+    artists, path = ["Björk", "Thom Yorke"], tmp_path / name
+    texts = {"TIT2": "T", "TPE2": "Various", "TRCK": "3/12", "TDRC": "1997-05-21", "TCON": "(17)"}
+    if name == "a.mp3":                                   # ID3v2.4: values are separated by a null
+        body = b"".join(frame(k.encode(), text_body(v)) for k, v in {**texts, "TPE1": "\0".join(artists)}.items())
+        path.write_bytes(id3(body) + sound(".mp3"))
+    elif name == "b.mp3":                                 # ID3v2.3
+        body = b"".join(
+            frame(k.encode(), text_body(v, 1), 3) for k, v in {**texts, "TPE1": "\0".join(artists), "TYER": "1997"}.items()
+            if k != "TDRC"
+        )
+        path.write_bytes(id3(body, 3) + sound(".mp3"))
+    elif name == "c.mp3":
+        items = {"Title": "T", "Artist": "\0".join(artists), "Album Artist": "Various", "Track": "3", "Year": "1997"}
+        items["Genre"] = "Rock"
+        path.write_bytes(sound(".mp3") + ape([(k, v.encode(), 0) for k, v in items.items()]))
+    else:
+        pairs = [("TITLE", b"T"), *(("ARTIST", one.encode()) for one in artists), ("ALBUMARTIST", b"Various")]
+        pairs += [("TRACKNUMBER", b"03"), ("DATE", b"1997"), ("GENRE", b"Rock")]
+        path.write_bytes(with_flac_comments(sound(".flac"), comments(pairs)))
+    assert read_all_tags(path) == {
+        "title": "T", "artist": "Björk", "artists": artists, "album_artist": "Various", "track_number": 3, "year": 1997,
+        "genre": "Rock",
+    }
+
+
+@pytest.mark.parametrize(
+    ("artist", "expected"),
+    [("AC/DC", ["AC/DC"]), ("Björk feat. Thom Yorke", ["Björk feat. Thom Yorke"]), ("<Unknown>", None),
+     ("Unknown Artist", None), ("http://example.org/x", None), ("www.example.org", None), (" ", None),
+     ("The Unknown", ["The Unknown"])],
+)
+def test_names_with_a_slash_or_guest_stay_whole_and_placeholders_are_no_artists(tmp_path, artist, expected):
+    (tmp_path / "a.mp3").write_bytes(id3(frame(b"TPE1", text_body(artist))) + sound(".mp3"))
+    assert read_all_tags(tmp_path / "a.mp3").get("artists") == expected
