@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 BY_SNDFILE = (".wav", ".flac", ".ogg", ".aiff")
 BY_FFMPEG = {".mp3": "libmp3lame", ".opus": "libopus", ".m4a": "aac"}
@@ -120,8 +121,10 @@ def hostile(home: Path, count: int, seed: int = 0) -> dict[str, int]:
     begun = time.monotonic()
     ingest_folder(lake, home / "hostile", seconds=1.0)
     seconds = time.monotonic() - begun
-    clips, failures = lake.clips.read(["clip_id", "source", "digest", "flag"]), lake.failures.read()
-    named, known = set(clips["source"]) | set(failures["source"]), set(clips["digest"])
+    clips, failures = lake.clips.read(["clip_id", "source", "recording", "digest", "flag"]), lake.failures.read()
+    heard = lake.paths.read(["source", "recording"]).filter(pl.col("recording").is_in(clips["recording"].unique().implode()))
+    named = set(clips["source"]) | set(failures["source"]) | set(heard["source"])        # copies are rows of the table of files
+    known = set(clips["digest"])
     unnamed = [
         path for path in (home / "hostile").iterdir()
         if storable(to_source(path)) not in named and to_source(path) not in named and file_digest(path) not in known

@@ -1,7 +1,7 @@
 """Search by songs beside search by clips: `lake.similar` with and without `clips=True`, from a clip id to the finished frame.
 
-Vectors are those of `bench.search` in lakes of ten clips a song.  The nearest songs and their counts are compared with brute force
-over all scores before anything is timed; the two ways alternate, by a scan and by an index.
+Vectors are those of `bench.search` in lakes of ten clips a song.  The nearest songs and their counts are compared with brute
+force over all scores before anything is timed; the two ways alternate, by a scan and by an index.
 
     python -m bench.songs --rows 100000 1000000
 """

@@ -190,7 +190,9 @@ def continue_(
     else:
         query = named_clip(opened, sequence)
         if query == sequence and "," in sequence:
-            raise typer.BadParameter(f"{sequence!r}: neither a clip nor a list of tokens. Separate tokens by commas: 12,7,7,130")
+            raise typer.BadParameter(
+                f"{sequence!r}: neither a clip nor a list of tokens. Separate tokens by commas: 12,7,7,130"
+            )
     found = opened.continuation(
         query, vocabulary, steps=steps, least=context, jump=jump, token=token, other_tracks=other_tracks, space=space,
         where=where, seed=seed,
