@@ -54,8 +54,14 @@ def by_layer(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def clips(frame: pl.DataFrame) -> pl.DataFrame:
-    """Clips without the columns that only programs need."""
-    hidden = ("recording", "digest", "added_at", "source", "start_s", "dataset", "cut", "labelled")
+    """Clips without the columns that only programs need; all artists of a clip in one column."""
+    hidden = (
+        "recording", "digest", "added_at", "source", "start_s", "dataset", "cut", "labelled", "artists", "album_artist",
+        "track_number",
+    )
+    if "artists" in frame.columns:
+        several = pl.col("artists").list.len() > 1
+        frame = frame.with_columns(artist=pl.when(several).then(pl.col("artists").list.join(", ")).otherwise("artist"))
     labels = [name for name in frame.columns if name not in (*hidden, "clip_id", "artist", "title", "track", "duration_s")]
     return frame.select(
         "clip_id", "artist", "title", "track", *labels, at=clock(pl.col("start_s")), seconds=number(pl.col("duration_s"), ".1f")

@@ -139,7 +139,7 @@ def test_windows_that_overlap_and_stored_frames(tagged, tmp_path):
 
 def test_status_spaces_and_failures(tagged):
     status = json.loads(run("status", lake=tagged).stdout)
-    assert (status["clips"], status["tracks"], status["failures"], status["labels"]) == (18, 6, 0, ["mood"])
+    assert (status["clips"], status["tracks"], status["failures"], status["labels"]) == (18, 6, 0, ["artists", "mood"])
     assert status["spaces"][0]["embedded"] == 18
     assert rows(run("spaces", lake=tagged))[0]["name"] == "spectral"
     assert rows(run("failures", lake=tagged)) == []
