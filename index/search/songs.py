@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tonelake.index.search.faiss import require_faiss
 from tonelake.index.search.stored_index import NARROW, StoredIndex, load_index, search_stored
 from tonelake.index.vectors import prepare_one
 from tonelake.store import InputError, Lake, Snapshot, Space, is_list
@@ -184,8 +186,17 @@ def stored_scores(
     vectors = np.empty((len(rows), stored.dim), np.float32)
     known = positions >= 0
     if known.any():
-        vectors[known] = loaded.index.faiss_index.reconstruct_batch(positions[known])
+        vectors[known] = kept_vectors(loaded.index.faiss_index, positions[known])
     if not known.all():
         vectors[~known] = view.vectors_of_new(lake, space, stored)[np.searchsorted(view.new_rows, rows[~known])]
     prepared = prepare_one(query, stored.metric)
     return np.linalg.norm(vectors - prepared, axis=1) if stored.metric == "l2" else vectors @ prepared[0]
+
+
+def kept_vectors(index: Any, positions: np.ndarray) -> np.ndarray:
+    """Return (position, dim) float32 vectors that a FAISS index keeps."""
+    try:
+        return index.reconstruct_batch(positions)
+    except RuntimeError:                 # inverted lists find a vector by its position only with a map, made once
+        require_faiss().extract_index_ivf(index).make_direct_map(True)
+        return index.reconstruct_batch(positions)

@@ -120,7 +120,7 @@ def test_files_are_encoded_by_the_parent_and_then_projected(tmp_path):
     made = make_projected(opened, projection, "small", "five", "made")
     assert opened.extend_metric("small") == opened.clips.count()
     file = write(tmp_path / "query.wav", melody(3, seed=2))
-    hits = opened.similar(file, space="small", k=3)
+    hits = opened.similar(file, space="small", k=3, clips=True)
     from tonelake.index.search.query import resolve
 
     whole = resolve(opened, file, space, [layer]).vectors[layer]
