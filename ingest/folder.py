@@ -65,8 +65,11 @@ def ingest_folder(
         recordings.append(Recording(source=to_source(path), track=track, labels=found, named_by_path=True, empties=True))
     if not recordings:
         known = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        problem = f"{folder}: holds no audio files ({known}); nothing was marked as missing"
-        raise InputError("; ".join((problem, *passed_over_note(others))))
+        kept = ("nothing was marked as missing",) if lake.paths.count() else ()
+        raise InputError("; ".join((f"{folder}: holds no audio files ({known})", *kept, *passed_over_note(others))))
     notes = (table.report(len(recordings)),) if table else ()
+    if labels is not None and folder.resolve() in Path(labels).expanduser().resolve().parents:
+        others[Path(labels).suffix.lower()] -= 1                     # it was read, as labels
+        others = +others
     report = ingest_recordings(lake, recordings, cut, dataset=dataset, workers=workers, root=folder)
     return replace(report, skipped=others.total() - others[""], notes=(*notes, *report.notes, *passed_over_note(others)))
