@@ -333,7 +333,7 @@ def rows_sharing(lake: Lake, known: Embedded, query: Query, column: str) -> np.n
 def _shares(column: pl.Series, value: Any) -> pl.Series:
     """Return a mask of the rows that have the value or, in a list column, any of its values."""
     several = is_list(column.dtype)
-    kind = column.dtype.inner if isinstance(column.dtype, pl.List) else column.dtype
+    kind = column.head(0).explode().dtype if several else column.dtype
     try:                                 # a tag of a file can be text where the column holds numbers
         values = pl.Series(list(value) if isinstance(value, list | tuple) else [value]).cast(kind)
     except pl.exceptions.PolarsError:

@@ -24,7 +24,7 @@ def read_meters(text: str) -> dict[int, float]:
     for part in text.replace(";", ",").split(","):
         name, _, weight = part.strip().partition(":")
         beats, share = float(name), float(weight or 1.0)
-        if not beats.is_integer() or not LIMITS[0] <= beats <= LIMITS[1] or not math.isfinite(share):
+        if beats != math.floor(beats) or not LIMITS[0] <= beats <= LIMITS[1] or not math.isfinite(share):
             raise ValueError(f"{text!r} is not a meter such as 5, 3,4 or 3:0.8,4:0.7")
         if share > 0:
             meters[int(beats)] = share
