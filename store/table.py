@@ -384,7 +384,7 @@ def chunks(items: Any, size: int) -> Iterator[Any]:
 
 
 def checked_filter(where: str, columns: Sequence[str]) -> str:
-    """A filter with column names in double quotes, as standard SQL writes them, in backticks, as the database reads them.
+    r"""A filter with column names in double quotes, as standard SQL writes them, in backticks, as the database reads them.
 
     The database takes double-quoted text for a constant, so that `"artist" != 'X'` would keep every row.  Raises FilterError
     for double-quoted text that does not name a column, and unless the filter is a single expression: the parser silently drops

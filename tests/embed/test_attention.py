@@ -41,7 +41,7 @@ def skip_without_matrix_unit(way):
 
 
 # 2,249 frames are a window of 30 s, 374 one of 5 s; 32 queries or keys fill a block of the matrix unit, 512 one of `blocks`.
-@pytest.mark.parametrize("frames", [1, 31, 32, 33, 74, 374, attention.BLOCK + 1, 2_249])
+@pytest.mark.parametrize("frames", [1, 33, 74, 374, pytest.param(2_249, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", LOWER_WAYS)
 def test_each_way_equals_the_formula_in_bfloat16(way, frames):
     skip_without_matrix_unit(way)
@@ -89,6 +89,7 @@ def test_the_matrix_unit_gives_equal_results_on_any_number_of_threads(threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_threads_that_come_first_at_the_same_time_share_the_kernel():
     """In a fresh process: the kernel is compiled, or loaded, by the first of them."""
     skip_without_matrix_unit("amx")

@@ -14,7 +14,8 @@ from tonelake.store import Lake
 SLOW = "fakes:SlowFakeEncoder"           # 2.5 s for all clips
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, 10])
 def test_kills_leave_each_clip_embedded_once_with_the_same_vectors(tracks, reference, kills):
     rng = random.Random(7)
     during_work = 0

@@ -205,6 +205,7 @@ def test_heads_of_another_width_are_not_measured_with_the_matrix_unit(own_cache,
     assert "amx" not in {figure.way for figure in found.figures}
 
 
+@pytest.mark.slow
 def test_the_doctor_reports_kernels_and_figures(own_cache, calm, checkpoints, two_threads):
     from tonelake.doctor import diagnose
 

@@ -135,6 +135,7 @@ def test_two_copies_alone_in_a_lake_are_found(tmp_path):
     assert len(lake.clips.read(where="same_as IS NOT NULL")) == 2
 
 
+@pytest.mark.slow
 def test_clips_that_overlap_do_not_hide_copies(tmp_path):
     """A clip every second of six: the nearest ten clips of each are of its own recording; a row is a recording."""
     for number in range(3):
