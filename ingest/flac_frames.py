@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tonelake.ingest.tag_blocks import Bytes, audio_end, file_bytes
+from tonelake.ingest.tag_blocks import Bytes, audio_end, file_bytes, find_all
 
 MARKS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")           # with the header of the first block, STREAMINFO
 TAIL = 1 << 18                           # bytes searched for the last frame; a frame of 8 channels has some 100 kB
@@ -41,17 +41,9 @@ def flac_parts(path: Path) -> list[FlacPart]:
 @lru_cache(maxsize=8)                    # clips of one file follow each other
 def _parts_of_state(path: Path, _mtime_ns: int, _size: int) -> list[FlacPart]:
     with file_bytes(path) as data:
-        starts = sorted(at for mark in MARKS for at in _places(data, mark))
+        starts = sorted(at for mark in MARKS for at in find_all(data, mark))
         ends = [*starts[1:], audio_end(data)][: len(starts)]
         return [_part(data, start, end) for start, end in zip(starts, ends, strict=True)]
-
-
-def _places(data: Bytes, mark: bytes) -> list[int]:
-    places, at = [], data.find(mark)
-    while at >= 0:
-        places.append(at)
-        at = data.find(mark, at + 1)
-    return places
 
 
 def _part(data: Bytes, start: int, end: int) -> FlacPart:

@@ -24,7 +24,7 @@ from tonelake.ingest.libraries import import_library
 from tonelake.ingest.mpeg_frames import Stream, mpeg_streams
 from tonelake.ingest.pcm_reader import sample_bytes
 from tonelake.ingest.readers import DecoderError
-from tonelake.ingest.tag_blocks import Bytes, audio_end, audio_start, file_bytes
+from tonelake.ingest.tag_blocks import Bytes, audio_end, audio_start, file_bytes, release
 
 DIGEST_SIZE = 20                         # bytes
 BLOCK = 1 << 20                          # bytes hashed at once
@@ -62,10 +62,11 @@ def _begin(hasher: Hasher, codec: str, rate: int, channels: int) -> None:
 
 
 def _add_bytes(hasher: Hasher, data: Bytes, start: int, end: int) -> None:
-    """Hash some bytes of a file, a block at a time."""
+    """Hash some bytes of a file, a block at a time; hashed pages leave this process's memory."""
     with memoryview(data) as view:
         for at in range(start, end, BLOCK):
             hasher.update(view[at : min(at + BLOCK, end)])
+            release(data, at, min(at + BLOCK, end))
 
 
 def _add_pcm(path: Path, hasher: Hasher) -> bool:

@@ -17,6 +17,7 @@ Bytes = bytes | mmap.mmap
 
 PADDING = b"\0\r\n\t \x1a\xff"
 LYRICS3_V1 = 5_100                       # its longest text
+SEARCHED = 1 << 22                       # bytes of a file searched at once
 STEP = 1 << 16                           # bytes of padding examined at a time
 
 
@@ -29,6 +30,24 @@ def file_bytes(path: Path) -> Iterator[Bytes]:
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+
+
+def find_all(data: Bytes, mark: bytes) -> Iterator[int]:
+    """Offsets of a mark in a file, in order; pages that were searched leave this process's memory."""
+    for begin in range(0, len(data), SEARCHED):
+        stop = min(begin + SEARCHED + len(mark) - 1, len(data))
+        at = data.find(mark, begin, stop)
+        while at >= 0:
+            yield at
+            at = data.find(mark, at + 1, stop)
+        release(data, begin, stop)
+
+
+def release(data: Bytes, start: int, end: int) -> None:
+    """Let the system take back the memory of a part of a mapped file; it is read again where it is used again."""
+    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and end > start:
+        page = start - start % mmap.PAGESIZE
+        data.madvise(mmap.MADV_DONTNEED, page, end - page)
 
 
 def tag_size(data: Bytes, at: int) -> int:
