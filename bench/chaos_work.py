@@ -21,7 +21,8 @@ class Tones:
 
     name, revision, location, adapter, adapter_location = "tones", "1", "tones", "", ""
     sample_rate, layers, dims, default_layer = 8_000, ("0", "1"), (8, 16), 1
-    precision, device, clips_at_once, frame_samples, frame_offset = "float32", "cpu", 1, 100, 50
+    precision, device, clips_at_once, clips_in_parallel = "float32", "cpu", 1, 1
+    frame_samples, frame_offset = 100, 50
 
     def prepare(self, samples: int) -> None:
         pass
