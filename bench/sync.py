@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def add_to_songs(ratios: dict[str, float], seconds: dict[str, float]) -> None:
-    """Add figures to the results about songs, of which `bench.songs` writes the others."""
+    """Add figures to the results about songs; `bench.songs` writes the others."""
     file = RESULTS / "songs.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     found["ratios"] = found.get("ratios", {}) | {name: round(value, 3) for name, value in ratios.items()}

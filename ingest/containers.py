@@ -20,7 +20,7 @@ from tonelake.ingest.pcm_headers import FORMS, PcmHeader, after_samples, read_he
 from tonelake.ingest.pcm_reader import can_read, open_pcm, sample_bytes
 from tonelake.ingest.readers import DecoderError, Reader
 from tonelake.ingest.sndfile_reader import open_sndfile
-from tonelake.ingest.tag_blocks import audio_end, audio_start, file_bytes, skip_padding
+from tonelake.ingest.tag_blocks import audio_end, audio_start, file_bytes, find_all, skip_padding
 from tonelake.ingest.text_links import link_text
 
 Open = Callable[[Path, int], Reader]     # (path, first second)
@@ -84,9 +84,11 @@ def _repeated(path: Path) -> list[tuple[int, int]]:
     with file_bytes(path) as data:
         start, end = audio_start(data), audio_end(data)
         mark = next((mark for mark in STARTS if data[start : start + len(mark)] == mark), None)
-        starts, at = [start], start
-        while mark and len(starts) < MAX_PARTS and (at := data.find(mark, at + 1, end)) >= 0:
-            if mark != WAVPACK or _starts_wavpack(data[at : at + 32]):
+        starts = [start]
+        for at in find_all(data, mark) if mark else ():
+            if len(starts) == MAX_PARTS or at + len(mark or b"") > end:
+                break
+            if at > start and (mark != WAVPACK or _starts_wavpack(data[at : at + 32])):
                 starts.append(at)
     return list(zip(starts, [*starts[1:], end], strict=True))
 

@@ -25,7 +25,7 @@ class FileTable:
         self._row_of = {source: row for row, source in enumerate(self._stored["source"])}
         self._stamps = self._stored.select(STAMP).rows()
         self._recordings = self._stored["recording"].to_list()
-        self._changed: dict[str, dict[str, Any]] = {}                # rows, also those that are stored by now
+        self._changed: dict[str, dict[str, Any]] = {}                # rows, including those already stored
         self._waiting: set[str] = set()                              # sources of changed rows that are not stored yet
         self.changed_sources: set[str] = set()                       # whose row differs from before the ingest
 

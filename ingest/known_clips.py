@@ -108,7 +108,7 @@ class KnownClips:
     def add_spans(
         self, recording: Recording, identity: str, file_s: float | None, shared: dict[str, Any]
     ) -> bool:
-        """The same for a file with spans; False if one of them is no clip of the lake.
+        """As above for a file with spans; False if the lake lacks a clip of one of them.
 
         `file_s`: the file's length by its header, needed for a span without an end.
         """

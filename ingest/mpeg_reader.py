@@ -104,7 +104,7 @@ def _begin_at(stream: Stream, number: int) -> int:
 
 
 def _cut(block: np.ndarray, at: int, first: int, stream: Stream) -> Iterator[np.ndarray]:
-    """What remains of a block at sample `at` without the samples before `first` and without the encoder's padding."""
+    """The part of a block at sample `at` without the samples before `first` and without the encoder's padding."""
     padding = (len(block), len(block))
     if stream.keep is not None and stream.counted:
         end = stream.counted * stream.frame_samples

@@ -33,7 +33,7 @@ MAX_CHUNKS = 10_000                      # before the samples; more are a damage
 
 @dataclass(frozen=True, kw_only=True)
 class PcmHeader:
-    """What the header of one WAV or AIFF says."""
+    """The fields of one WAV or AIFF header."""
 
     coding: Literal["integer", "float", "compressed"]
     rate: int                            # Hz

@@ -18,7 +18,7 @@ from tonelake.store.sync import sync_clips
 from tonelake.store.table import to_frame
 
 # Yields (source, what is read from the file) for each source, in any order; None if the file cannot be read.
-# What is read: recording, digest, the stamp's three values and the tags.
+# Values read from a file: recording, digest, the stamp's three values and the tags.
 Identify = Callable[[Sequence[str]], Iterator[tuple[str, dict[str, Any] | None]]]
 
 ROWS_PER_WRITE = 500                     # files that are read again if the upgrade is interrupted

@@ -142,7 +142,7 @@ def rank(query: str, forms: Sequence[str], candidates: Sequence[dict[str, Any]])
             best += AS_WRITTEN
         if best >= LEAST:
             scored.append((best, row, folded))
-    # Of equal scores the shortest title first: the song itself before its versions.
+    # Among equal scores the shortest title comes first: the song itself before its versions.
     scored.sort(key=lambda one: (-one[0], len(one[2].title), one[1]["song"]))
     answers: list[tuple[float, dict[str, Any], FoldedSong, list[str]]] = []
     for best, row, folded in scored:

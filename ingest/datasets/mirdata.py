@@ -38,7 +38,7 @@ HEAVY = ("ndarray", "annotations", "PrettyMIDI", "EventDataExtended", "Note")   
 
 @dataclass
 class Found:
-    """What the index of a set lists, as files that exist and counts for the report."""
+    """The entries of a set's index: files that exist, and counts for the report."""
 
     rows: list[tuple[Path, str, dict[str, Any]]] = field(default_factory=list)             # (file, track, labels)
     missing: list[str] = field(default_factory=list)

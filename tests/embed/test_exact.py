@@ -1,4 +1,4 @@
-"""What a lower precision computes wrongly on this machine stays float32, module by module."""
+"""Modules that a lower precision computes wrongly on this machine stay float32."""
 
 from __future__ import annotations
 

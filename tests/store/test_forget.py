@@ -1,4 +1,4 @@
-"""What is forgotten is gone with everything that depends on it; a forget that was killed can be repeated."""
+"""Forgotten clips are gone with everything that depends on them; a forget that was killed can be repeated."""
 
 from __future__ import annotations
 
