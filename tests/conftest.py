@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import os
 import tempfile
@@ -16,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # stay out of the user's own cache.
 os.environ.setdefault("TONELAKE_KERNELS", "safe")
 os.environ.setdefault("TONELAKE_CACHE", str(Path(tempfile.gettempdir()) / f"tonelake-tests-{getpass.getuser()}"))
+# Streamlit collects garbage after each run of a page: half a second in a process that has imported everything.
+os.environ.setdefault("STREAMLIT_RUNNER_POST_SCRIPT_GC", "false")
 
 from fakes import FakeEncoder, fill
 from sounds import encode, melody, write
@@ -33,6 +36,16 @@ ARTISTS = ("Ada", "Béla", "Cleo")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    gc.disable()                         # modules are imported, and stay
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the millions of objects of imported modules out of each later collection of garbage."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from tonelake.store import Lake
 from tonelake.ui.serve import APP
+
+# The harness looks through the metadata of all installed packages before each page, which takes most of its time: once will do.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 PAGES = ("library", "map", "similar", "groups", "layers", "runs")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import io
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +15,11 @@ RATE = 44_100
 
 def melody(seconds: float, seed: int = 0, rate: int = RATE, channels: int = 1) -> np.ndarray:
     """A run of random tones with a few partials: (samples, channels) float32, peak below 0.7."""
+    return _melody(seconds, seed, rate, channels).copy()
+
+
+@functools.lru_cache(maxsize=16)
+def _melody(seconds: float, seed: int, rate: int, channels: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     time_s = np.arange(round(seconds * rate)) / rate
     note = np.minimum((time_s / 0.25).astype(int), 10_000)
@@ -42,13 +50,26 @@ CODECS = {".mp3": ("mp3", "libmp3lame"), ".m4a": ("ipod", "aac"), ".opus": ("ogg
 
 def encode(path: Path, sound: np.ndarray, rate: int = RATE, tags: dict[str, str] | None = None,
            options: dict[str, str] | None = None, bit_rate: int = 128_000) -> Path:
-    """Write by FFmpeg (mp3, m4a, opus), with tags, in the format of the ending."""
+    """Write by FFmpeg (mp3, m4a, opus), with tags, in the format of the ending.  A file made before is copied from memory."""
+    settings = repr((path.suffix, sound.shape, rate, tags, options, bit_rate)).encode()
+    key = hashlib.blake2b(np.ascontiguousarray(sound).tobytes() + settings).digest()
+    if key not in _encoded:
+        _encoded[key] = _encode(path.suffix, sound, rate, tags or {}, options or {}, bit_rate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_encoded[key])
+    return path
+
+
+_encoded: dict[bytes, bytes] = {}
+
+
+def _encode(suffix: str, sound: np.ndarray, rate: int, tags: dict[str, str], options: dict[str, str], bit_rate: int) -> bytes:
     import av
 
-    container, codec = CODECS[path.suffix]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format=container, options=options or {}) as out:
-        out.metadata.update(tags or {})
+    container, codec = CODECS[suffix]
+    file = io.BytesIO()
+    with av.open(file, "w", format=container, options=options) as out:
+        out.metadata.update(tags)
         target = 48_000 if codec == "libopus" else rate
         layout = "mono" if sound.shape[1] == 1 else "stereo"
         stream = out.add_stream(codec, rate=target, layout=layout)
@@ -59,4 +80,4 @@ def encode(path: Path, sound: np.ndarray, rate: int = RATE, tags: dict[str, str]
         for frame in (*resampler.resample(whole), *resampler.resample(None)):
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    return path
+    return file.getvalue()
