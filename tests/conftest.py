@@ -6,6 +6,7 @@ import gc
 import getpass
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ os.environ.setdefault("TONELAKE_CACHE", str(Path(tempfile.gettempdir()) / f"tone
 os.environ.setdefault("STREAMLIT_RUNNER_POST_SCRIPT_GC", "false")
 
 from fakes import FakeEncoder, fill
+from kept_decoders import kept_decoders
 from sounds import encode, melody, write
 
 DATA = Path(__file__).parent / "data"
@@ -46,6 +48,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave the millions of objects of imported modules out of each later collection of garbage."""
     gc.enable()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_decoders() -> Iterator[None]:
+    with kept_decoders():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,14 @@ from tonelake.probes.heads import Shape
 from tonelake.probes.losses import Loss
 
 
-@pytest.fixture(params=["95M-tiny", "330M-tiny"])
-def encoder(request, checkpoints):
+@pytest.fixture(scope="module", params=["95M-tiny", "330M-tiny"])
+def loaded(request, checkpoints):
     return HubertEncoder(checkpoints / request.param)
+
+
+@pytest.fixture
+def encoder(loaded):
+    return copy.deepcopy(loaded)
 
 
 def on_gpu(encoder, precision):
@@ -64,8 +69,8 @@ def test_a_grid_of_probes_is_trained_on_the_device(kind, head, parts, dtype, mon
     with fake_cuda(monkeypatch) as ins:
         weights = None if kind == "regression" else torch.ones(4).to(DEVICE)
         loss = Loss(kind, weights, 0.0 if kind == "regression" else 0.1)
-        schedule = Schedule(optimizer="adamw", batch=8, epochs=3, dropout=0.2)
-        fitted = train(GridData(*side(20), *side(9)), shape, loss, settings, [0, 1, 2], 0, schedule)
+        schedule = Schedule(optimizer="adamw", batch=8, epochs=2, dropout=0.2)
+        fitted = train(GridData(*side(12), *side(9)), shape, loss, settings, [0, 1, 2], 0, schedule)
         states = {name: (str(state.device), tuple(state.shape)) for name, state in fitted.states.items()}
     assert states == {name: (DEVICE, (2, 3, 2, *size)) for name, size in shape.sizes().items()}
     assert set(ins.copied) == {"cpu"} and fitted.score.shape == (2, 3, 2)

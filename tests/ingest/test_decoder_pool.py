@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kept_decoders import own_decoders
 from sounds import encode, melody, write
 
 from tonelake.ingest import AudioError, DecoderPool, DecoderStartError, decoder_libraries, decoder_pool, ingest_folder
@@ -28,6 +29,12 @@ for line in sys.stdin.buffer:
     else: body = json.dumps({"echo": source, "bytes": 0}).encode() + b"\\n"
     sys.stdout.buffer.write(body); sys.stdout.buffer.flush()
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_decoders():
+    with own_decoders():
+        yield
 
 
 class OddPool(DecoderPool):
