@@ -18,14 +18,9 @@ from tonelake.probes.heads import Shape
 from tonelake.probes.losses import Loss
 
 
-@pytest.fixture(scope="module", params=["95M-tiny", "330M-tiny"])
-def loaded(request, checkpoints):
+@pytest.fixture(params=["95M-tiny", "330M-tiny"])
+def encoder(request, checkpoints):
     return HubertEncoder(checkpoints / request.param)
-
-
-@pytest.fixture
-def encoder(loaded):
-    return copy.deepcopy(loaded)
 
 
 def on_gpu(encoder, precision):
