@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -q --durations 10 --durations-min 5
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 1 -q --durations 10 --durations-min 5
 
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,7 +32,7 @@ test: $(READY)   ## the tests but the slow ones; with COVERAGE=1 also lists the 
 	$(PYTEST) -m "not slow" $(if $(COVERAGE),--cov)
 
 test-slow: $(READY)  ## the slow tests: kills, clusters, whole training runs
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(SELECT)
 
 lint: $(READY)   ## ruff
 	$(BIN)/ruff check .
