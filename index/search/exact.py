@@ -73,6 +73,14 @@ class ExactLayer:
         return found[:k], scores[:k]
 
 
+def highest(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Return the rows of the k highest scores among those allowed, highest first, equal scores in row order."""
+    rows = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
+    if k < len(rows):
+        rows = rows[np.argpartition(-scores[rows], k - 1)[:k]]
+    return rows[np.lexsort((rows, -scores[rows]))]
+
+
 def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine") -> ExactLayer:
     """Return a layer of every embedded clip, from the cache if the lake has not changed since it was read."""
     if metric not in METRICS:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tonelake.index.search.exact import ExactLayer, cache_version, load_layer
+from tonelake.index.hubness import DEFAULT_HUBS, check_hubs
+from tonelake.index.search.corrected import corrected_layer, layer_references, nearest_stored_corrected, query_neighbourhood
+from tonelake.index.search.exact import ExactLayer, cache_version, highest, load_layer
 from tonelake.index.search.facets import load_faceted
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
 from tonelake.index.search.query import Query, QueryPart, resolve
@@ -34,13 +36,16 @@ def similar(
     layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
     where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
     unlike: str | None = None, explain: bool = False, clips: bool = False, per: tuple[str, int] | None = None,
-    order: str = "nearest",
+    order: str = "nearest", hubs: str = DEFAULT_HUBS,
 ) -> pl.DataFrame:
     """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
 
     A song is a track joined with its confirmed duplicates (`store.read_songs`); its row shows the clip nearest to the query,
     its best moment.  With `clips`, return the k nearest clips instead.  `per`: a column and the number of hits that may share
     one of its values, for example ("artist", 2).  `order`: "nearest", or "walk" (see `index.search.walk`).
+
+    `hubs`: "corrected" lowers the score of clips that are near very many others (see `index.hubness`); this roughly
+    halves hubness on real music and leaves the share of relevant hits where it was.
 
     Several parts are searched by the mean of their directions, less that of `minus`.  `layers` mixes layers by weight:
     `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.search.mixture`).  `where`: an SQL filter over clip
@@ -58,6 +63,7 @@ def similar(
         raise InputError(f"-k {k}: must be at least 1")
     if order not in ORDERS:
         raise InputError(f"order {order!r}: unknown. Choose {' or '.join(ORDERS)}")
+    corrected = check_hubs(hubs, metric)
     chosen = lake.spaces.get(space)
     weights = choose_layers(lake, chosen, layer, layers)
     if len(weights) > 1 and metric != "cosine":
@@ -71,13 +77,14 @@ def similar(
     resolved = resolve(lake, query, chosen, list(dict.fromkeys([*weights, *needed])), minus=minus)
     for note in resolved.notes:
         log.info("%s", note)
-    search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike)
+    search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike, corrected=corrected)
     found = find_nearest(search, weights, resolved, k, where, not_same, clips=clips, per=per)
+    scores = found.scores - search.query_half(weights, resolved) if corrected else found.scores
     ids = found.ids.gather(found.rows)
     counts = {} if found.clips is None else {"clips": found.clips}
     hits = pl.DataFrame({
         "rank": np.arange(1, len(ids) + 1),
-        "distance" if metric == "l2" else "score": found.scores.astype(np.float32),
+        "distance" if metric == "l2" else "score": scores.astype(np.float32),
         "clip_id": ids,
     } | counts)
     if explain:
@@ -104,19 +111,40 @@ def choose_layers(
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """The space, metric and facets of a search."""
+    """The space, metric and facets of a search, and whether hubs are corrected."""
 
     lake: Lake
     space: Space
     metric: str = "cosine"
     like: str | None = None
     unlike: str | None = None
+    corrected: bool = False
 
     def load(self, layer: int) -> ExactLayer:
+        """Load a layer for a scan, mapped by the facets if there are any, its scores corrected for hubs on request."""
+        if self.corrected:
+            return corrected_layer(self.lake, self.space, layer, self.plain_layer(layer), self.like, self.unlike)
+        return self.plain_layer(layer)
+
+    def plain_layer(self, layer: int) -> ExactLayer:
         """Load a layer for a scan, mapped by the facets if there are any."""
         if self.like or self.unlike:
             return load_faceted(self.lake, self.space, layer, like=self.like, unlike=self.unlike)
         return load_layer(self.lake, self.space, layer, metric=self.metric)
+
+    def query_half(self, weights: Weights, query: Query) -> float:
+        """Return half the neighbourhood of a query, by weight of layer: what its corrected scores still lack."""
+        own = read_songs(self.lake.clips).of(list(query.own)) if query.own else np.empty(0, np.int64)
+        total = 0.0
+        for layer, weight in weights.items():
+            if self.like or self.unlike:
+                loaded = corrected_layer(self.lake, self.space, layer, self.plain_layer(layer), self.like, self.unlike)
+                prepared, references = loaded.prepare_query(query.vectors[layer]), loaded.references
+            else:
+                prepared = prepare(query.vectors[layer][None], self.metric)[0]
+                references = layer_references(self.lake, self.space, layer)
+            total += weight * query_neighbourhood(prepared, own, references) / 2
+        return total
 
     def scores(self, weights: Weights, vectors: Mapping[int, np.ndarray]) -> tuple[pl.Series, np.ndarray]:
         """Return (ids of all embedded clips, (clip,) float32 weighted sums of their cosines to a query in each layer)."""
@@ -172,7 +200,15 @@ def find_nearest(
         known = embedded_in_snapshot(lake, space, snapshot)
         allowed = allowed_rows(lake, known, query, where, not_same, own_songs=not clips)
         songs = known.each_clip if clips else known.songs
-        if clips and per is None:
+        if search.corrected:
+            cap = read_cap(lake, per, known.ids_of, known.songs.numbers) if per else None
+            corrected = nearest_stored_corrected(
+                lake, space, stored, query.vectors[first], k, allowed, snapshot, songs, known.songs.numbers, cap
+            )
+            if corrected is not None:
+                rows, counts, scores = corrected
+                return Nearest(known.ids, rows, scores, None if clips else counts)
+        elif clips and per is None:
             found = search_stored(lake, space, stored, query.vectors[first], k, allowed, snapshot)
             if found is not None:
                 return Nearest(known.ids, *found)
@@ -201,14 +237,6 @@ def find_nearest(
     rows, counts = nearest_songs(nearness, songs.numbers, k, allowed, cap)
     scores = nearness[rows] if search.metric != "l2" else -nearness[rows]
     return Nearest(ids, rows, scores, None if clips else counts)
-
-
-def highest(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
-    """Return the rows of the k highest scores among those allowed, highest first, equal scores in row order."""
-    rows = np.arange(len(scores)) if allowed is None else np.flatnonzero(allowed)
-    if k < len(rows):
-        rows = rows[np.argpartition(-scores[rows], k - 1)[:k]]
-    return rows[np.lexsort((rows, -scores[rows]))]
 
 
 def explanation(lake: Lake, space: Space, query: Query, hits: pl.Series) -> list[pl.Series]:

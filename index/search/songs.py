@@ -180,6 +180,12 @@ def stored_scores(
     lake: Lake, space: Space, stored: StoredIndex, query: np.ndarray, rows: np.ndarray, snapshot: Snapshot
 ) -> np.ndarray:
     """Return the score, or the distance for l2, of some rows of a snapshot, from the vectors that the index keeps."""
+    vectors, prepared = stored_vectors(lake, space, stored, rows, snapshot), prepare_one(query, stored.metric)
+    return np.linalg.norm(vectors - prepared, axis=1) if stored.metric == "l2" else vectors @ prepared[0]
+
+
+def stored_vectors(lake: Lake, space: Space, stored: StoredIndex, rows: np.ndarray, snapshot: Snapshot) -> np.ndarray:
+    """Return (row, dim) float32 prepared vectors of some rows of a snapshot: those the index keeps, newer ones as stored."""
     loaded = load_index(lake, space, stored)
     view = loaded.view_of(snapshot)
     positions = view.positions(len(snapshot.row_ids))[rows]
@@ -189,8 +195,7 @@ def stored_scores(
         vectors[known] = kept_vectors(loaded.index.faiss_index, positions[known])
     if not known.all():
         vectors[~known] = view.vectors_of_new(lake, space, stored)[np.searchsorted(view.new_rows, rows[~known])]
-    prepared = prepare_one(query, stored.metric)
-    return np.linalg.norm(vectors - prepared, axis=1) if stored.metric == "l2" else vectors @ prepared[0]
+    return vectors
 
 
 def kept_vectors(index: Any, positions: np.ndarray) -> np.ndarray:

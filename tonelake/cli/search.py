@@ -14,6 +14,7 @@ from tonelake.cli.shared import (
     SEARCH,
     Csv,
     EachClip,
+    Hubs,
     Json,
     LakePath,
     Layer,
@@ -61,7 +62,7 @@ def similar(
     order: Annotated[
         str, typer.Option(help="Order of the hits: nearest, or walk (each near the one before it).")
     ] = FROM_LIBRARY,
-    clips: EachClip = False, m3u: M3u = None, like: Like = None, unlike: Unlike = None,
+    hubs: Hubs = FROM_LIBRARY, clips: EachClip = False, m3u: M3u = None, like: Like = None, unlike: Unlike = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also show the similarity of each hit at every layer.")] = False,
     parts: Annotated[
         float | None, typer.Option(help="Seconds of the best matching passage to find in each hit; needs stored frames.")
@@ -84,7 +85,7 @@ def similar(
         raise typer.BadParameter("--parts compares hits with one clip or file. Give one query")
     hits = opened.similar(
         wanted, minus=minus, k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric, not_same=not_same,
-        like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order,
+        like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order, hubs=hubs,
     )
     if (like or unlike) and layers is None:
         say_facets(opened.facets(like=like, unlike=unlike, space=space, layers=[layer]))

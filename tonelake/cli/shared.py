@@ -22,6 +22,9 @@ MARKUP: Literal["rich"] = "rich"         # of help texts: None would print them 
 
 ClipId = Annotated[str, typer.Argument(help="Id of a clip (or its first digits), or the name of a song.")]
 LakePath = Annotated[str, typer.Option("--lake", envvar="TONELAKE_LAKE", help="The lake: a folder or an s3:// URI.")]
+Hubs = Annotated[
+    str, typer.Option("--hubs", help="Hubs (clips near very many others): kept, or corrected by local scaling.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as into a pipe.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="Embedding space; default: the lake's default space.")]

@@ -86,6 +86,9 @@ with st.sidebar:
     drop_invalid_choice("per", capped)
     cap = st.selectbox("Limit hits by", capped, key="per", bind="query-params", help="Hits may share a value a few times.")
     most = st.number_input("Hits per value", 1, 100, 2, key="most", bind="query-params", disabled=cap == NONE)
+    corrected = st.toggle("Correct hubs", key="hubs", bind="query-params",
+                          help="Lower the score of clips that are near very many others. Hits become more varied; on real "
+                          "music the share of relevant ones stays the same.")
     walk = st.toggle("As a walk", key="walk", bind="query-params", help="Each hit is near the one before it.")
     where = filter_box(lake)
     profiles = len(space.layers) > 1 and st.toggle(
@@ -152,6 +155,7 @@ hits = answer_or_stop(
     not_same=None if differ == ANYTHING else differ, like=None if like == NONE else like,
     unlike=None if unlike == NONE else unlike, explain=bool(profiles), clips=not songs,
     per=None if cap == NONE else (cap, int(most)), order="walk" if walk else "nearest",
+    hubs="corrected" if corrected else "kept",
 )
 scope = f"in the mixture {mixture}" if mixed else f"in layer {layer}"
 scope += "".join(f", {words} {column}" for words, column in (("by", like), ("without", unlike)) if column != NONE)
