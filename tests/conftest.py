@@ -21,7 +21,11 @@ os.environ.setdefault("TONELAKE_CACHE", str(Path(tempfile.gettempdir()) / f"tone
 # Streamlit collects garbage after each run of a page: half a second in a process that has imported everything.
 os.environ.setdefault("STREAMLIT_RUNNER_POST_SCRIPT_GC", "false")
 
+# A process that a test started prints its stack when it is aborted; see `hanging`.
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
 from fakes import FakeEncoder, fill
+from hanging import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401  hooks
 from kept_decoders import kept_decoders
 from sounds import encode, melody, write
 
