@@ -17,7 +17,8 @@ FLOOR = {
     "store": 0, "ingest": 1, "embed": 1, "evaluate": 1, "index": 2, "probes": 2, "finetune": 3, "tonelake": 4, "ui": 4,
 }
 DRAWN_BESIDE = {"ui": {"tonelake"}, "tonelake": {"ui"}}          # the app opens a lake, the command starts the app
-SHELVES = {"vectors": 0, "log_odds": 0, "names": 0, "hubness": 0, "search": 1, "separation": 2, "maps": 2, "tokens": 2}  # of index/
+# Shelves of index/: each imports only from lower ones.
+SHELVES = {"vectors": 0, "log_odds": 0, "names": 0, "hubness": 0, "search": 1, "separation": 2, "maps": 2, "tokens": 2}
 
 
 def files_of(room: str) -> Iterator[Path]:
