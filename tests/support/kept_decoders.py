@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,14 @@ from typing import Any
 
 import pytest
 
-from tonelake.ingest.decoder_pool import DecoderPool
+from tonelake.ingest.decoder_pool import DecoderPool, _Decoder
 
 IDLE = 4                                 # most processes kept of a kind
+# Of usual priority: decoders that give way to an encoder would also give way to the tests of other processes.
+PROMPT = (
+    sys.executable, "-P", "-c",
+    "import os; os.nice = lambda more: 0\nfrom tonelake.ingest.decoder_process import main\nmain()",
+)
 COMMAND, START, CLOSE = DecoderPool.command, DecoderPool._start, DecoderPool.close
 _idle: dict[Any, list[Any]] = defaultdict(list)
 
@@ -25,15 +31,19 @@ def _kind() -> Any:
 
 def _start(self: DecoderPool) -> Any:
     kind = _kind()
-    while self.command == COMMAND and _idle[kind]:
+    if self.command != COMMAND:
+        return START(self)
+    while _idle[kind]:
         decoder = _idle[kind].pop()
         if decoder.process.poll() is None:
             with self._lock:
                 self._decoders.add(decoder)
             return decoder
         decoder.end()
-    decoder = START(self)
+    decoder = _Decoder(PROMPT)
     decoder.kind = kind
+    with self._lock:
+        self._decoders.add(decoder)
     return decoder
 
 
