@@ -20,11 +20,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-import typer
+from commands import get_command, rows, run
 from fakes import fill
 
 import tonelake
-from tonelake.cli import app, main
+from tonelake.cli import app
 from tonelake.render import cell
 from tonelake.store import Lake
 
@@ -37,24 +37,6 @@ def start(*args, lake) -> subprocess.CompletedProcess:
         [sys.executable, "-m", "tonelake", *map(str, args)], capture_output=True, text=True, cwd=HOME, timeout=240,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "TONELAKE_LAKE": str(lake)},
     )
-
-
-def run(*args, lake) -> subprocess.CompletedProcess:
-    """Run it within this process, which has loaded everything: a tenth of the time."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setenv("TONELAKE_LAKE", str(lake))
-        patch.setattr(sys, "argv", ["tonelake", *map(str, args)])
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
-
-
-def rows(done: subprocess.CompletedProcess) -> list[dict]:
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +283,7 @@ def commands(group: Any, prefix: str = "tonelake") -> dict[str, Any]:
     return found
 
 
-TOP = typer.main.get_command(app)        # made once: it takes a fifth of a second
+TOP = get_command(app)
 COMMANDS = commands(TOP)
 
 

@@ -1,0 +1,37 @@
+"""Run commands within the test's process, which has loaded everything: a tenth of the time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from tonelake.cli import main
+
+get_command = functools.cache(typer.main.get_command)    # it makes every command, which takes a fifth of a second
+
+
+def run(*args, lake) -> subprocess.CompletedProcess:
+    """Run a command with its output in a pipe."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setenv("TONELAKE_LAKE", str(lake))
+        patch.setattr("typer.main.get_command", get_command)
+        patch.setattr(sys, "argv", ["tonelake", *map(str, args)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+
+
+def rows(done: subprocess.CompletedProcess) -> list[dict]:
+    """The rows that a command printed."""
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
