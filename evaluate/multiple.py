@@ -43,9 +43,8 @@ def max_t(
     Figures can be given as `Replicates`.  Candidates with an undefined figure (NaN) are distinguishable with a p-value of NaN;
     with fewer than two units none is distinguishable.
     """
-    if isinstance(figures, Replicates):
-        figures, left_out = figures.value, figures.left_out
-    values, left_out = np.asarray(figures, np.float64), np.asarray(left_out, np.float64)
+    value, without = (figures.value, figures.left_out) if isinstance(figures, Replicates) else (figures, left_out)
+    values, left_out = np.asarray(value, np.float64), np.asarray(without, np.float64)
     number, units = len(values), len(left_out)
     known = np.isfinite(values) & np.isfinite(left_out).all(axis=0)
     if not known.any():
