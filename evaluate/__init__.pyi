@@ -37,6 +37,7 @@ from .metrics import (
     per_class,
     replicate_metrics,
     safe_divide,
+    top_hits,
     weighted_medians,
 )
 from .multiple import MaxT, max_t
@@ -49,8 +50,20 @@ from .resampling import (
     weights_with_original,
 )
 from .seeds import SeedsEstimate, mean_replicates, seeds_estimate
-from .splits import DEFAULT_SPLIT, SHARES, SIDE_NAMES, SIDES, Split, check_shares, check_sides, leaks, make_splits
-from .targets import TARGET_KINDS, Targets, read_targets
+from .splits import (
+    DEFAULT_SPLIT,
+    SHARES,
+    SIDE_NAMES,
+    SIDES,
+    Split,
+    check_shares,
+    check_sides,
+    closed_groups,
+    leaks,
+    make_splits,
+)
+from .strata import interval_of_strata, max_t_of_strata, variance_of_stratum, variances_of_strata
+from .targets import TARGET_KINDS, Targets, choose_kind, read_targets
 from .task_metrics import key_scores, parse_key, task_values
 
 __all__ = [
@@ -80,6 +93,8 @@ __all__ = [
     "chance_metrics",
     "check_shares",
     "check_sides",
+    "choose_kind",
+    "closed_groups",
     "confidence_gaps",
     "confusion",
     "crossfit",
@@ -93,6 +108,7 @@ __all__ = [
     "find_group",
     "from_weights",
     "halve_groups",
+    "interval_of_strata",
     "jackknife",
     "jackknife_error",
     "jackknife_estimate",
@@ -104,6 +120,7 @@ __all__ = [
     "make_splits",
     "make_units",
     "max_t",
+    "max_t_of_strata",
     "mean_interval",
     "mean_replicates",
     "median_estimate",
@@ -129,6 +146,9 @@ __all__ = [
     "sums_of_units",
     "t_quantile",
     "task_values",
+    "top_hits",
+    "variance_of_stratum",
+    "variances_of_strata",
     "weighted_medians",
     "weights_with_original",
 ]

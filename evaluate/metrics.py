@@ -1,14 +1,14 @@
-"""Metrics of predictions for each kind of task, each with a bootstrap interval.
+"""Metrics of predictions for each kind of task, each with its 95 % interval over the units of the test set.
 
     multiclass   targets (clip,) int, scores (clip, class) probabilities
     multilabel   targets (clip, tag) 0 or 1, scores (clip, tag) probabilities
     regression   targets (clip, target), scores (clip, target)
 
-scikit-learn's functions are not used because they take one weight vector a call; here every metric is computed for all draws
-at once from weights (draw, clip).  All weights 1 give the value; the bootstrap counts how often each clip was drawn (whole
-tracks are drawn, since clips of a track are not independent).  Conventions are scikit-learn's, and tests compare with it:
-balanced accuracy covers the classes that occur, macro-F1 also those that were predicted, average precision is the step-wise
-sum, the ROC area counts ties half.
+scikit-learn's functions are not used because they take one weight vector a call; here a metric is computed at once for all
+rows of weights (draw, clip): all ones give the value, and zeros at the clips of one unit give the value without it, from which
+`evaluate.jackknife` has the interval.  Conventions are scikit-learn's, and tests compare with it: balanced accuracy covers the
+classes that occur, macro-F1 also those that were predicted, average precision is the step-wise sum, the ROC area counts ties
+half.  The median of the confidence gap has its own interval, and the calibration error none (`quantiles`, `calibration`).
 """
 
 from __future__ import annotations
@@ -19,36 +19,67 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from tonelake.evaluate.intervals import Estimate, bias_corrected_estimate
-from tonelake.evaluate.resampling import weights_with_original
+from tonelake.evaluate.calibration import calibration_error
+from tonelake.evaluate.intervals import Estimate
+from tonelake.evaluate.jackknife import Replicates, Units, from_weights, jackknife_error, jackknife_weights, t_quantile
+from tonelake.evaluate.quantiles import median_estimate
+from tonelake.evaluate.task_metrics import task_values
 
-DRAWS = 1_000                            # bootstrap draws
-MAX_CELLS = 400_000_000                  # draws × clips × classes: ten seconds of sums
-MAX_WEIGHTS = 40_000_000                 # draws × clips: 320 MB
 FEW_THRESHOLDS = 32                      # up to here, counting by matrix products is faster than by running sums
-CALIBRATION_BINS = 15                    # as in Guo et al. 2017 (arXiv 1706.04599)
 UNBOUNDED = ("r2", "rmse")
 MAIN_METRIC = {"multiclass": "accuracy", "multilabel": "map", "regression": "r2"}
 
 
-
-
 def estimate_metrics(
-    kind: str, targets: np.ndarray, scores: Sequence[np.ndarray], track: np.ndarray, *, draws: int = DRAWS, seed: int = 0
+    kind: str, targets: np.ndarray, scores: Sequence[np.ndarray], units: Units, *, names: Sequence[str] = ()
 ) -> dict[str, Estimate]:
     """Return every metric of a kind of task by name, each the mean over runs that differ by their seed.
 
-    `scores`: one array a run; `track`: (clip,) int.  The bootstrap draws whole tracks; each draw is a mean over the runs, and
-    the interval is shifted by the bias of the draws (see `bias_corrected_estimate`).
+    `scores`: one array a run; `names`: classes, tags or target columns, by which a task of keys or tempi is recognised.
     """
-    most = min(MAX_CELLS // max(scores[0].size * len(scores), 1), MAX_WEIGHTS // len(targets))
-    weights = weights_with_original(track, int(np.clip(most, min(40, draws), draws)), seed)
-    runs = [METRICS_BY_KIND[kind](targets, run, weights) for run in scores]
-    result = {}
-    for name in runs[0]:
-        values = np.mean([run[name] for run in runs], axis=0)                    # (1 + draw,)
-        result[name] = bias_corrected_estimate(values, bounded=not name.startswith(UNBOUNDED))
-    return result
+    estimates = {name: estimate_metric(name, found) for name, found in replicate_metrics(
+        kind, targets, scores, units, names=names
+    ).items()}
+    if kind == "multiclass":
+        estimates["confidence_gap_median"] = median_estimate(np.stack([confidence_gaps(run) for run in scores]), units)
+    if kind != "regression":
+        nan = float("nan")
+        estimates["calibration_error"] = Estimate(calibration_error(kind, targets, list(scores), units), nan, nan)
+    return estimates
+
+
+def replicate_metrics(
+    kind: str, targets: np.ndarray, scores: Sequence[np.ndarray], units: Units, *, names: Sequence[str] = ()
+) -> dict[str, Replicates]:
+    """Return every metric that a jackknife suits, on all clips and without each unit, the mean over runs."""
+    weights = jackknife_weights(units)[: 1 + units.folds if units.folds > 1 else 1]          # a single unit is not left out
+    runs = []
+    for run in scores:
+        found = METRICS_BY_KIND[kind](targets, run, weights)
+        for name, values in task_values(kind, names, targets, run).items():
+            found[name] = weights @ values / weights.sum(axis=1)
+        runs.append(found)
+    return {name: from_weights(np.mean([run[name] for run in runs], axis=0)) for name in runs[0]}
+
+
+def estimate_metric(name: str, figure: Replicates) -> Estimate:
+    """Return a scalar metric with its 95 % interval: on the logit scale for metrics between 0 and 1, else symmetric."""
+    return figure.estimate() if name.startswith(UNBOUNDED) else logit_estimate(figure)
+
+
+def logit_estimate(figure: Replicates) -> Estimate:
+    """Return a figure between 0 and 1 with its 95 % interval, which is symmetric on the logit scale.
+
+    Near 0 or 1 a symmetric interval is off centre: of an ROC area of .98 over 20 tracks it covers 84 %, this one 94 %.
+    Where the figure is 0 or 1 and varies by no unit, the other end follows from the number of units (`jackknife_interval`).
+    """
+    value, error = float(figure.value), float(jackknife_error(figure.left_out))
+    slope = value * (1 - value)
+    if not slope > 1e-12 or not error > 0:
+        return figure.estimate((0.0, 1.0))
+    half, centre = t_quantile(len(figure.left_out) - 1) * error / slope, np.log(value / (1 - value))
+    low, high = 1 / (1 + np.exp(-np.clip([centre - half, centre + half], -700, 700)))
+    return Estimate(value, float(low), float(high))
 
 
 def multiclass_metrics(targets: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -62,15 +93,12 @@ def multiclass_metrics(targets: np.ndarray, scores: np.ndarray, weights: np.ndar
     right = (weights * hit) @ true
     recall = safe_divide(right, support)
     f1 = safe_divide(2 * right, support + predicted_as)
-    top5 = (rank_of_target(targets, scores) < 5).astype(float)
-    ordered = np.sort(scores, axis=1)
-    gap = ordered[:, -1] - ordered[:, -2] if classes > 1 else ordered[:, -1]
+    top5 = top_hits(targets, scores, 5)
     aps, areas = ranking_metrics(true.toarray() > 0, scores, weights)
     return {
         "accuracy": (weights @ hit) / total, "top_5": (weights @ top5) / total, "balanced_accuracy": np.nanmean(recall, axis=1),
         "macro_f1": np.nanmean(f1, axis=1), "map": mean_over_classes(aps), "roc_auc": mean_over_classes(areas),
-        "confidence_gap": (weights @ gap) / total, "confidence_gap_median": weighted_medians(gap, weights),
-        "calibration_error": calibration_errors(scores.max(axis=1), hit, weights),
+        "confidence_gap": (weights @ confidence_gaps(scores)) / total,
     }
 
 
@@ -81,12 +109,7 @@ def multilabel_metrics(targets: np.ndarray, scores: np.ndarray, weights: np.ndar
     predicted_as = scores >= 0.5
     right = weights @ (true & predicted_as)
     f1 = safe_divide(2 * right, weights @ true + weights @ predicted_as)
-    return {
-        "map": mean_over_classes(aps), "roc_auc": mean_over_classes(areas), "macro_f1": np.nan_to_num(f1).mean(axis=1),
-        "calibration_error": np.mean(
-            [calibration_errors(scores[:, i], true[:, i].astype(float), weights) for i in range(true.shape[1])], axis=0
-        ),
-    }
+    return {"map": mean_over_classes(aps), "roc_auc": mean_over_classes(areas), "macro_f1": np.nan_to_num(f1).mean(axis=1)}
 
 
 def regression_metrics(targets: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -176,24 +199,15 @@ def confusion(targets: np.ndarray, scores: Sequence[np.ndarray], classes: int) -
     return np.mean([(true.T @ one_hot(run.argmax(axis=1), classes)).toarray() for run in scores], axis=0)
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray) -> pl.DataFrame:
-    """Return a row for each occupied bin of confidence: clips, mean confidence and the share of correct predictions."""
-    number = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    frame = pl.DataFrame({"bin": number, "confidence": confidence.astype(float), "right": right.astype(float)})
-    return frame.group_by("bin").agg(pl.len().alias("clips"), pl.col("confidence").mean(), pl.col("right").mean()).sort("bin")
-
-
-def calibration_errors(confidence: np.ndarray, right: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return (draw,) expected calibration errors: the mean of |confidence − share correct| over bins, weighted by clips."""
-    number = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = weights @ (one_hot(number, CALIBRATION_BINS) * (confidence - right)[:, None])
-    return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
-
-
 def one_hot(numbers: np.ndarray, classes: int) -> sparse.csr_array:
     """Return a sparse (clip, class) matrix: 1 at each clip's class."""
     rows = np.arange(len(numbers) + 1)
     return sparse.csr_array((np.ones(len(numbers)), numbers, rows), shape=(len(numbers), classes))
+
+
+def top_hits(targets: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
+    """Return (clip,) 1.0 where the true class is among the `count` highest scores."""
+    return (rank_of_target(targets, scores) < count).astype(float)
 
 
 def rank_of_target(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -203,11 +217,21 @@ def rank_of_target(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
 
 
+def confidence_gaps(scores: np.ndarray) -> np.ndarray:
+    """Return (clip,) differences between the two highest scores."""
+    if scores.shape[1] < 2:
+        return scores[:, -1]
+    highest = np.partition(scores, scores.shape[1] - 2, axis=1)
+    return highest[:, -1] - highest[:, -2]
+
+
 def weighted_medians(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return (draw,) weighted medians, the lower of the two middle values."""
+    """Return (draw,) weighted medians: the mean of the two middle values where half of the weight is on either side."""
     order = np.argsort(values)
     reached = np.cumsum(weights[:, order], axis=1)
-    return values[order][(reached >= reached[:, -1:] / 2).argmax(axis=1)]
+    half, ordered = reached[:, -1:] / 2, values[order]
+    lower, upper = (reached >= half).argmax(axis=1), (reached > half).argmax(axis=1)
+    return (ordered[lower] + ordered[upper]) / 2
 
 
 def safe_divide(a: np.ndarray, b: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
@@ -219,5 +243,3 @@ def mean_over_classes(values: np.ndarray) -> np.ndarray:
     """Return (draw,) means over the classes that have a finite value."""
     known = np.isfinite(values)
     return safe_divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
-
-

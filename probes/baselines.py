@@ -1,7 +1,8 @@
-"""Baselines of a probe: class frequencies, random guesses, the nearest clip, and hand-crafted descriptors.
+"""Baselines of a probe: guesses, class frequencies, the nearest clip, and hand-crafted descriptors.
 
+    chance      expected figures of guesses: each class with equal probability, each tag with its frequency in the training set,
+                clips in random order.  Computed exactly (`evaluate.chance`), so without an interval; none for numbers
     majority    the most common class of the training set; for tags, their frequencies; for numbers, their mean
-    random      guesses drawn from the label distribution (mean of ten)
     nearest     the label of the nearest training clip by cosine, on the same layer, prepared as for the probe
     spectral    a linear probe on hand-crafted descriptors of the same clips, if the lake has them
 """
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tonelake.evaluate import Estimate, estimate_metrics, one_hot
+from tonelake.evaluate import Estimate, chance_metrics, estimate_metrics, key_scores, one_hot
 from tonelake.probes.grid_parts import part_tensors, preparation_from
 from tonelake.probes.inputs import Inputs, input_specs
 from tonelake.store import InputError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tonelake.probes.chosen import Chosen
     from tonelake.probes.experiment import Experiment
 
-GUESSES = 10
 MAX_PRODUCTS = 2e12                      # of the nearest-neighbour search: ten seconds; beyond it, test clips are sampled
 
 
@@ -34,19 +34,25 @@ class Baselines:
     notes: list[str] = field(default_factory=list)
 
 
-def compute_baselines(experiment: Experiment, best: Chosen, *, draws: int, seed: int = 0) -> Baselines:
+def compute_baselines(experiment: Experiment, best: Chosen, *, seed: int = 0) -> Baselines:
     """Evaluate every baseline on the test clips of the probe."""
-    task, baselines = experiment.task, Baselines()
-    test = experiment.test_rows()
-    targets, track = task.targets[test], task.track[test]
+    task, baselines, units = experiment.task, Baselines(), experiment.units()
+    judged = experiment.judged_rows()
     rng = np.random.default_rng(seed)
-    majority = majority_scores(experiment)
-    baselines.estimates["majority"] = estimate_metrics(task.kind, targets, [majority], track, draws=draws)
-    guesses = [random_scores(experiment, rng) for _ in range(GUESSES)]
-    baselines.estimates["random"] = estimate_metrics(task.kind, targets, guesses, track, draws=draws)
+
+    def add(name: str, scores: list[np.ndarray], which: np.ndarray | None = None) -> None:
+        which = np.arange(len(judged)) if which is None else which
+        baselines.estimates[name] = estimate_metrics(
+            task.kind, task.targets[judged[which]], scores, units.take(which), names=task.names
+        )
+
+    chance = chance_estimates(experiment, task.targets[judged])
+    if chance:
+        baselines.estimates["chance"] = chance
+    add("majority", [majority_scores(experiment)])
     scores, sampled = nearest_scores(experiment, best, rng)
-    baselines.estimates["nearest"] = estimate_metrics(task.kind, targets[sampled], [scores], track[sampled], draws=draws)
-    if len(sampled) < len(test):
+    add("nearest", [scores], sampled)
+    if len(sampled) < len(judged):
         baselines.notes.append(f"the nearest-neighbour baseline is computed on {len(sampled):,} random test clips")
     try:
         spectral = spectral_scores(experiment)
@@ -54,8 +60,18 @@ def compute_baselines(experiment: Experiment, best: Chosen, *, draws: int, seed:
         spectral = None
         baselines.notes.append(f"no spectral baseline: {error}")
     if spectral is not None:
-        baselines.estimates["spectral"] = estimate_metrics(task.kind, targets, spectral, track, draws=draws)
+        add("spectral", spectral)
     return baselines
+
+
+def chance_estimates(experiment: Experiment, targets: np.ndarray) -> dict[str, Estimate]:
+    """Return the expected figures of guessing; without an interval, since they are exact."""
+    task, frequencies = experiment.task, None
+    if task.kind == "multilabel" and len(experiment.splits) == 1:
+        frequencies = task.targets[experiment.splits[0].train].mean(axis=0)
+    credit = key_scores(task.names) if task.kind == "multiclass" else None
+    found = chance_metrics(task.kind, targets, len(task.names), frequencies=frequencies, credit=credit)
+    return {name: Estimate(value, float("nan"), float("nan")) for name, value in found.items()}
 
 
 def label_scores(experiment: Experiment, rows: np.ndarray) -> np.ndarray:
@@ -67,26 +83,22 @@ def label_scores(experiment: Experiment, rows: np.ndarray) -> np.ndarray:
 
 
 def majority_scores(experiment: Experiment) -> np.ndarray:
-    """Return (test clip, out): the mean of the training labels of each fold."""
-    parts = [
-        np.repeat(label_scores(experiment, split.train).mean(axis=0, keepdims=True), len(split.test), axis=0)
-        for split in experiment.splits
-    ]
+    """Return (judged clip, out): the mean of the training labels of each fold."""
+    parts = []
+    for fold, split in enumerate(experiment.splits):
+        shares = label_scores(experiment, split.train).mean(axis=0, keepdims=True)
+        parts.append(experiment.mean_of_tracks(np.repeat(shares, len(split.test), axis=0), fold))
     return np.concatenate(parts)
 
 
-def random_scores(experiment: Experiment, rng: np.random.Generator) -> np.ndarray:
-    """Return (test clip, out): labels of random training clips of each fold."""
-    return np.concatenate([label_scores(experiment, rng.choice(split.train, len(split.test))) for split in experiment.splits])
-
-
 def nearest_scores(experiment: Experiment, best: Chosen, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return (test clip, out) labels of the nearest training clips, and which of the test clips these rows are."""
+    """Return (judged clip, out) labels of the nearest training clips, and which of the judged clips these rows are."""
     scores, sampled, before = [], [], 0
     for fold, split in enumerate(experiment.splits):
         preparation = preparation_from(experiment.config, best.parts[fold], "")
         products = len(split.train) * len(split.test) * experiment.inputs.byte_size(best.spec, 1) / 4
         count = min(len(split.test), max(int(len(split.test) * MAX_PRODUCTS / max(products, 1)), 1))
+        count = count if experiment.judged(fold) is None else len(split.test)        # the clips of a track are averaged
         mine = np.sort(rng.permutation(len(split.test))[:count])
         test = to_unit_length(preparation.apply(experiment.inputs.read_rows(best.spec, split.test[mine])))
         nearest_cosine, nearest_row = np.full(count, -np.inf, np.float32), np.zeros(count, np.int64)
@@ -96,9 +108,12 @@ def nearest_scores(experiment: Experiment, best: Chosen, rng: np.random.Generato
             value = cosines[np.arange(count), first]
             nearest_row = np.where(value > nearest_cosine, block[first], nearest_row)
             nearest_cosine = np.maximum(value, nearest_cosine)
-        scores.append(label_scores(experiment, nearest_row))
+        found = label_scores(experiment, nearest_row)
+        averaged = found if experiment.judged(fold) is None else experiment.mean_of_tracks(found, fold)
+        mine = mine if averaged is found else np.arange(len(averaged))
+        scores.append(averaged)
         sampled.append(before + mine)
-        before += len(split.test)
+        before += len(split.test) if averaged is found else len(averaged)
     return np.concatenate(scores), np.concatenate(sampled)
 
 
@@ -109,7 +124,7 @@ def to_unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
-    """Return, for each seed, (test clip, out) of a linear probe on the spectral space; None if this is the space of the probe.
+    """Return, for each seed, (judged clip, out) of a linear probe on the spectral space; None if that is the probe's space.
 
     Raises InputError if the lake has no such space, or if it lacks some of the clips.
     """

@@ -43,7 +43,8 @@ class ProbeConfig(Settings):
 
     layers: Annotated[tuple[LayerName, ...], Field(strict=False)] = Field(
         default=("each",),
-        description="Layers by number or name; each: one probe a layer; all: side by side; weighted: under learned weights.",
+        description="Layers by number or name; each: one probe a layer; all: side by side; weighted: under learned weights; "
+        "blocks: likewise, without the first layer, from random weights.",
     )
     input: Literal["mean", "max", "mean+max"] = Field(default="mean", description="Statistic over time that a probe sees.")
     prepare: Literal["raw", "centre", "standardise", "l2", "l2+standardise"] = Field(
@@ -63,12 +64,27 @@ class ProbeConfig(Settings):
         default=(1e-4, 1e-3, 1e-2), description="Learning rates to try; the validation set selects one."
     )
     decays: Annotated[tuple[Decay, ...], Field(min_length=1, strict=False)] = Field(
-        default=(0.0,), description="Weight decays to try; the validation set selects one."
+        default=(0.0, 0.01, 0.1), description="Weight decays (L2 penalties) to try; the validation set selects one."
+    )
+    rate_patience: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Epochs without improvement after which the learning rate is halved; 0: constant rates."
     )
     batch: Count = Field(default=64, description="Clips in a batch.")
     epochs: Count = Field(default=100, description="Maximum number of epochs.")
     patience: Annotated[int, Field(ge=0)] = Field(
         default=10, description="Epochs without improvement after which training stops; 0: always train all epochs."
+    )
+    monitor: Literal["auto", "loss", "accuracy", "auroc", "r2", "key_score"] = Field(
+        default="auto",
+        description="Validation metric that stops and selects fits; auto: accuracy, then loss; for tags and numbers, loss.",
+    )
+    keep: Literal["best", "last"] = Field(
+        default="best", description="State of a fit that is evaluated: that of its best epoch, or of its last."
+    )
+    average: Literal["none", "test", "tracks"] = Field(
+        default="none",
+        description="Average over a track's clips. none: each clip counts; test: mean probabilities on the test set; tracks: "
+        "mean logits on validation and test set, and batches of whole tracks.",
     )
 
     split: str = Field(

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import torch
 
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, products_preserved, resolve_device
-from tonelake.evaluate import Split, Targets, make_splits, read_targets
+from tonelake.evaluate import Split, Targets, Units, closed_groups, key_scores, make_splits, make_units, plural, read_targets
 from tonelake.probes.config import ProbeConfig, data_digest
 from tonelake.probes.grid import GridData, GridResults, Schedule, train
 from tonelake.probes.heads import Shape, Tensors
 from tonelake.probes.inputs import Inputs, InputSpec, Preparation, input_specs
 from tonelake.probes.losses import Loss, balanced_weights
+from tonelake.probes.monitors import Monitor
 from tonelake.probes.streaming import StreamedGridData
-from tonelake.store import Lake, Space, memory_bytes
+from tonelake.store import InputError, Lake, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory for the vectors of one part; beyond it, vectors stream
 PARAMETERS_AT_ONCE = 600_000             # on a CPU: with moments and gradients, what its cache holds of a part
@@ -49,7 +51,8 @@ class Experiment:
     def shape(self, spec: InputSpec) -> Shape:
         """Return the architecture of the head for an input."""
         return Shape(
-            kind=self.config.head, width=spec.width, outputs=len(self.task.names), hidden=self.config.hidden, mixed=spec.parts
+            kind=self.config.head, width=spec.width, outputs=len(self.task.names), hidden=self.config.hidden, mixed=spec.parts,
+            mix_start=spec.mix_start,
         )
 
     def compute_dtype(self, spec: InputSpec) -> torch.dtype:
@@ -108,12 +111,22 @@ class Experiment:
                 stack_specs(loaded["train"]), targets.to(config.device), stack_specs(loaded["valid"]),
                 valid_targets.to(config.device),
             )
+        if config.average == "tracks":
+            data.average_tracks(self.task.track[split.train], self.task.track[split.valid])
         schedule = Schedule(
             optimizer=config.optimizer, batch=config.batch, epochs=config.epochs, patience=config.patience,
-            dropout=config.dropout if config.head == "mlp" else 0.0,
+            rate_patience=config.rate_patience, dropout=config.dropout if config.head == "mlp" else 0.0, keep=config.keep,
         )
-        results = train(data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule)
+        results = train(data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule, self.monitor())
         return results, preparations
+
+    def monitor(self) -> Monitor:
+        """Return the validation score."""
+        credit = key_scores(self.task.names) if self.config.monitor == "key_score" else None
+        return Monitor(
+            name=self.config.monitor,
+            credit=None if credit is None else torch.from_numpy(credit.astype(np.float32)).to(self.config.device),
+        )
 
     def loss(self, split: Split) -> Loss:
         """Return the loss, with class weights from the training set."""
@@ -141,6 +154,91 @@ class Experiment:
         """Return the rows of the test clips, fold after fold."""
         return np.concatenate([split.test for split in self.splits])
 
+    def judged(self, fold: int) -> np.ndarray | None:
+        """Return (test clip,) the number of the track, from 0, whose clips are averaged; None where each clip counts."""
+        if self.config.average == "none":
+            return None
+        return number_tracks(self.task.track[self.splits[fold].test])
+
+    def judged_rows(self) -> np.ndarray:
+        """Return the rows of the judged test clips, fold after fold: all, or the first of each track if these are averaged."""
+        found = []
+        for fold, split in enumerate(self.splits):
+            tracks = self.judged(fold)
+            found.append(split.test if tracks is None else split.test[np.unique(tracks, return_index=True)[1]])
+        return np.concatenate(found)
+
+    def judged_counts(self) -> list[int]:
+        """Return the number of judged test clips or tracks of each fold."""
+        tracks = [self.judged(fold) for fold in range(len(self.splits))]
+        return [
+            len(split.test) if own is None else int(own.max()) + 1 for split, own in zip(self.splits, tracks, strict=True)
+        ]
+
+    def mean_of_tracks(self, scores: np.ndarray, fold: int) -> np.ndarray:
+        """Average (test clip, out) over the clips of each track, if tracks are judged."""
+        tracks = self.judged(fold)
+        if tracks is None:
+            return scores
+        total = np.zeros((int(tracks.max()) + 1, scores.shape[1]))
+        np.add.at(total, tracks, scores)
+        return (total / np.bincount(tracks)[:, None]).astype(scores.dtype)
+
+    def units(self) -> Units:
+        """Return the jackknife units of the judged test clips: the groups that the split holds out, else tracks."""
+        column = held_out_column(self.config.split)
+        values = self.task.track
+        if column not in (None, "track") and column in self.task.clips.columns:
+            values = closed_groups(self.task, column)
+        else:
+            column = "track"
+        return make_units(values[self.judged_rows()], plural(column))
+
+
+def number_tracks(track: np.ndarray) -> np.ndarray:
+    """Return (clip,) the number of each clip's track among the tracks of these clips, in the order of their first clips."""
+    _, first, number = np.unique(track, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[number.ravel()]
+
+
+def held_out_column(split: str) -> str | None:
+    """Return the column whose groups a split holds out as a whole, or None.
+
+    >>> [held_out_column(split) for split in ("by:album", "folds:5:artist", "folds:5", "random", "column:split")]
+    ['album', 'artist', None, None, None]
+    """
+    kind, _, rest = split.partition(":")
+    if kind == "by":
+        return rest
+    return rest.partition(":")[2] or None if kind == "folds" else None
+
+
+def check_averaging(task: Targets, average: str) -> None:
+    """Raise InputError if clips of a track are to be averaged but have different targets."""
+    if average == "none":
+        return
+    rows = pl.DataFrame({"track": task.track, "target": pl.Series(task.targets.tolist())})
+    mixed = int((rows.group_by("track").agg(pl.col("target").n_unique())["target"] > 1).sum())
+    if mixed:
+        raise InputError(
+            f"--average {average}: the clips of {mixed:,} tracks have different values of {task.title!r}. Use --average none"
+        )
+
+
+def check_monitor(task: Targets, monitor: str) -> None:
+    """Raise InputError if the validation metric does not suit the task."""
+    suits = {
+        "accuracy": task.kind == "multiclass", "auroc": task.kind != "regression", "r2": task.kind == "regression",
+        "key_score": task.kind == "multiclass" and key_scores(task.names) is not None,
+    }
+    if not suits.get(monitor, True):
+        needed = {"accuracy": "classes", "auroc": "classes or tags", "r2": "numbers", "key_score": "keys, such as 'C# minor'"}
+        raise InputError(
+            f"--monitor {monitor}: needs {needed[monitor]}, which {task.title!r} does not hold. Use --monitor auto"
+        )
+
 
 def stack_specs(parts: list[torch.Tensor]) -> torch.Tensor:
     """Stack to (spec, clip, …), without a copy for a single input."""
@@ -155,6 +253,8 @@ def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | No
     space = lake.spaces.get(config.space)
     specs = input_specs(space, config.layers, config.input)
     task = read_targets(lake, space, config.columns, kind=config.task, where=config.where)
+    check_averaging(task, config.average)
+    check_monitor(task, config.monitor)
     if given is None:
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
     else:

@@ -11,7 +11,7 @@ from tonelake.probes.grid import GridResults
 from tonelake.probes.heads import Tensors
 from tonelake.probes.inputs import InputSpec, Preparation
 
-PARTIAL = ("score", "loss", "epoch", "epochs", "train_loss")
+PARTIAL = ("score", "loss", "epoch", "epochs", "train_loss", "history")
 
 
 def part_name(experiment: Experiment, fold: int, spec: InputSpec) -> str:

@@ -31,6 +31,7 @@ class Shape:
     outputs: int
     hidden: int = 512                    # width of the mlp's hidden layer
     mixed: int = 0                       # number of layers under a learned weighting; 0 without one
+    mix_start: float = 0.0               # standard deviation of the initial layer weights before the softmax
 
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter of one fit."""
@@ -48,13 +49,13 @@ class Shape:
 
 
 def initial_parameters(shape: Shape, seed: int, fold: int) -> Tensors:
-    """Return the initial parameters of one fit: torch's default for linear layers, uniform within ± 1 / √inputs, and equal
-    layer weights."""
+    """Return the initial parameters of one fit: torch's default for linear layers, uniform within ± 1 / √inputs, and layer
+    weights that are equal or normal (`Shape.mix_start`)."""
     generator = torch.Generator().manual_seed(1_000_003 * fold + seed)
     start: Tensors = {}
     for name, size in shape.sizes().items():
         if name == "mix":
-            start[name] = torch.zeros(size)
+            start[name] = torch.randn(size, generator=generator) * shape.mix_start if shape.mix_start else torch.zeros(size)
             continue
         inputs = shape.hidden if shape.kind == "mlp" and not name.startswith("hidden") else shape.width
         start[name] = (2 * torch.rand(size, generator=generator) - 1) / inputs**0.5

@@ -1,7 +1,8 @@
 """Inputs of probes: stored vectors of one layer, of all layers concatenated, or of all layers under a learned weighting.
 
 `7`, `chroma`: that layer; `each`: one probe for every layer; `all`: all layers concatenated; `weighted`: all layers, with
-weights that each fit learns.  Each layer enters as its mean over time, its maximum, or both.
+weights that each fit learns; `blocks`: likewise without the first, the input of a transformer's first block, and starting from
+random weights, as in MARBLE v1.  Each layer enters as its mean over time, its maximum, or both.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ BLOCK_BYTES = 64 << 20                   # read at a time when statistics are co
 class InputSpec:
     """The stored columns that a probe reads, concatenated or under a learned weighting."""
 
-    name: str                            # name of a layer, `all`, or `weighted`
+    name: str                            # name of a layer, `all`, `weighted` or `blocks`
     columns: tuple[tuple[int, str], ...] # (layer, statistic)
     parts: int                           # number of weighted layers; 0 if columns are concatenated
     width: int                           # of the head's input
+    mix_start: float = 0.0               # see `Shape.mix_start`
 
 
 def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -> list[InputSpec]:
-    """Return the inputs for names of layers, `each`, `all` or `weighted`.  Raises InputError for unknown names."""
+    """Return the inputs for names of layers, `each`, `all`, `weighted` or `blocks`.  Raises InputError for unknown names."""
     if stat not in STATS:
         raise InputError(f"input {stat!r}: unknown. Choose {', '.join(STATS)}")
     numbers = range(len(space.layers))
@@ -41,14 +43,8 @@ def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -
         elif name == "all":
             columns = tuple((number, s) for number in numbers for s in STATS[stat])
             found.append(InputSpec("all", columns, 0, sum(space.dims[number] for number, _ in columns)))
-        elif name == "weighted":
-            if len(set(space.dims)) > 1:
-                raise InputError(
-                    f"space {space.name!r}: its layers are {min(space.dims)} to {max(space.dims)} wide and cannot be "
-                    "weighted. Use `all`, which concatenates them"
-                )
-            columns = tuple((number, s) for number in numbers for s in STATS[stat])
-            found.append(InputSpec("weighted", columns, len(space.layers), space.dims[0] * len(STATS[stat])))
+        elif name in ("weighted", "blocks"):
+            found.append(weighted_spec(space, name, stat))
         else:
             found.append(layer_spec(space, space.layer_index(name), stat))
     return list(dict.fromkeys(found))
@@ -57,6 +53,22 @@ def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -
 def layer_spec(space: Space, number: int, stat: str) -> InputSpec:
     columns = tuple((number, s) for s in STATS[stat])
     return InputSpec(space.layers[number], columns, 0, space.dims[number] * len(columns))
+
+
+def weighted_spec(space: Space, name: str, stat: str) -> InputSpec:
+    """Return the input of a learned weighting of all layers, or of all but the first.  Raises InputError if widths differ."""
+    used = range(1 if name == "blocks" else 0, len(space.layers))
+    widths = {space.dims[number] for number in used}
+    if len(widths) > 1:
+        raise InputError(
+            f"space {space.name!r}: its layers are {min(widths)} to {max(widths)} wide and cannot be weighted. Use `all`, "
+            "which concatenates them"
+        )
+    if not widths:
+        raise InputError(f"space {space.name!r}: has {len(space.layers)} layers, too few for {name!r}. Name a layer instead")
+    columns = tuple((number, s) for number in used for s in STATS[stat])
+    start = 1.0 if name == "blocks" else 0.0
+    return InputSpec(name, columns, len(used), widths.pop() * len(STATS[stat]), start)
 
 
 @dataclass(frozen=True)

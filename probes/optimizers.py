@@ -25,7 +25,8 @@ class Optimizer:
     def __init__(self, kind: str, settings: Sequence[Setting], parameters: Tensors, dtype: torch.dtype) -> None:
         self.kind, self.dtype = kind, dtype
         device = next(iter(parameters.values())).device
-        self.rates = torch.tensor([[setting.rate for setting in settings]], device=device)               # (1, setting)
+        # (1, setting), or (group, setting) once rates were reduced
+        self.rates = torch.tensor([[setting.rate for setting in settings]], device=device)
         self.decays = torch.tensor([[setting.decay for setting in settings]], device=device)
         self.decaying = any(setting.decay for setting in settings)       # not read from a GPU, which would force a sync
         self.scaled = {name: value / per_setting(self.rates, value) for name, value in parameters.items()}
@@ -71,7 +72,15 @@ class Optimizer:
 
     def parameters(self, group: int, setting: int) -> Tensors:
         """Return the parameters of one fit in float32."""
-        return {name: value[group, setting] * self.rates[0, setting] for name, value in self.scaled.items()}
+        rate = self.rates[group if len(self.rates) > 1 else 0, setting]
+        return {name: value[group, setting] * rate for name, value in self.scaled.items()}
+
+    def multiply_rates(self, factors: torch.Tensor) -> None:
+        """Multiply the learning rate of each fit by `factors` (group, setting); weights and moments stay the same."""
+        self.rates = self.rates * factors
+        for value in self.scaled.values():
+            value /= per_setting(factors, value)
+        self._refresh()
 
     def keep_only(self, groups: torch.Tensor, settings: torch.Tensor) -> None:
         """Drop all other groups and settings."""
@@ -79,10 +88,11 @@ class Optimizer:
             return {name: value[groups][:, settings].contiguous() for name, value in tensors.items()}
 
         self.scaled, self.first, self.second = select(self.scaled), select(self.first), select(self.second)
-        self.rates, self.decays = self.rates[:, settings], self.decays[:, settings]
+        rates = self.rates[groups] if len(self.rates) > 1 else self.rates
+        self.rates, self.decays = rates[:, settings], self.decays[:, settings]
         self._refresh()
 
 
 def per_setting(of_settings: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Reshape (1, setting) to multiply (group, setting, …)."""
-    return of_settings.view(1, -1, *([1] * (value.dim() - 2)))
+    """Reshape (1, setting) or (group, setting) to multiply (group, setting, …)."""
+    return of_settings.view(*of_settings.shape, *([1] * (value.dim() - 2)))

@@ -14,19 +14,27 @@ from tonelake.probes.heads import Shape, Tensors
 TOP_CLASSES = 5                          # classes reported for each clip, with their probabilities
 
 
+def logits_of(shape: Shape, state: Tensors, vectors: np.ndarray, device: str) -> np.ndarray:
+    """Return (clip, out) float32 logits of one fit for prepared vectors (clip, width)."""
+    return predict_logits(shape, state, torch.from_numpy(vectors).to(device)).cpu().numpy()
+
+
+def as_outputs(kind: str, logits: np.ndarray, scale: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """Return (clip, out) float32 from logits: probabilities of classes, which sum to 1, or of tags; for regression, values in
+    the targets' units if `scale` (mean and spread of each target) is given."""
+    if kind == "multiclass":
+        return torch.softmax(torch.from_numpy(logits), dim=-1).numpy()
+    if kind == "multilabel":
+        return torch.sigmoid(torch.from_numpy(logits)).numpy()
+    return logits if scale is None else logits * scale[1] + scale[0]
+
+
 def probabilities(
     kind: str, shape: Shape, state: Tensors, vectors: np.ndarray, device: str,
     scale: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Return (clip, out) float32 for prepared vectors (clip, width): probabilities of classes, which sum to 1, or of tags; for
-    regression, values in the targets' units if `scale` (mean and spread of each target) is given."""
-    logits = predict_logits(shape, state, torch.from_numpy(vectors).to(device))
-    if kind == "multiclass":
-        return torch.softmax(logits, dim=-1).cpu().numpy()
-    if kind == "multilabel":
-        return torch.sigmoid(logits).cpu().numpy()
-    values = logits.cpu().numpy()
-    return values if scale is None else values * scale[1] + scale[0]
+    """Return the outputs (see `as_outputs`) of one fit for prepared vectors (clip, width)."""
+    return as_outputs(kind, logits_of(shape, state, vectors, device), scale)
 
 
 def prediction_columns(kind: str, names: Sequence[str], scores: np.ndarray) -> pl.DataFrame:

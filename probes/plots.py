@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from tonelake.probes.report import mean_history
 from tonelake.store import Blobs, printable
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def draw_plots(files: Blobs, metrics: dict[str, Any], tables: dict[str, pl.DataF
     """Draw the plots that apply to the run; return their file names."""
     drawn = {
         "layers.png": len(tables["layers"]) > 1 and draw_layers(metrics, tables["layers"]),
+        "history.png": draw_history(metrics, mean_history(tables["history"], metrics["layer"])),
         "confusion.png": "confusion" in tables and draw_confusion(metrics, tables["confusion"]),
         "calibration.png": "calibration" in tables and draw_calibration(tables["calibration"], metrics),
         "weights.png": bool(metrics["weights_of_layers"]) and draw_weights(metrics),
@@ -51,7 +53,8 @@ def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
     axes.plot(x, layers[main], "o-", color=COLOUR, label=f"{main.replace('_', ' ')} on test clips", markersize=4)
     if metrics["task"] == "multiclass":
         axes.plot(x, layers["valid"], ".--", color=PALE, label="on validation clips", linewidth=1)
-    baselines = {name: found[main]["value"] for name, found in metrics["baselines"].items() if found[main]["value"] is not None}
+    known = {name: found.get(main, {}).get("value") for name, found in metrics["baselines"].items()}
+    baselines = {name: value for name, value in known.items() if value is not None}
     spacing = 0.04 * max([*layers[f"{main}_high"].drop_nulls(), *baselines.values()], default=1.0)
     shown: dict[float, list[str]] = {}                   # lines too close to each other share one label
     for name, value in sorted(baselines.items(), key=lambda item: item[1]):
@@ -66,6 +69,24 @@ def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
     axes.set_xlabel("layer")
     axes.set_title(f"{', '.join(metrics['columns'])} by layer of {metrics['space']}", loc="left", fontsize=10, color=INK)
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def draw_history(metrics: dict[str, Any], epochs: pl.DataFrame) -> Figure:
+    """Plot top-1, top-5 and loss by epoch, of training batches (full) and validation clips (dashed); for tags and numbers, loss
+    alone."""
+    from matplotlib.figure import Figure as NewFigure
+
+    panels = [name for name in ("top_1", "top_5", "loss") if epochs[f"train_{name}"].null_count() < len(epochs)]
+    figure = NewFigure(figsize=(3.6 * len(panels) + 0.6, 3.2), layout="constrained", dpi=130)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        axes.spines[["top", "right"]].set_visible(False)
+        for side, label, style, colour in (("train", "training", "-", COLOUR), ("valid", "validation", "--", OTHER)):
+            if epochs[f"{side}_{name}"].null_count() < len(epochs):
+                axes.plot(epochs["epoch"], epochs[f"{side}_{name}"], style, color=colour, label=label, linewidth=1.4)
+        axes.set_xlabel("epoch")
+        axes.set_title(name.replace("_", "-"), loc="left", fontsize=10, color=INK)
+        axes.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -1,11 +1,16 @@
 """Settings of published studies by name, for results that can be compared with theirs.
 
-    marble     MARBLE's constrained track (Yuan et al. 2023, arXiv 2306.10548): an MLP of 512 with dropout 0.2 on each
-               layer and on a learned weighting of all, batch 64, six learning rates
+    marble-v1  MARBLE's constrained track (Yuan et al. 2023, arXiv 2306.10548, and the configurations of its code): an MLP of
+               512 with dropout 0.2 on each layer and on a learned weighting of all blocks, Adam, batches of 64 files, six
+               learning rates, halved on a plateau; the slices of a file are averaged, and each kind of task has a validation
+               metric that stops it: accuracy, ROC-AUC of tags, R², or MIREX's score of keys
+    marble-v2  the second version of its code (2025): one learning rate, batches of slices, only test slices averaged, and the
+               state after the last epoch tested rather than the best one
     chorales   the chorale study: which of 430 pieces is a snippet from?  Adam 1e-3, batch 256, classes weighted by inverse
                frequency, decays 1e-4, 1e-6 and 0; then SGD with L2; then an MLP; then generalisation across pieces and tunes
 
-Neither study reports a preparation of vectors, so they are used raw.
+No study reports a preparation of vectors, so they are used raw.  A run that differs from its protocol is named PROTOCOL-like,
+and its report lists the differences (`differences_of`).
 """
 
 from __future__ import annotations
@@ -15,13 +20,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from tonelake.evaluate import DEFAULT_SPLIT, choose_kind, key_scores
 from tonelake.probes.config import ProbeConfig
 from tonelake.probes.probing import probe
 from tonelake.probes.runs import Run
-from tonelake.store import InputError, Lake
+from tonelake.store import InputError, Lake, is_list
 
 MARBLE_RATES = (5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2)
 CHORALE_DECAYS = (1e-4, 1e-6, 0.0)
+SPLIT_COLUMN = "split"                   # published splits of data sets are in this column
+LIKE = "-like"
+
+MARBLE: dict[str, Any] = {               # in both versions
+    "head": "mlp", "hidden": 512, "dropout": 0.2, "optimizer": "adam", "decays": (0.0,), "input": "mean", "prepare": "raw",
+    "class_weights": "none", "label_smoothing": 0.0, "batch": 64, "epochs": 100,
+}
+# By kind of task; keys are classes with a score of their own.  v1: GTZAN, GiantSteps, MagnaTagATune and EmoMusic.
+MARBLE_V1: dict[str, dict[str, Any]] = {
+    "multiclass": {"monitor": "accuracy", "patience": 20, "rate_patience": 6},
+    "keys": {"monitor": "key_score", "patience": 20, "rate_patience": 5},
+    "multilabel": {"monitor": "auroc", "patience": 10, "rate_patience": 3},
+    "regression": {"monitor": "r2", "patience": 20, "rate_patience": 5},
+}
+MARBLE_V2: dict[str, dict[str, Any]] = {
+    "multiclass": {"monitor": "accuracy", "patience": 20, "rate_patience": 6, "rates": (5e-3,)},
+    "keys": {"monitor": "key_score", "patience": 20, "rate_patience": 5, "rates": (5e-3,)},
+    "multilabel": {
+        "monitor": "auroc", "patience": 10, "rate_patience": 3, "rates": (1e-3,), "layers": ("all",), "batch": 128,
+        "epochs": 50,
+    },
+    "regression": {"monitor": "r2", "patience": 20, "rate_patience": 6, "rates": (1e-3,)},
+}
 
 
 @dataclass(frozen=True)
@@ -33,21 +64,34 @@ class Stage:
     config: ProbeConfig
 
 
-def marble(config: ProbeConfig) -> list[Stage]:
+def marble_settings(version: int, kind: str) -> dict[str, Any]:
+    """Return the settings of a version for a kind of task: multiclass, keys, multilabel or regression."""
+    if version == 1:
+        shared = {"rates": MARBLE_RATES, "layers": ("each", "blocks"), "average": "tracks", "keep": "best"}
+        return MARBLE | shared | MARBLE_V1[kind]
+    return MARBLE | {"layers": ("each",), "average": "test", "keep": "last"} | MARBLE_V2[kind]
+
+
+def marble_kind(config: ProbeConfig) -> str:
+    return "keys" if config.monitor == "key_score" else config.task or "multiclass"
+
+
+def marble_v1(config: ProbeConfig) -> list[Stage]:
     """Return one experiment on the given column; split and seeds are the user's."""
-    layers = ("each", "weighted") if config.layers == ("each",) else config.layers
-    settings = replace(
-        config, head="mlp", hidden=512, dropout=0.2, batch=64, rates=MARBLE_RATES, decays=(0.0,), optimizer="adam",
-        layers=layers, prepare="raw", class_weights="none", protocol="marble",
-    )
-    return [Stage("mlp", "an MLP on each layer and on a learned weighting of all", settings)]
+    settings = marble_settings(1, marble_kind(config))
+    return [Stage("mlp", "an MLP on each layer and on a learned weighting of all blocks", replace(config, **settings))]
+
+
+def marble_v2(config: ProbeConfig) -> list[Stage]:
+    """Return one experiment on the given column; split and seeds are the user's."""
+    return [Stage("mlp", "an MLP on each layer", replace(config, **marble_settings(2, marble_kind(config))))]
 
 
 def chorales(config: ProbeConfig) -> list[Stage]:
     """Return five experiments on the columns piece, tune and key of `tonelake ingest chorales --seed-rule`."""
     base = replace(
         config, columns=("piece",), split="random", batch=256, rates=(1e-3,), decays=CHORALE_DECAYS, optimizer="adam",
-        head="linear", class_weights="balanced", prepare="raw", protocol="chorales",
+        head="linear", class_weights="balanced", prepare="raw", monitor="auto",
     )
     return [
         Stage("linear", "piece of a snippet, by a linear head on each layer; snippets split at random", base),
@@ -64,7 +108,51 @@ def chorales(config: ProbeConfig) -> list[Stage]:
     ]
 
 
-PROTOCOLS: dict[str, Callable[[ProbeConfig], list[Stage]]] = {"marble": marble, "chorales": chorales}
+PROTOCOLS: dict[str, Callable[[ProbeConfig], list[Stage]]] = {
+    "marble-v1": marble_v1, "marble-v2": marble_v2, "chorales": chorales,
+}
+
+
+def differences_of(config: ProbeConfig) -> list[str]:
+    """Return how an experiment that follows MARBLE differs from it; empty for other experiments."""
+    name = config.protocol.removesuffix(LIKE)
+    if name not in ("marble-v1", "marble-v2"):
+        return []
+    version, kind = int(name[-1]), marble_kind(config)
+    found = [
+        f"{setting} {as_text(getattr(config, setting))} instead of {as_text(value)}"
+        for setting, value in marble_settings(version, kind).items() if getattr(config, setting) != value
+    ]
+    if not config.split.startswith("column:"):
+        found.append(f"split {config.split} instead of the benchmark's own")
+    found.append(("seed 0" if config.seeds == 1 else f"the mean of {config.seeds} seeds") + " instead of the single seed 1234")
+    arithmetic = "bfloat16" if config.precision == "bfloat16" else "float32"
+    half = "float16" if version == 1 else "bfloat16"
+    if arithmetic != half:
+        found.append(f"{arithmetic} arithmetic instead of {half} mixed precision")
+    return found + [difference for kinds, difference in FIXED_DIFFERENCES[version] if kind in kinds]
+
+
+ALL_KINDS = ("multiclass", "keys", "multilabel", "regression")
+FIXED_DIFFERENCES: dict[int, tuple[tuple[tuple[str, ...], str], ...]] = {
+    1: (
+        (("keys",), "slices are averaged by their logits; MARBLE uses the best of four ways on the validation set"),
+        (("keys",), "six learning rates; MARBLE starts its key task from Lightning's rate finder"),
+    ),
+    2: (
+        (("multiclass", "keys", "regression"), "the validation set selects one of all layers; MARBLE names a layer"),
+        (("multilabel",), "layers enter the MLP side by side; MARBLE first maps them linearly to the width of one"),
+        (("multilabel", "regression"), "the validation metric covers all clips; MARBLE averages it over batches"),
+        (("keys",), "test slices are averaged by their probabilities; MARBLE averages the logits of its key task"),
+        (ALL_KINDS, "the last, incomplete batch of an epoch is a full step; MARBLE accumulates gradients and scales it down"),
+    ),
+}
+
+
+def as_text(value: Any) -> str:
+    return ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in (
+        value if isinstance(value, tuple) else (value,)
+    ))
 
 
 def probe_all(
@@ -82,6 +170,10 @@ def probe_all(
     if config is None and not columns and protocol != "chorales":
         raise InputError("no label column given. Name the label column to learn, as in: tonelake probe artist")
     base = (config or ProbeConfig(columns or ("piece",))).with_(columns=columns or None)
+    if protocol is not None and protocol.startswith("marble"):
+        base = resolve_task(lake, base.with_(task=settings.get("task"), where=settings.get("where")))
+        if base.split == DEFAULT_SPLIT and has_own_split(lake, base.where):
+            base = base.with_(split=f"column:{SPLIT_COLUMN}")
     if protocol is None:
         return [probe(lake, base.with_(**settings), name=name, again=again)]
     stages = stages_of(protocol, base, **settings)
@@ -92,8 +184,38 @@ def probe_all(
     return runs
 
 
+def resolve_task(lake: Lake, config: ProbeConfig) -> ProbeConfig:
+    """Return the settings with the kind of task, and with MIREX's score as validation metric if the classes are keys.
+
+    Raises InputError if a column does not exist or does not fit the kind.
+    """
+    for column in config.columns:
+        lake.clips.check_column(column)
+    clips = lake.clips.read(list(config.columns), where=config.where)
+    kind = choose_kind(clips, config.columns, config.task)
+    values = clips[config.columns[0]]
+    keys = kind == "multiclass" and not is_list(values.dtype)
+    if keys:
+        names = values.drop_nulls().cast(pl.String).unique().sort().to_list()
+        keys = key_scores(tuple(names)) is not None
+    return config.with_(task=kind, monitor="key_score" if keys else None)
+
+
+def has_own_split(lake: Lake, where: str | None) -> bool:
+    """Return whether the clips come with a published split into a training and a test set."""
+    if SPLIT_COLUMN not in lake.clips.columns():
+        return False
+    values = lake.clips.read([SPLIT_COLUMN], where=where)[SPLIT_COLUMN].drop_nulls().unique().cast(pl.String)
+    return {"train", "test"} <= set(values)
+
+
 def stages_of(protocol: str, config: ProbeConfig, **changes: Any) -> list[Stage]:
     """Return the experiments of a protocol with `changes` applied.  Raises InputError for an unknown protocol."""
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: unknown. Choose {', '.join(PROTOCOLS)}")
-    return [replace(stage, config=stage.config.with_(**changes)) for stage in PROTOCOLS[protocol](config)]
+    stages = []
+    for stage in PROTOCOLS[protocol](config):
+        settings = replace(stage.config.with_(**changes), protocol=protocol)
+        settings = replace(settings, protocol=protocol + LIKE) if differences_of(settings) else settings
+        stages.append(replace(stage, config=settings))
+    return stages

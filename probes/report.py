@@ -16,7 +16,22 @@ MOST_ROWS = 12
 METRIC_LABELS = {
     "accuracy": "accuracy (top-1)", "top_5": "top-5 accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1",
     "map": "mAP", "roc_auc": "ROC-AUC", "confidence_gap": "confidence gap, mean",
-    "confidence_gap_median": "confidence gap, median", "calibration_error": "calibration error", "r2": "R²", "rmse": "RMSE",
+    "confidence_gap_median": "confidence gap, median", "calibration_error": "calibration error (RMS, debiased)", "r2": "R²",
+    "rmse": "RMSE", "key_score": "MIREX key score", "tempo_1": "tempo accuracy 1", "tempo_2": "tempo accuracy 2",
+}
+
+
+HISTORY_LABELS = {
+    "train_top_1": "top-1, training", "valid_top_1": "top-1, validation", "train_top_5": "top-5, training",
+    "valid_top_5": "top-5, validation", "train_loss": "loss, training", "valid_loss": "loss, validation",
+    "score": "validation score",
+}
+MONITOR_LABELS = {
+    "auroc": "ROC-AUC", "r2": "R²", "key_score": "MIREX key score",
+}
+AVERAGED = {
+    "none": "", "test": "; test probabilities averaged over the clips of a track",
+    "tracks": "; logits averaged over the clips of a track for validation and test",
 }
 
 
@@ -29,7 +44,10 @@ def write_report(
     parts = [title, metrics["summary"], describe_experiment(config, metrics, splits)]
     parts += ["## Results", metrics_table(metrics)]
     if len(tables["layers"]) > 1:
-        parts += ["## Layers", markdown_image(drawn, "layers.png", f"{main} by layer"), layers_table(main, tables["layers"])]
+        parts += ["## Layers", markdown_image(drawn, "layers.png", f"{main} by layer"), layers_table(metrics, tables["layers"])]
+    if "decays" in tables:
+        parts += ["## Weight decay", decays_table(metrics, tables["decays"])]
+    parts += ["## Training", markdown_image(drawn, "history.png", "by epoch"), training_part(metrics, tables["history"])]
     if metrics["weights_of_layers"]:
         parts += ["## Layer weights", markdown_image(drawn, "weights.png", "learned share of each layer")]
     if "classes" in tables:
@@ -51,11 +69,18 @@ def describe_experiment(config: ProbeConfig, metrics: dict[str, Any], splits: Se
     head = "A linear head" if config.head == "linear" else mlp
     folds = f"{len(splits)} folds, each: " if len(splits) > 1 else ""
     weighted = "; classes weighted by inverse frequency" if config.class_weights == "balanced" else ""
+    batch = f"batches of {config.batch} tracks" if config.average == "tracks" else f"batch {config.batch}"
+    halved = f", rates halved after {config.rate_patience} without improvement" if config.rate_patience else ""
+    monitor = config.monitor
+    if monitor == "auto":
+        monitor = "accuracy, then loss" if metrics["task"] == "multiclass" else "loss"
+    tested = "best" if config.keep == "best" else "last"
     return (
-        f"{metrics['clips']:,} clips, {outputs}. {head} on the {config.input} over time, {config.prepare}; {config.optimizer}, "
-        f"batch {config.batch}, at most {config.epochs} epochs, "
+        f"{metrics['clips']:,} clips, {outputs}. {head} on the {config.input} over time, {config.prepare}, "
+        f"{metrics['parameters']:,} parameters; {config.optimizer}, {batch}, at most {config.epochs} epochs, "
         + (f"stopped after {config.patience} without improvement" if config.patience else "without early stopping")
-        + f"{weighted}. Split {config.split}: {folds}{splits[0]}. {config.seeds} seeds."
+        + f" of the validation {MONITOR_LABELS.get(monitor, monitor)}{halved}, tested after the {tested} epoch"
+        + f"{weighted}{AVERAGED[config.average]}. Split {config.split}: {folds}{splits[0]}. {config.seeds} seeds."
     )
 
 
@@ -64,30 +89,86 @@ def metrics_table(metrics: dict[str, Any]) -> str:
     baselines = list(metrics["baselines"])
     rows = []
     for name in names:
-        values = [format_number(metrics["baselines"][baseline][name]["value"]) for baseline in baselines]
+        values = [format_number(metrics["baselines"][baseline].get(name, {}).get("value")) for baseline in baselines]
         rows.append([metric_label(name, metrics), format_interval(metrics["figures"][name]), *values])
-    text = markdown_table(["", "probe (95 %)", *baselines], rows)
+    text = markdown_table(["", f"probe (95 % {metrics['over']})", *baselines], rows)
+    text += (
+        "\n\nIntervals are for new test data from the same source and take the trained probe as given. `chance` is exact: "
+        "equal probabilities of all classes, tags by their frequency, clips in random order."
+    )
     seeds = metrics["by_seed"]
     if len(seeds) > 1:
         text += f"\n\n{METRIC_LABELS[metrics['main']]} by seed: {', '.join(format_number(seed) for seed in seeds)}."
     return text
 
 
-def layers_table(main: str, layers: pl.DataFrame) -> str:
+def layers_table(metrics: dict[str, Any], layers: pl.DataFrame) -> str:
+    main = metrics["main"]
     rows = [
         [
-            row["name"] + (" *" if row["best"] else ""),
-            format_interval({"value": row[main], "low": row[f"{main}_low"], "high": row[f"{main}_high"]}),
-            format_number(row["valid"]), f"{row['rate']:g}", f"{row['decay']:g}",
+            row["name"] + (" *" if row["best"] else ""), figure_of(row, main), format_number(row["valid"]),
+            format_number(row["train"]), f"{row['rate']:g}", f"{row['decay']:g}", f"{row['parameters']:,}",
         ]
         for row in layers.to_dicts()
     ]
-    text = markdown_table(["layer", f"{METRIC_LABELS[main]} (95 %)", "validation score", "rate", "decay"], rows)
-    best = layers.filter("best").row(0, named=True)
-    near = layers.filter((pl.col("name") != best["name"]) & (pl.col(f"{main}_high") >= best[main]))["name"].to_list()
-    if near:
-        text += f"\n\nThe interval of {', '.join(near[:8])}{' …' if len(near) > 8 else ''} also reaches the best layer's value."
-    return text
+    header = [
+        "layer", f"{METRIC_LABELS[main]} (95 % {metrics['over']})", "validation score", "training accuracy", "rate", "decay",
+        "parameters",
+    ]
+    text = markdown_table(header, rows)
+    text += "\n\n\\* selected on the validation clips, so its test figure is not inflated by the choice."
+    top = layers.row(int(layers[main].arg_max() or 0), named=True)
+    tied = layers.filter(pl.col("tied") & (pl.col("name") != top["name"]))["name"].to_list()
+    others = f"not distinguishable from {listed(tied)}" if tied else "distinguishable from every other layer"
+    return f"{text}\n\nOn the test clips layer {top['name']} is highest; it is {others} (max-t, 95 % {metrics['over']})."
+
+
+def decays_table(metrics: dict[str, Any], decays: pl.DataFrame) -> str:
+    """Return the sweep of weight decays: each at the layer and rate that the validation clips select for it."""
+    main = metrics["main"]
+    rows = [
+        [
+            f"{row['decay']:g}" + (" *" if row["chosen"] else ""), row["layer"], f"{row['rate']:g}",
+            format_number(row["valid"]), format_number(row["train"]), figure_of(row, main),
+            "" if row["chosen"] else figure_of(row, "away"),
+        ]
+        for row in decays.to_dicts()
+    ]
+    header = [
+        "decay", "layer", "rate", "validation score", "training accuracy", f"test {METRIC_LABELS[main]} (95 %)",
+        "minus the selected (95 %)",
+    ]
+    text = markdown_table(header, rows)
+    tied = decays.filter("tied")["decay"].to_list()
+    return f"{text}\n\nNot distinguishable from the highest (max-t): {listed([f'{decay:g}' for decay in tied])}."
+
+
+def training_part(metrics: dict[str, Any], history: pl.DataFrame) -> str:
+    """Return the training figures of the selected fits, beside the test figures, and their first and last epochs."""
+    rows = [
+        [metric_label(name, metrics), format_number(value), format_interval(metrics["figures"][name])]
+        for name, value in metrics["training"].items()
+    ]
+    parts = [markdown_table(["", "training clips", f"test {metrics['judged_are']} (95 %)"], rows)]
+    epochs = mean_history(history, metrics["layer"])
+    names = [name for name in HISTORY_LABELS if epochs[name].null_count() < len(epochs)]
+    shown = epochs if len(epochs) <= MOST_ROWS else pl.concat([epochs.head(MOST_ROWS // 2), epochs.tail(MOST_ROWS // 2)])
+    parts.append(markdown_table(
+        ["epoch", "fits", *(HISTORY_LABELS[name] for name in names)],
+        [[str(row["epoch"]), str(row["fits"]), *(format_number(row[name]) for name in names)] for row in shown.to_dicts()],
+    ))
+    parts.append(
+        "Means over the seeds and folds that were still training. Training figures by epoch are those of its batches, with "
+        "dropout and while weights change; history.parquet has every fit."
+    )
+    return "\n\n".join(parts)
+
+
+def mean_history(history: pl.DataFrame, layer: str) -> pl.DataFrame:
+    """Return a row an epoch of a layer's selected setting: the number of fits, and means over seeds and folds."""
+    own = history.filter(pl.col("chosen") & (pl.col("layer") == layer))
+    means = [pl.col(name).mean() for name in HISTORY_LABELS]
+    return own.group_by("epoch").agg(pl.len().alias("fits"), *means).sort("epoch")
 
 
 def class_parts(metrics: dict[str, Any], classes: pl.DataFrame, drawn: Sequence[str]) -> list[str]:
@@ -150,10 +231,14 @@ def cautions(config: ProbeConfig, metrics: dict[str, Any]) -> str:
         if name in shared and name not in metrics["columns"]:
             lines.append(f"- {shared[name]['share']:.0%} of the test clips share their {name} with training clips.")
     lines.append(
-        "- Compare only with results on the same clips and the same split; intervals are bootstrapped over tracks and say "
-        "nothing about other libraries."
+        f"- Compare only with results on the same clips and the same split; intervals are jackknifed {metrics['over']} of the "
+        "test set and say nothing about other libraries."
     )
-    if config.protocol:
+    differences = metrics["protocol_differences"]
+    if differences:
+        followed = config.protocol.removesuffix("-like")
+        lines.append(f"- Settings follow the {followed} protocol, except: {'; '.join(differences)}.")
+    elif config.protocol:
         lines.append(f"- Settings follow the {config.protocol} protocol.")
     return "\n".join(lines)
 
@@ -171,9 +256,18 @@ def metric_label(name: str, metrics: dict[str, Any]) -> str:
 
 
 def format_interval(figure: dict[str, Any]) -> str:
-    if figure["low"] is None or figure["high"] is None:
+    if figure["low"] is None or figure["high"] is None or figure["low"] != figure["low"]:        # no interval
         return format_number(figure["value"])
     return f"{format_number(figure['value'])} ({format_number(figure['low'])} to {format_number(figure['high'])})"
+
+
+def figure_of(row: dict[str, Any], name: str) -> str:
+    """Return a figure of a table's row with its interval."""
+    return format_interval({"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]})
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def format_number(value: float | None) -> str:

@@ -1,7 +1,8 @@
 """Results of a trained grid: choose layer and setting, compute metrics, write the files of the run.
 
 For each layer, the setting (learning rate, weight decay) with the best mean validation score is chosen, and the best layer is
-chosen by the same score; test clips have no influence.  Metrics of a layer are means over seeds.
+chosen by the same score; test clips have no influence.  Figures are means over seeds, with jackknife intervals over the units
+of the test set (`Experiment.units`).
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ from tonelake.probes.experiment import Experiment
 from tonelake.probes.grid_parts import part_name
 from tonelake.probes.outputs import clip_losses, prediction_columns, readable_targets
 from tonelake.probes.plots import draw_plots
+from tonelake.probes.protocols import differences_of
 from tonelake.probes.report import leak_warning, write_report
 from tonelake.probes.runs import WEIGHTS, read_tensors, write_table, write_tensors
+from tonelake.probes.sweeps import DecaySweep, Judge, mark_tied, sweep_row
 from tonelake.store import METRICS_FILE, REPORT_FILE, Blobs, InputError
 
-LAYER_DRAWS = 200                        # bootstrap draws for each layer; the chosen layer gets more
 METRIC_NAMES = {"accuracy": "accuracy", "map": "mAP", "r2": "R²"}
+MOST_HISTORY = 2_000_000                 # rows of the table of epochs; beyond it, only the chosen setting of each layer
 
 
 def write_results(
@@ -49,46 +52,46 @@ def write_results(
     Raises InputError if no fit has a finite loss.
     """
     task, config = experiment.task, experiment.config
-    test = experiment.test_rows()
-    targets, track = task.targets[test], task.track[test]
-    layer_rows, fits, diverged, best = [], [], [], None
+    judge, sweep = Judge(experiment), DecaySweep()
+    layer_rows, layer_figures, fits, histories, diverged, best = [], [], [], [], [], None
     best_scores: list[np.ndarray] = []
     for number, spec in enumerate(experiment.specs):
         parts = [read_tensors(partial, part_name(experiment, fold, spec), name) for fold in range(len(experiment.splits))]
         chosen = Chosen(experiment, spec, parts)
         fits.append(chosen.fits())
+        history = chosen.history()
+        histories.append(history if experiment.fits * config.epochs <= MOST_HISTORY else history.filter("chosen"))
         if not np.isfinite(chosen.score):
             diverged.append(spec.name)
             continue
+        sweep.add(chosen)
         scores = chosen.test_scores()
-        estimates = estimate_metrics(task.kind, targets, scores, track, draws=LAYER_DRAWS)
-        setting = config.settings[chosen.setting]
-        layer_rows.append(
-            {"layer": number, "name": spec.name, "rate": setting.rate, "decay": setting.decay, "valid": chosen.score}
-            | {f"{key}{end}": getattr(estimate, part) for key, estimate in estimates.items()
-               for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))}
-        )
+        figures = judge.replicates(scores)
+        layer_rows.append({"layer": number, "name": spec.name} | sweep_row(chosen, chosen.setting, figures))
+        layer_figures.append(figures[judge.main])
         if best is None or chosen.score > best.score:
             best, best_scores = chosen, scores
     if best is None:
         raise InputError("no fit reached a finite loss. Lower the learning rates, or use --prepare standardise")
     notes = [f"no setting of layer {', '.join(diverged)} reached a finite loss; lower the learning rates"] if diverged else []
-    layers = pl.DataFrame(layer_rows).with_columns(best=pl.col("name") == best.spec.name)
-    estimates = estimate_metrics(task.kind, targets, best_scores, track)
-    baselines = compute_baselines(experiment, best, draws=LAYER_DRAWS)
+    layers = mark_tied(layer_rows, layer_figures).with_columns(best=pl.col("name") == best.spec.name)
+    estimates = estimate_metrics(task.kind, judge.targets, best_scores, judge.units, names=task.names)
+    baselines = compute_baselines(experiment, best)
     leaking = leaks(task, experiment.splits)
     tables = {
-        "fits": pl.concat(fits), "layers": layers, "predictions": predictions(experiment, best_scores),
-        "split": split_table(experiment),
+        "fits": pl.concat(fits), "history": pl.concat(histories), "layers": layers,
+        "predictions": predictions(experiment, best_scores), "split": split_table(experiment),
     }
+    if len(set(config.decays)) > 1:
+        tables["decays"] = sweep.table(judge, best)
     if task.kind != "regression":
-        tables["classes"] = per_class(task.kind, task.names, targets, best_scores)
+        tables["classes"] = per_class(task.kind, task.names, judge.targets, best_scores)
     if task.kind == "multiclass":
-        matrix = confusion(targets, best_scores, len(task.names))
+        matrix = confusion(judge.targets, best_scores, len(task.names))
         columns = dict(zip(task.names, matrix.T, strict=True))
         tables["confusion"] = pl.DataFrame({unused_column_name(task.names): list(task.names)} | columns)
         average = np.mean(best_scores, axis=0)
-        tables["calibration"] = reliability(average.max(axis=1), average.argmax(axis=1) == targets)
+        tables["calibration"] = reliability(average.max(axis=1), average.argmax(axis=1) == judge.targets)
     for key, table in tables.items():
         write_table(files, key, table)
     write_tensors(files, WEIGHTS, best.tensors(), {
@@ -98,11 +101,13 @@ def write_results(
     metrics: dict[str, Any] = {
         "run": name, "task": task.kind, "columns": list(task.columns), "space": experiment.space.name,
         "fingerprint": experiment.space.fingerprint, "layer": best.spec.name, "setting": str(config.settings[best.setting]),
-        "fits": experiment.fits, "resumed": resumed, "clips": len(task), "judged": len(test),
-        "outputs": len(task.names), "main": MAIN_METRIC[task.kind], "figures": estimates_as_dict(estimates),
-        "by_seed": main_metric_by_seed(task.kind, targets, best_scores, track),
+        "fits": experiment.fits, "parameters": experiment.shape(best.spec).parameters(), "resumed": resumed,
+        "clips": len(task), "judged": len(judge.targets), "judged_are": "tracks" if config.average != "none" else "clips",
+        "outputs": len(task.names), "main": judge.main, "over": str(judge.units), "figures": estimates_as_dict(estimates),
+        "training": best.training_figures(), "by_seed": main_metric_by_seed(judge, best_scores),
         "baselines": {key: estimates_as_dict(value) for key, value in baselines.estimates.items()},
-        "leaks": leaking.to_dicts(), "notes": [*experiment.notes, *notes, *baselines.notes],
+        "protocol_differences": differences_of(config), "leaks": leaking.to_dicts(),
+        "notes": [*experiment.notes, *notes, *baselines.notes],
         "weights_of_layers": layer_weights(best), "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
@@ -112,12 +117,10 @@ def write_results(
     files.put_text(METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def main_metric_by_seed(
-    kind: str, targets: np.ndarray, scores: list[np.ndarray], track: np.ndarray
-) -> list[float | None]:
+def main_metric_by_seed(judge: Judge, scores: list[np.ndarray]) -> list[float | None]:
     """Return the value of the main metric for each seed."""
-    by_seed = [estimates_as_dict(estimate_metrics(kind, targets, [own], track, draws=1)) for own in scores]
-    return [estimates[MAIN_METRIC[kind]]["value"] for estimates in by_seed]
+    values = [float(judge.replicates([own])[judge.main].value) for own in scores]
+    return [round(value, 6) if np.isfinite(value) else None for value in values]
 
 
 def layer_weights(best: Chosen) -> dict[str, float] | None:
@@ -129,14 +132,15 @@ def layer_weights(best: Chosen) -> dict[str, float] | None:
         for fold in range(len(best.parts)) for seed in range(best.experiment.config.seeds)
     ]
     means = np.mean(shares, axis=0)
-    return {name: round(float(share), 4) for name, share in zip(best.experiment.space.layers, means, strict=True)}
+    names = [best.experiment.space.layers[layer] for layer in dict.fromkeys(layer for layer, _ in best.spec.columns)]
+    return {name: round(float(share), 4) for name, share in zip(names, means, strict=True)}
 
 
 def predictions(experiment: Experiment, scores: list[np.ndarray]) -> pl.DataFrame:
-    """Return a row a test clip: its target, the prediction by the mean over seeds, probabilities and loss."""
+    """Return a row a judged test clip: its target, the prediction by the mean over seeds, probabilities and loss."""
     task = experiment.task
-    test = experiment.test_rows()
-    fold = np.repeat(np.arange(len(experiment.splits)), [len(split.test) for split in experiment.splits])
+    test = experiment.judged_rows()
+    fold = np.searchsorted(np.cumsum(experiment.judged_counts()), np.arange(len(test)), side="right")
     first = pl.DataFrame({"clip_id": task.ids.gather(test), "fold": fold})
     if task.kind == "regression":
         first = first.with_columns(pl.Series(f"target_{c}", task.targets[test, i]) for i, c in enumerate(task.columns))
@@ -171,10 +175,11 @@ def summary(
 ) -> str:
     """Describe the result in a few sentences."""
     main = MAIN_METRIC[metrics["task"]]
-    others = ", ".join(f"{name} {estimate[main].value:.3f}" for name, estimate in baselines.items())
+    others = ", ".join(f"{name} {figures[main].value:.3f}" for name, figures in baselines.items() if main in figures)
     text = (
         f"Layer {metrics['layer']} of {metrics['space']} predicts {', '.join(metrics['columns'])} with {METRIC_NAMES[main]} "
-        f"{estimates[main]} on {metrics['judged']:,} test clips ({metrics['setting']}; the best of {metrics['fits']:,} fits on "
-        f"the validation clips). Baselines: {others}."
+        f"{estimates[main]} {metrics['over']} on {metrics['judged']:,} test {metrics['judged_are']} "
+        f"({metrics['setting']}; the best of {metrics['fits']:,} fits on the validation clips, {metrics['parameters']:,} "
+        f"parameters each). Baselines: {others}."
     )
     return text + leak_warning(metrics["leaks"])

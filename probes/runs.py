@@ -4,7 +4,9 @@
     partial/               finished fits, while the run trains
     weights.safetensors    the chosen fits for every seed and fold, with the preparation of their vectors
     fits.parquet           every fit of the grid: layer, rate, decay, seed, fold, epochs, score, loss
+    history.parquet        each epoch of each fit: loss, top-1 and top-5 on the training batches and the validation clips
     layers.parquet         each layer at its best setting, with metrics and intervals
+    decays.parquet         each weight decay at its best layer and rate, if several were tried
     classes.parquet        each class or tag
     predictions.parquet    each test clip
     split.parquet          the set (train, valid, test) of each clip in each fold
@@ -79,7 +81,7 @@ def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
     for run in runs:
         metrics, config = run.metrics, run.config
         figure = metrics["figures"][metrics["main"]]
-        values = {name: baseline[metrics["main"]]["value"] for name, baseline in metrics["baselines"].items()}
+        values = {name: baseline.get(metrics["main"], {}).get("value") for name, baseline in metrics["baselines"].items()}
         strongest = max((name for name in values if values[name] is not None), key=lambda name: values[name], default=None)
         rows.append({
             "run": run.name, "columns": ", ".join(config.columns), "space": metrics["space"], "head": config.head,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tonelake.evaluate import Split
+from tonelake.probes.epochs import Bounds, Order
 from tonelake.probes.grid import GridData
 from tonelake.probes.inputs import Inputs, InputSpec, Preparation
 
@@ -32,30 +33,41 @@ class StreamedGridData(GridData):
         self.stretch_bytes = stretch_bytes
 
     def batches(
-        self, orders: torch.Tensor, spec: torch.Tensor, seed: torch.Tensor, size: int
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self, order: Order, spec: torch.Tensor, seed: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
         used = torch.unique(seed)                        # stopped seeds are not read
         own = torch.searchsorted(used, seed)
-        rows = orders[used].cpu().numpy()
-        batches = max(self.stretch_bytes // max(self.inputs.byte_size(self.spec, len(rows) * size), 1), 1)
-        starts = range(0, rows.shape[1], batches * size)
+        rows = order.rows[used.cpu().numpy()]
+        stretches = self._stretches(order, len(rows))
         with ThreadPoolExecutor(1) as reader:            # reads the next stretch during training
             ahead: Future[torch.Tensor] | None = None
-            for start in starts:
-                now = ahead or reader.submit(self._read, rows[:, start : start + batches * size])
-                after = start + batches * size
-                ahead = reader.submit(self._read, rows[:, after : after + batches * size]) if after < rows.shape[1] else None
-                stretch = now.result().to(self.device)   # (seed, clip, …)
-                for first in range(0, stretch.shape[1], size):
-                    where = torch.from_numpy(rows[:, start + first : start + first + size]).to(self.device)
-                    yield stretch[:, first : first + size][own], self.train_targets[where[own]]
+            for number, bounds in enumerate(stretches):
+                now = ahead or reader.submit(self._read, rows[:, bounds[0][0] : bounds[-1][1]])
+                after = stretches[number + 1] if number + 1 < len(stretches) else None
+                ahead = after and reader.submit(self._read, rows[:, after[0][0] : after[-1][1]])
+                vectors = now.result().to(self.device)   # (seed, clip, …)
+                for first, stop in bounds:
+                    where = torch.from_numpy(rows[:, first:stop]).to(self.device)[own]
+                    present = (where >= 0).float() if order.padded else None
+                    offset = bounds[0][0]
+                    yield vectors[:, first - offset : stop - offset][own], self.train_targets[where.clamp_min(0)], present
+
+    def _stretches(self, order: Order, seeds: int) -> list[Bounds]:
+        """Join batches into stretches of at most `stretch_bytes`, at least a batch each."""
+        found: list[Bounds] = []
+        for start, stop in order.bounds:
+            if found and self.inputs.byte_size(self.spec, seeds * (stop - found[-1][0][0])) <= self.stretch_bytes:
+                found[-1].append((start, stop))
+            else:
+                found.append([(start, stop)])
+        return found
 
     def valid_block(self, spec: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         block = self._vectors(self.split.valid[start:stop]).to(self.device)
         return block.expand(len(spec), *block.shape)
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        return self._vectors(self.split.train[rows.ravel()]).view(*rows.shape, *self._tail())
+        return self._vectors(self.split.train[np.maximum(rows, 0).ravel()]).view(*rows.shape, *self._tail())
 
     def _tail(self) -> tuple[int, ...]:
         return (self.spec.parts, self.spec.width) if self.spec.parts else (self.spec.width,)
