@@ -86,6 +86,7 @@ def group_section(lake: tonelake.Lake, layer: str) -> str:
     """Return the section on similar pieces, and whether the nearest has the same tune."""
     found = lake.groups("piece", space=SPACE, layer=layer, measure="chamfer")
     tune_of = dict(lake.clips.read().select("piece", "tune").unique().iter_rows())
+    found = found.with_columns(nearest=pl.coalesce("nearest", pl.col("tied").list.first()))
     of = found.select(
         "piece", "nearest", "similarity", tune=pl.col("piece").replace_strict(tune_of),
         nearest_tune=pl.col("nearest").replace_strict(tune_of),

@@ -1,52 +1,206 @@
-"""Compare groups of clips (artists, pieces, tunes): their similarity, cohesion, and typical clips.
+"""Compare groups of clips (artists, pieces, tunes): their cohesion, their similarity at equal size, and which is nearest.
 
-Cohesion is the mean cosine of two clips of a group from different tracks; null for a group of one track.  The similarity of
+Cohesion is the mean product of the mean vectors of two of a group's tracks; null for a group of one track.  The similarity of
 two groups depends on the measure (`index.separation.group_similarity`).  Clips of one track, and known duplicates, are never
 compared: what two groups share says nothing about their similarity.
+
+Intervals are a jackknife over the units of both groups: tracks, unless every group is a single track; then clips.  A group is
+named as the nearest only if max-t tells its similarity from every other group's at 95 %.
+
+Where directions are used so unevenly that any two tracks have a mean cosine above CENTRE_ABOVE, every similarity is close to
+1; vectors are then centred on the mean of all tracks.  Every track has the same weight in it, which makes the centre neutral:
+with equal weights of groups, large ones would be nearer to everything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from tonelake.evaluate import Labelled, find_group, read_labelled
-from tonelake.index.search.similar import SHOWN
+from tonelake.evaluate import (
+    Labelled,
+    find_group,
+    interval_of_strata,
+    max_t_of_strata,
+    read_labelled,
+    variance_of_stratum,
+    variances_of_strata,
+)
+from tonelake.index.hubness import DEFAULT_HUBS, NEIGHBOURS, check_hubs, mean_of_highest
 from tonelake.index.separation.group_similarity import DEFAULT_MEASURE, MEASURES
+from tonelake.index.separation.group_units import OVER, GroupUnits, Row, divide
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake
 
+MIN_TRACKS = 3                           # with two, there is one degree of freedom, and intervals are 13 errors wide
+CENTRE_ABOVE = 0.5                       # mean cosine of two tracks
+LEAST_CENTRED = 5                        # groups; of two centred groups one is always opposite to the other
+CONTENDERS = 20                          # most similar groups whose ties are simulated
+TIED_SHOWN = 5
 
-@dataclass(frozen=True)
-class GroupVectors:
-    """The groups of a column that have enough clips, with their vectors in one layer."""
+log = logging.getLogger(__name__)
 
-    labelled: Labelled
-    vectors: np.ndarray                  # (clip, dim) float32 of unit length
-    cohesion: np.ndarray                 # (group,) float; NaN for a group of one track
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """The groups of a column that have enough clips and tracks, and how they are compared."""
+
+    units: GroupUnits
+    measure: str
+    corrected: bool                      # whether similarities are corrected for hubs
+    note: str                            # a sentence on units, size, centring, and the groups left out
+    left_out: tuple[str, ...]            # names of the groups with too few units
+
+    @property
+    def labelled(self) -> Labelled:
+        return self.units.labelled
 
     @property
     def names(self) -> list[str]:
         return self.labelled.names
 
-    def similarity(self, measure: str, wanted: np.ndarray | None = None) -> np.ndarray:
-        """Return (wanted group, group) similarities, by default of all groups; NaN if two groups have only shared tracks."""
-        rows = np.arange(len(self.names)) if wanted is None else wanted
-        return MEASURES[measure](self.labelled, self.vectors, rows)
+    @cached_property
+    def neighbourhoods(self) -> tuple[np.ndarray, np.ndarray]:
+        """(group,) the mean similarity of each group to its nearest ones, and (unit,) that of its group without the unit."""
+        found, without = np.empty(len(self.names)), np.empty(len(self.units.group))
+        for one in range(len(self.names)):
+            row = self.plain_row(one)
+            found[one] = mean_of_highest(finite_or_low(row.values[None]), NEIGHBOURS)[0]
+            without[self.units.rows(one)] = mean_of_highest(finite_or_low(row.shared), NEIGHBOURS)
+        return found, without
+
+    def plain_row(self, one: int, intervals: bool = True) -> Row:
+        """Return the similarities of one group to every other, NaN to itself."""
+        row = MEASURES[self.measure](self.units, one, intervals)
+        row.values[one], row.shared[:, one] = np.nan, np.nan
+        return row
+
+    def row(self, one: int, intervals: bool = True) -> Row:
+        """Return the similarities of one group to every other, corrected for hubs on request."""
+        row = self.plain_row(one, intervals)
+        if not self.corrected:
+            return row
+        near, without = self.neighbourhoods
+        values = row.values - (near[one] + near) / 2
+        if not intervals:
+            return replace(row, values=values)
+        own = without[self.units.rows(one)]
+        return Row(values, row.shared - (own[:, None] + near[None, :]) / 2, row.others - (near[one] + without) / 2)
+
+    def matrix(self) -> np.ndarray:
+        """Return the (group, group) similarities; on the diagonal that of a group with itself."""
+        whole = np.empty((len(self.names), len(self.names)))
+        for one in range(len(whole)):
+            whole[one] = self.row(one, intervals=False).values if self.corrected else MEASURES[self.measure](
+                self.units, one, False
+            ).values
+        return whole
+
+    def compared(self, one: int) -> Compared:
+        """Return the similarities of one group to the others with intervals, and which may be the nearest."""
+        row, number = self.row(one), len(self.names)
+        degrees = np.maximum(self.units.counts - 1.0, 1.0)
+        shared, own = variance_of_stratum(row.shared), variances_of_strata(row.others, self.units.group, number)
+        low, high = interval_of_strata(row.values, np.stack([shared, own]), np.stack([np.full(number, degrees[one]), degrees]))
+        order = np.argsort(-row.values, kind="stable")[: int(np.isfinite(row.values).sum())]
+        tied = np.zeros(number, bool)
+        known = order[np.isfinite(shared[order] + own[order])]
+        if len(known) and known[0] == order[0]:
+            found = max_t_of_strata(row.values[known], row.shared[:, known], own[known], degrees[known], contenders=CONTENDERS)
+            tied[order] = True
+            tied[known[found.distinguishable]] = False
+        else:                            # without an interval of the most similar, none can be told from it
+            tied[order] = True
+        return Compared(row.values, low, high, order, tied)
 
 
-def group_vectors(
+@dataclass(frozen=True)
+class Compared:
+    """Similarities of one group to the others."""
+
+    values: np.ndarray                   # (group,) NaN for itself, and for groups that have only shared tracks
+    low: np.ndarray
+    high: np.ndarray
+    order: np.ndarray                    # groups with a similarity, most similar first
+    tied: np.ndarray                     # (group,) bool: the most similar, and those that cannot be told from it
+
+
+def finite_or_low(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), values, -np.inf)
+
+
+def read_groups(
     lake: Lake, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
-    min_clips: int = 1, measure: str = DEFAULT_MEASURE,
-) -> GroupVectors:
-    """Read the groups of a column that have `min_clips` clips or more.
+    measure: str = DEFAULT_MEASURE, min_clips: int = 1, min_tracks: int = MIN_TRACKS, over: str | None = None,
+    centre: bool | None = None, hubs: str = DEFAULT_HUBS,
+) -> Groups:
+    """Read the groups of a column that have `min_clips` clips and `min_tracks` units or more.
 
-    Raises InputError if there are fewer than two, or for an unknown measure.
+    `over`: "tracks", or "clips" (the default where every group is one track).  `centre`: by default where the mean cosine of
+    two tracks is above CENTRE_ABOVE.  Raises InputError if fewer than two groups are left, or for an unknown choice.
     """
     if measure not in MEASURES:
-        raise InputError(f"no measure {measure!r}: choose {', '.join(MEASURES)}")
+        raise InputError(f"measure {measure!r}: unknown. Choose {', '.join(MEASURES)}")
+    if over is not None and over not in OVER:
+        raise InputError(f"--over {over}: unknown. Choose {' or '.join(OVER)}")
+    if min_tracks < 1:
+        raise InputError(f"--min-tracks {min_tracks}: must be at least 1")
+    corrected = check_hubs(hubs)
+    labelled, vectors = read_group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips)
+    over = over or ("clips" if labelled.tracks_of_groups().max() < 2 else "tracks")
+    counts = labelled.clips_of_groups() if over == "clips" else labelled.tracks_of_groups()
+    enough = np.flatnonzero(counts >= min_tracks)
+    if len(enough) < 2:
+        raise InputError(
+            f"{len(enough)} of {len(counts)} groups of {column!r} have {min_tracks} {over} or more, and comparing needs two. "
+            "Choose a smaller --min-tracks"
+        )
+    left_out = tuple(name for name, count in zip(labelled.names, counts, strict=True) if count < min_tracks)
+    if left_out:
+        kept = labelled.only_groups(enough)
+        vectors = vectors[labelled.ids.is_in(kept.ids.implode()).to_numpy()]
+        labelled = kept
+    units = divide(labelled, vectors, over)
+    alike = mean_cosine(units)
+    centred = centre if centre is not None else alike > CENTRE_ABOVE and len(enough) >= LEAST_CENTRED
+    if centred:
+        units = replace(units, clips=unit(vectors - centre_of_tracks(units)))
+    note = f"{len(enough):,} groups of {column} compared over {over}, as if each had {units.size}"
+    if over == "clips":
+        note += " (clips of one track are not independent, so intervals are too narrow)"
+    if centred:
+        note += f"; centred, as the mean cosine of two {over} is {alike:.2f}"
+    if left_out:
+        note += f"; {len(left_out):,} with fewer than {min_tracks} {over} are left out"
+    return Groups(units=units, measure=measure, corrected=corrected, note=note, left_out=left_out)
+
+
+def mean_cosine(units: GroupUnits) -> float:
+    """Return the mean product of two units' mean vectors."""
+    _, first = np.unique(units.track if units.over == "tracks" else units.weights.indices, return_index=True)
+    vectors = units.vectors[first].astype(np.float64)
+    number = len(vectors)
+    squares = np.square(vectors).sum()
+    return float((np.square(vectors.sum(axis=0)).sum() - squares) / max(number * (number - 1), 1))
+
+
+def centre_of_tracks(units: GroupUnits) -> np.ndarray:
+    """Return the (dim,) mean of all units' mean vectors, those in several groups counted once."""
+    _, first = np.unique(units.track if units.over == "tracks" else units.weights.indices, return_index=True)
+    return units.vectors[first].mean(axis=0)
+
+
+def read_group_vectors(
+    lake: Lake, column: str, *, space: str | None, layer: int | str | None, where: str | None, min_clips: int
+) -> tuple[Labelled, np.ndarray]:
+    """Read the groups of a column that have `min_clips` clips or more, with (clip, dim) unit vectors.
+
+    Raises InputError if there are fewer than two.
+    """
     if min_clips < 1:
         raise InputError(f"--min-clips {min_clips}: must be at least 1")
     chosen = lake.spaces.get(space)
@@ -62,131 +216,100 @@ def group_vectors(
         labelled = labelled.only_groups(enough)
     if len(labelled.names) < 2:
         raise InputError(f"column {column!r} has one value only, {labelled.names[0]!r}, and comparing needs two")
-    vectors = unit(lake.vectors(chosen).take(labelled.ids.to_list(), number).vectors)
-    return GroupVectors(labelled, vectors, cohesion_of_groups(labelled, vectors))
-
-
-def cohesion_of_groups(labelled: Labelled, vectors: np.ndarray) -> np.ndarray:
-    """Return (group,) mean cosines of two clips of a group from different tracks; NaN without such pairs.
-
-    Computed for all pairs at once: the sum of the cosines of all pairs of a set is |Σv|², so a group's sum over pairs of
-    different tracks is that of the group minus those of its tracks.
-    """
-    group, part = labelled.parts()
-
-    def pairs(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.square(sums.astype(np.float64)).sum(axis=1), counts.astype(np.float64) ** 2
-
-    total, total_pairs = pairs(labelled.member.T @ vectors, labelled.clips_of_groups())
-    within, within_pairs = pairs(part @ vectors, part.sum(axis=1))
-    number = len(labelled.names)
-    across = total_pairs - np.bincount(group, within_pairs, number)
-    summed = total - np.bincount(group, within, number)
-    return np.divide(summed, across, out=np.full(number, np.nan), where=across > 0)
+    return labelled, unit(lake.vectors(chosen).take(labelled.ids.to_list(), number).vectors)
 
 
 def groups(
     lake: Lake, column: str, name: str | None = None, *, k: int | None = None, space: str | None = None,
     layer: int | str | None = None, where: str | None = None, measure: str = DEFAULT_MEASURE, min_clips: int = 1,
+    min_tracks: int = MIN_TRACKS, over: str | None = None, centre: bool | None = None, hubs: str = DEFAULT_HUBS,
 ) -> pl.DataFrame:
-    """With a name, return the groups nearest to it, nearest first (group, similarity, clips, tracks).
+    """With a name, return the groups most similar to it: group, similarity with its 95 % interval (low, high), tied (whether it
+    cannot be told from the most similar one), clips and tracks.
 
-    Without a name, return every group with its clips, tracks, cohesion and nearest other group.  Groups of fewer than
-    `min_clips` clips are left out.
+    Without a name, return every group with its clips, tracks, cohesion with its interval, nearest (the most similar group; null
+    if it cannot be told from others), the similarity of the most similar group with its interval, tied (that group and those it
+    cannot be told from, most similar first, at most TIED_SHOWN; null if `nearest` is given) and ties, their number.
+
+    Groups are compared at equal size, that of the smallest.  Groups of fewer than `min_clips` clips or `min_tracks` tracks are
+    left out; `over`, `centre` and `hubs` are as for `read_groups`.  A sentence on this is logged.
     """
     if k is not None and k < 1:
         raise InputError(f"-k {k}: must be at least 1")
-    found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips, measure=measure)
+    found = read_groups(
+        lake, column, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips, min_tracks=min_tracks,
+        over=over, centre=centre, hubs=hubs,
+    )
     clips, tracks = found.labelled.clips_of_groups(), found.labelled.tracks_of_groups()
+    log.info("%s", found.note)
     if name is not None:
-        row = find_group(found.labelled, name)
-        similarity = found.similarity(measure, np.array([row]))[0]
-        similarity[row] = np.nan
-        order = np.argsort(-similarity, kind="stable")[: int(np.isfinite(similarity).sum())][: k or 10]
+        compared = found.compared(row_of_group(found, name, min_tracks))
+        order = compared.order[: k or 10]
         return pl.DataFrame({
-            column: [found.names[i] for i in order], "similarity": similarity[order], "clips": clips[order],
-            "tracks": tracks[order],
-        })
-    matrix = found.similarity(measure)
-    np.fill_diagonal(matrix, np.nan)
-    nearest = np.where(np.isfinite(matrix), matrix, -np.inf).argmax(axis=1)
-    similarity = pl.Series(matrix[np.arange(len(nearest)), nearest]).fill_nan(None)
+            column: [found.names[i] for i in order], "similarity": compared.values[order], "low": compared.low[order],
+            "high": compared.high[order], "tied": compared.tied[order], "clips": clips[order], "tracks": tracks[order],
+        }).with_columns(pl.selectors.float().fill_nan(None))
+    shown = range(len(found.names))[:k]
+    low, high = cohesion_intervals(found.units)
+    rows = [nearest_row(found, one) for one in lake.progress(shown, len(shown), f"comparing groups of {column}")]
     table = pl.DataFrame({
-        column: found.names, "clips": clips, "tracks": tracks, "cohesion": pl.Series(found.cohesion).fill_nan(None),
-        "nearest": [found.names[i] for i in nearest], "similarity": similarity,
-    }).with_columns(nearest=pl.when(pl.col("similarity").is_not_null()).then("nearest"))
-    return table if k is None else table.head(k)
+        column: found.names[:k], "clips": clips[:k], "tracks": tracks[:k], "cohesion": found.units.cohesion[:k],
+        "cohesion_low": low[:k], "cohesion_high": high[:k],
+    })
+    schema = {
+        "nearest": pl.String, "similarity": pl.Float64, "low": pl.Float64, "high": pl.Float64, "tied": pl.List(pl.String),
+        "ties": pl.Int64,
+    }
+    return pl.concat([table, pl.DataFrame(rows, schema=schema, orient="row")], how="horizontal").with_columns(
+        pl.selectors.float().fill_nan(None)
+    )
+
+
+def nearest_row(found: Groups, one: int) -> tuple[str | None, float, float, float, list[str] | None, int]:
+    """Return nearest, similarity, low, high, tied and ties of one group."""
+    compared = found.compared(one)
+    if not len(compared.order):
+        return None, np.nan, np.nan, np.nan, None, 0
+    best, tied = compared.order[0], [found.names[i] for i in compared.order if compared.tied[i]]
+    alone = len(tied) == 1 and np.isfinite(compared.low[best])
+    return (
+        tied[0] if alone else None, compared.values[best], compared.low[best], compared.high[best],
+        None if alone else tied[:TIED_SHOWN], 0 if alone else len(tied),
+    )
+
+
+def cohesion_intervals(units: GroupUnits) -> tuple[np.ndarray, np.ndarray]:
+    """Return (group,) low and high of 95 % jackknife intervals of cohesion over the group's tracks; NaN over clips."""
+    if units.over == "clips":
+        return (np.full(len(units.counts), np.nan),) * 2
+    variances = variances_of_strata(units.lengths.cohesion_without, units.group, len(units.counts))
+    return interval_of_strata(units.lengths.cohesion, variances[None], np.maximum(units.counts - 1.0, 1.0)[None])
+
+
+def row_of_group(found: Groups, name: str, min_tracks: int) -> int:
+    """Return the number of a group by its name.  Raises InputError for one that is left out, and as `find_group`."""
+    for left in found.left_out:
+        if left.casefold() == name.casefold():
+            few = f"fewer than {min_tracks} {found.units.over}"
+            raise InputError(f"{found.labelled.column} {left!r}: has {few}. Choose a smaller --min-tracks")
+    return find_group(found.labelled, name)
 
 
 def group_matrix(
     lake: Lake, column: str, *, space: str | None = None, layer: int | str | None = None, where: str | None = None,
-    measure: str = DEFAULT_MEASURE, min_clips: int = 1,
+    measure: str = DEFAULT_MEASURE, min_clips: int = 1, min_tracks: int = MIN_TRACKS, over: str | None = None,
+    centre: bool | None = None, hubs: str = DEFAULT_HUBS,
 ) -> pl.DataFrame:
-    """Return the similarity of every pair of groups: a first column of names, then one column per group.
+    """Return the similarity of every pair of groups at equal size: a first column of names, then one column per group.
 
-    Null for two groups with only shared tracks; so is a group of one track with itself.
+    Null for two groups with only shared tracks; so is a group of one track with itself.  The arguments are those of `groups`.
     """
-    found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips, measure=measure)
-    matrix = found.similarity(measure)
+    found = read_groups(
+        lake, column, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips, min_tracks=min_tracks,
+        over=over, centre=centre, hubs=hubs,
+    )
+    log.info("%s", found.note)
+    matrix = found.matrix()
     first = column if column not in found.names else f"{column} "
     table = pl.DataFrame({first: found.names} | {name: matrix[:, i] for i, name in enumerate(found.names)})
     return table.with_columns(pl.selectors.float().fill_nan(None))
-
-
-def typical(
-    lake: Lake, column: str, name: str | None = None, *, k: int = 5, space: str | None = None,
-    layer: int | str | None = None, where: str | None = None, min_clips: int = 1, clips: bool = False,
-) -> pl.DataFrame:
-    """Return the k most typical and the k most unusual songs of a group, or of all groups of a column.
-
-    The score of a clip is its cosine to the centre of its group's other tracks, so that a track cannot make itself typical;
-    clips of groups of one track are left out.  A song is listed once: among the typical ones with its most typical clip, or
-    among the unusual ones with its most unusual clip.  With `clips`, clips are listed instead.
-    Returns kind (typical or unusual), the group, score, nearest (the group whose centre is nearest to the clip: a different
-    group suggests a wrong label), clip_id, clips (unless `clips` is True: how many clips of the song are in the group and were
-    compared) and columns that describe the clip.
-    """
-    if k < 1:
-        raise InputError(f"-k {k}: must be at least 1")
-    found = group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips)
-    labelled, vectors = found.labelled, found.vectors
-    part_group, part = labelled.parts()
-    sums = labelled.member.T @ vectors                               # (group, dim)
-    others = unit(sums[part_group] - part @ vectors)                 # (part, dim): the group without one track
-    alone = (labelled.tracks_of_groups() < 2)[part_group]
-    parts, rows = part.nonzero()
-    scores = (others[parts] * vectors[rows]).sum(axis=1)
-    usable = ~alone[parts]
-    if name is not None:
-        usable &= part_group[parts] == find_group(labelled, name)
-    if not usable.any():
-        subject = f"{column} {name!r} has" if name is not None else f"all groups of {column!r} have"
-        raise InputError(f"{subject} clips of one track only; typical clips need groups of two tracks or more")
-    parts, rows, scores = parts[usable], rows[usable], scores[usable]
-    songs = np.arange(len(rows)) if clips else labelled.track[rows]
-    first, last = most_typical(scores, songs, k)
-    chosen = np.concatenate([first, last])
-    nearest = (vectors[rows[chosen]] @ unit(sums).T).argmax(axis=1)
-    table = pl.DataFrame({
-        "kind": ["typical"] * len(first) + ["unusual"] * len(last),
-        column: [found.names[g] for g in part_group[parts[chosen]]], "score": scores[chosen],
-        "nearest": [found.names[g] for g in nearest], "clip_id": labelled.ids.gather(rows[chosen]),
-    })
-    if not clips:
-        table = table.with_columns(clips=pl.Series(np.bincount(parts)[parts[chosen]], dtype=pl.Int64))
-    shown = [label for label in SHOWN if label != column]
-    described = lake.clips.take(table["clip_id"].to_list(), shown)
-    return table.join(described, on="clip_id", how="left", maintain_order="left")
-
-
-def most_typical(scores: np.ndarray, songs: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (typical, unusual): the best clips of k songs, highest first, and the worst clips of k other songs, lowest first.
-
-    `scores` and `songs`: (clip,).  With fewer than 2k songs, half of them are typical; a single song is typical.
-    """
-    order = np.argsort(-scores, kind="stable")
-    first = order[np.sort(np.unique(songs[order], return_index=True)[1])]
-    typical = first[: min(k, len(first) // 2 or 1)]
-    left = order[::-1][~np.isin(songs[order[::-1]], songs[typical])]
-    unusual = left[np.sort(np.unique(songs[left], return_index=True)[1])]
-    return typical, unusual[: len(typical)]

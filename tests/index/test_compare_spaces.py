@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
+from tonelake.evaluate import jackknife_estimate
 from tonelake.index.separation.overlap import read_reference
 from tonelake.store import InputError, Lake, Space
 
@@ -144,7 +145,7 @@ def test_tau_equals_scipy_and_unknown_names_are_reported(two):
     assert found.table["tau"][0] == pytest.approx(kendalltau([4, 3, 2, 1], [similarity[name] for name in known]).statistic)
     assert found.table["compared"][0] == 4
     assert found.unknown == ("nobody", "stranger")
-    assert "not in the lake: nobody, stranger" in str(found)
+    assert "not compared: nobody, stranger" in str(found)
 
 
 def test_many_unknown_names_are_cut_and_counted(two):
@@ -165,6 +166,24 @@ def test_a_reference_that_cannot_be_used_is_named(two, tmp_path):
         index.overlap_with(two, "artist", tmp_path / "absent.csv", space="a")
     table = read_reference(pl.DataFrame({"A": ["x", "x"], "B": ["p", "q"], "Score": [1, 2]}))
     assert table["neighbour"].to_list() == ["q", "p"]
+
+
+def test_the_interval_of_overlap_leaves_each_group_out_of_every_list(two):
+    """Left out by a filter and from the reference, as query and as neighbour."""
+    rng = np.random.default_rng(2)
+    rows = [(f"Artist {a}", f"Artist {b}") for a in range(6) for b in rng.permutation([b for b in range(6) if b != a])]
+    table = pl.DataFrame(rows, schema=["a", "b"], orient="row")
+    found = index.overlap_with(two, "artist", table, k=2, space="a")
+    without = []
+    for a in range(6):
+        name = f"Artist {a}"
+        kept = table.filter((pl.col("a") != name) & (pl.col("b") != name))
+        without.append(index.overlap_with(two, "artist", kept, k=2, space="a", where=f"artist != '{name}'"))
+    for figure, bounds in (("overlap", (0, 1)), ("tau", (-1, 1))):
+        value = getattr(found, figure)
+        expected = jackknife_estimate(value[0], np.array([getattr(one, figure)[0] for one in without]), bounds=bounds)
+        assert value == pytest.approx((expected.value, expected.low, expected.high), abs=1e-9)
+    assert "intervals over groups. 6 groups of artist compared over tracks, as if each had 4" in str(found)
 
 
 def test_the_commands(two, tmp_path):

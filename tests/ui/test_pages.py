@@ -167,12 +167,16 @@ def test_an_uploaded_file_is_searched_and_then_deleted(audible, music, monkeypat
 def test_groups_are_those_of_the_command(audible, monkeypatch):
     import tonelake
 
-    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc")
-    assert pl.from_pandas(test.dataframe[0].value).equals(tonelake.open(audible.uri).groups("artist", layer="mfcc"))
-    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", group="Ada")
-    assert test.dataframe[0].value["artist"].to_list() == tonelake.open(audible.uri).groups("artist", "Ada", layer="mfcc")[
+    lake = tonelake.open(audible.uri)
+    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", fewest="2")
+    plain = ["artist", "clips", "tracks", "cohesion", "similarity"]
+    expected = lake.groups("artist", layer="mfcc", min_tracks=2).select(plain)
+    assert pl.from_pandas(test.dataframe[0].value[plain]).equals(expected)
+    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", group="Ada", fewest="2")
+    assert test.dataframe[0].value["artist"].to_list() == lake.groups("artist", "Ada", layer="mfcc", min_tracks=2)[
         "artist"].to_list()
-    assert page("groups", audible, monkeypatch, column="artist", tab="Matrix").get("plotly_chart")
+    assert page("groups", audible, monkeypatch, column="artist", tab="Matrix", fewest="2").get("plotly_chart")
+    assert "Choose a smaller --min-tracks" in text_of(page("groups", audible, monkeypatch, column="artist"))
     shown = listed(monkeypatch)
     page("groups", audible, monkeypatch, column="artist", tab="Typical and unusual", layer="mfcc")
     expected = tonelake.open(audible.uri).typical("artist", k=10, layer="mfcc")

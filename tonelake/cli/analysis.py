@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from tonelake.cli.shared import (
     ANALYSE,
     Csv,
     EachClip,
+    Hubs,
     Json,
     LakePath,
     Layer,
@@ -29,6 +30,17 @@ app = typer.Typer()
 
 Column = Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")]
 MinClips = Annotated[int, typer.Option("--min-clips", min=1, help="Minimum number of clips of a group.")]
+MinTracks = Annotated[
+    int, typer.Option("--min-tracks", min=1, help="Minimum number of tracks of a group, or of clips with --over clips.")
+]
+Over = Annotated[
+    str | None,
+    typer.Option(help="Units of size and intervals: tracks, or clips (the default where every group is one track)."),
+]
+Centre = Annotated[
+    bool | None,
+    typer.Option("--centre/--no-centre", help="Centre the vectors; default: if two tracks have a mean cosine above 0.5."),
+]
 By = Annotated[str, typer.Option(help="Measure: centroid, mean (over all pairs of clips) or chamfer (over nearest clips).")]
 Seed = Annotated[int, typer.Option(help="Random seed of the sample and the bootstrap.")]
 
@@ -69,21 +81,25 @@ def groups(
     name: Annotated[str | None, typer.Argument(help="Group whose nearest groups are listed; default: all groups.")] = None,
     lake: LakePath = "lake",
     k: Annotated[int | None, typer.Option("-k", min=1, help="Number of groups; default: all.")] = None,
-    by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY,
+    by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY, min_tracks: MinTracks = FROM_LIBRARY, over: Over = None,
+    centre: Centre = None, hubs: Hubs = FROM_LIBRARY,
     matrix: Annotated[Path | None, typer.Option(help="Write the similarity of every pair to this CSV file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw it as a clustered heat map: a PNG, SVG or PDF file.")] = None,
     layer: Layer = None, space: SpaceName = None, where: Where = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Compare artists, pieces or other groups as sets of clips.
+    """Compare artists, pieces or other groups at equal size, with intervals.
 
     Example: tonelake groups artist "Nina Simone"
     """
     opened = open_lake(lake)
+    compared: dict[str, Any] = {
+        "layer": layer, "space": space, "where": where, "measure": by, "min_clips": min_clips, "min_tracks": min_tracks,
+        "over": over, "centre": centre, "hubs": hubs,
+    }
     if matrix is None and picture is None:
-        found = opened.groups(column, name, k=k, layer=layer, space=space, where=where, measure=by, min_clips=min_clips)
-        show(found, as_json, as_csv)
+        show(opened.groups(column, name, k=k, **compared), as_json, as_csv)
         return
-    table = opened.group_matrix(column, layer=layer, space=space, where=where, measure=by, min_clips=min_clips)
+    table = opened.group_matrix(column, **compared)
     if matrix is not None:
         write_file(matrix, table.write_csv())
         say(f"{matrix}: {len(table)} × {len(table)} similarities")
@@ -172,8 +188,9 @@ def overlap(
     reference: Annotated[Path, typer.Argument(help="CSV file: a group, its neighbour and optionally a rank or score.")],
     lake: LakePath = "lake",
     k: Annotated[int, typer.Option("-k", min=1, help="Number of neighbours of each group to compare.")] = FROM_LIBRARY,
-    by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY,
-    layer: Layer = None, space: SpaceName = None, where: Where = None, seed: Seed = FROM_LIBRARY,
+    by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY, min_tracks: MinTracks = FROM_LIBRARY, over: Over = None,
+    centre: Centre = None, hubs: Hubs = FROM_LIBRARY,
+    layer: Layer = None, space: SpaceName = None, where: Where = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Compare nearest groups with a list from another source.
@@ -181,7 +198,8 @@ def overlap(
     Example: tonelake overlap artist recommended.csv -k 20
     """
     found = open_lake(lake).overlap(
-        column, reference, k=k, space=space, layer=layer, where=where, measure=by, min_clips=min_clips, seed=seed
+        column, reference, k=k, space=space, layer=layer, where=where, measure=by, min_clips=min_clips,
+        min_tracks=min_tracks, over=over, centre=centre, hubs=hubs,
     )
     show(found.table, as_json, as_csv)
     say(str(found))

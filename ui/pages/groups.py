@@ -5,7 +5,7 @@ import polars as pl
 import streamlit as st
 
 from tonelake.charts import cluster_order
-from tonelake.index import DEFAULT_MEASURE, MEASURES
+from tonelake.index import DEFAULT_MEASURE, MEASURES, MIN_TRACKS
 from tonelake.ui.components import clip_list
 from tonelake.ui.plotly_charts import matrix, show
 from tonelake.ui.shared import (
@@ -35,29 +35,36 @@ with st.sidebar:
     measure = st.selectbox("Measure", measures, index=measures.index(DEFAULT_MEASURE), key="measure", bind="query-params",
                            help="How similarity of two groups is computed from their clips.")
     smallest = st.slider("Minimum clips per group", 1, 50, 1, key="smallest", bind="query-params")
+    fewest = st.slider("Minimum tracks per group", 1, 20, MIN_TRACKS, key="fewest", bind="query-params",
+                       help="Of clips, where every group is one track. Groups with fewer are not compared.")
+    corrected = st.toggle("Correct hubs", key="hubs", bind="query-params",
+                          help="Subtract half the mean similarity of either group to its ten nearest.")
     where = filter_box(lake)
 settings = {"space": space.name, "layer": layer, "where": where, "min_clips": smallest}
+compared = settings | {"measure": measure, "min_tracks": fewest, "hubs": "corrected" if corrected else "kept"}
 
 near, whole, within = st.tabs(["Nearest", "Matrix", "Typical and unusual"], key="tab", bind="query-params", on_change="rerun")
 if near.open:
     with near:
-        table = answer_or_stop(lake.groups, column, measure=measure, **settings)
+        table = answer_or_stop(lake.groups, column, **compared)
         names = [ALL, *table[column].cast(pl.String).sort()]
         drop_invalid_choice("group", names)
         name = st.selectbox(f"Nearest to which {column}?", names, key="group", bind="query-params")
         if name != ALL:
-            table = answer_or_stop(lake.groups, column, name, k=50, measure=measure, **settings)
-            st.caption(f"Nearest first, at layer {layer}. Pairs of clips from the same track are excluded.")
+            table = answer_or_stop(lake.groups, column, name, k=50, **compared)
+            st.caption(f"Nearest first, at layer {layer}, at equal size. Tied: cannot be told from the nearest at 95 %. "
+                       "Pairs of clips from the same track are excluded.")
         else:
-            st.caption("Cohesion: the mean cosine between clips of a group that come from different tracks.")
+            st.caption("Cohesion: the mean cosine between a group's tracks. A nearest group is named only if it can be told "
+                       "from all others at 95 %; else `tied` lists the candidates.")
         st.dataframe(table, hide_index=True, height=min(640, 60 + 35 * len(table)))
         csv_button(table, "groups.csv")
 if whole.open:
     with whole:
-        table = answer_or_stop(lake.group_matrix, column, measure=measure, **settings)
+        table = answer_or_stop(lake.group_matrix, column, **compared)
         names, values = table[:, 0].to_list(), table[:, 1:].to_numpy().astype(float)
         if len(names) > MAX_GROUPS:
-            sizes = answer_or_stop(lake.groups, column, measure=measure, **settings)["clips"].to_numpy()
+            sizes = answer_or_stop(lake.groups, column, **compared)["clips"].to_numpy()
             most = np.sort(np.argsort(-sizes, kind="stable")[:MAX_GROUPS])
             st.caption(f"The {MAX_GROUPS} of {len(names):,} groups with most clips; `tonelake groups --matrix F` writes all.")
             names, values = [names[i] for i in most], values[np.ix_(most, most)]
@@ -71,7 +78,7 @@ if whole.open:
         show(drawn, "matrix", f"Similarity between groups of {column}")
 if within.open:
     with within:
-        names = [ALL, *answer_or_stop(lake.groups, column, measure=measure, **settings)[column].cast(pl.String).sort()]
+        names = [ALL, *answer_or_stop(lake.groups, column, **compared)[column].cast(pl.String).sort()]
         drop_invalid_choice("of", names)
         name = st.selectbox(f"Typical of which {column}?", names, key="of", bind="query-params")
         found = answer_or_stop(lake.typical, column, None if name == ALL else name, k=10, **settings)

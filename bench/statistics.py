@@ -1,0 +1,340 @@
+"""Coverage of the printed intervals, false distinctions and the bias of a choice, in simulated lakes.
+
+    python -m bench.statistics --lakes 200
+
+Each design draws lakes from a known process and calls the real analyses on them.  A 95 % interval should contain the figure's
+expectation, the mean over all lakes of the design, in 95 % of them.  Designs differ in what is drawn again in each lake:
+
+- artists_fixed: the same artists, other tracks of them; intervals over tracks;
+- artists_anew: other artists; intervals over artists;
+- group_is_track: other pieces, each a single track;
+- equal_layers: thirteen layers of equal quality: is any told from the best, and is the figure of the chosen one too high?
+- unequal_layers: the same with layers of different quality;
+- named_pair: two equal layers, named in advance, and two spaces: is their difference told from zero?
+- groups, groups_unequal, groups_anisotropic: similarity of two artists, by every measure, and cohesion;
+- nothing_nearest: artists without structure, one of them large: is one named as nearest, and how often is it the large one?
+- overlap: a reference that agrees in part;
+- classes, tags, numbers: metrics of predictions over test tracks; seeds: means over training seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bench.memory_lake import MemoryLake
+from bench.report import circumstances, table, write_results
+
+DIM = 16
+SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
+LEVEL = (0.93, 0.97)                     # where coverage should be
+LENIENT = {"recall_1": 0.92, "hubness": 0.92}        # lower ends for figures that no interval suits well
+Interval = tuple[float, float, float]
+
+
+@dataclass
+class Outcome:
+    """What one lake shows."""
+
+    figures: dict[str, Interval] = field(default_factory=dict)       # value, low, high
+    truths: dict[str, float] = field(default_factory=dict)           # known expectations; else the mean over lakes
+    found: dict[str, float] = field(default_factory=dict)            # shares (0 or 1) and differences to be averaged
+
+
+# -- lakes
+
+
+def names(word: str, numbers: np.ndarray) -> list[str]:
+    return [f"{word} {number:03}" for number in numbers]
+
+
+def clips_of(artist: np.ndarray, clips: int) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return the rows of `clips` clips of each track, by (track,) artist, and the (clip,) track."""
+    track = np.repeat(np.arange(len(artist)), clips)
+    place = np.tile(np.arange(clips), len(artist))
+    return pl.DataFrame({
+        "clip_id": [f"{i:05}" for i in range(len(track))], "track": names("track", track), "piece": names("piece", track),
+        "artist": names("artist", artist[track]), "start_s": place * 10.0, "duration_s": np.full(len(track), 10.0),
+        "title": names("title", track), "source": names("made", track), "digest": names("digest", track),
+    }), track
+
+
+def draw_layer(
+    rng: np.random.Generator, artist: np.ndarray, track: np.ndarray, centres: np.ndarray, *, by_artist: float,
+    by_track: float = 0.8, by_clip: float = 0.6, common: float = 0.0,
+) -> np.ndarray:
+    """Return (clip, dim) vectors: a direction of each artist, of each track and of each clip, around a common one."""
+    tracks = by_artist * centres[artist] + by_track * rng.standard_normal((len(artist), DIM))
+    return (common + tracks[track] + by_clip * rng.standard_normal((len(track), DIM))).astype(np.float32)
+
+
+def make_lake(
+    seed: int, design: int, *, tracks: Sequence[int], clips: int, layers: Sequence[float], fixed: bool, common: float = 0.0,
+    spaces: int = 1,
+) -> MemoryLake:
+    """Return a lake with `tracks` of each artist, in layers whose artists differ by `layers`.
+
+    `fixed`: the artists of a set are the same in all lakes, else they are drawn again.
+    """
+    rng = np.random.default_rng([design, seed, 1])
+    artists = np.random.default_rng([design, seed % SETS, 2]) if fixed else rng
+    artist = np.repeat(np.arange(len(tracks)), tracks)
+    frame, track = clips_of(artist, clips)
+    made = {
+        f"space{number}": [
+            draw_layer(rng, artist, track, artists.standard_normal((len(tracks), DIM)), by_artist=strength, common=common)
+            for strength in layers
+        ] for number in range(spaces)
+    }
+    return MemoryLake(frame, made)
+
+
+# -- designs: (seed) -> Outcome
+
+
+def report_figures(report: Any, layer: int = 0) -> dict[str, Interval]:
+    """Return every figure of a layer that has an interval."""
+    row = report.table.row(layer, named=True)
+    return {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in row if f"{name}_low" in row}
+
+
+def artists_fixed(seed: int) -> Outcome:
+    from tonelake.index import layers
+
+    lake = make_lake(seed, 1, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True)
+    return Outcome(report_figures(layers(lake, "artist")))
+
+
+def artists_anew(seed: int) -> Outcome:
+    from tonelake.index import layers
+
+    lake = make_lake(seed, 2, tracks=[4] * 20, clips=2, layers=[0.7], fixed=False)
+    return Outcome(report_figures(layers(lake, "artist")))
+
+
+def group_is_track(seed: int) -> Outcome:
+    from tonelake.index import layers
+
+    lake = make_lake(seed, 3, tracks=[1] * 40, clips=5, layers=[0.7], fixed=False)
+    return Outcome(report_figures(layers(lake, "piece")))
+
+
+# -- groups
+
+
+def compared_groups(lake: MemoryLake, measure: str) -> tuple[Outcome, Any]:
+    """Return the similarity of two named artists, and the cohesion of the first, with intervals."""
+    from tonelake.index import groups
+    from tonelake.index.separation.groups import cohesion_intervals, read_groups
+
+    named = groups(lake, "artist", "artist 000", k=100, measure=measure)
+    row = named.filter(artist="artist 001").row(0, named=True)
+    found = read_groups(lake, "artist", measure=measure)
+    low, high = cohesion_intervals(found.units)
+    figures = {f"similarity_{measure}": (row["similarity"], row["low"], row["high"])}
+    if measure == "centroid":
+        figures["cohesion"] = (found.units.cohesion[0], low[0], high[0])
+    return Outcome(figures), found
+
+
+def groups_of(design: int, tracks: Sequence[int], common: float = 0.0) -> Callable[[int], Outcome]:
+    def run(seed: int) -> Outcome:
+        lake = make_lake(seed, design, tracks=tracks, clips=3, layers=[0.7], fixed=True, common=common)
+        outcome = Outcome()
+        for measure in ("centroid", "mean", "chamfer"):
+            outcome.figures |= compared_groups(lake, measure)[0].figures
+        return outcome
+
+    return run
+
+
+def nothing_nearest(seed: int) -> Outcome:
+    """One artist of 40 tracks beside seven of 5, without structure."""
+    from tonelake.index import groups
+
+    lake = make_lake(seed, 23, tracks=[40, *[5] * 7], clips=2, layers=[0.0], fixed=False)
+    outcome = Outcome()
+    for measure in ("centroid", "mean", "chamfer"):
+        found = groups(lake, "artist", measure=measure)
+        best = found.select(pl.coalesce("nearest", pl.col("tied").list.first())).to_series()[1:]
+        outcome.found[f"nearest_named_{measure}"] = float(found["nearest"].is_not_null().mean())
+        outcome.found[f"large_is_nearest_{measure}"] = float((best == "artist 000").mean())
+    return outcome
+
+
+def overlap(seed: int) -> Outcome:
+    """Artists drawn again; the reference orders them by a noisy copy of the true similarity."""
+    from tonelake.index import overlap_with
+
+    lake = make_lake(seed, 24, tracks=[4] * 24, clips=2, layers=[1.0], fixed=False)
+    rng = np.random.default_rng([24, seed, 3])
+    centres = np.stack([
+        lake.vectors().values[0][(lake.clips.frame["artist"] == name).to_numpy()].mean(axis=0)
+        for name in lake.clips.frame["artist"].unique(maintain_order=True)
+    ])
+    true = np.corrcoef(centres + 0.7 * rng.standard_normal(centres.shape))
+    np.fill_diagonal(true, -9)
+    rows = [(f"artist {a:03}", f"artist {b:03}") for a in range(24) for b in np.argsort(-true[a])[:8]]
+    found = overlap_with(lake, "artist", pl.DataFrame(rows, schema=["a", "b"], orient="row"), k=5)
+    return Outcome({"overlap": found.overlap, "tau": found.tau})
+
+
+# -- predictions
+
+
+def predictions(design: int, kind: str, tracks: int = 60, clips: int = 4) -> Callable[[int], Outcome]:
+    def run(seed: int) -> Outcome:
+        from tonelake.evaluate import estimate_metrics, make_units
+
+        rng = np.random.default_rng([design, seed])
+        track = np.repeat(np.arange(tracks), clips)
+
+        def noise(outputs: int) -> np.ndarray:
+            return rng.standard_normal((tracks, outputs))[track] + 0.7 * rng.standard_normal((len(track), outputs))
+
+        if kind == "multiclass":
+            targets = rng.integers(6, size=tracks)[track]
+            logits = 1.5 * np.eye(6)[targets] + noise(6)
+            scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        elif kind == "multilabel":
+            targets = (rng.random((tracks, 5)) < 0.3)[track].astype(np.float32)
+            scores = 1 / (1 + np.exp(-(2 * targets - 1.2 + noise(5))))
+        else:
+            targets = rng.standard_normal((tracks, 1))[track].astype(np.float32)
+            scores = targets + 0.5 * noise(1)
+        found = estimate_metrics(kind, targets, [scores], make_units(track, "tracks"))
+        return Outcome({name: (one.value, one.low, one.high) for name, one in found.items() if np.isfinite(one.low)})
+
+    return run
+
+
+def seeds(seed: int) -> Outcome:
+    """The mean accuracy of three training seeds, which differ by their seed and on each track."""
+    from tonelake.evaluate import make_units, replicate_means, seeds_estimate
+
+    rng = np.random.default_rng([40, seed])
+    track = np.repeat(np.arange(50), 3)
+    quality = rng.standard_normal(50)
+    runs = []
+    for _ in range(3):
+        chance = 1 / (1 + np.exp(-(0.8 + quality + 0.4 * rng.standard_normal() + 0.3 * rng.standard_normal(50))))
+        runs.append(replicate_means((rng.random(len(track)) < chance[track]).astype(float), make_units(track, "tracks")))
+    found = seeds_estimate(runs, (0.0, 1.0)).estimate
+    return Outcome({"accuracy": (found.value, found.low, found.high)})
+
+
+DESIGNS: dict[str, Callable[[int], Outcome]] = {
+    "artists_fixed": artists_fixed,
+    "artists_anew": artists_anew,
+    "group_is_track": group_is_track,
+    "groups": groups_of(20, [8] * 6),
+    "groups_unequal": groups_of(21, [5, 20, 8, 8, 12, 30]),
+    "groups_anisotropic": groups_of(22, [8] * 8, common=3.0),
+    "nothing_nearest": nothing_nearest,
+    "overlap": overlap,
+    "classes": predictions(30, "multiclass"),
+    "tags": predictions(31, "multilabel"),
+    "numbers": predictions(32, "regression"),
+    "seeds": seeds,
+}
+
+
+# -- summary
+
+
+def run_one(job: tuple[str, int]) -> Outcome:
+    name, seed = job
+    return DESIGNS[name](seed)
+
+
+def coverage_of(name: str, outcomes: Sequence[Outcome], figure: str) -> dict[str, float]:
+    """Return the share of lakes whose interval contains the figure's expectation, and the mean value."""
+    values = np.array([one.figures.get(figure, (np.nan,) * 3) for one in outcomes], np.float64)
+    set_of = np.arange(len(outcomes)) % SETS if name in FIXED else np.zeros(len(outcomes), int)
+    known = np.isfinite(values).all(axis=1)
+    covered = np.zeros(len(values), bool)
+    for number in np.unique(set_of):
+        own = set_of == number
+        truth = outcomes[0].truths.get(figure, np.nanmean(values[own, 0]))
+        covered |= own & (values[:, 1] <= truth) & (truth <= values[:, 2])
+    return {
+        "coverage": float(covered[known].mean()) if known.any() else float("nan"), "lakes": int(known.sum()),
+        "mean": float(np.nanmean(values[:, 0])), "width": float(np.nanmean(values[:, 2] - values[:, 1])),
+    }
+
+
+FIXED = ("artists_fixed", "groups", "groups_unequal", "groups_anisotropic", "equal_layers", "unequal_layers", "named_pair")
+
+
+def within(figure: str, coverage: float) -> bool:
+    """Return whether a coverage is within its bounds."""
+    return LENIENT.get(figure.split(".")[0], LEVEL[0]) <= coverage <= max(LEVEL[1], 1.0 if figure in LENIENT else 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lakes", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--designs", nargs="+", default=list(DESIGNS), choices=list(DESIGNS))
+    parser.add_argument("--dry", action="store_true", help="Print, and write no results.")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    coverage: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = {}
+    lines, others = [], []
+    with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
+        for name in given.designs:
+            started = time.perf_counter()
+            outcomes = list(pool.map(run_one, [(name, seed) for seed in range(given.lakes)], chunksize=4))
+            figures = list(dict.fromkeys(figure for one in outcomes for figure in one.figures))
+            for figure in figures:
+                row = coverage_of(name, outcomes, figure)
+                coverage.setdefault(figure, {})[name] = round(row["coverage"], 4)
+                mark = "" if within(figure, row["coverage"]) else "out of bounds"
+                lines.append([
+                    name, figure, f"{row['mean']:.4f}", f"{row['width']:.4f}", f"{row['coverage']:.3f}", str(row["lakes"]), mark
+                ])
+                print("  ".join(lines[-1]), flush=True)
+            for what in dict.fromkeys(what for one in outcomes for what in one.found):
+                values = np.array([one.found[what] for one in outcomes if what in one.found])
+                error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+                found.setdefault(what, {})[name] = {"mean": float(values.mean()), "error": float(error)}   # type: ignore[assignment]
+                others.append([name, what, f"{values.mean():.4f}", f"{error:.4f}"])
+                print("  ".join(others[-1]), flush=True)
+            print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
+    if given.dry:
+        return
+    write(given.lakes, coverage, found, lines, others)
+
+
+def write(
+    lakes: int, coverage: dict[str, dict[str, float]], found: dict[str, dict[str, Any]], lines: list[list[str]],
+    others: list[list[str]],
+) -> None:
+    """Write bench/results/statistics.md and .json."""
+    text = (
+        f"{lakes} lakes a design; the standard error of a coverage of .95 is {np.sqrt(0.95 * 0.05 / lakes):.3f}. Bounds: "
+        f"{LEVEL[0]} to {LEVEL[1]}, from {LENIENT['recall_1']} for recall@1 and hubness.\n\n"
+        + table(["design", "figure", "mean", "width", "coverage", "lakes", ""], lines)
+        + "\n## Distinctions and choices\n\n" + table(["design", "what", "mean", "standard error"], others)
+    )
+    pick = {key: {name: one["mean"] for name, one in values.items()} for key, values in found.items()}
+    write_results(
+        "statistics", "Coverage of intervals, false distinctions and the bias of a choice", text,
+        circumstances(f"all lakes (seeds 0 to {lakes - 1} of each design)"), {}, coverage=coverage,
+        false_distinctions={key: pick[key] for key in pick if key.startswith(("told_apart", "nearest_named", "significant"))},
+        choice_bias={key: values for key, values in found.items() if key.startswith("choice_bias")}, found=found,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Jackknife of figures of two independent sets of units: the tracks of one group and those of another.
+
+Leaving a unit out tells the share of the variance that comes from its own set, so the variances of the sets add up, each from
+the deviations within its set.  The degrees of freedom follow from both (Satterthwaite 1946): a group of four tracks beside
+one of four hundred leaves three of them, and not four hundred.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tonelake.evaluate.jackknife import LEVEL
+from tonelake.evaluate.multiple import NO_ERROR, MaxT
+
+DRAWS = 1_000                            # of the null distribution: a p-value of .05 to ± .014
+MANY_DEGREES = 100                       # from here on a covariance counts as known: t quantile 1.98, at infinity 1.96
+
+
+def variance_of_stratum(left_out: np.ndarray) -> np.ndarray:
+    """Return the jackknife variances (…) of figures from the (unit, …) leave-one-out values of one set of units.
+
+    NaN for fewer than two units, and where a figure is undefined without some unit.
+    """
+    units = len(left_out)
+    if units < 2:
+        return np.full(np.shape(left_out)[1:], np.nan)
+    return (units - 1) / units * np.square(left_out - left_out.mean(axis=0)).sum(axis=0)
+
+
+def variances_of_strata(left_out: np.ndarray, stratum: np.ndarray, strata: int) -> np.ndarray:
+    """Return the (stratum,) variances of one figure for each set, from (unit,) leave-one-out values; NaN as above.
+
+    `stratum`: (unit,) the number of its set.
+    """
+    counts = np.bincount(stratum, minlength=strata)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.bincount(stratum, left_out, strata) / counts
+        sums = np.bincount(stratum, np.square(left_out - means[stratum]), strata)
+        return np.where(counts > 1, (counts - 1) / counts * sums, np.nan)
+
+
+def interval_of_strata(value: np.ndarray, variances: np.ndarray, degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (low, high) of 95 % intervals of figures (…) from the (set, …) variances and degrees of freedom of each set."""
+    from scipy.special import stdtrit
+
+    total = variances.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        joint = np.square(total) / (np.square(variances) / degrees).sum(axis=0)
+        half = np.where(total > 0, stdtrit(joint, (1 + LEVEL) / 2) * np.sqrt(total), np.where(total == 0, 0.0, np.nan))
+    return value - half, value + half
+
+
+def max_t_of_strata(
+    values: np.ndarray, shared: np.ndarray, own: np.ndarray, degrees: np.ndarray, *, contenders: int = 100, seed: int = 0
+) -> MaxT:
+    """Compare (candidate,) figures with the highest, where each candidate has units of its own beside those that all share.
+
+    `shared`: (unit, candidate) leave-one-out values over the shared units; `own`: (candidate,) variances from each candidate's
+    own units, with (candidate,) `degrees` of freedom.  As `max_t`, each draw repeats the whole procedure: figures, their
+    variances set by set, and the choice of the best.  Only the `contenders` highest candidates are drawn: the lead over lower
+    ones is compared with the same draws.  All values must be finite.
+    """
+    units = len(shared)
+    best = int(np.argmax(values))
+    lead = values[best] - values
+    deviations = (shared - shared.mean(axis=0)) * np.sqrt((units - 1) / units)
+    error = np.sqrt(np.square(deviations[:, [best]] - deviations).sum(axis=0) + own[best] + own)
+    floor = NO_ERROR * max(float(np.abs(values).max()), np.finfo(float).tiny)
+    top = np.argsort(-values, kind="stable")[:contenders]
+    drawn = largest_leads(deviations[:, top], own[top], degrees[top], np.random.default_rng(seed))
+    studentised = lead / np.maximum(error, floor)
+    p_values = (1 + (drawn[None, :] >= studentised[:, None]).sum(axis=1)) / (1 + len(drawn))
+    low = lead - np.quantile(drawn, LEVEL) * error
+    p_values[best], low[best] = 1.0, 0.0
+    return MaxT(best=best, lead=lead, lead_low=low, p_values=p_values, distinguishable=p_values <= 1 - LEVEL)
+
+
+def largest_leads(
+    deviations: np.ndarray, own: np.ndarray, degrees: np.ndarray, rng: np.random.Generator, draws: int = DRAWS
+) -> np.ndarray:
+    """Return (draw,) largest studentised leads of the best if all candidates are equal; arguments as `max_t_of_strata`."""
+    units, number = deviations.shape
+    _, scales, directions = np.linalg.svd(deviations, full_matrices=False)
+    kept = scales > NO_ERROR * max(float(scales.max(initial=0.0)), np.finfo(float).tiny)
+    factor = (scales[kept, None] * directions[kept]).T                               # (candidate, rank): covariance = f f'
+    rank = int(kept.sum())
+    drawn = rng.standard_normal((draws, rank)) @ factor.T + rng.standard_normal((draws, number)) * np.sqrt(own)
+    best = drawn.argmax(axis=1)
+    guessed = own * rng.chisquare(degrees, (draws, number)) / degrees                # each candidate's variance, as estimated
+    apart = factor[best][:, None] - factor                                           # (draw, candidate, rank)
+    if rank and units - 1 < MANY_DEGREES:
+        bartlett = np.tril(rng.standard_normal((draws, rank, rank)), -1)
+        bartlett[:, np.arange(rank), np.arange(rank)] = np.sqrt(rng.chisquare(units - 1 - np.arange(rank), (draws, rank)))
+        apart = apart @ bartlett / np.sqrt(units - 1)
+    errors = np.sqrt(np.square(apart).sum(axis=2) + np.take_along_axis(guessed, best[:, None], 1) + guessed)
+    lead = drawn.max(axis=1, keepdims=True) - drawn
+    return np.divide(lead, errors, out=np.zeros_like(lead), where=errors > 0).max(axis=1)
