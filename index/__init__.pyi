@@ -1,3 +1,4 @@
+from .hubness import DEFAULT_HUBS, HUBS
 from .maps.layout import METHODS
 from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
 from .maps.umap import load_umap
@@ -15,10 +16,11 @@ from .search.similar_many import similar_many
 from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
 from .separation.compare_spaces import compare
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
-from .separation.groups import group_matrix, groups, typical
+from .separation.groups import MIN_TRACKS, group_matrix, groups
 from .separation.layer_report import LayerReport, effects, layers, retrieval_at
 from .separation.overlap import Overlap, overlap_with
 from .separation.pairs import PAIR_FIGURES, PREPARATIONS
+from .separation.typical import typical
 from .tokens.live import LiveEncoder, LiveStep
 from .tokens.passages import continuation, repeats
 from .tokens.sequences import apply_vocabulary, runs_of_clip, similar_by_tokens, typical_tokens
@@ -26,10 +28,13 @@ from .tokens.vocabulary import Vocabulary, fit_vocabulary, list_vocabularies, re
 from .vectors import METRICS
 
 __all__ = [
+    "DEFAULT_HUBS",
     "DEFAULT_MEASURE",
+    "HUBS",
     "MEASURES",
     "METHODS",
     "METRICS",
+    "MIN_TRACKS",
     "PAIR_FIGURES",
     "PREPARATIONS",
     "LayerReport",
