@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 
 FADE_S = 0.01                            # at both ends of a note, so that codecs do not smear its beginning
 NOTE_S = 0.6
@@ -123,10 +124,10 @@ def faults(decoded: np.ndarray, tune: Tune, *, lag_s: float, level: float, purit
 
 def _lag(decoded: np.ndarray, tune: Tune) -> float:
     """Shift of the decoded audio against a tune in seconds, positive if it is late."""
-    expected = tune.samples(CHECK_RATE)
-    size = 1 << int(np.ceil(np.log2(len(expected) + len(decoded))))
-    spectrum = np.fft.rfft(expected, size).conj() * np.fft.rfft(decoded, size)
-    correlation = np.fft.irfft(spectrum, size)
+    expected = tune.samples(CHECK_RATE).astype(np.float32)
+    size = next_fast_len(len(expected) + len(decoded), real=True)
+    spectrum = rfft(expected, size).conj() * rfft(decoded.astype(np.float32, copy=False), size)
+    correlation = irfft(spectrum, size)
     most = round(MAX_LAG_S * CHECK_RATE)
     return (int(np.argmax(np.concatenate([correlation[-most:], correlation[: most + 1]]))) - most) / CHECK_RATE
 
