@@ -1,6 +1,7 @@
-"""Compare runs on the tracks that all of them held out: does the bass alone predict the meter as well as the whole mix?
+"""Compare runs on the songs that all of them held out: does the bass alone predict the meter as well as the whole mix?
 
-A run's scores are averaged over the clips of a track; a track counts once, whichever stem of it a run was given.
+A run's scores are averaged over the clips of a song; a song counts once, whichever stem of it a run was given.  Which clips are
+one song is the lake's answer at the time of the comparison (`store.read_songs`), not the track names of when a run was trained.
 """
 
 from __future__ import annotations
@@ -10,52 +11,92 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from tonelake.evaluate import DRAWS, MAIN_METRIC, METRICS_BY_KIND, percentile_interval, weights_with_original
-from tonelake.finetune.runs import FinetuneRun
+from tonelake.evaluate import (
+    Replicates,
+    Units,
+    make_units,
+    max_t,
+    mean_replicates,
+    replicate_metrics,
+    seeds_estimate,
+    stack_replicates,
+)
+from tonelake.finetune.evaluation import WORD, difference_estimate, is_share
+from tonelake.finetune.runs import FinetuneRun, song_keys
 from tonelake.store import InputError, Lake
 
 
 def compare_finetunes(lake: Lake, names: Sequence[str]) -> pl.DataFrame:
-    """Return a row a run: its main metric on the common tracks, and the difference from the first run, with 95 % intervals.
+    """Return a row a run: its main metric on the common songs, and its paired difference from the first run.
 
-    Raises InputError if runs have different targets, or no common test track.
+    95 % intervals are jackknifed over these songs, and cover the seeds of runs that have several (`over`).  `tied`: not
+    distinguishable from the best run, by max-t over all runs and songs (seeds are taken as given).  Raises InputError if runs
+    have different targets, or no common test song.
     """
     runs = [FinetuneRun.named(lake, name) for name in names]
     first = runs[0]
     for run in runs:
         if run.config.column != first.config.column or run.metrics["task"] != first.metrics["task"]:
             raise InputError(f"runs {first.name} and {run.name}: trained on different columns. Compare runs of one column")
-    tables = [scores_by_track(run) for run in runs]
-    common = sorted(set.intersection(*(set(table["track"]) for table in tables)))
+    tables = [scores_by_song(lake, run) for run in runs]
+    common = sorted(set.intersection(*(set(table["song"]) for table in tables)))
     if not common:
         raise InputError("no test track in common. Train the second run with --split run:NAME of the first")
     kind, main = str(first.metrics["task"]), str(first.metrics["main"])
-    names = sorted({name for run in runs for name in class_names(run)})
-    weights = weights_with_original(np.arange(len(common)), DRAWS, seed=0)
-    values = []
+    classes = sorted({name for run in runs for name in class_names(run)})
+    units = make_units(np.arange(len(common)), WORD)
+    figures = []                                             # of each run, one a seed
     for run, table in zip(runs, tables, strict=True):
-        own = table.filter(pl.col("track").is_in(common)).sort("track")
-        targets, scores = align_classes(run, own, names, kind)
-        values.append(METRICS_BY_KIND[kind](targets, scores, weights)[MAIN_METRIC[kind]])
+        by_seed = table.filter(pl.col("song").is_in(common)).sort("song").partition_by("seed", maintain_order=True)
+        figures.append([main_replicates(run, one, classes, kind, main, units) for one in by_seed])
+    together = max_t(stack_replicates([mean_replicates(seeds) for seeds in figures]))
     rows = []
-    for run, own_values in zip(runs, values, strict=True):
-        away = own_values - values[0]
-        low, high = percentile_interval(own_values[1:])
-        away_low, away_high = percentile_interval(away[1:])
+    for number, (run, seeds) in enumerate(zip(runs, figures, strict=True)):
+        own = seeds_estimate(seeds, share=is_share(main)).estimate
+        away = difference_estimate(differences(seeds, figures[0]), share=is_share(main))
         rows.append({
-            "run": run.name, "where": run.config.where, "tracks": len(common), "figure": main, "value": float(own_values[0]),
-            "low": low, "high": high, "away": float(away[0]), "away_low": away_low, "away_high": away_high,
+            "run": run.name, "where": run.config.where, "tracks": len(common), "seeds": len(seeds), "figure": main,
+            "value": own.value, "low": own.low, "high": own.high, "away": away.value,
+            "away_low": away.low if number else None, "away_high": away.high if number else None,
+            "tied": bool(number == together.best or together.tied[number]),
+            "over": str(units) + (" and seeds" if max(map(len, figures)) > 1 else ""),
         })
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def scores_by_track(run: FinetuneRun) -> pl.DataFrame:
-    """Return a row a track: track, target of its first clip, and scores averaged over its clips."""
-    table = run.table("predictions")
+def main_replicates(
+    run: FinetuneRun, table: pl.DataFrame, classes: list[str], kind: str, main: str, units: Units
+) -> Replicates:
+    """Return the main metric of one seed over the classes of all runs."""
+    targets, scores = align_classes(run, table, classes, kind)
+    return replicate_metrics(kind, targets, [scores], units)[main]
+
+
+def differences(runs: Sequence[Replicates], others: Sequence[Replicates]) -> list[Replicates]:
+    """Return a run's seeds minus another run's: seed by seed if both have equally many, else each from the other's mean."""
+    if len(runs) == len(others):
+        return [one - other for one, other in zip(runs, others, strict=True)]
+    if len(runs) > len(others):
+        return [one - mean_replicates(others) for one in runs]
+    return [mean_replicates(runs) - other for other in others]
+
+
+def scores_by_song(lake: Lake, run: FinetuneRun) -> pl.DataFrame:
+    """Return a row a seed and song: song, target of its first clip, and scores averaged over its clips."""
+    table = run.table("predictions").select("clip_id", "track", "target", "scores")
+    table = table.with_columns(song=song_keys(lake, table))
+    if "scores.parquet" in run.files.names(".parquet"):
+        table = run.table("scores").select("clip_id", "seed", "scores").join(
+            table.drop("scores"), on="clip_id", how="left", maintain_order="left"
+        )
+    else:                                                    # of an earlier release: a single seed
+        table = table.with_columns(seed=pl.lit(run.config.seed))
     scores = np.array(table["scores"].to_list(), np.float64)
     columns = [f"s{i}" for i in range(scores.shape[1])]
-    wide = pl.concat([table.select("track", "target"), pl.DataFrame(scores, schema=columns)], how="horizontal")
-    return wide.group_by("track", maintain_order=True).agg(pl.col("target").first(), *(pl.col(c).mean() for c in columns))
+    wide = pl.concat([table.select("seed", "song", "target"), pl.DataFrame(scores, schema=columns)], how="horizontal")
+    return wide.group_by("seed", "song", maintain_order=True).agg(
+        pl.col("target").first(), *(pl.col(c).mean() for c in columns)
+    )
 
 
 def class_names(run: FinetuneRun) -> list[str]:

@@ -101,6 +101,10 @@ class FinetuneConfig(Settings):
     )
     split_seed: int = Field(default=0, description="Random seed of the split.")
     seed: int = Field(default=0, description="Random seed of the initial weights, the order of clips and the augmentation.")
+    seeds: Count = Field(
+        default=1, description="Number of seeds to train, from `seed` on; figures are means over them, and the adapter of the "
+        "best on validation is kept."
+    )
 
     start: str | None = Field(
         default=None, description="Run or checkpoint file whose weights initialise the model where they fit."
@@ -132,6 +136,14 @@ class FinetuneConfig(Settings):
                 f"settings {', '.join(self.augments)}: change the audio, but stored frames are of the unchanged audio. Leave "
                 "them out, or leave --frames out"
             )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the values that the digest covers; a single seed is left out, because earlier releases had no `seeds`."""
+        return {key: value for key, value in self.as_dict().items() if key != "seeds" or value != 1}
+
+    @property
+    def all_seeds(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
 
     @property
     def augments(self) -> list[str]:

@@ -5,8 +5,10 @@ A row's crop depends on the seed, the epoch and the row; outside training it is 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +20,16 @@ from tonelake.finetune.config import FinetuneConfig
 from tonelake.store import InputError, Lake, Space
 
 
+class ClipSource(Protocol):
+    """Reads inputs of `HeadModel.forward` for rows of a task."""
+
+    def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]: ...
+
+
 class ClipDataset(Dataset):
     """Rows of a task with their targets; `epoch` seeds the random crop, None uses the centre crop."""
 
-    def __init__(self, source: AudioSource | FrameSource, rows: np.ndarray, targets: np.ndarray) -> None:
+    def __init__(self, source: ClipSource, rows: np.ndarray, targets: np.ndarray) -> None:
         self.source, self.rows, self.targets = source, rows, targets
         self.epoch: int | None = None
 
@@ -32,7 +40,7 @@ class ClipDataset(Dataset):
         return self, item
 
     def batch(self, items: Sequence[int]) -> dict[str, Any]:
-        """Return the keyword arguments of `LoraModel.forward`."""
+        """Return the keyword arguments of the model's `forward`."""
         rows = self.rows[list(items)]
         return {
             "labels": torch.from_numpy(self.targets[list(items)]), "rows": torch.from_numpy(rows),
@@ -50,6 +58,10 @@ class AudioSource:
 
     def __init__(self, audio: Audio, ids: Sequence[str], config: FinetuneConfig, rate: int) -> None:
         self.audio, self.ids, self.config, self.rate = audio, ids, config, rate
+
+    def with_seed(self, seed: int) -> AudioSource:
+        """Return a source of the same audio with other random crops."""
+        return AudioSource(self.audio, self.ids, replace(self.config, seed=seed), self.rate)
 
     def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]:
         crop = round(self.config.crop_s * self.rate)
@@ -87,6 +99,12 @@ class FrameSource:
         self.stored = lake.frames(space).reader(ids, config.above)
         self.seconds, self.config, self.frames_of = seconds, config, frames_of
         self.rate, self.window_s = space.sample_rate, space.window_s
+
+    def with_seed(self, seed: int) -> FrameSource:
+        """Return a source of the same frames with other random crops."""
+        other = copy.copy(self)
+        other.config = replace(self.config, seed=seed)
+        return other
 
     def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]:
         stored = self.stored(rows.tolist())

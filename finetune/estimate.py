@@ -34,14 +34,16 @@ class FinetunePlan:
     epochs: int                          # maximum
     step_s: float                        # measured
     validation_s: float                  # estimated, per epoch
-    disk_bytes: int                      # decoded audio and checkpoints while it runs
+    pooling_s: float                     # estimated: forward passes over all clips for the frozen baseline, once
+    seeds: int
+    disk_bytes: int                      # decoded audio, pooled layers and checkpoints while it runs
     device: str
     price: float                         # per hour of this machine
 
     @property
     def seconds(self) -> float:
-        """Return the time of all epochs."""
-        return self.epochs * (self.steps * self.step_s + self.validation_s)
+        """Return the time of all epochs of all seeds, and of pooling for the frozen baseline."""
+        return self.seeds * self.epochs * (self.steps * self.step_s + self.validation_s) + self.pooling_s
 
     @property
     def cost(self) -> float:
@@ -53,9 +55,10 @@ class FinetunePlan:
             f"{self.encoder} on {self.device}: {self.trainable:,} trainable parameters ({self.trainable_lora:,} of LoRA), "
             f"{self.trainable / self.total:.2%} of the encoder's {self.total:,}\n"
             f"memory  {self.memory_bytes / 1e9:,.1f} GB peak, measured here\n"
-            f"steps   {self.steps:,} per epoch, {self.step_s:.2f} s each, at most {self.epochs} epochs\n"
-            f"time    {timedelta(seconds=round(epoch))} per epoch, {timedelta(seconds=round(self.seconds))} at most "
-            "(less with early stopping)\n"
+            f"steps   {self.steps:,} per epoch, {self.step_s:.2f} s each, at most {self.epochs} epochs"
+            f"{f' of each of {self.seeds} seeds' if self.seeds > 1 else ''}\n"
+            f"time    {timedelta(seconds=round(epoch))} per epoch, {timedelta(seconds=round(self.pooling_s))} for the frozen "
+            f"baseline, {timedelta(seconds=round(self.seconds))} at most (less with early stopping)\n"
             f"disk    {self.disk_bytes / 1e9:,.2f} GB while it runs"
         )
         return text + (f"\ncost    {self.cost:,.2f} at {self.price:g} per hour, at most" if self.price else "")
@@ -72,10 +75,12 @@ def plan_finetune(
     import torch
 
     from tonelake.finetune.data import collate
+    from tonelake.finetune.frozen import clips_to_pool, pooled_bytes
     from tonelake.finetune.results import count_trainable
+    from tonelake.finetune.seeds import make_clips
     from tonelake.finetune.setup import make_setup
     from tonelake.finetune.trainer import Finetuner
-    from tonelake.finetune.tuning import make_clips, make_model, make_source
+    from tonelake.finetune.tuning import make_model, make_source
 
     setup = make_setup(lake, merge_settings(config, column, settings))
     batch = int(setup.config.batch or 1)
@@ -111,12 +116,15 @@ def plan_finetune(
     task, split = setup.task, setup.split
     audio = 0.0 if setup.config.frames else float(task.clips["duration_s"].sum()) * encoder.sample_rate * 2
     trainable = count_trainable(model, lora=None)
+    forward_s, pooled = float(np.median(forward[1:])), clips_to_pool(setup)
     return FinetunePlan(
         encoder=setup.space.encoder, trainable=trainable, trainable_lora=count_trainable(model, lora=True),
         total=sum(p.numel() for p in model.peft.parameters()), memory_bytes=memory,
         steps=-(-len(split.train) // (batch * setup.config.accumulated)), epochs=setup.config.epochs,
-        step_s=float(np.median(taken[1:])), validation_s=float(np.median(forward[1:])) * -(-len(split.valid) // batch),
-        disk_bytes=round(audio + 2 * 3 * 4 * trainable), device=setup.config.device, price=price,
+        step_s=float(np.median(taken[1:])), validation_s=forward_s * -(-len(split.valid) // batch),
+        pooling_s=forward_s * -(-pooled // batch), seeds=setup.config.seeds,
+        disk_bytes=round(audio + pooled * pooled_bytes(model) + setup.config.seeds * 2 * 3 * 4 * trainable),
+        device=setup.config.device, price=price,
     )
 
 

@@ -44,7 +44,61 @@ class Head(nn.Module):
         return self.outer(self.dropout(functional.gelu(self.inner(self.norm(mixed)))))
 
 
-class LoraModel(nn.Module):
+class HeadModel(nn.Module):
+    """A head with its loss: what a fine-tuning and its frozen baseline train in common.  `forward` is the subclass's."""
+
+    head: Head
+    settings: FinetuneConfig
+    weights: torch.Tensor | None         # of classes, or of positives
+
+    @property
+    def kind(self) -> str | None:
+        return self.settings.task
+
+    def outcome(self, pooled: torch.Tensor, labels: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Return the logits of (clip, layer, width), and the loss if there are labels."""
+        logits = self.head(pooled).float()
+        return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return cross-entropy, binary cross-entropy (negatives smoothed), or squared error of scaled targets."""
+        if self.kind == "multiclass":
+            return functional.cross_entropy(logits, labels, self.weights)
+        if self.kind == "regression":
+            return functional.mse_loss(logits, labels)
+        wanted = labels + (1 - labels) * self.settings.label_smoothing
+        return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=self.weights)
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """Return the trainable parameters by name, without the encoder's own weights."""
+        return {name: p.detach().cpu().contiguous() for name, p in self.named_parameters() if p.requires_grad}
+
+    def layer_weights(self) -> np.ndarray:
+        """Return (layer,) the learned softmax weights, from layer `above` on."""
+        return self.head.layer_scores.detach().softmax(dim=0).cpu().numpy()
+
+    def parameters_of(self, lora: bool) -> list[tuple[str, nn.Parameter]]:
+        """Return the trainable parameters of the adapter, or of the head."""
+        return [(n, p) for n, p in self.named_parameters() if p.requires_grad and (LORA in n) == lora]
+
+
+class FrozenModel(HeadModel):
+    """The head alone, on layers that were pooled by the unchanged encoder."""
+
+    def __init__(self, head: Head, settings: FinetuneConfig, weights: torch.Tensor | None) -> None:
+        super().__init__()
+        self.head, self.settings = head, settings
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(
+        self, labels: torch.Tensor | None = None, pooled: torch.Tensor | None = None, rows: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`pooled`: (clip, layer, 2 · dim), as `LoraModel.pooled` returns them."""
+        assert pooled is not None
+        return self.outcome(pooled, labels)
+
+
+class LoraModel(HeadModel):
     """Encoder, adapter and head; `forward` gives the loss and the logits."""
 
     def __init__(self, encoder: Any, config: FinetuneConfig, outputs: int, weights: torch.Tensor | None = None) -> None:
@@ -62,10 +116,8 @@ class LoraModel(nn.Module):
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # accessed by peft
             self.peft = get_peft_model(encoder.model, lora)
         self.head = Head(blocks + 1 - config.above, 2 * encoder.dims[-1], outputs, config.hidden, config.dropout)
-        self.weights: torch.Tensor | None
         self.register_buffer("weights", weights, persistent=False)
         self.settings = config
-        self.kind = config.task
         self.rate, self.normalizes = encoder.sample_rate, encoder.normalizes
 
     def train(self, mode: bool = True) -> LoraModel:
@@ -87,17 +139,7 @@ class LoraModel(nn.Module):
         frames: Sequence[Sequence[torch.Tensor]] = (), rows: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`audio`: (samples,) for each clip; or `frames` of layer `above`: (frame, dim) for each window of each clip."""
-        logits = self.head(self.pooled(audio, frames)).float()
-        return {"logits": logits} if labels is None else {"loss": self.loss(logits, labels), "logits": logits}
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return cross-entropy, binary cross-entropy (negatives smoothed), or squared error of scaled targets."""
-        if self.kind == "multiclass":
-            return functional.cross_entropy(logits, labels, self.weights)
-        if self.kind == "regression":
-            return functional.mse_loss(logits, labels)
-        wanted = labels + (1 - labels) * self.settings.label_smoothing
-        return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=self.weights)
+        return self.outcome(self.pooled(audio, frames), labels)
 
     def pooled(self, audio: Sequence[torch.Tensor], frames: Sequence[Sequence[torch.Tensor]] = ()) -> torch.Tensor:
         """Return (clip, layer, 2 · dim) float32: means, then maxima.  Windows of one length are encoded as one batch."""
@@ -140,16 +182,3 @@ class LoraModel(nn.Module):
         size = round(self.settings.window_s * self.rate)
         windows = place_windows(len(samples), size, size, round(MIN_TAIL_S * self.rate))
         return [samples[window.begin : window.end] for window in windows]
-
-    def trained(self) -> dict[str, torch.Tensor]:
-        """Return the trainable parameters by name, without the encoder's own weights."""
-        return {name: p.detach().cpu().contiguous() for name, p in self.named_parameters() if p.requires_grad}
-
-
-    def layer_weights(self) -> np.ndarray:
-        """Return (layer,) the learned softmax weights, from layer `above` on."""
-        return self.head.layer_scores.detach().softmax(dim=0).cpu().numpy()
-
-    def parameters_of(self, lora: bool) -> list[tuple[str, nn.Parameter]]:
-        """Return the trainable parameters of the adapter, or of the head."""
-        return [(n, p) for n, p in self.named_parameters() if p.requires_grad and (LORA in n) == lora]

@@ -1,11 +1,10 @@
-"""Results of a fine-tuning: evaluation on the test clips beside the frozen probe, written as the files of the run."""
+"""Results of a fine-tuning: each seed and its frozen baseline judged on the test clips, written as the files of the run."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,117 +15,79 @@ import torch
 
 from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
 from tonelake.embed import ADAPTER_WEIGHTS
-from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND, SIDES, estimates_as_dict, leaks
-from tonelake.finetune.data import AudioSource, ClipDataset, FrameSource
-from tonelake.finetune.evaluation import evaluate_predictions
-from tonelake.finetune.initial_weights import LoadReport
+from tonelake.evaluate import MAIN_METRIC, SIDES, estimates_as_dict, leaks
+from tonelake.finetune.baselines import exact_baselines
+from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.evaluation import HeldOut, class_tables, judge
 from tonelake.finetune.model import LoraModel
-from tonelake.finetune.report import write_report
+from tonelake.finetune.report import format_difference, write_report
 from tonelake.finetune.runs import HEAD
+from tonelake.finetune.seeds import SeedResult, Trained, main_metric
 from tonelake.finetune.setup import Setup
-from tonelake.finetune.trainer import predict, probabilities
 from tonelake.probes import (
-    ProbeConfig,
     clip_losses,
     draw_confusion,
     draw_weights,
     format_interval,
     leak_warning,
     prediction_columns,
-    probe,
     readable_targets,
     save_plot,
     write_table,
     write_tensors,
 )
-from tonelake.probes import predict as predict_by_probe
 from tonelake.store import METRICS_FILE, REPORT_FILE, Blobs
 
-
-@dataclass(frozen=True, kw_only=True)
-class FrozenProbe:
-    """A probe on the stored vectors of the same space and clips: performance of the frozen encoder."""
-
-    run: str
-    metrics: dict[str, Any]
-    train: float | None                  # main metric on the training clips
-    classes: pl.DataFrame | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"run": self.run, "figures": self.metrics, "train": self.train}
-
-
-def train_frozen_probe(setup: Setup) -> FrozenProbe:
-    """Train the frozen probe, or return the one with equal settings."""
-    config = setup.config
-    found = probe(
-        setup.lake, ProbeConfig(
-            (config.column,), space=setup.space.name, task=config.task, where=config.where, split=config.split,
-            shares=config.shares, split_seed=config.split_seed, device=config.device if config.device != "mps" else "cpu",
-        ), splits=[setup.split],
-    )
-    classes = None if config.task == "regression" else found.table("classes")
-    return FrozenProbe(
-        run=found.name, metrics=found.metrics["figures"], train=training_metric_of_probe(setup, found), classes=classes
-    )
-
-
-def training_metric_of_probe(setup: Setup, found: Any) -> float | None:
-    """Return the probe's main metric on its training clips."""
-    task, rows = setup.task, setup.split.train
-    ids = pl.DataFrame({"clip_id": task.ids.gather(rows)})
-    table = ids.join(predict_by_probe(setup.lake, found).table, on="clip_id", how="left", maintain_order="left")
-    if task.kind == "multiclass":
-        names = pl.Series(np.array(task.names, dtype=object)[task.targets[rows]].tolist(), dtype=pl.String)
-        return float((table["predicted"] == names).mean() or 0.0)                # type: ignore[arg-type]
-    if task.kind == "multilabel":
-        scores = np.array(table["probabilities"].to_list(), np.float32)
-    else:
-        scores = table.select([f"predicted_{name}" for name in task.columns]).to_numpy()
-    return main_metric(task.kind, task.targets[rows], scores)
-
-
-def main_metric(kind: str, targets: np.ndarray, scores: np.ndarray) -> float | None:
-    value = float(METRICS_BY_KIND[kind](targets, scores, np.ones((1, len(scores))))[MAIN_METRIC[kind]][0])
-    return value if np.isfinite(value) else None
+SAME_HEAD = "same head, pooling, layers and training; encoder frozen"
 
 
 def write_results(
-    setup: Setup, model: LoraModel, source: AudioSource | FrameSource, history: Sequence[dict[str, float]],
-    frozen: FrozenProbe | None, loaded: LoadReport | None, name: str, files: Blobs, started: datetime,
+    setup: Setup, results: Sequence[SeedResult], model: LoraModel, name: str, files: Blobs, started: datetime
 ) -> None:
-    """Evaluate the weights of the best epoch and write a run's files, metrics last."""
+    """Judge every seed on the test clips and write a run's files, metrics last.  `model`: receives the kept weights."""
     task, config, split = setup.task, setup.config, setup.split
-    device = str(next(model.parameters()).device)
-    scores = {side: scores_of(setup, model, source, side, device) for side in ("train", "test")}
-    targets, track = task.targets[split.test], task.track[split.test]
-    estimates, tables = evaluate_predictions(
-        task.kind, task.names, targets, setup.primary_class()[split.test], scores["test"], track
+    main = MAIN_METRIC[task.kind]
+    kept = best_seed(results, main)
+    model.load_state_dict(kept.weights, strict=False)
+    test = HeldOut(
+        kind=task.kind, names=task.names, targets=task.targets[split.test], primary=setup.primary_class()[split.test],
+        track=task.track[split.test],
     )
-    if frozen is not None and frozen.classes is not None:
-        before = frozen.classes.select("name", frozen_accuracy="recall", frozen_ap="ap")
-        tables["classes"] = tables["classes"].join(before, on="name", how="left", maintain_order="left")
-    tables["history"] = history_table(history, MAIN_METRIC[task.kind])
+    tuned, frozen = [result.tuned.test for result in results], [result.frozen.test for result in results]
+    figures = judge(test, tuned, frozen)
+    tables = class_tables(test, tuned, frozen)
+    tables["history"] = history_table(kept.tuned.history, main)
+    tables["seeds"] = seeds_table(test, results, kept, main)
     names = setup.space.layers[config.above :]
     shares = {layer: round(float(share), 4) for layer, share in zip(names, model.layer_weights(), strict=True)}
     tables["layers"] = pl.DataFrame({"layer": list(shares), "share": list(shares.values())})
-    tables["predictions"] = predictions(setup, scores["test"])
+    tables["predictions"] = predictions(setup, kept.tuned.test)
+    tables["scores"] = scores_table(setup, results)
     tables["split"] = split_table(setup)
     for key, table in tables.items():
         write_table(files, key, table)
     write_adapter(files, model, setup)
     write_head(files, model, setup)
-    best = max((line for line in tables["history"].to_dicts()), key=lambda line: line["valid"])
+    best = tables["seeds"].row(by_predicate=pl.col("kept"), named=True)
     metrics: dict[str, Any] = {
         "run": name, "task": task.kind, "columns": [config.column], "space": setup.space.name,
         "fingerprint": setup.space.fingerprint, "encoder": setup.space.encoder, "revision": setup.space.revision,
         "clips": sum(len(side) for side in (split.train, split.valid, split.test)), "judged": len(split.test),
-        "outputs": len(task.names), "main": MAIN_METRIC[task.kind], "figures": estimates_as_dict(estimates),
-        "train": main_metric(task.kind, task.targets[split.train], scores["train"]),
-        "frozen": frozen.as_dict() if frozen else None, "trainable": count_trainable(model, lora=None),
-        "trainable_lora": count_trainable(model, lora=True), "epochs": len(tables["history"]), "best_epoch": best["epoch"],
+        "outputs": len(task.names), "main": main, "figures": estimates_as_dict(figures.tuned),
+        "train": mean_train([result.tuned for result in results]),
+        "frozen": {
+            "head": SAME_HEAD, "figures": estimates_as_dict(figures.frozen),
+            "train": mean_train([result.frozen for result in results]),
+        },
+        "difference": estimates_as_dict(figures.difference), "over": intervals_over(test, config),
+        "baselines": {
+            key: estimates_as_dict(found) for key, found in exact_baselines(test, task.targets[split.train]).items()
+        },
+        "seeds": list(config.all_seeds), "kept_seed": kept.seed,
+        "trainable": count_trainable(model, lora=None), "trainable_lora": count_trainable(model, lora=True),
+        "epochs": best["epochs"], "best_epoch": best["best_epoch"],
         "leaks": leaks(task, [split]).to_dicts(), "notes": setup.notes, "weights_of_layers": shares,
-        "started_from": str(loaded) if loaded else None, "started": started.isoformat(timespec="seconds"),
+        "started_from": kept.loaded or None, "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
     metrics["summary"] = summary(metrics)
@@ -139,15 +100,40 @@ def write_results(
     files.put_text(METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def scores_of(setup: Setup, model: LoraModel, source: AudioSource | FrameSource, side: str, device: str) -> np.ndarray:
-    """Return (clip, output) probabilities, or values in the targets' units, of one set, from the centre crop of each clip."""
-    rows = getattr(setup.split, side)
-    logits = predict(model, ClipDataset(source, rows, setup.labels[rows]), device, int(setup.config.batch or 1))
-    scores = probabilities(setup.task.kind, logits)
-    if setup.task.kind == "regression":
-        mean, spread = setup.scale()
-        return scores * spread + mean
-    return scores
+def best_seed(results: Sequence[SeedResult], main: str) -> SeedResult:
+    """Return the seed with the best validation score, the first of equal ones; test clips have no influence."""
+    return max(results, key=lambda result: np.nan_to_num(result.tuned.best_valid(main), nan=-np.inf))
+
+
+def mean_train(trained: Sequence[Trained]) -> float | None:
+    """Return the mean over seeds of the main metric on the training clips."""
+    values = [one.train for one in trained if one.train is not None]
+    return float(np.mean(values)) if values else None
+
+
+def intervals_over(test: HeldOut, config: FinetuneConfig) -> str:
+    """Return what the intervals cover: "over 120 tracks", or "over 120 tracks and 5 seeds"."""
+    return str(test.units) + (f" and {config.seeds} seeds" if config.seeds > 1 else "")
+
+
+def seeds_table(test: HeldOut, results: Sequence[SeedResult], kept: SeedResult, main: str) -> pl.DataFrame:
+    """Return a row a seed: best validation score, main metric on the test clips, tuned and frozen, and the epochs."""
+    rows = []
+    for result in results:
+        histories = {key: history_table(one.history, main) for key, one in (("tuned", result.tuned), ("frozen", result.frozen))}
+        after, before = (main_metric(test.kind, test.targets, one.test) for one in (result.tuned, result.frozen))
+        rows.append({
+            "seed": result.seed, "kept": result is kept, "valid": result.tuned.best_valid(main), "test": after,
+            "frozen": before, "difference": None if after is None or before is None else after - before,
+            "epochs": len(histories["tuned"]), "best_epoch": best_epoch(histories["tuned"]),
+            "frozen_epochs": len(histories["frozen"]), "frozen_best_epoch": best_epoch(histories["frozen"]),
+        })
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def best_epoch(history: pl.DataFrame) -> int:
+    """Return the epoch with the best validation score, the first of equal ones."""
+    return int(max(history.to_dicts(), key=lambda line: line["valid"])["epoch"])
 
 
 def history_table(history: Sequence[dict[str, float]], main: str) -> pl.DataFrame:
@@ -167,24 +153,50 @@ def history_table(history: Sequence[dict[str, float]], main: str) -> pl.DataFram
 
 
 def predictions(setup: Setup, scores: np.ndarray) -> pl.DataFrame:
-    """Return a row a test clip: its target, the prediction with scores, and the loss."""
+    """Return a row a test clip: its target, the prediction of the kept seed with scores, and the loss.
+
+    `track` is the track's name; which clips belong together is `store.read_songs`'s answer, as `song` gives it (numbers of
+    this run).
+    """
     task, rows = setup.task, setup.split.test
-    first = pl.DataFrame({"clip_id": task.ids.gather(rows), "track": task.clips["track"].gather(rows)})
+    first = clips_table(setup, rows)
     if task.kind == "regression":
         first = first.with_columns(target=pl.Series(task.targets[rows][:, 0]))
     else:
         first = first.with_columns(readable_targets(task.kind, task.names, task.targets[rows]))
     loss = clip_losses(task.kind, task.targets[rows], scores)
-    scored = pl.DataFrame({"loss": loss, "scores": pl.Series(scores.astype(np.float32)).cast(pl.List(pl.Float32))})
+    scored = pl.DataFrame({"loss": loss, "scores": score_lists("scores", scores)})
     return pl.concat([first, prediction_columns(task.kind, task.names, scores), scored], how="horizontal")
+
+
+def clips_table(setup: Setup, rows: np.ndarray) -> pl.DataFrame:
+    """Return clip_id, track (its name) and song (its number) of some rows."""
+    task = setup.task
+    return pl.DataFrame({
+        "clip_id": task.ids.gather(rows), "track": task.clips["track"].gather(rows), "song": task.track[rows],
+    })
+
+
+def score_lists(name: str, scores: np.ndarray) -> pl.Series:
+    return pl.Series(name, scores.astype(np.float32)).cast(pl.List(pl.Float32))
+
+
+def scores_table(setup: Setup, results: Sequence[SeedResult]) -> pl.DataFrame:
+    """Return a row a seed and test clip: the scores of the fine-tuning and of its frozen baseline."""
+    ids = setup.task.ids.gather(setup.split.test)
+    return pl.concat([
+        pl.DataFrame({
+            "clip_id": ids, "seed": np.full(len(ids), result.seed), "scores": score_lists("scores", result.tuned.test),
+            "frozen": score_lists("frozen", result.frozen.test),
+        }) for result in results
+    ])
 
 
 def split_table(setup: Setup) -> pl.DataFrame:
     """Return a row a clip with its set: train, valid or test."""
-    task, split = setup.task, setup.split
-    clips = pl.DataFrame({"clip_id": task.ids, "track": task.clips["track"]})
+    split = setup.split
     sides = zip(SIDES, (split.train, split.valid, split.test), strict=True)
-    return pl.concat([clips[rows].with_columns(side=pl.lit(side)) for side, rows in sides])
+    return pl.concat([clips_table(setup, rows).with_columns(side=pl.lit(side)) for side, rows in sides])
 
 
 def write_adapter(files: Blobs, model: LoraModel, setup: Setup) -> None:
@@ -223,12 +235,14 @@ METRIC_NAMES = {"accuracy": "accuracy", "map": "mAP", "r2": "R²"}
 def summary(metrics: dict[str, Any]) -> str:
     """Describe the result in a few sentences."""
     main = metrics["main"]
-    text = (
+    several = len(metrics["seeds"]) > 1
+    seeds = f" (mean of {len(metrics['seeds'])} seeds)" if several else ""
+    kept = f" The adapter is that of seed {metrics['kept_seed']}, the best on validation." if several else ""
+    return (
         f"{metrics['encoder']} with LoRA predicts {metrics['columns'][0]} with {METRIC_NAMES[main]} "
-        f"{format_interval(metrics['figures'][main])} on "
-        f"{metrics['judged']:,} test clips, after {metrics['best_epoch']} of {metrics['epochs']} epochs"
+        f"{format_interval(metrics['figures'][main])}{seeds} on {metrics['judged']:,} test clips, after "
+        f"{metrics['best_epoch']} of {metrics['epochs']} epochs; the same head on the frozen encoder reaches "
+        f"{format_interval(metrics['frozen']['figures'][main])}, a difference of "
+        f"{format_difference(metrics['difference'][main])}, paired, {metrics['over']}. {metrics['trainable']:,} parameters are "
+        f"trained.{kept}{leak_warning(metrics['leaks'])}"
     )
-    if metrics["frozen"]:
-        text += f"; a probe on the frozen encoder reaches {format_interval(metrics['frozen']['figures'][main])}"
-    text += f". {metrics['trainable']:,} parameters are trained."
-    return text + leak_warning(metrics["leaks"])

@@ -5,7 +5,9 @@
     adapter/               the LoRA weights, in PEFT's form
     head.safetensors       the head, with the names of its outputs
     history.parquet        each epoch
+    seeds.parquet          each seed: its scores, and whether it is the one whose adapter and head are kept
     layers.parquet         the share of each layer in the head's weighting
+    scores.parquet         each seed's scores of the test clips, tuned and frozen
     classes.parquet, predictions.parquet, split.parquet, confusion.parquet
     report.md, *.png       report and plots
     tensorboard/           the log of the training
@@ -22,9 +24,10 @@ import polars as pl
 
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.probes import read_tensors
-from tonelake.store import FinishedRun, Lake, cache_folder, is_local
+from tonelake.store import FinishedRun, Lake, cache_folder, is_local, read_songs
 
 HEAD = "head.safetensors"
+BASELINES = ("chance", "majority")       # of `finetune.baselines`
 
 
 class FinetuneRun(FinishedRun[FinetuneConfig]):
@@ -53,21 +56,45 @@ def work_folder(lake: Lake, name: str) -> Path:
     return cache_folder() / "finetune" / digest / "work"
 
 
+def song_keys(lake: Lake, table: pl.DataFrame) -> pl.Series:
+    """Return a key of each clip's song in the lake, for a run's table with `clip_id` and `track`.
+
+    Clips that have left the lake are known by the name of their track.
+    """
+    songs = read_songs(lake.clips).of(table["clip_id"])
+    names = zip(songs.tolist(), table["track"], strict=True)
+    return pl.Series("song", [f"song {song}" if song >= 0 else f"track {track}" for song, track in names], dtype=pl.String)
+
+
+def has_same_head(metrics: dict[str, Any]) -> bool:
+    """Return whether a run's frozen baseline has its head; earlier releases trained a linear probe on one layer instead."""
+    return bool((metrics.get("frozen") or {}).get("head"))
+
+
 def list_finetunes(lake: Lake) -> pl.DataFrame:
-    """A row a run: what it learned, its main figure with interval, and that of the frozen probe."""
+    """Return a row a run: what it learned, its main metric, that of the frozen baseline, and their paired difference.
+
+    `frozen` and the difference are null for runs of earlier releases, whose frozen encoder was judged with another head.
+    """
     rows = []
     for run in FinetuneRun.all(lake):
-        metrics = run.metrics
-        frozen = (metrics.get("frozen") or {}).get("figures") or {}
+        metrics, main = run.metrics, run.metrics["main"]
+        same = has_same_head(metrics)
+        away = (metrics.get("difference") or {}).get(main) or {}
         rows.append({
             "run": run.name, "column": run.config.column, "space": metrics["space"], "where": run.config.where,
-            "split": run.config.split, "figure": metrics["main"], **metrics["figures"][metrics["main"]],
-            "frozen": (frozen.get(metrics["main"]) or {}).get("value"), "clips": metrics["clips"],
-            "trainable": metrics["trainable"], "epochs": metrics["epochs"], "finished": metrics["finished"],
+            "split": run.config.split, "figure": main, **metrics["figures"][main],
+            "frozen": metrics["frozen"]["figures"][main]["value"] if same else None, "difference": away.get("value"),
+            "difference_low": away.get("low"), "difference_high": away.get("high"), "over": metrics.get("over"),
+            **{name: metrics.get("baselines", {}).get(name, {}).get(main, {}).get("value") for name in BASELINES},
+            "seeds": len(metrics.get("seeds") or [0]), "clips": metrics["clips"], "trainable": metrics["trainable"],
+            "epochs": metrics["epochs"], "finished": metrics["finished"],
         })
     schema = {
         "run": pl.String, "column": pl.String, "space": pl.String, "where": pl.String, "split": pl.String, "figure": pl.String,
-        "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "frozen": pl.Float64, "clips": pl.Int64,
-        "trainable": pl.Int64, "epochs": pl.Int64, "finished": pl.String,
+        "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "frozen": pl.Float64, "difference": pl.Float64,
+        "difference_low": pl.Float64, "difference_high": pl.Float64, "over": pl.String,
+        **dict.fromkeys(BASELINES, pl.Float64), "seeds": pl.Int64, "clips": pl.Int64, "trainable": pl.Int64,
+        "epochs": pl.Int64, "finished": pl.String,
     }
     return pl.DataFrame(rows, schema=schema)

@@ -11,7 +11,7 @@ import polars as pl
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, resolve_device
 from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, make_splits, read_targets
 from tonelake.finetune.config import FinetuneConfig
-from tonelake.finetune.runs import FinetuneRun
+from tonelake.finetune.runs import FinetuneRun, song_keys
 from tonelake.probes import balanced_weights, data_digest
 from tonelake.store import InputError, Lake, Space, require_extra
 
@@ -147,9 +147,13 @@ def make_split(lake: Lake, task: Targets, config: FinetuneConfig) -> tuple[Split
         splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
         return splits[0], notes
     before = FinetuneRun.named(lake, rest)
-    sides = before.table("split").group_by("track").agg(pl.col("side").first())
-    known = pl.DataFrame({"track": task.clips["track"]}).join(sides, on="track", how="left", maintain_order="left")["side"]
-    number = known.replace_strict(SIDE_NAMES, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy()
+    table = before.table("split")
+    side = table["side"].replace_strict(SIDE_NAMES, default=None, return_dtype=pl.Int64)
+    # A song of several sides counts as trained on, so that the test set stays unseen by the earlier run.
+    sides = pl.DataFrame({"song": song_keys(lake, table), "side": side}).group_by("song").agg(pl.col("side").min())
+    songs = song_keys(lake, task.clips.select("clip_id", "track"))
+    known = songs.to_frame().join(sides, on="song", how="left", maintain_order="left")["side"]
+    number = known.fill_null(-1).to_numpy()
     split = Split(*(np.flatnonzero(number == side) for side in range(3)))
     check_sides(task, split, config.split)
     left_out = int((number < 0).sum())

@@ -25,7 +25,7 @@ from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
 from tonelake.finetune.augment import augment
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.data import ClipDataset, collate
-from tonelake.finetune.model import LoraModel
+from tonelake.finetune.model import HeadModel
 
 WEIGHTS, STATE = "model.safetensors", "trainer_state.json"       # transformers' names; the latter is written last
 BOARD = "TENSORBOARD_LOGGING_DIR"                                # the folder of the log, for transformers
@@ -34,37 +34,35 @@ log = getLogger(__name__)
 
 
 class Finetuner(Trainer):
-    """Trainer of one run."""
+    """Trainer of one run, or of its frozen baseline."""
 
     def __init__(
-        self, model: LoraModel, config: FinetuneConfig, train: ClipDataset, valid: ClipDataset, tracks: np.ndarray, work: Path,
+        self, model: HeadModel, config: FinetuneConfig, train: ClipDataset, valid: ClipDataset, tracks: np.ndarray, work: Path,
+        *, quiet: bool = False,
     ) -> None:
-        """`tracks`: (row,) int of the whole task."""
+        """`tracks`: (row,) int of the whole task.  `quiet`: log no epochs."""
         logging.set_verbosity_error()
         os.environ[BOARD] = str(work / "tensorboard")
-        self.config, self.tracks, self.rate = config, tracks, model.rate
+        self.config, self.tracks, self.rate = config, tracks, getattr(model, "rate", 0)
         super().__init__(
-            model=model, args=training_arguments(config, work), train_dataset=train, eval_dataset=valid, data_collator=collate,
+            model=model, args=training_arguments(config, work, board=not quiet), train_dataset=train, eval_dataset=valid,
+            data_collator=collate,
             compute_metrics=lambda found: {MAIN_METRIC[str(config.task)]: main_metric_of(str(config.task), found)},
-            callbacks=[EarlyStoppingCallback(config.patience), CropSchedule(train), EpochLog()],
+            callbacks=[EarlyStoppingCallback(config.patience), CropSchedule(train), *([] if quiet else [EpochLog()])],
         )
         self.remove_callback(PrinterCallback)                        # epochs are logged
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Create AdamW with separate learning rates for adapter and head."""
+        """Create AdamW with separate learning rates for adapter, if there is one, and head."""
         if getattr(self, "optimizer", None) is None:
             tuned: Any = self.model if model is None else model
-            self.optimizer = torch.optim.AdamW(
-                [
-                    {"params": [p for _, p in tuned.parameters_of(lora=lora)], "lr": rate}
-                    for lora, rate in ((True, self.config.lora_rate), (False, float(self.config.head_rate or 1e-3)))
-                ],
-                weight_decay=self.config.decay,
-            )
+            rates = ((True, self.config.lora_rate), (False, float(self.config.head_rate or 1e-3)))
+            groups = [{"params": [p for _, p in tuned.parameters_of(lora=lora)], "lr": rate} for lora, rate in rates]
+            self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=self.config.decay)
         return self.optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        if self.config.augments:
+        if self.config.augments and "audio" in inputs:
             inputs = self._prepare_inputs(inputs)
             rows = inputs["rows"].tolist()
             epoch = int(self.state.epoch or 0)
@@ -135,8 +133,8 @@ def probabilities(kind: str, logits: np.ndarray) -> np.ndarray:
     return exact.sigmoid().numpy() if kind == "multilabel" else exact.numpy()
 
 
-def training_arguments(config: FinetuneConfig, work: Path) -> TrainingArguments:
-    """Translate the settings to transformers' TrainingArguments."""
+def training_arguments(config: FinetuneConfig, work: Path, board: bool = True) -> TrainingArguments:
+    """Translate the settings to transformers' TrainingArguments; `board`: write a log for TensorBoard."""
     plateau = config.schedule == "plateau"
     how: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": config.warmup}         # below 1: a share of all steps
     if plateau:
@@ -151,7 +149,8 @@ def training_arguments(config: FinetuneConfig, work: Path) -> TrainingArguments:
         load_best_model_at_end=True, metric_for_best_model=MAIN_METRIC[str(config.task)], greater_is_better=True,
         restore_callback_states_from_checkpoint=True, seed=config.seed, data_seed=config.seed,
         bf16=config.precision == "bfloat16", use_cpu=config.device == "cpu", remove_unused_columns=False,
-        label_names=["labels"], report_to=["tensorboard"], disable_tqdm=True, dataloader_pin_memory=False, log_level="error",
+        label_names=["labels"], report_to=["tensorboard"] if board else "none", disable_tqdm=True, dataloader_pin_memory=False,
+        log_level="error",
         average_tokens_across_devices=False, **how,
     )
 
@@ -173,18 +172,17 @@ def last_checkpoint(work: Path) -> Path | None:
     return None
 
 
-def predict(model: LoraModel, clips: ClipDataset, device: str, batch: int) -> np.ndarray:
+def predict(model: HeadModel, clips: ClipDataset, device: str, batch: int) -> np.ndarray:
     """Return (clip, output) float32 logits of all clips, in their order."""
+    def move(value: Any) -> Any:
+        return [move(part) for part in value] if isinstance(value, list) else value.to(device)
+
     model.eval()
     parts = []
     kind = torch.device(device).type
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=model.settings.precision == "bfloat16"):
         for begin in range(0, len(clips), batch):
             inputs = clips.batch(range(begin, min(begin + batch, len(clips))))
-            moved = {
-                key: [[part.to(device) for part in windows] for windows in value] if key == "frames"
-                else [samples.to(device) for samples in value]
-                for key, value in inputs.items() if key in ("audio", "frames")
-            }
+            moved = {key: move(value) for key, value in inputs.items() if key in ("audio", "frames", "pooled")}
             parts.append(model(**moved)["logits"].float().cpu().numpy())
     return np.concatenate(parts)

@@ -63,38 +63,48 @@ def finetune(
 def train_and_evaluate(
     setup: Any, name: str, files: Blobs, work: Path, read: ReadClips, workers: int | None, is_main: bool
 ) -> None:
-    """Train from the last checkpoint in `work`, if there is one; the main process also writes the results."""
-    from tonelake.finetune.initial_weights import load_initial_weights, read_initial_weights
-    from tonelake.finetune.results import train_frozen_probe, write_results
-    from tonelake.finetune.trainer import Finetuner, last_checkpoint
+    """Train each seed from the last checkpoint in `work`, if there is one; the main process also writes the results."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
-    start = read_initial_weights(setup.lake, setup.config.start) if setup.config.start else None
+    from tonelake.finetune.frozen import pool_clips
+    from tonelake.finetune.initial_weights import read_initial_weights
+    from tonelake.finetune.results import write_results
+    from tonelake.finetune.seeds import read_seed, train_seed, with_seed, write_seed
+
+    config = setup.config
+    start = read_initial_weights(setup.lake, config.start) if config.start else None
     encoder = setup.load_encoder()
     if is_main:
-        files.put_text(CONFIG_FILE, settings_to_yaml(setup.config, setup.digest))
+        files.put_text(CONFIG_FILE, settings_to_yaml(config, setup.digest))
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers)
     setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
-    log.info("training a probe on the frozen encoder, to compare with")
-    frozen = train_frozen_probe(setup) if is_main else None
-    model = make_model(setup, encoder)
-    loaded = load_initial_weights(model, start) if start else None
-    if loaded:
-        log.info("%s", loaded)
-    frozen_before = frozen_digest(model)
-    train, valid = (make_clips(source, setup, side) for side in ("train", "valid"))
-    trainer = Finetuner(model, setup.config, train, valid, setup.task.track, work)
-    checkpoint = last_checkpoint(work)
-    log.info("%s", f"resuming from {checkpoint.name}" if checkpoint else "training")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if frozen_digest(model) != frozen_before:
-        raise RuntimeError("frozen weights of the encoder have changed during training")
+    finished = [None if not is_main else [read_seed(work, seed) is not None for seed in config.all_seeds]]
+    state = PartialState(cpu=config.device == "cpu")
+    broadcast_object_list(finished, from_process=0)
+    pooled = model = None
+    for seed, done in zip(config.all_seeds, finished[0] or (), strict=True):
+        if done:
+            log.info("seed %s is finished", seed)
+            continue
+        own = with_seed(setup, seed)
+        model = make_model(own, encoder or own.load_encoder())
+        encoder = None                           # its modules are now the model's
+        if pooled is None:
+            pooled = pool_clips(setup, model, source, work)
+        folder = work if seed == config.seed else work / f"seed-{seed}"
+        result = train_seed(own, model, source.with_seed(seed), pooled, folder, start, is_main)
+        if result is not None:
+            write_seed(work, result)
+        state.wait_for_everyone()
     if is_main:
-        log.info("evaluating")
+        results = [result for seed in config.all_seeds if (result := read_seed(work, seed)) is not None]
+        assert len(results) == config.seeds
         copy_tensorboard_log(files, work)
-        write_results(setup, model, source, trainer.state.log_history, frozen, loaded, name, files, started)
+        write_results(setup, results, model or make_model(setup, encoder), name, files, started)
         shutil.rmtree(work, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
+    state.wait_for_everyone()
 
 
 def is_main_process() -> bool:
@@ -131,31 +141,11 @@ def make_model(setup: Any, encoder: Any) -> Any:
     return LoraModel(encoder, setup.config, len(setup.task.names), None if weights is None else torch.from_numpy(weights))
 
 
-def make_clips(source: Any, setup: Any, side: str) -> Any:
-    from tonelake.finetune.data import ClipDataset
-
-    rows = getattr(setup.split, side)
-    return ClipDataset(source, rows, setup.labels[rows])
-
-
-def frozen_digest(model: Any) -> str:
-    """Return a digest of every frozen weight, equal before and after training."""
-    import hashlib
-
-    import torch
-
-    digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def copy_tensorboard_log(files: Blobs, work: Path) -> None:
-    """Copy TensorBoard's log beside the run's files."""
-    for log in sorted((work / "tensorboard").rglob("events.out.*")):
+    """Copy TensorBoard's logs beside the run's files; those of further seeds into folders of their own."""
+    for log in sorted(work.rglob("events.out.*")):
         def write(path: Path, log: Path = log) -> None:
             shutil.copyfile(log, path)
 
-        Blobs(f"{files.uri}/tensorboard").put(log.name, write)
+        seed = [part for part in log.relative_to(work).parts if part.startswith("seed-")]
+        Blobs("/".join([f"{files.uri}/tensorboard", *seed])).put(log.name, write)

@@ -43,9 +43,14 @@ class Settings:
         values = asdict(self)            # type: ignore[call-overload]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
+    def identity(self) -> dict[str, Any]:
+        """The values that `digest` covers.  A subclass can leave out a later setting at its default, so that the digests of
+        earlier releases stay valid."""
+        return self.as_dict()
+
     def digest(self, data: bytes) -> str:
         """Identity of an experiment: a hash of the settings and of the data it runs on (clips, targets, the space)."""
-        text = "\n".join(f"{key}={value!r}" for key, value in sorted(self.as_dict().items()))
+        text = "\n".join(f"{key}={value!r}" for key, value in sorted(self.identity().items()))
         return hashlib.blake2b(text.encode() + b"\0" + data, digest_size=16).hexdigest()
 
     @classmethod

@@ -122,7 +122,7 @@ def duplicates(frame: pl.DataFrame) -> pl.DataFrame:
 def probe_layers(frame: pl.DataFrame) -> pl.DataFrame:
     """Layers of a probe at their best settings: the main metric with its interval, the selected layer starred."""
     main = next((name for name in ("accuracy", "map", "r2") if f"{name}_low" in frame.columns), "")
-    others = [name for name in ("balanced_accuracy", "macro_f1", "roc_auc", "rmse") if name in frame.columns]
+    others = [name for name in ("key_score", "balanced_accuracy", "macro_f1", "roc_auc", "rmse") if name in frame.columns]
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
         interval_text(main, f"{main} (95 %)"), *others[:2], number(pl.col("rate"), "g"), number(pl.col("decay"), "g"),
@@ -144,14 +144,17 @@ def epochs(frame: pl.DataFrame) -> pl.DataFrame:
 
 def finetunes(frame: pl.DataFrame) -> pl.DataFrame:
     """Fine-tuning runs."""
-    return frame.select("run", "where", "split", "figure", interval_text("value", "value (95 %)", ""), "frozen", "epochs")
+    return frame.select(
+        "run", "where", "split", "figure", interval_text("value", "value (95 %)", ""), "frozen",
+        interval_text("difference", "difference (95 %)"), "over", "chance", "majority",
+    )
 
 
 def finetunes_compared(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs on their common test tracks, with the difference from the first run."""
     return frame.select(
-        "run", "where", "tracks", "figure", interval_text("value", "value (95 %)", ""),
-        interval_text("away", "from the first (95 %)"),
+        "run", "where", "figure", interval_text("value", "value (95 %)", ""), interval_text("away", "from the first (95 %)"),
+        "over", "tied",
     )
 
 

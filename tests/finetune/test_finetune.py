@@ -220,7 +220,7 @@ def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine, rendered_pl
     assert figures["primary_accuracy"]["value"] == pytest.approx(np.mean(hits), abs=1e-6)
     ordered = np.sort(scores, axis=1)
     assert figures["confidence_gap"]["value"] == pytest.approx((ordered[:, -1] - ordered[:, -2]).mean(), abs=1e-6)
-    assert {"frozen_accuracy", "frozen_ap", "primary_accuracy"} <= set(classes.columns)
+    assert {"frozen_primary_accuracy", "frozen_ap", "primary_accuracy"} <= set(classes.columns)
     assert "primary accuracy" in run.report() and "frozen" in run.report() and "weights.png" in run.files.names(".png")
 
 

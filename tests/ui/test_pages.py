@@ -279,3 +279,39 @@ def test_a_clip_with_a_missing_file_keeps_its_neighbours(lake, tmp_path, music, 
     shown = listed(monkeypatch)
     page("similar", lake, monkeypatch, clip=lake.clips.ids()[0], differ="anything")
     assert [hit["title"] for hit in shown["hits"]["clips"]] == ["Song 3"]        # the other of Ada's two songs
+
+
+def test_a_fine_tune_is_shown_beside_its_frozen_baseline_with_its_seeds(lake, monkeypatch):
+    import json
+
+    from tonelake.finetune import FinetuneRun
+
+    fill(lake, 4, 1, seed=0)
+    files = FinetuneRun.folder(lake, "tuned")
+    files.put_text("config.yaml", "column: kind\ntask: multilabel\nspace: fake\ndigest: abc\n")
+    figure = {name: {"map": {"value": value, "low": value - 0.1, "high": value + 0.1}} for name, value in (
+        ("tuned", 0.6), ("frozen", 0.5), ("difference", 0.1)
+    )}
+    files.put_text("metrics.json", json.dumps({
+        "main": "map", "space": "fake", "figures": figure["tuned"], "clips": 4, "trainable": 5, "epochs": 2,
+        "task": "multilabel", "frozen": {"head": "same", "figures": figure["frozen"], "train": 0.7},
+        "difference": figure["difference"], "over": "over 4 tracks and 2 seeds",
+        "baselines": {"chance": {"map": {"value": 0.3, "low": None, "high": None}}},
+        "seeds": [0, 1], "kept_seed": 1, "notes": [], "summary": "s", "finished": "2026-11-29",
+    }))
+    classes = pl.DataFrame({
+        "name": ["x", "y"], "support": [2, 2], "recall": [0.5, 1.0], "primary_accuracy": [0.5, 0.5],
+        "frozen_primary_accuracy": [0.0, 0.5],
+    })
+    seeds = pl.DataFrame({"seed": [0, 1], "kept": [False, True], "test": [0.5, 0.7]})
+    for name, table in (("classes", classes), ("seeds", seeds)):
+        files.put(f"{name}.parquet", table.write_parquet)
+    test = page("runs", lake, monkeypatch)
+    listed, figures, shown = (frame.value for frame in test.dataframe)
+    assert (listed["frozen"][0], listed["difference"][0], listed["chance"][0], listed["seeds"][0]) == (0.5, 0.1, 0.3, 2)
+    row = figures.iloc[0]
+    assert (row["frozen"], row["difference"], row["from"], row["to"], row["chance"]) == (0.5, 0.1, 0.0, 0.2, 0.3)
+    assert shown["kept"].to_list() == [False, True]
+    assert "over 4 tracks and 2 seeds" in text_of(test) and "seed 1, which is best on the validation clips" in text_of(test)
+    tags = page("runs", lake, monkeypatch, tab="Classes")
+    assert "frozen_primary_accuracy" in tags.dataframe[-1].value and "list the tag first" in text_of(tags)

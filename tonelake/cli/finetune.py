@@ -53,7 +53,8 @@ def adapters(
     name: Runs = None,
     lake: LakePath = "lake",
     table: Annotated[
-        str | None, typer.Option(help="Table of one run: history, layers, classes, confusion, predictions or split.")
+        str | None,
+        typer.Option(help="Table of one run: seeds, history, layers, classes, confusion, predictions, scores or split."),
     ] = None,
     report: Report = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:

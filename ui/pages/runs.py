@@ -101,27 +101,68 @@ def cell() -> tuple[str | None, str | None]:
     return st.session_state.get("true"), st.session_state.get("said")
 
 
+def beside(key: str) -> dict[str, float | None]:
+    """Return the frozen encoder's figure, and a fine-tune's difference from it with its interval."""
+    frozen, away = metrics.get("frozen"), (metrics.get("difference") or {}).get(key, {})
+    if not frozen:
+        return {}
+    value = frozen["figures"].get(key, {}).get("value")
+    if not frozen.get("head"):               # of an earlier release
+        return {"linear probe, frozen": value}
+    return {"frozen": value, "difference": away.get("value"), "from": away.get("low"), "to": away.get("high")}
+
+
 titles = ["Overview", *(["Classes"] if classes is not None else []), *(["Confusion"] if confusion is not None else []), "Clips"]
 tabs = dict(zip(titles, st.tabs(titles, key="tab", bind="query-params", on_change="rerun"), strict=True))
 
 if tabs["Overview"].open:
     with tabs["Overview"]:
         figures = pl.DataFrame([
-            {"figure": figure_label(key), **value} | {
+            {"figure": figure_label(key), **value} | beside(key) | {
                 other: values.get(key, {}).get("value") for other, values in (metrics.get("baselines") or {}).items()
-            } | ({"frozen": metrics["frozen"]["figures"].get(key, {}).get("value")} if metrics.get("frozen") else {})
-            for key, value in metrics["figures"].items()
+            } for key, value in metrics["figures"].items()
         ], infer_schema_length=None)
         st.dataframe(figures, hide_index=True)
+        if metrics.get("difference"):
+            st.caption(
+                "frozen: the same head, pooling and layers, trained in the same way on the frozen encoder. The difference is "
+                f"paired on the same test clips. Intervals: 95 %, {metrics['over']}."
+            )
         layers, history, fits = table_of("layers"), table_of("history"), table_of("fits")
+        seeds = table_of("seeds")
+        if seeds is not None and len(seeds) > 1:
+            st.subheader("Seeds")
+            st.caption(
+                f"Figures are means over these seeds. Adapter, predictions and learning curves are those of seed "
+                f"{metrics['kept_seed']}, which is best on the validation clips."
+            )
+            st.dataframe(seeds, hide_index=True)
         main = metrics["main"]
         if layers is not None and f"{main}_low" in layers.columns and len(layers) > 1:
             st.subheader("By layer")
-            show(curves([(main, layers, main)], y=figure_label(main)), "layers", f"{figure_label(main)} by layer")
+            chance = (metrics.get("baselines") or {}).get("chance", {}).get(main, {}).get("value")
+            show(
+                curves([(main, layers, main)], y=figure_label(main), chance=chance), "layers", f"{figure_label(main)} by layer"
+            )
+            if metrics.get("over"):
+                st.caption(f"Intervals are 95 %, {metrics['over']} of the test set.")
         elif layers is not None and "share" in layers.columns:
             st.subheader("The head's share of each layer")
             st.bar_chart(layers, x="layer", y="share", sort=False)
-        if history is not None:
+        decays = table_of("decays")
+        if decays is not None:
+            st.subheader("Weight decay")
+            st.caption("Each decay at the layer and rate that the validation set selects for it; away: minus the selected one.")
+            st.dataframe(decays, hide_index=True)
+        if history is not None and "layer" in history.columns:
+            st.subheader("Learning curves")
+            epochs = probes.mean_history(history, metrics["layer"])
+            sides = {name: [f"train_{name}", f"valid_{name}"] for name in ("top_1", "top_5", "loss")}
+            drawn_sides = [y for y in sides.values() if epochs[y[0]].null_count() < len(epochs)]
+            for place, y in zip(st.columns(len(drawn_sides)), drawn_sides, strict=True):
+                place.line_chart(epochs, x="epoch", y=y)
+            st.caption("Selected fits, the mean over seeds and folds. Training figures are those of the batches.")
+        elif history is not None:
             st.subheader("Learning curves")
             left, right = st.columns(2)
             left.line_chart(history, x="epoch", y=["loss", "valid_loss"])
@@ -139,10 +180,14 @@ if "Classes" in tabs and tabs["Classes"].open:
     with tabs["Classes"]:
         assert classes is not None
         shown = existing_columns(classes, [
-            "name", "support", "recall", "precision", "f1", "ap", "roc_auc", "primary_accuracy", "frozen_accuracy", "frozen_ap",
-            "attracts", "attracts_most", "mistaken_for",
+            "name", "support", "recall", "precision", "f1", "frozen_f1", "ap", "frozen_ap", "roc_auc", "primary_accuracy",
+            "frozen_primary_accuracy", "attracts", "attracts_most", "mistaken_for",
         ])
-        st.caption("A click on a heading sorts. Recall is a class's own accuracy.")
+        st.caption("A click on a heading sorts. " + (
+            "Recall is a class's own accuracy." if kind == "multiclass" else
+            "Recall: share of the tag's clips with a probability of at least one half. Primary accuracy: share of the clips "
+            "that list the tag first for which it is the likeliest tag."
+        ))
         st.dataframe(classes.select(shown), hide_index=True, height=min(700, 60 + 35 * len(classes)))
         if "attracts" in classes.columns:
             attracting = classes.filter(pl.col("attracts") > 0).sort("attracts", descending=True).head(12)

@@ -1,0 +1,173 @@
+"""Train one seed: the fine-tuning and its frozen baseline, both with their scores of the test clips.
+
+A finished seed is one file in the run's work folder, so that a killed run of several seeds does not train it again:
+
+    seed-<n>.safetensors     trained weights, scores of the test clips, and as metadata the history of both trainings
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
+from tonelake.finetune.data import AudioSource, ClipDataset, ClipSource, FrameSource
+from tonelake.finetune.frozen import PooledSource, train_frozen_head
+from tonelake.finetune.initial_weights import InitialWeights, load_initial_weights
+from tonelake.finetune.model import HeadModel, LoraModel
+from tonelake.finetune.setup import Setup
+from tonelake.finetune.trainer import Finetuner, last_checkpoint, predict, probabilities
+
+log = getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One training: scores of the test clips, the main metric on the training clips, and an entry an epoch."""
+
+    test: np.ndarray                     # (clip, output) probabilities, or values in the targets' units
+    train: float | None
+    history: Sequence[dict[str, float]]
+
+    def best_valid(self, main: str) -> float:
+        """Return the best validation score."""
+        return max((line[f"eval_{main}"] for line in self.history if f"eval_{main}" in line), default=float("nan"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """The fine-tuning and the frozen baseline of one seed."""
+
+    seed: int
+    tuned: Trained
+    frozen: Trained
+    weights: dict[str, torch.Tensor]     # trainable parameters of the fine-tuning, by name
+    loaded: str                          # what was loaded from another run; empty without --start
+
+
+def train_seed(
+    setup: Setup, model: LoraModel, source: AudioSource | FrameSource, pooled: PooledSource, folder: Path,
+    start: InitialWeights | None, is_main: bool,
+) -> SeedResult | None:
+    """Train the frozen baseline and the fine-tuning of `setup.config.seed`, each from its last checkpoint in `folder`.
+
+    `model`: untrained, holds the weights of the best epoch afterwards.  Only the main process returns a result.
+    """
+    log.info("training the frozen baseline%s", seed_suffix(setup))
+    frozen_model, frozen_history = train_frozen_head(setup, model.head, model.weights, pooled, folder / "frozen")
+    loaded = str(load_initial_weights(model, start)) if start else ""
+    if loaded:
+        log.info("%s", loaded)
+    digest = frozen_digest(model)
+    train, valid = (make_clips(source, setup, side) for side in ("train", "valid"))
+    trainer = Finetuner(model, setup.config, train, valid, setup.task.track, folder)
+    checkpoint = last_checkpoint(folder)
+    log.info("%s%s", f"resuming from {checkpoint.name}" if checkpoint else "training", seed_suffix(setup))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if frozen_digest(model) != digest:
+        raise RuntimeError("frozen weights of the encoder have changed during training")
+    if not is_main:
+        return None
+    log.info("evaluating")
+    return SeedResult(
+        seed=setup.config.seed, tuned=evaluate(setup, model, source, trainer.state.log_history),
+        frozen=evaluate(setup, frozen_model, pooled, frozen_history), weights=model.trained(), loaded=loaded,
+    )
+
+
+def seed_suffix(setup: Setup) -> str:
+    return f", seed {setup.config.seed}" if setup.config.seeds > 1 else ""
+
+
+def make_clips(source: ClipSource, setup: Setup, side: str) -> ClipDataset:
+    rows = getattr(setup.split, side)
+    return ClipDataset(source, rows, setup.labels[rows])
+
+
+def evaluate(setup: Setup, model: HeadModel, source: ClipSource, history: Sequence[dict[str, float]]) -> Trained:
+    """Score the centre crops of test and training clips."""
+    train, test = (scores_of(setup, model, source, side) for side in ("train", "test"))
+    targets = setup.task.targets[setup.split.train]
+    return Trained(test=test, train=main_metric(setup.task.kind, targets, train), history=history)
+
+
+def scores_of(setup: Setup, model: HeadModel, source: ClipSource, side: str) -> np.ndarray:
+    """Return (clip, output) probabilities, or values in the targets' units, of one set."""
+    device = str(next(model.parameters()).device)
+    logits = predict(model, make_clips(source, setup, side), device, int(setup.config.batch or 1))
+    scores = probabilities(setup.task.kind, logits)
+    if setup.task.kind == "regression":
+        mean, spread = setup.scale()
+        return scores * spread + mean
+    return scores
+
+
+def main_metric(kind: str, targets: np.ndarray, scores: np.ndarray) -> float | None:
+    value = float(METRICS_BY_KIND[kind](targets, scores, np.ones((1, len(scores))))[MAIN_METRIC[kind]][0])
+    return value if np.isfinite(value) else None
+
+
+def frozen_digest(model: torch.nn.Module) -> str:
+    """Return a digest of every frozen weight, equal before and after training."""
+    import hashlib
+
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(memoryview(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+# -- finished seeds on disk
+
+
+def seed_file(work: Path, seed: int) -> Path:
+    return work / f"seed-{seed}.safetensors"
+
+
+def write_seed(work: Path, result: SeedResult) -> None:
+    """Write a finished seed; the file appears complete."""
+    from safetensors.torch import save_file
+
+    tensors = {f"weights.{name}": tensor for name, tensor in result.weights.items()}
+    described: dict[str, Any] = {"seed": result.seed, "loaded": result.loaded}
+    for key, trained in (("tuned", result.tuned), ("frozen", result.frozen)):
+        tensors[key] = torch.from_numpy(np.ascontiguousarray(trained.test))
+        described[key] = {"train": trained.train, "history": list(trained.history)}
+    path = seed_file(work, result.seed)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"result": json.dumps(described)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_seed(work: Path, seed: int) -> SeedResult | None:
+    """Read a finished seed; None if it is not finished."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(seed_file(work, seed), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            described = json.loads(file.metadata()["result"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    tuned, frozen = (
+        Trained(test=tensors[key].numpy(), train=described[key]["train"], history=described[key]["history"])
+        for key in ("tuned", "frozen")
+    )
+    weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
+    return SeedResult(seed=described["seed"], tuned=tuned, frozen=frozen, weights=weights, loaded=described["loaded"])
+
+
+def with_seed(setup: Setup, seed: int) -> Setup:
+    return replace(setup, config=replace(setup.config, seed=seed))
