@@ -53,7 +53,7 @@ build: $(READY)  ## the wheel and the source distribution, into dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t wheel -t sdist >/dev/null
 
-bench-embed: $(READY)  ## embedding speed and memory against a plain loop (15 minutes)
+bench-embed: $(READY)  ## embedding speed and memory against transformers loops (15 minutes)
 	$(BIN)/python -m bench.embed
 
 bench-endurance: $(READY)  ## memory, files and disk over 100,000 clips and 10,000 queries (20 minutes)
@@ -62,13 +62,13 @@ bench-endurance: $(READY)  ## memory, files and disk over 100,000 clips and 10,0
 bench-files: $(READY)  ## 1,200 audio files in every situation, compared with what is right (4 minutes)
 	$(BIN)/python -m bench.files
 
-bench-finetune: $(READY)  ## LoRA steps and memory against a plain loop (5 minutes)
+bench-finetune: $(READY)  ## LoRA steps and memory against loops with PEFT (5 minutes)
 	$(BIN)/python -m bench.finetune
 
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth
 
-bench-ingest: $(READY)  ## ingest, first and again, against a plain loop (8 minutes, most of it to make the files)
+bench-ingest: $(READY)  ## ingest, first and again, against a librosa loop (8 minutes, most of it to make the files)
 	$(BIN)/python -m bench.ingest
 
 chaos: $(READY)        ## kill -9 at 200 random moments, and count lost rows (20 minutes)
@@ -81,7 +81,7 @@ mutants: $(READY)      ## mutation testing: put small errors into the code and l
 bench-live: $(READY)   ## live audio's latency by layer, and k-means against scikit-learn (5 minutes)
 	$(BIN)/python -m bench.live
 
-bench-probes: $(READY)  ## a grid of probes against a loop and scikit-learn (half an hour)
+bench-probes: $(READY)  ## a grid of probes against a PyTorch loop and scikit-learn (half an hour)
 	$(BIN)/python -m bench.probes
 
 report-chorales: $(READY) ## rewrite docs/chorales.md (10 minutes)

@@ -85,7 +85,7 @@ def fill(folder: Path, size: Size) -> Lake:
 
 
 def prepared(experiment: Experiment, layer: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return vectors and targets of the training, validation and test set, as a plain loop would hold them."""
+    """Return vectors and targets of the training, validation and test set, as a loop would hold them."""
     spec, split = experiment.specs[layer], experiment.splits[0]
     vectors = experiment.inputs.read_columns(spec)
     made = experiment.inputs.fit_preparation(spec, experiment.config.prepare, split.train, vectors[split.train])
@@ -202,7 +202,7 @@ def measure(name: str, size: Size) -> tuple[list[list[str]], dict[str, float], s
     with tempfile.TemporaryDirectory() as folder:
         lake = fill(Path(folder) / "lake", size)
         config = ProbeConfig(
-            ("label",), rates=MARBLE_RATES, seeds=SEEDS, batch=BATCH, epochs=size.epochs, patience=size.patience,
+            ("label",), rates=MARBLE_RATES, decays=(0.0,), seeds=SEEDS, batch=BATCH, epochs=size.epochs, patience=size.patience,
             split="random", device="cpu",
         )
         experiment = make_experiment(lake, config)
@@ -225,7 +225,8 @@ def measure(name: str, size: Size) -> tuple[list[list[str]], dict[str, float], s
     fits = LAYERS * len(MARBLE_RATES) * SEEDS
     rows = [
         [
-            f"plain loop ({len(loops)} of 13 layers, scaled)", f"{loop_s:.0f}", "1.0", f"{1e3 * loop_s / loop_epochs:.0f}",
+            f"PyTorch loop, float32 ({len(loops)} of 13 layers, scaled)", f"{loop_s:.0f}", "1.0",
+            f"{1e3 * loop_s / loop_epochs:.0f}",
             f"{speeds[1] / 1e9:.0f} ({speeds[1] / peaks[torch.float32]:.0%} of float32)", f"{theirs:.3f}",
         ],
         [
@@ -266,7 +267,8 @@ def main() -> None:
         print(table(header, rows), limit, sep="\n")
     text += (
         f"Linear heads, {len(MARBLE_RATES)} learning rates × {SEEDS} seeds × {LAYERS} layers, Adam, batch {BATCH}, early "
-        "stopping; both standardise by the training set.  Ours includes reading from the store."
+        "stopping; both standardise by the training set.  Ours includes reading from the store.  The loop fits one head after "
+        "another: vectors in memory, batches by index, no DataLoader."
     )
     if not arguments.only:
         write_results("probes", "Probes: a grid at once", text, about, ratios)
