@@ -83,13 +83,16 @@ def random_twin(folder: Path, seed: int = 100) -> Path:
 
 
 def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
-    """Return one row for each encoder, task and layer: value, low, high, at 95 %."""
+    """Return one row for each encoder, task and layer: value, low, high, at 95 %, and whether the layer is chosen.
+
+    Probes choose a layer on validation clips, retrieval on the clips that it is measured on.
+    """
     rows = []
     for encoder, space in spaces.items():
         for task, (column, what, split) in TASKS.items():
             if not split:
                 found = lake.layers(column, space=space).table.select(
-                    "name", value="map", low="map_low", high="map_high"
+                    "name", "best", value="map", low="map_low", high="map_high"
                 )
             else:
                 some = in_list("tune", frequent_tunes(lake)) if task == "tune" else None
@@ -98,10 +101,10 @@ def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
                     class_weights="balanced" if "balanced" in what else "none", name=f"{encoder}-{task}",
                 )
                 key = FIGURE[what]
-                found = run.table("layers").select("name", value=key, low=f"{key}_low", high=f"{key}_high")
+                found = run.table("layers").select("name", "best", value=key, low=f"{key}_low", high=f"{key}_high")
             rows.append(found.with_columns(encoder=pl.lit(encoder), task=pl.lit(task)))
-            print(encoder, task, found.sort("value")[-1].to_dicts(), flush=True)
-    return pl.concat(rows).select("task", "encoder", layer="name", value="value", low="low", high="high")
+            print(encoder, task, found.filter("best").to_dicts(), flush=True)
+    return pl.concat(rows).select("task", "encoder", "best", layer="name", value="value", low="low", high="high")
 
 
 def frequent_tunes(lake: Any) -> list[str]:
@@ -110,12 +113,12 @@ def frequent_tunes(lake: Any) -> list[str]:
 
 
 def best_of(found: pl.DataFrame) -> pl.DataFrame:
-    """Return each encoder's best layer for each task."""
-    return found.sort("value", descending=True).group_by("task", "encoder", maintain_order=True).first()
+    """Return each encoder's chosen layer for each task."""
+    return found.filter("best")
 
 
-def report(found: pl.DataFrame, majority: dict[str, float]) -> str:
-    """Return the tables: best layers side by side, then every layer of `small`."""
+def report(found: pl.DataFrame, chance: dict[str, float], majority: dict[str, float]) -> str:
+    """Return the tables: chosen layers side by side, then every layer of `small`."""
     best = best_of(found)
 
     def cell(row: dict[str, Any]) -> str:
@@ -124,8 +127,15 @@ def report(found: pl.DataFrame, majority: dict[str, float]) -> str:
     lines = []
     for task, (_, what, _) in TASKS.items():
         row = {r["encoder"]: r for r in best.filter(pl.col("task") == task).to_dicts()}
-        lines.append([task, what, *(f"{cell(row[e])}, layer {row[e]['layer']}" for e in ENCODERS), f"{majority[task]:.3f}"])
-    text = table(["task", "figure", *ENCODERS, "chance"], lines) + "\n## Every layer of `small`\n\n"
+        lines.append([task, what, *(f"{cell(row[e])}, layer {row[e]['layer']}" for e in ENCODERS), f"{chance[task]:.3f}",
+                      f"{majority[task]:.3f}" if task in majority else ""])
+    text = table(["task", "figure", *ENCODERS, "chance", "majority"], lines)
+    text += (
+        "\n95 % intervals.  Layers of probes (key, meter, tune) are chosen on validation clips; those of `piece` on the same "
+        "clips, which favours encoders of many layers.  Chance: a random order, or 1 / classes; majority: always the commonest "
+        "class.\n"
+        "\n## Every layer of `small`\n\n"
+    )
     own = found.filter(pl.col("encoder") == "small")
     layers = own["layer"].unique(maintain_order=True).to_list()
     by = {(r["task"], r["layer"]): r for r in own.to_dicts()}
@@ -144,8 +154,9 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
     hidden, seen = (1 - last[f"checked_cqt_{part}"] / last["checked_variance"] for part in ("hidden", "seen"))
     training = (
         f"{last['step']:,} of the recipe's {recipe['steps']:,} steps, of {recipe['batch']} examples each, in "
-        f"{done['hours']:.1f} hours on {about['machine']}, shared with other work; seed {recipe['seed']}; AdamW with a "
-        f"learning rate of at most {recipe['rate']:g}, bfloat16 products. At the end, on examples of another seed: "
+        f"{done['hours']:.1f} hours on {done['machine']}, shared with other work, commit {done['commit']}; seed "
+        f"{recipe['seed']}; AdamW with a learning rate of at most {recipe['rate']:g}, bfloat16 products. At the end, on "
+        "examples of another seed: "
         f"{last['checked_mel_named']:.0%} accuracy for the mel clusters of hidden frames and "
         f"{last['checked_chroma_named']:.0%} for the chroma clusters (chance: under 2 %); {hidden:.0%} of the constant-Q "
         f"spectrum's variance explained in hidden frames, {seen:.0%} in visible ones. "
@@ -157,7 +168,8 @@ def write_card(folder: Path, results: str, about: dict[str, str]) -> None:
         layers=config["num_hidden_layers"] + 1, blocks=config["num_hidden_layers"], parameters=f"{parameters / 1e6:.1f}",
         size=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}", examples=f"{last['step'] * recipe['batch']:,}",
         composers=", ".join(others) + f" and {final}", training=training,
-        results=f"Measured {about['date']}: {about['clips']}.\n\n{results.replace('## ', '### ')}",
+        results=f"Measured {about['date']} at commit {about['commit']} on {about['machine']}: {about['clips']}.\n\n"
+        + results.replace("## ", "### "),
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -178,16 +190,16 @@ def main() -> None:
         print(f"{len(clips)} clips of {clips['piece'].n_unique()} pieces", flush=True)
         found = measure(lake, spaces)
         asked = clips.filter(pl.col("tune").is_in(frequent_tunes(lake)))
-        majority = {
-            "piece": lake.layers("piece", space="small").chance, "key": share(clips, "key"),
-            "meter": 1 / clips["meter"].n_unique(), "tune": share(asked, "tune"),
-        }
+        columns = {"key": clips["key"], "meter": clips["meter"], "tune": asked["tune"]}
+        chance = {task: 1 / values.n_unique() for task, values in columns.items()}
+        chance["piece"] = lake.layers("piece", space="small").chance
+        majority = {"key": share(clips, "key"), "meter": chance["meter"], "tune": share(asked, "tune")}     # meter: balanced
         about = circumstances("the timbres of the clips, and all weights of `random` (seeded)")
         about["clips"] = (
             f"{len(clips)} clips of {BARS} bars from {clips['piece'].n_unique()} chorales with {clips['tune'].n_unique()} "
             f"held-out tunes; the task `tune` uses the {len(frequent_tunes(lake))} tunes with {TUNE_PIECES} pieces or more"
         )
-        text = report(found, majority)
+        text = report(found, chance, majority)
         print(text)
         if not given.dry:
             best = {(r["task"], r["encoder"]): r["value"] for r in best_of(found).to_dicts()}

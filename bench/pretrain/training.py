@@ -28,6 +28,7 @@ from bench.pretrain.examples import RATE, make_example
 from bench.pretrain.filterbank import start_as_filterbank, start_as_semitones
 from bench.pretrain.music import Piece
 from bench.pretrain.teachers import CLUSTERS, CQT_BINS, Teachers
+from bench.report import circumstances
 
 FIT_EXAMPLES = 384                       # examples that the teachers are fitted to
 CHECKED = 48                             # examples of another seed, which measure progress
@@ -358,7 +359,11 @@ def export(model: Any, recipe: Recipe, folder: Path, work: Path | None = None) -
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     if work is not None:
         log = [json.loads(line) for line in (work / "log.jsonl").read_text().splitlines()]
-        done = {"recipe": asdict(recipe), "hours": round(hours_of(log), 2), "log": log}
+        about = circumstances("the examples and the initial weights (seeded)")
+        done = {
+            "recipe": asdict(recipe), "hours": round(hours_of(log), 2), "machine": about["machine"],
+            "commit": about["commit"], "log": log,
+        }
         (folder / "training.json").write_text(json.dumps(done, indent=1) + "\n")
     return (folder / "model.safetensors").stat().st_size
 
