@@ -32,9 +32,10 @@ from sounds import encode, melody, write
 DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
-    "ray", "finetune_whole", "browser", "chorales", "devices", "cli", "finetune", "decode", "interrupted", "pages",
-    "stored_index", "precision", "gpu_flow", "compaction", "probes", "probe_training", "two_processes", "wikimeter", "verify",
-    "metric_learning", "live", "ingest", "maps", "umap", "small",
+    "situations", "ray", "browser", "chorales", "finetune_whole", "finetune", "sync", "small", "tour", "umap", "two_processes",
+    "devices", "interrupted", "cli", "decode", "stored_index", "pages", "probes", "pretrain", "adapters", "attention", "names",
+    "songs", "kernel_choice", "maps", "gpu_flow", "datasets", "registry", "python_docs", "wikimeter", "duplicates", "verify",
+    "ingest", "precision", "compaction", "metric_learning", "embed", "tables", "facets", "tokens", "machine", "librosa_import",
 )
 ARTISTS = ("Ada", "Béla", "Cleo")
 
