@@ -29,6 +29,13 @@ def chroma(samples: np.ndarray, rate: int) -> np.ndarray:
     return found / found.sum()
 
 
+@pytest.fixture(scope="module")
+def shares(music):
+    """(key, `chroma`) of each piece."""
+    folder, labels = music
+    return [(key, chroma(*soundfile.read(folder / path))) for path, key in labels.select("path", "key").iter_rows()]
+
+
 def test_forty_pieces_have_eight_keys_and_both_meters():
     found = [demo_music.key_and_meter(number) for number in range(40)]
     assert len({key for key, _ in found}) == 8 and set(found[:16]) == set(found)
@@ -36,10 +43,8 @@ def test_forty_pieces_have_eight_keys_and_both_meters():
     assert [meter for _, meter in found].count("3/4") == 20
 
 
-def test_the_tones_of_its_key_have_most_energy_in_a_piece(music):
-    folder, labels = music
-    for path, key in labels.select("path", "key").iter_rows():
-        share = chroma(*soundfile.read(folder / path))
+def test_the_tones_of_its_key_have_most_energy_in_a_piece(shares):
+    for key, share in shares:
         tonic, mode = demo_music.TONICS[key[0].upper()], key.split()[1]
         scale = [(tonic + step) % 12 for step in demo_music.SCALES[mode]]
         assert share[scale].sum() > 0.9, key
@@ -48,14 +53,12 @@ def test_the_tones_of_its_key_have_most_energy_in_a_piece(music):
             assert share[C_MAJOR].sum() > 0.95 and set(np.argsort(share)[-3:]) <= {0, 4, 5, 7, 9}
 
 
-def test_the_key_with_the_best_fitting_scale_is_the_label_in_most_pieces(music):
+def test_the_key_with_the_best_fitting_scale_is_the_label_in_most_pieces(shares):
     """Krumhansl and Kessler's profiles, the usual estimate of a key; relative keys are confused most often."""
     major = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
     minor = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
-    folder, labels = music
     right = 0
-    for path, key in labels.select("path", "key").iter_rows():
-        share = chroma(*soundfile.read(folder / path))
+    for key, share in shares:
         profiles = {(t, mode): np.roll(p, t) for mode, p in (("major", major), ("minor", minor)) for t in range(12)}
         fit = {each: np.corrcoef(profile, share)[0, 1] for each, profile in profiles.items()}
         right += max(fit, key=fit.get) == (demo_music.TONICS[key[0].upper()], key.split()[1])
