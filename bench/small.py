@@ -83,16 +83,19 @@ def random_twin(folder: Path, seed: int = 100) -> Path:
 
 
 def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
-    """Return one row for each encoder, task and layer: value, low, high, at 95 %, and whether the layer is chosen.
+    """Return one row for each encoder, task and layer: value, low, high, at 95 %, and whether the layer is chosen (`best`).
 
-    Probes choose a layer on validation clips, retrieval on the clips that it is measured on.
+    The figure of a chosen layer is of clips that took no part in the choice: probes choose on validation clips, and retrieval
+    is cross-fitted, so that its chosen layer has a figure of its own (`held_out`).
     """
     rows = []
     for encoder, space in spaces.items():
         for task, (column, what, split) in TASKS.items():
             if not split:
-                found = lake.layers(column, space=space).table.select(
-                    "name", "best", value="map", low="map_low", high="map_high"
+                layers = lake.layers(column, space=space)
+                found = layers.table.select(
+                    "name", "best", value="map", low="map_low", high="map_high", held_out=pl.lit(layers.held_out.value),
+                    held_out_low=pl.lit(layers.held_out.low), held_out_high=pl.lit(layers.held_out.high),
                 )
             else:
                 some = in_list("tune", frequent_tunes(lake)) if task == "tune" else None
@@ -101,10 +104,13 @@ def measure(lake: Any, spaces: dict[str, str]) -> pl.DataFrame:
                     class_weights="balanced" if "balanced" in what else "none", name=f"{encoder}-{task}",
                 )
                 key = FIGURE[what]
-                found = run.table("layers").select("name", "best", value=key, low=f"{key}_low", high=f"{key}_high")
+                found = run.table("layers").select(
+                    "name", "best", value=key, low=f"{key}_low", high=f"{key}_high", held_out=key, held_out_low=f"{key}_low",
+                    held_out_high=f"{key}_high",
+                )
             rows.append(found.with_columns(encoder=pl.lit(encoder), task=pl.lit(task)))
             print(encoder, task, found.filter("best").to_dicts(), flush=True)
-    return pl.concat(rows).select("task", "encoder", "best", layer="name", value="value", low="low", high="high")
+    return pl.concat(rows).rename({"name": "layer"})
 
 
 def frequent_tunes(lake: Any) -> list[str]:
@@ -113,8 +119,10 @@ def frequent_tunes(lake: Any) -> list[str]:
 
 
 def best_of(found: pl.DataFrame) -> pl.DataFrame:
-    """Return each encoder's chosen layer for each task."""
-    return found.filter("best")
+    """Return each encoder's chosen layer for each task, with its held-out figure."""
+    return found.filter("best").select(
+        "task", "encoder", "layer", value="held_out", low="held_out_low", high="held_out_high"
+    )
 
 
 def report(found: pl.DataFrame, chance: dict[str, float], majority: dict[str, float]) -> str:
@@ -131,9 +139,9 @@ def report(found: pl.DataFrame, chance: dict[str, float], majority: dict[str, fl
                       f"{majority[task]:.3f}" if task in majority else ""])
     text = table(["task", "figure", *ENCODERS, "chance", "majority"], lines)
     text += (
-        "\n95 % intervals.  Layers of probes (key, meter, tune) are chosen on validation clips; those of `piece` on the same "
-        "clips, which favours encoders of many layers.  Chance: a random order, or 1 / classes; majority: always the commonest "
-        "class.\n"
+        "\n95 % intervals, over tracks (a track is a piece).  Layers are chosen on other clips than those of the figure: on "
+        "validation clips for probes (key, meter, tune), by cross-fitting for `piece`.  Chance: a random order, or 1 / "
+        "classes; majority: always the commonest class.\n"
         "\n## Every layer of `small`\n\n"
     )
     own = found.filter(pl.col("encoder") == "small")
