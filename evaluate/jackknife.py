@@ -145,7 +145,7 @@ def jackknife_estimate(value: float, left_out: np.ndarray, *, bounds: tuple[floa
     return Estimate(float(value), float(low), float(high))
 
 
-def t_quantile(degrees: int) -> float:
+def t_quantile(degrees: float) -> float:
     """Return the two-sided 95 % quantile of the t distribution; NaN for no degrees."""
     from scipy.special import stdtrit
 

@@ -110,7 +110,7 @@ class FinetuneConfig(Settings):
         default=None, description="Run or checkpoint file whose weights initialise the model where they fit."
     )
     checkpointing: bool | None = Field(
-        default=None, description="Gradient checkpointing: less memory for a third more time; default: for large encoders only."
+        default=None, description="Gradient checkpointing: less memory, more time; default: for large encoders only."
     )
     device: str = Field(default="auto", description="Device: auto, cpu, cuda, cuda:1 or mps.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

@@ -116,7 +116,9 @@ def append_pooled(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        begin = count_complete(path, shape) // batch * batch
+        begin = count_complete(path, shape)
+        if begin < len(order):
+            begin -= begin % batch               # augmentation can mix the clips of a batch
 
         def batches() -> Iterator[np.ndarray]:
             for first in range(begin, len(order), batch):

@@ -118,7 +118,7 @@ def test_pooling_resumes_after_the_last_complete_clip(tmp_path, end):
     encoded.clear()
     append_pooled(path, order, (2, 5), 2, encode, silent_progress)
     assert path.read_bytes() == whole
-    assert encoded == order[{0: 0, 39: 0, 40: 0, 100: 2, 200: 4, "zeros": 2}[end]:].tolist()
+    assert encoded == order[{0: 0, 39: 0, 40: 0, 100: 2, 200: 5, "zeros": 2}[end]:].tolist()
     assert count_complete(path, (2, 5)) == 5
 
 
