@@ -24,7 +24,6 @@ os.environ.setdefault("STREAMLIT_RUNNER_POST_SCRIPT_GC", "false")
 # A process that a test started prints its stack when it is aborted; see `hanging`.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 
-from fakes import FakeEncoder, fill
 from hanging import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401  hooks
 from kept_decoders import kept_decoders
 from sounds import encode, melody, write
@@ -90,16 +89,13 @@ def lake(tmp_path):
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory):
     """A lake of 240 made-up clips of 24 tracks by 6 artists, in space `fake`.  Do not change it."""
+    from fakes import fill
+
     from tonelake.store import Lake
 
     lake = Lake(tmp_path_factory.mktemp("filled") / "lake")
     fill(lake, tracks=24, clips_a_track=10, seed=1)
     return lake
-
-
-@pytest.fixture
-def fake_encoder() -> FakeEncoder:
-    return FakeEncoder()
 
 
 @pytest.fixture
