@@ -8,12 +8,13 @@ expectation, the mean over all lakes of the design, in 95 % of them.  Designs di
 - artists_fixed: the same artists, other tracks of them; intervals over tracks;
 - artists_anew: other artists; intervals over artists;
 - group_is_track: other pieces, each a single track;
+- hubs_corrected, effects: the same for corrected scores, and for paired differences between preparations;
 - equal_layers: thirteen layers of equal quality: is any told from the best, and is the figure of the chosen one too high?
-- unequal_layers: the same with layers of different quality;
-- named_pair: two equal layers, named in advance, and two spaces: is their difference told from zero?
+- equal_layers_alike: the same with layers that share half of the variance of tracks;
+- named_pair: two spaces of equal quality: is their difference in a named layer told from zero?
 - groups, groups_unequal, groups_anisotropic: similarity of two artists, by every measure, and cohesion;
 - nothing_nearest: artists without structure, one of them large: is one named as nearest, and how often is it the large one?
-- overlap: a reference that agrees in part;
+- overlap: lists of other groups of the same lake, which agree in part;
 - classes, tags, numbers: metrics of predictions over test tracks; seeds: means over training seeds.
 """
 
@@ -35,6 +36,7 @@ from bench.memory_lake import MemoryLake
 from bench.report import circumstances, table, write_results
 
 DIM = 16
+LAYERS = 13
 SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
 LEVEL = (0.93, 0.97)                     # where coverage should be
 LENIENT = {"recall_1": 0.92, "hubness": 0.92}        # lower ends for figures that no interval suits well
@@ -79,53 +81,101 @@ def draw_layer(
 
 def make_lake(
     seed: int, design: int, *, tracks: Sequence[int], clips: int, layers: Sequence[float], fixed: bool, common: float = 0.0,
-    spaces: int = 1,
+    spaces: int = 1, equal: bool = False, shared: bool = False,
 ) -> MemoryLake:
     """Return a lake with `tracks` of each artist, in layers whose artists differ by `layers`.
 
-    `fixed`: the artists of a set are the same in all lakes, else they are drawn again.
+    `fixed`: the artists of a set are the same in all lakes, else they are drawn again.  `equal`: the artists' directions are the
+    same in all layers and spaces, so that their figures have one expectation.  `shared`: half of the variance of tracks and
+    clips is common to all layers as well.
     """
     rng = np.random.default_rng([design, seed, 1])
     artists = np.random.default_rng([design, seed % SETS, 2]) if fixed else rng
     artist = np.repeat(np.arange(len(tracks)), tracks)
     frame, track = clips_of(artist, clips)
-    made = {
-        f"space{number}": [
-            draw_layer(rng, artist, track, artists.standard_normal((len(tracks), DIM)), by_artist=strength, common=common)
-            for strength in layers
-        ] for number in range(spaces)
-    }
+    centres = artists.standard_normal((len(tracks), DIM))
+    noise = draw_layer(rng, artist, track, centres, by_artist=0.0)
+    made: dict[str, list[np.ndarray]] = {f"space{number}": [] for number in range(spaces)}
+    for space in made.values():
+        for strength in layers:
+            own = centres if equal else artists.standard_normal(centres.shape)
+            layer = draw_layer(rng, artist, track, own, by_artist=strength, common=common)
+            if shared:
+                base = strength * own[artist[track]]
+                layer = (base + (layer - base + noise) / np.sqrt(2)).astype(np.float32)
+            space.append(layer)
     return MemoryLake(frame, made)
 
 
 # -- designs: (seed) -> Outcome
 
 
-def report_figures(report: Any, layer: int = 0) -> dict[str, Interval]:
-    """Return every figure of a layer that has an interval."""
-    row = report.table.row(layer, named=True)
-    return {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in row if f"{name}_low" in row}
+def figures_of(row: dict[str, Any], suffix: str = "") -> dict[str, Interval]:
+    """Return every figure of a row that has an interval."""
+    return {f"{name}{suffix}": (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in row if f"{name}_low" in row}
+
+
+def report(seed: int, lake: MemoryLake, column: str, over: str | None = None) -> Outcome:
+    from tonelake.index import layers
+
+    return Outcome(figures_of(layers(lake, column, over=over).table.row(0, named=True)))
 
 
 def artists_fixed(seed: int) -> Outcome:
-    from tonelake.index import layers
-
-    lake = make_lake(seed, 1, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True)
-    return Outcome(report_figures(layers(lake, "artist")))
+    return report(seed, make_lake(seed, 1, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True), "artist")
 
 
 def artists_anew(seed: int) -> Outcome:
-    from tonelake.index import layers
-
-    lake = make_lake(seed, 2, tracks=[4] * 20, clips=2, layers=[0.7], fixed=False)
-    return Outcome(report_figures(layers(lake, "artist")))
+    return report(seed, make_lake(seed, 2, tracks=[4] * 20, clips=2, layers=[0.7], fixed=False), "artist", "artist")
 
 
 def group_is_track(seed: int) -> Outcome:
+    return report(seed, make_lake(seed, 3, tracks=[1] * 40, clips=5, layers=[0.7], fixed=False), "piece")
+
+
+def hubs_corrected(seed: int) -> Outcome:
     from tonelake.index import layers
 
-    lake = make_lake(seed, 3, tracks=[1] * 40, clips=5, layers=[0.7], fixed=False)
-    return Outcome(report_figures(layers(lake, "piece")))
+    lake = make_lake(seed, 4, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True, common=1.0)
+    return Outcome(figures_of(layers(lake, "artist", hubs="corrected").table.row(0, named=True)))
+
+
+def effects(seed: int) -> Outcome:
+    """What centring changes in an anisotropic layer, paired."""
+    from tonelake.index import effects
+
+    lake = make_lake(seed, 5, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True, common=1.0)
+    row = effects(lake, "artist").filter(prepared="centred").row(0, named=True)
+    return Outcome(figures_of({name: value for name, value in row.items() if "gain" in name}))
+
+
+def equal_layers_of(design: int, shared: bool) -> Callable[[int], Outcome]:
+    """Thirteen layers whose figures have one expectation, of which their mean in a lake is an estimate."""
+    def run(seed: int) -> Outcome:
+        from tonelake.index import layers
+
+        lake = make_lake(
+            seed, design, tracks=[8] * 8, clips=2, layers=[0.7] * LAYERS, fixed=True, equal=True, shared=shared
+        )
+        found = layers(lake, "artist")
+        maps, held_out = found.table["map"].to_numpy(), found.held_out
+        return Outcome({"held_out_map": (held_out.value, held_out.low, held_out.high)}, found={
+            "told_apart": float(len(found.equals) < LAYERS - 1), "choice_bias": held_out.value - maps.mean(),
+            "plain_bias": maps.max() - maps.mean(),
+        })
+
+    return run
+
+
+def named_pair(seed: int) -> Outcome:
+    """Two spaces of equal quality, compared in a layer that is named in advance."""
+    from tonelake.index import compare
+
+    lake = make_lake(seed, 8, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True, spaces=2, equal=True)
+    row = compare(lake, "space0", "space1", "artist").row(0, named=True)
+    figures = figures_of({name: value for name, value in row.items() if name.startswith("gain")})
+    gain = figures["gain"]
+    return Outcome(figures, {"gain": 0.0}, {"significant_named_pair": float(not gain[1] <= 0 <= gain[2])})
 
 
 # -- groups
@@ -172,19 +222,17 @@ def nothing_nearest(seed: int) -> Outcome:
 
 
 def overlap(seed: int) -> Outcome:
-    """Artists drawn again; the reference orders them by a noisy copy of the true similarity."""
+    """Lists of 20 of 120 artists; the reference orders them by a noisy copy of their true similarity."""
     from tonelake.index import overlap_with
 
-    lake = make_lake(seed, 24, tracks=[4] * 24, clips=2, layers=[1.0], fixed=False)
-    rng = np.random.default_rng([24, seed, 3])
-    centres = np.stack([
-        lake.vectors().values[0][(lake.clips.frame["artist"] == name).to_numpy()].mean(axis=0)
-        for name in lake.clips.frame["artist"].unique(maintain_order=True)
-    ])
-    true = np.corrcoef(centres + 0.7 * rng.standard_normal(centres.shape))
+    lake = make_lake(seed % SETS, 24, tracks=[3] * 120, clips=1, layers=[1.0], fixed=True)
+    vectors, artist = lake.vectors().values[0], np.repeat(np.arange(120), 3)
+    centres = np.stack([vectors[artist == number].mean(axis=0) for number in range(120)])
+    true = np.corrcoef(centres + 0.7 * np.random.default_rng([24, seed % SETS, 3]).standard_normal(centres.shape))
     np.fill_diagonal(true, -9)
-    rows = [(f"artist {a:03}", f"artist {b:03}") for a in range(24) for b in np.argsort(-true[a])[:8]]
-    found = overlap_with(lake, "artist", pl.DataFrame(rows, schema=["a", "b"], orient="row"), k=5)
+    listed = np.random.default_rng([24, seed, 4]).choice(120, 20, replace=False)
+    rows = [(f"artist {a:03}", f"artist {b:03}") for a in listed for b in np.argsort(-true[a])[:12]]
+    found = overlap_with(lake, "artist", pl.DataFrame(rows, schema=["a", "b"], orient="row"), k=10)
     return Outcome({"overlap": found.overlap, "tau": found.tau})
 
 
@@ -228,7 +276,7 @@ def seeds(seed: int) -> Outcome:
     for _ in range(3):
         chance = 1 / (1 + np.exp(-(0.8 + quality + 0.4 * rng.standard_normal() + 0.3 * rng.standard_normal(50))))
         runs.append(replicate_means((rng.random(len(track)) < chance[track]).astype(float), make_units(track, "tracks")))
-    found = seeds_estimate(runs, (0.0, 1.0)).estimate
+    found = seeds_estimate(runs, share=True).estimate
     return Outcome({"accuracy": (found.value, found.low, found.high)})
 
 
@@ -236,6 +284,11 @@ DESIGNS: dict[str, Callable[[int], Outcome]] = {
     "artists_fixed": artists_fixed,
     "artists_anew": artists_anew,
     "group_is_track": group_is_track,
+    "hubs_corrected": hubs_corrected,
+    "effects": effects,
+    "equal_layers": equal_layers_of(6, shared=False),
+    "equal_layers_alike": equal_layers_of(7, shared=True),
+    "named_pair": named_pair,
     "groups": groups_of(20, [8] * 6),
     "groups_unequal": groups_of(21, [5, 20, 8, 8, 12, 30]),
     "groups_anisotropic": groups_of(22, [8] * 8, common=3.0),
@@ -272,7 +325,9 @@ def coverage_of(name: str, outcomes: Sequence[Outcome], figure: str) -> dict[str
     }
 
 
-FIXED = ("artists_fixed", "groups", "groups_unequal", "groups_anisotropic", "equal_layers", "unequal_layers", "named_pair")
+FIXED = (                                # designs with sets of artists that are the same in all lakes
+    "artists_fixed", "hubs_corrected", "effects", "equal_layers", "equal_layers_alike", "named_pair", "groups", "groups_unequal", "groups_anisotropic", "overlap",
+)
 
 
 def within(figure: str, coverage: float) -> bool:

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from tonelake.evaluate import Labelled
 
-OVER = ("tracks", "clips")
+OVER = ("track", "clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class GroupUnits:
     @cached_property
     def cohesion(self) -> np.ndarray:
         """(group,) the mean product of two units' vectors; of clips, of two clips of different tracks.  NaN without a pair."""
-        if self.over == "tracks":
+        if self.over == "track":
             return self.lengths.cohesion
         number = len(self.counts)
         tracks, part = np.unique(np.stack([self.group, self.track]), axis=1, return_inverse=True)
@@ -87,7 +87,7 @@ class GroupUnits:
 
 def divide(labelled: Labelled, clips: np.ndarray, over: str, size: int | None = None) -> GroupUnits:
     """Divide the groups into units.  `size`: by default the number of units of the smallest group."""
-    if over == "clips":
+    if over == "clip":
         clip, group = labelled.member.nonzero()
         order = np.lexsort((clip, group))
         clip, group = clip[order], group[order]

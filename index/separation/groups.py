@@ -140,7 +140,7 @@ def read_groups(
 ) -> Groups:
     """Read the groups of a column that have `min_clips` clips and `min_tracks` units or more.
 
-    `over`: "tracks", or "clips" (the default where every group is one track).  `centre`: by default where the mean cosine of
+    `over`: "track", or "clip" (the default where every group is one track).  `centre`: by default where the mean cosine of
     two tracks is above CENTRE_ABOVE.  Raises InputError if fewer than two groups are left, or for an unknown choice.
     """
     if measure not in MEASURES:
@@ -151,12 +151,12 @@ def read_groups(
         raise InputError(f"--min-tracks {min_tracks}: must be at least 1")
     corrected = check_hubs(hubs)
     labelled, vectors = read_group_vectors(lake, column, space=space, layer=layer, where=where, min_clips=min_clips)
-    over = over or ("clips" if labelled.tracks_of_groups().max() < 2 else "tracks")
-    counts = labelled.clips_of_groups() if over == "clips" else labelled.tracks_of_groups()
+    over = over or ("clip" if labelled.tracks_of_groups().max() < 2 else "track")
+    counts = labelled.clips_of_groups() if over == "clip" else labelled.tracks_of_groups()
     enough = np.flatnonzero(counts >= min_tracks)
     if len(enough) < 2:
         raise InputError(
-            f"{len(enough)} of {len(counts)} groups of {column!r} have {min_tracks} {over} or more, and comparing needs two. "
+            f"{len(enough)} of {len(counts)} groups of {column!r} have {min_tracks} {over}s or more, and comparing needs two. "
             "Choose a smaller --min-tracks"
         )
     left_out = tuple(name for name, count in zip(labelled.names, counts, strict=True) if count < min_tracks)
@@ -169,19 +169,19 @@ def read_groups(
     centred = centre if centre is not None else alike > CENTRE_ABOVE and len(enough) >= LEAST_CENTRED
     if centred:
         units = replace(units, clips=unit(vectors - centre_of_tracks(units)))
-    note = f"{len(enough):,} groups of {column} compared over {over}, as if each had {units.size}"
-    if over == "clips":
+    note = f"{len(enough):,} groups of {column} compared over {over}s, as if each had {units.size}"
+    if over == "clip":
         note += " (clips of one track are not independent, so intervals are too narrow)"
     if centred:
-        note += f"; centred, as the mean cosine of two {over} is {alike:.2f}"
+        note += f"; centred, as the mean cosine of two {over}s is {alike:.2f}"
     if left_out:
-        note += f"; {len(left_out):,} with fewer than {min_tracks} {over} are left out"
+        note += f"; {len(left_out):,} with fewer than {min_tracks} {over}s are left out"
     return Groups(units=units, measure=measure, corrected=corrected, note=note, left_out=left_out)
 
 
 def mean_cosine(units: GroupUnits) -> float:
     """Return the mean product of two units' mean vectors."""
-    _, first = np.unique(units.track if units.over == "tracks" else units.weights.indices, return_index=True)
+    _, first = np.unique(units.track if units.over == "track" else units.weights.indices, return_index=True)
     vectors = units.vectors[first].astype(np.float64)
     number = len(vectors)
     squares = np.square(vectors).sum()
@@ -190,7 +190,7 @@ def mean_cosine(units: GroupUnits) -> float:
 
 def centre_of_tracks(units: GroupUnits) -> np.ndarray:
     """Return the (dim,) mean of all units' mean vectors, those in several groups counted once."""
-    _, first = np.unique(units.track if units.over == "tracks" else units.weights.indices, return_index=True)
+    _, first = np.unique(units.track if units.over == "track" else units.weights.indices, return_index=True)
     return units.vectors[first].mean(axis=0)
 
 
@@ -280,7 +280,7 @@ def nearest_row(found: Groups, one: int) -> tuple[str | None, float, float, floa
 
 def cohesion_intervals(units: GroupUnits) -> tuple[np.ndarray, np.ndarray]:
     """Return (group,) low and high of 95 % jackknife intervals of cohesion over the group's tracks; NaN over clips."""
-    if units.over == "clips":
+    if units.over == "clip":
         return (np.full(len(units.counts), np.nan),) * 2
     variances = variances_of_strata(units.lengths.cohesion_without, units.group, len(units.counts))
     return interval_of_strata(units.lengths.cohesion, variances[None], np.maximum(units.counts - 1.0, 1.0)[None])
@@ -290,7 +290,7 @@ def row_of_group(found: Groups, name: str, min_tracks: int) -> int:
     """Return the number of a group by its name.  Raises InputError for one that is left out, and as `find_group`."""
     for left in found.left_out:
         if left.casefold() == name.casefold():
-            few = f"fewer than {min_tracks} {found.units.over}"
+            few = f"fewer than {min_tracks} {found.units.over}s"
             raise InputError(f"{found.labelled.column} {left!r}: has {few}. Choose a smaller --min-tracks")
     return find_group(found.labelled, name)
 

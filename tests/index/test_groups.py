@@ -222,7 +222,7 @@ def nearest_by_size(measure, lakes=60):
     labelled = labelled_of(artists)
     large = named = total = 0
     for _ in range(lakes):
-        units = divide(labelled, unit(rng.standard_normal((60, 16))).astype(np.float32), "tracks")
+        units = divide(labelled, unit(rng.standard_normal((60, 16))).astype(np.float32), "track")
         found = Groups(units=units, measure=measure, corrected=False, note="", left_out=())
         for one in range(5):
             compared = found.compared(one)
@@ -307,7 +307,7 @@ def test_pieces_are_compared_over_their_clips(filled, caplog):
     assert found["low"].null_count() == 0
     assert "24 groups of track compared over clips, as if each had 10 (clips of one track are not independent" in caplog.text
     with pytest.raises(InputError, match="0 of 24 groups of 'track' have 3 tracks or more"):
-        index.groups(filled, "track", over="tracks")
+        index.groups(filled, "track", over="track")
 
 
 def test_small_groups_can_be_left_out(duets):

@@ -31,11 +31,11 @@ app = typer.Typer()
 Column = Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")]
 MinClips = Annotated[int, typer.Option("--min-clips", min=1, help="Minimum number of clips of a group.")]
 MinTracks = Annotated[
-    int, typer.Option("--min-tracks", min=1, help="Minimum number of tracks of a group, or of clips with --over clips.")
+    int, typer.Option("--min-tracks", min=1, help="Minimum number of tracks of a group, or of clips with --over clip.")
 ]
 Over = Annotated[
     str | None,
-    typer.Option(help="Units of size and intervals: tracks, or clips (the default where every group is one track)."),
+    typer.Option(help="Unit of size and intervals: track, or clip (the default where every group is one track)."),
 ]
 Centre = Annotated[
     bool | None,
