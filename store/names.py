@@ -1,4 +1,4 @@
-"""The table of names: one row a song, with its text, the folded text, and its grams, which Lance indexes.
+"""The table of names: one row a song, with its text, folded and as it is shown, and its grams, which Lance indexes.
 
 Derived from clips by `tonelake.index`: it can be deleted at any time and is then made again.  Facts that the code relies on
 (LanceDB 0.40, measured): a text index finds rows that were added after it was built; compaction removes rows from it, until
@@ -25,8 +25,7 @@ from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, release
 
 NAME = "names"
 KEY = "song"                             # id of the song's first clip
-TEXT = ("title", "artist", "album", "file")
-FOLDED = "folded"                        # the texts as they are compared
+TEXT = "text"                            # as it is compared and shown, in one column: reading several takes longer
 ROWS_PER_WRITE = 25_000
 MOST_UNINDEXED = 2_000                   # rows without index are scanned: 1,000 take 10 ms
 KEPT = timedelta(hours=1)                # of old versions: longer than any query reads
@@ -55,8 +54,7 @@ class Names:
         return names
 
     def _open(self) -> None:
-        text = [pa.field(name, pa.string()) for name in (*TEXT, FOLDED, self.grams)]
-        schema = pa.schema([pa.field(KEY, pa.string()), pa.field("tracks", pa.list_(pa.string())), *text])
+        schema = pa.schema([pa.field(name, pa.string()) for name in (KEY, TEXT, self.grams)])
         self.table = Table(self._connection, NAME, schema)
 
     @property
@@ -80,8 +78,8 @@ class Names:
         self._open()
 
     def read(self) -> pl.DataFrame:
-        """Every song with its tracks and text, not folded."""
-        return to_frame(self.table.read([KEY, "tracks", *TEXT]))
+        """Every song with its text."""
+        return to_frame(self.table.read([KEY, TEXT]))
 
     def replace(self, rows: pl.DataFrame, gone: Sequence[str], before: int) -> bool:
         """Insert or replace songs, and delete those with the keys `gone`.
@@ -143,18 +141,18 @@ class Names:
         self.table.commit(write)
         release_memory()
 
-    def match(self, grams: Sequence[str], limit: int) -> list[dict[str, Any]]:
-        """The songs that share most grams, rare ones counting more (BM25): at most `limit`, best first, as rows of text.
+    def match(self, grams: Sequence[str], limit: int) -> list[str]:
+        """The texts of the songs that share most grams, rare ones counting more (BM25): at most `limit`, best first.
 
         Raises LakeError if the index is missing or damaged.
         """
         from lancedb.query import MatchQuery
 
-        if not self.version or not grams:
+        if not grams:
             return []
         try:
             found = self.table._open().search(MatchQuery(" ".join(grams), self.grams), query_type="fts")
-            return list(found.select([KEY, "tracks", *TEXT, FOLDED, "_score"]).limit(limit).to_arrow().to_pylist())
+            return list(found.select([TEXT, "_score"]).limit(limit).to_arrow()[TEXT].to_pylist())
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).split(", /")[0]
             raise LakeError(f"table {NAME!r}: cannot be searched ({reason}). Delete {NAME}.lance, it is made again") from error

@@ -21,8 +21,8 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
+from tonelake.index.names.folded import fold_song, shown_texts, song_grams, stored_shown, stored_text
 from tonelake.index.names.grams import VERSION
-from tonelake.index.names.rank import SEPARATOR, fold_song, song_grams
 from tonelake.index.names.songs import read_song_names
 from tonelake.store import Lake, LakeError, Names, exclusive_lock, is_local
 
@@ -100,20 +100,15 @@ def update(lake: Lake, names: Names) -> Current:
     """Write the names that differ from the clips, until the table is known to equal one version of clips."""
     for _ in range(ROUNDS):
         clips, before = lake.clips.table.version, names.version
-        songs, stored = read_song_names(lake), names.read()
-        changed, gone = compare_songs(songs, stored)
+        changed, gone = compare_songs(read_song_names(lake), names.read())
         if not len(changed) and not gone and names.is_indexed():
             return Current(names, (clips, before))
-        label = "indexing names"
-        rows = changed.iter_rows(named=True)
-        wrapped = lake.progress(rows, len(changed), label) if len(changed) >= SHOWN_FROM else rows
-        folded = [fold_song(row) for row in wrapped]
-        single = names.replace(
-            changed.with_columns(
-                pl.Series("folded", [SEPARATOR.join(song) for song in folded], dtype=pl.String),
-                pl.Series(names.grams, [song_grams(song) for song in folded], dtype=pl.String),
-            ), gone, before,
-        )
+        songs = changed.iter_rows(named=True)
+        shown = lake.progress(songs, len(changed), "indexing names") if len(changed) >= SHOWN_FROM else songs
+        folded = [fold_song(song) for song in shown]
+        texts = [stored_text(song, text) for song, text in zip(folded, shown_texts(changed), strict=True)]
+        columns = {"song": changed["song"], "text": texts, names.grams: [song_grams(song) for song in folded]}
+        single = names.replace(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), gone, before)
         if names.needs_care():
             names.care()
         elif single:
@@ -124,13 +119,9 @@ def update(lake: Lake, names: Names) -> Current:
 
 def compare_songs(songs: pl.DataFrame, stored: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Return the songs that are new or changed, and the keys of those that are gone."""
-    flat = pl.col("tracks").list.join("\x1f")
-    columns = [name for name in songs.columns if name != "tracks"]
-    same = songs.with_columns(flat=flat).join(
-        stored.with_columns(flat=flat), on=[*columns, "flat"], how="semi", nulls_equal=True
-    )
-    changed = songs.join(same, on="song", how="anti", maintain_order="left")
-    return changed, stored.join(songs, on="song", how="anti")["song"].to_list()
+    shown = stored.select("song", shown=stored_shown(stored["text"]))
+    changed = songs.with_columns(shown=shown_texts(songs)).join(shown, on=["song", "shown"], how="anti", maintain_order="left")
+    return changed.drop("shown"), stored.join(songs, on="song", how="anti")["song"].to_list()
 
 
 def read_stamp(lake: Lake) -> tuple[int, int] | None:

@@ -11,9 +11,11 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from fakes import FakeEncoder
+from rapidfuzz import fuzz
 from typer.testing import CliRunner
 
 import tonelake
@@ -22,8 +24,10 @@ from tonelake.cli import app
 from tonelake.embed.settings import describe_space
 from tonelake.index.names import table as names_table
 from tonelake.index.names.find import match_songs
+from tonelake.index.names.folded import FoldedSong, fold_song, shown_texts, stored_text
 from tonelake.index.names.normalise import fold, query_forms, title_in_file
-from tonelake.index.names.rank import decide, fold_song, rank
+from tonelake.index.names.rank import decide, rank
+from tonelake.index.names.score import score_songs
 from tonelake.index.names.songs import read_song_names
 from tonelake.store import ClipNotFound, InputError, Lake, LakeError
 
@@ -189,9 +193,8 @@ def test_candidates_by_grams_give_the_best_of_all_songs(tmp_path):
     words = ["".join(draw.choices("abeilnorst", k=draw.randint(2, 8))) for _ in range(120)]
     songs = [(" ".join(draw.choices(words, k=draw.randint(1, 4))), draw.choice(words), None, f"{n}.mp3") for n in range(300)]
     lake = lake_of(tmp_path, songs)
-    every = [
-        row | {"folded": "\x1f".join(fold_song(row))} for row in read_song_names(lake).iter_rows(named=True)
-    ]
+    names = read_song_names(lake)
+    every = [stored_text(fold_song(row), text) for row, text in zip(names.to_dicts(), shown_texts(names), strict=True)]
     agreed = 0
     for title, artist, _, _ in draw.sample(songs, 40):
         place = draw.randrange(len(title))
@@ -201,6 +204,34 @@ def test_candidates_by_grams_give_the_best_of_all_songs(tmp_path):
             expected[0].title, expected[0].artist, round(expected[0].score, 6)
         ) or best[0].score == expected[0].score
     assert agreed >= 39
+
+
+def score_by_hand(form: str, song: FoldedSong) -> float:
+    """Score one form against one song, without parts of names and other scripts."""
+    tight, both = form.replace(" ", ""), f"{song.plain} {song.artist}"
+    title, plain, artist, album, file = (text.replace(" ", "") for text in song[:5])
+    literal = (
+        (form == song.title, 100.0), (tight in (plain + artist, artist + plain, title + artist, artist + title), 99.8),
+        (tight in (title, plain), 99.5), (tight == artist, 98.0), (tight == file, 97.5),
+    )
+    ratios = (
+        (plain, 0), (title, 0.2), (plain + artist, 0.2), (artist + plain, 0.2), (artist, 2), (album, 6), (file, 3)
+    )
+    near = [fuzz.ratio(tight, text) - less for text, less in ratios] + [fuzz.token_sort_ratio(form, both) - 1]
+    return next((value for holds, value in literal if holds), max(near))
+
+
+def test_scores_of_all_pairs_equal_those_of_one_by_one():
+    draw = random.Random(2)
+    words = ["".join(draw.choices("abeilnorst", k=draw.randint(2, 6))) for _ in range(30)]
+    texts = [" ".join(draw.choices(words, k=draw.randint(1, 3))) for _ in range(120)]
+    rows = [{"title": a, "artist": b, "album": c, "file": f"{a}.mp3"} for a, b, c in zip(*[iter(texts)] * 3, strict=True)]
+    songs = [fold_song(row) for row in rows]
+    forms = [*texts[:20], *(f"{song.title} {song.artist}" for song in songs[:8]), *(text[1:] for text in texts[:9])]
+    expected = np.array([[score_by_hand(form, song) for song in songs] for form in forms])
+    scores = score_songs(forms, songs)
+    certain = expected >= 92             # below, parts of names and other scripts count too
+    assert np.array_equal(scores[certain], expected[certain]) and (scores >= expected).all() and certain.sum() > 30
 
 
 def test_folding_is_stable_and_keeps_scripts_apart():
@@ -215,8 +246,9 @@ def test_folding_is_stable_and_keeps_scripts_apart():
 
 def equals_the_clips(lake: Lake) -> bool:
     """Whether the stored names are those of the clips."""
-    names = names_table.current_names(lake).read().sort("song")
-    return names.equals(read_song_names(lake).select(names.columns).sort("song"))
+    stored, songs = names_table.current_names(lake).read().sort("song"), read_song_names(lake).sort("song")
+    expected = [stored_text(fold_song(row), text) for row, text in zip(songs.to_dicts(), shown_texts(songs), strict=True)]
+    return stored["song"].equals(songs["song"]) and stored["text"].to_list() == expected
 
 
 def test_names_follow_labels_new_clips_and_deleted_ones(tmp_path):
@@ -256,7 +288,18 @@ def test_confirmed_duplicates_are_one_song(tmp_path):
 def test_several_artists_are_searched(tmp_path):
     lake = lake_of(tmp_path, [("Duet", "Ada", None, "1.mp3"), ("Duet", "Cleo", None, "2.mp3")])
     lake.clips.set_labels(pl.DataFrame({"clip_id": [clip_id("1.mp3")], "artists": [["Ada", "Bea Long"]]}))
-    assert match_songs(lake, "duet bea long")[0].artist == "Ada, Bea Long"
+    for words in ("duet bea long", "bea long duet", "duet ada", "duet ada bea long", "duett ada"):
+        assert decide(songs := match_songs(lake, words)) == "one" and songs[0].artist == "Ada, Bea Long"
+
+
+@pytest.mark.parametrize("typed", ["ftani", "atni", "fatin", "fatnii", "fatmi", "fxtni", "fatn"])
+def test_a_short_title_is_found_with_one_typing_error(tmp_path, typed):
+    songs = [("Fatni", "Ada", None, "0.mp3"), *((f"{c}atn{d}", "Bea", None, f"{c}{d}.mp3") for c in "bcdrs" for d in "aeou")]
+    assert "Fatni" in found(lake_of(tmp_path, songs), typed)
+
+
+def test_a_word_of_a_title_is_listed_with_a_typing_error_but_not_taken(sung_names):
+    assert found(sung_names, "rapsdy") == ["Bohemian Rapsody in Green"] and taken(sung_names, "rapsdy") is None
 
 
 @pytest.mark.parametrize("fault", [
@@ -273,8 +316,8 @@ def test_a_table_that_is_stale_or_damaged_is_mended_by_the_next_search(tmp_path,
         (folder / "names" / "built.json").write_text("{")
     elif fault == "rows of another writer":
         table = names_table.current_names(lake).table
-        rows = pl.from_arrow(table.read(where="title = 'Love Theme'")).with_columns(title=pl.lit("Old Name"))
-        table.upsert(rows.to_arrow())
+        rows = pl.from_arrow(table.read(where="text LIKE '%Love Theme%'"))
+        table.upsert(rows.with_columns(text=pl.col("text").str.replace_all("(?i)love theme", "Old Name")).to_arrow())
     elif fault == "no index":
         table = names_table.current_names(lake).table._open()
         table.drop_index(table.list_indices()[0].name)
@@ -333,6 +376,7 @@ def test_processes_that_search_and_rename_at_once_leave_the_names_of_the_clips(t
 import sys; import polars as pl
 from tonelake.store import Lake
 from tonelake.index.names.find import match_songs
+from tonelake.index.names.folded import FoldedSong, fold_song, shown_texts, stored_text
 lake, mine = Lake(sys.argv[1]), int(sys.argv[2])
 ids = lake.clips.ids()
 for step in range(6):
