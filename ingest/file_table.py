@@ -88,6 +88,12 @@ class FileTable:
                 found.append(source)
         return found
 
+    def present_recordings(self) -> set[str]:
+        """Recordings that a present file has."""
+        here = self._stored.filter(pl.col("missing_since").is_null() & ~pl.col("source").is_in([*self._changed]))
+        changed = {row["recording"] for row in self._changed.values() if row.get("missing_since") is None}
+        return {recording for recording in changed | set(here["recording"]) if recording is not None}
+
     def below(self, root: str) -> list[str]:
         """Sources of stored files below a folder, given as a source."""
         prefix = root.rstrip("/") + "/"

@@ -184,9 +184,11 @@ class _Ingest:
         counts = self.known.count(self.collector, set(self.failed))
         tidy(self.lake.clips.table)
         tidy(self.lake.paths.table)
+        here = self.files.present_recordings() if self.gone else set()
+        lost = [source for source in self.gone if (self.files.row(source) or {}).get("recording") not in here]  # not moved
         return IngestReport(
             recordings=self.count, added=counts.added, flagged=self.collector.flagged, failed=len(self.failed),
-            superseded=self.known.superseded, missing=len(self.gone), copies=counts.copies,
+            superseded=self.known.superseded, missing=len(lost), copies=counts.copies,
             new=counts.new, changed=counts.changed,
             known=self.count - len(self.failed) - counts.copies - counts.new - counts.changed,
             notes=self.collector.copies.notes(),

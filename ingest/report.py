@@ -22,7 +22,7 @@ class IngestReport:
     flagged: int = 0
     failed: int = 0
     superseded: int = 0                  # clips whose file has been replaced since they were ingested
-    missing: int = 0                     # files that are gone
+    missing: int = 0                     # files that are gone, and are not elsewhere
     copies: int = 0                      # files whose clips are stored under the path of another file with the same audio
     skipped: int = 0                     # files of other kinds in the folder, which `notes` name
     notes: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ class ForgetReport:
     files: int
 
     def __str__(self) -> str:
-        return f"{self.songs:,} songs with {self.clips:,} clips, and {self.files:,} files"
+        return f"{self.songs:,} songs with {self.clips:,} clips, and {self.files:,} paths of files"
 
 
 def forget(

@@ -129,6 +129,9 @@ def test_deleted_files_are_missing_until_they_are_back(lake, tmp_path):
     report = ingest_folder(lake, music)
     assert report.added == Added(known=2, changed=1)
     assert dict(lake.clips.read().select("track", "state").iter_rows()) == {"0.wav": None, "back.wav": None, "2.wav": None}
+    shutil.move(music / "0.wav", music / "moved.wav")
+    report = ingest_folder(lake, music)
+    assert report.missing == 0 and report.added == Added(known=2, changed=1)
 
 
 def test_a_folder_without_audio_marks_nothing_as_missing(lake, tmp_path):

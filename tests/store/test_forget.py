@@ -37,7 +37,7 @@ def test_missing_recordings_are_forgotten_with_their_vectors(library, lake):
     assert lake.forget(missing=True, confirm=lambda found: bool(asked.append(found))) is None
     assert lake.clips.count() == 6 and (asked[0].songs, asked[0].clips, asked[0].files) == (1, 1, 1)
     done = lake.forget(missing=True)
-    assert str(done) == "1 songs with 1 clips, and 1 files"
+    assert str(done) == "1 songs with 1 clips, and 1 paths of files"
     assert (lake.clips.count(superseded=True), lake.vectors("fake").count(), lake.paths.count()) == (5, 5, 5)
     with pytest.raises(InputError, match="nothing is missing"):
         lake.forget(missing=True)
@@ -103,5 +103,5 @@ def test_the_command_asks_before_it_deletes(library, lake):
     arguments = ["forget", "--where", "track = '00.wav'", "--lake", lake.uri]
     refused = CliRunner().invoke(app, arguments, input="n\n")
     assert refused.exit_code == 1 and lake.clips.count() == 6
-    assert "Delete 1 songs with 1 clips, and 1 files from the lake?" in refused.output
+    assert "Delete 1 songs with 1 clips, and 1 paths of files from the lake?" in refused.output
     assert CliRunner().invoke(app, [*arguments, "--yes"]).exit_code == 0 and lake.clips.count() == 5
