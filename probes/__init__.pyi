@@ -5,7 +5,7 @@ from .outputs import clip_losses, prediction_columns, readable_targets
 from .plots import draw_confusion, draw_weights, save_plot
 from .prediction import Predictions, predict, save_predictions, write_predictions
 from .probing import probe
-from .protocols import PROTOCOLS, Stage, probe_all, stages_of
+from .protocols import PROTOCOLS, Stage, differences_of, probe_all, stages_of
 from .report import (
     METRIC_LABELS,
     format_interval,
@@ -15,6 +15,7 @@ from .report import (
     leaks_table,
     markdown_image,
     markdown_table,
+    mean_history,
 )
 from .review_clips import EvaluatedRun, review, sort_orders
 from .runs import Run, compare_probes, read_tensors, write_table, write_tensors
@@ -32,6 +33,7 @@ __all__ = [
     "clip_losses",
     "compare_probes",
     "data_digest",
+    "differences_of",
     "draw_confusion",
     "draw_weights",
     "extend_metric",
@@ -43,6 +45,7 @@ __all__ = [
     "learn_metric",
     "markdown_image",
     "markdown_table",
+    "mean_history",
     "predict",
     "prediction_columns",
     "probe",

@@ -15,6 +15,7 @@ FIGURE_LABELS = {
     "map": "mAP", "recall_1": "recall@1", "recall_10": "recall@10", "r_precision": "R-precision", "auc": "AUC",
     "span": "span (within minus between groups)", "anisotropy": "anisotropy (mean cosine)", "hubness": "hubness",
     "same": "cosine within groups", "different": "cosine between groups", "r2": "R²", "roc_auc": "ROC-AUC", "ap": "AP",
+    "key_score": "MIREX key score", "tempo_1": "tempo accuracy 1", "tempo_2": "tempo accuracy 2",
 }
 
 

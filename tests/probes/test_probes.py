@@ -25,7 +25,7 @@ from tonelake.probes import (
 from tonelake.probes.experiment import Experiment
 from tonelake.store import InputError, Lake, LakeError, SpaceMismatch
 
-QUICK = {"rates": (1e-2,), "seeds": 2, "epochs": 12, "patience": 4}
+QUICK = {"rates": (1e-2,), "decays": (0.0,), "seeds": 2, "epochs": 12, "patience": 4}
 
 
 def quick(*columns: str, **settings) -> ProbeConfig:
@@ -79,7 +79,7 @@ def test_the_files_of_a_run_agree_with_each_other(artists):
     report = run.report()
     for words in ("## Layers", "layers.png", "| majority |", "## Overlap between training and test", "## Cautions", "--config"):
         assert words.strip("| ") in report
-    assert {"layers.png", "confusion.png", "calibration.png"} <= set(run.files.names(".png"))
+    assert {"layers.png", "confusion.png", "calibration.png", "history.png"} <= set(run.files.names(".png"))
     assert not lake.files(f"probes/{run.name}/partial").names(".safetensors")
 
 
@@ -223,6 +223,69 @@ def test_tags_and_numbers_can_be_predicted(own, head, columns):
     assert f"{columns[0]}_predicted" in own.clips.label_columns()
 
 
+def test_a_run_records_training_by_epoch_and_counts_parameters(artists):
+    """Top-1 and top-5 on both sides, for each epoch that a fit was trained."""
+    _, run = artists
+    history, fits = run.table("history"), run.table("fits")
+    keys = ["layer", "rate", "decay", "seed", "fold"]
+    counted = history.group_by(keys).agg(pl.len().alias("trained"))
+    joined = fits.join(counted, on=keys)
+    assert joined["epochs"].to_list() == joined["trained"].to_list()
+    kept = fits.join(history, left_on=[*keys, "best_epoch"], right_on=[*keys, "epoch"], suffix=" then")
+    np.testing.assert_allclose(kept["score"], kept["valid_top_1"], atol=1e-6)
+    assert (history["train_top_5"] >= history["train_top_1"]).all()
+    first, last = history.filter(epoch=1)["train_top_1"].mean(), history.filter(epoch=10)["train_top_1"].mean()
+    assert last > first + 0.1
+    assert run.metrics["parameters"] == 6 * 6 + 6
+    assert run.metrics["training"]["accuracy"] > run.metrics["figures"]["accuracy"]["value"] - 0.1
+    report = run.report()
+    for words in ("42 parameters", "## Training", "history.png", "top-5, validation", "over 6 tracks"):
+        assert words in report
+
+
+def test_each_weight_decay_of_a_sweep_has_a_test_figure(own):
+    run = probe(own, quick(decays=(0.0, 0.01, 300.0), rates=(1e-3, 1e-2)))
+    decays = run.table("decays")
+    assert decays["decay"].to_list() == [0.0, 0.01, 300.0]
+    best = decays.filter("chosen").row(0, named=True)
+    assert best["accuracy"] == pytest.approx(run.metrics["figures"]["accuracy"]["value"], abs=1e-6)
+    assert (best["away"], best["decay"]) == (0.0, run.table("layers").filter("best")["decay"].item())
+    worst = decays.filter(decay=300.0).row(0, named=True)
+    assert worst["accuracy"] < best["accuracy"] - 0.2
+    assert worst["away"] == pytest.approx(worst["accuracy"] - best["accuracy"])
+    assert worst["away_low"] < worst["away"] < worst["away_high"] < 0
+    assert "minus the selected" in run.report()
+    assert "decays" not in [name.removesuffix(".parquet") for name in probe(own, quick()).files.names(".parquet")]
+
+
+def test_layers_are_compared_over_the_units_that_the_split_holds_out(own):
+    """Two layers with the same vectors are not distinguishable; by whole groups, intervals are over the groups."""
+    run = probe(labelled(own, mood=["calm" if i % 20 < 10 else "wild" for i in range(240)]), quick("mood", split="by:artist"))
+    assert run.metrics["over"].endswith(" artists")
+    assert probe(own, quick("artist", split="folds:4:track")).metrics["over"] == "over 24 tracks"
+    layers = probe(own, quick()).table("layers")
+    assert layers.filter("best")["tied"].to_list() == [True]
+    assert layers.filter(name="low")["tied"].to_list() == [False]
+
+
+def test_chance_is_exact_and_has_no_interval(artists):
+    baseline = artists[1].metrics["baselines"]["chance"]
+    assert baseline["accuracy"] == {"value": pytest.approx(1 / 6, abs=1e-6), "low": None, "high": None}
+    assert baseline["top_5"]["value"] == pytest.approx(5 / 6, abs=1e-6)
+    assert "chance 0.167" in artists[1].summary()
+    assert "random" not in artists[1].metrics["baselines"]
+
+
+def test_a_column_of_keys_is_judged_by_mirexs_score(own):
+    keys = ["C major", "G major", "A minor", "c minor", "F# major", "Eb major"]
+    artist = own.clips.read(["artist"])["artist"].str.tail(1).cast(pl.Int64)
+    run = probe(labelled(own, key=[keys[i] for i in artist]), quick("key", monitor="key_score"))
+    figures, report = run.metrics["figures"], run.report()
+    assert figures["accuracy"]["value"] <= figures["key_score"]["value"] <= 1
+    assert "| MIREX key score |" in report
+    assert "of the validation MIREX key score" in report
+
+
 def test_a_learned_weighting_finds_the_informative_layer(tmp_path, rendered_plots):
     """Three layers of one width; only the second depends on the artist."""
     lake = Lake(tmp_path / "lake")
@@ -272,9 +335,6 @@ def test_a_spectral_space_of_the_same_clips_is_a_baseline(own):
 
 
 def test_protocols_have_the_settings_of_their_studies(artists):
-    (marble,) = stages_of("marble", ProbeConfig(("artist",), seeds=1))
-    assert (marble.config.head, marble.config.hidden, marble.config.batch, len(marble.config.rates)) == ("mlp", 512, 64, 6)
-    assert marble.config.layers == ("each", "weighted")
     stages = {stage.name: stage.config for stage in stages_of("chorales", ProbeConfig(("piece",)))}
     first = stages["linear"]
     assert (first.optimizer, first.rates, first.batch, first.class_weights) == ("adam", (1e-3,), 256, "balanced")
@@ -282,7 +342,7 @@ def test_protocols_have_the_settings_of_their_studies(artists):
     assert stages["sgd"].optimizer == "sgd"
     assert (stages["by piece"].columns, stages["by piece"].split) == (("tune",), "by:piece")
     assert stages["by tune"].split == "by:tune"
-    with pytest.raises(InputError, match="Choose marble, chorales"):
+    with pytest.raises(InputError, match="Choose marble-v1, marble-v2, chorales"):
         stages_of("other", ProbeConfig(("artist",)))
 
 

@@ -30,7 +30,9 @@ def probe(
     ] = None,
     lake: LakePath = "lake",
     space: SpaceName = None, where: Where = None,
-    protocol: Annotated[str | None, typer.Option(help="Settings of a published study: marble or chorales.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Settings of a published study: marble-v1, marble-v2 or chorales.")
+    ] = None,
     config: ConfigFile = None, name: RunName = None, again: Again = False,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
@@ -60,7 +62,9 @@ def probes(
     lake: LakePath = "lake",
     table: Annotated[
         str | None,
-        typer.Option(help="Table of one run: layers, fits, classes, confusion, calibration, predictions or split."),
+        typer.Option(
+            help="Table of one run: layers, decays, fits, history, classes, confusion, calibration, predictions or split."
+        ),
     ] = None,
     report: Report = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
