@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-search bench-small bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -99,6 +99,9 @@ bench-search: $(READY)  ## our index against FAISS, LanceDB, hnswlib, Voyager an
 
 bench-small: $(READY)  ## quality of the small MERT, and its model card (15 minutes)
 	$(BIN)/python -m bench.small
+
+bench-statistics: $(READY)  ## coverage of the printed intervals in simulated lakes, and false distinctions (20 minutes)
+	$(BIN)/python -m bench.statistics
 
 bench-ui: $(READY)     ## the app's map in Chromium: first points, clicks, frames (10 minutes)
 	$(BIN)/python -m bench.ui

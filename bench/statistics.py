@@ -85,9 +85,9 @@ def make_lake(
 ) -> MemoryLake:
     """Return a lake with `tracks` of each artist, in layers whose artists differ by `layers`.
 
-    `fixed`: the artists of a set are the same in all lakes, else they are drawn again.  `equal`: the artists' directions are the
-    same in all layers and spaces, so that their figures have one expectation.  `shared`: half of the variance of tracks and
-    clips is common to all layers as well.
+    `fixed`: the artists of a set are the same in all lakes, else they are drawn again.  `equal`: the artists' directions are
+    the same in all layers and spaces, so that their figures have one expectation.  `shared`: half of the variance of tracks
+    and clips is common to all layers as well.
     """
     rng = np.random.default_rng([design, seed, 1])
     artists = np.random.default_rng([design, seed % SETS, 2]) if fixed else rng
@@ -326,7 +326,9 @@ def coverage_of(name: str, outcomes: Sequence[Outcome], figure: str) -> dict[str
 
 
 FIXED = (                                # designs with sets of artists that are the same in all lakes
-    "artists_fixed", "hubs_corrected", "effects", "equal_layers", "equal_layers_alike", "named_pair", "groups", "groups_unequal", "groups_anisotropic", "overlap",
+    "artists_fixed", "hubs_corrected", "effects", "equal_layers", "equal_layers_alike", "named_pair", "groups",
+    "groups_unequal",
+    "groups_anisotropic", "overlap",
 )
 
 

@@ -1,0 +1,64 @@
+"""Jackknife of two sets of units against Welch's interval, and max-t where candidates have units of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tonelake.evaluate import (
+    interval_of_strata,
+    jackknife_error,
+    max_t_of_strata,
+    variance_of_stratum,
+    variances_of_strata,
+)
+
+
+def means_without(values):
+    """Return the means without each value."""
+    return (values.sum() - values) / (len(values) - 1)
+
+
+def test_the_interval_of_a_difference_of_means_is_welchs():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(1, 1, 5), rng.normal(0, 3, 30)
+    value = first.mean() - second.mean()
+    sides = [value - first.mean() + means_without(first), value + second.mean() - means_without(second)]
+    variances = np.array([variance_of_stratum(side) for side in sides])
+    low, high = interval_of_strata(np.array(value), variances, np.array([4.0, 29.0]))
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    joined = variances_of_strata(np.concatenate(sides), np.repeat([0, 1], [5, 30]), 3)
+    assert joined[:2] == pytest.approx(variances) and np.isnan(joined[2])
+    assert np.sqrt(variances[0]) == pytest.approx(float(jackknife_error(sides[0])))
+
+
+def test_a_set_of_one_unit_has_no_variance():
+    assert np.isnan(variance_of_stratum(np.array([[1.0, 2.0]]))).all()
+    low, high = interval_of_strata(np.array([0.5]), np.array([[np.nan], [0.1]]), np.array([[1.0], [5.0]]))
+    assert np.isnan(low).all() and np.isnan(high).all()
+
+
+@pytest.mark.parametrize("own_units", [3, 100])
+def test_equal_candidates_are_told_apart_in_at_most_a_twentieth_of_draws(own_units):
+    """Each candidate's figure is the mean of units of its own plus that of five shared units; 150 draws, error .018."""
+    rng = np.random.default_rng(own_units)
+    apart = 0
+    for _ in range(150):
+        shared = rng.standard_normal((5, 8))
+        own = rng.standard_normal((own_units, 8))
+        values = shared.mean(axis=0) + own.mean(axis=0)
+        left_out = values + (shared.sum(axis=0) - shared) / 4 - shared.mean(axis=0)
+        found = max_t_of_strata(values, left_out, own.var(axis=0, ddof=1) / own_units, np.full(8, own_units - 1.0))
+        apart += found.distinguishable.any()
+    assert apart / 150 <= 0.05 + 0.018
+
+
+def test_a_better_candidate_is_told_from_the_others():
+    rng = np.random.default_rng(1)
+    shared = rng.standard_normal((20, 6)) * 0.1
+    values = np.array([2.0, 0, 0, 0.1, -0.2, 0.0])
+    found = max_t_of_strata(values, values + shared / 19, np.full(6, 0.01), np.full(6, 9.0), contenders=3)
+    assert found.best == 0 and found.distinguishable.tolist() == [False, True, True, True, True, True]
+    assert (found.lead_low[1:] > 0).all() and found.p_values[0] == 1
