@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as theirs
 
-from tonelake.evaluate import make_units, metrics, squared_calibration_error
+from tonelake.evaluate import Replicates, make_units, metrics, squared_calibration_error
 from tonelake.evaluate.calibration import reliability
 from tonelake.evaluate.quantiles import median_estimate
 
@@ -228,3 +228,13 @@ def test_estimates_are_means_over_seeds():
     good, bad = np.array([[1.0, 0]] * 4), np.array([[0.0, 1]] * 4)
     units = make_units(np.arange(4), "tracks")
     assert metrics.estimate_metrics("multiclass", targets, [good, bad], units)["accuracy"].value == 0.5
+
+
+def test_intervals_of_errors_are_symmetric_on_the_log_scale():
+    rng = np.random.default_rng(3)
+    left_out = 0.5 + 0.02 * rng.standard_normal(20)
+    error = metrics.estimate_metric("rmse", Replicates(np.array(0.5), left_out))
+    assert error.low * error.high == pytest.approx(0.25) and error.low < 0.5 < error.high
+    share = metrics.estimate_metric("r2_0", Replicates(np.array(0.5), 1 - left_out))
+    assert (share.value, share.low, share.high) == pytest.approx((0.5, 1 - error.high, 1 - error.low))
+    assert metrics.estimate_metric("rmse", Replicates(np.array(0.0), np.zeros(5))).high == 0
