@@ -87,7 +87,7 @@ def estimates(runs: Sequence[dict[str, Replicates]]) -> dict[str, Estimate]:
 
 
 def difference_estimate(seeds: Sequence[Replicates], *, share: bool) -> Estimate:
-    """Return the mean over seeds of a paired difference, of a metric between 0 and 1 if `share`.
+    """Return the mean over seeds of a paired difference; `share`: of a metric between 0 and 1, so that -1 to 1 bounds it.
 
     If the two sides do not differ on any unit, n units still leave room for a difference: an outcome that none of them shows
     has a probability of up to 1 - 0.05 ** (1 / n) at 95 %.
@@ -96,7 +96,9 @@ def difference_estimate(seeds: Sequence[Replicates], *, share: bool) -> Estimate
     if share and found.units_error == 0 and not found.seeds_error > 0 and found.estimate.value == 0:
         reach = 1 - 0.05 ** (1 / len(seeds[0].left_out))
         return Estimate(0.0, -reach, reach)
-    return found.estimate
+    bound = 1.0 if share else float("inf")
+    low, high = np.clip([found.estimate.low, found.estimate.high], -bound, bound)
+    return Estimate(found.estimate.value, float(low), float(high))
 
 
 def replicate_figures(test: HeldOut, scores: np.ndarray, units: Units) -> dict[str, Replicates]:
