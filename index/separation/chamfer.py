@@ -66,13 +66,12 @@ def changes_without(
     back = unit_means(of_block, ratio(*own_totals))                                              # (unit, 1)
     there_mean, back_mean = nanmean(there), group_means(back, starts)[:, 0]                      # (group,)
     # Without an own unit: the mean over the others, and the soft maxima of the other groups' clips without it.
-    back_without = unit_means(of_block, ratio(*(total - part for total, part in zip(own_totals, to_own, strict=True)),
-                                              least=own_totals[1]))
+    hard, soft = (total - part for total, part in zip(own_totals, to_own, strict=True))
+    back_without = unit_means(of_block, ratio(hard, soft, own_totals[1]))
     own_change = mean_without(there) - there_mean + (group_means(back_without, starts) - back_mean[:, None]).T
     # Without a unit of another group, likewise.
-    there_without = nanmean(unit_means(of_own, ratio(
-        *(total[:, group] - part for total, part in zip(totals, to_units, strict=True)), least=totals[1][:, group]
-    )))
+    hard, soft = (total[:, group] - part for total, part in zip(totals, to_units, strict=True))
+    there_without = nanmean(unit_means(of_own, ratio(hard, soft, totals[1][:, group])))
     known = np.isfinite(back[:, 0])
     sums, counts = (np.add.reduceat(part, starts)[group] for part in (np.where(known, back[:, 0], 0.0), known.astype(float)))
     with np.errstate(divide="ignore", invalid="ignore"):

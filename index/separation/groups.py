@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -256,7 +257,7 @@ def groups(
         column: found.names[:k], "clips": clips[:k], "tracks": tracks[:k], "cohesion": found.units.cohesion[:k],
         "cohesion_low": low[:k], "cohesion_high": high[:k],
     })
-    schema = {
+    schema: dict[str, Any] = {
         "nearest": pl.String, "similarity": pl.Float64, "low": pl.Float64, "high": pl.Float64, "tied": pl.List(pl.String),
         "ties": pl.Int64,
     }
