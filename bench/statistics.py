@@ -387,9 +387,9 @@ def write(
     """Write bench/results/statistics.md and .json."""
     errors = [np.sqrt(0.95 * 0.05 / count) for count in (MORE * lakes, lakes)]
     text = (
-        f"{MORE * lakes:,} lakes a design, {lakes} where a lake has thirteen layers; the standard error of a coverage of .95 is "
-        f"{errors[0]:.3f}, or {errors[1]:.3f}. Bounds of coverage: {LEVEL[0]} to {LEVEL[1]}; {LENIENT['recall_1']} or more for "
-        "recall@1 and hubness.\n\n"
+        f"{MORE * lakes:,} lakes a design, {lakes} where a lake has thirteen layers; the standard error of a coverage of .95 "
+        f"is {errors[0]:.3f}, or {errors[1]:.3f}. Bounds of coverage: {LEVEL[0]} to {LEVEL[1]}; {LENIENT['recall_1']} or more "
+        "for recall@1 and hubness.\n\n"
         + table(["design", "figure", "mean", "width", "coverage", "lakes", ""], lines)
         + "\n## Distinctions and choices\n\n" + table(["design", "what", "mean", "standard error"], others)
     )
