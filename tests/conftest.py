@@ -60,6 +60,16 @@ def _kept_decoders() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_made_once() -> Iterator[None]:
+    from commands import get_command
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.main.get_command", get_command)
+        patch.setattr("typer.testing._get_command", get_command)
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoints() -> Path:
     """Two small random MERT checkpoints in the hub's form, with the hidden states of the original code."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from quick import QUICK, tuned
+from rendering import write_empty_plots
 from sounds import melody
 
 import tonelake
@@ -30,8 +31,10 @@ def trained(sung, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "lake"
     shutil.copytree(sung.uri, folder)
     lake = tonelake.open(folder, create=False, progress=False)
-    lake.finetune(config=QUICK, name="mix")
-    lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        write_empty_plots(patch)
+        lake.finetune(config=QUICK, name="mix")
+        lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
     return lake
 
 

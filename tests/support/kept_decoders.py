@@ -21,6 +21,7 @@ PROMPT = (
 )
 COMMAND, START, CLOSE = DecoderPool.command, DecoderPool._start, DecoderPool.close
 _idle: dict[Any, list[Any]] = defaultdict(list)
+_ended: list[bool] = []                  # not empty once the session has ended: pools that are closed later keep nothing
 
 
 def _kind() -> Any:
@@ -48,7 +49,7 @@ def _start(self: DecoderPool) -> Any:
 
 
 def _close(self: DecoderPool) -> None:
-    if self.command == COMMAND:
+    if self.command == COMMAND and not _ended:
         self._threads.shutdown(wait=True, cancel_futures=True)       # each process has answered, so that none is busy
         for decoder in list(self._decoders):
             if decoder.ready and decoder.process.poll() is None and len(_idle[decoder.kind]) < IDLE:
@@ -65,6 +66,7 @@ def kept_decoders() -> Iterator[None]:
         try:
             yield
         finally:
+            _ended.append(True)
             for decoder in (decoder for idle in _idle.values() for decoder in idle):
                 decoder.process.kill()
                 decoder.end()
