@@ -9,9 +9,9 @@ expectation, the mean over all lakes of the design, in 95 % of them.  Designs di
 - artists_anew: other artists; intervals over artists;
 - group_is_track: other pieces, each a single track;
 - hubs_corrected, effects: the same for corrected scores, and for paired differences between preparations;
-- equal_layers: thirteen layers of equal quality: is any told from the best, and is the figure of the chosen one too high?
+- equal_layers: thirteen layers of equal quality: is any distinguished from the best, is the chosen one's figure too high?
 - equal_layers_alike: the same with layers that share half of the variance of tracks;
-- named_pair: two spaces of equal quality: is their difference in a named layer told from zero?
+- named_pair: two spaces of equal quality: is their difference in a named layer significant?
 - groups, groups_unequal, groups_anisotropic: similarity of two artists, by every measure, and cohesion;
 - nothing_nearest: artists without structure, one of them large: is one named as nearest, and how often is it the large one?
 - overlap: lists of other groups of the same lake, which agree in part;
@@ -39,6 +39,7 @@ DIM = 16
 LAYERS = 13
 SLOW = ("equal_layers", "equal_layers_alike")        # thirteen layers a lake; other designs draw MORE times as many lakes
 MORE = 5                                 # which takes the standard error of a coverage from .015 to .007
+FALSE = ("layers_distinguished", "nearest_named", "significant")     # what a valid procedure finds in 5 % of lakes
 SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
 LEVEL = (0.93, 0.97)                     # where coverage should be
 LENIENT = {"recall_1": 0.92, "hubness": 0.92}        # lower ends for figures that no interval suits well
@@ -162,7 +163,7 @@ def equal_layers_of(design: int, shared: bool) -> Callable[[int], Outcome]:
         found = layers(lake, "artist")
         maps, held_out = found.table["map"].to_numpy(), found.held_out
         return Outcome({"held_out_map": (held_out.value, held_out.low, held_out.high)}, found={
-            "told_apart": float(len(found.equals) < LAYERS - 1), "choice_bias": held_out.value - maps.mean(),
+            "layers_distinguished": float(len(found.equals) < LAYERS - 1), "choice_bias": held_out.value - maps.mean(),
             "plain_bias": maps.max() - maps.mean(),
         })
 
@@ -397,7 +398,7 @@ def write(
     write_results(
         "statistics", "Coverage of intervals, false distinctions and the bias of a choice", text,
         circumstances("all lakes (seeds 0, 1, … of each design)"), {}, coverage=coverage,
-        false_distinctions={key: pick[key] for key in pick if key.startswith(("told_apart", "nearest_named", "significant"))},
+        false_distinctions={key: values for key, values in pick.items() if key.startswith(FALSE)},
         choice_bias={key: values for key, values in found.items() if key.startswith("choice_bias")}, found=found,
     )
 

@@ -1,8 +1,8 @@
 """Jackknife of figures of two independent sets of units: the tracks of one group and those of another.
 
-Leaving a unit out tells the share of the variance that comes from its own set, so the variances of the sets add up, each from
-the deviations within its set.  The degrees of freedom follow from both (Satterthwaite 1946): a group of four tracks beside
-one of four hundred leaves three of them, and not four hundred.
+Leaving units out one at a time gives the share of the variance that comes from their own set, so the variances of the sets add
+up, each from the deviations within its set.  The degrees of freedom follow from both (Satterthwaite 1946): a group of four
+tracks beside one of four hundred leaves three of them, and not four hundred.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def largest_leads(
     kept = scales > NO_ERROR * max(float(scales.max(initial=0.0)), np.finfo(float).tiny)
     factor = (scales[kept, None] * directions[kept]).T                               # (candidate, rank): covariance = f f'
     rank = int(kept.sum())
-    # Few shared units leave their covariance uncertain: it is drawn as well, else 5 units tell equal candidates apart in 11 %.
+    # Few shared units leave their covariance uncertain: without this draw, 5 units distinguish equal ones in 11 %.
     heavy = np.sqrt((units - 1) / rng.chisquare(units - 1, (draws, 1)))
     drawn = heavy * (rng.standard_normal((draws, rank)) @ factor.T) + rng.standard_normal((draws, number)) * np.sqrt(own)
     best = drawn.argmax(axis=1)

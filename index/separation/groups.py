@@ -5,7 +5,7 @@ two groups depends on the measure (`index.separation.group_similarity`).  Clips 
 compared: what two groups share says nothing about their similarity.
 
 Intervals are a jackknife over the units of both groups: tracks, unless every group is a single track; then clips.  A group is
-named as the nearest only if max-t tells its similarity from every other group's at 95 %.
+named as the nearest only if its similarity is distinguishable from every other group's at 95 %, by max-t.
 
 Where directions are used so unevenly that any two tracks have a mean cosine above CENTRE_ABOVE, every similarity is close to
 1; vectors are then centred on the mean of all tracks.  Every track has the same weight in it, which makes the centre neutral:
@@ -114,12 +114,12 @@ class Groups:
             found = max_t_of_strata(row.values[known], row.shared[:, known], own[known], degrees[known], contenders=CONTENDERS)
             tied[order] = True
             tied[known[found.distinguishable]] = False
-        else:                            # without an interval of the most similar, none can be told from it
+        else:                            # the most similar has no interval: nothing is distinguishable
             tied[order] = True
-        return Compared(row.values, low, high, order, tied)
+        return Compared(values=row.values, low=low, high=high, order=order, tied=tied)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Compared:
     """Similarities of one group to the others."""
 
@@ -127,7 +127,7 @@ class Compared:
     low: np.ndarray
     high: np.ndarray
     order: np.ndarray                    # groups with a similarity, most similar first
-    tied: np.ndarray                     # (group,) bool: the most similar, and those that cannot be told from it
+    tied: np.ndarray                     # (group,) bool: the most similar, and those not distinguishable from it
 
 
 def finite_or_low(values: np.ndarray) -> np.ndarray:
@@ -226,11 +226,12 @@ def groups(
     min_tracks: int = MIN_TRACKS, over: str | None = None, centre: bool | None = None, hubs: str = DEFAULT_HUBS,
 ) -> pl.DataFrame:
     """With a name, return the groups most similar to it: group, similarity with its 95 % interval (low, high), tied (whether it
-    cannot be told from the most similar one), clips and tracks.
+    is not distinguishable from the most similar one), clips and tracks.
 
     Without a name, return every group with its clips, tracks, cohesion with its interval, nearest (the most similar group; null
-    if it cannot be told from others), the similarity of the most similar group with its interval, tied (that group and those it
-    cannot be told from, most similar first, at most TIED_SHOWN; null if `nearest` is given) and ties, their number.
+    if others are not distinguishable from it), the similarity of the most similar group with its interval, tied (that group and
+    those not distinguishable from it, most similar first, at most TIED_SHOWN; null if `nearest` is given) and ties, their
+    number.
 
     Groups are compared at equal size, that of the smallest.  Groups of fewer than `min_clips` clips or `min_tracks` tracks are
     left out; `over`, `centre` and `hubs` are as for `read_groups`.  A sentence on this is logged.

@@ -195,7 +195,7 @@ def test_a_shared_track_does_not_make_groups_similar(duets):
     assert index.group_matrix(lake, "singers", min_tracks=1).filter(singers="guest")["s4"][0] is None
     near = index.groups(lake, "singers", "guest", min_tracks=1)
     assert "s4" not in near["singers"].to_list() and len(near) == 4
-    assert near["low"].null_count() == 4 and near["tied"].all()      # one track tells nothing about how the guest varies
+    assert near["low"].null_count() == 4 and near["tied"].all()      # one track has no spread to estimate
 
 
 def made_lake(folder, vectors, artists):

@@ -52,11 +52,11 @@ if near.open:
         name = st.selectbox(f"Nearest to which {column}?", names, key="group", bind="query-params")
         if name != ALL:
             table = answer_or_stop(lake.groups, column, name, k=50, **compared)
-            st.caption(f"Nearest first, at layer {layer}, at equal size. Tied: cannot be told from the nearest at 95 %. "
+            st.caption(f"Nearest first, at layer {layer}, at equal size. Tied: not distinguishable from the nearest at 95 %. "
                        "Pairs of clips from the same track are excluded.")
         else:
-            st.caption("Cohesion: the mean cosine between a group's tracks. A nearest group is named only if it can be told "
-                       "from all others at 95 %; else `tied` lists the candidates.")
+            st.caption("Cohesion: the mean cosine between a group's tracks. A nearest group is named only if it is "
+                       "distinguishable from all others at 95 %; else `tied` lists the candidates.")
         st.dataframe(table, hide_index=True, height=min(640, 60 + 35 * len(table)))
         csv_button(table, "groups.csv")
 if whole.open:
