@@ -21,7 +21,7 @@ def names(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(
         "rank", number(pl.col("score"), ".0f"), "clip_id", "title", "artist", "album",
         file=pl.when(pl.col("file").str.starts_with(pl.col("title")).not_()).then("file"),
-        others=pl.when(others > 0).then(others),
+        others=pl.when(others > 0).then(others), state="state",
     )
 
 

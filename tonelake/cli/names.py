@@ -32,6 +32,9 @@ def find(
     opened = open_lake(lake)
     found = opened.find(name, k=k)
     show(found, as_json, as_csv, "names")
+    if sys.stdout.isatty() and not (as_json or as_csv):
+        for song in found.iter_rows(named=True):
+            say("\n".join(f"{song['rank']:3}  {path}" for path in song["paths"]))
     write_playlist(opened, found, m3u)
     if not len(found):
         say(f"no song has a name like {name!r}. Try fewer words, or list clips with `tonelake clips`")

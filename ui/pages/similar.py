@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
+import polars as pl
 import streamlit as st
 
 from tonelake.index import Query
 from tonelake.ui.components import clip_list
-from tonelake.ui.points import NAMES, names_contain, searchable_names
 from tonelake.ui.shared import (
     answer_or_stop,
     choose_layer,
@@ -16,7 +16,6 @@ from tonelake.ui.shared import (
     csv_button,
     drop_invalid_choice,
     filter_box,
-    one_row_a_song,
     open_map,
     page_lake,
     playlist_button,
@@ -97,21 +96,22 @@ with st.sidebar:
     )
 
 text, file = st.columns([3, 2])
-search = text.text_input("Search title, artist, album or track", key="q", bind="query-params").strip()
+search = text.text_input("Search title, artist, album or file name", key="q", bind="query-params").strip()
 upload = file.file_uploader(
     "Or upload an audio file", max_upload_size=LARGEST_UPLOAD_MB, key=f"upload {st.session_state.get('upload number', 0)}",
     help="The file is embedded and then deleted; nothing is stored.",
 )
 if search:
-    matches = lake.clips.read(["clip_id", *NAMES, "start_s", "duration_s"])
-    matches = matches.filter(names_contain(searchable_names(), search))
+    matches = answer_or_stop(lake.find, search, k=MAX_MATCHES + 1)
     if not len(matches):
         st.info("No song matches.")
     else:
-        matches = one_row_a_song(lake, matches)
-        st.caption(f"{min(len(matches), MAX_MATCHES):,} of {len(matches):,} matching songs. “similar” searches with one.")
-        shown = rows_for_list(matches.head(MAX_MATCHES), note=count_note())
-        act(clip_list(shown, key="matches", actions=("open",), keys=False))
+        st.caption(f"{'The first ' if len(matches) > MAX_MATCHES else ''}{min(len(matches), MAX_MATCHES)} matching songs. "
+                   "“similar” searches with one.")
+        first = lake.clips.take(matches["clip_id"].to_list()[:MAX_MATCHES]).drop("state")
+        found = first.join(matches.select("clip_id", "clips", "state"), on="clip_id", maintain_order="left")
+        note = pl.concat_str(count_note(), "state", separator=", ", ignore_nulls=True)
+        act(clip_list(rows_for_list(found, note=note), key="matches", actions=("open",), keys=False))
 
 
 def uploaded_query() -> Query:
