@@ -1,6 +1,6 @@
 from .calibration import calibration_error, reliability, squared_calibration_error
 from .chance import chance_metrics, expected_average_precision, expected_f1
-from .intervals import Estimate, bias_corrected_estimate, estimates_as_dict, mean_interval, percentile_interval
+from .intervals import Estimate, estimates_as_dict
 from .jackknife import (
     CROSSFIT_FOLDS,
     MOST_FOLDS,
@@ -24,7 +24,7 @@ from .jackknife import (
     sums_of_units,
     t_quantile,
 )
-from .labelled import Labelled, find_group, halve_groups, read_labelled, sample_pairs
+from .labelled import Labelled, find_group, halve_groups, read_clip_values, read_labelled, sample_pairs
 from .metrics import (
     MAIN_METRIC,
     METRICS_BY_KIND,
@@ -41,13 +41,18 @@ from .metrics import (
     weighted_medians,
 )
 from .multiple import MaxT, max_t
+from .pair_area import BINS, exact_area, make_bins, replicate_area
 from .quantiles import median_estimate
-from .ranking import RECALL_AT, Ranking, rank
-from .resampling import (
-    bootstrap_means,
-    jackknife,
-    resample_weights,
-    weights_with_original,
+from .ranking import (
+    EXCLUDED,
+    RANK_FIGURES,
+    RECALL_AT,
+    Folds,
+    RankSums,
+    chance_of_ranks,
+    order_candidates,
+    rank_queries,
+    replicates_of_ranks,
 )
 from .seeds import SeedsEstimate, mean_replicates, seeds_estimate
 from .splits import (
@@ -62,16 +67,19 @@ from .splits import (
     leaks,
     make_splits,
 )
-from .strata import interval_of_strata, max_t_of_strata, variance_of_stratum, variances_of_strata
+from .strata import interval_of_strata, max_t_of_strata, stratified, variance_of_stratum, variances_of_strata
 from .targets import TARGET_KINDS, Targets, choose_kind, read_targets
 from .task_metrics import key_scores, parse_key, task_values
 
 __all__ = [
+    "BINS",
     "CROSSFIT_FOLDS",
     "DEFAULT_SPLIT",
+    "EXCLUDED",
     "MAIN_METRIC",
     "METRICS_BY_KIND",
     "MOST_FOLDS",
+    "RANK_FIGURES",
     "RECALL_AT",
     "SHARES",
     "SIDES",
@@ -79,18 +87,18 @@ __all__ = [
     "TARGET_KINDS",
     "Crossfit",
     "Estimate",
+    "Folds",
     "Labelled",
     "MaxT",
-    "Ranking",
+    "RankSums",
     "Replicates",
     "SeedsEstimate",
     "Split",
     "Targets",
     "Units",
-    "bias_corrected_estimate",
-    "bootstrap_means",
     "calibration_error",
     "chance_metrics",
+    "chance_of_ranks",
     "check_shares",
     "check_sides",
     "choose_kind",
@@ -103,13 +111,13 @@ __all__ = [
     "estimate_metric",
     "estimate_metrics",
     "estimates_as_dict",
+    "exact_area",
     "expected_average_precision",
     "expected_f1",
     "find_group",
     "from_weights",
     "halve_groups",
     "interval_of_strata",
-    "jackknife",
     "jackknife_error",
     "jackknife_estimate",
     "jackknife_interval",
@@ -117,32 +125,35 @@ __all__ = [
     "key_scores",
     "leaks",
     "logit_estimate",
+    "make_bins",
     "make_splits",
     "make_units",
     "max_t",
     "max_t_of_strata",
-    "mean_interval",
     "mean_replicates",
     "median_estimate",
     "one_hot",
+    "order_candidates",
     "parse_key",
     "per_class",
-    "percentile_interval",
     "plural",
-    "rank",
+    "rank_queries",
+    "read_clip_values",
     "read_labelled",
     "read_targets",
     "reliability",
+    "replicate_area",
     "replicate_means",
     "replicate_metrics",
     "replicate_pair_sums",
     "replicate_sums",
-    "resample_weights",
+    "replicates_of_ranks",
     "safe_divide",
     "sample_pairs",
     "seeds_estimate",
     "squared_calibration_error",
     "stack_replicates",
+    "stratified",
     "sums_of_units",
     "t_quantile",
     "task_values",
@@ -150,5 +161,4 @@ __all__ = [
     "variance_of_stratum",
     "variances_of_strata",
     "weighted_medians",
-    "weights_with_original",
 ]

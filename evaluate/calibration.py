@@ -51,7 +51,7 @@ def calibration_error(kind: str, targets: np.ndarray, scores: list[np.ndarray], 
         else:
             pairs = zip(run.T, (targets > 0).T.astype(float), strict=True)
             squares.append(float(np.mean([squared_calibration_error(own, true, units) for own, true in pairs])))
-    return float(np.sqrt(max(np.mean(squares), 0.0))) if np.isfinite(squares).all() else float("nan")
+    return max(float(np.mean(squares)), 0.0) ** 0.5 if np.isfinite(squares).all() else float("nan")
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> pl.DataFrame:

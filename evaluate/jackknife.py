@@ -32,6 +32,7 @@ class Units:
     folds: int                           # how many leave-one-out values there are
     count: int                           # how many units there are; equal to `folds` unless there are more than MOST_FOLDS
     word: str                            # plural noun: "tracks"
+    strata: np.ndarray | None = None     # (fold,) the group that a unit belongs to, where the groups are not drawn again
 
     def __str__(self) -> str:
         text = f"over {self.count:,} {self.word}"
@@ -41,22 +42,33 @@ class Units:
         """Keep the units of some observations, folds renumbered without gaps."""
         numbers, of = np.unique(self.of[rows], return_inverse=True)
         count = self.count if len(numbers) == self.folds else len(numbers)
-        return Units(of=of, folds=len(numbers), count=count, word=self.word)
+        strata = None if self.strata is None else self.strata[numbers]
+        return Units(of=of, folds=len(numbers), count=count, word=self.word, strata=strata)
 
 
-def make_units(values: pl.Series | np.ndarray, word: str, *, most: int = MOST_FOLDS, seed: int = 0) -> Units:
+def make_units(
+    values: pl.Series | np.ndarray, word: str, *, most: int = MOST_FOLDS, seed: int = 0, strata: np.ndarray | None = None
+) -> Units:
     """Return the jackknife units of observations by a value of each (a track's number, an artist's name).
 
-    More than `most` units are put into that many folds of equal size, drawn with `seed`.
+    More than `most` units are put into that many folds of equal size, drawn with `seed`.  `strata`: (row,) int, the group that
+    each observation's unit belongs to, where other units of the same groups are meant: folds then have units of all groups in
+    equal shares, and single units are compared within their group (`evaluate.strata.stratified`).
     """
     _, unit = np.unique(np.asarray(values), return_inverse=True)
     unit = unit.ravel()
     count = int(unit.max()) + 1 if len(unit) else 0
+    stratum = None
+    if strata is not None and count:
+        stratum = np.empty(count, np.int64)
+        stratum[unit] = strata
     if count > most:
-        fold = np.empty(count, np.int64)
-        fold[np.random.default_rng(seed).permutation(count)] = np.arange(count) % most
-        unit = fold[unit]
-    return Units(of=unit, folds=min(count, most), count=count, word=word)
+        fold, mixed = np.empty(count, np.int64), np.random.default_rng(seed).permutation(count)
+        if stratum is not None:
+            mixed = mixed[np.argsort(stratum[mixed], kind="stable")]
+        fold[mixed] = np.arange(count) % most
+        unit, stratum = fold[unit], None
+    return Units(of=unit, folds=min(count, most), count=count, word=word, strata=stratum)
 
 
 def plural(column: str) -> str:

@@ -108,6 +108,18 @@ def read_labelled(lake: Lake, space: Space, column: str, where: str | None = Non
     )
 
 
+def read_clip_values(lake: Lake, labelled: Labelled, column: str) -> pl.Series:
+    """Return the (clip,) values of another column for labelled clips, null where a clip has none.
+
+    Raises InputError if the column does not exist, or holds decimal numbers.
+    """
+    lake.clips.check_column(column)
+    values = lake.clips.take(labelled.ids.to_list(), [column])[column]
+    if not can_group(values.dtype):
+        raise InputError(f"column {column!r}: holds decimal numbers. Groups need names or whole numbers")
+    return values
+
+
 def find_group(labelled: Labelled, name: str) -> int:
     """Return the number of a group by its name, ignoring case.  Raises InputError that suggests similar names."""
     import difflib

@@ -56,7 +56,7 @@ def max_t(
     lead = values[best] - values
     error = jackknife_error(left_out[:, [best]] - left_out)
     p_values, low = np.ones(number), np.full(number, -np.inf)
-    if units >= 2 and known.sum() > 1:
+    if units >= 2 and known.sum() > 1 and np.isfinite(left_out[:, known]).all():
         rows = np.flatnonzero(known)
         drawn = largest_leads(left_out[:, rows], draws, seed)
         floor = NO_ERROR * np.abs(values[rows]).max()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tonelake.evaluate.jackknife import LEVEL
+from tonelake.evaluate.jackknife import LEVEL, Replicates
 from tonelake.evaluate.multiple import NO_ERROR, MaxT
 
+LEAST_UNITS = 4                          # of a stratum
 DRAWS = 1_000                            # of the null distribution: a p-value of .05 to ± .014
 MANY_DEGREES = 100                       # from here on a covariance counts as known: t quantile 1.98, at infinity 1.96
 
@@ -37,6 +38,36 @@ def variances_of_strata(left_out: np.ndarray, stratum: np.ndarray, strata: int) 
         means = np.bincount(stratum, left_out, strata) / counts
         sums = np.bincount(stratum, np.square(left_out - means[stratum]), strata)
         return np.where(counts > 1, (counts - 1) / counts * sums, np.nan)
+
+
+def stratified(figure: Replicates, strata: np.ndarray | None, *, within: bool = False) -> Replicates:
+    """Return a figure whose jackknife error counts only deviations of units from their own stratum; unchanged without strata.
+
+    For tracks of artists that are not drawn again: that some artists' tracks raise the figure and others' lower it is no
+    uncertainty, and counting it made intervals of mAP a fifth too wide.  Leaving a track out also takes weight from its artist,
+    which the strata keep: deviations grow by the share that is left of all units over that of the stratum, of pairs in figures
+    over the pairs `within` a stratum.  Strata of fewer than LEAST_UNITS units form one together.  `strata`: (unit,) int.
+    """
+    units = len(figure.left_out)
+    if strata is None or units < 2:
+        return figure
+    _, number, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    small = counts[number] < LEAST_UNITS
+    number = np.where(small, len(counts), number)
+    if small.sum() in range(1, LEAST_UNITS):             # too few even together: they join the largest stratum
+        number[small] = int(counts.argmax())
+    _, number, counts = np.unique(number, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        return figure
+    left_out = np.asarray(figure.left_out, np.float64)
+    sums = np.zeros((len(counts), *left_out.shape[1:]))
+    np.add.at(sums, number, left_out)
+    shape = (-1, *[1] * (left_out.ndim - 1))
+    scale = np.sqrt((counts - 1) / counts * units / (units - 1)) * (1 - 1 / units) / (1 - 1 / counts)
+    if within:
+        scale *= (1 - 1 / (units - 1)) / (1 - 1 / (counts - 1))
+    deviations = left_out - (sums / counts.reshape(shape))[number]
+    return Replicates(figure.value, left_out.mean(axis=0) + scale[number].reshape(shape) * deviations)
 
 
 def interval_of_strata(value: np.ndarray, variances: np.ndarray, degrees: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

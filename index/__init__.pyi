@@ -19,7 +19,8 @@ from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
 from .separation.groups import MIN_TRACKS, group_matrix, groups
 from .separation.layer_report import LayerReport, effects, layers, retrieval_at
 from .separation.overlap import Overlap, overlap_with
-from .separation.pairs import PAIR_FIGURES, PREPARATIONS
+from .separation.pairs import PAIR_FIGURES
+from .separation.preparations import PREPARATIONS
 from .separation.typical import typical
 from .tokens.live import LiveEncoder, LiveStep
 from .tokens.passages import continuation, repeats

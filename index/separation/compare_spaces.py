@@ -2,7 +2,8 @@
 
 - agreement: the share of a clip's ten nearest clips in one space that are among its ten nearest in the other;
 - cka: linear centred kernel alignment, 1 if one space is a rotated copy of the other (Kornblith et al., arXiv 1905.00414);
-- with a column: each space's mAP and their difference, with a paired bootstrap interval over tracks.
+- with a column: each space's mAP and their difference with a paired jackknife interval, span and matrix span
+  (`index.separation.pairs`).
 
 Only clips that are embedded in both spaces are compared.  If the numbers of layers differ, layers of the same relative
 depth are compared.
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tonelake.evaluate import bootstrap_means, percentile_interval, read_labelled
+from tonelake.evaluate import read_labelled
 from tonelake.index.search.faiss import nearest_batch
-from tonelake.index.separation.layer_report import QuerySet, choose_query_set
-from tonelake.index.separation.pairs import PREPARATIONS, measure_separation, retrieval_of
+from tonelake.index.separation.layer_report import gain_of, measure_vectors
+from tonelake.index.separation.pair_set import PairSet, choose_pairs
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake, Space, rows_of
 
@@ -28,13 +29,14 @@ CKA_CLIPS = 5_000                        # sampled for the CKA
 
 
 def compare(
-    lake: Lake, first: str, second: str, column: str | None = None, *, where: str | None = None,
-    seed: int = 0,
+    lake: Lake, first: str, second: str, column: str | None = None, *, where: str | None = None, across: str | None = None,
+    over: str | None = None, seed: int = 0,
 ) -> pl.DataFrame:
-    """Return one row per pair of layers: layer_a, layer_b, agreement, cka; with a column also map_a, map_b, gain (b minus a),
-    gain_low and gain_high.
+    """Return one row per pair of layers: layer_a, layer_b, agreement, cka; with a column also map_a, map_b, gain (b minus a)
+    with gain_low and gain_high, span_a, span_b, matrix_span_a, matrix_span_b, over and left_out (what the interval is over, and
+    which pairs are left out).
 
-    Raises InputError if the two spaces are the same, or share fewer than three clips.
+    `across` and `over`: as in `layers`.  Raises InputError if the two spaces are the same, or share fewer than three clips.
     """
     a, b = lake.spaces.get(first), lake.spaces.get(second)
     if a.name == b.name:
@@ -44,11 +46,11 @@ def compare(
     ids = ids.filter(ids.is_in(lake.vectors(b).ids().implode()))
     if len(ids) < 3:
         raise InputError(f"spaces {a.name!r} and {b.name!r} share {len(ids)} clips. Embed the lake into both")
-    query_set = None
+    compared = None
     if column is not None:
         labelled = read_labelled(lake, a, column, where)
         shared = np.flatnonzero(labelled.ids.is_in(ids.implode()).to_numpy())
-        query_set = choose_query_set(labelled.subset(shared), seed)
+        compared = choose_pairs(lake, labelled.subset(shared), across=across, over=over, seed=seed)
     rng = np.random.default_rng(seed)
     queries = np.sort(rng.choice(len(ids), min(QUERIES, len(ids)), replace=False))
     sampled = np.sort(rng.choice(len(ids), min(CKA_CLIPS, len(ids)), replace=False))
@@ -60,8 +62,8 @@ def compare(
             "layer_a": a.layers[one], "layer_b": b.layers[other], "agreement": agreement(x, y, queries),
             "cka": cka(x[sampled], y[sampled]),
         }
-        if query_set is not None:
-            row |= map_gain(query_set, ids, x, y)
+        if compared is not None:
+            row |= separation_gain(compared, ids, x, y)
         rows.append(row)
     return pl.DataFrame(rows)
 
@@ -102,18 +104,12 @@ def cka(first: np.ndarray, second: np.ndarray) -> float:
     return float(across / within) if within > 0 else float("nan")
 
 
-def map_gain(query_set: QuerySet, ids: pl.Series, first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Return both spaces' mAP on the same queries, and the difference with its interval."""
-    rows = rows_of(ids, query_set.labelled.ids)
-    precision = [
-        retrieval_of(measure_separation(
-            PREPARATIONS["l2"](vectors[rows]), query_set.labelled, query_set.rows, query_set.track_of, query_set.excluded
-        ))[-1]
-        for vectors in (first, second)
-    ]
-    difference = precision[1] - precision[0]
-    low, high = percentile_interval(bootstrap_means(difference, query_set.track_of, query_set.weights))
-    return {
-        "map_a": float(precision[0].mean()), "map_b": float(precision[1].mean()), "gain": float(difference.mean()),
-        "gain_low": low, "gain_high": high,
-    }
+def separation_gain(pairs: PairSet, ids: pl.Series, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """Return both spaces' mAP on the same queries, the difference with its interval, and their spans."""
+    rows = rows_of(ids, pairs.labelled.ids)
+    a, b = (measure_vectors(vectors[rows], pairs) for vectors in (first, second))
+    row: dict[str, Any] = {"map_a": a.estimate("map").value, "map_b": b.estimate("map").value}
+    row |= dict(zip(("gain", "gain_low", "gain_high"), gain_of(b, a, "map"), strict=True))
+    row |= {"span_a": a.estimate("span").value, "span_b": b.estimate("span").value}
+    row |= {f"matrix_span_{n}": one.matrix_span if np.isfinite(one.matrix_span) else None for n, one in (("a", a), ("b", b))}
+    return row | {"over": str(pairs.units), "left_out": pairs.left_out}

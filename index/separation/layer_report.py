@@ -1,7 +1,9 @@
 """Report how well each layer of a space separates the groups of a column, every figure with its interval.
 
-Pairs that would make every layer look good are excluded: pairs of one track if groups span tracks (an artist), and pairs
-that share audio if a group is a track (a piece).  Known duplicates count as one track.
+Pairs that would make every layer look good are left out, by a rule that is part of the report (`index.separation.pair_set`).
+Intervals are a jackknife that leaves out a unit (a track, an artist) on both sides of every pair.  Known duplicates count as
+one track.  Layers are compared with the best one by max-t over all layers.  Since the best is chosen by the same clips, its mAP
+is too high; the report also has the mAP on units that took no part in the choice.
 """
 
 from __future__ import annotations
@@ -11,21 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from tonelake.evaluate import Labelled, bootstrap_means, percentile_interval, read_labelled, resample_weights
-from tonelake.index.separation.pairs import (
-    PAIR_FIGURES,
-    PREPARATIONS,
-    Separation,
-    measure_separation,
-    retrieval_of,
-    separation_figures,
-)
+from tonelake.evaluate import Estimate, max_t, read_labelled, stack_replicates
+from tonelake.index.hubness import DEFAULT_HUBS, check_hubs, neighbourhoods
+from tonelake.index.separation.pair_set import PairSet, choose_pairs
+from tonelake.index.separation.pairs import Separation, crossfit_map, measure_separation
+from tonelake.index.separation.preparations import PREPARATIONS, check_preparation
 from tonelake.store import InputError, Lake, Space
 
-PAIR_BUDGET = 30_000_000                 # query-clip pairs per layer, 5 s on 2 cores; beyond it queries are sampled
-DRAWS = 1_000                            # of the bootstrap
-BLOCK = 256                              # queries processed at a time
-HISTOGRAM_BINS = 50
+MOST_EXACT = 50_000_000                  # numbers prepared in float64: 400 MB
+EFFECTS = ("map", "recall_1", "anisotropy", "hubness")
+GAINS = {"gain": "map", "recall_1_gain": "recall_1", "hubness_gain": "hubness"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,197 +32,159 @@ class LayerReport:
     column: str
     space: str
     prepared: str            # how vectors were prepared: one of PREPARATIONS
-    table: pl.DataFrame      # layer, name, each of PAIR_FIGURES with _low and _high, best
+    hubs: str                # whether scores were corrected for hubs: kept or corrected
+    table: pl.DataFrame      # layer, name, each of PAIR_FIGURES with _low and _high, matrix_span, p_value, best
     histograms: pl.DataFrame # layer, name, low, high, same, different: shares of pairs of each kind by cosine
     recommended: str         # name of the layer with the highest mAP
-    equals: list[str]        # layers whose mAP does not differ from it significantly
+    equals: list[str]        # layers whose mAP is not distinguishable from the highest, by max-t over all layers
+    held_out: Estimate       # mAP of the chosen layer on units that took no part in the choice (cross-fitted)
     clips: int
     groups: int
     queries: int
-    chance: float            # share of a query's candidates that belong to its group: mAP of a random order
-    left_out: str            # which pairs are excluded
+    chances: dict[str, float]            # figures of a random order, exactly: auc, recall_1, recall_10, r_precision, map
+    across: str              # column whose pairs are left out, or `none`
+    left_out: str            # which pairs are left out
+    units: str               # what the intervals are over: "over 1,000 tracks in 100 folds"
+    rule: str                # a sentence on `across`, and on the units
+
+    @property
+    def chance(self) -> float:
+        """mAP of a random order."""
+        return self.chances["map"]
 
     def summary(self) -> str:
         """Summarise the report in a few sentences."""
-        best = self.table.filter("best").row(0, named=True)
-        text = f"Layer {self.recommended} separates {self.column} best ({self.queries} queries, {self.groups} groups"
-        text += f", {self.clips} clips; {self.left_out} are excluded)"
-        if self.equals:
-            text += f"; no significant difference at 95 %: {', '.join(self.equals)}"
-        text += (
-            f".  In this layer the nearest clip is of the same {self.column} in {best['recall_1']:.0%} of cases, one of the "
-            f"ten nearest in {best['recall_10']:.0%}; mAP is {best['map']:.3f}, and {self.chance:.3f} in random order."
+        best, chance = self.table.filter("best").row(0, named=True), self.chances
+        value = Estimate(*(float("nan") if best[name] is None else best[name] for name in ("map", "map_low", "map_high")))
+        text = (
+            f"Layer {self.recommended} separates {self.column} best ({self.queries} queries, {self.groups} groups, "
+            f"{self.clips} clips; {self.left_out} are excluded)"
         )
-        return text
+        if self.equals:
+            text += f"; not distinguishable from it at 95 %: {', '.join(self.equals)}"
+        elif len(self.table) > 1:
+            text += "; every other layer is distinguishable from it at 95 %"
+        return text + (
+            f".  In this layer the nearest clip is of the same {self.column} in {best['recall_1']:.0%} of cases, one of the "
+            f"ten nearest in {best['recall_10']:.0%} (in random order {chance['recall_1']:.1%} and {chance['recall_10']:.1%})."
+            f"  Its mAP is {value}, in random order {chance['map']:.3f}; if the layer is chosen on some {self.over} and "
+            f"measured on others, it is {self.held_out}.  {self.rule}"
+        )
 
-
-@dataclass(frozen=True, kw_only=True)
-class QuerySet:
-    """Queries drawn from labelled clips, with the rule for excluded pairs and the bootstrap weights."""
-
-    labelled: Labelled
-    across: bool                         # groups span tracks, and pairs of one track are excluded
-    rows: np.ndarray                     # (query,) rows of `labelled`
-    track_of: np.ndarray                 # (query,) number of its track
-    weights: np.ndarray                  # (draw, track) of the bootstrap
-
-    def measure(self, lake: Lake, space: Space, layer: int, prepare: str) -> Separation:
-        """Measure one layer with its vectors prepared."""
-        stored = lake.vectors(space).take(self.labelled.ids.to_list(), layer).vectors
-        return measure_separation(PREPARATIONS[prepare](stored), self.labelled, self.rows, self.track_of, self.excluded)
-
-    def excluded(self, labelled: Labelled, block: np.ndarray) -> np.ndarray:
-        return excluded(labelled, block, self.across)
-
-
-def choose_query_set(labelled: Labelled, seed: int) -> QuerySet:
-    """Draw the queries of a report.  Raises InputError if the groups allow no comparison."""
-    across = spans_tracks(labelled)
-    rows = choose_queries(labelled, across, seed)
-    tracks, track_of = np.unique(labelled.track[rows], return_inverse=True)
-    return QuerySet(
-        labelled=labelled, across=across, rows=rows, track_of=track_of, weights=resample_weights(len(tracks), DRAWS, seed)
-    )
+    @property
+    def over(self) -> str:
+        """The plural of a unit: "tracks"."""
+        return self.units.removeprefix("over ").split(" in ")[0].split(" ", 1)[1]
 
 
 def layers(
     lake: Lake, column: str, *, space: str | None = None, where: str | None = None, prepare: str = "l2",
-    seed: int = 0,
+    across: str | None = None, over: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
 ) -> LayerReport:
-    """Report on all layers for one column.  Raises InputError if its groups allow no comparison."""
+    """Report on all layers for one column.
+
+    `across`: leave out pairs of clips that share this column's value (and those of one track), or with `none` only pairs that
+    share audio; default: track, or none where no group has two tracks.  `over`: the column whose values are the units of the
+    intervals; default: that of `across`, else track.  `hubs`: corrected by local scaling, or kept.
+
+    Raises InputError if the groups allow no comparison, or for an unknown column or preparation.
+    """
     check_preparation(prepare)
+    check_corrected(hubs, prepare)
     chosen = lake.spaces.get(space)
-    query_set = choose_query_set(read_labelled(lake, chosen, column, where), seed)
-    rows, precision, histograms = [], [], []
+    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, seed=seed)
+    found, histograms = [], []
     for number in lake.progress(range(len(chosen.layers)), len(chosen.layers), f"comparing layers by {column}"):
-        found = query_set.measure(lake, chosen, number, prepare)
-        rows.append({"layer": number, "name": chosen.layers[number]} | with_intervals(found, query_set))
-        precision.append(retrieval_of(found)[-1])
-        histograms.append(histogram(found).select(
+        layer = measure_layer(lake, chosen, number, pairs, prepare, hubs)
+        found.append(layer)
+        histograms.append(layer.histogram.select(
             pl.lit(number).alias("layer"), pl.lit(chosen.layers[number]).alias("name"), pl.all()
         ))
-    best, lead = lead_of_best(np.stack(precision), query_set)
-    table = pl.DataFrame(rows).with_columns(best=pl.col("layer") == best)
-    labelled, across = query_set.labelled, query_set.across
+    compared = max_t(stack_replicates([layer.figures["map"] for layer in found]), seed=seed)
+    table = pl.DataFrame([
+        {"layer": number, "name": name} | layer.columns() | {"matrix_span": layer.matrix_span}
+        for number, (name, layer) in enumerate(zip(chosen.layers, found, strict=True))
+    ]).with_columns(
+        pl.selectors.float().fill_nan(None), p_value=pl.Series(compared.p_values), best=pl.col("layer") == compared.best
+    )
     return LayerReport(
-        column=column, space=chosen.name, prepared=prepare, table=table, histograms=pl.concat(histograms),
-        recommended=chosen.layers[best],
-        equals=[name for i, name in enumerate(chosen.layers) if i != best and lead[i] <= 0],
-        clips=len(labelled.ids), groups=len(labelled.names), queries=len(query_set.rows),
-        chance=chance_map(labelled, query_set.rows, across),
-        left_out="pairs of one track" if across else "pairs that share audio",
+        column=column, space=chosen.name, prepared=prepare, hubs=hubs, table=table, histograms=pl.concat(histograms),
+        recommended=chosen.layers[compared.best],
+        equals=[name for name, tied in zip(chosen.layers, compared.tied, strict=True) if tied],
+        held_out=crossfit_map(found, pairs)[1], clips=len(pairs.labelled.ids), groups=len(pairs.labelled.names),
+        queries=len(pairs.rows), chances=pairs.chances, across=pairs.across, left_out=pairs.left_out, units=str(pairs.units),
+        rule=pairs.rule,
     )
 
 
 def retrieval_at(
-    lake: Lake, column: str, space: str, layer: int, *, where: str | None = None, seed: int = 0
+    lake: Lake, column: str, space: str, layer: int, *, where: str | None = None, across: str | None = None,
+    over: str | None = None, seed: int = 0,
 ) -> dict[str, tuple[float, float, float]]:
-    """Return mAP, recall@1 and R-precision of one layer, each with its interval.  Raises as `layers`."""
+    """Return mAP, recall@1 and R-precision of one layer, each with its interval.  Arguments and errors as `layers`."""
     chosen = lake.spaces.get(space)
-    query_set = choose_query_set(read_labelled(lake, chosen, column, where), seed)
-    row = with_intervals(query_set.measure(lake, chosen, layer, "l2"), query_set)
-    return {name: (row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in ("map", "recall_1", "r_precision")}
+    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, seed=seed)
+    found = measure_layer(lake, chosen, layer, pairs)
+    estimates = {name: found.estimate(name) for name in ("map", "recall_1", "r_precision")}
+    return {name: (one.value, one.low, one.high) for name, one in estimates.items()}
 
 
 def effects(
-    lake: Lake, column: str, *, space: str | None = None, where: str | None = None, seed: int = 0,
+    lake: Lake, column: str, *, space: str | None = None, where: str | None = None, across: str | None = None,
+    over: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
 ) -> pl.DataFrame:
     """Report how centring, whitening and normalising change each layer: one row per layer and preparation.
 
-    Columns: layer, name, prepared (see `index.separation.pairs.PREPARATIONS`), each of map, recall_1, anisotropy and hubness
-    with its interval, and gain, the mAP minus that of plain cosines on the same queries, with its paired interval.
+    Columns: layer, name, prepared (see `index.separation.preparations`), hubs, each of map, recall_1, anisotropy and hubness
+    with its interval, and gain, recall_1_gain and hubness_gain: the mAP, recall@1 and hubness less those of plain cosines on
+    the same queries, with paired intervals; over and left_out: what the intervals are over, and which pairs are left out.  With
+    hubs corrected, every preparation of unit vectors has a second row.  Other arguments and errors as `layers`.
     """
+    check_hubs(hubs)
     chosen = lake.spaces.get(space)
-    query_set = choose_query_set(read_labelled(lake, chosen, column, where), seed)
-    shown = ("map", "recall_1", "anisotropy", "hubness")
+    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, seed=seed)
+    variants = [(prepare, "kept") for prepare in PREPARATIONS]
+    if hubs == "corrected":
+        variants += [(prepare, hubs) for prepare in PREPARATIONS if prepare != "raw"]
     rows = []
-    pairs = [(layer, prepare) for layer in range(len(chosen.layers)) for prepare in PREPARATIONS]
-    plain = np.empty(0)
-    for layer, prepare in lake.progress(pairs, len(pairs), f"comparing preparations by {column}"):
-        found = query_set.measure(lake, chosen, layer, prepare)
-        precision = retrieval_of(found)[-1]
-        if prepare == "l2":              # the first preparation of each layer
-            plain = precision
-        row = with_intervals(found, query_set)
-        low, high = percentile_interval(bootstrap_means(precision - plain, query_set.track_of, query_set.weights))
-        rows.append(
-            {"layer": layer, "name": chosen.layers[layer], "prepared": prepare}
-            | {f"{name}{end}": row[f"{name}{end}"] for name in shown for end in ("", "_low", "_high")}
-            | {"gain": float((precision - plain).mean()), "gain_low": low, "gain_high": high}
-        )
-    return pl.DataFrame(rows)
+    work = [(layer, *variant) for layer in range(len(chosen.layers)) for variant in variants]
+    plain = None
+    for layer, prepare, kept in lake.progress(work, len(work), f"comparing preparations by {column}"):
+        found = measure_layer(lake, chosen, layer, pairs, prepare, kept)
+        if plain is None or (prepare, kept) == variants[0]:          # plain cosines, first of each layer
+            plain = found
+        row = {"layer": layer, "name": chosen.layers[layer], "prepared": prepare, "hubs": kept} | found.columns(EFFECTS)
+        for gain, name in GAINS.items():
+            row |= dict(zip((gain, f"{gain}_low", f"{gain}_high"), gain_of(found, plain, name), strict=True))
+        rows.append(row | {"over": str(pairs.units), "left_out": pairs.left_out})
+    return pl.DataFrame(rows).with_columns(pl.selectors.float().fill_nan(None))
 
 
-def with_intervals(found: Separation, query_set: QuerySet) -> dict[str, float]:
-    """Return each of PAIR_FIGURES as three columns: the value, _low and _high."""
-    values = separation_figures(found, query_set.track_of, query_set.weights)
-    return {f"{name}{end}": values[name][i] for name in PAIR_FIGURES for i, end in enumerate(("", "_low", "_high"))}
+def gain_of(found: Separation, plain: Separation, name: str) -> tuple[float, float, float]:
+    """Return a figure less that of another measurement of the same pairs, with the paired interval."""
+    gain = (found.figures[name] - plain.figures[name]).estimate()
+    return gain.value, gain.low, gain.high
 
 
-def lead_of_best(precision: np.ndarray, query_set: QuerySet) -> tuple[int, np.ndarray]:
-    """Return the layer with the best mean of (layer, query) precisions, and the 95 % lower bound of its lead over each."""
-    best = int(np.argmax(precision.mean(axis=1)))
-    draws = bootstrap_means(precision[best] - precision, query_set.track_of, query_set.weights)  # (draw, layer)
-    return best, np.percentile(draws, 2.5, axis=0)
+def measure_layer(
+    lake: Lake, space: Space, layer: int, pairs: PairSet, prepare: str = "l2", hubs: str = DEFAULT_HUBS
+) -> Separation:
+    """Measure one layer with its vectors prepared."""
+    stored = lake.vectors(space).take(pairs.labelled.ids.to_list(), layer).vectors
+    return measure_vectors(stored, pairs, prepare, hubs)
 
 
-def histogram(found: Separation) -> pl.DataFrame:
-    """Return low, high, same, different: shares of pairs by cosine, over the range with any pairs."""
-    totals = found.histograms.sum(axis=1)                            # (kind, bin)
-    used = np.flatnonzero(totals.sum(axis=0))
-    low, high = found.edges[used[0]], found.edges[used[-1] + 1]
-    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-    middles = (found.edges[:-1] + found.edges[1:]) / 2
-    shares = [np.histogram(middles, edges, weights=one)[0] / max(one.sum(), 1) for one in totals]
-    return pl.DataFrame({"low": edges[:-1], "high": edges[1:], "same": shares[0], "different": shares[1]})
+def measure_vectors(vectors: np.ndarray, pairs: PairSet, prepare: str = "l2", hubs: str = DEFAULT_HUBS) -> Separation:
+    """Measure the (clip, dim) vectors of the clips of `pairs`."""
+    exact = vectors.astype(np.float64) if vectors.size <= MOST_EXACT else vectors
+    prepared = PREPARATIONS[prepare](exact)
+    offsets = None
+    if hubs == "corrected":
+        offsets = neighbourhoods(prepared.astype(np.float32), pairs.labelled.track, pairs.labelled.ids)
+    return measure_separation(prepared, pairs, offsets)
 
 
-def check_preparation(prepare: str) -> None:
-    """Raise InputError unless `prepare` is one of PREPARATIONS."""
-    if prepare not in PREPARATIONS:
-        raise InputError(f"no preparation {prepare!r}: choose {', '.join(PREPARATIONS)}")
-
-
-def spans_tracks(labelled: Labelled) -> bool:
-    """Return whether at least half of the clips are in a group of several tracks."""
-    several = (labelled.tracks_of_groups() > 1).astype(np.float32)
-    return bool((labelled.member @ several > 0).mean() >= 0.5)
-
-
-def excluded(labelled: Labelled, queries: np.ndarray, across: bool) -> np.ndarray:
-    """Return a (query, clip) bool mask of the excluded pairs."""
-    return labelled.same_track(queries) if across else labelled.overlap(queries)
-
-
-def choose_queries(labelled: Labelled, across: bool, seed: int) -> np.ndarray:
-    """Return the rows of queries: all clips with another clip of their group to find, or a seeded sample of them."""
-    most = max(200, PAIR_BUDGET // len(labelled.ids))
-    order = np.random.default_rng(seed).permutation(len(labelled.ids))
-    found: list[np.ndarray] = []
-    for block in blocks(order):
-        if sum(map(len, found)) >= most:
-            break
-        same, counted = labelled.same(block), ~excluded(labelled, block, across)
-        found.append(block[(same & counted).any(axis=1) & (~same & counted).any(axis=1)])
-    queries = np.sort(np.concatenate(found)[:most])
-    if not len(queries):
-        kind = "of another track" if across else "that does not share its audio"
-        raise InputError(
-            f"column {labelled.column!r}: layers cannot be compared by it, because no clip among {len(labelled.ids)} in "
-            f"{len(labelled.names)} groups has both another clip of its group {kind} and one of another group"
-        )
-    return queries
-
-
-def chance_map(labelled: Labelled, queries: np.ndarray, across: bool) -> float:
-    """Return the mean share of a query's candidates that belong to its group."""
-    shares = []
-    for block in blocks(queries):
-        counted = ~excluded(labelled, block, across)
-        shares.append((labelled.same(block) & counted).sum(axis=1) / counted.sum(axis=1))
-    return float(np.concatenate(shares).mean())
-
-
-def blocks(rows: np.ndarray) -> list[np.ndarray]:
-    """Split rows into blocks of BLOCK."""
-    return [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
+def check_corrected(hubs: str, prepare: str) -> None:
+    """Raise InputError for an unknown choice of `hubs`, or if raw vectors are to be corrected."""
+    if check_hubs(hubs) and prepare == "raw":
+        raise InputError("--hubs corrected: compares cosines. Choose a --prepare other than raw")
