@@ -118,10 +118,17 @@ def draw_layers(report: LayerReport, path: Path) -> None:
         ("r_precision", "R-precision", "#81b29a"),
     ):
         banded(retrieval, table, name, label, colour)
-    retrieval.axhline(report.chance, color=INK, linestyle=":", linewidth=1, label="chance")
-    retrieval.axvline(best["layer"], color=MAP_COLOUR, linewidth=6, alpha=0.12)
-    retrieval.set_ylim(0, min(1.05, 1.2 * table.select("map_high", "recall_1_high").to_numpy().max()))
-    retrieval.set_title(f"Retrieval: layer {best['name']} is best", loc="left", fontsize=10)
+    retrieval.axhline(report.chance, color=INK, linestyle=":", linewidth=1, label="mAP in random order")
+    for row in table.filter(pl.col("best") | pl.col("name").is_in(report.equals)).to_dicts():
+        retrieval.axvline(row["layer"], color=MAP_COLOUR, linewidth=6, alpha=0.14 if row["best"] else 0.06)
+    held = report.held_out
+    if np.isfinite([held.low, held.high]).all():
+        retrieval.errorbar(best["layer"] + 0.15, held.value, [[held.value - held.low], [held.high - held.value]], fmt="D",
+                           color=INK, markersize=4, linewidth=1, label="mAP of the chosen layer, held out")
+    high = table.select("map", "recall_1", "map_high", "recall_1_high").to_numpy().astype(float)
+    retrieval.set_ylim(0, min(1.05, 1.2 * float(np.nanmax(high))))
+    tied = f"; {len(report.equals)} not distinguishable" if report.equals else ""
+    retrieval.set_title(f"Retrieval: layer {best['name']} is best{tied}", loc="left", fontsize=10)
     retrieval.legend(frameon=False, fontsize=8)
 
     shares = report.histograms.filter(pl.col("layer") == best["layer"])
@@ -137,6 +144,8 @@ def draw_layers(report: LayerReport, path: Path) -> None:
     banded(geometry, table, "auc", "AUC", MAP_COLOUR)
     banded(geometry, table, "anisotropy", "anisotropy (mean cosine)", "#9a9a9a")
     banded(geometry, table, "span", "span (same less different)", RECALL_COLOUR)
+    geometry.plot(table["layer"].to_numpy(), table["matrix_span"].to_numpy(), "s--", color="#81b29a", linewidth=1, markersize=3,
+                  label=f"matrix span (range over pairs of {report.column})")
     geometry.set_title("Separation of the pairs", loc="left", fontsize=10)
     geometry.legend(frameon=False, fontsize=8)
 
@@ -151,7 +160,7 @@ def draw_layers(report: LayerReport, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"Which layer of {report.space} separates {report.column} best?", x=0.01, ha="left", color=INK)
     figure.supxlabel(
-        f"{report.queries:,} queries, {report.groups:,} groups; bands: 95 % bootstrap over tracks; "
+        f"{report.queries:,} queries, {report.groups:,} groups; bands: 95 % jackknife {report.units}; "
         f"{report.left_out} are excluded", fontsize=8, color="#777777", x=0.01, ha="left",
     )
     save(figure, path)
@@ -160,8 +169,9 @@ def draw_layers(report: LayerReport, path: Path) -> None:
 def banded(axes: Axes, table: pl.DataFrame, name: str, label: str, colour: str) -> None:
     """Draw a metric by layer, with its interval as a band."""
     x = table["layer"].to_numpy()
-    axes.plot(x, table[name], "o-", color=colour, label=label, linewidth=1.8, markersize=4)
-    axes.fill_between(x, table[f"{name}_low"], table[f"{name}_high"], color=colour, alpha=0.15, linewidth=0)
+    value, low, high = (table[f"{name}{end}"].cast(pl.Float64).to_numpy() for end in ("", "_low", "_high"))
+    axes.plot(x, value, "o-", color=colour, label=label, linewidth=1.8, markersize=4)
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def draw_spectrogram(samples: np.ndarray, rate: int, width: int = 360, height: int = 64) -> bytes:

@@ -91,7 +91,7 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
     """The layer report: one column for a metric with its interval, the best layer starred."""
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
-        "span", "auc", interval_text("recall_1", "recall@1 (95 %)"), interval_text("map", "mAP (95 %)"),
+        "span", "matrix_span", "auc", interval_text("recall_1", "recall@1 (95 %)"), interval_text("map", "mAP (95 %)"),
         number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
     )
 
@@ -99,9 +99,12 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
 def effects(frame: pl.DataFrame) -> pl.DataFrame:
     """Effects of preparations on layers."""
     return frame.select(
-        pl.col("name").alias("layer"), "prepared", interval_text("map", "mAP (95 %)"), interval_text("gain", "gain (95 %)"),
-        number(pl.col("anisotropy"), ".2f"), number(pl.col("hubness"), ".1f"),
-    )
+        pl.col("name").alias("layer"), prepared=pl.col("prepared") + pl.when(pl.col("hubs") == "corrected").then(
+            pl.lit(", hubs corrected")).otherwise(pl.lit("")),
+    ).hstack(frame.select(
+        interval_text("map", "mAP (95 %)"), interval_text("gain", "gain (95 %)"), number(pl.col("anisotropy"), ".2f"),
+        number(pl.col("hubness"), ".1f"),
+    ))
 
 
 def comparison(frame: pl.DataFrame) -> pl.DataFrame:
@@ -109,7 +112,7 @@ def comparison(frame: pl.DataFrame) -> pl.DataFrame:
     pair = pl.when(pl.col("layer_a") == pl.col("layer_b")).then("layer_a").otherwise(pl.format("{} / {}", "layer_a", "layer_b"))
     columns = [pair.alias("layer"), pl.col("agreement"), pl.col("cka")]
     if "gain" in frame.columns:
-        columns += [pl.col("map_a"), pl.col("map_b"), interval_text("gain", "gain (95 %)")]
+        columns += [pl.col("map_a"), pl.col("map_b"), interval_text("gain", "gain (95 %)"), pl.col("^matrix_span_[ab]$")]
     return frame.select(columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
@@ -42,7 +43,21 @@ Centre = Annotated[
     typer.Option("--centre/--no-centre", help="Centre the vectors; default: if two tracks have a mean cosine above 0.5."),
 ]
 By = Annotated[str, typer.Option(help="Measure: centroid, mean (over all pairs of clips) or chamfer (over nearest clips).")]
-Seed = Annotated[int, typer.Option(help="Random seed of the sample and the bootstrap.")]
+Across = Annotated[
+    str | None,
+    typer.Option(
+        help="Leave out pairs of clips with the same value of this column and those of one track, or, with none, pairs that "
+        "share audio; default: track, or none where no group has two tracks."
+    ),
+]
+IntervalsOver = Annotated[
+    str | None,
+    typer.Option(
+        "--over", help="Column whose values are the units of intervals: artist for claims about other artists; default: the "
+        "column of --across, else track."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Random seed of the sampled queries.")]
 
 
 @app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:layers"))
@@ -52,6 +67,7 @@ def layers(
     prepare: Annotated[
         str, typer.Option(help="Preparation of the vectors: l2 (cosine), raw, centred or whitened.")
     ] = FROM_LIBRARY,
+    across: Across = None, over: IntervalsOver = None, hubs: Hubs = FROM_LIBRARY,
     compare_all: Annotated[bool, typer.Option("--effects", help="Compare all preparations at every layer instead.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
     seed: Seed = FROM_LIBRARY,
@@ -62,10 +78,13 @@ def layers(
     Example: tonelake layers artist --picture artist.png
     """
     opened = open_lake(lake)
+    asked: dict[str, Any] = {"space": space, "where": where, "across": across, "over": over, "hubs": hubs, "seed": seed}
     if compare_all:
-        show(opened.effects(column, space=space, where=where, seed=seed), as_json, as_csv, "effects")
+        found = opened.effects(column, **asked)
+        show(found, as_json, as_csv, "effects")
+        say_basis(found, "gain: mAP less that of plain cosines on the same queries")
         return
-    report = opened.layers(column, space=space, where=where, prepare=prepare, seed=seed)
+    report = opened.layers(column, prepare=prepare, **asked)
     show(report.table, as_json, as_csv, "layers")
     say(report.summary())
     if picture is not None:
@@ -172,14 +191,23 @@ def compare(
     column: Annotated[
         str | None, typer.Argument(help="Label column: also compare how well the spaces separate its groups.")
     ] = None,
-    lake: LakePath = "lake", where: Where = None, seed: Seed = FROM_LIBRARY,
+    lake: LakePath = "lake", where: Where = None, across: Across = None, over: IntervalsOver = None, seed: Seed = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Compare two spaces, layer by layer.
 
     Example: tonelake compare mert-v1-95m mert-v1-95m-5s artist
     """
-    show(open_lake(lake).compare(first, second, column, where=where, seed=seed), as_json, as_csv, "comparison")
+    found = open_lake(lake).compare(first, second, column, where=where, across=across, over=over, seed=seed)
+    show(found, as_json, as_csv, "comparison")
+    if column is not None:
+        say_basis(found, "gain: mAP of the second space less that of the first, on the same queries")
+
+
+def say_basis(found: pl.DataFrame, gain: str) -> None:
+    """Say what a table of paired differences shows, what its intervals are over, and which pairs are left out."""
+    row = found.row(0, named=True)
+    say(f"{gain}; 95 % intervals {row['over']}; {row['left_out']} are excluded")
 
 
 @app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:overlap_with", by="measure"))
