@@ -59,7 +59,7 @@ from .sync import Synced, sync_clips
 from .table import Snapshot, Table, chunks, in_list, release_memory
 from .text import printable, to_nfc
 from .tokens import Tokens, TokenSequence
-from .tracks import DUPLICATE_COLUMN, SONG_COLUMNS, Songs, read_songs, rows_of, track_numbers
+from .tracks import DUPLICATE_COLUMN, Songs, read_songs, rows_of, song_columns, track_numbers
 from .type_checks import check_types
 from .upgrade import pending_upgrades, upgrade_lake
 from .vectors import LayerVectors, Vectors, fits
@@ -78,7 +78,6 @@ __all__ = [
     "SEPARATED_FROM",
     "SETTABLE_COLUMNS",
     "SHORT_MINUTES",
-    "SONG_COLUMNS",
     "STAMP",
     "SUPERSEDED",
     "TAG_COLUMNS",
@@ -177,6 +176,7 @@ __all__ = [
     "settings_to_yaml",
     "share_cores",
     "silent_progress",
+    "song_columns",
     "source_exists",
     "states_of",
     "sync_clips",

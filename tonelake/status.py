@@ -49,14 +49,14 @@ def read_status(lake: Lake) -> Status:
 def list_spaces(lake: Lake) -> pl.DataFrame:
     """One row a space: name, default, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
     rows = []
-    spaces = lake.spaces.all()
+    spaces, clips = lake.spaces.all(), lake.clips.count()
     default = lake.spaces.default(spaces)[0].name if spaces else None
     for space in spaces:
-        vectors = lake.vectors(space)
+        missing = len(lake.vectors(space).missing(["clip_id"]))
         rows.append((
             space.name, space.name == default, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s,
             space.precision,
-            vectors.count(), len(vectors.missing(["clip_id"])), space.fingerprint[:12],
+            clips - missing, missing, space.fingerprint[:12],
         ))
     schema = {
         "name": pl.String, "default": pl.Boolean, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from tonelake.index.names.grams import query_grams
 from tonelake.index.names.normalise import query_forms
 from tonelake.index.names.rank import Song, rank
 from tonelake.index.names.table import search_names
-from tonelake.store import MISSING, InputError, Lake, in_list
+from tonelake.store import MISSING, InputError, Lake, in_list, read_songs
 
 CANDIDATES = 100                         # songs that share most grams with the query, and are compared in full
 SCHEMA: dict[str, Any] = {
@@ -47,11 +48,10 @@ def read_facts(lake: Lake, songs: Sequence[Song]) -> list[tuple[int, str | None,
     """(number of clips, state, paths) of each song."""
     tracks = [track for song in songs for track in song.tracks]
     where = in_list("track", tracks) if 0 < len(tracks) <= FEW else None
-    clips = lake.clips.read(["track", "recording", "source", "state"], where=where)
-    clips = pl.DataFrame(
-        [(number, track) for number, song in enumerate(songs) for track in song.tracks],
-        schema={"number": pl.Int64, "track": pl.String}, orient="row",
-    ).join(clips, on="track")
+    numbers, found = read_songs(lake.clips), lake.clips.read(["clip_id", "recording", "source", "state"], where=where)
+    clips = pl.DataFrame({
+        "number": np.arange(len(songs)), "song": numbers.of([song.clip_id for song in songs]),
+    }).join(found.with_columns(song=pl.Series(numbers.of(found["clip_id"]))), on="song")
     recordings = clips["recording"].drop_nulls().unique().to_list()
     where = in_list("recording", recordings) if 0 < len(recordings) <= FEW else None
     files = lake.paths.read(["source", "recording", "missing_since"], where=where)

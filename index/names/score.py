@@ -8,6 +8,7 @@ Weights were set on made-up queries, and bench/names.py measures how often a wro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def _score(forms: Sequence[str], songs: Sequence[FoldedSong]) -> np.ndarray:
     return np.select([mask for mask, _ in equal], [value for _, value in equal], best)
 
 
-def ratios(queries: Sequence[str], texts: Sequence[str], scorer: object = None) -> np.ndarray:
+def ratios(queries: Sequence[str], texts: Sequence[str], scorer: Any = None) -> np.ndarray:
     """(query, text) float64: similarity by a scorer of rapidfuzz, 0 to 100; 100 for `ratio` only if both are equal."""
     from rapidfuzz import fuzz
     from rapidfuzz.process import cdist

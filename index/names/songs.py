@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,7 +9,7 @@ import polars as pl
 
 from tonelake.index.names.normalise import without_suffix
 from tonelake.index.names.rank import Song
-from tonelake.store import DUPLICATE_COLUMN, Lake, in_list, joined_lists, track_numbers
+from tonelake.store import Lake, in_list, joined_lists, read_songs, song_columns, track_numbers
 
 ARTISTS = ("artists", "artist", "album_artist")          # columns of clips with names of artists, the best first
 SCHEMA: dict[str, Any] = {
@@ -25,24 +24,27 @@ def read_song_names(lake: Lake) -> pl.DataFrame:
     A song is a track, or several that confirmed duplicates join (`store.track_numbers`).  Its text is that of its first clip
     which has any.
     """
-    present = [name for name in (*ARTISTS, "title", "album", DUPLICATE_COLUMN) if name in lake.clips.columns()]
-    clips = lake.clips.read(["clip_id", "track", "source", "start_s", *present])
+    present = [name for name in (*ARTISTS, "title", "album") if name in lake.clips.columns()]
+    clips = lake.clips.read(list(dict.fromkeys([*song_columns(lake.clips), "source", "start_s", *present])))
     if not len(clips):
         return pl.DataFrame(schema=SCHEMA)
     songs = clips.with_columns(
         number=track_numbers(clips), file=file_names(clips["source"]), **{name: text(clips[name]) for name in present}
     ).sort("start_s", "clip_id").group_by("number", maintain_order=True).agg(
         pl.first("clip_id").alias("song"), pl.col("track").unique().sort().alias("tracks"), pl.first("file"),
-        *(pl.col(name).drop_nulls().first() for name in present if name != DUPLICATE_COLUMN),
+        *(pl.col(name).drop_nulls().first() for name in present),
     )
     artist = pl.coalesce(name for name in ARTISTS if name in present)
     return songs.with_columns(artist=artist).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
-def clips_of_song(lake: Lake, tracks: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return the clips of a song, which is given by its tracks, from its beginning."""
-    wanted = None if columns is None else list(dict.fromkeys(["clip_id", "start_s", *columns]))
-    return lake.clips.read(wanted, where=in_list("track", tracks)).sort("start_s", "clip_id")
+def clips_of_song(lake: Lake, song: Song) -> pl.DataFrame:
+    """Return the clips of a song from its beginning."""
+    clips = lake.clips.read(where=in_list("track", song.tracks)).sort("start_s", "clip_id")
+    if clips["dataset"].n_unique() > 1:  # a track of another data set can have the name
+        songs = read_songs(lake.clips)
+        clips = clips.filter(pl.Series(songs.of(clips["clip_id"]) == songs.of([song.clip_id])[0]))
+    return clips
 
 
 def text(values: pl.Series) -> pl.Series:

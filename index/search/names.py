@@ -91,7 +91,7 @@ def find_clip(lake: Lake, wanted: str | Song) -> dict[str, Any]:
 
 def first_clip(lake: Lake, song: Song) -> dict[str, Any]:
     """Return the first clip of a song as a row, and log which it is if there are others."""
-    clips = clips_of_song(lake, song.tracks)
+    clips = clips_of_song(lake, song)
     if not len(clips):
         raise ClipNotFound(f"{song}: its clips were removed from the lake. Look for it again with `tonelake find`")
     if len(clips) > 1:

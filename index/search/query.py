@@ -109,7 +109,7 @@ def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int
 
 def _resolve_song(lake: Lake, song: Song, space: Space, layers: Sequence[int]) -> Query:
     """Resolve a song to the mean of its embedded clips, with the labels of its first clip of each track."""
-    clips = clips_of_song(lake, song.tracks)
+    clips = clips_of_song(lake, song)
     known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
     embedded = clips.join(known, on="clip_id", how="semi", maintain_order="left")["clip_id"].to_list()
     if not embedded:
@@ -138,10 +138,12 @@ def is_file(query: str | Path) -> bool:
 
 
 def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int]) -> Query:
+    """Resolve a file; it is in the lake if a clip has its bytes or, whatever its name, tags and container, its audio."""
     source = to_source(path)
     with DecoderPool(1) as pool:
-        digest = pool.ask({"do": "digest", "source": source})["digest"]
-        stored = lake.clips.read(where=f"digest = '{digest}'")
+        file = pool.ask({"do": "identify", "source": source})
+        same_audio = f" OR recording = '{file['recording']}'" if "recording" in lake.clips.table.schema.names else ""
+        stored = lake.clips.read(where=f"digest = '{file['digest']}'{same_audio}")
         known = pl.DataFrame({"clip_id": lake.vectors(space).ids()})
         embedded = stored.join(known, on="clip_id", how="semi", maintain_order="left")["clip_id"].to_list()
         if embedded:

@@ -29,7 +29,7 @@ from tonelake.index.names.folded import FoldedSong, fold_song, shown_texts, stor
 from tonelake.index.names.normalise import fold, query_forms, title_in_file
 from tonelake.index.names.rank import decide, rank
 from tonelake.index.names.score import score_songs
-from tonelake.index.names.songs import read_song_names
+from tonelake.index.names.songs import clips_of_song, read_song_names
 from tonelake.ingest import ingest_folder
 from tonelake.store import ClipNotFound, InputError, Lake, LakeError
 
@@ -301,6 +301,18 @@ def test_found_songs_have_every_path_and_are_marked_if_all_of_them_are_missing(t
     assert (song["paths"], song["state"]) == ([str(music / "Again.wav"), str(music / "Harbour Moved.wav")], None)
     assert (gone["paths"], gone["state"], gone["clips"]) == ([str(music / "Meadow.wav")], "missing", 1)
     assert index.find_songs(lake_of(tmp_path / "b", SONGS), "déjà vu", k=1)["paths"].to_list() == [["/music/01.flac"]]
+
+
+def test_a_name_of_two_data_sets_is_two_songs(tmp_path):
+    rows = rows_of([("Minuet", "Ada", None, "1.mp3"), ("Gavotte", "Bea", None, "2.mp3")], clips=2)
+    lake = Lake(tmp_path / "lake")
+    lake.clips.add(rows.with_columns(
+        track=pl.lit("1"), dataset=pl.Series(["a", "a", "b", "b"]), labelled=pl.Series([["track"]] * 4)
+    ))
+    for words, artist in (("minuet", "Ada"), ("gavotte", "Bea")):
+        song = index.find_named(lake, words)
+        assert song.artist == artist and len(clips_of_song(lake, song)) == 2
+        assert index.find_songs(lake, words, k=1)["clips"].to_list() == [2]
 
 
 def test_several_artists_are_searched(tmp_path):

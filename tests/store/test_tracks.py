@@ -24,6 +24,25 @@ def test_songs_are_tracks_joined_by_duplicates(lake):
     assert len(read_songs(Lake(lake.uri + "-empty").clips).of([])) == 0
 
 
+def test_a_name_that_labels_gave_holds_in_one_data_set_and_a_recording_in_all(lake):
+    def clip(number: int, dataset: str | None, recording: str, labelled: list[str] | None, **more) -> dict:
+        return {"clip_id": f"{number:020x}", "track": "1", "source": f"/{recording}", "digest": recording, "start_s": 0.0,
+                "duration_s": 10.0, "recording": recording, "dataset": dataset, "labelled": labelled} | more
+
+    lake.clips.add(pl.DataFrame([
+        clip(0, "a", "r0", ["track"]), clip(1, "a", "r1", ["track"]),    # two recordings of one track of set a
+        clip(2, "b", "r2", ["track"]),                                   # a track of that name in set b
+        clip(3, "c", "r2", ["track"]),                                   # and a clip of its recording, from another run
+        clip(4, None, "r4", None), clip(5, "b", "r4", None),             # named after a path
+        clip(6, "c", "s", ["track"], separated_from=f"{2:020x}"), clip(7, None, "t", ["track"], separated_from=f"{4:020x}"),
+    ], infer_schema_length=None))
+    songs = read_songs(lake.clips).dense(lake.clips.ids())
+    assert [sorted(np.flatnonzero(songs == number).tolist()) for number in dict.fromkeys(songs.tolist())] == [
+        [0, 1], [2, 3, 6], [4, 5, 7]
+    ]
+    assert (songs == read_songs(Lake(lake.uri).clips).dense(lake.clips.ids())).all()
+
+
 @pytest.fixture
 def typed(lake):
     rows = clip_rows(6, 1).drop("year")

@@ -107,7 +107,8 @@ def test_tags_are_columns_with_every_artist(library):
 @pytest.mark.parametrize(("words", "title"), [
     ("crimson lighthouse", "Crimson Lighthouse"), ("Crimsn Lighthous", "Crimson Lighthouse"), ("ete cafe", "Été Café"),
     ("los faroles - wandering fandnago", "Wandering Fandango"), ("northern jubilee nina marlow", "Northern Jubilee"),
-    ("26 hollow waltz.mp3", "Hollow Waltz"), ("silverferryman", "Silver Ferryman"), ("bjork olafs velvet almanac", "Velvet Almanac"),
+    ("26 hollow waltz.mp3", "Hollow Waltz"), ("silverferryman", "Silver Ferryman"),
+    ("bjork olafs velvet almanac", "Velvet Almanac"),
 ])
 def test_songs_are_found_by_name_with_errors_and_without_accents(library, words, title):
     found = library.rows("find", words, "-k", 3)

@@ -44,6 +44,11 @@ def test_reading_leaves_them_out_unless_they_are_asked_for(lake, old):
     assert lake.status().clips == 60 and len(find_work(lake, lake.spaces.get(None)).rows) == 0
 
 
+def test_status_does_not_count_their_vectors(lake):
+    space = lake.list_spaces().row(0, named=True)
+    assert (space["embedded"], space["missing"]) == (60, 0) and lake.vectors("fake").count() == 64
+
+
 def test_searches_leave_them_out(lake, old):
     query = lake.vectors("fake").take([min(old)], "high").vectors[0]
     hits = lake.similar(query, layer="high", k=64, clips=True)

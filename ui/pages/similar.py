@@ -110,8 +110,8 @@ if search:
                    "“similar” searches with one.")
         first = lake.clips.take(matches["clip_id"].to_list()[:MAX_MATCHES]).drop("state")
         found = first.join(matches.select("clip_id", "clips", "state"), on="clip_id", maintain_order="left")
-        note = pl.concat_str(count_note(), "state", separator=", ", ignore_nulls=True)
-        act(clip_list(rows_for_list(found, note=note), key="matches", actions=("open",), keys=False))
+        counted = pl.concat_str(count_note(), "state", separator=", ", ignore_nulls=True)
+        act(clip_list(rows_for_list(found, note=counted), key="matches", actions=("open",), keys=False))
 
 
 def uploaded_query() -> Query:
@@ -160,8 +160,8 @@ hits = answer_or_stop(
 scope = f"in the mixture {mixture}" if mixed else f"in layer {layer}"
 scope += "".join(f", {words} {column}" for words, column in (("by", like), ("without", unlike)) if column != NONE)
 st.subheader("Similar songs" if songs else "Similar clips")
-counted = ", with the number of its clips that are at least as near as the last song" if songs else ""
-st.caption(f"Cosine {scope}, {'each near the one before it' if walk else 'highest first'}{counted}.")
+numbers = ", with the number of its clips that are at least as near as the last song" if songs else ""
+st.caption(f"Cosine {scope}, {'each near the one before it' if walk else 'highest first'}{numbers}.")
 if not len(hits):
     st.info(f"No other {'song' if songs else 'clip'} matches. Widen the filter, or set “Hits must differ in” to “anything”.")
     st.stop()
