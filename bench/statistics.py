@@ -38,11 +38,12 @@ from bench.report import circumstances, table, write_results
 DIM = 16
 LAYERS = 13
 SLOW = ("equal_layers", "equal_layers_alike")        # thirteen layers a lake; other designs draw MORE times as many lakes
-MORE = 5                                 # which takes the standard error of a coverage from .015 to .007
+MORE = 2                                 # which takes the standard error of a coverage from .015 to .011
 FALSE = ("layers_distinguished", "nearest_named", "significant")     # what a valid procedure finds in 5 % of lakes
 SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
 LEVEL = (0.93, 0.97)                     # where coverage should be
-LENIENT = {"recall_1": 0.92, "hubness": 0.92}        # lower ends for figures that no interval suits well
+# Lower ends for figures that change in steps when a unit is left out, for which the jackknife is conservative.
+LENIENT = {"recall_1": 0.92, "recall_10": 0.92, "hubness": 0.92, "recall_1_gain": 0.92, "hubness_gain": 0.92}
 Interval = tuple[float, float, float]
 
 
@@ -342,7 +343,7 @@ FIXED = (                                # designs with sets of artists that are
 
 def within(figure: str, coverage: float) -> bool:
     """Return whether a coverage is within its bounds."""
-    return LENIENT.get(figure.split(".")[0], LEVEL[0]) <= coverage <= max(LEVEL[1], 1.0 if figure in LENIENT else 0.0)
+    return LENIENT[figure] <= coverage if figure in LENIENT else LEVEL[0] <= coverage <= LEVEL[1]
 
 
 def main() -> None:
@@ -376,9 +377,8 @@ def main() -> None:
                 others.append([name, what, f"{values.mean():.4f}", f"{error:.4f}"])
                 print("  ".join(others[-1]), flush=True)
             print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
-    if given.dry:
-        return
-    write(given.lakes, coverage, found, lines, others)
+            if not given.dry:
+                write(given.lakes, coverage, found, lines, others)
 
 
 def write(
@@ -390,7 +390,7 @@ def write(
     text = (
         f"{MORE * lakes:,} lakes a design, {lakes} where a lake has thirteen layers; the standard error of a coverage of .95 "
         f"is {errors[0]:.3f}, or {errors[1]:.3f}. Bounds of coverage: {LEVEL[0]} to {LEVEL[1]}; {LENIENT['recall_1']} or more "
-        "for recall@1 and hubness.\n\n"
+        "for recall and hubness, which change in steps.\n\n"
         + table(["design", "figure", "mean", "width", "coverage", "lakes", ""], lines)
         + "\n## Distinctions and choices\n\n" + table(["design", "what", "mean", "standard error"], others)
     )

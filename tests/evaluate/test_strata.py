@@ -9,7 +9,10 @@ from scipy import stats
 from tonelake.evaluate import (
     interval_of_strata,
     jackknife_error,
+    make_units,
     max_t_of_strata,
+    replicate_means,
+    stratified,
     variance_of_stratum,
     variances_of_strata,
 )
@@ -62,3 +65,34 @@ def test_a_better_candidate_is_told_from_the_others():
     found = max_t_of_strata(values, values + shared / 19, np.full(6, 0.01), np.full(6, 9.0), contenders=3)
     assert found.best == 0 and found.distinguishable.tolist() == [False, True, True, True, True, True]
     assert (found.lead_low[1:] > 0).all() and found.p_values[0] == 1
+
+
+def test_the_error_of_a_stratified_mean_is_the_closed_form():
+    """Groups of 4, 9 and 20 units that differ by far more than their units do."""
+    rng = np.random.default_rng(4)
+    group = np.repeat([0, 1, 2], [4, 9, 20])
+    values = 5.0 * group + rng.standard_normal(33)
+    figure = replicate_means(values, make_units(np.arange(33), "tracks"))
+    own = [values[group == g] for g in range(3)]
+    expected = np.sqrt(sum((len(one) / 33) ** 2 * one.var(ddof=1) / len(one) for one in own))
+    assert jackknife_error(stratified(figure, group).left_out) == pytest.approx(expected)
+    assert jackknife_error(figure.left_out) > 3 * expected
+    assert stratified(figure, None) is figure
+
+
+def test_small_strata_form_one_and_a_lone_unit_joins_the_largest():
+    figure = replicate_means(np.arange(12.0), make_units(np.arange(12), "tracks"))
+    pairs = np.repeat(np.arange(6), 2)                               # all smaller than four units: one stratum, as without
+    assert stratified(figure, pairs) is figure
+    lone = np.array([0] * 6 + [1] * 5 + [2])
+    joined = np.array([0] * 6 + [1] * 5 + [0])
+    assert stratified(figure, lone).left_out == pytest.approx(stratified(figure, joined).left_out)
+
+
+def test_folds_of_many_units_have_equal_shares_of_every_stratum():
+    strata = np.repeat([0, 1], [150, 50])
+    units = make_units(np.arange(200), "tracks", most=10, strata=strata)
+    shares = np.stack([np.bincount(units.of[strata == g], minlength=10) for g in (0, 1)])
+    assert (shares == [[15] * 10, [5] * 10]).all() and units.strata is None
+    few = make_units(np.arange(200), "tracks", most=500, strata=strata)
+    assert few.strata is not None and few.strata.tolist() == strata.tolist()
