@@ -64,7 +64,7 @@ class ProbeConfig(Settings):
         default=(1e-4, 1e-3, 1e-2), description="Learning rates to try; the validation set selects one."
     )
     decays: Annotated[tuple[Decay, ...], Field(min_length=1, strict=False)] = Field(
-        default=(0.0, 0.01, 0.1), description="Weight decays (L2 penalties) to try; the validation set selects one."
+        default=(0.0, 0.01, 0.1, 1.0), description="Weight decays (L2 penalties) to try; the validation set selects one."
     )
     rate_patience: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Epochs without improvement after which the learning rate is halved; 0: constant rates."

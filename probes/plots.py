@@ -138,7 +138,8 @@ def draw_calibration(table: pl.DataFrame, metrics: dict[str, Any]) -> Figure:
     axes.set_xlabel("probability of the predicted class")
     axes.set_ylabel("share correct")
     error = metrics["figures"]["calibration_error"]["value"]
-    axes.set_title(f"Calibration: error {error:.3f} (size: clips)", loc="left", fontsize=10, color=INK)
+    known = "" if error is None else f": error {error:.3f}"
+    axes.set_title(f"Calibration{known} (size: clips)", loc="left", fontsize=10, color=INK)
     return figure
 
 

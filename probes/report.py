@@ -71,7 +71,7 @@ def describe_experiment(config: ProbeConfig, metrics: dict[str, Any], splits: Se
     weighted = "; classes weighted by inverse frequency" if config.class_weights == "balanced" else ""
     batch = f"batches of {config.batch} tracks" if config.average == "tracks" else f"batch {config.batch}"
     halved = f", rates halved after {config.rate_patience} without improvement" if config.rate_patience else ""
-    monitor = config.monitor
+    monitor: str = config.monitor
     if monitor == "auto":
         monitor = "accuracy, then loss" if metrics["task"] == "multiclass" else "loss"
     tested = "best" if config.keep == "best" else "last"

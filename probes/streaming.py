@@ -44,7 +44,7 @@ class StreamedGridData(GridData):
             for number, bounds in enumerate(stretches):
                 now = ahead or reader.submit(self._read, rows[:, bounds[0][0] : bounds[-1][1]])
                 after = stretches[number + 1] if number + 1 < len(stretches) else None
-                ahead = after and reader.submit(self._read, rows[:, after[0][0] : after[-1][1]])
+                ahead = reader.submit(self._read, rows[:, after[0][0] : after[-1][1]]) if after else None
                 vectors = now.result().to(self.device)   # (seed, clip, …)
                 for first, stop in bounds:
                     where = torch.from_numpy(rows[:, first:stop]).to(self.device)[own]

@@ -155,31 +155,35 @@ def test_padding_has_no_weight_in_a_loss():
         assert not gradient[..., 3:].any()
 
 
+@pytest.mark.slow
 def test_the_default_grid_reaches_regularised_logistic_regression():
-    """Three hundred clips of 384 dimensions: without L2 a linear probe stays below it.  Test sets of 4,000, three draws."""
+    """400 training clips of 512 dimensions: without L2 a linear probe stays below.  Two draws, tested on 3,000 clips."""
     from sklearn.linear_model import LogisticRegression
 
     accuracy = {"sklearn": 0.0, "without": 0.0, "default": 0.0}
-    for draw in range(3):
+    sides = slice(0, 400), slice(400, 600), slice(600, 3600)
+    for draw in range(2):
         rng = np.random.default_rng(draw)
-        labels = rng.integers(0, 4, 4300)
-        x = (0.12 * rng.standard_normal((4, 384))[labels] + rng.standard_normal((4300, 384))).astype(np.float32)
-        x = (x - x[:255].mean(axis=0)) / x[:255].std(axis=0)
+        labels = rng.integers(0, 10, 3600)
+        x = (0.15 * rng.standard_normal((10, 512))[labels] + rng.standard_normal((3600, 512))).astype(np.float32)
+        x = (x - x[sides[0]].mean(axis=0)) / x[sides[0]].std(axis=0)
         best = (-1.0, 0.0)
-        for strength in (1e-3, 1e-2, 1e-1, 1.0):
-            model = LogisticRegression(C=strength).fit(x[:255], labels[:255])
-            best = max(best, (model.score(x[255:300], labels[255:300]), model.score(x[300:], labels[300:])))
-        accuracy["sklearn"] += best[1] / 3
+        for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+            model = LogisticRegression(C=strength).fit(x[sides[0]], labels[sides[0]])
+            best = max(best, (model.score(x[sides[1]], labels[sides[1]]), model.score(x[sides[2]], labels[sides[2]])))
+        accuracy["sklearn"] += best[1] / 2
         vectors, targets = torch.from_numpy(x), torch.from_numpy(labels)
-        sides = GridData(vectors[None, :255], targets[:255], vectors[None, 255:300], targets[255:300])
+        data_of_fits = GridData(vectors[None, sides[0]], targets[sides[0]], vectors[None, sides[1]], targets[sides[1]])
         for name, changes in (("without", {"decays": (0.0,)}), ("default", {})):
             settings = ProbeConfig(("artist",), **changes).settings
-            found = train(sides, Shape(kind="linear", width=384, outputs=4), Loss("multiclass"), settings, [0], 0, Schedule())
+            found = train(
+                data_of_fits, Shape(kind="linear", width=512, outputs=10), Loss("multiclass"), settings, [0], 0, Schedule()
+            )
             weight, bias = (found.states[part][0, 0, found.score[0, 0].argmax()] for part in ("weight", "bias"))
-            predicted = functional.linear(vectors[300:], weight, bias).argmax(dim=1)
-            accuracy[name] += (predicted == targets[300:]).float().mean().item() / 3
-    assert accuracy["default"] > accuracy["without"] + 0.01
-    assert accuracy["default"] > accuracy["sklearn"] - 0.01                  # one standard error of the difference
+            predicted = functional.linear(vectors[sides[2]], weight, bias).argmax(dim=1)
+            accuracy[name] += (predicted == targets[sides[2]]).float().mean().item() / 2
+    assert accuracy["default"] > accuracy["without"] + 0.02
+    assert accuracy["default"] > accuracy["sklearn"] - 0.01                  # a standard error of the test sets
 
 
 def test_a_diverging_fit_does_not_affect_the_others():
