@@ -58,6 +58,7 @@ class Separation:
     figures: dict[str, Replicates]       # each of PAIR_FIGURES
     matrix_span: float                   # NaN with fewer than three groups, or more than MOST_MATRIX_GROUPS
     map_without: np.ndarray              # (part,) mAP without each part of the folds
+    map_within: np.ndarray               # (part,) mAP of the queries of each part
     histogram: pl.DataFrame              # low, high, same, different: shares of pairs by cosine
 
     def estimate(self, name: str) -> Estimate:
@@ -66,7 +67,7 @@ class Separation:
 
     def columns(self, names: tuple[str, ...] = PAIR_FIGURES) -> dict[str, float]:
         """Return figures as three columns each: the value, _low and _high."""
-        row = {}
+        row: dict[str, float] = {}
         for name in names:
             found = self.estimate(name)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
@@ -88,7 +89,7 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
     number, of = pairs.units.folds, pairs.units.of
     in_fold = (of[:, None] == np.arange(number)).astype(np.float32)          # (clip, fold)
     scores = np.empty((len(pairs.rows), len(vectors)), np.float32)
-    sums, summed = np.zeros((2, number, number)), Summed(pairs)
+    sums, ranked = np.zeros((2, number, number)), RankedBlocks(pairs)
     start = 0
     for block in pairs.blocks:
         part = scores[start : start + len(block.rows)]
@@ -99,12 +100,12 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
         sums[0] += sum_cells(part, block.hits, query, of, number)
         sums[1] += whole - sum_cells(part, block.excluded, query, of, number)
         part[block.excluded] = EXCLUDED
-        summed.add(part, block)
+        ranked.add(part, block)
         start += len(block.rows)
     figures = mean_figures(sums, pairs.pair_counts, constant)
-    figures |= summed.figures()
+    figures |= ranked.figures()
     same = np.sort(np.concatenate([
-        scores[at : at + len(block.rows)][block.hits] for at, block in zip(summed.starts, pairs.blocks, strict=True)
+        scores[at : at + len(block.rows)][block.hits] for at, block in zip(ranked.starts, pairs.blocks, strict=True)
     ]))
     histograms = unit_histograms(scores, pairs)
     scores.ravel().sort()
@@ -115,7 +116,7 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
             name: stratified(figures[name], pairs.units.strata, within=name in WITHIN_GROUPS) for name in PAIR_FIGURES
         },
         matrix_span=matrix_span(vectors, pairs),
-        map_without=summed.map_without(), histogram=histogram(same, ordered, constant),
+        map_without=ranked.map_without(), map_within=ranked.map_within(), histogram=histogram(same, ordered, constant),
     )
 
 
@@ -138,7 +139,7 @@ def mean_figures(sums: np.ndarray, counts: tuple[np.ndarray, np.ndarray], consta
     }
 
 
-class Summed:
+class RankedBlocks:
     """Rankings and nearest clips of blocks of queries, gathered one by one."""
 
     def __init__(self, pairs: PairSet) -> None:
@@ -158,19 +159,26 @@ class Summed:
     def figures(self) -> dict[str, Replicates]:
         """Return RANK_FIGURES and hubness."""
         units, query = self.pairs.units, self.pairs.units.of[self.pairs.rows]
-        nearest = [np.concatenate(parts) for parts in zip(*self.nearest, strict=True)]
+        nearest, own, moved_up = (np.concatenate(parts) for parts in zip(*self.nearest, strict=True))
         found = replicates_of_ranks(self.total(), self.pairs.folds)
-        return found | {"hubness": replicate_hubness(*nearest, query, units.of, units.folds)}
+        return found | {"hubness": replicate_hubness(nearest, own, moved_up, query, units.of, units.folds)}
 
     def total(self) -> RankSums:
         values = np.concatenate([one.values for one in self.ranks], axis=1)
-        return RankSums(sum(one.sums for one in self.ranks), sum(one.counts for one in self.ranks), values)
+        return RankSums(
+            np.sum([one.sums for one in self.ranks], axis=0), np.sum([one.counts for one in self.ranks], axis=0), values
+        )
 
     def map_without(self) -> np.ndarray:
         found = self.total()
         parts = slice(self.pairs.folds.number, -1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return found.sums[-1, parts] / found.counts[parts]
+
+    def map_within(self) -> np.ndarray:
+        part, counts = self.pairs.part_of_queries
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.bincount(part, self.total().values[-1], len(counts)) / counts
 
 
 def unit_histograms(scores: np.ndarray, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
@@ -259,13 +267,17 @@ def matrix_span(vectors: np.ndarray, pairs: PairSet) -> float:
 def crossfit_map(layers: list[Separation], pairs: PairSet) -> tuple[Crossfit, Estimate]:
     """Choose the layer with the highest mAP without each part of the units, and report its mAP on that part.
 
-    The mAP of a part is its share of the whole: by how much the mAP changes without it.  The mAP of its queries alone would be
-    too high, since their candidates took part in the choice (by .02 for thirteen equal layers of 64 tracks).
+    Every pair has two members, so a part alone has too few pairs, and what it shares with the rest took part in the choice.
+    The mAP of its queries is too high, since their candidates did; its share of the whole (by how much the mAP changes without
+    it) is too low, since the pairs of the rest are subtracted.  Reported is the mean of both, whose errors cancel.
     """
-    without = np.stack([one.map_without for one in layers], axis=1)                          # (part, layer)
-    whole = np.array([float(one.figures["map"].value) for one in layers])
-    without = without[np.isfinite(without).all(axis=1)]
+    _, counts = pairs.part_of_queries
+    without, queries = (np.stack([getattr(one, name) for one in layers], axis=1) for name in ("map_without", "map_within"))
+    known = np.isfinite(without).all(axis=1) & np.isfinite(queries).all(axis=1)
+    without, queries, counts = without[known], queries[known], counts[known]
     if not len(without):
         return Crossfit(np.nan, np.zeros(len(layers)), np.empty(0, np.int64)), Estimate(np.nan, np.nan, np.nan)
-    found = crossfit(without, whole + (len(without) - 1) * (without.mean(axis=0) - without))
+    whole = np.array([float(one.figures["map"].value) for one in layers])
+    share = whole + (len(without) - 1) * (without.mean(axis=0) - without)                    # (part, layer)
+    found = crossfit(without, (queries + share) / 2, counts)
     return found, crossfit_estimate(found, stack_replicates([one.figures["map"] for one in layers]), (0, 1))
