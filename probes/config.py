@@ -13,6 +13,7 @@ from tonelake.evaluate import DEFAULT_SPLIT, SHARES, check_shares
 from tonelake.store import Count, InputError, Settings, Share, Texts, frozen_settings
 
 MOST_FITS = 100_000
+LATER = {"rate_patience": 0, "monitor": "auto", "keep": "best", "average": "none"}       # settings of later releases
 
 LayerName = Annotated[str, BeforeValidator(lambda layer: str(layer) if type(layer) is int else layer)]
 Rate = Annotated[float, Field(gt=0, lt=1e3)]
@@ -109,6 +110,10 @@ class ProbeConfig(Settings):
         fits = len(self.settings) * self.seeds
         if fits > MOST_FITS:
             raise InputError(f"settings: {fits:,} fits a layer exceed the limit of {MOST_FITS:,}. Give fewer rates or seeds")
+
+    def identity(self) -> dict[str, Any]:
+        """Return the values that the digest covers; settings that earlier releases lacked are left out at their defaults."""
+        return {key: value for key, value in self.as_dict().items() if key not in LATER or value != LATER[key]}
 
     @property
     def settings(self) -> list[Setting]:

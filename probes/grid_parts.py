@@ -15,7 +15,8 @@ PARTIAL = ("score", "loss", "epoch", "epochs", "train_loss", "history")
 
 
 def part_name(experiment: Experiment, fold: int, spec: InputSpec) -> str:
-    return f"{fold}-{experiment.specs.index(spec):03d}.safetensors"
+    """Return the file of a part.  Files of earlier releases have another name, since they lack the figures by epoch."""
+    return f"epochs-{fold}-{experiment.specs.index(spec):03d}.safetensors"
 
 
 def part_tensors(results: GridResults, number: int, preparation: Preparation) -> Tensors:

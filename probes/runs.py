@@ -75,7 +75,8 @@ def read_tensors(files: Blobs, name: str, run: str) -> Tensors:
 
 
 def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
-    """Compare runs, by default all: a row a run with its columns, its main metric with interval, and its best baseline."""
+    """Compare runs, by default all: a row a run with its columns, its main metric with its interval and the units of this
+    (`over`, null for runs of earlier releases), and its best baseline."""
     runs = [Run.named(lake, name) for name in names] if names else Run.all(lake)
     rows = []
     for run in runs:
@@ -86,12 +87,13 @@ def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
         rows.append({
             "run": run.name, "columns": ", ".join(config.columns), "space": metrics["space"], "head": config.head,
             "split": config.split, "layer": metrics["layer"], "figure": metrics["main"], **figure,
+            "over": metrics.get("over"),
             "baseline": strongest, "baseline_value": values[strongest] if strongest else None, "clips": metrics["clips"],
             "fits": metrics["fits"], "protocol": config.protocol or None, "finished": metrics["finished"],
         })
     schema = {
         "run": pl.String, "columns": pl.String, "space": pl.String, "head": pl.String, "split": pl.String, "layer": pl.String,
-        "figure": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "baseline": pl.String,
+        "figure": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "over": pl.String, "baseline": pl.String,
         "baseline_value": pl.Float64, "clips": pl.Int64, "fits": pl.Int64, "protocol": pl.String, "finished": pl.String,
     }
     return pl.DataFrame(rows, schema=schema)

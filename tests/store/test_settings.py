@@ -32,7 +32,7 @@ CLASSES = [ProbeConfig, FinetuneConfig, EmbedSettings]
 
 
 @pytest.mark.parametrize(("settings", "digest"), [
-    (PROBE, "2da534292767c9a8cc7f11e000a456da"), (ProbeConfig(("artist",)), "35bf25b75439fdeada98ab8bd9069e9b"),
+    (PROBE, "2da534292767c9a8cc7f11e000a456da"), (ProbeConfig(("artist",), decays=(0.0,)), "35bf25b75439fdeada98ab8bd9069e9b"),
     (TUNING, "e502f57afed67ac58faa8f8fe8e36652"),
     (FinetuneConfig("kind", frames=True, above=6), "57c5860132420df86f3cf2c99ba48865"),
 ])
@@ -57,7 +57,7 @@ def test_a_configuration_file_of_an_earlier_run_still_loads(tmp_path):
         "rates: [0.0001, 0.001, 0.01]\ndecays: [0.0]\nbatch: 64\nepochs: 100\npatience: 10\nsplit: by:track\n"
         "shares: [0.7, 0.1, 0.2]\nsplit_seed: 0\nseeds: 3\ndevice: auto\nprecision: auto\nprotocol: ''\ndigest: abc\n"
     )
-    assert ProbeConfig.from_file(tmp_path / "config.yaml") == ProbeConfig(("artist",), space="mert-v1-95m")
+    assert ProbeConfig.from_file(tmp_path / "config.yaml") == ProbeConfig(("artist",), space="mert-v1-95m", decays=(0.0,))
 
 
 def test_other_settings_or_data_give_another_digest():
