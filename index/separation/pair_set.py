@@ -80,6 +80,12 @@ class PairSet:
         return part, np.bincount(part, minlength=int(self.folds.parts.max()) + 1).astype(np.float64)
 
     @cached_property
+    def part_of_queries(self) -> tuple[np.ndarray, np.ndarray]:
+        """(query,) the part of the folds that each query belongs to, and (part,) queries of each."""
+        part = self.folds.parts[self.units.of[self.rows]]
+        return part, np.bincount(part, minlength=int(self.folds.parts.max()) + 1).astype(np.float64)
+
+    @cached_property
     def pair_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(fold, fold) numbers of pairs of one group, and of all pairs, by the folds of the query and of the candidate."""
         number = self.units.folds
@@ -216,7 +222,7 @@ def choose_queries(labelled: Labelled, across: str, sharing: sparse.csr_array | 
         raise InputError(
             f"column {labelled.column!r}: layers cannot be compared by it, because no clip among {len(labelled.ids)} in "
             f"{len(labelled.names)} groups has both another clip of its group {kind} and one of another group"
-            + ("" if across == NONE else f". With --across {NONE}, clips of one track are compared")
+            + ("" if across == NONE or len(labelled.names) < 2 else f". With --across {NONE}, clips of one track are compared")
         )
     return found
 

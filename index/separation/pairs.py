@@ -59,6 +59,7 @@ class Separation:
     matrix_span: float                   # NaN with fewer than three groups, or more than MOST_MATRIX_GROUPS
     map_without: np.ndarray              # (part,) mAP without each part of the folds
     map_within: np.ndarray               # (part,) mAP of the queries of each part
+    map_within: np.ndarray               # (part,) mAP of the queries of each part
     histogram: pl.DataFrame              # low, high, same, different: shares of pairs by cosine
 
     def estimate(self, name: str) -> Estimate:
@@ -180,6 +181,11 @@ class RankedBlocks:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.bincount(part, self.total().values[-1], len(counts)) / counts
 
+    def map_within(self) -> np.ndarray:
+        part, counts = self.pairs.part_of_queries
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.bincount(part, self.total().values[-1], len(counts)) / counts
+
 
 def unit_histograms(scores: np.ndarray, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
     """Return (1 + fold, bin) numbers of pairs of one group and of two groups: of all pairs, then of the pairs of each fold.
@@ -273,11 +279,12 @@ def crossfit_map(layers: list[Separation], pairs: PairSet) -> tuple[Crossfit, Es
     """
     _, counts = pairs.part_of_queries
     without, queries = (np.stack([getattr(one, name) for one in layers], axis=1) for name in ("map_without", "map_within"))
-    known = np.isfinite(without).all(axis=1) & np.isfinite(queries).all(axis=1)
-    without, queries, counts = without[known], queries[known], counts[known]
-    if not len(without):
+    used = np.isfinite(without).all(axis=1) & (counts > 0)
+    if not used.any():
         return Crossfit(np.nan, np.zeros(len(layers)), np.empty(0, np.int64)), Estimate(np.nan, np.nan, np.nan)
+    without, queries = without[used], queries[used]                                          # (part, layer)
     whole = np.array([float(one.figures["map"].value) for one in layers])
-    share = whole + (len(without) - 1) * (without.mean(axis=0) - without)                    # (part, layer)
-    found = crossfit(without, (queries + share) / 2, counts)
+    share = crossfit(without, whole + (len(without) - 1) * (without.mean(axis=0) - without))
+    found = crossfit(without, queries, counts[used])
+    found = found._replace(value=(found.value + share.value) / 2)
     return found, crossfit_estimate(found, stack_replicates([one.figures["map"] for one in layers]), (0, 1))
