@@ -14,16 +14,16 @@ def replicates(values):
     return Replicates(np.float64(values.mean()), (values.sum() - values) / (len(values) - 1))
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_intervals_cover_units_and_seeds_drawn_anew(seeds):
-    """A figure that varies with the unit, the seed and both; without the seeds' part, about 75 % would be covered."""
+@pytest.mark.parametrize(("seeds", "spread"), [(2, 0.3), (3, 0.3), (5, 0.1), (5, 0.3), (5, 1.0)])
+def test_intervals_cover_units_and_seeds_drawn_anew(seeds, spread):
+    """A figure that varies with the unit, the seed and both; without the seeds' part, 75 % are covered at a spread of 0.3."""
     rng, covered, rounds = np.random.default_rng(seeds), 0, 1_000
     for _ in range(rounds):
-        units, trainings = rng.standard_normal((30, 1)), 0.3 * rng.standard_normal((1, seeds))
+        units, trainings = rng.standard_normal((30, 1)), spread * rng.standard_normal((1, seeds))
         values = units + trainings + 0.5 * rng.standard_normal((30, seeds))
         found = seeds_estimate([replicates(own) for own in values.T]).estimate
         covered += found.low <= 0 <= found.high
-    assert 0.93 <= covered / rounds <= 0.985
+    assert 0.94 <= covered / rounds <= (0.98 if seeds == 5 else 0.995)
 
 
 def test_with_one_seed_the_interval_is_that_of_the_jackknife():
