@@ -80,12 +80,6 @@ class PairSet:
         return part, np.bincount(part, minlength=int(self.folds.parts.max()) + 1).astype(np.float64)
 
     @cached_property
-    def part_of_queries(self) -> tuple[np.ndarray, np.ndarray]:
-        """(query,) the part of the folds that each query belongs to, and (part,) queries of each."""
-        part = self.folds.parts[self.units.of[self.rows]]
-        return part, np.bincount(part, minlength=int(self.folds.parts.max()) + 1).astype(np.float64)
-
-    @cached_property
     def pair_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """(fold, fold) numbers of pairs of one group, and of all pairs, by the folds of the query and of the candidate."""
         number = self.units.folds

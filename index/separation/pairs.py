@@ -181,11 +181,6 @@ class RankedBlocks:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.bincount(part, self.total().values[-1], len(counts)) / counts
 
-    def map_within(self) -> np.ndarray:
-        part, counts = self.pairs.part_of_queries
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.bincount(part, self.total().values[-1], len(counts)) / counts
-
 
 def unit_histograms(scores: np.ndarray, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
     """Return (1 + fold, bin) numbers of pairs of one group and of two groups: of all pairs, then of the pairs of each fold.
