@@ -190,7 +190,7 @@ def test_copies_are_found_and_become_one_song(library):
     title = library.encoded.title
     clip = library.rows("clips", "--where", f"source = '{library.encoded.path}'")[1]
     assert library.rows("similar", clip["clip_id"], "-k", 1)[0]["source"] == str(library.again)
-    listed = library.rows("duplicates", "--save")
+    listed = library.rows("duplicates", "--save", "--cosine", 0.99, "--correlation", 0.95)
     assert {song["source"] for song in listed} == {str(library.encoded.path), str(library.again)}
     assert all(song["clips"] == 3 for song in listed)
     hits = library.rows("similar", title, "-k", COUNT)
