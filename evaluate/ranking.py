@@ -75,23 +75,22 @@ def order_candidates(scores: np.ndarray, hit_rows: np.ndarray, hit_columns: np.n
     bits[hit_rows, hit_columns] |= HIT
     keys.sort(axis=1)
     rows, positions = np.divmod(np.flatnonzero((bits & HIT).astype(bool)), width)
-    value = bits & ~PAYLOAD
-    own = value[rows, positions]
-    before, after = value[rows, np.maximum(positions - 1, 0)], value[rows, np.minimum(positions + 1, width - 1)]
+    flat, cell = bits.ravel(), rows * width + positions
+    own = flat[cell] & ~PAYLOAD
+    before, after = (flat[np.clip(cell + step, 0, len(flat) - 1)] & ~PAYLOAD for step in (-1, 1))
     shared = ((before == own) & (positions > 0)) | ((after == own) & (positions < width - 1))
     tied = np.zeros(len(scores), bool)
     tied[rows[shared]] = True
     first = last = positions
     if tied.any():
-        first, last = bounds_of_ties(value, tied, rows, positions)
+        first, last = bounds_of_ties(bits[tied] & ~PAYLOAD, tied, rows, positions)
     return Ordered(candidates=bits & INDEX, rows=rows, positions=positions, first=first, last=last, tied=tied)
 
 
 def bounds_of_ties(
-    value: np.ndarray, tied: np.ndarray, rows: np.ndarray, positions: np.ndarray
+    some: np.ndarray, tied: np.ndarray, rows: np.ndarray, positions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the (hit,) first and last positions of each hit's value; only rows in `tied` have equal ones."""
-    some = value[tied]
+    """Return the (hit,) first and last positions of each hit's value, from the sorted values of the rows in `tied`."""
     changes, places = some[:, 1:] != some[:, :-1], np.arange(1, some.shape[1])
     begins, ends = np.zeros(some.shape, np.int64), np.full(some.shape, some.shape[1] - 1)
     begins[:, 1:] = np.maximum.accumulate(np.where(changes, places, 0), axis=1)
@@ -123,17 +122,17 @@ def rank_queries(ordered: Ordered, fold_of_queries: np.ndarray, folds: Folds) ->
     hit_fold = fold[rows, ordered.positions]
     columns = np.arange(number + parts + 1)
     part_matrix = (folds.parts[:, None] == np.arange(parts)).astype(np.float32)
-    base = np.arange(queries)[:, None] * (most + 1)
 
-    def counts_up_to(bounds: np.ndarray, inclusive: bool) -> np.ndarray:
-        """(query, hit, column) float32: candidates of each column at positions up to (or before) each hit's bound."""
-        marks = np.zeros((queries, width), np.int32)
-        np.add.at(marks, (rows, bounds), 1)
-        hits_before = np.cumsum(marks, axis=1, dtype=np.int32)
-        if inclusive:
-            hits_before -= marks                                                     # hits whose bound is before
-        cells = (base + hits_before) * number + fold
-        table = np.bincount(cells.ravel(), minlength=queries * (most + 1) * number).reshape(queries, most + 1, number)
+    def counts_up_to(ends: np.ndarray) -> np.ndarray:
+        """(query, hit, column) float32: candidates of each column at the positions before each hit's (hit,) end."""
+        stops = np.full(len(rows) + queries, width)                                  # of the stretches between ends, row by row
+        stops[np.arange(len(rows)) + rows] = ends
+        query = np.repeat(np.arange(queries), found + 1)
+        stretch = np.arange(len(stops)) - (np.cumsum(found + 1) - found - 1)[query]
+        starts = np.where(stretch == 0, 0, np.concatenate([[0], stops[:-1]]))
+        cells = np.repeat((query * (most + 1) + stretch) * number, stops - starts)
+        cells += fold.ravel()
+        table = np.bincount(cells, minlength=queries * (most + 1) * number).reshape(queries, most + 1, number)
         return with_parts(table[:, :most])
 
     def with_parts(table: np.ndarray) -> np.ndarray:
@@ -155,14 +154,14 @@ def rank_queries(ordered: Ordered, fold_of_queries: np.ndarray, folds: Folds) ->
     hits = with_parts(np.bincount(cells, minlength=queries * most * number).reshape(queries, most, number))
     remaining = found[:, None] - hits[np.arange(queries), np.maximum(found - 1, 0)]  # (query, column)
     hits = padded(hits_at_least(found, rows, place, first_place), 0) - hits
-    ranks = padded(ordered.last + 1, np.inf) - counts_up_to(ordered.last, inclusive=True)
+    ranks = padded(ordered.last + 1, np.inf) - counts_up_to(ordered.last + 1)
     for column in (hit_fold, number + folds.parts[hit_fold]):                        # a hit that is left out itself
         ranks[rows, place, column] = np.inf
         hits[rows, place, column] = 0
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = (hits / ranks).sum(axis=1) / remaining
         if ordered.tied.any():
-            above = padded(ordered.first, np.inf) - counts_up_to(ordered.first, inclusive=False)
+            above = padded(ordered.first, np.inf) - counts_up_to(ordered.first)
             shares = (remaining[:, None] - above) / (ranks - above)
             r_precision = np.nan_to_num(np.clip(shares, 0, 1)).sum(axis=1) / remaining
             recall = recall_with_ties(hits, ranks, above)

@@ -26,8 +26,8 @@ from tonelake.evaluate import (
     RankSums,
     Replicates,
     crossfit,
-    crossfit_estimate,
     exact_area,
+    jackknife_error,
     make_bins,
     order_candidates,
     rank_queries,
@@ -36,6 +36,7 @@ from tonelake.evaluate import (
     replicates_of_ranks,
     stack_replicates,
     stratified,
+    t_quantile,
 )
 from tonelake.index.separation.occurrence import nearest_without_units, replicate_hubness
 from tonelake.index.separation.pair_set import PairBlock, PairSet
@@ -58,8 +59,6 @@ class Separation:
     figures: dict[str, Replicates]       # each of PAIR_FIGURES
     matrix_span: float                   # NaN with fewer than three groups, or more than MOST_MATRIX_GROUPS
     map_without: np.ndarray              # (part,) mAP without each part of the folds
-    map_within: np.ndarray               # (part,) mAP of the queries of each part
-    map_within: np.ndarray               # (part,) mAP of the queries of each part
     histogram: pl.DataFrame              # low, high, same, different: shares of pairs by cosine
 
     def estimate(self, name: str) -> Estimate:
@@ -117,7 +116,7 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
             name: stratified(figures[name], pairs.units.strata, within=name in WITHIN_GROUPS) for name in PAIR_FIGURES
         },
         matrix_span=matrix_span(vectors, pairs),
-        map_without=ranked.map_without(), map_within=ranked.map_within(), histogram=histogram(same, ordered, constant),
+        map_without=ranked.map_without(), histogram=histogram(same, ordered, constant),
     )
 
 
@@ -175,11 +174,6 @@ class RankedBlocks:
         parts = slice(self.pairs.folds.number, -1)
         with np.errstate(divide="ignore", invalid="ignore"):
             return found.sums[-1, parts] / found.counts[parts]
-
-    def map_within(self) -> np.ndarray:
-        part, counts = self.pairs.part_of_queries
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.bincount(part, self.total().values[-1], len(counts)) / counts
 
 
 def unit_histograms(scores: np.ndarray, pairs: PairSet) -> tuple[np.ndarray, np.ndarray]:
@@ -266,20 +260,20 @@ def matrix_span(vectors: np.ndarray, pairs: PairSet) -> float:
 
 
 def crossfit_map(layers: list[Separation], pairs: PairSet) -> tuple[Crossfit, Estimate]:
-    """Choose the layer with the highest mAP without each part of the units, and report its mAP on that part.
+    """Choose the layer with the highest mAP on either half of the units, and report its mAP by the other half.
 
-    Every pair has two members, so a part alone has too few pairs, and what it shares with the rest took part in the choice.
-    The mAP of its queries is too high, since their candidates did; its share of the whole (by how much the mAP changes without
-    it) is too low, since the pairs of the rest are subtracted.  Reported is the mean of both, whose errors cancel.
+    Neither queries nor candidates of a half take part in the choice on the other.  Half of the units have fewer pairs and
+    another mAP, so only the lead of the chosen layer over the mean of all layers is taken from them, and added to that mean on
+    all units.  For equally good layers the reported mAP is unbiased; that of the queries of a part, compared with all
+    candidates, would still be too high, by .02 for thirteen layers of 64 tracks.
     """
-    _, counts = pairs.part_of_queries
-    without, queries = (np.stack([getattr(one, name) for one in layers], axis=1) for name in ("map_without", "map_within"))
-    used = np.isfinite(without).all(axis=1) & (counts > 0)
-    if not used.any():
+    halves = np.stack([one.map_without for one in layers], axis=1)                           # (half, layer)
+    if len(halves) != 2 or not np.isfinite(halves).all():
         return Crossfit(np.nan, np.zeros(len(layers)), np.empty(0, np.int64)), Estimate(np.nan, np.nan, np.nan)
-    without, queries = without[used], queries[used]                                          # (part, layer)
-    whole = np.array([float(one.figures["map"].value) for one in layers])
-    share = crossfit(without, whole + (len(without) - 1) * (without.mean(axis=0) - without))
-    found = crossfit(without, queries, counts[used])
-    found = found._replace(value=(found.value + share.value) / 2)
-    return found, crossfit_estimate(found, stack_replicates([one.figures["map"] for one in layers]), (0, 1))
+    figures = stack_replicates([one.figures["map"] for one in layers])
+    found = crossfit(halves, figures.value.mean() + halves[::-1] - halves[::-1].mean(axis=1, keepdims=True))
+    # The halves are independent, so their layers' errors add up as squares.
+    error = float(np.sqrt(found.shares @ np.square(jackknife_error(figures.left_out))))
+    half = t_quantile(len(figures.left_out) - 1) * error
+    low, high = np.clip([found.value - half, found.value + half], 0, 1)
+    return found, Estimate(found.value, float(low), float(high))

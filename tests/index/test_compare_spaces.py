@@ -85,6 +85,13 @@ def test_agreement_cka_and_map_equal_their_definitions(two):
         assert row[name] == pytest.approx(np.mean(precision), abs=1e-4)
     assert row["gain"] == pytest.approx(row["map_b"] - row["map_a"])
     assert 0 < row["gain_low"] < row["gain"] < row["gain_high"]
+    assert (row["over"], row["left_out"]) == ("over 24 tracks", "pairs of one track")
+    for figure, vectors in (("matrix_span_a", x), ("matrix_span_b", y)):
+        parts = [vectors[artist == name] for name in np.unique(artist)]
+        means = [np.mean(one @ other.T) for i, one in enumerate(parts) for other in parts[:i]]
+        assert row[figure] == pytest.approx(max(means) - min(means), abs=1e-5)
+    wide = index.compare(two, "a", "b", "artist", across="none", over="artist").row(1, named=True)
+    assert (wide["over"], wide["left_out"]) == ("over 6 artists", "pairs that share audio")
 
 
 def test_spaces_of_different_depth_and_coverage(two):
