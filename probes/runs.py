@@ -93,7 +93,8 @@ def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
         })
     schema = {
         "run": pl.String, "columns": pl.String, "space": pl.String, "head": pl.String, "split": pl.String, "layer": pl.String,
-        "figure": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "over": pl.String, "baseline": pl.String,
-        "baseline_value": pl.Float64, "clips": pl.Int64, "fits": pl.Int64, "protocol": pl.String, "finished": pl.String,
+        "figure": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "over": pl.String,
+        "baseline": pl.String, "baseline_value": pl.Float64, "clips": pl.Int64, "fits": pl.Int64, "protocol": pl.String,
+        "finished": pl.String,
     }
     return pl.DataFrame(rows, schema=schema)
