@@ -36,7 +36,7 @@ BLOCK_PAIRS = 1_500_000                  # of the scores of a block: 6 MB
 RANK_CELLS = 300_000_000                 # hits × folds per layer; beyond it there are fewer folds
 LEAST_FOLDS = 20                         # t quantile 2.09
 BLOCK_CELLS = 2_000_000                  # hits × folds of a block: 8 MB
-PARTS = 10                               # of the folds, for cross-fitting
+PARTS = 2                                # halves of the folds, for cross-fitting
 NONE, TRACK = "none", "track"
 FEW_QUERIES = 0.5                        # share of clips; below it a report says how few there are
 
@@ -68,16 +68,10 @@ class PairSet:
     @cached_property
     def folds(self) -> Folds:
         number, strata = self.units.folds, self.units.strata
-        parts = np.arange(number) * min(PARTS, number) // number
+        parts = np.arange(number) % PARTS
         if strata is not None:           # of every group in equal shares
-            parts[np.argsort(strata, kind="stable")] = np.arange(number) % min(PARTS, number)
+            parts[np.argsort(strata, kind="stable")] = np.arange(number) % PARTS
         return Folds(self.units.of, number, parts)
-
-    @cached_property
-    def part_of_queries(self) -> tuple[np.ndarray, np.ndarray]:
-        """(query,) the part of the folds that each query belongs to, and (part,) queries of each."""
-        part = self.folds.parts[self.units.of[self.rows]]
-        return part, np.bincount(part, minlength=int(self.folds.parts.max()) + 1).astype(np.float64)
 
     @cached_property
     def pair_counts(self) -> tuple[np.ndarray, np.ndarray]:
