@@ -120,7 +120,7 @@ def main() -> None:
     lake = tonelake.open(parser.parse_args().lake)
     lake.ingest_chorales(seed_rule=True)
     lake.embed(SPACE)
-    about = circumstances("only bootstrap draws and the map's initial layout (seeded)")
+    about = circumstances("only max-t's draws and the map's initial layout (seeded)")
     status = lake.status()
     (DOCS / PICTURES).mkdir(parents=True, exist_ok=True)
     parts = [
