@@ -126,6 +126,20 @@ def test_our_own_order_agrees_with_itself_and_reversed_disagrees(two):
     assert back.overlap[0] == pytest.approx(1 / 3)       # the first three of five, and the last three, share one
 
 
+def test_a_list_that_names_a_group_itself_or_a_neighbour_twice_counts_as_without(two):
+    orders = {f"Artist {a}": order_of(two, f"Artist {a}") for a in range(6)}
+
+    def compared(change):
+        rows = [(group, name, i) for group, near in orders.items() for i, name in enumerate(change(group, near))]
+        found = index.overlap_with(two, "artist", pl.DataFrame(rows, schema=["a", "b", "rank"], orient="row"), k=3, space="a")
+        return found.overlap[0], found.tau[0], found.unknown
+
+    plain = compared(lambda group, near: near)
+    assert plain == (1.0, pytest.approx(1), ())
+    assert compared(lambda group, near: [group, *near]) == compared(lambda group, near: [near[0], *near]) == plain
+    assert compared(lambda group, near: [name.upper() for name in near]) == plain
+
+
 def test_random_lists_agree_by_chance(two):
     rng = np.random.default_rng(0)
     overlaps, taus = [], []
