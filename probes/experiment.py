@@ -10,7 +10,18 @@ import polars as pl
 import torch
 
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, products_preserved, resolve_device
-from tonelake.evaluate import Split, Targets, Units, closed_groups, key_scores, make_splits, make_units, plural, read_targets
+from tonelake.evaluate import (
+    MOST_FOLDS,
+    Split,
+    Targets,
+    Units,
+    closed_groups,
+    key_scores,
+    make_splits,
+    make_units,
+    plural,
+    read_targets,
+)
 from tonelake.probes.config import ProbeConfig, data_digest
 from tonelake.probes.grid import GridData, GridResults, Schedule, train
 from tonelake.probes.heads import Shape, Tensors
@@ -22,6 +33,8 @@ from tonelake.store import InputError, Lake, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory for the vectors of one part; beyond it, vectors stream
 PARAMETERS_AT_ONCE = 600_000             # on a CPU: with moments and gradients, what its cache holds of a part
+MAX_CELLS = 400_000_000                  # jackknife folds × test clips × classes × seeds, above which there are fewer folds
+FEWEST_FOLDS = 40                        # t quantile at 39 degrees: 2.023
 LARGE_HEAD = 4_096                       # parameters of a fit above which bfloat16 products pay off
 
 
@@ -192,7 +205,9 @@ class Experiment:
             values = closed_groups(self.task, column)
         else:
             column = "track"
-        return make_units(values[self.judged_rows()], plural(column))
+        rows = self.judged_rows()
+        most = MAX_CELLS // max(len(rows) * len(self.task.names) * self.config.seeds, 1)
+        return make_units(values[rows], plural(column), most=int(np.clip(most, FEWEST_FOLDS, MOST_FOLDS)))
 
 
 def number_tracks(track: np.ndarray) -> np.ndarray:
