@@ -21,6 +21,7 @@ expectation, the mean over all lakes of the design, in 95 % of them.  Designs di
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -33,12 +34,13 @@ import numpy as np
 import polars as pl
 
 from bench.memory_lake import MemoryLake
-from bench.report import circumstances, table, write_results
+from bench.report import RESULTS, circumstances, commit, table, write_results
 
 DIM = 16
 LAYERS = 13
 SLOW = ("equal_layers", "equal_layers_alike")        # thirteen layers a lake; other designs draw MORE times as many lakes
 MORE = 1                                 # a multiple of the lakes for the other designs: 5 takes the error from .015 to .007
+RESULTS_FILE = RESULTS / "statistics.json"
 FALSE = ("layers_distinguished", "nearest_named", "significant")     # what a valid procedure finds in 5 % of lakes
 SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
 LEVEL = (0.93, 0.97)                     # where coverage should be
@@ -354,9 +356,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="Print, and write no results.")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    coverage: dict[str, dict[str, float]] = {}
-    found: dict[str, dict[str, float]] = {}
-    lines, others = [], []
+    coverage, found, lines, others, commits = kept_results(given.designs)
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for name in given.designs:
             started = time.perf_counter()
@@ -377,21 +377,38 @@ def main() -> None:
                 others.append([name, what, f"{values.mean():.4f}", f"{error:.4f}"])
                 print("  ".join(others[-1]), flush=True)
             print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
+            commits[name] = commit()
             if not given.dry:
-                write(given.lakes, coverage, found, lines, others)
+                write(given.lakes, coverage, found, lines, others, commits)
+
+
+def kept_results(designs: Sequence[str]) -> tuple[Any, Any, Any, Any, Any]:
+    """Return coverage, found, lines, others and commits of the last run, without those of the designs that run again."""
+    before = json.loads(RESULTS_FILE.read_text()) if RESULTS_FILE.exists() else {}
+    tables = [
+        {key: {name: value for name, value in row.items() if name not in designs} for key, row in before.get(kind, {}).items()}
+        for kind in ("coverage", "found")
+    ]
+    lists = [[line for line in before.get(kind, []) if line[0] not in designs] for kind in ("lines", "others")]
+    commits = {name: value for name, value in before.get("commits", {}).items() if name not in designs}
+    return tables[0], tables[1], lists[0], lists[1], commits
 
 
 def write(
     lakes: int, coverage: dict[str, dict[str, float]], found: dict[str, dict[str, Any]], lines: list[list[str]],
-    others: list[list[str]],
+    others: list[list[str]], commits: dict[str, str],
 ) -> None:
     """Write bench/results/statistics.md and .json."""
+    order = {name: place for place, name in enumerate(DESIGNS)}
+    for rows in (lines, others):
+        rows.sort(key=lambda row: order[row[0]])
     errors = [np.sqrt(0.95 * 0.05 / count) for count in (MORE * lakes, lakes)]
     text = (
         f"{MORE * lakes:,} lakes a design, {lakes} where a lake has thirteen layers; the standard error of a coverage of .95 "
         f"is {errors[0]:.3f}, or {errors[1]:.3f}. Bounds of coverage: {LEVEL[0]} to {LEVEL[1]}; {LENIENT['recall_1']} or more "
         "for recall and hubness, which change in steps.\n\n"
         + table(["design", "figure", "mean", "width", "coverage", "lakes", ""], lines)
+        + f"\nCommits: {', '.join(f'{name} {value}' for name, value in sorted(commits.items()))}.\n"
         + "\n## Distinctions and choices\n\n" + table(["design", "what", "mean", "standard error"], others)
     )
     pick = {key: {name: one["mean"] for name, one in values.items()} for key, values in found.items()}
@@ -400,6 +417,7 @@ def write(
         circumstances("all lakes (seeds 0, 1, … of each design)"), {}, coverage=coverage,
         false_distinctions={key: values for key, values in pick.items() if key.startswith(FALSE)},
         choice_bias={key: values for key, values in found.items() if key.startswith("choice_bias")}, found=found,
+        lines=lines, others=others, commits=commits,
     )
 
 

@@ -45,11 +45,14 @@ class Overlap:
     note: str                            # how groups are compared, as `groups` says it
 
     def __str__(self) -> str:
-        (mean, low, high), (tau, tau_low, tau_high) = self.overlap, self.tau
+        overlap, tau = (
+            f"{value:.3f} ({low:.3f} to {high:.3f})" if np.isfinite(low) else f"{value:.3f}" for value, low, high in (
+                self.overlap, self.tau
+            )
+        )
         text = (
-            f"{len(self.table)} groups of {self.column} compared: overlap@{self.k} {mean:.3f} ({low:.3f} to {high:.3f}), "
-            f"by chance {self.chance:.3f}; Kendall's tau {tau:.3f} ({tau_low:.3f} to {tau_high:.3f}), by chance 0; intervals "
-            "over groups"
+            f"{len(self.table)} groups of {self.column} compared: overlap@{self.k} {overlap}, by chance {self.chance:.3f}; "
+            f"Kendall's tau {tau}, by chance 0; intervals over groups"
         )
         if self.unknown:
             more = f" and {len(self.unknown) - MOST_SHOWN} more" if len(self.unknown) > MOST_SHOWN else ""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from tonelake.evaluate import (
     BINS,
@@ -28,6 +29,7 @@ from tonelake.evaluate import (
     crossfit,
     exact_area,
     jackknife_error,
+    logit_estimate,
     make_bins,
     order_candidates,
     rank_queries,
@@ -36,7 +38,6 @@ from tonelake.evaluate import (
     replicates_of_ranks,
     stack_replicates,
     stratified,
-    t_quantile,
 )
 from tonelake.index.separation.occurrence import nearest_without_units, replicate_hubness
 from tonelake.index.separation.pair_set import PairBlock, PairSet
@@ -44,6 +45,8 @@ from tonelake.index.separation.pair_set import PairBlock, PairSet
 HISTOGRAM_BINS = 50
 MOST_MATRIX_GROUPS = 4_000               # of the matrix span: 16 million pairs of groups, 64 MB
 BOUNDED = ("auc", *RANK_FIGURES)         # figures between 0 and 1
+# Intervals of these are symmetric on the logit scale; that of recall@10, which is often near 1, would be too wide.
+LOGIT = ("auc", "recall_1", "r_precision", "map")
 SAMPLED = 1 << 17                        # scores that the bins of the area are made from
 
 WITHIN_GROUPS = ("same", "span", "auc")              # figures of pairs of one group
@@ -63,6 +66,8 @@ class Separation:
 
     def estimate(self, name: str) -> Estimate:
         """Return one of PAIR_FIGURES with its interval."""
+        if name in LOGIT:
+            return logit_estimate(self.figures[name])
         return self.figures[name].estimate((0, 1) if name in BOUNDED else None)
 
     def columns(self, names: tuple[str, ...] = PAIR_FIGURES) -> dict[str, float]:
@@ -82,10 +87,8 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
     centre = vectors.mean(axis=0, dtype=np.float64).astype(vectors.dtype).astype(np.float64)
     constant = float(centre @ centre)
     away = vectors - centre.astype(vectors.dtype)
-    own = away @ centre - (0 if offsets is None else offsets / 2)
-    ones = np.ones(len(own))
-    left = np.concatenate([away, np.stack([own, ones], axis=1)], axis=1, dtype=np.float32)
-    right = np.concatenate([away, np.stack([ones, own], axis=1)], axis=1, dtype=np.float32)
+    own = (away @ centre - (0 if offsets is None else offsets / 2)).astype(np.float32)
+    away = away.astype(np.float32, copy=False)                       # score: a · b + own of a + own of b + constant
     number, of = pairs.units.folds, pairs.units.of
     in_fold = (of[:, None] == np.arange(number)).astype(np.float32)          # (clip, fold)
     scores = np.empty((len(pairs.rows), len(vectors)), np.float32)
@@ -93,7 +96,9 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
     start = 0
     for block in pairs.blocks:
         part = scores[start : start + len(block.rows)]
-        np.matmul(left[block.rows], right.T, out=part)
+        np.matmul(away[block.rows], away.T, out=part)
+        part += own[block.rows, None]
+        part += own
         query = of[block.rows]
         whole = np.zeros((number, number))
         np.add.at(whole, query, (part @ in_fold).astype(np.float64))
@@ -115,7 +120,7 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
         figures={
             name: stratified(figures[name], pairs.units.strata, within=name in WITHIN_GROUPS) for name in PAIR_FIGURES
         },
-        matrix_span=matrix_span(vectors, pairs),
+        matrix_span=matrix_span(away, own, pairs),
         map_without=ranked.map_without(), histogram=histogram(same, ordered, constant),
     )
 
@@ -235,27 +240,32 @@ def histogram(same: np.ndarray, ordered: np.ndarray, constant: float) -> pl.Data
     return pl.DataFrame({"low": edges[:-1] + constant, "high": edges[1:] + constant, "same": shares[0], "different": shares[1]})
 
 
-def matrix_span(vectors: np.ndarray, pairs: PairSet) -> float:
-    """Return the highest less the lowest mean score of two different groups, over their pairs of clips of different tracks."""
+def matrix_span(away: np.ndarray, own: np.ndarray, pairs: PairSet) -> float:
+    """Return the highest less the lowest mean score of two different groups, over their pairs of clips of different tracks.
+
+    The score of two clips is the product of their rows of `away` plus their `own`; sums over pairs follow from both.
+    """
     labelled: Labelled = pairs.labelled
     groups = len(labelled.names)
     if not 3 <= groups <= MOST_MATRIX_GROUPS:
         return float("nan")
-    member = labelled.member.astype(np.float64)
-    sums, counts = member.T @ vectors.astype(np.float64), np.asarray(member.sum(axis=0)).ravel()
-    total, number = sums @ sums.T, np.outer(counts, counts)
+    def sum_pairs(rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+        """(row, row) sums of scores, and numbers of pairs, from (row, clip) members."""
+        vectors, single, counts = (rows @ away).astype(np.float64), rows @ own.astype(np.float64), rows.sum(axis=1)
+        mixed = np.outer(single, counts)
+        return vectors @ vectors.T + mixed + mixed.T, np.outer(counts, counts)
+
+    total, number = sum_pairs(labelled.member.T.tocsr())
     group, part = labelled.parts()
     track = labelled.track[part.indices[part.indptr[:-1]]]
     shared = np.bincount(track)[track] > 1                           # parts of tracks that are in several groups
-    if shared.any():
-        part_sums, part_counts = part[shared].astype(np.float64) @ vectors, np.asarray(part[shared].sum(axis=1)).ravel()
-        for one in np.unique(track[shared]):
-            rows = np.flatnonzero(track[shared] == one)
-            where = np.ix_(group[shared][rows], group[shared][rows])
-            total[where] -= part_sums[rows] @ part_sums[rows].T
-            number[where] -= np.outer(part_counts[rows], part_counts[rows])
-    apart = number[np.triu_indices(groups, 1)] > 0.5
-    means = total[np.triu_indices(groups, 1)][apart] / number[np.triu_indices(groups, 1)][apart]
+    for one in np.unique(track[shared]):
+        rows = np.flatnonzero(track == one)
+        within, pairs_within = sum_pairs(part[rows])
+        total[np.ix_(group[rows], group[rows])] -= within
+        number[np.ix_(group[rows], group[rows])] -= pairs_within
+    apart = np.triu(number > 0.5, 1)
+    means = total[apart] / number[apart]
     return float(np.ptp(means)) if len(means) > 1 else float("nan")
 
 
@@ -273,7 +283,7 @@ def crossfit_map(layers: list[Separation], pairs: PairSet) -> tuple[Crossfit, Es
     figures = stack_replicates([one.figures["map"] for one in layers])
     found = crossfit(halves, figures.value.mean() + halves[::-1] - halves[::-1].mean(axis=1, keepdims=True))
     # The halves are independent, so their layers' errors add up as squares.
-    error = float(np.sqrt(found.shares @ np.square(jackknife_error(figures.left_out))))
-    half = t_quantile(len(figures.left_out) - 1) * error
-    low, high = np.clip([found.value - half, found.value + half], 0, 1)
-    return found, Estimate(found.value, float(low), float(high))
+    errors, most = jackknife_error(figures.left_out), int(found.shares.argmax())
+    error = np.sqrt(found.shares @ np.square(errors))
+    deviations = (figures.left_out[:, most] - figures.left_out[:, most].mean()) * np.divide(error, errors[most] or 1.0)
+    return found, logit_estimate(Replicates(np.array(found.value), found.value + deviations))

@@ -183,9 +183,12 @@ def test_the_held_out_figure_is_beside_the_plain_one(filled):
     assert [half.recommended for half in halves] == ["high", "high"]
     leads = [half.table["map"].max() - half.table["map"].mean() for half in halves]
     assert report.held_out.value == pytest.approx(report.table["map"].mean() + np.mean(leads))
-    best = report.table.filter("best").row(0, named=True)
-    width = report.held_out.high - report.held_out.low
-    assert width == pytest.approx(best["map_high"] - best["map_low"])    # both halves choose the same layer
+    assert report.held_out.low < report.held_out.value < report.held_out.high < 1
+    best = report.table.filter("best").row(0, named=True)                # both halves choose it, so its error is used
+    low, high = (np.log(x / (1 - x)) for x in (best["map_low"], best["map_high"]))
+    slope = best["map"] * (1 - best["map"]) / (report.held_out.value * (1 - report.held_out.value))
+    held_low, held_high = (np.log(x / (1 - x)) for x in (report.held_out.low, report.held_out.high))
+    assert held_high - held_low == pytest.approx((high - low) * slope)
     assert str(report.held_out) in report.summary() and "not distinguishable" not in report.summary()
 
 

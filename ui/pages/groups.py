@@ -78,7 +78,9 @@ if whole.open:
         show(drawn, "matrix", f"Similarity between groups of {column}")
 if within.open:
     with within:
-        names = [ALL, *answer_or_stop(lake.groups, column, **compared)[column].cast(pl.String).sort()]
+        known = answer_or_stop(lake.clips.read, [column], where=where)[column]
+        known = known.explode() if known.dtype == pl.List else known
+        names = [ALL, *known.drop_nulls().cast(pl.String).unique().sort()]
         drop_invalid_choice("of", names)
         name = st.selectbox(f"Typical of which {column}?", names, key="of", bind="query-params")
         found = answer_or_stop(lake.typical, column, None if name == ALL else name, k=10, **settings)
