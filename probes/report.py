@@ -115,7 +115,7 @@ def layers_table(metrics: dict[str, Any], layers: pl.DataFrame) -> str:
         "layer", f"{METRIC_LABELS[main]} (95 % {metrics['over']})", "validation score", "training accuracy", "rate", "decay",
         "parameters",
     ]
-    text = markdown_table(header, rows)
+    text = markdown_table(*without_empty_columns(header, rows))
     text += "\n\n\\* selected on the validation clips, so its test figure is not inflated by the choice."
     top = layers.row(int(layers[main].arg_max() or 0), named=True)
     tied = layers.filter(pl.col("tied") & (pl.col("name") != top["name"]))["name"].to_list()
@@ -138,9 +138,15 @@ def decays_table(metrics: dict[str, Any], decays: pl.DataFrame) -> str:
         "decay", "layer", "rate", "validation score", "training accuracy", f"test {METRIC_LABELS[main]} (95 %)",
         "minus the selected (95 %)",
     ]
-    text = markdown_table(header, rows)
+    text = markdown_table(*without_empty_columns(header, rows))
     tied = decays.filter("tied")["decay"].to_list()
     return f"{text}\n\nNot distinguishable from the highest (max-t): {listed([f'{decay:g}' for decay in tied])}."
+
+
+def without_empty_columns(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Drop columns in which every row is empty, such as the training accuracy of tags."""
+    kept = [number for number in range(len(header)) if any(row[number] for row in rows)]
+    return [header[number] for number in kept], [[row[number] for number in kept] for row in rows]
 
 
 def training_part(metrics: dict[str, Any], history: pl.DataFrame) -> str:
