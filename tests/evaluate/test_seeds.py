@@ -15,7 +15,7 @@ def replicates(values):
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.3), (3, 0.3), (5, 0.1), (5, 0.3), (5, 1.0)])
-def test_intervals_cover_units_and_seeds_drawn_anew(seeds, spread):
+def test_intervals_cover_new_units_and_new_seeds(seeds, spread):
     """A figure that varies with the unit, the seed and both; without the seeds' part, 75 % are covered at a spread of 0.3."""
     rng, covered, rounds = np.random.default_rng(seeds), 0, 1_000
     for _ in range(rounds):
