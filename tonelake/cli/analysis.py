@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import polars as pl
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
@@ -26,6 +25,9 @@ from tonelake.cli.shared import (
     write_file,
     write_playlist,
 )
+
+if TYPE_CHECKING:
+    import polars as pl
 
 app = typer.Typer()
 
