@@ -29,7 +29,7 @@ from tonelake.probes.experiment import Experiment, make_experiment
 from tonelake.probes.grid import predict_logits
 from tonelake.probes.grid_parts import part_tensors
 from tonelake.probes.heads import initial_parameters
-from tonelake.probes.protocols import MARBLE_RATES
+from tonelake.probes.marble import MARBLE_RATES
 from tonelake.store import Lake
 
 LAYERS, DIM, BATCH, SEEDS = 13, 768, 64, 3

@@ -1,11 +1,12 @@
 from .config import ProbeConfig, data_digest
 from .losses import balanced_weights
+from .marble import differences_of
 from .metric_learning import LearnedMetric, extend_metric, learn_metric
 from .outputs import clip_losses, prediction_columns, readable_targets
 from .plots import draw_confusion, draw_weights, save_plot
 from .prediction import Predictions, predict, save_predictions, write_predictions
 from .probing import probe
-from .protocols import PROTOCOLS, Stage, differences_of, probe_all, stages_of
+from .protocols import PROTOCOLS, Stage, probe_all, stages_of
 from .report import (
     METRIC_LABELS,
     format_interval,

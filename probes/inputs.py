@@ -42,7 +42,8 @@ def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -
             found += [layer_spec(space, number, stat) for number in numbers]
         elif name == "all":
             columns = tuple((number, s) for number in numbers for s in STATS[stat])
-            found.append(InputSpec("all", columns, 0, sum(space.dims[number] for number, _ in columns)))
+            width = sum(space.dims[number] for number, _ in columns)
+            found.append(InputSpec("all", columns=columns, parts=0, width=width))
         elif name in ("weighted", "blocks"):
             found.append(weighted_spec(space, name, stat))
         else:
@@ -52,7 +53,7 @@ def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -
 
 def layer_spec(space: Space, number: int, stat: str) -> InputSpec:
     columns = tuple((number, s) for s in STATS[stat])
-    return InputSpec(space.layers[number], columns, 0, space.dims[number] * len(columns))
+    return InputSpec(space.layers[number], columns=columns, parts=0, width=space.dims[number] * len(columns))
 
 
 def weighted_spec(space: Space, name: str, stat: str) -> InputSpec:
@@ -68,7 +69,7 @@ def weighted_spec(space: Space, name: str, stat: str) -> InputSpec:
         raise InputError(f"space {space.name!r}: has {len(space.layers)} layers, too few for {name!r}. Name a layer instead")
     columns = tuple((number, s) for number in used for s in STATS[stat])
     start = 1.0 if name == "blocks" else 0.0
-    return InputSpec(name, columns, len(used), widths.pop() * len(STATS[stat]), start)
+    return InputSpec(name, columns=columns, parts=len(used), width=widths.pop() * len(STATS[stat]), mix_start=start)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def predict(
     tensors, metadata = found.weights(), read_metadata(found)
     shape = Shape(**json.loads(metadata["head"]))
     columns = tuple((int(layer), str(stat)) for layer, stat in json.loads(metadata["columns"]))
-    spec = InputSpec(metadata["layer"], columns, shape.mixed, shape.width)
+    spec = InputSpec(metadata["layer"], columns=columns, parts=shape.mixed, width=shape.width)
     names, kind = tuple(json.loads(metadata["names"])), metadata["kind"]
     ids = lake.vectors(space).ids().unique(maintain_order=True)
     ids = ids.filter(ids.is_in(lake.clips.ids(where).implode()))

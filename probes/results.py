@@ -32,9 +32,9 @@ from tonelake.probes.baselines import compute_baselines
 from tonelake.probes.chosen import Chosen
 from tonelake.probes.experiment import Experiment
 from tonelake.probes.grid_parts import part_name
+from tonelake.probes.marble import differences_of
 from tonelake.probes.outputs import clip_losses, prediction_columns, readable_targets
 from tonelake.probes.plots import draw_plots
-from tonelake.probes.protocols import differences_of
 from tonelake.probes.report import leak_warning, write_report
 from tonelake.probes.runs import WEIGHTS, read_tensors, write_table, write_tensors
 from tonelake.probes.sweeps import DecaySweep, Judge, mark_tied, sweep_row
