@@ -102,6 +102,7 @@ bench-small: $(READY)  ## quality of the small MERT, and its model card (15 minu
 
 bench-statistics: $(READY)  ## coverage of the printed intervals in simulated lakes, and false distinctions (20 minutes)
 	$(BIN)/python -m bench.statistics
+	$(BIN)/python -m bench.statistics --lakes 1000 --designs classes tags numbers seeds overlap groups groups_unequal groups_anisotropic
 
 bench-ui: $(READY)     ## the app's map in Chromium: first points, clicks, frames (10 minutes)
 	$(BIN)/python -m bench.ui
