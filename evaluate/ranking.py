@@ -44,8 +44,8 @@ class Ordered(NamedTuple):
         """Keep the queries of a (query,) mask."""
         hits = kept[self.rows]
         return Ordered(
-            self.candidates[kept], (np.cumsum(kept) - 1)[self.rows[hits]], self.positions[hits], self.first[hits],
-            self.last[hits], self.tied[kept],
+            candidates=self.candidates[kept], rows=(np.cumsum(kept) - 1)[self.rows[hits]], positions=self.positions[hits],
+            first=self.first[hits], last=self.last[hits], tied=self.tied[kept],
         )
 
 
