@@ -10,6 +10,8 @@ It has no interval: extremes of many noisy means grow with the noise, and neithe
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +49,7 @@ MOST_MATRIX_GROUPS = 4_000               # of the matrix span: 16 million pairs 
 BOUNDED = ("auc", *RANK_FIGURES)         # figures between 0 and 1
 # Intervals of these are symmetric on the logit scale; that of recall@10, which is often near 1, would be too wide.
 LOGIT = ("auc", "recall_1", "r_precision", "map")
+MOST_THREADS = 4                         # that rank blocks of queries, about 100 MB each
 SAMPLED = 1 << 17                        # scores that the bins of the area are made from
 
 WITHIN_GROUPS = ("same", "span", "auc")              # figures of pairs of one group
@@ -105,8 +108,8 @@ def measure_separation(vectors: np.ndarray, pairs: PairSet, offsets: np.ndarray 
         sums[0] += sum_cells(part, block.hits, query, of, number)
         sums[1] += whole - sum_cells(part, block.excluded, query, of, number)
         part[block.excluded] = EXCLUDED
-        ranked.add(part, block)
         start += len(block.rows)
+    ranked.measure(scores)
     figures = mean_figures(sums, pairs.pair_counts, constant)
     figures |= ranked.figures()
     same = np.sort(np.concatenate([
@@ -153,13 +156,23 @@ class RankedBlocks:
         self.nearest: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.starts: list[int] = []
 
-    def add(self, scores: np.ndarray, block: PairBlock) -> None:
-        """Add a block of (query, clip) scores, those that are left out being EXCLUDED."""
-        self.starts.append(self.starts[-1] + len(self.ranks[-1].values[0]) if self.starts else 0)
+    def measure(self, scores: np.ndarray) -> None:
+        """Rank the candidates of all queries by (query, clip) scores, those that are left out being EXCLUDED."""
+        sizes = [len(block.rows) for block in self.pairs.blocks]
+        self.starts = [0, *np.cumsum(sizes)[:-1].tolist()]
+        parts = [scores[start : start + size] for start, size in zip(self.starts, sizes, strict=True)]
+        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+            found = list(pool.map(self.measure_block, parts, self.pairs.blocks))
+        self.ranks, self.nearest = [one[0] for one in found], [one[1] for one in found]
+
+    def measure_block(
+        self, scores: np.ndarray, block: PairBlock
+    ) -> tuple[RankSums, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return the rankings and the nearest clips of one block."""
         units, ordered = self.pairs.units, order_candidates(scores, *block.hits)
-        self.ranks.append(rank_queries(ordered, units.of[block.rows], self.pairs.folds))
         counted = scores.shape[1] - np.bincount(block.excluded[0], minlength=len(scores))
-        self.nearest.append(nearest_without_units(ordered.candidates, counted, units.of))
+        nearest = nearest_without_units(ordered.candidates, counted, units.of)
+        return rank_queries(ordered, units.of[block.rows], self.pairs.folds), nearest
 
     def figures(self) -> dict[str, Replicates]:
         """Return RANK_FIGURES and hubness."""
