@@ -27,7 +27,7 @@ from tonelake.evaluate import (
     plural,
     read_clip_values,
 )
-from tonelake.store import InputError, Lake, value_rows
+from tonelake.store import InputError, Lake, is_list, value_rows
 
 PAIR_BUDGET = 30_000_000                 # query-clip pairs per layer; beyond it queries are sampled
 LEAST_QUERIES = 200
@@ -166,7 +166,7 @@ def unit_values(lake: Lake, labelled: Labelled, across: str, over: str | None) -
         named = over is None and across == NONE and group_is_track(labelled)
         return labelled.track, plural(labelled.column) if named else "tracks"
     values = read_clip_values(lake, labelled, column)
-    if values.dtype == pl.List:
+    if is_list(values.dtype):
         if over is None:
             return labelled.track, "tracks"
         raise InputError(f"--over {column}: clips have several values. Choose a column with one value a clip, e.g. track")

@@ -6,6 +6,7 @@ import streamlit as st
 
 from tonelake.charts import cluster_order
 from tonelake.index import DEFAULT_MEASURE, MEASURES, MIN_TRACKS
+from tonelake.store import is_list
 from tonelake.ui.components import clip_list
 from tonelake.ui.plotly_charts import matrix, show
 from tonelake.ui.shared import (
@@ -79,7 +80,7 @@ if whole.open:
 if within.open:
     with within:
         known = answer_or_stop(lake.clips.read, [column], where=where)[column]
-        known = known.explode() if known.dtype == pl.List else known
+        known = known.explode() if is_list(known.dtype) else known
         names = [ALL, *known.drop_nulls().cast(pl.String).unique().sort()]
         drop_invalid_choice("of", names)
         name = st.selectbox(f"Typical of which {column}?", names, key="of", bind="query-params")
