@@ -91,8 +91,8 @@ def layers(frame: pl.DataFrame) -> pl.DataFrame:
     """The layer report: one column for a metric with its interval, the best layer starred.  Hubness is left to programs."""
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
-        "span", pl.col("matrix_span").alias("matrix"), "auc", interval_text("recall_1", "recall@1 (95 %)"), interval_text("map", "mAP (95 %)"),
-        number(pl.col("anisotropy"), ".2f"),
+        "span", pl.col("matrix_span").alias("matrix"), "auc", interval_text("recall_1", "recall@1 (95 %)"),
+        interval_text("map", "mAP (95 %)"), number(pl.col("anisotropy"), ".2f"),
     )
 
 

@@ -37,7 +37,7 @@ class LayerReport:
     histograms: pl.DataFrame # layer, name, low, high, same, different: shares of pairs of each kind by cosine
     recommended: str         # name of the layer with the highest mAP
     equals: list[str]        # layers whose mAP is not distinguishable from the highest, by max-t over all layers
-    held_out: Estimate       # mAP of the chosen layer on units that took no part in the choice (cross-fitted)
+    held_out: Estimate       # mAP of the chosen layer on units that took no part in the choice; NaN if they are too few
     clips: int
     groups: int
     queries: int
@@ -64,11 +64,15 @@ class LayerReport:
             text += f"; not distinguishable from it at 95 %: {', '.join(self.equals)}"
         elif len(self.table) > 1:
             text += "; every other layer is distinguishable from it at 95 %"
+        held_out = (
+            f"if the layer is chosen on some {self.over} and measured on others, it is {self.held_out}"
+            if np.isfinite(self.held_out.value)
+            else f"there are too few {self.over} to choose the layer on half of them and measure it on the others"
+        )
         return text + (
             f".  In this layer the nearest clip is of the same {self.column} in {best['recall_1']:.0%} of cases, one of the "
             f"ten nearest in {best['recall_10']:.0%} (in random order {chance['recall_1']:.1%} and {chance['recall_10']:.1%})."
-            f"  Its mAP is {value}, in random order {chance['map']:.3f}; if the layer is chosen on some {self.over} and "
-            f"measured on others, it is {self.held_out}.  {self.rule}"
+            f"  Its mAP is {value}, in random order {chance['map']:.3f}; {held_out}.  {self.rule}"
         )
 
     @property

@@ -130,7 +130,8 @@ def test_status_spaces_and_failures(tagged):
 def test_csv_and_json_are_for_programs(tagged):
     table = list(csv.DictReader(io.StringIO(run("groups", "artist", "--min-tracks", 2, "--csv", lake=tagged).stdout)))
     assert [row["artist"] for row in table] == ["Ada", "Béla", "Cleo"]
-    assert rows(run("groups", "artist", "--min-tracks", 2, "--json", lake=tagged)) == rows(run("groups", "artist", "--min-tracks", 2, lake=tagged))
+    as_json = run("groups", "artist", "--min-tracks", 2, "--json", lake=tagged)
+    assert rows(as_json) == rows(run("groups", "artist", "--min-tracks", 2, lake=tagged))
 
 
 def test_a_matrix_and_a_picture_are_written(tagged, tmp_path):
@@ -149,8 +150,8 @@ def test_a_person_at_a_terminal_gets_a_table(tagged):
     """On a pseudo-terminal: columns with a header, ids shortened, nothing of JSON."""
     terminal, end = pty.openpty()
     subprocess.run(
-        [sys.executable, "-m", "tonelake", "groups", "artist", "--min-tracks", "2", "--lake", str(tagged)], stdout=end, cwd=HOME, check=True,
-        env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
+        [sys.executable, "-m", "tonelake", "groups", "artist", "--min-tracks", "2", "--lake", str(tagged)],
+        stdout=end, cwd=HOME, check=True, env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
     )
     os.close(end)
     shown = os.read(terminal, 65_536).decode()
