@@ -49,7 +49,7 @@ Interval = tuple[float, float, float]
 
 @dataclass
 class Outcome:
-    """What one lake shows."""
+    """Figures, distinctions and choices found in one lake."""
 
     figures: dict[str, Interval] = field(default_factory=dict)       # value, low, high
     truths: dict[str, float] = field(default_factory=dict)           # known expectations; else the mean over lakes
@@ -145,7 +145,7 @@ def hubs_corrected(seed: int) -> Outcome:
 
 
 def effects(seed: int) -> Outcome:
-    """What centring changes in an anisotropic layer, paired."""
+    """Paired differences by centring in an anisotropic layer."""
     from tonelake.index import effects
 
     lake = make_lake(seed, 5, tracks=[8] * 8, clips=3, layers=[0.7], fixed=True, common=1.0)
@@ -154,7 +154,7 @@ def effects(seed: int) -> Outcome:
 
 
 def equal_layers_of(design: int, shared: bool) -> Callable[[int], Outcome]:
-    """Thirteen layers whose figures have one expectation, of which their mean in a lake is an estimate."""
+    """Thirteen layers whose figures have one expectation, estimated by their mean in a lake."""
     def run(seed: int) -> Outcome:
         from tonelake.index import layers
 

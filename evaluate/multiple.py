@@ -2,7 +2,7 @@
 
 With thirteen equal layers, comparing each with the best at 95 % finds a difference in nearly every lake, because the best is
 chosen by the same figures.  Max-t compares the studentised differences from the best with the distribution of the largest of
-them if all candidates were equal, the best chosen anew in each draw: it finds any difference between equal candidates in at
+them if all candidates were equal, the best chosen again in each draw: it finds any difference between equal candidates in at
 most 5 % of lakes (Hsu 1981, multiple comparisons with the best; Westfall and Young 1993).
 """
 

@@ -20,7 +20,7 @@ from tonelake.evaluate.ranking import (
 
 
 def ranked(scores, same, excluded=None, folds=None):
-    """What `rank_queries` returns for (query, candidate) scores; without folds, queries share none with a candidate."""
+    """Rank (query, candidate) scores by `rank_queries`; without folds, queries share none with a candidate."""
     scores = np.asarray(scores, np.float32).copy()
     if excluded is not None:
         scores[excluded] = EXCLUDED

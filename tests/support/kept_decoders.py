@@ -14,7 +14,7 @@ import pytest
 from tonelake.ingest.decoder_pool import DecoderPool, _Decoder
 
 IDLE = 4                                 # most processes kept of a kind
-# Of usual priority: decoders that give way to an encoder would also give way to the tests of other processes.
+# Decoders run at usual priority: those that give way to an encoder would also give way to the tests of other processes.
 PROMPT = (
     sys.executable, "-P", "-c",
     "import os; os.nice = lambda more: 0\nfrom tonelake.ingest.decoder_process import main\nmain()",

@@ -37,7 +37,7 @@ with st.sidebar:
                            help="How similarity of two groups is computed from their clips.")
     smallest = st.slider("Minimum clips per group", 1, 50, 1, key="smallest", bind="query-params")
     fewest = st.slider("Minimum tracks per group", 1, 20, MIN_TRACKS, key="fewest", bind="query-params",
-                       help="Of clips, where every group is one track. Groups with fewer are not compared.")
+                       help="Groups with fewer are not compared. Where every group is one track, clips are counted.")
     corrected = st.toggle("Correct hubs", key="hubs", bind="query-params",
                           help="Subtract half the mean similarity of either group to its ten nearest.")
     where = filter_box(lake)
