@@ -4,8 +4,8 @@ What is left out follows from the question.  With `across` a column, pairs that 
 track always are; with `none`, pairs that share audio are.  By default it is `track`; where no group has two tracks (a piece
 that is one recording), that would leave nothing, and it is `none`.  The rule in use is part of every report.
 
-Intervals are over units, drawn from a population: by default the values of `across` (other tracks of the same artists), or those
-of any column (`over` artist: other artists).
+Intervals are over units, drawn from a population: by default the values of `across` (other tracks of the same artists), or
+those of any column (`over` artist: other artists).
 """
 
 from __future__ import annotations
