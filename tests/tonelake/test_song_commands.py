@@ -54,8 +54,16 @@ class Library:
         self.tunes[self.tunes.index(tune)] = changed
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fine_times():
+    """Trust stamps of files written just now: this file system stores fine times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tonelake.ingest.file_stamps.COARSE_NS", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
+def library(tmp_path_factory, fine_times):
     """The library after a quick first pass of two clips a song, which a full ingest completed."""
     made = Library(tmp_path_factory.mktemp("songs"))
     said = made.ingest("--per-track", 2)
