@@ -14,6 +14,7 @@ from .jackknife import (
     jackknife_error,
     jackknife_estimate,
     jackknife_interval,
+    jackknife_variance,
     jackknife_weights,
     make_units,
     plural,
@@ -67,7 +68,7 @@ from .splits import (
     leaks,
     make_splits,
 )
-from .strata import interval_of_strata, max_t_of_strata, stratified, variance_of_stratum, variances_of_strata
+from .strata import interval_of_strata, max_t_of_strata, stratified, variances_of_strata
 from .targets import TARGET_KINDS, Targets, choose_kind, read_targets
 from .task_metrics import key_scores, parse_key, task_values
 
@@ -121,6 +122,7 @@ __all__ = [
     "jackknife_error",
     "jackknife_estimate",
     "jackknife_interval",
+    "jackknife_variance",
     "jackknife_weights",
     "key_scores",
     "leaks",
@@ -158,7 +160,6 @@ __all__ = [
     "t_quantile",
     "task_values",
     "top_hits",
-    "variance_of_stratum",
     "variances_of_strata",
     "weighted_medians",
 ]

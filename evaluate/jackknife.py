@@ -118,8 +118,8 @@ def stack_replicates(figures: list[Replicates]) -> Replicates:
     )
 
 
-def jackknife_error(left_out: np.ndarray) -> np.ndarray:
-    """Return the standard errors (…) of figures from their (unit, …) leave-one-out values.
+def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
+    """Return the squared standard errors (…) of figures from their (unit, …) leave-one-out values.
 
     NaN for fewer than two units, and where a figure is undefined without some unit.
     """
@@ -127,7 +127,12 @@ def jackknife_error(left_out: np.ndarray) -> np.ndarray:
     units = len(left_out)
     if units < 2:
         return np.full(left_out.shape[1:], np.nan)
-    return np.sqrt((units - 1) / units * np.square(left_out - left_out.mean(axis=0)).sum(axis=0))
+    return (units - 1) / units * np.square(left_out - left_out.mean(axis=0)).sum(axis=0)
+
+
+def jackknife_error(left_out: np.ndarray) -> np.ndarray:
+    """Return the standard errors (…) of figures from their (unit, …) leave-one-out values; NaN as `jackknife_variance`."""
+    return np.sqrt(jackknife_variance(left_out))
 
 
 def jackknife_interval(

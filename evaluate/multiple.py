@@ -77,10 +77,8 @@ def largest_leads(left_out: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """
     units = len(left_out)
     deviations = (left_out - left_out.mean(axis=0)) * np.sqrt((units - 1) / units)    # sums of squares: the covariance
-    _, scales, directions = np.linalg.svd(deviations, full_matrices=False)
-    kept = scales > NO_ERROR * max(float(scales.max()), np.finfo(float).tiny)
-    factor = (scales[kept, None] * directions[kept]).T                                # (candidate, rank): covariance = f f'
-    rank = int(kept.sum())
+    factor = covariance_factor(deviations)
+    rank = factor.shape[1]
     if not rank:
         return np.zeros(1)
     rng = np.random.default_rng(seed)
@@ -88,10 +86,24 @@ def largest_leads(left_out: np.ndarray, draws: int, seed: int) -> np.ndarray:
     for size in np.diff(np.linspace(0, draws, 1 + -(-draws * len(factor) * rank // MOST_CELLS)).astype(int)):
         drawn = rng.standard_normal((size, rank)) @ factor.T                          # (draw, candidate)
         best = drawn.argmax(axis=1)
-        bartlett = np.tril(rng.standard_normal((size, rank, rank)), -1)
-        bartlett[:, np.arange(rank), np.arange(rank)] = np.sqrt(rng.chisquare(units - 1 - np.arange(rank), (size, rank)))
+        bartlett = draw_bartlett(rng, size, rank, units - 1)
         roots = (factor @ bartlett.transpose(1, 0, 2).reshape(rank, -1)).reshape(len(factor), size, rank)
         errors = np.linalg.norm(roots[best, np.arange(size)] - roots, axis=2).T / np.sqrt(units - 1)
         lead = drawn.max(axis=1, keepdims=True) - drawn
         leads.append(np.divide(lead, errors, out=np.zeros_like(lead), where=errors > 0).max(axis=1))
     return np.concatenate(leads)
+
+
+def covariance_factor(deviations: np.ndarray) -> np.ndarray:
+    """Return f (candidate, rank) with f fᵀ the sums of squares and products of (unit, candidate) deviations."""
+    _, scales, directions = np.linalg.svd(deviations, full_matrices=False)
+    kept = scales > NO_ERROR * max(float(scales.max(initial=0.0)), np.finfo(float).tiny)
+    return (scales[kept, None] * directions[kept]).T
+
+
+def draw_bartlett(rng: np.random.Generator, draws: int, rank: int, degrees: int) -> np.ndarray:
+    """Return (draw, rank, rank) lower triangles b: b bᵀ has the Wishart distribution (Bartlett's decomposition)."""
+    drawn = np.tril(rng.standard_normal((draws, rank, rank)), -1)
+    diagonal = np.arange(rank)
+    drawn[:, diagonal, diagonal] = np.sqrt(rng.chisquare(degrees - diagonal, (draws, rank)))
+    return drawn

@@ -10,26 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from tonelake.evaluate.jackknife import LEVEL, Replicates
-from tonelake.evaluate.multiple import NO_ERROR, MaxT
+from tonelake.evaluate.multiple import NO_ERROR, MaxT, covariance_factor, draw_bartlett
 
 LEAST_UNITS = 4                          # of a stratum
 DRAWS = 1_000                            # of the null distribution: a p-value of .05 to ± .014
 MANY_DEGREES = 100                       # from here on a covariance counts as known: t quantile 1.98, at infinity 1.96
 
 
-def variance_of_stratum(left_out: np.ndarray) -> np.ndarray:
-    """Return the jackknife variances (…) of figures from the (unit, …) leave-one-out values of one set of units.
-
-    NaN for fewer than two units, and where a figure is undefined without some unit.
-    """
-    units = len(left_out)
-    if units < 2:
-        return np.full(np.shape(left_out)[1:], np.nan)
-    return (units - 1) / units * np.square(left_out - left_out.mean(axis=0)).sum(axis=0)
-
-
 def variances_of_strata(left_out: np.ndarray, stratum: np.ndarray, strata: int) -> np.ndarray:
-    """Return the (stratum,) variances of one figure for each set, from (unit,) leave-one-out values; NaN as above.
+    """Return the (stratum,) variances of one figure for each set, from (unit,) leave-one-out values.
+
+    NaN as `jackknife_variance`.
 
     `stratum`: (unit,) the number of its set.
     """
@@ -111,10 +102,8 @@ def largest_leads(
 ) -> np.ndarray:
     """Return (draw,) largest studentised leads of the best if all candidates are equal; arguments as `max_t_of_strata`."""
     units, number = deviations.shape
-    _, scales, directions = np.linalg.svd(deviations, full_matrices=False)
-    kept = scales > NO_ERROR * max(float(scales.max(initial=0.0)), np.finfo(float).tiny)
-    factor = (scales[kept, None] * directions[kept]).T                               # (candidate, rank): covariance = f f'
-    rank = int(kept.sum())
+    factor = covariance_factor(deviations)
+    rank = factor.shape[1]
     # Few shared units leave their covariance uncertain: without this draw, 5 units distinguish equal ones in 11 %.
     heavy = np.sqrt((units - 1) / rng.chisquare(units - 1, (draws, 1)))
     drawn = heavy * (rng.standard_normal((draws, rank)) @ factor.T) + rng.standard_normal((draws, number)) * np.sqrt(own)
@@ -122,9 +111,7 @@ def largest_leads(
     guessed = own * rng.chisquare(degrees, (draws, number)) / degrees                # each candidate's variance, as estimated
     apart = factor[best][:, None] - factor                                           # (draw, candidate, rank)
     if rank and units - 1 < MANY_DEGREES:
-        bartlett = np.tril(rng.standard_normal((draws, rank, rank)), -1)
-        bartlett[:, np.arange(rank), np.arange(rank)] = np.sqrt(rng.chisquare(units - 1 - np.arange(rank), (draws, rank)))
-        apart = apart @ bartlett / np.sqrt(units - 1)
+        apart = apart @ draw_bartlett(rng, draws, rank, units - 1) / np.sqrt(units - 1)
     errors = np.sqrt(np.square(apart).sum(axis=2) + np.take_along_axis(guessed, best[:, None], 1) + guessed)
     lead = drawn.max(axis=1, keepdims=True) - drawn
     return np.divide(lead, errors, out=np.zeros_like(lead), where=errors > 0).max(axis=1)

@@ -26,9 +26,9 @@ from tonelake.evaluate import (
     Labelled,
     find_group,
     interval_of_strata,
+    jackknife_variance,
     max_t_of_strata,
     read_labelled,
-    variance_of_stratum,
     variances_of_strata,
 )
 from tonelake.index.hubness import DEFAULT_HUBS, NEIGHBOURS, check_hubs, mean_of_highest
@@ -105,7 +105,7 @@ class Groups:
         """Return the similarities of one group to the others with intervals, and which may be the nearest."""
         row, number = self.row(one), len(self.names)
         degrees = np.maximum(self.units.counts - 1.0, 1.0)
-        shared, own = variance_of_stratum(row.shared), variances_of_strata(row.others, self.units.group, number)
+        shared, own = jackknife_variance(row.shared), variances_of_strata(row.others, self.units.group, number)
         low, high = interval_of_strata(row.values, np.stack([shared, own]), np.stack([np.full(number, degrees[one]), degrees]))
         order = np.argsort(-row.values, kind="stable")[: int(np.isfinite(row.values).sum())]
         tied = np.zeros(number, bool)

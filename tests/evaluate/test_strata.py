@@ -9,11 +9,11 @@ from scipy import stats
 from tonelake.evaluate import (
     interval_of_strata,
     jackknife_error,
+    jackknife_variance,
     make_units,
     max_t_of_strata,
     replicate_means,
     stratified,
-    variance_of_stratum,
     variances_of_strata,
 )
 
@@ -28,7 +28,7 @@ def test_the_interval_of_a_difference_of_means_is_welchs():
     first, second = rng.normal(1, 1, 5), rng.normal(0, 3, 30)
     value = first.mean() - second.mean()
     sides = [value - first.mean() + means_without(first), value + second.mean() - means_without(second)]
-    variances = np.array([variance_of_stratum(side) for side in sides])
+    variances = np.array([jackknife_variance(side) for side in sides])
     low, high = interval_of_strata(np.array(value), variances, np.array([4.0, 29.0]))
     expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
     assert (low, high) == pytest.approx((expected.low, expected.high))
@@ -38,7 +38,7 @@ def test_the_interval_of_a_difference_of_means_is_welchs():
 
 
 def test_a_set_of_one_unit_has_no_variance():
-    assert np.isnan(variance_of_stratum(np.array([[1.0, 2.0]]))).all()
+    assert np.isnan(jackknife_variance(np.array([[1.0, 2.0]]))).all()
     low, high = interval_of_strata(np.array([0.5]), np.array([[np.nan], [0.1]]), np.array([[1.0], [5.0]]))
     assert np.isnan(low).all() and np.isnan(high).all()
 
