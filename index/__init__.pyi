@@ -15,6 +15,7 @@ from .search.similar import similar
 from .search.similar_many import similar_many
 from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
 from .separation.compare_spaces import compare
+from .separation.group_pairs import group_pairs
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
 from .separation.groups import MIN_TRACKS, group_matrix, groups
 from .separation.layer_report import LayerReport, effects, layers, retrieval_at
@@ -67,6 +68,7 @@ __all__ = [
     "find_songs",
     "fit_vocabulary",
     "group_matrix",
+    "group_pairs",
     "groups",
     "index_folder",
     "is_file",

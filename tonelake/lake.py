@@ -146,6 +146,7 @@ class Lake(store.Lake):
     map = index.make_map
     groups = index.groups
     group_matrix = index.group_matrix
+    group_pairs = index.group_pairs
     typical = index.typical
     layers = index.layers
     effects = index.effects

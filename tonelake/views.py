@@ -25,6 +25,14 @@ def names(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def pairs(frame: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of groups, each with its interval and the numbers of tracks of both."""
+    return frame.select(
+        "rank", frame.columns[1], "other", interval_text("similarity", "similarity (95 %)", ""),
+        tracks=pl.format("{} + {}", "tracks", "other_tracks"),
+    )
+
+
 def stations(frame: pl.DataFrame) -> pl.DataFrame:
     """A path: its stations, and their similarity to both ends."""
     return frame.select(

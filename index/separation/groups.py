@@ -101,17 +101,30 @@ class Groups:
             ).values
         return whole
 
+    def variances(self, one: int, row: Row) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variances of one group's similarities over its own and over the other groups' units, (2, group), with
+        their degrees of freedom."""
+        degrees = np.maximum(self.units.counts - 1.0, 1.0)
+        own = variances_of_strata(row.others, self.units.group, len(degrees))
+        return np.stack([jackknife_variance(row.shared), own]), np.stack([np.full(len(degrees), degrees[one]), degrees])
+
+    def intervals(self, one: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the similarities (group,) of one group to the others, with the ends of their 95 % intervals."""
+        row = self.row(one)
+        return row.values, *interval_of_strata(row.values, *self.variances(one, row))
+
     def compared(self, one: int) -> Compared:
         """Return the similarities of one group to the others with intervals, and which may be the nearest."""
         row, number = self.row(one), len(self.names)
-        degrees = np.maximum(self.units.counts - 1.0, 1.0)
-        shared, own = jackknife_variance(row.shared), variances_of_strata(row.others, self.units.group, number)
-        low, high = interval_of_strata(row.values, np.stack([shared, own]), np.stack([np.full(number, degrees[one]), degrees]))
+        variances, degrees = self.variances(one, row)
+        low, high = interval_of_strata(row.values, variances, degrees)
         order = np.argsort(-row.values, kind="stable")[: int(np.isfinite(row.values).sum())]
         tied = np.zeros(number, bool)
-        known = order[np.isfinite(shared[order] + own[order])]
+        known = order[np.isfinite(variances.sum(axis=0)[order])]
         if len(known) and known[0] == order[0]:
-            found = max_t_of_strata(row.values[known], row.shared[:, known], own[known], degrees[known], contenders=CONTENDERS)
+            found = max_t_of_strata(
+                row.values[known], row.shared[:, known], variances[1, known], degrees[1, known], contenders=CONTENDERS
+            )
             tied[order] = True
             tied[known[found.distinguishable]] = False
         else:                            # the most similar has no interval: nothing is distinguishable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 app = typer.Typer()
+
+PAIRS_SHOWN = 40                         # on a terminal
 
 Column = Annotated[str, typer.Argument(help="Label column: artist, album, piece, …")]
 MinClips = Annotated[int, typer.Option("--min-clips", min=1, help="Minimum number of clips of a group.")]
@@ -101,7 +104,8 @@ def groups(
     column: Column,
     name: Annotated[str | None, typer.Argument(help="Group whose nearest groups are listed; default: all groups.")] = None,
     lake: LakePath = "lake",
-    k: Annotated[int | None, typer.Option("-k", min=1, help="Number of groups; default: all.")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Number of groups, or of pairs; default: all.")] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="List every pair of groups, most similar first.")] = False,
     by: By = FROM_LIBRARY, min_clips: MinClips = FROM_LIBRARY, min_tracks: MinTracks = FROM_LIBRARY, over: Over = None,
     centre: Centre = None, hubs: Hubs = FROM_LIBRARY,
     matrix: Annotated[Path | None, typer.Option(help="Write the similarity of every pair to this CSV file.")] = None,
@@ -117,6 +121,15 @@ def groups(
         "layer": layer, "space": space, "where": where, "measure": by, "min_clips": min_clips, "min_tracks": min_tracks,
         "over": over, "centre": centre, "hubs": hubs,
     }
+    if pairs:
+        if name is not None or matrix is not None or picture is not None:
+            raise typer.BadParameter("--pairs lists every pair of groups. Leave out the group's name, --matrix and --picture")
+        found = opened.group_pairs(column, k=k, **compared)
+        shown = found.head(PAIRS_SHOWN) if k is None and sys.stdout.isatty() and not (as_json or as_csv) else found
+        show(shown, as_json, as_csv, "pairs", "no two groups have tracks of their own")
+        if len(shown) < len(found):
+            say(f"the first {len(shown)} of {len(found):,} pairs; -k shows more, and --csv or --json writes all")
+        return
     if matrix is None and picture is None:
         show(opened.groups(column, name, k=k, **compared), as_json, as_csv)
         return
