@@ -2,9 +2,10 @@
 
     random              random clips: training and test set can share a track, which inflates results (see `leaks`)
     by:COLUMN           whole groups of a column, such as by:track, by:piece or by:artist
-    column:COLUMN       as given by a column: train, valid (or val, validation, dev), test
-    column:COLUMN+GROUP likewise, and clips without a value are added to train and valid by whole groups, such as track:
-                        a benchmark with additional data, its test set unchanged
+    column:COLUMN       as given by a column: train, valid (or val, validation, dev), test; without valid, a share of train
+                        (`val_share`), whole tracks, becomes the validation set
+    column:COLUMN+GROUP likewise, and clips without a value are added to train and valid (`val_share` of them) by whole groups,
+                        such as track: a benchmark with additional data, its test set unchanged
     folds:K             K folds of clips, each tested once; folds:K:COLUMN of whole groups
 
 Groups of `by` and of folds are closed over tracks and duplicates, so that none is in two sets.  Labels are balanced by
@@ -28,6 +29,7 @@ from tonelake.store import DUPLICATE_COLUMN, InputError, is_list, value_rows
 
 DEFAULT_SPLIT = "by:track"
 SHARES = (0.7, 0.1, 0.2)                 # of clips in the training, validation and test set
+VAL_SHARE = 0.125                        # validation share of the clips that a split column leaves to divide
 SIDES = ("train", "valid", "test")
 SIDE_NAMES = {
     "train": 0, "training": 0, "learn": 0, "valid": 1, "val": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2, "eval": 2,
@@ -49,16 +51,18 @@ class Split:
 
 
 def make_splits(
-    task: Targets, how: str = DEFAULT_SPLIT, *, seed: int = 0, shares: Sequence[float] = SHARES
+    task: Targets, how: str = DEFAULT_SPLIT, *, seed: int = 0, shares: Sequence[float] = SHARES, val_share: float = VAL_SHARE
 ) -> tuple[list[Split], list[str]]:
     """Return the folds of a task (one, except for `folds:K`) and notes for the report.
 
-    Raises InputError if the split is unknown or one of its sets would be empty.
+    `shares`: of random and by:COLUMN.  `val_share`: of column:COLUMN, the validation share of added clips, and of the training
+    clips if the column names no validation clips.  Raises InputError if the split is unknown or one of its sets would be empty.
     """
     check_shares(shares)
+    check_val_share(val_share, how)
     kind, _, rest = how.partition(":")
     if kind == "column":
-        splits, notes = split_by_column(task, rest, seed)
+        splits, notes = split_by_column(task, rest, seed, val_share)
     elif kind == "folds":
         splits, notes = make_folds(task, how, seed)
     elif kind in ("random", "by") and (kind == "by") == bool(rest):
@@ -81,6 +85,14 @@ def make_splits(
 def check_shares(shares: Sequence[float]) -> None:
     if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or shares[2] <= 0 or not np.isclose(sum(shares), 1):
         raise InputError(f"shares {tuple(shares)}: must sum to 1 over train, valid and test, and only valid may be 0")
+
+
+def check_val_share(share: float, how: str) -> None:
+    """Raise InputError if the validation share is not between 0 and 1, or is given for a split that has none."""
+    if not 0 < share < 1:
+        raise InputError(f"--val-share {share:g}: is out of range. Give a share above 0 and below 1")
+    if share != VAL_SHARE and not how.startswith("column:"):
+        raise InputError(f"--val-share: applies to --split column:COLUMN, not to {how}. Use --shares train,valid,test")
 
 
 def closed_groups(task: Targets, column: str) -> np.ndarray:
@@ -154,8 +166,8 @@ def improve_balance(
     return moved
 
 
-def split_by_column(task: Targets, column: str, seed: int) -> tuple[list[Split], list[str]]:
-    """Read the split from a column.  If it has no valid, an eighth of the tracks of train becomes the validation set."""
+def split_by_column(task: Targets, column: str, seed: int, val_share: float) -> tuple[list[Split], list[str]]:
+    """Read the split from a column.  If it has no valid, a share of train, whole tracks, becomes the validation set."""
     column, _, group = column.partition("+")
     if column not in task.clips.columns:
         raise InputError(f"--split by {column!r}: no column {column!r}. Clips have {', '.join(task.clips.columns)}")
@@ -168,22 +180,22 @@ def split_by_column(task: Targets, column: str, seed: int) -> tuple[list[Split],
     side = values.replace_strict(known, default=-1, return_dtype=pl.Int64).fill_null(-1).to_numpy().copy()
     notes = []
     if group:
-        notes += add_unassigned_clips(task, side, group, seed)
+        notes += add_unassigned_clips(task, side, group, seed, val_share)
     if (side < 0).any():
         notes.append(f"{int((side < 0).sum()):,} clips without a value in {column!r} are left out")
     if not (side == 1).any() and (side == 0).any():
         train = np.flatnonzero(side == 0)
         part = task.subset(train)
         unit = np.unique(part.track, return_inverse=True)[1]
-        inner = stratify(part, unit, (0.875, 0.125, 0.0), seed)
+        inner = stratify(part, unit, (1 - val_share, val_share, 0.0), seed)
         side[train] = inner
         taken = int((inner == 1).sum())
         notes.append(f"column {column!r} has no valid: {taken:,} clips of train, whole tracks, are used instead")
     return [Split(*(np.flatnonzero(side == s) for s in range(3)))], notes
 
 
-def add_unassigned_clips(task: Targets, side: np.ndarray, group: str, seed: int) -> list[str]:
-    """Add the clips of set -1 to train and valid, an eighth to the latter; groups with clips in test are left out."""
+def add_unassigned_clips(task: Targets, side: np.ndarray, group: str, seed: int, val_share: float) -> list[str]:
+    """Add the clips of set -1 to train and valid, `val_share` of them to the latter; groups with clips in test are left out."""
     unit = closed_groups(task, group)
     added = np.flatnonzero((side < 0) & ~np.isin(unit, unit[side == 2]))
     kept_out = int((side < 0).sum()) - len(added)
@@ -195,8 +207,12 @@ def add_unassigned_clips(task: Targets, side: np.ndarray, group: str, seed: int)
         free = added[side[added] < 0]
         if len(free):
             part = task.subset(free)
-            side[free] = stratify(part, np.unique(unit[free], return_inverse=True)[1], (0.875, 0.125, 0.0), seed)
-        notes.append(f"{len(added):,} clips are added to train and valid, whole {group}s; test is unchanged")
+            shares = (1 - val_share, val_share, 0.0)
+            side[free] = stratify(part, np.unique(unit[free], return_inverse=True)[1], shares, seed)
+        notes.append(
+            f"{len(added):,} clips are added to train and valid, whole {group}s, {int((side[added] == 1).sum()):,} of them to "
+            "valid; test is unchanged"
+        )
     return notes
 
 

@@ -4,7 +4,7 @@
 - multilabel: a list column; target (clip, tag) float32, 1 if the clip has the tag;
 - regression: one or several columns of decimal numbers; target (clip, column) float32.
 
-`notes` reports the clips left out: without a label, without vectors, or with numbers that are not finite.
+`notes` reports the clips left out: without a label, without vectors, of other classes, or with numbers that are not finite.
 """
 
 from __future__ import annotations
@@ -63,11 +63,13 @@ class Targets:
 
 
 def read_targets(
-    lake: Lake, space: Space, columns: Sequence[str], *, kind: str | None = None, where: str | None = None
+    lake: Lake, space: Space, columns: Sequence[str], *, kind: str | None = None, where: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Targets:
     """Read the targets in label columns; `kind` (one of TARGET_KINDS) follows from the columns' types by default.
 
-    Raises InputError if a column does not exist or does not fit the kind, or if no clip is left.
+    `classes`: the known classes or tags, in the order of the outputs; see `keep_classes`.
+    Raises InputError if a column does not exist or does not fit the kind, if a class has no clip, or if no clip is left.
     """
     if not columns:
         raise InputError("no label column given. Name the label column to learn")
@@ -88,7 +90,10 @@ def read_targets(
         raise InputError(f"no clip with a label is embedded in space {space.name!r}. Run `tonelake embed --space {space.name}`")
     if len(known) < len(labelled):
         notes.append(f"{len(labelled) - len(known):,} labelled clips are not embedded yet and are left out")
-    task = READERS_BY_KIND[chosen](known, tuple(columns))
+    if classes is not None:
+        known, more = keep_classes(known, columns[0], chosen, classes)
+        notes += more
+    task = order_outputs(READERS_BY_KIND[chosen](known, tuple(columns)), classes)
     return replace(task, track=read_songs(lake.clips).dense(task.ids), notes=(*notes, *task.notes))
 
 
@@ -112,6 +117,55 @@ def choose_kind(clips: pl.DataFrame, columns: Sequence[str], kind: str | None) -
         text = next(column for column, dtype in zip(columns, types, strict=True) if not is_number(dtype))
         raise InputError(f"column {text!r}: does not hold numbers, which regression needs. Use --task multiclass for names")
     return found
+
+
+def keep_classes(
+    clips: pl.DataFrame, column: str, kind: str, classes: Sequence[str]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Return the clips with the labels in `classes` only, and notes on what was left out.
+
+    In a list column, other labels are dropped and their clips kept, with the rest of their labels or with none, which makes
+    them negatives of every class.  In another column, clips of other classes are left out.
+    Raises InputError for a regression, a repeated class, and a class without a clip.
+    """
+    if kind == "regression":
+        raise InputError(f"--classes: column {column!r} is a regression target. Give --task multiclass, or leave --classes out")
+    wanted = [str(name) for name in classes]
+    if len(set(wanted)) < len(wanted) or not wanted:
+        raise InputError(f"--classes {','.join(wanted)}: names a class twice, or none. Name each class once")
+    rows = value_rows(clips[column]).with_columns(kept=pl.col("value").cast(pl.String).is_in(wanted))
+    present = rows["value"].cast(pl.String).unique().sort()
+    absent = [name for name in wanted if name not in present]
+    if absent:
+        held = ", ".join(present.head(12)) + (" …" if len(present) > 12 else "")
+        raise InputError(
+            f"class {absent[0]!r}: no clip has it in column {column!r}. Leave it out of --classes; the column holds {held}"
+        )
+    dropped, named = rows.filter(~pl.col("kept")), ", ".join(wanted)
+    if not len(dropped):
+        return clips, []
+    if not is_list(clips[column].dtype):
+        kept = clips.filter(pl.Series(rows["kept"]))
+        return kept, [f"{len(dropped):,} clips of classes other than {named} are left out"]
+    element = pl.element()
+    filtered = clips.with_columns(pl.col(column).list.eval(element.filter(element.cast(pl.String).is_in(wanted))))
+    emptied = int((filtered[column].list.len().gather(dropped["row"].unique()) == 0).sum())
+    note = f"{len(dropped):,} labels other than {named} are dropped from {dropped['row'].n_unique():,} clips"
+    if emptied:
+        note += f"; {emptied:,} of these keep no label and count as negatives of every class"
+    return filtered, [note]
+
+
+def order_outputs(task: Targets, classes: Sequence[str] | None) -> Targets:
+    """Return the task with its outputs in the order of `classes`; None leaves them sorted by name."""
+    if classes is None:
+        return task
+    order = [task.names.index(str(name)) for name in classes]
+    if task.kind == "multilabel":
+        targets = np.ascontiguousarray(task.targets[:, order])
+    else:
+        targets = np.argsort(order)[task.targets]
+    return replace(task, names=tuple(task.names[number] for number in order), targets=targets)
 
 
 def make_targets(

@@ -12,10 +12,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tonelake.evaluate import SHARES, check_shares
-from tonelake.store import Count, InputError, NonNegative, Positive, Settings, Share, Texts, frozen_settings
+from tonelake.evaluate import SHARES, VAL_SHARE, check_shares
+from tonelake.finetune.recipes import recipe_settings
+from tonelake.store import (
+    Count,
+    InputError,
+    NonNegative,
+    Positive,
+    Settings,
+    Share,
+    Texts,
+    frozen_settings,
+    parse_settings,
+)
 
 LARGE = 1024                             # width from which an encoder counts as large: MERT-v1-330M's
+LATER: dict[str, Any] = {                # settings of later releases, with the values of before
+    "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None,
+}
 
 
 @frozen_settings
@@ -31,6 +45,10 @@ class FinetuneConfig(Settings):
         default=None, description="Kind of task; default: by the type of the column."
     )
     where: str | None = Field(default=None, description="SQL filter over clip columns.")
+    classes: Texts | None = Field(
+        default=None, description="Known classes, in the order of the outputs: of a list column, other labels are dropped; of "
+        "another column, clips of other classes; default: all.",
+    )
 
     rank: Count = Field(default=16, description="Rank of the LoRA updates B · A, with A (rank, in) and B (out, rank).")
     alpha: Positive = Field(default=32.0, description="Scale of the updates, which are multiplied by alpha / rank.")
@@ -41,6 +59,9 @@ class FinetuneConfig(Settings):
     )
     above: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Only blocks above this layer are trained; the head weights the layers from this one on."
+    )
+    first_layer: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="First layer that the head weights, such as 1 to leave out layer 0; default: that of `above`."
     )
 
     hidden: Count = Field(default=256, description="Hidden units of the head.")
@@ -99,6 +120,10 @@ class FinetuneConfig(Settings):
     shares: Annotated[tuple[float, ...], Field(strict=False)] = Field(
         default=SHARES, description="Shares of the training, validation and test set."
     )
+    val_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=VAL_SHARE, description="Validation share, for column:COLUMN: of the clips that +GROUP adds; of train if the "
+        "column has no valid.",
+    )
     split_seed: int = Field(default=0, description="Random seed of the split.")
     seed: int = Field(default=0, description="Random seed of the initial weights, the order of clips and the augmentation.")
     seeds: Count = Field(
@@ -116,9 +141,18 @@ class FinetuneConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Precision of training; auto: bfloat16 where the device has it."
     )
+    recipe: str = Field(
+        default="", description="Settings of a published experiment, which other options override: beatmeter."
+    )
 
     def __post_init__(self) -> None:
         check_shares(self.shares)
+        recipe_settings(self.recipe)
+        if self.first_layer is not None and self.first_layer < self.above:
+            raise InputError(
+                f"setting 'first_layer': {self.first_layer} is below layer {self.above}, where training begins. Give at least "
+                f"{self.above}, or lower `above`"
+            )
         if self.shares[1] <= 0:
             raise InputError("setting 'shares': leave no validation set, which early stopping needs. Give valid more than 0")
         if self.batch is not None and self.batch > self.together:
@@ -138,8 +172,26 @@ class FinetuneConfig(Settings):
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return the values that the digest covers; a single seed is left out, because earlier releases had no `seeds`."""
-        return {key: value for key, value in self.as_dict().items() if key != "seeds" or value != 1}
+        """Return the values that the digest covers.
+
+        Settings that earlier releases lacked are left out at their defaults, and the recipe's name always: its values count.
+        """
+        values = {key: value for key, value in self.as_dict().items() if key not in LATER or value != LATER[key]}
+        del values["recipe"]
+        return values
+
+    @property
+    def first(self) -> int:
+        """Return the first layer that the head weights."""
+        return self.above if self.first_layer is None else self.first_layer
+
+    @property
+    def recipe_changes(self) -> list[str]:
+        """Return the settings that differ from those of the recipe, in words."""
+        return [
+            f"{key} {getattr(self, key)} instead of {value}" for key, value in recipe_settings(self.recipe).items()
+            if getattr(self, key) != value
+        ]
 
     @property
     def all_seeds(self) -> range:
@@ -170,12 +222,19 @@ class FinetuneConfig(Settings):
 def merge_settings(
     config: str | Path | FinetuneConfig | None, column: str | None, settings: Mapping[str, Any]
 ) -> FinetuneConfig:
-    """Return settings from a YAML file or a FinetuneConfig, with `settings` replaced.  Raises InputError without a column."""
+    """Return settings from a YAML file or a FinetuneConfig, with `settings` replaced.  Raises InputError without a column.
+
+    A recipe among `settings` changes what `config` says.  A recipe that a file names is changed by the file's other lines.
+    """
+    base: dict[str, Any] = {}
     if isinstance(config, str | Path):
-        config = FinetuneConfig.from_file(Path(config).expanduser())
-    given = dict(settings) | ({"column": column} if column else {})
-    if config is not None:
-        return FinetuneConfig.from_dict(config.as_dict() | given)
+        path = Path(config).expanduser()
+        FinetuneConfig.from_file(path)               # checks the file by itself
+        base, _ = parse_settings(path.read_text(encoding="utf-8"), str(path))
+        base = recipe_settings(str(base.get("recipe") or "")) | base
+    elif config is not None:
+        base = config.as_dict()
+    given = base | recipe_settings(str(settings.get("recipe") or "")) | settings | ({"column": column} if column else {})
     if "column" not in given:
         raise InputError("label column: is required. Name it: tonelake finetune COLUMN")
     return FinetuneConfig.from_dict(given)

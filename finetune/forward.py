@@ -27,8 +27,10 @@ def first_layer(model: Any, samples: Any, normalizes: bool) -> Any:
         return hidden
 
 
-def layers_from(model: Any, hidden: Any, start: int, above: int, checkpointing: bool = False) -> Iterator[Any]:
-    """Yield layers `above` to the last from layer `start`, each (batch, frame, dim); blocks above `above` carry gradients."""
+def layers_from(
+    model: Any, hidden: Any, start: int, above: int, first: int, checkpointing: bool = False
+) -> Iterator[Any]:
+    """Yield layers `first` to the last from layer `start`, each (batch, frame, dim); blocks above `above` carry gradients."""
     import torch
     from torch.utils.checkpoint import checkpoint
 
@@ -45,7 +47,7 @@ def layers_from(model: Any, hidden: Any, start: int, above: int, checkpointing: 
                 hidden = checkpoint(run_block, block, hidden, use_reentrant=False)
             else:
                 hidden = run_block(block, hidden)
-        if number >= above:
+        if number >= first:
             yield encoder.layer_norm(hidden) if number == last and model.config.do_stable_layer_norm else hidden
 
 

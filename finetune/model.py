@@ -74,7 +74,7 @@ class HeadModel(nn.Module):
         return {name: p.detach().cpu().contiguous() for name, p in self.named_parameters() if p.requires_grad}
 
     def layer_weights(self) -> np.ndarray:
-        """Return (layer,) the learned softmax weights, from layer `above` on."""
+        """Return (layer,) the learned softmax weights, from layer `first` on."""
         return self.head.layer_scores.detach().softmax(dim=0).cpu().numpy()
 
     def parameters_of(self, lora: bool) -> list[tuple[str, nn.Parameter]]:
@@ -115,7 +115,7 @@ class LoraModel(HeadModel):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # accessed by peft
             self.peft = get_peft_model(encoder.model, lora)
-        self.head = Head(blocks + 1 - config.above, 2 * encoder.dims[-1], outputs, config.hidden, config.dropout)
+        self.head = Head(blocks + 1 - config.first, 2 * encoder.dims[-1], outputs, config.hidden, config.dropout)
         self.register_buffer("weights", weights, persistent=False)
         self.settings = config
         self.rate, self.normalizes = encoder.sample_rate, encoder.normalizes
@@ -143,7 +143,7 @@ class LoraModel(HeadModel):
 
     def pooled(self, audio: Sequence[torch.Tensor], frames: Sequence[Sequence[torch.Tensor]] = ()) -> torch.Tensor:
         """Return (clip, layer, 2 · dim) float32: means, then maxima.  Windows of one length are encoded as one batch."""
-        above = self.settings.above
+        above, first = self.settings.above, self.settings.first
         by_length: dict[int, list[tuple[int, torch.Tensor]]] = {}
         for clip, parts in enumerate(frames or [self.windows(samples) for samples in audio]):
             for part in parts:
@@ -160,7 +160,7 @@ class LoraModel(HeadModel):
                 hidden, start = first_layer(self.backbone, batch, self.normalizes), 0
             found = [
                 (layer.float().mean(dim=1), layer.float().amax(dim=1))
-                for layer in layers_from(self.backbone, hidden, start, above, bool(self.settings.checkpointing))
+                for layer in layers_from(self.backbone, hidden, start, above, first, bool(self.settings.checkpointing))
             ]
             means.append(torch.stack([mean for mean, _ in found], dim=1))        # (window, layer, dim)
             maxima.append(torch.stack([maximum for _, maximum in found], dim=1))

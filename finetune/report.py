@@ -42,7 +42,7 @@ def write_report(
         ]
     parts += ["## Layer weights", markdown_image(drawn, "weights.png", "learned share of each layer")]
     parts += ["## Epochs", frame_table(tables["history"])]
-    parts += ["## Overlap between training and test", leaks_table(metrics), "## Cautions", cautions(metrics)]
+    parts += ["## Overlap between training and test", leaks_table(metrics), "## Cautions", cautions(config, metrics)]
     parts += [
         "## Reproduce", f"    tonelake finetune --config {shlex.quote('adapters/' + metrics['run'] + '/config.yaml')}",
         "## Embed with this adapter", f"    tonelake embed --adapter {shlex.quote(metrics['run'])}",
@@ -140,10 +140,13 @@ def classes_table(classes: pl.DataFrame) -> str:
     return text + (f"\n\nclasses.parquet has {left} more." if left > 0 else "")
 
 
-def cautions(metrics: dict[str, Any]) -> str:
+def cautions(config: FinetuneConfig, metrics: dict[str, Any]) -> str:
+    """List the run's notes and what limits its figures."""
     lines = [f"- {note[0].upper()}{note[1:]}." for note in metrics["notes"]]
     if metrics["started_from"]:
         lines.append(f"- Training began from other weights: {metrics['started_from']}.")
+    if config.recipe_changes:
+        lines.append(f"- Settings that differ from the recipe {config.recipe}: {', '.join(config.recipe_changes)}.")
     if len(metrics["seeds"]) == 1:
         lines.append(
             "- One seed: intervals cover the test set's tracks only, and another seed gives other figures. `--seeds 5` trains "

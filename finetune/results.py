@@ -58,7 +58,7 @@ def write_results(
     tables = class_tables(test, tuned, frozen)
     tables["history"] = history_table(kept.tuned.history, main)
     tables["seeds"] = seeds_table(test, results, kept, main)
-    names = setup.space.layers[config.above :]
+    names = setup.space.layers[config.first :]
     shares = {layer: round(float(share), 4) for layer, share in zip(names, model.layer_weights(), strict=True)}
     tables["layers"] = pl.DataFrame({"layer": list(shares), "share": list(shares.values())})
     tables["predictions"] = predictions(setup, kept.tuned.test)
@@ -219,7 +219,7 @@ def write_head(files: Blobs, model: LoraModel, setup: Setup) -> None:
             tensors[f"target.{key}"] = torch.from_numpy(np.asarray(value, np.float32))
     write_tensors(files, HEAD, tensors, {
         "names": json.dumps(list(setup.task.names)), "kind": setup.task.kind, "column": setup.config.column,
-        "above": str(setup.config.above), "window_s": str(setup.config.window_s),
+        "above": str(setup.config.above), "first_layer": str(setup.config.first), "window_s": str(setup.config.window_s),
     })
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, resolve_device
-from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, make_splits, read_targets
+from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, check_val_share, make_splits, read_targets
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.runs import FinetuneRun, song_keys
 from tonelake.probes import balanced_weights, data_digest
@@ -111,9 +111,13 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         raise InputError(
             f"--above {config.above}: {space.encoder} has {blocks} blocks, and none above this layer. Choose 0 to {blocks - 1}"
         )
+    if config.first > blocks:
+        raise InputError(f"--first-layer {config.first}: {space.encoder} has layers 0 to {blocks}. Choose one of them")
     if config.frames:
         config = replace(config, window_s=space.window_s, crop_s=max(config.crop_s, space.window_s))
-    task = read_targets(lake, space, (config.column,), kind=config.task, where=config.where)
+    task = read_targets(
+        lake, space, (config.column,), kind=config.task, where=config.where, classes=config.classes
+    )
     split, notes = make_split(lake, task, config)
     check_valid(split, config.split)
     if config.device not in DEVICES:
@@ -144,8 +148,11 @@ def make_split(lake: Lake, task: Targets, config: FinetuneConfig) -> tuple[Split
             f"--split {config.split}: fine-tuning uses one split. Choose by:COLUMN, column:COLUMN, random or run:NAME"
         )
     if kind != "run":
-        splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
+        splits, notes = make_splits(
+            task, config.split, seed=config.split_seed, shares=config.shares, val_share=config.val_share
+        )
         return splits[0], notes
+    check_val_share(config.val_share, config.split)
     before = FinetuneRun.named(lake, rest)
     table = before.table("split")
     side = table["side"].replace_strict(SIDE_NAMES, default=None, return_dtype=pl.Int64)

@@ -9,12 +9,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from tonelake.evaluate import DEFAULT_SPLIT, SHARES, check_shares
+from tonelake.evaluate import DEFAULT_SPLIT, SHARES, VAL_SHARE, check_shares
 from tonelake.store import Count, InputError, Settings, Share, Texts, frozen_settings
 
 MOST_FITS = 100_000
-LATER = {"rate_patience": 0, "monitor": "auto", "keep": "best", "average": "none"}       # settings of later releases
+LATER = {                                # settings of later releases, with the values of before
+    "rate_patience": 0, "monitor": "auto", "keep": "best", "average": "none", "classes": None, "val_share": VAL_SHARE,
+}
 
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 LayerName = Annotated[str, BeforeValidator(lambda layer: str(layer) if type(layer) is int else layer)]
 Rate = Annotated[float, Field(gt=0, lt=1e3)]
 Decay = Annotated[float, Field(ge=0, lt=1e3)]
@@ -41,6 +44,10 @@ class ProbeConfig(Settings):
         default=None, description="Kind of task; default: by the type of the column."
     )
     where: str | None = Field(default=None, description="SQL filter over clip columns.")
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1, strict=False)] | None = Field(
+        default=None, description="Known classes, in the order of the outputs: of a list column, other labels are dropped; of "
+        "another column, clips of other classes; default: all.",
+    )
 
     layers: Annotated[tuple[LayerName, ...], Field(strict=False)] = Field(
         default=("each",),
@@ -94,6 +101,10 @@ class ProbeConfig(Settings):
     )
     shares: Annotated[tuple[float, ...], Field(strict=False)] = Field(
         default=SHARES, description="Shares of the training, validation and test set."
+    )
+    val_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=VAL_SHARE, description="Validation share, for column:COLUMN: of the clips that +GROUP adds; of train if the "
+        "column has no valid.",
     )
     split_seed: int = Field(default=0, description="Random seed of the split.")
     seeds: Count = Field(default=3, description="Number of runs, which differ in initial weights and order of clips.")

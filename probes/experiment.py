@@ -267,11 +267,13 @@ def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | No
     """
     space = lake.spaces.get(config.space)
     specs = input_specs(space, config.layers, config.input)
-    task = read_targets(lake, space, config.columns, kind=config.task, where=config.where)
+    task = read_targets(lake, space, config.columns, kind=config.task, where=config.where, classes=config.classes)
     check_averaging(task, config.average)
     check_monitor(task, config.monitor)
     if given is None:
-        splits, notes = make_splits(task, config.split, seed=config.split_seed, shares=config.shares)
+        splits, notes = make_splits(
+            task, config.split, seed=config.split_seed, shares=config.shares, val_share=config.val_share
+        )
     else:
         splits, notes = list(given), []
     device = resolve_device(EmbedSettings(device=config.device), None)

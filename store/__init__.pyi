@@ -50,6 +50,7 @@ from .settings import (
     Share,
     Texts,
     frozen_settings,
+    parse_settings,
     setting_fields,
     settings_to_yaml,
 )
@@ -162,6 +163,7 @@ __all__ = [
     "memory_bytes",
     "newest_format",
     "optimize",
+    "parse_settings",
     "pending_upgrades",
     "prepare_process",
     "printable",

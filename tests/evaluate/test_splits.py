@@ -116,6 +116,33 @@ def test_a_column_can_define_the_split():
         make_splits(task(part=["train"] * 600), "column:part")
 
 
+@pytest.mark.parametrize("share", [0.05, 0.125, 0.4])
+def test_the_validation_share_is_that_of_the_added_clips_or_of_train(share):
+    """Clips of the given sides keep them; added clips are divided by whole tracks."""
+    track = task().track
+    part = pl.Series(np.array(["train", "valid", "test", None, None, None], dtype=object)[track % 6], dtype=pl.String)
+    given = task(part=part)
+    (split,), notes = make_splits(given, "column:part+track", val_share=share)
+    added = part.is_null().to_numpy()
+    counts = [int(added[rows].sum()) for rows in sides(split)]
+    assert counts[1] / added.sum() == pytest.approx(share, abs=0.02) and counts[2] == 0 and sum(counts) == added.sum()
+    assert f"{added.sum()} clips are added to train and valid, whole tracks, {counts[1]} of them to valid" in notes[0]
+    assert not set(given.track[split.train]) & set(given.track[split.valid])
+    for side, rows in zip(("train", "valid", "test"), sides(split), strict=True):
+        assert set(part.gather(rows).drop_nulls()) == {side}
+    (split,), _ = make_splits(task(part=["train"] * 400 + ["test"] * 200), "column:part", val_share=share)
+    assert len(split.valid) / 400 == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize(("how", "share", "why"), [
+    ("column:part", 1.0, "above 0 and below 1"), ("column:part", 0.0, "above 0 and below 1"),
+    ("by:track", 0.2, "Use --shares"), ("random", 0.2, "Use --shares"),
+])
+def test_a_validation_share_is_checked(how, share, why):
+    with pytest.raises(InputError, match=why):
+        make_splits(task(part=["train"] * 400 + ["test"] * 200), how, val_share=share)
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [

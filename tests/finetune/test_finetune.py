@@ -259,7 +259,58 @@ def test_added_clips_extend_a_benchmark_without_changing_its_test_set(mine):
     assert any("6 clips are added to train and valid" in note for note in setup.notes)
 
 
+def test_a_benchmark_and_added_clips_share_known_classes_and_a_validation_share(mine):
+    from tonelake.finetune.setup import make_setup
+
+    clips = mine.clips.read().sort("source")
+    sides = ["train", "valid", "test", "test"] + [None] * 8
+    meters = [["4"], ["3"], ["4"], ["3"], ["5", "13"], ["13"], ["5"], ["4", "3"], ["3"], ["4"], ["5"], ["3"]]
+    mine.clips.set_labels(clips.select("clip_id").with_columns(fold=pl.Series(sides), meters=pl.Series(meters)))
+    wanted = {"column": "meters", "split": "column:fold+track", "val_share": 0.4, "classes": ("3", "4", "5")}
+    setup = make_setup(mine, replace(QUICK, **wanted))
+    assert setup.task.names == ("3", "4", "5") and len(setup.task) == 12 and len(setup.split.test) == 2
+    assert setup.task.clips["fold"].gather(setup.split.valid).null_count() == 3          # 0.4 of 8
+    assert any("2 labels other than 3, 4, 5 are dropped from 2 clips; 1 of these keep no label" in n for n in setup.notes)
+    tags = dict(zip(setup.task.clips["clip_id"], setup.primary_class(), strict=True))
+    assert [tags[clip] for clip in clips["clip_id"]] == [1, 0, 1, 0, 2, -1, 2, 1, 0, 1, 2, 0]
+
+
+def test_the_head_can_leave_out_the_first_layers(mine):
+    """Layer 0 has no weight, but blocks from 1 on are adapted as before."""
+    import torch
+
+    wave = [torch.from_numpy(melody(2.0, seed=1, rate=24_000)[:, 0])]
+    (every, _), (later, _) = (tuned(mine, replace(QUICK, first_layer=first)) for first in (None, 1))
+    with torch.no_grad():
+        torch.testing.assert_close(later.eval().pooled(wave), every.eval().pooled(wave)[:, 1:])
+    assert len(later.layer_weights()) == len(every.layer_weights()) - 1
+    assert [n for n, _ in later.parameters_of(lora=True)] == [n for n, _ in every.parameters_of(lora=True)]
+
+
+def test_a_recipe_sets_what_options_and_its_own_file_do_not(tmp_path):
+    config = merge_settings(None, "meters", {"recipe": "beatmeter", "epochs": 3})
+    assert (config.epochs, config.noise, config.shift_s, config.first) == (3, 0.01, 0.5, 1)
+    assert config.recipe_changes == ["epochs 3 instead of 80"]
+    (tmp_path / "my.yaml").write_text("column: meters\nrecipe: beatmeter\nnoise: 0\nclasses: [3, 4]\n")
+    config = merge_settings(tmp_path / "my.yaml", None, {"rank": 8})
+    assert (config.epochs, config.noise, config.rank, config.classes) == (80, 0.0, 8, ("3", "4"))
+    assert merge_settings(QUICK, None, {"recipe": "beatmeter"}).epochs == 80
+    (tmp_path / "bad.yaml").write_text("column: meters\nrecipe: beatmetre\n")
+    with pytest.raises(InputError, match="--recipe beatmetre: unknown"):
+        merge_settings(tmp_path / "bad.yaml", None, {})
+
+
+def test_settings_of_later_releases_keep_the_digest_of_earlier_runs():
+    config = FinetuneConfig("meter")
+    assert not {"classes", "val_share", "first_layer", "recipe", "seeds"} & config.identity().keys()
+    assert config.digest(b"") == replace(config, recipe="beatmeter").digest(b"")
+    changed = [replace(config, **one) for one in ({"classes": ("3",)}, {"val_share": 0.1}, {"first_layer": 1})]
+    assert len({config.digest(b""), *(one.digest(b"") for one in changed)}) == 4
+
+
 @pytest.mark.parametrize(("settings", "said"), [
+    ({"val_share": 0.2}, "Use --shares"), ({"recipe": "x"}, "unknown. Choose beatmeter"),
+    ({"first_layer": 4}, "has layers 0 to 3"), ({"first_layer": 0, "above": 1}, "below layer 1"),
     ({"rank": 0}, "'rank': 0 is out of range"), ({"schedule": "linear"}, "Choose plateau or cosine"),
     ({"window_s": 0.1}, "'window_s': 0.1 is out of range"),
     ({"batch": 64}, "'batch': 64 exceeds"), ({"above": 3}, "3 blocks, and none above this layer"),
