@@ -31,7 +31,7 @@ from tonelake.store.columns import (
     stored_type,
 )
 from tonelake.store.errors import ClipNotFound, InputError
-from tonelake.store.table import IDS_PER_FILTER, Snapshot, Table, chunks, in_list, to_frame
+from tonelake.store.table import IDS_PER_FILTER, ROW_ID, Snapshot, Table, chunks, in_list, to_frame
 
 LABEL_NAME = re.compile(r"[^\W\d]\w{0,63}")              # and in lower case: SQL folds unquoted names
 ROWS_PER_UPDATE = 10_000
@@ -57,6 +57,7 @@ class Clips:
         self.table = Table(connection, "clips", CLIP_SCHEMA)
         self.has_states = True           # False in a lake of format 1, which has `flag = 'superseded'` instead
         self._superseded: tuple[int, pl.Series] | None = None        # version of the table; ids at that version
+        self._ids: tuple[pa.Array, pl.Series] | None = None          # keys of a snapshot; ids in the order they were added
 
     def count(self, where: str | None = None, *, superseded: bool = False) -> int:
         if superseded:
@@ -97,14 +98,14 @@ class Clips:
     def read(
         self, columns: Sequence[str] | None = None, *, where: str | None = None, superseded: bool = False
     ) -> pl.DataFrame:
-        """Clips as a data frame, in the order they were added; `where` is SQL over clip columns."""
+        """Clips as a data frame, in the order they were added, whatever was updated since; `where` is SQL over clip columns."""
         for column in columns or ():
             self.check_column(column)
         left_out = None if superseded else self.superseded()
         if left_out is None or not len(left_out):
-            return self._frame(columns, lambda names: self.table.read(names, where=where))
+            return self._frame(columns, lambda names: self.table.read(names, where=where, with_row_id=True))
         wanted = None if columns is None else list(dict.fromkeys(["clip_id", *columns]))
-        found = self._frame(wanted, lambda names: self.table.read(names, where=where))
+        found = self._frame(wanted, lambda names: self.table.read(names, where=where, with_row_id=True))
         found = found.filter(~pl.col("clip_id").is_in(left_out.implode()))
         return found if columns is None else found.select(columns)
 
@@ -112,8 +113,8 @@ class Clips:
         """Rows read with the stored ones of `columns`, and nulls in fixed columns that are not stored."""
         stored = self.table.schema.names
         if columns is None or set(columns) <= set(stored):
-            return to_frame(read(None if columns is None else list(columns)))
-        found = to_frame(read([name for name in columns if name in stored] or ["clip_id"]))
+            return in_order(to_frame(read(None if columns is None else list(columns))))
+        found = in_order(to_frame(read([name for name in columns if name in stored] or ["clip_id"])))
         types = to_frame(CLIP_SCHEMA.empty_table()).schema
         absent = [pl.lit(None, types[name]).alias(name) for name in columns if name not in stored]
         return found.with_columns(absent).select(columns)
@@ -122,9 +123,17 @@ class Clips:
         """Ids of all clips, or of those that match a filter, in the order they were added."""
         if where is not None:
             return self.read(["clip_id"], where=where, superseded=superseded)["clip_id"]
-        found = pl.Series("clip_id", self.table.snapshot().keys, dtype=pl.String)
+        found = self._ids_in_order()
         left_out = None if superseded else self.superseded()
         return found if left_out is None or not len(left_out) else found.filter(~found.is_in(left_out.implode()))
+
+    def _ids_in_order(self) -> pl.Series:
+        """Ids of all clips in the order they were added, sorted once for each version of the table."""
+        snapshot = self.table.snapshot()
+        if self._ids is None or self._ids[0] is not snapshot.keys:
+            ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
+            self._ids = snapshot.keys, in_order(pl.DataFrame({"clip_id": ids, ROW_ID: snapshot.row_ids}))["clip_id"]
+        return self._ids[1]
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips by id, in the order of `ids`; unknown ids are left out."""
@@ -249,6 +258,13 @@ class Clips:
             rows = rows.with_columns(cast_to_stored(rows[name], self._stored_type(name)))
         self.table.add_columns(new)
         return rows
+
+
+def in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the order they were inserted, without ROW_ID: an update moves a row to the end of its table and keeps its id."""
+    if ROW_ID not in rows.columns:
+        return rows
+    return (rows if rows[ROW_ID].is_sorted() else rows.sort(ROW_ID)).drop(ROW_ID)
 
 
 def one_row_each(rows: pl.DataFrame, stored: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tonelake.store.errors import FilterError, LakeError
+from tonelake.store.filters import checked_filter, explain_filter, is_filter_error, quote
 from tonelake.store.key_rows import KeyRows
 
 ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
@@ -31,9 +31,7 @@ BYTES_OF_LONG_ROWS = 64 << 20        # of frames, 1 MB or more a row: read row b
 TRIES = 8                            # attempts at a commit that conflicts with other writers, over about ten seconds
 IDS_PER_FILTER = 10_000              # rows looked up by an IN list; for more, reading the whole column is faster
 FEW_KEYS = 1_000                     # rows taken one by one where their row numbers are known
-
-QUOTED_TEXT = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`""")
-WRONG_LITERAL = re.compile(r"Received literal (\w+)\((.*)\) and could not convert to literal of type '(\w+)'")
+ROW_ID = "_rowid"                    # Lance's name of the column of row ids
 
 Result = TypeVar("Result")
 
@@ -43,7 +41,7 @@ class Snapshot(NamedTuple):
 
     dataset: Any                         # Lance's
     keys: pa.Array                       # in table order
-    row_ids: np.ndarray                  # (row,) int64: kept through compaction; a row that is rewritten gets another
+    row_ids: np.ndarray                  # (row,) int64, rising in order of insertion; kept through updates and compaction
 
 
 class Table:
@@ -80,26 +78,26 @@ class Table:
             return 0
         return handle.to_lance().count_rows() if where is None else self.read([self.key], where=where).num_rows
 
-    def read(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
-        """Rows as Arrow, in table order.  Raises FilterError if the filter is invalid."""
+    def read(
+        self, columns: Sequence[str] | None = None, *, where: str | None = None, with_row_id: bool = False
+    ) -> pa.Table:
+        """Rows as Arrow, in table order, which an update changes; `with_row_id` adds ROW_ID, which rises in order of insertion.
+
+        Raises FilterError if the filter is invalid.
+        """
         handle = self._open()
         names = list(columns) if columns is not None else self.schema.names
         if handle is None:
             return self._initial_schema.empty_table().select(names)
-        if where is not None:
-            where = checked_filter(where, handle.schema.names)
+        condition = None if where is None else checked_filter(where, handle.schema.names)
         try:
             with self.reading():
-                return handle.to_lance().to_table(columns=names, filter=where)
-        except ValueError as error:
-            if where is None:
+                return handle.to_lance().to_table(columns=names, filter=condition, with_row_id=with_row_id)
+        except (ValueError, RuntimeError, LakeError) as error:
+            cause = error.__cause__ if isinstance(error, LakeError) else error
+            if where is None or not (isinstance(cause, ValueError) or is_filter_error(str(cause))):
                 raise
-            raise FilterError(explain_filter(where, str(error), handle.schema.names)) from error
-        except LakeError as error:
-            if where is None or "Cast error" not in str(error):
-                raise
-            cause = str(error.__cause__).partition("Cast error: ")[2].split(", /")[0]
-            raise FilterError(f"filter {where!r}: {cause}. Write TRY_CAST, which gives no value for such text") from error
+            raise FilterError(explain_filter(where, str(cause), handle.schema.names)) from error
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -125,7 +123,7 @@ class Table:
         if known is None or known[0].dataset.version != dataset.version:
             with self.reading():
                 rows = dataset.to_table(columns=[self.key], with_row_id=True)
-            ids = rows.column("_rowid").to_numpy().astype(np.int64)
+            ids = rows.column(ROW_ID).to_numpy().astype(np.int64)
             snapshot = Snapshot(dataset, rows.column(self.key).combine_chunks(), ids)
             known = self._known = (snapshot, KeyRows(pl.Series(snapshot.keys, dtype=pl.String)))
         return known[0]
@@ -363,15 +361,6 @@ def rows_per_fragment(schema: pa.Schema, bytes_per_row: float = 0.0) -> int:
     return int(min(ROWS_PER_FRAGMENT, most)) or 1
 
 
-def quote(text: str) -> str:
-    """An SQL string literal.
-
-    >>> quote("Guns N' Roses")
-    "'Guns N'' Roses'"
-    """
-    return "'" + text.replace("'", "''") + "'"
-
-
 def in_list(column: str, values: Sequence[str]) -> str:
     """The SQL expression `column IN ('a', 'b')`."""
     return f"{column} IN ({', '.join(quote(value) for value in values)})"
@@ -382,51 +371,6 @@ def chunks(items: Any, size: int) -> Iterator[Any]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
-
-def checked_filter(where: str, columns: Sequence[str]) -> str:
-    r"""A filter with column names in double quotes, as standard SQL writes them, in backticks, as the database reads them.
-
-    The database takes double-quoted text for a constant, so that `"artist" != 'X'` would keep every row.  Raises FilterError
-    for double-quoted text that does not name a column, and unless the filter is a single expression: the parser silently drops
-    text after a semicolon.
-
-    >>> checked_filter("\"artist\" = 'the \"King\"'", ["artist"])
-    '`artist` = \'the "King"\''
-    """
-    outside_quotes = "".join(where.split("'")[::2])
-    if ";" in outside_quotes or not where.strip():
-        raise FilterError(f"filter {where!r}: not a single SQL expression. Write for example \"artist = 'X' AND year > 1990\"")
-
-    def name(match: re.Match[str]) -> str:
-        text = match[0]
-        if not text.startswith('"'):
-            return text
-        inner = text[1:-1].replace('""', '"')
-        if inner.lower() in columns:
-            return f"`{inner.lower()}`"
-        raise FilterError(
-            f"filter {where!r}: {text} in double quotes is the name of a column, and clips have no such column. Write text in "
-            f"single quotes: {quote(inner)}"
-        )
-
-    return QUOTED_TEXT.sub(name, where)
-
-
-def explain_filter(where: str, error: str, columns: Sequence[str]) -> str:
-    """The database's error without its source positions, with a remedy and the known columns."""
-    reason = error.split(", /")[0].removeprefix("Invalid user input: ")
-    reason = reason.split(" Valid fields are ")[0].rstrip(".")           # which include the table's internal columns
-    if "of type 'List(" in reason:
-        reason = "a column of lists has no single value; write array_has(COLUMN, 'value')"
-    elif wrong := WRONG_LITERAL.search(reason):
-        kind, value, wanted = wrong.groups()
-        if wanted == "Utf8":
-            reason = f"{value} is a number, and the column holds text; write '{value}', or TRY_CAST(COLUMN AS double)"
-        elif kind == "Utf8":
-            reason = f"{value} is text, and the column holds numbers; leave out the quotes"
-        else:
-            reason = f"{value} is a decimal number, and the column holds whole ones; write TRY_CAST(COLUMN AS double)"
-    return f"filter {where!r}: cannot be used ({reason}). Columns are {', '.join(columns)}"
 
 
 def to_frame(table: pa.Table) -> pl.DataFrame:

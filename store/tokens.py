@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from tonelake.store.filters import quote
 from tonelake.store.frames import lists
 from tonelake.store.space import Space
-from tonelake.store.table import Table, in_list, quote, to_frame
+from tonelake.store.table import Table, in_list, to_frame
 
 SCHEMA = pa.schema([
     pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair is unique

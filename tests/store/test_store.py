@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import lancedb
+import numpy as np
 import polars as pl
 import pytest
 from fakes import FakeEncoder, clip_rows, fill
@@ -43,6 +44,29 @@ def test_adding_clips_again_changes_nothing(lake):
     assert lake.clips.add(rows) == Added(known=6)
     assert lake.clips.read().equals(before)
     assert lake.clips.table.version == version
+
+
+def test_clips_are_read_in_the_order_they_were_added_whatever_was_updated(lake):
+    rows = clip_rows(8, 5)
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    for part in rows.iter_slices(10):
+        lake.clips.add(part)
+    ids = rows["clip_id"].to_list()
+    lake.clips.update(pl.DataFrame({"clip_id": ids[20:2:-3], "year": [1990] * 6}))
+    lake.clips.set_labels(pl.DataFrame({"clip_id": ids[7::4], "mood": ["calm"] * 9}))
+    lake.clips.remove([ids[4], ids[35]])
+    lake.clips.table.compact()
+    lake.clips.set_flag([ids[11]], "silent")
+    lake.clips.update(pl.DataFrame({"clip_id": [ids[6]], "state": ["superseded"]}))
+    lake.clips.add(rows[4:5])                            # one that was removed comes back as the newest
+    expected = [clip for clip in ids if clip not in (ids[4], ids[35], ids[6])] + [ids[4]]
+    for clips in (lake.clips, Lake(lake.uri).clips):
+        assert clips.read()["clip_id"].to_list() == clips.ids().to_list() == expected
+        assert clips.read(["track"])["track"].to_list() == clips.take(expected, ["track"])["track"].to_list()
+        assert "_rowid" not in clips.read(superseded=True).columns
+        calm = [clip for clip in expected if clip in ids[7::4]]
+        assert clips.ids("mood = 'calm'").to_list() == calm == clips.read(where="mood = 'calm'")["clip_id"].to_list()
+    assert lake.clips.ids(superseded=True).to_list() == [clip for clip in ids if clip not in (ids[4], ids[35])] + [ids[4]]
 
 
 def test_many_clips_are_stored_in_one_commit(lake):

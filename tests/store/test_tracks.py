@@ -48,7 +48,7 @@ def typed(lake):
     rows = clip_rows(6, 1).drop("year")
     lake.clips.add(rows.with_columns(
         year=pl.Series(["850", "999", "1850", "1991", "2005", "c. 1720"]), plays=pl.Series([5, 20, 100, 325, 7, 1000]),
-        order=pl.Series(range(6)),
+        order=pl.Series(range(6)), live=pl.Series([True, False] * 3), sizes=pl.Series([[3, 4]] * 3 + [[5]] * 3),
     ))
     return lake
 
@@ -59,7 +59,11 @@ def typed(lake):
         ("\"artist\" = 'Artist 0'", 4), ("\"artist\" != 'Artist 0'", 2), ("\"Artist\" = 'Artist 0'", 4), ('"plays" > 100', 2),
         ("\"artist\" IS NULL", 0), ("\"year\" IN ('850', '1991')", 2), ("`artist` != 'Artist 0'", 2), ("order > 2", 3),
         ("title = 'a \"quoted\" name'", 0), ("title != 'it''s \"artist\"'", 6), ("TRY_CAST(year AS double) > 1900", 2),
-        ("\"artist\" = 'Artist 0' AND \"plays\" > 50", 2),
+        ("\"artist\" = 'Artist 0' AND \"plays\" > 50", 2), ("`Artist` != 'Artist 0'", 2),
+        ("lower(\"artist\") LIKE '%1'", 2), ("\"artist\" NOT LIKE 'Artist%'", 0), ('"plays" BETWEEN 7 AND 100', 3),
+        ('NOT ("plays" IN (5, 7))', 4), ("array_has(\"tags\", 'odd')", 3), ('array_has("sizes", 5)', 3),
+        ("coalesce(\"album\", 'none') = 'none'", 6), ('"live" AND "added_at" > date \'2026-01-01\'', 3),
+        ("title = 'a;b'", 0), ("plays + 1 > '100'", 3), ("CAST(plays AS double) > 99.5", 3),
     ],
 )
 def test_a_name_in_double_quotes_is_the_column(typed, where, count):
@@ -75,6 +79,23 @@ def test_a_name_in_double_quotes_is_the_column(typed, where, count):
         ("plays = '5'", "is text, and the column holds numbers"),
         ("plays > 99.5", "99.5 is a decimal number, and the column holds whole ones"),
         ("CAST(year AS double) > 1900", "Cannot cast string 'c. 1720'.* Write TRY_CAST"),
+        ("year BETWEEN 900 AND 1900", "900 is a number, and the column holds text"),
+        ("plays IN (5, '20')", "'20' is text, and the column holds numbers; leave out the quotes"),
+        ("live = 1", "1 is a number, and the column holds true or false"),
+        ("live = 'True'", "'True' is text, and the column holds true or false"),
+        ("artist = true", "true is a truth value, and the column holds text"),
+        ("added_at > '2026-01-01'", "'2026-01-01' is text, and the column holds times; write timestamp"),
+        ("added_at > 2026", "2026 is a number, and the column holds times"),
+        ("added_at > year", "'850' is not a time"),
+        ("plays LIKE '5%'", "the column holds whole numbers; write CAST"),
+        ("tags LIKE '%odd%'", "a column of lists has no single value"), ("sizes > 3", "a column of lists has no single value"),
+        ("live = plays", "true or false cannot be compared with whole numbers"), ("tags = artist", "a column of lists"),
+        ("array_has(sizes, '3')", "the lists hold whole numbers, and the value is text"),
+        ("array_has(artist, 'x')", "array_has takes a column of lists, and the column holds text"),
+        ("array_length(plays) > 1", "array_length takes a column of lists"), ("lower(plays) = '5'", "write CAST"),
+        ("plays / 0 > 1", "divides by zero"), ("count(*) > 1", "no value for a single clip"),
+        ("plays > ?", "write the value itself"), ("plays IN (SELECT 1)", "is not supported in filters"),
+        ('"a;b" = 1', "clips have no such column"),
     ],
 )
 def test_a_comparison_of_unlike_things_is_explained(typed, where, words):
