@@ -11,25 +11,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tonelake.embed import Encoder, Pooled
+
 HOME = Path(__file__).resolve().parent.parent
 TINY = HOME / "tests" / "data" / "mert" / "95M-tiny"
 WIDE_ROWS, WIDE_DIM = 1_200, 32
 
 
-class Tones:
+class Tones(Encoder):
     """A fast encoder for tests with two layers: band energies of frames of 100 samples."""
 
-    name, revision, location, adapter, adapter_location = "tones", "1", "tones", "", ""
+    name, revision, location = "tones", "1", "tones"
     sample_rate, layers, dims, default_layer = 8_000, ("0", "1"), (8, 16), 1
-    precision, device, clips_at_once, clips_in_parallel = "float32", "cpu", 1, 1
     frame_samples, frame_offset = 100, 50
 
-    def prepare(self, samples: int) -> None:
-        pass
-
     def encode(self, windows: np.ndarray, keep: Any = None, frames: Sequence[int] = ()) -> Any:
-        from tonelake.embed.encoders.base import Pooled
-
         time.sleep(0.002)                # so that a kill can occur between two clips
         cut = windows[:, : windows.shape[1] // 100 * 100].reshape(len(windows), -1, 100)
         spectra = np.abs(np.fft.rfft(cut, axis=2))

@@ -9,7 +9,8 @@ from .encoders.adapter import (
 )
 from .encoders.base import Encoder, FrameSpan, Pooled, pool_states
 from .encoders.hubert import HubertEncoder, normalize
-from .encoders.registry import DEFAULT_ENCODER, encoder_names, have_weights, load_encoder
+from .encoders.registry import encoder_names, have_weights, load_encoder
+from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SMALL_ENCODER
 from .engines import ENGINES, embed_lake
 from .errors import CheckpointError, EncoderError
 from .librosa_import import load_librosa
@@ -33,6 +34,7 @@ __all__ = [
     "ADAPTER_CONFIG",
     "ADAPTER_PREFIX",
     "ADAPTER_WEIGHTS",
+    "BASELINE_ENCODER",
     "CLIP_COLUMNS",
     "DEFAULT_ENCODER",
     "ENGINES",
@@ -41,6 +43,7 @@ __all__ = [
     "LORA_PAIR",
     "MIN_COSINE",
     "MIN_TAIL_S",
+    "SMALL_ENCODER",
     "CheckpointError",
     "ClipVectors",
     "EmbedReport",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tonelake.embed.encoders.base import check_frames
 from tonelake.embed.pipeline import EmbedReport, embed_clips
 from tonelake.embed.settings import EmbedSettings, device_is_here, find_or_describe
 from tonelake.embed.work import ReadClips, check_clips
@@ -36,6 +37,7 @@ def embed_lake(
     if len(named) > 1:
         check_devices(named)
     space, encoder = find_or_describe(lake, replace(settings, device=named[0]))
+    check_frames(encoder, frames)
     layers = sorted({space.layer_index(layer) for layer in frames})
     space = lake.spaces.make(space)
     devices = named if len(named) > 1 else every_device(encoder.device)

@@ -41,11 +41,13 @@ class LiveFrames:
         """`rate`: of the samples that will be pushed, Hz.  Raises InputError if the rate, layer or times are out of range."""
         if not RATES[0] <= rate <= RATES[1]:
             raise InputError(f"rate of {rate} Hz: out of range. Choose from {RATES[0]:,} to {RATES[1]:,} Hz")
+        if not encoder.has_frames:
+            raise InputError(f"{encoder.name}: has no frames, which live audio needs. Choose a space of another encoder")
         if not 0 <= layer < len(encoder.layers):
             raise InputError(f"{encoder.name}: no layer {layer}. Choose 0 to {len(encoder.layers) - 1}")
         self.encoder, self.layer, self.rate = encoder, layer, rate
         self._step = encoder.frame_samples
-        self._field = getattr(encoder, "frame_field", 2 * encoder.frame_offset)      # samples that one frame needs
+        self._field = encoder.frame_field
         frames_s = encoder.sample_rate / self._step
         self._hop, self._ahead, self._window = (round(s * frames_s) for s in (hop_s, ahead_s, window_s))
         if self._hop < 1 or self._ahead < 0 or self._window < self._hop + self._ahead:
@@ -124,7 +126,7 @@ class LiveFrames:
         first = max(0, end - self._window)
         begin = self._begin + first * self._step - self._origin
         window = self._buffer[begin : begin + (end - 1 - first) * self._step + self._field]
-        states = states_of(self.encoder, window, self.layer)[self._emitted - first : until - first]
+        states = self.encoder.states(window, self.layer)[self._emitted - first : until - first]
         times = (np.arange(self._emitted, until) * self._step + self.encoder.frame_offset) / self.encoder.sample_rate
         self._emitted = until
         # The next window begins here at the earliest.
@@ -133,14 +135,6 @@ class LiveFrames:
             self._begin += keep - self._origin
             self._origin = keep
         return FrameBatch(times, states)
-
-
-def states_of(encoder: Encoder, window: np.ndarray, layer: int) -> np.ndarray:
-    """(samples,) -> (frame, dim) float32 of one layer, without computing the layers above it if the encoder can."""
-    only = getattr(encoder, "states", None)
-    if only is not None:
-        return only(window, layer)
-    return encoder.encode(window[None], frames=(layer,)).frames[0][0].astype(np.float32)
 
 
 def concatenate(parts: list[FrameBatch], dim: int) -> FrameBatch:

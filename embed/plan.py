@@ -10,7 +10,7 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.encoders.base import Encoder, check_frames
 from tonelake.embed.settings import EmbedSettings, find_or_describe
 from tonelake.embed.work import ReadClips, check_clips, find_work, read_and_encode
 from tonelake.store import InputError, Lake, Space
@@ -62,6 +62,7 @@ def plan_embed(
     """
     check_clips(lake)
     space, encoder = find_or_describe(lake, settings)
+    check_frames(encoder, frames)
     layers = sorted({space.layer_index(layer) for layer in frames})
     return make_plan(lake, space, encoder, read, frames=layers, workers=workers, price=price)
 

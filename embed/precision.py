@@ -11,7 +11,6 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,11 +62,11 @@ def choose_precision(encoder: Encoder) -> Choice:
     On a processor without bfloat16 arithmetic, float32 is kept without a measurement.
     """
     kind = encoder.device.partition(":")[0]
-    if not hasattr(encoder, "at"):
+    if len(encoder.precisions) == 1:
         return Choice(encoder, "")       # no choice, so no reason
     if kind == "cpu" and not cpu_has_bfloat16():
         return Choice(encoder, "float32: this processor has no bfloat16 arithmetic (AVX512-BF16 or AMX)")
-    tried = [compare(encoder, lower) for lower in LOWER.get(kind, ())]
+    tried = [compare(encoder, lower) for lower in LOWER.get(kind, ()) if lower in encoder.precisions]
     for comparison in tried:
         if comparison.good:
             reason = (
@@ -82,16 +81,16 @@ def choose_precision(encoder: Encoder) -> Choice:
     return Choice(encoder, f"float32: {refused or f'nothing else is tried on {kind}'}", tried[0] if tried else None)
 
 
-def float32_note(encoder: Any) -> str:
+def float32_note(encoder: Encoder) -> str:
     """The modules that an encoder in a lower precision computes in float32, as the end of a sentence; empty for none."""
-    kept = getattr(encoder, "float32_modules", ())
+    kept = encoder.float32_modules
     return f"; {', '.join(kept)} in float32, because this {encoder.device} computes it wrongly otherwise" if kept else ""
 
 
-def checked_at(encoder: Any, precision: str) -> Any:
+def checked_at(encoder: Encoder, precision: str) -> Encoder:
     """An encoder, loaded in float32, in another precision, if this device computes it right: compared once with float32.
 
-    Raises EncoderError if a layer falls below a cosine of 0.99.
+    Raises InputError if the encoder does not compute in that precision, EncoderError if a layer falls below a cosine of 0.99.
     """
     if precision == encoder.precision:
         return encoder
@@ -115,7 +114,7 @@ def checked_at(encoder: Any, precision: str) -> Any:
 
 
 def compare(
-    encoder: Any, precision: str, *, seconds: float = SAMPLE_S, rounds: int = ROUNDS, lower: Any = None
+    encoder: Encoder, precision: str, *, seconds: float = SAMPLE_S, rounds: int = ROUNDS, lower: Encoder | None = None
 ) -> Comparison:
     """Compare an encoder at float32 and at another precision on the built-in sample, in alternation.
 

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.encoders.base import Encoder, check_frames
 from tonelake.embed.errors import EncoderError
-from tonelake.embed.settings import EmbedSettings, encoder_of, open_space
+from tonelake.embed.settings import EmbedSettings, encoder_of, find_or_describe
 from tonelake.embed.windows import encode_clips
 from tonelake.embed.work import batched, object_by_qualified_name
 from tonelake.embed.writer import frame_rows, problem_of, stack_vectors
@@ -35,9 +35,15 @@ WRITTEN = pa.schema([
 ])
 
 
-def open_space_json(lake: str, settings: EmbedSettings) -> str:
-    """Open a space, made if new, and return it as JSON.  Runs on a node like those that will encode."""
-    return open_space(Lake(lake, create=False), settings)[0].to_json()
+def open_space_json(lake: str, settings: EmbedSettings, frames: Sequence[str | int]) -> str:
+    """Open a space, made if new, and return it as JSON.  Runs on a node like those that will encode.
+
+    Raises InputError if frames are requested from an encoder that has none.
+    """
+    opened = Lake(lake, create=False)
+    space, encoder = find_or_describe(opened, settings)
+    check_frames(encoder, frames)
+    return opened.spaces.make(space).to_json()
 
 
 def read_unit(unit: pa.Table, *, rate: int, read: str) -> pa.Table:

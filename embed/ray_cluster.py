@@ -67,7 +67,7 @@ def embed_on_ray(
     started = time.monotonic()
     with Cluster(address) as cluster:
         device = cluster.choose_device(settings.device)
-        space = cluster.open_space(lake, replace(settings, device=device))
+        space = cluster.open_space(lake, replace(settings, device=device), frames)
         layers = sorted({space.layer_index(layer) for layer in frames})
         work = find_work(lake, space, layers)
         appender = Appender(lake, space)
@@ -133,13 +133,14 @@ class Cluster:
             raise InputError(f"device {asked!r}: not on this cluster of {gpus} GPUs. Choose auto or {kind}")
         return asked
 
-    def open_space(self, lake: Lake, settings: EmbedSettings) -> Space:
-        """Open the space of the settings on a worker.  Raises as `embed.settings.open_space` does."""
+    def open_space(self, lake: Lake, settings: EmbedSettings, frames: Sequence[str | int] = ()) -> Space:
+        """Open the space of the settings on a worker.  Raises as `embed.settings.open_space` does, and if it has no frames."""
         import ray
 
         gpus = 1 if settings.device == "cuda" else 0
         try:
-            text = ray.get(ray.remote(open_space_json).options(num_gpus=gpus, num_cpus=1).remote(lake.uri, settings))
+            open_remotely = ray.remote(open_space_json).options(num_gpus=gpus, num_cpus=1)
+            text = ray.get(open_remotely.remote(lake.uri, settings, tuple(frames)))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, TonelakeError):
                 raise error.cause from None

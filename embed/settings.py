@@ -10,7 +10,8 @@ from pydantic import Field
 
 from tonelake.embed.encoders.adapter import base_space, find_adapter
 from tonelake.embed.encoders.base import Encoder
-from tonelake.embed.encoders.registry import DEFAULT_ENCODER, full_name, load_encoder
+from tonelake.embed.encoders.registry import full_name, load_encoder, runs_on_cpu_only
+from tonelake.embed.encoders.table import DEFAULT_ENCODER
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import Choice, choose_precision, float32_note
 from tonelake.store import InputError, Lake, Settings, Space, check_name, frozen_settings, is_projection
@@ -77,7 +78,7 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     precision = settings.precision if settings.precision != "auto" or stored is None else stored.precision
     adapter = settings.adapter or (stored.adapter_location if stored else "")
     choice = load_in_precision(name, precision, resolve_device(settings, stored), adapter, lake.uri)
-    encoder = choice.encoder
+    encoder = choice.encoder.at_revision(stored.revision) if stored else choice.encoder
     window_s = settings.window_s or (stored.window_s if stored else DEFAULT_WINDOW_S)
     hop_s = settings.hop_s or (stored.hop_s if stored and settings.window_s in (None, stored.window_s) else window_s)
     check_hop(window_s, hop_s)
@@ -116,7 +117,7 @@ def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> En
     device = device or (space.device if device_is_here(space.device) else "cpu")
     encoder = load_encoder(
         space.location, precision=space.precision, device=device, adapter=space.adapter_location, home=home
-    )
+    ).at_revision(space.revision)
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(
             f"{encoder.name} has changed since space {space.name!r} was embedded with it: a query would be compared with "
@@ -140,7 +141,7 @@ def describe_space(encoder: Encoder, name: str, window_s: float, hop_s: float | 
         name=name, encoder=encoder.name, revision=encoder.revision, sample_rate=encoder.sample_rate,
         layers=encoder.layers, dims=encoder.dims, window_s=window_s, hop_s=hop_s or window_s, precision=encoder.precision,
         location=encoder.location, device=encoder.device, default_layer=encoder.default_layer, adapter=encoder.adapter,
-        adapter_location=encoder.adapter_location,
+        adapter_location=encoder.adapter_location, learned=encoder.learned,
     )
 
 
@@ -169,13 +170,14 @@ def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
     if settings.space is not None:
         return next((s for s in spaces if s.name == settings.space), None)
     location = full_name(settings.encoder or DEFAULT_ENCODER)
+    found = []
     for space in spaces:
         window_s = settings.window_s or DEFAULT_WINDOW_S
         asked = replace(space, window_s=window_s, hop_s=settings.hop_s or window_s)
         same = space.location == location and space.adapter_location == (settings.adapter or "")
         if same and asked == space and settings.precision in ("auto", space.precision):
-            return space
-    return None
+            found.append(space)
+    return next((space for space in found if space.revision == found[-1].revision), None)     # the newest revision
 
 
 def load_in_precision(name: str, precision: str, device: str, adapter: str = "", home: str = "") -> Choice:
@@ -193,7 +195,7 @@ def resolve_device(settings: EmbedSettings, stored: Space | None) -> str:
 
     Raises InputError if this machine lacks the requested device, EncoderError if it lacks the space's.
     """
-    if settings.device == "cpu" or settings.encoder == "spectral" or (stored is not None and stored.location == "spectral"):
+    if settings.device == "cpu" or runs_on_cpu_only(settings.encoder or (stored.location if stored else DEFAULT_ENCODER)):
         return "cpu"                     # without importing torch
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,23 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, resolve_device
-from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, check_val_share, make_splits, read_targets
-from tonelake.finetune.config import FinetuneConfig
-from tonelake.finetune.runs import FinetuneRun, song_keys
-from tonelake.probes import balanced_weights, data_digest
-from tonelake.store import InputError, Lake, Space, require_extra
+from tonelake.evaluate import (
+    SIDE_NAMES,
+    Split,
+    Targets,
+    check_sides,
+    check_val_share,
+    make_manifest,
+    make_splits,
+    read_targets,
+)
+from tonelake.finetune.config import FINETUNE_VERSION, FinetuneConfig
+from tonelake.finetune.runs import FinetuneRun, digest_of_start, song_keys
+from tonelake.probes import balanced_weights
+from tonelake.store import InputError, Lake, Manifest, Space, require_extra
 
 if TYPE_CHECKING:
-    from tonelake.embed import HubertEncoder
+    from tonelake.embed import Encoder
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -32,10 +42,14 @@ class Setup:
     split: Split
     notes: list[str]
 
-    @property
-    def digest(self) -> str:
-        """Return the digest of settings and data."""
-        return self.config.digest(data_digest(self.task.targets, self.task.ids.to_list(), self.space.fingerprint))
+    def manifest(self) -> Manifest:
+        """Return the manifest of the run: settings, and a digest of each part of the data and of the initial weights."""
+        more = {}
+        if self.task.kind == "multilabel":       # a clip's own class is its first tag, which the targets do not show
+            more["primary"] = hashlib.blake2b(self.primary_class().astype(np.int64).tobytes(), digest_size=16).hexdigest()
+        if self.config.start:
+            more["start"] = digest_of_start(self.lake, self.config.start)
+        return make_manifest(self.config, FINETUNE_VERSION, self.space.fingerprint, self.task, [self.split], more=more)
 
     @property
     def labels(self) -> np.ndarray:
@@ -77,7 +91,7 @@ class Setup:
         check_valid(split, self.config.split)
         return replace(self, split=split, notes=[*self.notes, f"{len(clips):,} clips are left out: {why}"])
 
-    def load_encoder(self) -> HubertEncoder:
+    def load_encoder(self) -> Encoder:
         """Load the space's encoder in float32, ready to compute in the precision of the run.
 
         Raises EncoderError if the encoder has changed, or if the device cannot compute it right in that precision.
@@ -85,12 +99,12 @@ class Setup:
         encoder = encoder_of(self.space, device="cpu", home=self.lake.uri)
         if encoder.precision != "float32":
             encoder = load_encoder(self.space.location, device="cpu")
-        if not hasattr(encoder, "model"):
+        if not encoder.lora_targets:
             raise InputError(f"space {self.space.name!r}: {encoder.name} has no trainable weights. Embed with MERT")
-        encoder.prepare_training(                                    # type: ignore[attr-defined]
+        encoder.prepare_training(
             round(float(self.config.window_s) * encoder.sample_rate), self.config.precision, self.config.device
         )
-        return encoder                                               # type: ignore[return-value]
+        return encoder
 
 
 def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
@@ -99,8 +113,8 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         require_extra(library, "finetune", "fine-tuning")
     space = lake.spaces.get(config.space)
     refuse_projection(space)
-    if space.location == "spectral":
-        raise InputError(f"space {space.name!r}: spectral descriptors have no trainable weights. Embed with MERT")
+    if not space.learned:
+        raise InputError(f"space {space.name!r}: {space.encoder} descriptors have no trainable weights. Embed with MERT")
     if space.adapter:
         raise InputError(
             f"space {space.name!r}: is itself of an adapter. Name the space that it was trained from, and continue from its "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tonelake.embed import BASELINE_ENCODER
 from tonelake.evaluate import Estimate, chance_metrics, estimate_metrics, key_scores, one_hot
 from tonelake.probes.grid_parts import part_tensors, preparation_from
 from tonelake.probes.inputs import Inputs, input_specs
@@ -130,11 +131,11 @@ def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
     """
     from tonelake.probes.chosen import Chosen
 
-    if experiment.space.encoder == "spectral":
+    if experiment.space.location == BASELINE_ENCODER:
         return None
-    space = next((space for space in experiment.lake.spaces.all() if space.encoder == "spectral"), None)
+    space = next((space for space in experiment.lake.spaces.all() if space.location == BASELINE_ENCODER), None)
     if space is None:
-        raise InputError("the lake has no spectral space. Run `tonelake embed --encoder spectral`")
+        raise InputError(f"the lake has no {BASELINE_ENCODER} space. Run `tonelake embed --encoder {BASELINE_ENCODER}`")
     config = experiment.config.with_(space=space.name, head="linear", layers=("all",), prepare="standardise")
     spectral = replace(
         experiment, space=space, config=config, specs=input_specs(space, ("all",)),

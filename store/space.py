@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 STATS = ("mean", "max")
 PROJECTED = "projection"                  # the location of a space computed from another one (`store.projection`)
-COMPUTED = "spectral"                     # the location of the encoder that is computed, not learned
+COMPUTED_THEN = "spectral"                # the one computed encoder of releases whose spaces did not record `learned`
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Space:
     device: str = "cpu"                   # where it was first embedded
     precision_reason: str = ""            # why `auto` chose this precision
     default_layer: int = 0                # the layer used when none is named
+    learned: bool = True                  # False for descriptors that are computed, not learned
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
@@ -108,6 +109,7 @@ class Space:
             values = json.loads(text)
             kept = str(values.pop("fingerprint"))
             values["layers"], values["dims"] = tuple(values["layers"]), tuple(values["dims"])
+            values.setdefault("learned", values.get("location") != COMPUTED_THEN)
             check_types(cls, values)
             space = cls(**values)
             if not 0 <= space.default_layer < len(space.layers):
@@ -125,7 +127,9 @@ class Space:
 
 
 # Fields that are not part of the identity.
-DESCRIPTION = {"name", "encoder", "location", "adapter_location", "device", "precision_reason", "default_layer", "created_at"}
+DESCRIPTION = {
+    "name", "encoder", "location", "adapter_location", "device", "precision_reason", "default_layer", "learned", "created_at",
+}
 
 
 def check_name(name: str) -> None:
@@ -185,7 +189,7 @@ class Spaces:
             if space.name == wanted:
                 return space, "the lake's default"
         embedded = [space for space in spaces if space.location != PROJECTED]
-        learned = [space for space in embedded if space.location != COMPUTED]
+        learned = [space for space in embedded if space.learned]
         if learned:
             return learned[-1], "the newest learned one"
         return (embedded or list(spaces))[-1], "the newest"

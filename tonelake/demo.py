@@ -31,7 +31,7 @@ def run_demo(path: str) -> None:
     lake = tonelake.open(path)
     print(f"   {ingest_pieces(lake, path, LARGE_HOP if large else 2)}\n")
 
-    encoder = embed.DEFAULT_ENCODER if large else "small"
+    encoder = embed.DEFAULT_ENCODER if large else embed.SMALL_ENCODER
     if large:
         print(f"2. Embed every clip at every layer of {encoder}")
     else:

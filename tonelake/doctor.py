@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tonelake
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from tonelake.embed import Encoder
 
 WINDOWS_S = (30, 5)                      # for which kernels are shown
 PACKAGES = ("torch", "transformers", "lancedb", "pylance", "faiss-cpu", "faiss-gpu")
@@ -44,7 +46,7 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
         facts |= kernel_facts(choice.encoder if precision == "auto" else loaded)
         return Diagnosis(facts, table, f"auto chooses {choice.reason or 'float32, the only precision of this encoder'}", True)
     comparison = embed.compare(loaded, precision)
-    facts |= kernel_facts(loaded.at(precision))                      # type: ignore[attr-defined]
+    facts |= kernel_facts(loaded.at(precision))
     good = comparison.worst_cosine >= embed.MIN_COSINE
     verdict = (
         f"{precision} keeps a cosine of {comparison.worst_cosine:.5f} to float32 at its worst layer and is "
@@ -53,14 +55,16 @@ def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str
     return Diagnosis(facts, comparison.table, verdict, good)
 
 
-def kernel_facts(encoder: Any) -> dict[str, str]:
+def kernel_facts(encoder: Encoder) -> dict[str, str]:
     """The kernels chosen for an encoder on the CPU, and their figures, for each usual length of window."""
-    if encoder.device != "cpu" or not hasattr(encoder, "kernels"):
+    if encoder.device != "cpu":
         return {}
     facts = {}
     for seconds in WINDOWS_S:
         encoder.prepare(seconds * encoder.sample_rate)
         choice = encoder.kernels
+        if choice is None:
+            return {}
         chosen = ", ".join(f"{part} {way}" for part, way in asdict(choice.kernels).items())
         facts[f"{seconds} s windows"] = f"{chosen} ({choice.reason})"
         for part in dict.fromkeys(figure.part for figure in choice.figures):

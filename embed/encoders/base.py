@@ -1,17 +1,29 @@
-"""The interface of an encoder: windows of samples in, pooled vectors of every layer out.
+"""The base class of encoders: windows of samples in, pooled vectors of every layer out.
 
-An encoder knows nothing of lakes, files or clips.  A new one is a subclass of `Encoder`; `embed.encoders.registry` loads it as
-`module:Class`, or by name if an installed package declares it as an entry point.
+An encoder knows nothing of lakes, files or clips.  A new one is a subclass of `Encoder` that declares its layers and defines
+`encode`; everything else has a default.  What an encoder can do beyond that (other precisions, adapters, frames, text, tags) is
+declared by attributes, which callers read before they call the method.  `embed.encoders.table` lists our own encoders;
+`embed.encoders.registry` loads them by name, and those of other packages as `module:Class` or by entry point.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tonelake.embed.errors import EncoderError
+from tonelake.store import InputError
+
+if TYPE_CHECKING:
+    from tonelake.embed.encoders.adapter import Adapter
+    from tonelake.embed.kernels.choice import KernelChoice
+
 PRECISIONS = ("float32", "bfloat16", "float16")
+REQUIRED = ("name", "revision", "sample_rate", "layers", "dims", "frame_samples")        # attributes without a default
 
 FrameSpan = tuple[int, int | None]       # the frames of a window that count: first, and one past the last; None for the end
 
@@ -25,35 +37,147 @@ class Pooled(NamedTuple):
     frames: Sequence[Sequence[np.ndarray]] = ()      # [requested layer][window]: (frame, dim) float16
 
 
-class Encoder(Protocol):
+class Encoder(ABC):
     """One way to turn audio into vectors.  A subclass inherits the defaults given here."""
 
+    # Identity: decides, with the layers, whether two sets of vectors can be compared.
     name: str                            # shown to users
     revision: str                        # digest of weights and settings, or the version of the encoder's own code
-    location: str = ""                   # the name under which `load_encoder` finds it again
+    location: str = ""                   # the name under which `load_encoder` finds it again; set by the loader
     adapter: str = ""                    # digest of a LoRA adapter; empty for none
     adapter_location: str = ""
+
+    # Input and layers.
     sample_rate: int                     # Hz
-    layers: tuple[str, ...]
+    layers: tuple[str, ...]              # names, in order
     dims: tuple[int, ...]                # width of each layer
-    default_layer: int = 0
+    default_layer: int = 0               # number of the layer that is used where none is named
+    frame_samples: int                   # from the centre of one frame to that of the next
+
+    # What it is.
+    licence: str = ""                    # of the weights; empty if unknown
+    learned: bool = True                 # False for descriptors that are computed, not learned
+    needs_torch: bool = False            # whether it computes with torch
+
+    # How it runs here.
     precision: str = "float32"
     device: str = "cpu"
     clips_at_once: int = 1               # number of clips whose windows may share a batch
     clips_in_parallel: int = 1           # number of threads that may call `encode` at the same time
-    frame_samples: int                   # from the centre of one frame to that of the next
-    frame_offset: int                    # from the start of a window to the centre of its first frame, in samples
+    float32_modules: Sequence[str] = ()  # parts that stay in float32 in a lower precision, which computes them wrongly here
+    kernels: KernelChoice | None = None  # chosen by `prepare`, if the encoder chooses kernels
 
-    def prepare(self, samples: int) -> None:
+    # What else it can do.
+    has_frames: bool = True              # whether `encode` returns frames, which storing them and live audio need
+    lora_targets: tuple[str, ...] = ()   # linear layers of `model` that LoRA changes by default; empty: no adapter fits
+    normalizes: bool = False             # whether each window is scaled to zero mean and unit variance first
+    text_layer: str | None = None        # name of the layer whose vectors `encode_text` shares; None: no text
+    tags: tuple[str, ...] = ()           # names of the tags that `score_tags` scores
+
+    @cached_property
+    def frame_offset(self) -> int:
+        """Samples from the start of a window to the centre of its first frame; by default half of `frame_samples`."""
+        return self.frame_samples // 2
+
+    @cached_property
+    def frame_field(self) -> int:
+        """Number of samples that one frame depends on; by default twice `frame_offset`."""
+        return 2 * self.frame_offset
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions that `at` accepts on this device; by default the one in which the encoder computes."""
+        return (self.precision,)
+
+    def prepare(self, samples: int) -> None:  # noqa: B027 - optional
         """Prepare for many windows of this length: measure batch sizes, compile.  Does nothing by default."""
 
+    @abstractmethod
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 windows of one length, never padded -> every layer, pooled.
 
         `keep`: the frames of each window to pool over, by default all; `frames`: indices of the layers whose frames are
         returned as well.
         """
-        ...
+
+    def frames_of(self, samples: int) -> int:
+        """Number of frames that the encoder makes of a window."""
+        return max(0, (samples - self.frame_field) // self.frame_samples + 1)
+
+    def states(self, window: np.ndarray, layer: int) -> np.ndarray:
+        """(samples,) -> (frame, dim) float32 of one layer, for live audio.
+
+        An encoder of many layers overrides this to leave out the layers above.
+        """
+        return self.encode(window[None], frames=(layer,)).frames[0][0].astype(np.float32)
+
+    def at(self, precision: str) -> Encoder:
+        """This encoder in one of `precisions`.  Raises InputError for another precision."""
+        if precision == self.precision:
+            return self
+        raise InputError(
+            f"encoder {self.name!r}: computes in {' and '.join(self.precisions)} only, not {precision}. "
+            f"Pass --precision {self.precisions[0]}"
+        )
+
+    def at_revision(self, revision: str) -> Encoder:
+        """This encoder as it was at an earlier revision, if it still computes that one; else itself.
+
+        A space keeps the revision with which it was made.  An encoder that gains a layer overrides this, so that spaces of the
+        earlier revision can still be extended.
+        """
+        return self
+
+    @property
+    def model(self) -> Any:
+        """The torch module that training changes, in eval mode, parameters frozen.  Raises EncoderError if there is none."""
+        raise EncoderError(f"encoder {self.name!r}: has no trainable weights. Use MERT, HuBERT or wav2vec 2.0")
+
+    def prepare_training(self, samples: int, precision: str, device: str) -> None:  # noqa: B027 - optional
+        """Move `model` to a device and prepare it for training on windows of this length; does nothing by default."""
+
+    def adapted(self, adapter: Adapter, location: str) -> Encoder:
+        """This encoder with an adapter's updates added to its weights.  Raises InputError unless it has `lora_targets`."""
+        raise InputError(f"encoder {self.name!r}: takes no adapter. Leave out adapter {location}, or embed with MERT")
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        """(prompt, dim) float32 vectors of words, comparable with those of layer `text_layer`.
+
+        Raises InputError if the encoder has no text.
+        """
+        raise InputError(f"encoder {self.name!r}: does not understand words. Query with a clip, a file or the name of a song")
+
+    def score_tags(self, windows: np.ndarray) -> np.ndarray:
+        """(batch, samples) windows -> (batch, tag) float32 from 0 to 1, in the order of `tags`.
+
+        Raises InputError if the encoder has no tags.
+        """
+        raise InputError(f"encoder {self.name!r}: has no tags. Choose an encoder that lists tags in `tonelake encoders`")
+
+
+def check_encoder(encoder: Encoder, location: str) -> None:
+    """Raise EncoderError unless an encoder declares its layers, widths, rate and frames consistently."""
+    missing = [name for name in REQUIRED if getattr(encoder, name, None) is None]
+    if missing:
+        raise EncoderError(f"encoder {location!r}: lacks {', '.join(missing)}. Declare them as attributes of the class")
+    layers, dims = tuple(encoder.layers), tuple(encoder.dims)
+    problem = None
+    if not layers or len(layers) != len(dims) or len(set(layers)) != len(layers):
+        problem = f"has {len(set(layers))} different layer names and {len(dims)} widths. Declare one name and one width a layer"
+    elif not all(isinstance(dim, int) and dim > 0 for dim in (*dims, encoder.sample_rate, encoder.frame_samples)):
+        problem = "has a width, sample_rate or frame_samples that is not a positive integer. Correct it"
+    elif not 0 <= encoder.default_layer < len(layers):
+        problem = f"has no layer {encoder.default_layer}, its default_layer. Choose 0 to {len(layers) - 1}"
+    elif encoder.text_layer is not None and encoder.text_layer not in layers:
+        problem = f"has no layer {encoder.text_layer!r}, its text_layer. Choose one of {', '.join(layers)}"
+    if problem:
+        raise EncoderError(f"encoder {location!r}: {problem}")
+
+
+def check_frames(encoder: Encoder, frames: Sequence[object]) -> None:
+    """Raise InputError if frames are requested from an encoder that has none."""
+    if frames and not encoder.has_frames:
+        raise InputError(f"encoder {encoder.name!r}: has no frames. Leave out --frames")
 
 
 def pool_states(

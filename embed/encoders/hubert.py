@@ -20,12 +20,12 @@ import numpy as np
 
 from tonelake.embed.batches import MOST_WINDOWS, Batches
 from tonelake.embed.encoders.adapter import Adapter
-from tonelake.embed.encoders.base import FrameSpan, Pooled
+from tonelake.embed.encoders.base import PRECISIONS, Encoder, FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import check_state, read_config, read_json, read_state, state_digest
 from tonelake.embed.encoders.taps import run_tapped, run_up_to
 from tonelake.embed.errors import CheckpointError, EncoderError
 from tonelake.embed.kernels import attention, convolutions
-from tonelake.embed.kernels.choice import APART, KernelChoice, Sizes, choose_kernels, install, threads_for_clips
+from tonelake.embed.kernels.choice import APART, Sizes, choose_kernels, install, threads_for_clips
 from tonelake.embed.kernels.exact import inexact_modules, keep_float32
 from tonelake.embed.measured import machine_key, recall, remember
 from tonelake.embed.precision import checked_at
@@ -36,8 +36,12 @@ DEFAULT_LAYERS = {12: 7, 24: 10}
 CHECK_S = 3.0                            # of music, on which the modules of a lower precision are compared with float32
 
 
-class HubertEncoder:
+class HubertEncoder(Encoder):
     """An encoder loaded from a checkpoint folder."""
+
+    needs_torch = True
+    precisions = PRECISIONS
+    lora_targets = ("q_proj", "v_proj")
 
     def __init__(self, folder: Path, *, name: str | None = None, location: str | None = None, device: str = "cpu") -> None:
         """Load in float32; see `at`.  Raises CheckpointError if the folder is not exactly such a checkpoint."""
@@ -48,7 +52,7 @@ class HubertEncoder:
         self._model.to(device)
         self.adapter = self.adapter_location = ""
         preprocessor = read_json(folder, "preprocessor_config.json")
-        self._normalize = bool(preprocessor.get("do_normalize", True))
+        self.normalizes = bool(preprocessor.get("do_normalize", True))
         self.sample_rate = int(preprocessor.get("sampling_rate") or raw.get("sample_rate") or 0)
         if not 4_000 <= self.sample_rate <= 192_000:
             raise CheckpointError(f"{folder}/preprocessor_config.json: has no usable sampling_rate. Fetch the checkpoint again")
@@ -63,8 +67,6 @@ class HubertEncoder:
         self.clips_in_parallel = 1
         self._batches = Batches(device, self.sample_rate)
         self.precision = "float32"
-        self.float32_modules: tuple[str, ...] = ()                   # which a lower precision would compute wrongly here
-        self.kernels: KernelChoice | None = None                     # chosen at the first use on a CPU
         self._copies = threading.local()                             # of the model, one for each thread
         self._prepared_samples = 0
 
@@ -150,7 +152,7 @@ class HubertEncoder:
             batch = batch.to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.precision)
         with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
-            return run_tapped(self._own_model(windows.shape[1]), normalize(batch) if self._normalize else batch, reduce)
+            return run_tapped(self._own_model(windows.shape[1]), normalize(batch) if self.normalizes else batch, reduce)
 
     def frames_of(self, samples: int) -> int:
         """Number of frames that the encoder makes of a window."""
@@ -184,7 +186,7 @@ class HubertEncoder:
         kept = recall(key)
         if kept is None:
             window = torch.from_numpy(sample_music(self.sample_rate, CHECK_S))[None].to(self.device)
-            batch = normalize(window) if self._normalize else window
+            batch = normalize(window) if self.normalizes else window
             kept = {"errors": inexact_modules(self._model, batch, getattr(torch, precision))}
             remember(key, kept)
         return sorted(kept["errors"])
@@ -231,11 +233,6 @@ class HubertEncoder:
         """The transformers model, in eval mode, its parameters frozen."""
         return self._model
 
-    @property
-    def normalizes(self) -> bool:
-        """Whether each window is scaled to zero mean and unit variance before the model; see `normalize`."""
-        return self._normalize
-
     def states(self, window: np.ndarray, layer: int) -> np.ndarray:
         """(samples,) -> (frame, dim) float32 of one layer; the layers above it are not computed."""
         import torch
@@ -243,7 +240,7 @@ class HubertEncoder:
         batch = torch.from_numpy(np.ascontiguousarray(window[None], np.float32)).to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.precision)
         with torch.inference_mode(), torch.autocast(kind, dtype) if self.precision != "float32" else nullcontext():
-            hidden = run_up_to(self._own_model(len(window)), normalize(batch) if self._normalize else batch, layer)
+            hidden = run_up_to(self._own_model(len(window)), normalize(batch) if self.normalizes else batch, layer)
             return hidden[0].float().cpu().numpy()
 
     def hidden_states(self, window: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Encoders by name: built in, from the hub at a pinned revision, a checkpoint folder, or a class of another package.
+"""Encoders by name: an entry of `embed.encoders.table`, a checkpoint folder, or a class of another package.
 
 A class is named `module:Class`, or by an entry point of the group `tonelake.encoders`:
 
@@ -7,7 +7,7 @@ A class is named `module:Class`, or by an entry point of the group `tonelake.enc
 
 A space records `module:Class` as the location of its encoder, and a lake may come from another person.  So a location is never
 a path: the module has to be importable already, nothing is added to the import path, modules of the standard library are
-refused, and the object has to be a class with the attributes of `Encoder`.  Importing a module runs it, as importing any
+refused, and the object has to be a subclass of `Encoder`.  Importing a module runs it, as importing any
 installed package does.
 """
 
@@ -15,50 +15,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import re
-import socket
 import sys
-import urllib.parse
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from tonelake.embed.encoders.base import PRECISIONS, Encoder
-from tonelake.embed.errors import EncoderError
+from tonelake.embed.encoders.base import PRECISIONS, Encoder, check_encoder
+from tonelake.embed.encoders.checkpoint import read_json
+from tonelake.embed.encoders.table import ALIASES, BY_NAME, CHECKPOINTS, DEFAULT_ENCODER, ENTRIES, Entry
+from tonelake.embed.errors import CheckpointError, EncoderError
 from tonelake.embed.precision import checked_at
 from tonelake.store import InputError
 
-DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
-FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin")
 ENTRY_POINTS = "tonelake.encoders"
 CLASS_LOCATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-ATTRIBUTES = {*Encoder.__annotations__, "prepare", "encode"} - {"location"}        # the loader sets the location
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """A model on the hub.  The revision is pinned, so a name stands for one set of weights."""
-
-    repository: str
-    revision: str
-    size: str
-    licence: str
-
-
-HUB = {
-    "m-a-p/MERT-v1-95M": HubModel("m-a-p/MERT-v1-95M", "12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", "378 MB", "CC-BY-NC-4.0"),
-    "m-a-p/MERT-v1-330M": HubModel("m-a-p/MERT-v1-330M", "0e06c986db0527c0fd1b47181c40f006805e3de0", "1.3 GB", "CC-BY-NC-4.0"),
-}
-BUILT_IN = ("small", "spectral")
-SMALL = Path(__file__).parent / "small"  # a MERT of 3 million parameters; its README states its purpose and limits
-ALIASES = {"mert-95m": "m-a-p/MERT-v1-95M", "mert-330m": "m-a-p/MERT-v1-330M"}
 
 
 def encoder_names() -> list[str]:
     """Names that `load_encoder` accepts, apart from checkpoint folders and `module:Class`."""
-    return [*HUB, *ALIASES, *BUILT_IN, *sorted(entry_points(group=ENTRY_POINTS).names)]
+    return [*(name for entry in ENTRIES for name in (entry.name, *entry.aliases)), *sorted(entry_points(group=ENTRY_POINTS).names)]
 
 
 def full_name(name: str) -> str:
@@ -68,7 +44,7 @@ def full_name(name: str) -> str:
     ('m-a-p/MERT-v1-95M', 'my_package.loudness:Loudness')
     """
     name = ALIASES.get(name.lower(), name)
-    if name in HUB or name in BUILT_IN or is_class_location(name):
+    if name in BY_NAME or is_class_location(name):
         return name
     for entry in entry_points(group=ENTRY_POINTS, name=name):
         return f"{entry.module}:{entry.attr}"
@@ -81,8 +57,16 @@ def is_class_location(name: str) -> bool:
 
 
 def needs_torch(location: str) -> bool:
-    """Whether an encoder is one of ours that runs on torch; an encoder of another package imports what it needs."""
-    return location != "spectral" and not is_class_location(location)
+    """Whether the encoder at a location computes with torch; its weights are not loaded."""
+    if location in BY_NAME:
+        return BY_NAME[location].needs_torch
+    return find_class(location).needs_torch if is_class_location(location) else True
+
+
+def runs_on_cpu_only(name: str) -> bool:
+    """Whether a built-in encoder computes without torch, and so on no accelerator."""
+    entry = BY_NAME.get(full_name(name))
+    return entry is not None and not entry.needs_torch
 
 
 def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
@@ -96,73 +80,76 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}: unknown. Choose one of {', '.join(PRECISIONS)}")
-    name = full_name(name)
-    if name == "spectral":
-        from tonelake.embed.encoders.spectral import SpectralEncoder
+    location = full_name(name)
+    if location in BY_NAME:
+        encoder = load_entry(BY_NAME[location], device, download)
+    elif is_class_location(location):
+        encoder = make_encoder(find_class(location), location, device=device, precision="float32" if adapter else precision)
+    else:
+        encoder = load_folder(Path(location), device)
+    if adapter:
+        if not encoder.lora_targets:
+            raise InputError(f"encoder {name!r}: takes no adapter. Leave out adapter {adapter}, or embed with MERT")
+        from tonelake.embed.encoders.adapter import read_adapter, resolve_adapter
 
-        if precision != "float32":
-            raise InputError("encoder 'spectral': computes in float32 only. Leave --precision out")
-        if adapter:
-            raise InputError(f"encoder 'spectral': computed, not learned, so no adapter fits. Leave out adapter {adapter}")
-        return SpectralEncoder()
-    if is_class_location(name):
-        if adapter:
-            raise InputError(f"encoder {name!r}: adapters fit MERT, HuBERT and wav2vec 2.0 only. Leave out adapter {adapter}")
-        return load_class(name, precision, device)
-    from tonelake.embed.encoders.adapter import read_adapter, resolve_adapter
-    from tonelake.embed.encoders.hubert import HubertEncoder
+        encoder = encoder.adapted(read_adapter(resolve_adapter(adapter, home)), adapter)
+    return checked_at(encoder, precision)
 
-    def finish(encoder: HubertEncoder) -> HubertEncoder:
-        if adapter:
-            encoder = encoder.adapted(read_adapter(resolve_adapter(adapter, home)), adapter)
-        return checked_at(encoder, precision)
 
-    if name in HUB:
-        return finish(HubertEncoder(fetch(HUB[name], download), name=name, location=name, device=device))
-    if name == "small":
-        return finish(HubertEncoder(SMALL, name=name, location=name, device=device))
-    folder = Path(name)
+def load_entry(entry: Entry, device: str, download: bool = True) -> Encoder:
+    """Load a built-in encoder in float32.  Raises EncoderError if its weights are not at hand."""
+    if entry.weights is None:
+        return make_encoder(find_class(entry.encoder), entry.name, device=device)
+    folder = entry.weights.folder(download)
+    if not entry.encoder:
+        return load_checkpoint(folder, device, entry.name)
+    return make_encoder(find_class(entry.encoder), entry.name, folder, device=device)
+
+
+def load_folder(folder: Path, device: str) -> Encoder:
+    """Load a checkpoint folder in float32.  Raises InputError if there is no such folder, CheckpointError if it is refused."""
     if not folder.is_dir():
         shown = folder.name if folder.parent == Path.cwd() else str(folder)
         raise InputError(
             f"encoder {shown!r}: neither a checkpoint folder nor a known name. Choose a folder, a class as module:Class, "
             f"or one of {', '.join(encoder_names())}"
         )
-    return finish(HubertEncoder(folder, device=device))
+    return load_checkpoint(folder, device)
 
 
-def load_class(location: str, precision: str = "float32", device: str = "cpu") -> Encoder:
-    """Make an encoder of `module:Class`, with `device` and `precision` if its constructor takes them.
+def load_checkpoint(folder: Path, device: str, name: str | None = None) -> Encoder:
+    """Load a checkpoint folder by the class of its `model_type`.  Raises CheckpointError if there is none."""
+    kind = read_json(folder, "config.json").get("model_type")
+    if kind not in CHECKPOINTS:
+        raise CheckpointError(f"{folder}: model_type is {kind!r}. Choose a checkpoint of {', '.join(CHECKPOINTS)}")
+    return find_class(CHECKPOINTS[kind])(folder, name=name, location=name, device=device)
 
-    Raises EncoderError if the module cannot be imported or the object is not an encoder, InputError if the encoder does not
-    compute in this precision.
+
+def make_encoder(encoder_class: Any, location: str, *arguments: Any, **settings: str) -> Encoder:
+    """Make an encoder, with the settings that its constructor takes (`device`, `precision`), and check what it declares.
+
+    Raises EncoderError if a declaration is missing or inconsistent.
     """
+    parameters = inspect.signature(encoder_class).parameters
+    encoder = encoder_class(*arguments, **{name: value for name, value in settings.items() if name in parameters})
+    check_encoder(encoder, location)
+    encoder.location = location
+    return encoder
+
+
+def find_class(location: str) -> Any:
+    """The class of `module:Class`.  Raises EncoderError if it cannot be imported or is not an encoder."""
     module_name, _, attribute = location.partition(":")
     encoder_class: Any = import_encoder_module(module_name)
     for part in attribute.split("."):
         encoder_class = getattr(encoder_class, part, None)
     if not inspect.isclass(encoder_class):
         raise EncoderError(f"encoder {location!r}: {module_name} has no class {attribute}. Check the name after the colon")
-    if not callable(getattr(encoder_class, "encode", None)):
-        raise EncoderError(f"encoder {location!r}: the class has no method encode. Derive it from tonelake.embed.Encoder")
-    arguments = {"device": device, "precision": precision}
-    parameters = inspect.signature(encoder_class).parameters
-    encoder: Any = encoder_class(**{name: value for name, value in arguments.items() if name in parameters})
-    if not hasattr(encoder, "clips_in_parallel"):                    # later than the first classes of other packages
-        encoder.clips_in_parallel = 1
-    missing = sorted(name for name in ATTRIBUTES if not hasattr(encoder, name))
-    if missing:
-        raise EncoderError(
-            f"encoder {location!r}: lacks {', '.join(missing)}. Derive it from tonelake.embed.Encoder and declare these"
-        )
-    if encoder.precision != precision:
-        if not hasattr(encoder, "at"):
-            raise InputError(
-                f"encoder {location!r}: computes in {encoder.precision}, not {precision}. Pass --precision {encoder.precision}"
-            )
-        encoder = checked_at(encoder, precision)
-    encoder.location = location
-    return encoder
+    if not issubclass(encoder_class, Encoder):
+        raise EncoderError(f"encoder {location!r}: not an encoder class. Derive it from tonelake.embed.Encoder")
+    if inspect.isabstract(encoder_class):
+        raise EncoderError(f"encoder {location!r}: has no method encode. Define it as tonelake.embed.Encoder describes")
+    return encoder_class
 
 
 def import_encoder_module(name: str) -> Any:
@@ -184,56 +171,6 @@ def import_encoder_module(name: str) -> Any:
 
 
 def have_weights(name: str = DEFAULT_ENCODER) -> bool:
-    """Whether the weights of a hub encoder are already on this machine."""
-    try:
-        fetch(HUB[full_name(name)], download=False)
-        return True
-    except EncoderError:
-        return False
-
-
-def hub_is_reachable() -> bool:
-    """Whether a download is worth trying.  The hub's client retries for half a minute, while a look-up fails at once."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True                      # the proxy resolves names
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-        return True
-    except OSError:
-        return False
-
-
-def fetch(model: HubModel, download: bool) -> Path:
-    """The folder of a hub model, downloaded if it is not in the hub's cache.  Raises EncoderError."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    def folder(local: bool) -> Path:
-        """The folder that holds all the files."""
-        where = {"revision": model.revision, "local_files_only": local}
-        files = [Path(hf_hub_download(model.repository, file, **where)) for file in FILES]
-        return files[0].parent
-
-    try:
-        return folder(local=True)
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        pass
-    problem: Any = "not on this machine, which has no network"
-    if download and hub_is_reachable():
-        try:
-            return folder(local=False)
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-            problem = str(error).splitlines()[0]
-    raise EncoderError(
-        f"weights of {model.repository}: {problem}.\n"
-        f"  On a machine with network ({model.size}, licence {model.licence}: not for commercial use):\n"
-        f"    hf download {model.repository} --revision {model.revision} --local-dir {model.repository.split('/')[1]}\n"
-        f"  then copy that folder here and pass it: tonelake embed --encoder {model.repository.split('/')[1]}\n"
-        f"  Without them: tonelake embed --encoder small (a small model of the same form, to try things out), or\n"
-        f"  --encoder spectral (hand-crafted descriptors)"
-    )
+    """Whether the weights of a built-in encoder are already on this machine; True for one that needs none."""
+    weights = BY_NAME[full_name(name)].weights
+    return weights is None or weights.present()

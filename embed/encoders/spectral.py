@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tonelake.embed.encoders.base import FrameSpan, Pooled
+from tonelake.embed.encoders.base import Encoder, FrameSpan, Pooled
 from tonelake.embed.librosa_import import load_librosa
 
 SAMPLE_RATE = 24_000
@@ -31,7 +31,7 @@ FAMILIES = {                             # name: width
 }
 
 
-class SpectralEncoder:
+class SpectralEncoder(Encoder):
     """Hand-crafted descriptors with the interface of an encoder."""
 
     name = "spectral"
@@ -41,16 +41,9 @@ class SpectralEncoder:
     layers = tuple(FAMILIES)
     dims = tuple(FAMILIES.values())
     default_layer = 0
-    adapter = adapter_location = ""
-    precision = "float32"
-    device = "cpu"
-    clips_at_once = 1
-    clips_in_parallel = 1
+    learned = False
     frame_samples = HOP
     frame_offset = 0
-
-    def prepare(self, samples: int) -> None:
-        """Do nothing."""
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 at 24 kHz -> each family, pooled."""

@@ -19,6 +19,7 @@ from tonelake.store import InputError
 class Lossy(FakeEncoder):
     """An encoder whose lower precision has a given error in one layer, and a given speed."""
 
+    precisions = ("float32", "bfloat16")
     error = 0.0
     delay_s = 0.02
 

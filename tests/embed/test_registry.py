@@ -89,9 +89,9 @@ def test_an_encoder_gets_the_device_and_precision_named_by_its_constructor(packa
     encoder = load_encoder("loud.more:Placed", device="cuda:3", precision="float16")
     assert (encoder.device, encoder.precision) == ("cuda:3", "float16")
     assert load_encoder("loud.more:Coarse", precision="bfloat16").precision == "bfloat16"
-    with pytest.raises(InputError, match="computes in bfloat16, not float32"):
+    with pytest.raises(InputError, match="computes in bfloat16 only, not float32. Pass --precision bfloat16"):
         load_encoder("loud.more:Coarse")
-    with pytest.raises(InputError, match="adapters fit MERT"):
+    with pytest.raises(InputError, match="takes no adapter. Leave out adapter adapters/x/adapter"):
         load_encoder("loud.encoder:Loudness", adapter="adapters/x/adapter")
 
 
@@ -99,15 +99,26 @@ def test_an_encoder_gets_the_device_and_precision_named_by_its_constructor(packa
     ("nowhere.encoder:X", "module 'nowhere.encoder': not found. Install its package, or add its folder to .* PYTHONPATH"),
     ("loud.nothing:X", "module 'loud.nothing': not found"),
     ("loud.encoder:Quietness", "loud.encoder has no class Quietness. Check the name"),
-    ("loud.encoder:np.float32", "has no method encode. Derive it from tonelake.embed.Encoder"),
-    ("loud.bare:Bare", "lacks .*revision, .*. Derive it from"),
+    ("loud.encoder:np.float32", "not an encoder class. Derive it from tonelake.embed.Encoder"),
+    ("loud.bare:Mute", "has no method encode. Define it as tonelake.embed.Encoder describes"),
+    ("loud.bare:Uneven", "has 1 different layer names and 2 widths"),
+    ("loud.bare:Flat", "not a positive integer. Correct it"),
+    ("loud.bare:Lost", "has no layer 1, its default_layer. Choose 0 to 0"),
+    ("loud.bare:Wordy", "has no layer 'words', its text_layer. Choose one of rms"),
+    ("loud.bare:Bare", "lacks revision, sample_rate, layers, dims, frame_samples. Declare them"),
     ("loud.needy:Needy", "needs no_such_library, which is not installed"),
     ("loud.broken:Broken", "importing it failed with ZeroDivisionError: division by zero. Correct the module"),
     ("antigravity:X", "module 'antigravity': in the standard library"),
 ])
 def test_a_class_that_cannot_be_loaded_is_an_error_with_a_remedy(package, name, words):
     (package / "loud" / "bare.py").write_text(
-        "class Bare:\n    name = 'bare'\n    def encode(self, windows, keep=None, frames=()): ...\n"
+        "from loud.encoder import Encoder, Loudness\n"
+        "class Bare(Encoder):\n    name = 'bare'\n    def encode(self, windows, keep=None, frames=()): ...\n"
+        "class Mute(Encoder):\n    name = 'mute'\n"
+        "class Uneven(Loudness):\n    dims = (1, 2)\n"
+        "class Flat(Loudness):\n    sample_rate = 8e3\n"
+        "class Lost(Loudness):\n    default_layer = 1\n"
+        "class Wordy(Loudness):\n    text_layer = 'words'\n"
     )
     (package / "loud" / "needy.py").write_text("import no_such_library\n")
     (package / "loud" / "broken.py").write_text("1 / 0\n")

@@ -1,0 +1,86 @@
+"""The built-in encoders, one entry each, and the classes that read checkpoint folders, by `model_type`.
+
+An entry describes an encoder whose weights may be absent, for `tonelake encoders`; its class is imported when it is loaded.
+A new encoder is one entry here; a new kind of checkpoint is one line of `CHECKPOINTS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tonelake.embed.encoders.weights import HubWeights, ShippedWeights, Weights
+
+DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
+SMALL_ENCODER = "small"                  # comes with the package
+BASELINE_ENCODER = "spectral"            # the descriptors that a learned encoder has to beat
+SMALL = Path(__file__).parent / "small"  # a MERT of 3 million parameters; its README states its purpose and limits
+OURS, NON_COMMERCIAL = "Apache-2.0", "CC-BY-NC-4.0"
+
+# `model_type` of a checkpoint's config.json -> the class that reads such a folder.
+CHECKPOINTS = {
+    "mert_model": "tonelake.embed.encoders.hubert:HubertEncoder",
+    "hubert": "tonelake.embed.encoders.hubert:HubertEncoder",
+    "wav2vec2": "tonelake.embed.encoders.hubert:HubertEncoder",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One built-in encoder.  A space records its name as the location of the encoder."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    encoder: str = ""                    # module:Class; empty for a checkpoint folder, whose class its config.json decides
+    weights: Weights | None = None       # passed to the class as a folder; None if it needs none
+    sample_rate: int                     # Hz
+    layers: int
+    width: str                           # of one layer, or the range
+    learned: bool = True
+    needs_torch: bool = True
+    words: bool = False                  # whether it has a text side
+    good_for: str
+    source: str = ""                     # of the figures in `good_for`
+
+    @property
+    def size(self) -> str:
+        """Size of the weights."""
+        return self.weights.size if self.weights else "none"
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights, else that of this package."""
+        return self.weights.licence if self.weights else OURS
+
+
+ENTRIES = (
+    Entry(
+        name="m-a-p/MERT-v1-95M", aliases=("mert-95m",), sample_rate=24_000, layers=13, width="768",
+        weights=HubWeights(
+            repository="m-a-p/MERT-v1-95M", revision="12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", size="378 MB",
+            licence=NON_COMMERCIAL,
+        ),
+        good_for="music in general; genre (GTZAN) 78.6 %", source="arXiv 2306.00107",
+    ),
+    Entry(
+        name="m-a-p/MERT-v1-330M", aliases=("mert-330m",), sample_rate=24_000, layers=25, width="1024",
+        weights=HubWeights(
+            repository="m-a-p/MERT-v1-330M", revision="0e06c986db0527c0fd1b47181c40f006805e3de0", size="1.3 GB",
+            licence=NON_COMMERCIAL,
+        ),
+        good_for="music in general; genre (GTZAN) 79.3 %", source="arXiv 2306.00107",
+    ),
+    Entry(
+        name=SMALL_ENCODER, sample_rate=24_000, layers=7, width="192",
+        weights=ShippedWeights(path=SMALL, size="6 MB", licence=OURS),
+        good_for="trying out what needs a transformer; no better than spectral on recorded music",
+        source="embed/encoders/small/README.md",
+    ),
+    Entry(
+        name=BASELINE_ENCODER, encoder="tonelake.embed.encoders.spectral:SpectralEncoder", sample_rate=24_000, layers=7,
+        width="5-128", learned=False, needs_torch=False,
+        good_for="the baseline that a learned encoder has to beat; timbre, pitch classes and rhythm as separate layers",
+    ),
+)
+BY_NAME = {entry.name: entry for entry in ENTRIES}
+ALIASES = {alias: entry.name for entry in ENTRIES for alias in entry.aliases}
