@@ -25,7 +25,7 @@ MARK = re.compile(r"(?P<shown>[\w.,]+)<!-- (?P<name>[\w-]+): (?P<keys>[^>]+?) --
 
 def pages() -> list[Path]:
     """Return the pages that may quote benchmarks."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 
 HOME = Path(__file__).resolve().parents[2]
 DOCS = HOME / "docs"
-PAGES = [HOME / "README.md", *(page for page in sorted(DOCS.glob("*.md")) if page.name != "commands.md")]
+PAGES = [HOME / "README.md", *(page for page in sorted(DOCS.rglob("*.md")) if page.name != "commands.md")]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_command_reference_is_up_to_date(generator):
     assert page == generator.reference(), "docs/commands.md: is out of date. Run `python docs/make_commands.py`"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(HOME).as_posix())
 def test_every_command_and_option_on_a_page_exists(page, generator):
     known = commands(generator)
     groups = {name.split()[0] for name in known if " " in name}
