@@ -1,8 +1,8 @@
 from .angles import Angles, orthogonality
+from .checkpoint_file import WEIGHT_SUFFIXES
 from .comparison import compare_finetunes
 from .config import FinetuneConfig
 from .estimate import FinetunePlan, plan_finetune
-from .initial_weights import WEIGHT_SUFFIXES
 from .runs import FinetuneRun, list_finetunes
 from .tuning import finetune
 

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed import read_adapter, resolve_adapter
+from tonelake.finetune.checkpoint_file import WEIGHT_SUFFIXES, CheckpointWeights, last_linear, read_checkpoint_file
 from tonelake.finetune.runs import FinetuneRun
 from tonelake.store import InputError, Lake
 
@@ -30,34 +31,26 @@ class Angles(NamedTuple):
 
 
 def orthogonality(lake: Lake | None, run: str) -> Angles:
-    """Return the angles of a run of the lake, or of a checkpoint file in PEFT's names (`lake` may then be None).
+    """Return the angles of a run of the lake, or of a checkpoint file (`lake` may then be None).
 
     Raises InputError if the run does not exist, or if the file has neither a head nor LoRA updates.
     """
-    from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES, InitialWeights, read_checkpoint_file
-
     path = Path(run).expanduser()
     if path.is_file() or path.suffix in WEIGHT_SUFFIXES:
         weights = read_checkpoint_file(path)
         head = last_linear(weights.others)
-        names = [str(number) for number in range(0 if head is None else len(head))]
+        names = list(weights.names) or [str(number) for number in range(0 if head is None else len(head))]
     else:
         if lake is None:
             raise InputError(f"{run}: not a checkpoint file")
         tuning = FinetuneRun.named(lake, run)
-        weights = InitialWeights(read_adapter(resolve_adapter(tuning.adapter, lake.uri)).pairs, {})
+        weights = CheckpointWeights(pairs=read_adapter(resolve_adapter(tuning.adapter, lake.uri)).pairs)
         head = tuning.head()["outer.weight"]
         classes = tuning.table("classes")["name"].to_list() if tuning.config.task != "regression" else []
         names = classes or [str(number) for number in range(len(head))]
     if head is None and not weights.pairs:
         raise InputError(f"{run}: holds neither a head nor LoRA updates")
     return Angles(class_angles(names, head), layer_angles(weights.pairs))
-
-
-def last_linear(tensors: dict[str, Any]) -> Any:
-    """Return the weight of a head's last linear layer: the last matrix outside the encoder; None if there is none."""
-    heads = [t for name, t in tensors.items() if t.ndim == 2 and name.endswith("weight") and "encoder." not in name]
-    return heads[-1] if heads else None
 
 
 def class_angles(names: list[str], head: Any) -> pl.DataFrame:

@@ -1,31 +1,26 @@
-"""Initial weights from another run of the lake, or from a checkpoint file in PEFT's names, possibly of another task.
+"""Initial weights from another run of the lake, or from a checkpoint file, possibly of another task or another project.
 
-Tensors of equal name and shape are loaded.  All others are reported by name.
+LoRA updates are matched by the encoder's module names.  A head with this project's names is matched by name; another one by the
+order of its layers: LayerNorm, then two linear layers, and a weight for each layer of the encoder.  Tensors of equal shape are
+loaded, all others are reported by name.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
-from tonelake.embed import ADAPTER_PREFIX, LORA_PAIR, pairs_of, read_adapter, resolve_adapter
+from tonelake.embed import ADAPTER_PREFIX, read_adapter, resolve_adapter
+from tonelake.finetune.checkpoint_file import WEIGHT_SUFFIXES, CheckpointWeights, read_checkpoint_file
 from tonelake.finetune.model import LoraModel
-from tonelake.finetune.runs import FinetuneRun
+from tonelake.finetune.runs import HEAD, FinetuneRun
 from tonelake.store import InputError, Lake
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-NESTED = ("state_dict", "model_state_dict", "model")
 HEAD_PREFIXES = ("head.", "classifier.", "mlp.", "fc.")
-
-
-class InitialWeights(NamedTuple):
-    """LoRA updates of a checkpoint by module, and its other tensors."""
-
-    pairs: dict[str, tuple[Any, Any]]
-    others: dict[str, Any]
-    scale: float | None = None           # alpha / rank; None if the file does not say
 
 
 class LoadReport(NamedTuple):
@@ -39,75 +34,106 @@ class LoadReport(NamedTuple):
         return text + (f"; skipped because they do not fit: {', '.join(self.skipped)}" if self.skipped else "")
 
 
-def read_initial_weights(lake: Lake, start: str) -> InitialWeights:
+def read_initial_weights(lake: Lake, start: str) -> CheckpointWeights:
     """Read the tensors of a run, of a folder in PEFT's form, or of a checkpoint file.  Raises InputError, CheckpointError."""
     path = Path(start).expanduser()
     if path.is_dir() and (path / PEFT_CONFIG).is_file():
         adapter = read_adapter(str(path.absolute()))
-        return InitialWeights(adapter.pairs, {}, adapter.scale)
+        return CheckpointWeights(pairs=adapter.pairs, scale=adapter.scale)
     if path.is_file() or path.suffix in WEIGHT_SUFFIXES:
         return read_checkpoint_file(path)
     run = FinetuneRun.named(lake, start)
     adapter = read_adapter(resolve_adapter(run.adapter, lake.uri))
     head = {f"head.{name}": tensor for name, tensor in run.head().items() if not name.startswith("target.")}
-    return InitialWeights(adapter.pairs, head, adapter.scale)
+    return CheckpointWeights(pairs=adapter.pairs, others=head, scale=adapter.scale, names=head_names(run))
 
 
-def read_checkpoint_file(path: Path) -> InitialWeights:
-    """Read a state dict, complete or of trained parameters: safetensors, or a .pt file of tensors only.
+def head_names(run: FinetuneRun) -> tuple[str, ...]:
+    """Return the class names of a run's head in the order of its outputs; empty if they are not stored."""
+    from safetensors import SafetensorError, safe_open
 
-    Raises InputError if it cannot be read, holds pickled code, or holds no tensors.
+    with run.files.fetched(HEAD) as path:
+        try:
+            if path is None:
+                return ()
+            with safe_open(path, framework="np") as file:
+                return tuple(json.loads((file.metadata() or {}).get("names", "[]")))
+        except (OSError, SafetensorError, ValueError):
+            return ()
+
+
+def load_initial_weights(model: LoraModel, weights: CheckpointWeights, names: Sequence[str] = ()) -> LoadReport:
+    """Load the tensors that fit.  `names`: classes of the model's outputs, by which those of the checkpoint are put in order.
+
+    Raises InputError if no tensor fits.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    except Exception as error:           # for hostile files, torch raises its own, pickle's and zipfile's errors
-        raise InputError(
-            f"{path}: refused, because it is damaged or holds pickled code instead of tensors only ({type(error).__name__})"
-        ) from error
-    for name in NESTED:
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
-    tensors = {str(k): v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
-    if not tensors:
-        raise InputError(f"{path}: holds no tensors")
-    others = {name: t.float() for name, t in tensors.items() if LORA_PAIR.fullmatch(name) is None and t.is_floating_point()}
-    return InitialWeights(pairs_of(tensors), others)
-
-
-def load_initial_weights(model: LoraModel, weights: InitialWeights) -> LoadReport:
-    """Load the tensors that fit.  Raises InputError if none does."""
     import torch
 
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    offered: dict[str, Any] = {}
+    offered: list[tuple[str, str, Any]] = []             # name in the checkpoint, name in the model, tensor
     rescaled = 1.0 if weights.scale is None else weights.scale / (model.settings.alpha / model.settings.rank)
     for module, (first, second) in weights.pairs.items():
         for side, tensor in (("A", first), ("B", second * rescaled)):
-            offered[f"peft.{ADAPTER_PREFIX}{module}.lora_{side}.default.weight"] = tensor
-    offered |= {name: tensor for name, tensor in weights.others.items() if name.startswith(HEAD_PREFIXES)}
+            name = f"peft.{ADAPTER_PREFIX}{module}.lora_{side}.default.weight"
+            offered.append((name, name, tensor))
+    offered += match_head(weights.others, trainable)
+    order = output_order(weights.names, names)
     loaded, skipped = [], []
     with torch.no_grad():
-        for name, tensor in offered.items():
+        for source, name, tensor in offered:
             mine = trainable.get(name)
-            if mine is not None and mine.shape == tensor.shape:
-                mine.copy_(tensor)
-                loaded.append(name)
+            if mine is None:
+                problem = "not in this model"
+            elif mine.shape != tensor.shape:
+                problem = f"{tuple(tensor.shape)} instead of {tuple(mine.shape)}"
+            elif name.startswith("head.outer.") and order is None:
+                problem = f"of the classes {', '.join(weights.names)}"
             else:
-                shape = "not in this model" if mine is None else f"{tuple(tensor.shape)} instead of {tuple(mine.shape)}"
-                skipped.append(f"{readable_name(name)} ({shape})")
+                mine.copy_(tensor[order] if name.startswith("head.outer.") and order else tensor)
+                loaded.append(name)
+                continue
+            skipped.append(f"{readable_name(source)} ({problem})")
     if not loaded:
         reason = "; ".join(skipped[:5]) or "it holds no LoRA"
         raise InputError(f"initial weights: no tensor of the checkpoint fits this model: {reason}")
     return LoadReport(loaded, skipped)
+
+
+def output_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
+    """Return the row of each of our classes among theirs, empty if either is unknown, or None if the classes differ.
+
+    >>> output_order(("4", "3"), ("3", "4")), output_order((), ("3", "4")), output_order(("3", "5"), ("3", "4"))
+    ([1, 0], [], None)
+    """
+    if not theirs or not ours:
+        return []
+    return [theirs.index(name) for name in ours] if set(theirs) == set(ours) else None
+
+
+def match_head(others: dict[str, Any], trainable: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Return (name in the checkpoint, name in the model, tensor) of a head: by name, else by the order of its layers."""
+    heads = {name: tensor for name, tensor in others.items() if name.startswith(HEAD_PREFIXES)}
+    if not heads or any(name in trainable for name in heads):
+        return [(name, name, tensor) for name, tensor in heads.items()]
+    layers: dict[str, dict[str, Any]] = {}
+    for name, tensor in heads.items():
+        prefix, _, own = name.rpartition(".")
+        layers.setdefault(prefix, {})[own] = tensor
+    linear = [prefix for prefix, own in layers.items() if "weight" in own and own["weight"].ndim == 2]
+    norms = [
+        prefix for prefix, own in layers.items() if own.keys() == {"weight", "bias"} and own["weight"].ndim == 1
+    ]
+    places = dict(zip(linear, ("inner", "outer"), strict=True)) if len(linear) == 2 else dict.fromkeys(linear[-1:], "outer")
+    places |= dict.fromkeys(norms[:1], "norm")
+    found = []
+    for prefix, own in layers.items():
+        for last, tensor in own.items():
+            name = f"head.{places[prefix]}.{last}" if prefix in places else f"{prefix}.{last}"
+            single = prefix not in places and tensor.numel() == max(tensor.shape, default=0)
+            if single and re.search(r"layer|weight|score|mix", last) and last not in ("weight", "bias"):
+                name, tensor = "head.layer_scores", tensor.flatten()             # one weight for each layer of the encoder
+            found.append((f"{prefix}.{last}", name, tensor))
+    return found
 
 
 def readable_name(name: str) -> str:

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
+from tonelake.finetune.checkpoint_file import CheckpointWeights
 from tonelake.finetune.data import AudioSource, ClipDataset, ClipSource, FrameSource
 from tonelake.finetune.frozen import PooledSource, train_frozen_head
-from tonelake.finetune.initial_weights import InitialWeights, load_initial_weights
+from tonelake.finetune.initial_weights import load_initial_weights
 from tonelake.finetune.model import HeadModel, LoraModel
 from tonelake.finetune.setup import Setup
 from tonelake.finetune.trainer import Finetuner, last_checkpoint, predict, probabilities
@@ -55,7 +56,7 @@ class SeedResult:
 
 def train_seed(
     setup: Setup, model: LoraModel, source: AudioSource | FrameSource, pooled: PooledSource, folder: Path,
-    start: InitialWeights | None, is_main: bool,
+    start: CheckpointWeights | None, is_main: bool,
 ) -> SeedResult | None:
     """Train the frozen baseline and the fine-tuning of `setup.config.seed`, each from its last checkpoint in `folder`.
 
@@ -63,7 +64,8 @@ def train_seed(
     """
     log.info("training the frozen baseline%s", seed_suffix(setup))
     frozen_model, frozen_history = train_frozen_head(setup, model.head, model.weights, pooled, folder / "frozen")
-    loaded = str(load_initial_weights(model, start)) if start else ""
+    names = setup.task.names if setup.task.kind != "regression" else ()
+    loaded = str(load_initial_weights(model, start, names)) if start else ""
     if loaded:
         log.info("%s", loaded)
     digest = frozen_digest(model)

@@ -140,7 +140,7 @@ def test_a_run_starts_from_a_checkpoint_file_of_another_project(adapted, tmp_pat
     torch.save({"model_state_dict": theirs, "epoch": 3}, tmp_path / "best.pt")
     run = finetune(adapted, config=QUICK, start=str(tmp_path / "best.pt"), epochs=1)
     assert run.metrics["started_from"].startswith("12 tensors loaded; skipped")
-    assert "classifier.0.weight (not in this model)" in run.metrics["started_from"]
+    assert "classifier.0.weight ((5, 7) instead of (16, 96))" in run.metrics["started_from"]
     angles = orthogonality(None, str(tmp_path / "best.pt"))
     assert len(angles.classes) == 6 and len(angles.layers) == 6
     (tmp_path / "evil.pt").write_bytes(pickle.dumps(print))
