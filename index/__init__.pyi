@@ -14,6 +14,7 @@ from .search.query import Query, QueryPart, is_file, read_query
 from .search.similar import similar
 from .search.similar_many import similar_many
 from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
+from .search.two_sounds import cosine
 from .separation.compare_spaces import compare
 from .separation.group_pairs import group_pairs
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
@@ -59,6 +60,7 @@ __all__ = [
     "build_indexes",
     "compare",
     "continuation",
+    "cosine",
     "drop_indexes",
     "duplicates",
     "effects",

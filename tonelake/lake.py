@@ -134,6 +134,7 @@ class Lake(store.Lake):
     facets = index.facet_report
     path = index.path
     align = index.align
+    cosine = index.cosine
     add_parts = index.add_parts
     learn_weights = index.learn_weights
     duplicates = index.duplicates

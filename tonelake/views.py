@@ -25,6 +25,14 @@ def names(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def cosines(frame: pl.DataFrame) -> pl.DataFrame:
+    """Cosines of two sounds by layer, with enough digits to distinguish those near 1."""
+    return frame.select(
+        pl.col("name").alias("layer"), number(pl.col("cosine"), ".4f"), number(pl.col("percentile"), ".1f"),
+        number(pl.col("usual"), ".4f"), "pairs",
+    )
+
+
 def pairs(frame: pl.DataFrame) -> pl.DataFrame:
     """Pairs of groups, each with its interval and the numbers of tracks of both."""
     return frame.select(
@@ -83,6 +91,14 @@ def spaces(frame: pl.DataFrame) -> pl.DataFrame:
     name = pl.col("name") + pl.when("default").then(pl.lit(" *")).otherwise(pl.lit(""))
     shown = frame.with_columns(name=name, window_s=window).rename({"window_s": "window"})
     return shown.drop("default", "hop_s", "fingerprint")
+
+
+def encoders(frame: pl.DataFrame) -> pl.DataFrame:
+    """Encoders by their shortest name."""
+    weights = pl.when("here").then(pl.lit("here")).otherwise(pl.lit("not here, ") + pl.col("size"))
+    return frame.select(
+        pl.coalesce(pl.col("aliases").list.first(), "name").alias("name"), "layers", "width", "licence", hz="sample_rate", weights=weights, good_for="good_for",
+    )
 
 
 def indexes(frame: pl.DataFrame) -> pl.DataFrame:

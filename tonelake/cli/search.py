@@ -132,6 +132,27 @@ def path(
     write_playlist(opened, found, m3u)
 
 
+@app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:cosine"))
+def cosine(
+    first: Query,
+    second: Query,
+    lake: LakePath = "lake", layer: Layer = None,
+    layers: Annotated[str | None, typer.Option(help="Layers by number or name: 3,11, or all.")] = None,
+    space: SpaceName = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the pairs that the cosine is compared with.")] = FROM_LIBRARY,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Compare two songs, clips or files: their cosine, and its percentile among random pairs of the lake.
+
+    Example: tonelake cosine first.wav second.wav --layers all
+    """
+    opened = open_lake(lake)
+    found = opened.cosine(
+        named(opened, first), named(opened, second), space=space, layer=layer, layers=layers, seed=seed,
+    )
+    show(found, as_json, as_csv, "cosines")
+
+
 @app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:align"))
 def align(
     query: Query,
