@@ -1,4 +1,6 @@
 from .audio_files import SUFFIXES
+from .chorale_audio import soundfont_differs
+from .chorale_sources import soundfont_of
 from .clip_audio import read_clips
 from .datasets.base import DataSet, Listed, ListedFile, audio_below, find, inside, sub_folders
 from .datasets.chorales import ingest_chorales
@@ -50,6 +52,8 @@ __all__ = [
     "read_source",
     "read_table",
     "separate_clips",
+    "soundfont_differs",
+    "soundfont_of",
     "sub_folders",
     "to_path",
     "to_source",

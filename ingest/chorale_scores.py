@@ -37,6 +37,7 @@ class Score:
     tune: str                            # intervals of the melody's first notes, in semitones
     title: str
     voices: int
+    parts: tuple[int, ...]               # number of notes of each voice; `notes` has them voice by voice
     quarter_s: float                     # length of a quarter note in seconds
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,11 +51,17 @@ class Score:
             "notes": np.array(fields["notes"], np.float64).reshape(-1, 3),
             "bars": np.array(fields["bars"], np.float64).reshape(-1, 2),
             "meters": tuple((start, meter) for start, meter in fields["meters"]),
+            "parts": tuple(fields["parts"]),
         })
 
     @property
     def piece(self) -> str:
         return Path(self.name).stem
+
+    @property
+    def voice_of_notes(self) -> np.ndarray:
+        """The voice of each note, from 0, in the order of the score: (note,) int."""
+        return np.repeat(np.arange(len(self.parts)), self.parts)
 
     def meter_at(self, quarter: float) -> str:
         """The time signature in force at a time."""
@@ -110,6 +117,7 @@ def load_score(name: str) -> Score:
         tune=tune_of(voices[id(melody)]),
         title=_titles().get(path.stem.removeprefix("bwv")) or path.stem,
         voices=len(parts),
+        parts=tuple(len(voices[id(part)]) for part in parts),
         quarter_s=60.0 / _tempo(score),
     )
 

@@ -24,6 +24,7 @@ ALWAYS_USED = ("chorale_scores", "recording_hash", "scan", "sources", "tags")
 def answer(request: dict) -> tuple[dict, bytes]:
     """Reply to one request, whose `do` is `digest`, `identify`, `scan`, `parse`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
+    from tonelake.ingest.chorale_sources import parse_chorale
     from tonelake.ingest.libraries import library_versions
     from tonelake.ingest.scan import MIN_SECONDS, file_digest, promised_length, scan_file
     from tonelake.ingest.sources import read_source, to_path
@@ -48,7 +49,7 @@ def answer(request: dict) -> tuple[dict, bytes]:
             "digest": digest, "recording": identify(path, digest, skip), "tags": read_all_tags(path), "length_s": length_s,
         }, b""
     if request["do"] == "parse":
-        return {"score": load_score(source.removeprefix("chorale:")).to_dict()}, b""
+        return {"score": load_score(parse_chorale(source).name).to_dict()}, b""
     give_way()
     samples = read_source(source, request["start_s"], request["duration_s"], request["rate"], request.get("digest"), skip)
     return {"samples": len(samples)}, samples.astype("<f4").tobytes()

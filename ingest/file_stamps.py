@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 
+from tonelake.ingest.chorale_sources import is_chorale, soundfont_of
 from tonelake.ingest.sources import to_path
 
 COARSE_NS = 3_000_000_000                # FAT stores times in steps of two seconds
@@ -18,7 +19,7 @@ Stamp = tuple[int, int, int]             # size in bytes, mtime and ctime in nan
 
 def stamp_of(source: str) -> Stamp | None:
     """The current stamp of a file; None for a chorale or a file that cannot be examined."""
-    if source.startswith("chorale:"):
+    if is_chorale(source):
         return None
     try:
         stat = to_path(source).stat()
@@ -33,11 +34,14 @@ def is_trusted(stamp: Stamp | None) -> bool:
 
 
 def is_gone(source: str) -> bool:
-    """Whether the file does not exist; False if that cannot be decided, as for a folder that may not be read."""
-    if source.startswith("chorale:"):
-        return False
+    """Whether the file does not exist; False if that cannot be decided, as for a folder that may not be read.
+
+    A chorale is gone if its soundfont is.
+    """
     try:
-        to_path(source).stat()
+        path = soundfont_of(source) if is_chorale(source) else to_path(source)
+        if path is not None:             # None: the built-in organ
+            path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return True
     except OSError:

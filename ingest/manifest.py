@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tonelake.ingest.chorale_sources import is_chorale
 from tonelake.ingest.labels import PATH_NAMES, TEXT_NAMES, check_label_columns, check_labels, stored_as_text
 from tonelake.ingest.number_cells import is_missing
 from tonelake.ingest.recordings import Recording, ingest_recordings
@@ -75,6 +76,11 @@ def read_manifest(file: Path, multi: ListColumns = (), text: Sequence[str] = ())
         where = f"{file.name}, row {number}"
         if row[path] is None:
             raise InputError(f"{where}: has no path. Name the audio file")
+        if is_chorale(str(row[path])):
+            raise InputError(
+                f"{where}: {row[path]} is rendered, not a file. Run `tonelake ingest chorales --labels {file.name}`, with a "
+                "column piece, bwv or name"
+            )
         span = _span(where, row, start, length, end)
         labels = {name: row[name] for name in columns}               # an empty cell empties the label
         source = to_source(listed_path(folder, str(row[path])))             # ./a.wav and a.wav are the same file

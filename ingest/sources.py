@@ -1,7 +1,7 @@
 """Read the samples of a source, the text by which a lake names a recording.  Every sample enters through `read_source`.
 
 A source is an absolute path; a `file:` URI if the path is not valid UTF-8, which a text column cannot hold; or
-`chorale:NAME`, a piece of music21's corpus that is rendered when it is read.
+`chorale:NAME`, a piece of music21's corpus that is rendered when it is read (`chorale_sources`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tonelake.ingest.chorale_scores import load_score
+from tonelake.ingest.chorale_audio import read_chorale
+from tonelake.ingest.chorale_sources import is_chorale
 from tonelake.ingest.decode import read_audio
 from tonelake.ingest.errors import AudioError
-from tonelake.ingest.organ import render
 from tonelake.ingest.scan import file_digest
 
 
@@ -72,8 +72,8 @@ def read_source(
     Raises AudioError if the source cannot be read, or if the file has changed since, because its vectors would belong to other
     music.
     """
-    if source.startswith("chorale:"):
-        return _render_chorale(source, start_s, duration_s, rate, digest)
+    if is_chorale(source):
+        return read_chorale(source, start_s, duration_s, rate, digest)
     path = to_path(source)
     if digest is not None and _digest_now(source) != digest:
         raise AudioError(f"{path.name}: has changed since it was ingested. Ingest it again")
@@ -84,16 +84,6 @@ def read_source(
     if not np.isfinite(samples).all():
         raise AudioError(f"{path.name}: decodes to NaN or infinite samples at {start_s:.1f} s")
     return samples
-
-
-def _render_chorale(source: str, start_s: float, duration_s: float, rate: int, digest: str | None) -> np.ndarray:
-    """Samples of a piece on the organ; see `read_source`."""
-    score = load_score(source.removeprefix("chorale:"))
-    if digest is not None and score.digest != digest:
-        raise AudioError(f"{source}: its notes differ from those ingested, since another music21 is installed. Ingest it again")
-    notes = score.window(start_s / score.quarter_s, duration_s / score.quarter_s)
-    notes[:, :2] *= score.quarter_s
-    return render(notes, duration_s, rate, voices=score.voices)
 
 
 def _digest_now(source: str) -> str:

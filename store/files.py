@@ -3,7 +3,7 @@
 A path whose stamp (size and times) is unchanged has the same bytes and is not read again.  The state of every recording follows
 from this table: live if a present file has it, missing if only files have it that are gone, else superseded.
 
-A chorale has a row too: its source is `chorale:NAME`, it has no stamp, and it is always present.
+A chorale has a row too: its source is `chorale:NAME`, it has no stamp, and it is present unless its soundfont is gone.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def text(values: pl.Series) -> pl.Series:
 
 
 def file_names(sources: pl.Series) -> pl.Series:
-    """The last part of each source: a path, a file: URI, or a name such as chorale:bwv66.6."""
-    last = sources.str.split("/").list.last().str.replace(r"^[a-z]+:", "")
+    """The last part of each source: a path, a file: URI, or a name such as chorale:bwv66.6, without its settings."""
+    last = sources.str.replace(r"^(chorale:[^?]*).*", "$1").str.split("/").list.last().str.replace(r"^[a-z]+:", "")
     escaped = sources.str.starts_with("file:")
     if not escaped.any():
         return last

@@ -71,7 +71,7 @@ def ingest_manifest(
     finish(report, strict)
 
 
-@ingest_app.command("catalogue")
+@ingest_app.command("catalogue", cls=library_command("tonelake.ingest:ingest_catalogue"))
 def ingest_catalogue(
     file: Annotated[Path, typer.Argument(help="JSON file: a list of songs with meters and sources.")],
     lake: LakePath = "lake",
@@ -80,6 +80,19 @@ def ingest_catalogue(
         bool, typer.Option("--accept-terms", help="Confirm that you may download what FILE lists.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of songs to take from the start of the list.")] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Look up songs without sources on YouTube, by artist and title.")
+    ] = False,
+    override: Annotated[
+        Path | None, typer.Option(help="CSV or JSON file of artist, title, and url or video_id: recordings to use instead.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of a segment.")] = FROM_LIBRARY,
+    min_seconds: Annotated[float, typer.Option(help="Minimum length of a song's last segment.")] = FROM_LIBRARY,
+    margin: Annotated[float, typer.Option(help="Seconds left out at both ends of a song.")] = FROM_LIBRARY,
+    max_segments: Annotated[int, typer.Option(help="Maximum number of segments of a song.")] = FROM_LIBRARY,
+    write_segments: Annotated[
+        Path | None, typer.Option(help="Folder to write the segments to as FLAC files, for `tonelake ingest wikimeter`.")
+    ] = None,
     workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Download and ingest songs labelled by meter.
@@ -87,7 +100,8 @@ def ingest_catalogue(
     Example: tonelake ingest catalogue wikimeter.json --accept-terms
     """
     report = open_lake(lake, create=True).ingest_catalogue(
-        file, folder=out, accept_terms=accept_terms, limit=limit, workers=workers
+        file, folder=out, accept_terms=accept_terms, limit=limit, search=search, override=override, seconds=seconds,
+        min_seconds=min_seconds, margin=margin, max_segments=max_segments, write_segments=write_segments, workers=workers,
     )
     finish(report, strict)
 
@@ -101,13 +115,30 @@ def ingest_chorales(
     seed_rule: Annotated[
         bool, typer.Option("--seed-rule", help="Keep analyses and repeated windows: 430 pieces, 3,008 snippets.")
     ] = False,
-    strict: Strict = False,
+    soundfont: Annotated[
+        Path | None, typer.Option(metavar="FILE.sf2", help="Soundfont that FluidSynth plays; default: the built-in organ.")
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option(
+            metavar="PROGRAM[,PROGRAM…]",
+            help="General MIDI program (0 to 127, or a name) of all voices, or one for each, soprano first; default: 19.",
+        ),
+    ] = None,
+    reverb: Annotated[bool, typer.Option("--reverb", help="Add FluidSynth's reverberation.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV or JSON file of label columns, joined by a column piece, bwv or name.")
+    ] = None,
+    multi: Multi = None, strict: Strict = False,
 ) -> None:
-    """Render and ingest Bach's chorales from music21, played by a built-in organ.
+    """Render and ingest Bach's chorales from music21, played by a built-in organ or a soundfont.
 
     Example: tonelake ingest chorales --limit 40
+    Example: tonelake ingest chorales --soundfont TimGM6mb.sf2 --program 52,53,54,54
     """
-    report = open_lake(lake, create=True).ingest_chorales(bars=bars, hop=hop, limit=limit, seed_rule=seed_rule)
+    report = open_lake(lake, create=True).ingest_chorales(
+        bars=bars, hop=hop, limit=limit, seed_rule=seed_rule, soundfont=soundfont, program=program, reverb=reverb,
+        labels=labels, multi=multi or (),
+    )
     finish(report, strict)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from tonelake.ingest import DecoderPool, identify_files, to_path
+from tonelake.ingest import DecoderPool, identify_files, soundfont_differs, soundfont_of, to_path
 from tonelake.store import (
     Lake,
     Space,
@@ -88,15 +88,25 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
     """Missing files and, with `digests`, files whose bytes have changed; `repair` makes the next ingest read them again."""
     clips = lake.clips.read(["source", "digest"]).unique(["source", "digest"], maintain_order=True)
     gone = clips.filter(~clips["source"].map_elements(exists, return_dtype=pl.Boolean))["source"].unique(maintain_order=True)
-    if len(gone):
+    unplayed = gone.filter(gone.str.starts_with("chorale:"))
+    if len(unplayed):
+        soundfonts = pl.Series(sorted({str(soundfont_of(source)) for source in unplayed}))
+        yield Finding(
+            what="sources", where="clips",
+            problem=f"the soundfont of {len(unplayed)} chorales is missing: {first_few(soundfonts)}",
+            remedy="put it back, or run `tonelake ingest chorales --soundfont` with its present place",
+        )
+    if len(gone) > len(unplayed):
+        gone = gone.filter(~gone.str.starts_with("chorale:"))
         yield Finding(
             what="sources", where="clips", problem=f"{len(gone)} files are missing: {first_few(gone)}",
             remedy="put them back, or ingest the folder they are in now: clips follow their audio",
         )
     if not digests:
         return
-    here = clips.filter(~clips["source"].is_in(gone.implode()) & ~clips["source"].str.starts_with("chorale:"))
-    changed = []
+    is_chorale = clips["source"].str.starts_with("chorale:")
+    here = clips.filter(~clips["source"].is_in(gone.implode()) & ~is_chorale)
+    changed = [source for source, digest in clips.filter(is_chorale).iter_rows() if soundfont_differs(source, digest)]
     with DecoderPool() as pool:
         requests = [{"do": "digest", "source": source} for source in here["source"].unique(maintain_order=True)]
         now = {request["source"]: reply for request, reply in pool.map(requests)}
@@ -115,6 +125,10 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
 
 
 def exists(source: str) -> bool:
+    """Whether the file of a source is there; for a chorale, the file of its soundfont."""
+    soundfont = soundfont_of(source)
+    if soundfont is not None:
+        return soundfont.exists()
     try:
         return source_exists(source) if not source.startswith("file://") else to_path(source).exists()
     except OSError:
