@@ -4,6 +4,9 @@ yt-dlp resumes a download, but also continues a damaged part file, gives up at o
 track of downloads by file name.  So part files of earlier runs are deleted (an mp3 whose first third is zeros still decodes,
 to fewer seconds), a file counts only once it has been decoded from end to end, files are named by a hash of their URL, and
 `ledger.jsonl` beside them records the result for each URL.
+
+A URL may be a search, `ytsearch1:ARTIST TITLE`: its first hit is downloaded, and the log records which recording that was.
+Every address that is requested has to be public (`check_public`), also one that a search or a web page leads to.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from tonelake.store import TonelakeError, import_extra
 TRIES = 4
 FIRST_WAIT_S = 20.0                      # before the second try; twice as long before each further one
 MAX_BYTES = 1 << 30
+SEARCH = "ytsearch1:"                    # yt-dlp's prefix of a search whose first hit is taken
 NOT_AUDIO = "the download is not readable audio"
 TEMPORARY = re.compile(
     r"HTTP Error (408|429|5\d\d)|timed out|timeout|reset by peer|IncompleteRead|more expected|closed connection"
@@ -51,21 +55,26 @@ class Fetched:
     id: str = ""                         # id, title and uploader by the site: it may be another recording than expected
     title: str = ""
     uploader: str = ""
+    page: str = ""                       # address of the recording that a search found; empty if `url` is not a search
 
 
 class DownloadLog:
-    """Log of the result for each URL, in a file of JSON lines; the last line of a URL counts."""
+    """Log of the result for each URL, in a file of JSON lines; the last line of a URL counts.
+
+    A recording that a search found is known by its own address as well.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "ledger.jsonl"
+        self.path = folder / "ledger.jsonl"
         self._entries: dict[str, dict[str, Any]] = {}
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
+        self._searches: dict[str, str] = {}                          # by the address that was found
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
-                    self._entries[entry["url"]] = entry
+                    self._keep(entry["url"], entry)
                 except (ValueError, KeyError, TypeError):            # a line cut off by a full disk or a power failure
                     continue
 
@@ -73,19 +82,30 @@ class DownloadLog:
         """The file of a URL, if it has been downloaded and still exists unchanged in size; else None."""
         entry = self._entries.get(url)
         if entry is None or entry.get("status") != "done":
+            entry = self._entries.get(self._searches.get(url, ""))
+        if entry is None or entry.get("status") != "done":
             return None
-        found = Fetched(**{name: entry[name] for name in Fetched.__dataclass_fields__})
+        found = Fetched(**{name: entry[name] for name in Fetched.__dataclass_fields__ if name in entry})
         path = self.folder / found.file
         return found if path.is_file() and path.stat().st_size == found.size else None
 
     def record(self, url: str, **facts: Any) -> None:
         """Append the result for a URL."""
         entry = {"url": url, "at": round(time.time(), 1), **facts}
-        self._entries[url] = entry
-        with self._path.open("a", encoding="utf-8") as file:
+        self._keep(url, entry)
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def files(self) -> list[Path]:
+        """Paths of all files that were downloaded."""
+        return [self.folder / str(entry["file"]) for entry in self._entries.values() if entry.get("file")]
+
+    def _keep(self, url: str, entry: dict[str, Any]) -> None:
+        self._entries[url] = entry
+        if entry.get("page"):
+            self._searches[entry["page"]] = url
 
 
 Download = Callable[[str, Path, str], tuple[Path, dict[str, Any]]]               # url, folder, name without suffix
@@ -122,6 +142,8 @@ def fetch(
                 break
         else:
             about = {key: str(info.get(key) or "") for key in ("id", "title", "uploader")}
+            if url.startswith(SEARCH):
+                about["page"] = str(info.get("webpage_url") or "")
             found = Fetched(url=url, file=path.name, size=path.stat().st_size, duration_s=duration_s, **about)
             log.record(status="done", **asdict(found))
             return found, True
@@ -162,8 +184,18 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
     yt_dlp = import_extra("yt_dlp", "youtube", "fetching songs")
     runtimes: dict[str, dict] = {name: {} for name in ("deno", "node") if shutil.which(name)}
 
+    class PublicLoader(yt_dlp.YoutubeDL):
+        """Requests public addresses only, and uses no reply to which one of them has redirected from elsewhere."""
+
+        def urlopen(self, req: Any) -> Any:
+            check_request(req if isinstance(req, str) else req.url)
+            reply = super().urlopen(req)
+            check_request(reply.url)
+            return reply
+
     def download(url: str, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
-        check_public(url)
+        if not url.startswith(SEARCH):
+            check_public(url)
         options = {
             "format": "bestaudio/best", "outtmpl": {"default": f"{str(folder).replace('%', '%%')}/{name}.%(ext)s"},
             "noplaylist": True, "quiet": True, "no_warnings": True, "noprogress": True, "logger": SilentLogger(),
@@ -172,10 +204,13 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
             "ratelimit": bytes_a_second, "js_runtimes": runtimes,
         }
         try:
-            with yt_dlp.YoutubeDL(options) as loader:
-                info = loader.sanitize_info(loader.extract_info(url, download=True)) or {}
+            with PublicLoader(options) as loader:
+                page = first_hit(loader, url) if url.startswith(SEARCH) else url
+                info = loader.sanitize_info(loader.extract_info(page, download=True)) or {}
         except yt_dlp.utils.YoutubeDLError as error:
             raise FetchError(reason(error)) from error
+        if page != url:
+            info["webpage_url"] = page
         paths = [Path(entry["filepath"]) for entry in info.get("requested_downloads") or [] if entry.get("filepath")]
         present = [path for path in paths if path.is_file()]
         if not present:                  # yt-dlp reports no error if a limit prevented the download
@@ -183,6 +218,28 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
         return present[0], info
 
     return download
+
+
+def first_hit(loader: Any, search: str) -> str:
+    """The address of the first recording that a search by yt-dlp finds.
+
+    Raises FetchError if it finds nothing, or something that is not at a public http or https address.
+    """
+    found = loader.extract_info(search, download=False, process=False) or {}
+    entry = next(iter(found.get("entries") or ()), None)
+    page = str((entry or {}).get("webpage_url") or (entry or {}).get("url") or "")
+    if not page:
+        raise FetchError("the search found nothing. Name a recording with --override")
+    if not page.startswith(("http://", "https://")):
+        raise FetchError(f"the search found {page!r}, which is not an http or https address. Name a recording with --override")
+    check_public(page)
+    return page
+
+
+def check_request(url: str) -> None:
+    """Raise FetchError if a request for this URL would leave this machine for an address that is not public."""
+    if not url.startswith("data:"):      # such a URL contains its content
+        check_public(url)
 
 
 def reason(error: Exception) -> str:

@@ -88,6 +88,11 @@ class FileTable:
                 found.append(source)
         return found
 
+    def note_unused(self, source: str) -> None:
+        """Note that a file does not count as a recording any more: the next sync supersedes clips that no other file has."""
+        if (self.row(source) or {}).get("recording") is not None:
+            self._put(source, {"recording": None, "cuts": None})
+
     def present_recordings(self) -> set[str]:
         """Recordings that a present file has."""
         here = self._stored.filter(pl.col("missing_since").is_null() & ~pl.col("source").is_in([*self._changed]))

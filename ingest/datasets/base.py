@@ -24,11 +24,12 @@ MIX = "mix"                              # value of column `stem` for a whole so
 
 
 class ListedFile(NamedTuple):
-    """One audio file of a set."""
+    """One audio file of a set, or a part of one."""
 
     path: Path
     track: str
     labels: dict[str, Any]
+    span: tuple[float, float] | None = None          # start and length in seconds of the only clip; None: the file is cut
 
 
 @dataclass(frozen=True)

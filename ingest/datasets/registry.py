@@ -28,12 +28,14 @@ from tonelake.ingest.text_links import link_text
 from tonelake.store import InputError
 
 if TYPE_CHECKING:
+    from tonelake.ingest.recordings import Recording
     from tonelake.ingest.report import IngestReport
     from tonelake.store import Lake
 
 GROUP = "tonelake.datasets"
 NOT_SETS = frozenset({                   # modules without a DATASET
-    "base", "registry", "meters", "foreign_labels", "chorales", "wikimeter", "mirdata", "hf", "hf_parts",
+    "base", "registry", "meters", "foreign_labels", "chorales", "wikimeter", "wikimeter_catalogue", "wikimeter_segments",
+    "mirdata", "hf", "hf_parts",
 })
 RENAMED = {"wikimeter_folder": "wikimeter"}                  # module: name of its data set, where they differ
 RESERVED = frozenset({"folder", "manifest", "catalogue", "chorales", "mirdata", "hf"})     # commands of their own
@@ -110,7 +112,7 @@ def ingest_dataset(
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder. `tonelake ingest {name}` takes the folder that {name} unpacks to")
     listed = dataset.read(folder)
-    files = [ListedFile(_locate(path), track, labels) for path, track, labels in listed.files]
+    files = [ListedFile(_locate(path), *about) for path, *about in listed.files]
     exists = [is_there(file.path) and file.path.is_file() for file in files]
     missing = [file.path for file, here in zip(files, exists, strict=True) if not here]
     links = {file.path: target for file in compress(files, exists) if (target := link_text(file.path)) is not None}
@@ -119,8 +121,15 @@ def ingest_dataset(
         first = f"the first of {len(missing):,} listed files is {missing[0]}" if missing else f"expected {dataset.layout}"
         raise InputError(f"{folder}: holds no audio of {name}: {next(iter(_link_note(links)), first)}")
     lake.clips.check_labels(pl.DataFrame([file.labels for file in present], infer_schema_length=None))
-    recordings = [Recording(source=to_source(file.path), track=file.track, labels=file.labels) for file in present]
-    cut = Cut(seconds or dataset.seconds, hop)
+    recordings: list[Recording] = []
+    cut: Cut | None = None
+    if any(file.span is not None for file in present):
+        if seconds is not None or hop is not None:
+            raise InputError(f"{folder}: its tables say where each clip begins and ends. Leave out --seconds and --hop")
+        recordings = _parts(present)
+    else:
+        recordings = [Recording(source=to_source(file.path), track=file.track, labels=file.labels) for file in present]
+        cut = Cut(seconds or dataset.seconds, hop)
     report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers, root=folder)
     known = {file.path for file in files} | set(listed.left_out)
     unlisted = [path for path in audio_below(folder) if path not in known]
@@ -128,6 +137,23 @@ def ingest_dataset(
         *listed.notes, *_missing_note(missing, len(listed.files)), *_link_note(links), *_unlisted_note(unlisted),
         *note_on_folder(folder, AUDIO_SUFFIXES), *report.notes,
     ))
+
+
+def _parts(files: Sequence[ListedFile]) -> list[Recording]:
+    """Recordings with the spans of listed parts; a file without a span is one clip."""
+    from tonelake.ingest.recordings import Recording
+    from tonelake.ingest.sources import to_source
+
+    by_path: dict[Path, list[ListedFile]] = {}
+    for file in files:
+        by_path.setdefault(file.path, []).append(file)
+    return [
+        Recording(
+            source=to_source(path), track=parts[0].track, spans=tuple(part.span or (0.0, None) for part in parts),
+            span_labels=tuple(part.labels | {"track": part.track} for part in parts),
+        )
+        for path, parts in by_path.items()
+    ]
 
 
 def _candidates() -> Iterator[tuple[str, str, Callable[[], Any]]]:

@@ -1,37 +1,33 @@
-"""Ingest a catalogue of songs by meter, in WIKIMETER's form: download, cut by its rule, label with every meter.
+"""Ingest a catalogue of songs by meter, in WIKIMETER's form: download, cut by a rule, label with every meter.
 
-    [{"artist": "...", "title": "...", "meters": {"5": 1.0}, "sources": [{"type": "youtube", "video_id": "..."},
-      {"type": "wikimedia", "url": "https://..."}], "trim": {"start": 3, "end": 200}}, ...]
-
-An older form has `video_id` beside the title.  The rule: leave out 10 s at both ends, then take at most five segments of
-35 s, a shorter last one if at least 15 s remain.  Beside the files, `data_<name>.tab` lists the segments as METER2800's
-tables do.
+`wikimeter_catalogue` describes the catalogue, `wikimeter_segments` the rule and the tables that list the segments, which are
+written beside the downloaded files.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import polars as pl
 
 from tonelake.ingest.collector import STAGE
-from tonelake.ingest.datasets.meters import WORDS, main_meter, meter_list, meter_text
+from tonelake.ingest.datasets.wikimeter_catalogue import Song, read_catalogue, slug
+from tonelake.ingest.datasets.wikimeter_segments import CutSong, SegmentFolder, SegmentRule, write_tables
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.download import Download, DownloadLog, Fetched, FetchError, Measure, fetch, ytdlp
+from tonelake.ingest.errors import AudioError
+from tonelake.ingest.file_table import FileTable
 from tonelake.ingest.recordings import Recording, ingest_recordings
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.sources import to_source
-from tonelake.ingest.text_files import encoding_of, readable
 from tonelake.store import Failure, InputError, Lake, failure_id
 
-MARGIN_S, SEGMENT_S, MIN_SEGMENT_S, MAX_SEGMENTS = 10.0, 35.0, 15.0, 5
-PAUSE_S = 3.0                            # between two log
-VIDEO_ID = re.compile(r"[\w-]{11}")
+PAUSE_S = 3.0                            # between two downloads
+TOLERANCE_S = 0.01                       # by which a clip's times may differ from the segment's
+SHOWN = 3                                # recordings found by search that a note names
 NOTICE = (
     "downloading recordings may violate the terms of the site that hosts them (YouTube's forbid it except where they say "
     "otherwise) and the rights of their owners. Download only what you are allowed to, keep the files to yourself, and "
@@ -39,76 +35,59 @@ NOTICE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Song:
-    """One entry of a catalogue."""
-
-    artist: str
-    title: str
-    meters: dict[int, float]             # beats a bar: weight, a confidence or a share of the song
-    urls: tuple[str, ...]                # in order of preference
-    start_s: float = 0.0                 # where the song begins and ends within the recording
-    end_s: float | None = None
-
-    @property
-    def stem(self) -> str:
-        return slug(f"{self.artist}_{self.title}")
-
-    @property
-    def main_meter(self) -> int:
-        return main_meter(self.meters)
-
-    def labels(self) -> dict[str, Any]:
-        """Label columns of a clip: those of METER2800's tables, and every meter as a list."""
-        return {
-            "artist": self.artist, "title": self.title, "label": WORDS.get(self.main_meter, str(self.main_meter)),
-            "meter": meter_text(self.meters), "alt_meter": str(2 * self.main_meter),
-            "meters": meter_list(self.meters),
-        }
-
-
 def ingest_catalogue(
     lake: Lake, file: str | Path, *, folder: str | Path | None = None, accept_terms: bool = False, limit: int | None = None,
-    workers: int | None = None, download: Download | None = None, sleep: Callable[[float], None] = time.sleep,
+    search: bool = False, override: str | Path | None = None, seconds: float = 35.0, min_seconds: float = 15.0,
+    margin: float = 10.0, max_segments: int = 5, write_segments: str | Path | None = None, workers: int | None = None,
+    download: Download | None = None, sleep: Callable[[float], None] = time.sleep,
 ) -> IngestReport:
     """Download a catalogue's songs into `folder` (by default beside it, under its name), and add their segments as clips.
 
     A song whose sources all fail is a recorded failure.  The next run tries it again, and downloads only what is missing.
-    Raises InputError, before any download, if the terms are not accepted or the catalogue is not valid.
+    `search`: look up songs without sources by artist and title.  `override`: CSV or JSON file of artist, title, and url or
+    video_id: recordings to use instead of a song's sources; clips of the recording used before are superseded.
+    `seconds`, `min_seconds`, `margin`, `max_segments`: see `SegmentRule`.  `write_segments`: folder for segments as files.
+    Raises InputError, before any download, if the terms are not accepted, the catalogue or the lengths are not valid, or
+    `write_segments` holds other files.
     """
+    rule = SegmentRule(seconds=seconds, min_seconds=min_seconds, margin_s=margin, max_segments=max_segments)
     file = Path(file).expanduser()
-    songs = read_catalogue(file)[:limit]
+    songs = read_catalogue(file, search=search, override=Path(override).expanduser() if override else None)[:limit]
     if not accept_terms:
         raise InputError(NOTICE)
+    lake.check_writable()
     name = slug(file.stem)
+    segment_folder = SegmentFolder(Path(write_segments).expanduser(), name) if write_segments is not None else None
     log = DownloadLog(Path(folder).expanduser() if folder else file.absolute().parent / f"{file.stem}-audio")
     download = download or ytdlp()
-    recordings, rows, failures, succeeded, fresh = [], [], [], [], 0
+    available: list[CutSong] = []
+    failures, succeeded, fresh, written = [], [], 0, 0
     with DecoderPool(1) as pool:
         measure = measure_by(pool)
         for song in lake.progress(songs, len(songs), "fetching"):
             try:
                 found, new = fetch_song(song, log, download, measure, sleep)
                 fresh += new
-                spans = segments(found.duration_s, song.start_s, song.end_s)
-                if not spans:
-                    raise FetchError(f"{found.duration_s:.0f} s are too short for a segment of {MIN_SEGMENT_S:g} s")
-            except FetchError as error:
+                cut = cut_song(song, found, log.folder, rule)
+                check_unshared(cut, available)
+                written += segment_folder.write(cut, pool) if segment_folder is not None else 0
+            except (FetchError, AudioError) as error:
                 failures.append(Failure(STAGE, song.urls[0], f"{song.artist} - {song.title}: {error}"))
                 continue
-            succeeded.append(failure_id(STAGE, song.urls[0]))
-            source = to_source(log.folder / found.file)
-            labels = song.labels() | {"url": found.url}
-            recordings.append(Recording(
-                source=source, track=song.stem, labels=labels, spans=tuple(spans), span_labels=tuple({} for _ in spans)
-            ))
-            rows += [(f"/{name.upper()}/{song.stem}_seg{i:02d}.mp3", labels) for i in range(len(spans))]
+            succeeded += [failure_id(STAGE, url) for url in (*song.urls, *song.replaced)]
+            available.append(cut)
     lake.failures.record(failures)
     lake.failures.clear(succeeded)
-    table = log.folder / f"data_{name}.tab"
-    write_table(table, rows)
-    report = ingest_recordings(lake, recordings, None, dataset=name, workers=workers)
-    notes = (f"{len(recordings)} of {len(songs)} songs available, {fresh} downloaded in this run; segments listed in {table}",)
+    notes = [
+        f"{len(available)} of {len(songs)} songs available, {fresh} downloaded in this run; segments listed in "
+        f"{write_tables(log.folder, name, available, '.mp3')}", *search_note(available, log),
+    ]
+    if segment_folder is not None:
+        table = write_tables(segment_folder.folder, name, available, ".flac") if available else segment_folder.folder
+        notes.append(f"{written} segments written, listed in {table}")
+    drop_replaced(lake, available, log)
+    report = ingest_recordings(lake, recordings_of(available), None, dataset=name, workers=workers)
+    notes += other_lengths_note(lake, available)
     return replace(report, recordings=len(songs), failed=report.failed + len(failures), notes=(*notes, *report.notes))
 
 
@@ -140,92 +119,83 @@ def measure_by(pool: DecoderPool) -> Measure:
 
 
 def segments(duration_s: float, start_s: float = 0.0, end_s: float | None = None) -> list[tuple[float, float]]:
-    """(start, length) in seconds of a song's segments by the catalogue's rule.
+    """(start, length) in seconds of a song's segments by the default rule."""
+    return list(SegmentRule().spans(duration_s, start_s, end_s))
 
-    >>> segments(110.0)
-    [(10.0, 35.0), (45.0, 35.0), (80.0, 20.0)]
-    >>> segments(1000.0)[-1], segments(30.0)
-    ((150.0, 35.0), [])
+
+def cut_song(song: Song, found: Fetched, folder: Path, rule: SegmentRule) -> CutSong:
+    """A downloaded song with its segments.  Raises FetchError if it is too short for one."""
+    spans = rule.spans(found.duration_s, song.start_s, song.end_s)
+    if not spans:
+        raise FetchError(f"{found.duration_s:.0f} s are too short for a segment of {rule.min_seconds:g} s")
+    return CutSong(song=song, found=found, path=folder / found.file, spans=spans)
+
+
+def check_unshared(cut: CutSong, others: Sequence[CutSong]) -> None:
+    """Raise FetchError if another song has segments in the same part of the same recording: one of the two is not this song."""
+    first_s, (start_s, length_s) = cut.spans[0][0], cut.spans[-1]
+    for other in others:
+        begin_s, (last_s, last_length_s) = other.spans[0][0], other.spans[-1]
+        if other.url == cut.url and first_s < last_s + last_length_s and begin_s < start_s + length_s:
+            raise FetchError(
+                f"{cut.url}: is the recording of {other.song.artist} - {other.song.title} as well. Name another with --override"
+            )
+
+
+def recordings_of(songs: Sequence[CutSong]) -> list[Recording]:
+    """Recordings with the segments of these songs; several songs may be parts of one file."""
+    by_source: dict[str, list[CutSong]] = {}
+    for cut in songs:
+        by_source.setdefault(cut.source, []).append(cut)
+    return [
+        Recording(
+            source=source, track=cuts[0].song.stem, spans=tuple(span for cut in cuts for span in cut.spans),
+            span_labels=tuple(
+                cut.song.labels() | {"track": cut.song.stem, "url": cut.url, "segment": number}
+                for cut in cuts for number in range(len(cut.spans))
+            ),
+        )
+        for source, cuts in by_source.items()
+    ]
+
+
+def drop_replaced(lake: Lake, songs: Sequence[CutSong], log: DownloadLog) -> None:
+    """Note that files which a song had in an earlier run, before an override, are not its recording any more.
+
+    The next sync supersedes their clips.
     """
-    begin, end = start_s + MARGIN_S, min(duration_s if end_s is None else end_s, duration_s) - MARGIN_S
-    found: list[tuple[float, float]] = []
-    while end - begin >= MIN_SEGMENT_S and len(found) < MAX_SEGMENTS:
-        length = min(SEGMENT_S, end - begin)
-        found.append((round(begin, 3), round(length, 3)))
-        begin += SEGMENT_S
-    return found
+    tracks = sorted({cut.song.stem for cut in songs})
+    unused = sorted({to_source(path) for path in log.files()} - {cut.source for cut in songs})
+    clips = lake.clips.read(["source", "track"]).filter(pl.col("source").is_in(unused))
+    replaced = clips.group_by("source").agg(pl.col("track").is_in(tracks).all()).filter("track")["source"].sort().to_list()
+    if replaced:
+        files = FileTable(lake)
+        for source in replaced:
+            files.note_unused(source)
+        files.flush()
 
 
-def read_catalogue(file: Path) -> list[Song]:
-    """The songs of a catalogue.  Raises InputError, naming the entry, if one does not have the form above."""
-    with readable(file):
-        text = file.read_text(encoding=encoding_of(file))
-    try:
-        entries = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{file.name}: is not JSON: {error}") from error
-    if not isinstance(entries, list) or not entries:
-        raise InputError(f"{file.name}: is not a list of songs")
-    songs: dict[str, Song] = {}
-    for number, entry in enumerate(entries, start=1):
-        try:
-            song = read_song(entry)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{file.name}, song {number}: {what}") from error
-        if song.stem in songs:
-            raise InputError(f"{file.name}, song {number}: {song.artist} - {song.title} is listed twice")
-        songs[song.stem] = song
-    return list(songs.values())
-
-
-def read_song(entry: dict[str, Any]) -> Song:
-    """One entry as a Song.  Raises ValueError, KeyError, TypeError or AttributeError if it does not have the form above."""
-    meters = {int(meter): float(weight) for meter, weight in entry["meters"].items() if float(weight) > 0}
-    if not meters or not all(2 <= meter <= 64 for meter in meters):
-        raise ValueError(f"meters {entry['meters']!r}: give beats a bar and a weight above 0 for each")
-    sources = list(entry.get("sources") or [])
-    if entry.get("video_id"):            # the older form
-        sources.append({"type": "youtube", "video_id": entry["video_id"]})
-    trim = entry.get("trim") or {}
-    start, end = trim.get("start"), trim.get("end")
-    song = Song(
-        artist=str(entry["artist"]), title=str(entry["title"]), meters=meters,
-        urls=tuple(dict.fromkeys(map(url_of, sources))), start_s=float(start or 0.0), end_s=None if end is None else float(end),
+def search_note(songs: Sequence[CutSong], log: DownloadLog) -> tuple[str, ...]:
+    """A note on recordings that were found by search, which may be others than expected."""
+    searched = [cut for cut in songs if cut.found.page and cut.found.url in cut.song.urls]       # not confirmed by an override
+    if not searched:
+        return ()
+    shown = "; ".join(
+        f"{cut.song.artist} - {cut.song.title}: {cut.found.title!r} by {cut.found.uploader or 'an unnamed uploader'}, {cut.url}"
+        for cut in searched[:SHOWN]
     )
-    if not song.urls:
-        raise ValueError("has no sources")
-    if not song.stem:
-        raise ValueError("has neither artist nor title")
-    return song
+    rest = "; …" if len(searched) > SHOWN else ""
+    return (f"{len(searched)} songs found by search, all listed in {log.path}: {shown}{rest}. Correct one with --override",)
 
 
-def url_of(source: dict[str, Any]) -> str:
-    """The URL of a source.  Only http and https, so that a foreign catalogue cannot read files of this machine."""
-    if source.get("video_id") and not source.get("url"):
-        if not VIDEO_ID.fullmatch(str(source["video_id"])):
-            raise ValueError(f"{source['video_id']!r} is not a video id")
-        return f"https://www.youtube.com/watch?v={source['video_id']}"
-    url = str(source.get("url") or "")
-    if not re.match(r"https?://[^/]", url):
-        raise ValueError(f"the source {url!r} is not an http or https URL")
-    return url
-
-
-def slug(text: str) -> str:
-    """Text reduced to letters, digits and underscores.
-
-    >>> slug("Béla Bartók_Mikrokosmos: No. 113")
-    'bela_bartok_mikrokosmos_no_113'
-    """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower() or text.lower()
-    return re.sub(r"[^\w]+", "_", plain).strip("_")
-
-
-def write_table(path: Path, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Write segments in the form of METER2800's tables, atomically."""
-    lines = ["filename\tlabel\tmeter\talt_meter"]
-    lines += [f'"{name}"\t"{labels["label"]}"\t{labels["meter"]}\t{labels["alt_meter"]}' for name, labels in rows]
-    beside = path.with_suffix(".tmp")
-    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    beside.replace(path)
+def other_lengths_note(lake: Lake, songs: Sequence[CutSong]) -> tuple[str, ...]:
+    """A note on clips of these files that an earlier run cut by other lengths."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for cut in songs:
+        spans.setdefault(cut.source, []).extend(cut.spans)
+    clips = lake.clips.read(["source", "start_s", "duration_s"]).filter(pl.col("source").is_in(sorted(spans)))
+    count = sum(
+        not any(abs(start_s - span[0]) < TOLERANCE_S and abs(length_s - span[1]) < TOLERANCE_S for span in spans[source])
+        for source, start_s, length_s in clips.iter_rows()
+    )
+    return (f"{count} clips of these songs were cut by other lengths in an earlier run, and remain",) if count else ()

@@ -476,6 +476,18 @@ def test_wikimeter_and_meter2800_in_one_folder_are_kept_apart_and_share_the_colu
     assert {track: (row["dataset"], row["meters"]) for track, row in rows_of(lake).items()} == {
         "a_b": ("wikimeter", ["3", "4"]), "062182": ("meter2800", ["4"]),
     }
+    assert {track: row["split"] for track, row in rows_of(lake).items()} == {"a_b": None, "062182": "train"}
+    assert str(lake.clips.table.schema.field("meters").type) == "list<item: string>"
+
+
+def test_the_table_of_wikimeter_may_be_beside_its_folder_and_have_any_name_but_those_of_meter2800(lake, tmp_path):
+    sound(tmp_path / "data_wikimeter" / "audio" / "a.b_c_seg00.mp3", 1)
+    text(tmp_path / "data_wikimeter.tab", "filename\tlabel\tmeter\talt_meter", "/WIKIMETER/a.b_c_seg00.mp3\tfive\t5\t10")
+    text(tmp_path / "data_train_4_classes.tab", "filename\tlabel\tmeter", "/FMA/1.mp3\tfour\t4")
+    ingest.ingest_dataset(lake, "wikimeter", tmp_path / "data_wikimeter", workers=1)
+    assert {track: row["meters"] for track, row in rows_of(lake).items()} == {"a.b_c": ["5"]}
+    (tmp_path / "data_wikimeter.tab").rename(tmp_path / "data_wikimeter" / "data_test_songs.tab")
+    assert ingest.ingest_dataset(lake, "wikimeter", tmp_path / "data_wikimeter", workers=1).added.known == 1
 
 
 @pytest.mark.parametrize("cell", ["waltz", "0", "3:x", "3:0", "2.5", "65", "3,,4"])
