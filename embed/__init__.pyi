@@ -9,6 +9,7 @@ from .encoders.adapter import (
 )
 from .encoders.base import Encoder, FrameSpan, Pooled, pool_states
 from .encoders.hubert import HubertEncoder, normalize
+from .encoders.listing import list_encoders
 from .encoders.registry import encoder_names, have_weights, load_encoder
 from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SMALL_ENCODER
 from .engines import ENGINES, embed_lake
@@ -69,6 +70,7 @@ __all__ = [
     "encoder_of",
     "find_or_describe",
     "have_weights",
+    "list_encoders",
     "load_encoder",
     "load_librosa",
     "make_plan",

@@ -97,7 +97,8 @@ def encoders(frame: pl.DataFrame) -> pl.DataFrame:
     """Encoders by their shortest name."""
     weights = pl.when("here").then(pl.lit("here")).otherwise(pl.lit("not here, ") + pl.col("size"))
     return frame.select(
-        pl.coalesce(pl.col("aliases").list.first(), "name").alias("name"), "layers", "width", "licence", hz="sample_rate", weights=weights, good_for="good_for",
+        pl.coalesce(pl.col("aliases").list.first(), "name").alias("name"), "layers", "width", "licence", hz="sample_rate",
+        weights=weights, good_for="good_for",
     )
 
 

@@ -34,7 +34,8 @@ CLASS_LOCATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za
 
 def encoder_names() -> list[str]:
     """Names that `load_encoder` accepts, apart from checkpoint folders and `module:Class`."""
-    return [*(name for entry in ENTRIES for name in (entry.name, *entry.aliases)), *sorted(entry_points(group=ENTRY_POINTS).names)]
+    built_in = [name for entry in ENTRIES for name in (entry.name, *entry.aliases)]
+    return [*built_in, *sorted(entry_points(group=ENTRY_POINTS).names)]
 
 
 def full_name(name: str) -> str:
@@ -172,5 +173,4 @@ def import_encoder_module(name: str) -> Any:
 
 def have_weights(name: str = DEFAULT_ENCODER) -> bool:
     """Whether the weights of a built-in encoder are already on this machine; True for one that needs none."""
-    weights = BY_NAME[full_name(name)].weights
-    return weights is None or weights.present()
+    return BY_NAME[full_name(name)].present()

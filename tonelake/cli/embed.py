@@ -18,7 +18,7 @@ def embed(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Encoder: mert-95m (default), mert-330m, small, spectral, a checkpoint folder, or a class as module:Class."
+            help="Encoder by name (`tonelake encoders` lists them), a checkpoint folder, or module:Class; default: mert-95m."
         ),
     ] = None,
     adapter: Annotated[
@@ -77,6 +77,17 @@ def spaces(
     if default is not None:
         opened.spaces.set_default(None if default == "auto" else default)
     show(opened.list_spaces(), as_json, as_csv, "spaces", "no spaces: run `tonelake embed`")
+
+
+@app.command(rich_help_panel=EMBED)
+def encoders(as_json: Json = False, as_csv: Csv = False) -> None:
+    """List the encoders: rate, layers, licence, whether their weights are here, and what they are good for.
+
+    Example: tonelake encoders
+    """
+    from tonelake.embed import list_encoders
+
+    show(list_encoders(), as_json, as_csv, "encoders")
 
 
 @app.command(rich_help_panel=EMBED, cls=library_command("tonelake.doctor:diagnose"))
