@@ -26,6 +26,7 @@ from .jackknife import (
     t_quantile,
 )
 from .labelled import Labelled, find_group, halve_groups, read_clip_values, read_labelled, sample_pairs
+from .manifest import digest_text, make_manifest, task_parts
 from .metrics import (
     MAIN_METRIC,
     METRICS_BY_KIND,
@@ -113,6 +114,7 @@ __all__ = [
     "crossfit",
     "crossfit_estimate",
     "crossfit_means",
+    "digest_text",
     "estimate_metric",
     "estimate_metrics",
     "estimates_as_dict",
@@ -132,6 +134,7 @@ __all__ = [
     "leaks",
     "logit_estimate",
     "make_bins",
+    "make_manifest",
     "make_splits",
     "make_units",
     "max_t",
@@ -162,6 +165,7 @@ __all__ = [
     "stratified",
     "sums_of_units",
     "t_quantile",
+    "task_parts",
     "task_values",
     "top_hits",
     "variances_of_strata",

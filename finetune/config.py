@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tonelake.evaluate import SHARES, VAL_SHARE, check_shares
+from tonelake.evaluate import MAIN_METRIC, SHARES, VAL_SHARE, check_shares
 from tonelake.finetune.recipes import recipe_settings
 from tonelake.store import (
     Count,
@@ -26,7 +26,14 @@ from tonelake.store import (
     parse_settings,
 )
 
+# Version of the computation of a fine-tuning.  Raise it when equal settings and data give other results: model, augmentation,
+# training, frozen baseline, metrics or intervals.  Finished runs are then trained again under another default name instead of
+# being returned, and interrupted ones are not resumed.
+FINETUNE_VERSION = 1
 LARGE = 1024                             # width from which an encoder counts as large: MERT-v1-330M's
+VALIDATION_METRICS = {                   # measured every epoch, besides the loss
+    "multiclass": ("accuracy", "map"), "multilabel": ("map", "accuracy"), "regression": ("r2",),
+}
 LATER: dict[str, Any] = {                # settings of later releases, with the values of before
     "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None,
 }
@@ -111,6 +118,10 @@ class FinetuneConfig(Settings):
     together: Count = Field(default=32, description="Clips in an optimizer step, accumulated over several batches.")
     epochs: Count = Field(default=50, description="Maximum number of epochs.")
     patience: Count = Field(default=15, description="Epochs without improvement after which training stops.")
+    monitor: Literal["auto", "accuracy", "map", "r2", "loss"] = Field(
+        default="auto", description="Validation metric that steers the schedule, stops training and selects the epoch; "
+        "accuracy of a list column is that of the label listed first; auto: accuracy of classes, map of lists, r2 of numbers.",
+    )
 
     split: str = Field(
         default="by:track",
@@ -177,8 +188,20 @@ class FinetuneConfig(Settings):
         Settings that earlier releases lacked are left out at their defaults, and the recipe's name always: its values count.
         """
         values = {key: value for key, value in self.as_dict().items() if key not in LATER or value != LATER[key]}
+        if self.monitor in ("auto", MAIN_METRIC.get(str(self.task))):
+            del values["monitor"]
         del values["recipe"]
         return values
+
+    @property
+    def monitored(self) -> str:
+        """Return the validation metric that steers training."""
+        return MAIN_METRIC[str(self.task)] if self.monitor == "auto" else self.monitor
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Return whether the monitored metric improves upwards."""
+        return self.monitored != "loss"
 
     @property
     def first(self) -> int:

@@ -1,7 +1,8 @@
 """A run on disk: one folder below `adapters/` of the lake, readable without tonelake.
 
     config.yaml            every setting, resolved; written first
-    work/                  decoded audio, checkpoints, TensorBoard's log, while it runs (on this machine)
+    manifest.json          digests of the data that decide the results: clips, sets, class names, tracks, … (`store.manifest`)
+    work/                  decoded audio, pooled layers, checkpoints, TensorBoard's log, while it runs (on this machine)
     adapter/               the LoRA weights, in PEFT's form
     head.safetensors       the head, with the names of its outputs
     history.parquet        each epoch
@@ -17,14 +18,17 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 
+from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
+from tonelake.embed import ADAPTER_WEIGHTS
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.probes import read_tensors
-from tonelake.store import FinishedRun, Lake, cache_folder, is_local, read_songs
+from tonelake.store import Blobs, FinishedRun, Lake, cache_folder, is_local, read_songs
 
 HEAD = "head.safetensors"
 BASELINES = ("chance", "majority")       # of `finetune.baselines`
@@ -54,6 +58,42 @@ def work_folder(lake: Lake, name: str) -> Path:
         return Path(lake.uri) / "adapters" / name / "work"
     digest = hashlib.blake2b(f"{lake.uri}\0{name}".encode(), digest_size=8).hexdigest()
     return cache_folder() / "finetune" / digest / "work"
+
+
+def claim_work(work: Path, digest: str) -> None:
+    """Make the work folder that of the run with this digest: files that another run left there are deleted."""
+    owner = work / "digest"
+    if not (owner.is_file() and owner.read_text(encoding="utf-8") == digest):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        partial = owner.with_suffix(".partial")
+        partial.write_text(digest, encoding="utf-8")
+        partial.replace(owner)
+
+
+def digest_of_start(lake: Lake, start: str) -> str:
+    """Return a digest of the weights that `--start` names: a checkpoint file, a folder in PEFT's form, or a run of the lake.
+
+    Raises InputError if it is a run that does not exist.
+    """
+    from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES
+
+    hasher, path = hashlib.blake2b(digest_size=16), Path(start).expanduser()
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hasher).hexdigest()
+    if path.suffix in WEIGHT_SUFFIXES:
+        return "absent"                  # reading the weights raises the error
+    if (path / PEFT_CONFIG).is_file():
+        found = [(Blobs(str(path)), name) for name in (PEFT_CONFIG, ADAPTER_WEIGHTS)]
+    else:
+        run = FinetuneRun.named(lake, start)
+        inside = Blobs(f"{run.files.uri}/adapter")
+        found = [(inside, PEFT_CONFIG), (inside, ADAPTER_WEIGHTS), (run.files, HEAD)]
+    for files, name in found:
+        with files.fetched(name) as local:
+            hasher.update(b"absent" if local is None else local.read_bytes())
+    return hasher.hexdigest()
 
 
 def song_keys(lake: Lake, table: pl.DataFrame) -> pl.Series:

@@ -20,7 +20,7 @@ from tonelake.evaluate import (
     make_splits,
     read_targets,
 )
-from tonelake.finetune.config import FINETUNE_VERSION, FinetuneConfig
+from tonelake.finetune.config import FINETUNE_VERSION, VALIDATION_METRICS, FinetuneConfig
 from tonelake.finetune.runs import FinetuneRun, digest_of_start, song_keys
 from tonelake.probes import balanced_weights
 from tonelake.store import InputError, Lake, Manifest, Space, require_extra
@@ -132,6 +132,11 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
     task = read_targets(
         lake, space, (config.column,), kind=config.task, where=config.where, classes=config.classes
     )
+    if config.monitor not in ("auto", "loss", *VALIDATION_METRICS[task.kind]):
+        raise InputError(
+            f"--monitor {config.monitor}: is not a metric of {task.kind} tasks, which {config.column!r} is. Choose "
+            f"{', '.join(VALIDATION_METRICS[task.kind])} or loss"
+        )
     split, notes = make_split(lake, task, config)
     check_valid(split, config.split)
     if config.device not in DEVICES:

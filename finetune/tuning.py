@@ -13,9 +13,21 @@ from typing import Any
 
 from tonelake.embed import CLIP_COLUMNS, ReadClips
 from tonelake.finetune.config import FinetuneConfig, merge_settings
-from tonelake.finetune.runs import FinetuneRun, work_folder
+from tonelake.finetune.runs import FinetuneRun, claim_work, work_folder
 from tonelake.ingest import read_clips
-from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, check_same_run, lock_run, settings_to_yaml
+from tonelake.store import (
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    Blobs,
+    Lake,
+    Manifest,
+    check_same_run,
+    lock_run,
+    notes_on_earlier_runs,
+    settings_to_yaml,
+    write_manifest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +40,21 @@ def finetune(
     the same settings and data.
 
     `settings` are those of `FinetuneConfig`; they change what `config` (settings, or a file of them) says.
-    `name`: of the run's folder; by default made of the column, the space and a digest.  `again`: train a finished run again.
-    `read`: gives the samples of clips at a rate.  Raises InputError if the settings cannot be met, or if `name` belongs to
-    another run.
+    `name`: of the run's folder; by default made of the column, the space and a digest of settings and data.  `again`: train a
+    finished run again, also if its data has changed.  `read`: gives the samples of clips at a rate.  Raises InputError if the
+    settings cannot be met, or if `name` belongs to another run or to other data (with what has changed).
     """
     from tonelake.finetune.setup import make_setup
 
     log.info("reading labels")
     config = merge_settings(config, column, settings)
     setup = make_setup(lake, config)
-    digest = setup.digest
+    manifest = setup.manifest()
+    chosen = name is not None
     if name is None:
-        name = f"{setup.config.column}-{setup.space.name}-{digest[:8]}"[-120:].lstrip(".-")
+        name = f"{setup.config.column}-{setup.space.name}-{manifest.digest[:8]}"[-120:].lstrip(".-")
     files, work = FinetuneRun.folder(lake, name), work_folder(lake, name)
-    check_same_run(files, name, digest, "fine-tuning")
+    check_same_run(files, name, setup.config, manifest, "fine-tuning", again=again)
     done = FinetuneRun.find(lake, name)
     if done is not None and not again:
         shutil.rmtree(work, ignore_errors=True)
@@ -51,17 +64,23 @@ def finetune(
         done = FinetuneRun.find(lake, name)          # another process may have finished it meanwhile
         if done is not None and not again:
             return done
-        if again:
-            files.remove(METRICS_FILE)
+        if again and is_main:
+            for file in (METRICS_FILE, CONFIG_FILE, MANIFEST_FILE):
+                files.remove(file)
             shutil.rmtree(work, ignore_errors=True)
-        train_and_evaluate(setup, name, files, work, read, workers, is_main)
+        if is_main and not chosen:
+            notes = notes_on_earlier_runs(lake, FinetuneRun, manifest)
+            setup.notes.extend(notes)
+            for note in notes:
+                log.info("%s", note)
+        train_and_evaluate(setup, manifest, name, files, work, read, workers, is_main)
     found = FinetuneRun.find(lake, name)
     assert found is not None
     return found
 
 
 def train_and_evaluate(
-    setup: Any, name: str, files: Blobs, work: Path, read: ReadClips, workers: int | None, is_main: bool
+    setup: Any, manifest: Manifest, name: str, files: Blobs, work: Path, read: ReadClips, workers: int | None, is_main: bool
 ) -> None:
     """Train each seed from the last checkpoint in `work`, if there is one; the main process also writes the results."""
     from accelerate import PartialState
@@ -76,7 +95,10 @@ def train_and_evaluate(
     start = read_initial_weights(setup.lake, config.start) if config.start else None
     encoder = setup.load_encoder()
     if is_main:
-        files.put_text(CONFIG_FILE, settings_to_yaml(config, setup.digest))
+        write_manifest(files, manifest)
+        files.put_text(CONFIG_FILE, settings_to_yaml(config, manifest.digest))
+    if os.environ.get("LOCAL_RANK", "0") == "0":         # before another process of this machine uses the folder
+        claim_work(work, manifest.digest)
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers)
     setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))

@@ -1,4 +1,4 @@
-from .config import ProbeConfig, data_digest
+from .config import ProbeConfig
 from .losses import balanced_weights
 from .marble import differences_of
 from .metric_learning import LearnedMetric, extend_metric, learn_metric
@@ -33,7 +33,6 @@ __all__ = [
     "balanced_weights",
     "clip_losses",
     "compare_probes",
-    "data_digest",
     "differences_of",
     "draw_confusion",
     "draw_weights",

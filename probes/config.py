@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import KW_ONLY, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 from pydantic import BeforeValidator, Field
 
 from tonelake.evaluate import DEFAULT_SPLIT, SHARES, VAL_SHARE, check_shares
 from tonelake.store import Count, InputError, Settings, Share, Texts, frozen_settings
 
 MOST_FITS = 100_000
+# Version of the computation of a probe.  Raise it when equal settings and data give other results: training, selection,
+# metrics, intervals or baselines.  Finished runs are then trained again under another default name instead of being returned.
+PROBE_VERSION = 1
 LATER = {                                # settings of later releases, with the values of before
     "rate_patience": 0, "monitor": "auto", "keep": "best", "average": "none", "classes": None, "val_share": VAL_SHARE,
 }
@@ -134,11 +135,3 @@ class ProbeConfig(Settings):
     def with_(self, **changes: Any) -> ProbeConfig:
         """Return a copy with `changes` applied; None keeps a setting."""
         return replace(self, **{key: value for key, value in changes.items() if value is not None})
-
-
-def data_digest(targets: np.ndarray, ids: list[str], space: str) -> bytes:
-    """Return a digest of clips, targets and the fingerprint of the space, in which a clip's vector never changes."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for part in ("\n".join(ids).encode(), np.ascontiguousarray(targets).tobytes(), space.encode()):
-        hasher.update(part)
-    return hasher.digest()

@@ -17,19 +17,20 @@ from tonelake.evaluate import (
     Units,
     closed_groups,
     key_scores,
+    make_manifest,
     make_splits,
     make_units,
     plural,
     read_targets,
 )
-from tonelake.probes.config import ProbeConfig, data_digest
+from tonelake.probes.config import PROBE_VERSION, ProbeConfig
 from tonelake.probes.grid import GridData, GridResults, Schedule, train
 from tonelake.probes.heads import Shape, Tensors
 from tonelake.probes.inputs import Inputs, InputSpec, Preparation, input_specs
 from tonelake.probes.losses import Loss, balanced_weights
 from tonelake.probes.monitors import Monitor
 from tonelake.probes.streaming import StreamedGridData
-from tonelake.store import InputError, Lake, Space, memory_bytes
+from tonelake.store import InputError, Lake, Manifest, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory for the vectors of one part; beyond it, vectors stream
 PARAMETERS_AT_ONCE = 600_000             # on a CPU: with moments and gradients, what its cache holds of a part
@@ -51,10 +52,12 @@ class Experiment:
     inputs: Inputs
     notes: list[str]
 
-    @property
-    def digest(self) -> str:
-        """Return the digest of settings and data."""
-        return self.config.digest(data_digest(self.task.targets, self.task.ids.to_list(), self.space.fingerprint))
+    def manifest(self) -> Manifest:
+        """Return the manifest of the run: settings, and a digest of each part of the data."""
+        held_out = held_out_column(self.config.split)
+        return make_manifest(
+            self.config, PROBE_VERSION, self.space.fingerprint, self.task, self.splits, groups=[held_out] if held_out else []
+        )
 
     @property
     def fits(self) -> int:

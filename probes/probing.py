@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 from tonelake.evaluate import Split
 from tonelake.probes.config import ProbeConfig
 from tonelake.probes.runs import Run, write_tensors
-from tonelake.store import CONFIG_FILE, METRICS_FILE, Blobs, Lake, check_same_run, lock_run, settings_to_yaml
+from tonelake.store import (
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    Blobs,
+    Lake,
+    check_same_run,
+    lock_run,
+    notes_on_earlier_runs,
+    settings_to_yaml,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from tonelake.probes.experiment import Experiment
@@ -24,20 +35,21 @@ def probe(
 ) -> Run:
     """Run an experiment, resume one that was interrupted, or return the finished run of the same settings and data.
 
-    `name`: of the run's folder; by default made of the columns, the space and a digest.  `again`: train a finished run again.
-    `splits`: rows of the task, if they come from elsewhere.
-    Raises InputError if the settings cannot be met, if `name` belongs to another experiment, or if another process is
-    training this run.
+    `name`: of the run's folder; by default made of the columns, the space and a digest of settings and data.  `again`: train a
+    finished run again, also if its data has changed.  `splits`: rows of the task, if they come from elsewhere.
+    Raises InputError if the settings cannot be met, if `name` belongs to another experiment or to other data (with what has
+    changed), or if another process is training this run.
     """
     from tonelake.probes.experiment import make_experiment
 
     log.info("reading labels")
     experiment = make_experiment(lake, config, splits)
-    digest = experiment.digest
+    manifest = experiment.manifest()
+    chosen = name is not None
     if name is None:
-        name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{digest[:8]}"[-120:]
-    files = Run.folder(lake, name)
-    check_same_run(files, name, digest, "experiment")
+        name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{manifest.digest[:8]}"[-120:]
+    files, partial = Run.folder(lake, name), lake.files(f"probes/{name}/partial")
+    check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
     done = Run.find(lake, name)
     if done is not None and not again:
         return done
@@ -45,10 +57,13 @@ def probe(
         done = Run.find(lake, name)             # another process may have finished it meanwhile
         if done is not None and not again:
             return done
-        if again:
-            delete_results(files, lake, name)
-        files.put_text(CONFIG_FILE, settings_to_yaml(experiment.config, digest))
-        train_and_evaluate(experiment, name, files, lake.files(f"probes/{name}/partial"))
+        if again or files.read(CONFIG_FILE) is None:         # fits without settings are of an unknown run
+            delete_results(files, partial)
+        if not chosen:
+            experiment.notes += log_notes(notes_on_earlier_runs(lake, Run, manifest))
+        write_manifest(files, manifest)
+        files.put_text(CONFIG_FILE, settings_to_yaml(experiment.config, manifest.digest))
+        train_and_evaluate(experiment, name, files, partial)
     found = Run.find(lake, name)
     assert found is not None
     return found
@@ -76,9 +91,15 @@ def train_and_evaluate(experiment: Experiment, name: str, files: Blobs, partial:
         partial.remove(part)
 
 
-def delete_results(files: Blobs, lake: Lake, name: str) -> None:
-    """Delete the results of a run, starting with its metrics, which mark it as finished."""
-    files.remove(METRICS_FILE)
-    partial = lake.files(f"probes/{name}/partial")
+def log_notes(notes: list[str]) -> list[str]:
+    for note in notes:
+        log.info("%s", note)
+    return notes
+
+
+def delete_results(files: Blobs, partial: Blobs) -> None:
+    """Delete the results of a run, finished or partial, starting with its metrics, which mark it as finished."""
+    for name in (METRICS_FILE, CONFIG_FILE, MANIFEST_FILE):
+        files.remove(name)
     for part in partial.names(".safetensors"):
         partial.remove(part)

@@ -1,6 +1,7 @@
 """A run on disk: one folder below `probes/` of the lake, readable without tonelake.
 
     config.yaml            every setting, resolved; written first
+    manifest.json          digests of the data that decide the results: clips, sets, class names, tracks, … (`store.manifest`)
     partial/               finished fits, while the run trains
     weights.safetensors    the chosen fits for every seed and fold, with the preparation of their vectors
     fits.parquet           every fit of the grid: layer, rate, decay, seed, fold, epochs, score, loss

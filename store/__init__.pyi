@@ -35,12 +35,23 @@ from .key_rows import KeyRows
 from .lake import Lake
 from .locks import exclusive_lock, lock_of_module
 from .machine import cores, memory_bytes, processor_name, share_cores
+from .manifest import COLUMN_PART, MANIFEST_FILE, MOST_NAMES, Manifest, enumerated, read_manifest, write_manifest
 from .names import Names
 from .numba_cache import compiler_lock, explain_unwritable_cache
 from .process import prepare_process
 from .progress import Progress, silent_progress
 from .projection import Projection, extend_projected, is_projection, make_projected, read_projection
-from .runs import CONFIG_FILE, METRICS_FILE, REPORT_FILE, FinishedRun, check_same_run, choose_run, lock_run
+from .runs import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
+    FinishedRun,
+    check_same_run,
+    choose_run,
+    describe_change,
+    lock_run,
+    notes_on_earlier_runs,
+)
 from .settings import (
     Count,
     NonNegative,
@@ -66,15 +77,18 @@ from .upgrade import pending_upgrades, upgrade_lake
 from .vectors import LayerVectors, Vectors, fits
 
 __all__ = [
+    "COLUMN_PART",
     "CONFIG_FILE",
     "DTYPES",
     "DUPLICATE_COLUMN",
     "FILE_TAGS",
     "FIXED_COLUMNS",
     "FIXED_GROUP_COLUMNS",
+    "MANIFEST_FILE",
     "MANY_FRAGMENTS",
     "METRICS_FILE",
     "MISSING",
+    "MOST_NAMES",
     "REPORT_FILE",
     "SEPARATED_FROM",
     "SETTABLE_COLUMNS",
@@ -102,6 +116,7 @@ __all__ = [
     "Lake",
     "LakeError",
     "LayerVectors",
+    "Manifest",
     "MissingExtra",
     "Names",
     "NonNegative",
@@ -134,8 +149,10 @@ __all__ = [
     "chunks",
     "compiler_lock",
     "cores",
+    "describe_change",
     "descriptive_columns",
     "element_kind",
+    "enumerated",
     "exclusive_lock",
     "explain_unwritable_cache",
     "extend_projected",
@@ -162,12 +179,14 @@ __all__ = [
     "make_projected",
     "memory_bytes",
     "newest_format",
+    "notes_on_earlier_runs",
     "optimize",
     "parse_settings",
     "pending_upgrades",
     "prepare_process",
     "printable",
     "processor_name",
+    "read_manifest",
     "read_projection",
     "read_songs",
     "release_memory",
@@ -191,4 +210,5 @@ __all__ = [
     "value_rows",
     "write_format",
     "write_fragment",
+    "write_manifest",
 ]

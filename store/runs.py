@@ -11,6 +11,7 @@ import polars as pl
 
 from tonelake.store.blobs import Blobs
 from tonelake.store.errors import InputError, LakeError
+from tonelake.store.manifest import MOST_SHOWN, PARTS, Manifest, enumerated, read_manifest
 from tonelake.store.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
@@ -108,11 +109,66 @@ def read_config(files: Blobs, name: str) -> tuple[dict[str, Any], str | None] | 
         raise LakeError(f"{error}. Delete its folder and run it again") from error
 
 
-def check_same_run(files: Blobs, name: str, digest: str, noun: str) -> None:
-    """Raise InputError if the run of that name, started or finished, has a different digest."""
+def check_same_run(
+    files: Blobs, name: str, config: Settings, manifest: Manifest, noun: str, *, again: bool = False
+) -> None:
+    """Raise InputError, which names what differs, if the run of that name, started or finished, has another manifest.
+
+    With `again` only other settings are refused: a run whose data or code has changed will be replaced.
+    """
     stored = read_config(files, name)
-    if stored is not None and stored[1] != digest:
-        raise InputError(f"run {name!r}: holds another {noun} (other settings, clips or labels). Choose another --name")
+    if stored is None or stored[1] == manifest.digest:
+        return
+    half = "" if files.read(METRICS_FILE) is not None else " (half finished)"
+    differing = manifest.changed_settings(identity_of(type(config), stored[0], name))
+    if differing:
+        shown = "; ".join(differing[:MOST_SHOWN]) + (" …" if len(differing) > MOST_SHOWN else "")
+        raise InputError(f"run {name!r}{half}: holds another {noun}, with {shown}. Choose another --name")
+    if not again:
+        changed = describe_change(manifest, read_manifest(files, stored[1]))
+        raise InputError(f"run {name!r}{half}: {changed}. Choose another --name, or train it again with --again")
+
+
+def describe_change(manifest: Manifest, earlier: Manifest | None) -> str:
+    """Say in which parts an earlier run with the same settings differs from `manifest`; `earlier` is None if unrecorded."""
+    if earlier is None:
+        return "comes from an earlier release, which did not record its sets, class names and tracks"
+    changed = manifest.changed_parts(earlier)
+    if manifest.parts.get("code") == earlier.parts.get("code"):
+        return f"was made from other data: {enumerated(changed)} changed"
+    others = [part for part in changed if part != PARTS["code"]]
+    also = f" and from other data: {enumerated(others)} changed" if others else ""
+    return f"was computed by another version of the code{also}"
+
+
+def notes_on_earlier_runs(lake: Lake, kind: type[FinishedRun[Any]], manifest: Manifest) -> list[str]:
+    """Return a note on the newest finished run with these settings and another manifest: what has changed since.
+
+    Empty if there is none.  Damaged runs are passed over.
+    """
+    found: list[tuple[str, str, Manifest | None]] = []
+    for name in lake.files(kind.kind).folders():
+        files = kind.folder(lake, name)
+        try:
+            earlier = read_manifest(files)
+            stored = None if earlier else read_config(files, name)
+            settings = earlier.settings if earlier else identity_of(kind.settings, stored[0], name) if stored else None
+            if settings is None or manifest.changed_settings(settings) or (earlier and earlier.digest == manifest.digest):
+                continue
+            metrics = files.read(METRICS_FILE)
+            if metrics is not None:
+                found.append((kind.read_metrics(metrics, name)["finished"], name, earlier))
+        except (InputError, LakeError):
+            continue
+    if not found:
+        return []
+    _, name, newest = max(found, key=lambda run: run[:2])
+    return [f"run {name} has the same settings, but {describe_change(manifest, newest)}; this run is separate from it"]
+
+
+def identity_of(settings: type[Settings], stored: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the settings in a run's config.yaml as a manifest has them.  Raises InputError for settings that do not exist."""
+    return settings.from_dict(stored, f"{CONFIG_FILE} of run {name!r}").identity()
 
 
 def run_folder(lake: Lake, kind: str, name: str) -> Blobs:

@@ -11,7 +11,7 @@ from tonelake.evaluate import TARGET_KINDS
 from tonelake.finetune import FinetuneConfig, FinetuneRun
 from tonelake.probes import ProbeConfig, Run
 from tonelake.probes.inputs import PREPARATIONS, STATS
-from tonelake.store import InputError, LakeError, setting_fields, settings_to_yaml
+from tonelake.store import InputError, LakeError, Manifest, setting_fields, settings_to_yaml
 from tonelake.store.runs import CONFIG_FILE, METRICS_FILE, check_same_run
 from tonelake.store.settings import parse_settings
 
@@ -162,10 +162,12 @@ def test_damaged_settings_of_a_stored_run_are_an_error_of_the_lake(kind, lake):
     files = kind.folder(lake, "torn")
     files.put_text(CONFIG_FILE, "columns: [")
     files.put_text(METRICS_FILE, "{}")
-    for read in (lambda: kind.find(lake, "torn"), lambda: check_same_run(files, "torn", "digest", "experiment")):
+    config = PROBE if kind is Run else TUNING
+    manifest = Manifest(settings=config.identity(), parts={})
+    for read in (lambda: kind.find(lake, "torn"), lambda: check_same_run(files, "torn", config, manifest, "experiment")):
         with pytest.raises(LakeError, match=r"(?s)config\.yaml of run 'torn': cannot be read as YAML.*[Dd]elete its folder"):
             read()
     files.remove(CONFIG_FILE)
-    check_same_run(files, "torn", "digest", "experiment")
+    check_same_run(files, "torn", config, manifest, "experiment")
     with pytest.raises(LakeError, match=r"run 'torn': has no config\.yaml. Delete its folder"):
         kind.find(lake, "torn")
