@@ -42,11 +42,9 @@ class Entry:
     place: np.ndarray | None = None      # positions of its rows among the vectors; None if they are equal
 
     def recall_of(self, queries: np.ndarray, true: np.ndarray) -> float:
-        from tonelake.index.search.approximate import recall_of
-
         found = self.batch(queries)
         found = found if self.place is None else self.place[found]
-        return recall_of(found, true)
+        return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, true, strict=True)]))    # no ties here
 
 
 def make_vectors(rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,51 @@ import math
 
 import numpy as np
 
+from tonelake.store import InputError, fits
+
 METRICS = ("cosine", "ip", "l2")
+# Lengths between which squares of values neither overflow nor vanish in float32.
+SHORTEST, LONGEST = 1e-15, 1e15
 
 SMALLEST = 1e-6                          # share of the largest variance; smaller variances are rounding errors
+
+
+def check_metric(metric: str) -> None:
+    """Raise InputError for a metric that does not exist."""
+    if metric not in METRICS:
+        raise InputError(f"metric {metric!r}: unknown. Choose one of {', '.join(METRICS)}")
+
+
+def check_finite(vectors: np.ndarray) -> None:
+    """Raise InputError if a value of (dim,) or (query, dim) vectors is not finite in float32: it has no nearest clips."""
+    bad = int((~fits(np.atleast_2d(vectors), "float32").all(axis=1)).sum())
+    if bad:
+        raise InputError(
+            f"query: {bad} of {len(np.atleast_2d(vectors))} vectors hold NaN or infinity. Encode the audio in float32, or "
+            "leave them out"
+        )
+
+
+def comparable(queries: np.ndarray, metric: str, layer: str) -> np.ndarray:
+    """Return (query, dim) float32 queries that can be compared by a metric; `layer` is named in errors.
+
+    Raises InputError for values that are not finite, for zero vectors, which have no direction (under l2 they are points),
+    and for vectors so long that their squares overflow (under cosine they are scaled).
+    """
+    check_finite(queries)
+    lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+    zero = int((lengths == 0).sum())
+    if zero and metric != "l2":
+        raise InputError(
+            f"query: {zero} of {len(queries)} vectors are zero in layer {layer}, as of silence, so no clip is nearer than "
+            "another. Leave them out, or choose another layer"
+        )
+    odd = (lengths > LONGEST) | ((lengths < SHORTEST) & (lengths > 0))
+    if metric == "cosine" and odd.any():
+        queries = np.where(odd[:, None], queries / np.where(odd, lengths, 1)[:, None], queries)
+    elif (lengths > LONGEST).any():
+        raise InputError(f"query: a vector of length {lengths.max():.3g} is too long to be compared by {metric}. Scale it")
+    return queries.astype(np.float32, copy=False)
 
 
 def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:

@@ -25,7 +25,9 @@ from tonelake.store.columns import (
     FIXED_COLUMNS,
     SUPERSEDED,
     can_group,
+    element_kind,
     group_columns,
+    is_list,
     kind_of,
     label_columns,
     stored_type,
@@ -244,7 +246,11 @@ class Clips:
         return to_frame(self.table.schema.empty_table().select([name])).schema[name]
 
     def conform(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Cast rows to the types of the stored columns; columns that are new to the lake are added to the table."""
+        """Cast rows to the types of the stored columns; columns that are new to the lake are added to the table.
+
+        NaN becomes null, and leaves lists: in filters and sorting it would be above every number.
+        """
+        rows = rows.with_columns(without_nan(rows[name]) for name in rows.columns)
         schema, arrow = self.table.schema, rows.to_arrow()
         new = []
         for name in rows.columns:
@@ -284,7 +290,8 @@ def check_rows(rows: pl.DataFrame) -> None:
     missing = {"clip_id", "track", "source", "digest", "start_s", "duration_s"} - set(rows.columns)
     if missing:
         raise InputError(f"clips: columns {', '.join(sorted(missing))} are missing. Add them")
-    if rows["clip_id"].null_count() or (rows["duration_s"] <= 0).any():
+    positive = (rows["duration_s"] > 0) & rows["duration_s"].is_finite()
+    if rows["clip_id"].null_count() or not positive.fill_null(False).all():
         raise InputError("clips: a row has no clip_id or no positive duration_s. Give every clip both")
 
 
@@ -293,6 +300,17 @@ def check_names(columns: Sequence[str]) -> None:
     for name in columns:
         if name not in FIXED_COLUMNS and not (LABEL_NAME.fullmatch(name) and name == name.lower()):
             raise InputError(f"label column {name!r}: not a valid name. Use lower-case letters, digits and '_'")
+
+
+def without_nan(values: pl.Series) -> pl.Series:
+    """Values with null for NaN; a list of decimal numbers without its NaNs.
+
+    >>> without_nan(pl.Series([1.5, float("nan")])).to_list(), without_nan(pl.Series([[2.0, float("nan")]])).to_list()
+    ([1.5, None], [[2.0]])
+    """
+    if element_kind(values.dtype) != "decimal":
+        return values
+    return values.list.eval(pl.element().drop_nans()) if is_list(values.dtype) else values.fill_nan(None)
 
 
 def cast_to_stored(values: pl.Series, stored: Any) -> pl.Series:

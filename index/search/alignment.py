@@ -7,6 +7,7 @@ slower, by librosa's dynamic time warping (Müller, Fundamentals of Music Proces
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +69,15 @@ def add_parts(
     seconds: float = SECONDS, warp: bool = False,
 ) -> pl.DataFrame:
     """Add the best match to each hit: query_at_s, hit_at_s, part_s (in the hit) and part_score; null for hits without
-    stored frames."""
+    stored frames, and where `match` raises."""
     chosen = lake.spaces.get(space)
     number = layer_with_frames(lake.frames(space), chosen, layer)
     first = frames_of(lake, chosen, query, number)
     stored = lake.frames(chosen).each(hits["clip_id"].to_list(), number) if len(hits) else ()
-    found = {frames.clip_id: match(first, frames, seconds, warp) for frames in stored}
+    found: dict[str, Match] = {}
+    for frames in stored:
+        with contextlib.suppress(InputError):            # silence has no best match
+            found[frames.clip_id] = match(first, frames, seconds, warp)
     rows = [
         (m.start_s, m.other_start_s, m.other_end_s - m.other_start_s, m.score) if m else (None,) * 4
         for m in map(found.get, hits["clip_id"])
@@ -94,9 +98,17 @@ def frames_of(lake: Lake, space: Space, query: str | Path | Song, layer: int) ->
 
 
 def match(first: FrameStates, second: FrameStates, seconds: float, warp: bool) -> Match:
-    """Return the best match between the frames of two clips."""
+    """Return the best match between the frames of two clips.
+
+    Raises InputError for frames with NaN, and if the frames of both clips are all alike, so that no stretch fits best.
+    """
     a, b = average_frames(first), average_frames(second)
+    for frames, one in ((a, first), (b, second)):
+        if not np.isfinite(frames).all():
+            raise InputError(f"{one.clip_id}: its frames hold NaN or infinity. Embed it again in float32")
     common = np.concatenate([a, b]).mean(axis=0)
+    if not any(np.abs(frames - common).max() > 1e-6 * np.abs(common).max() for frames in (a, b)):
+        raise InputError(f"{first.clip_id} and {second.clip_id}: all their frames are alike, as in silence. Choose other clips")
     cosines = unit(a - common) @ unit(b - common).T                  # (frame, frame)
     length = min(max(1, round(seconds * RATE)), *cosines.shape)
     if warp:                             # the best stretch at equal speed need not be the best with warping

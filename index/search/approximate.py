@@ -2,7 +2,7 @@
 
 The recall of an approximate index depends on the vectors: one setting may find 99 or 56 of a hundred true neighbours.
 Recall is therefore measured: queries are drawn from the layer and held out of the index, their true neighbours are found by
-a scan, and the search is widened until it reaches the requested recall@10; then the queries are added to the index.
+a scan, and the search is widened until it reaches the requested recall@10, counted by score; then the queries are added.
 
 Kinds: `hnsw`, a graph of 32 links over float16 vectors (Malkov and Yashunin 2018), fastest if it fits in memory;
 `ivf-pq`, inverted lists over 4-bit product-quantised vectors, refined by float16 ones (André et al. 2015), for millions.
@@ -136,22 +136,41 @@ def build(
     others = np.delete(np.arange(rows), held)
     index.add(vectors, others)
     queries = prepare(vectors[held], metric)
-    tune(index, queries, true_neighbours(queries, vectors, RECALL_AT, metric, others), recall)
+    true = others[true_neighbours(queries, vectors, RECALL_AT, metric, others)]
+    tune(index, queries, lambda found: recall_of(found, true, queries, vectors, metric), others, recall)
     index.add(vectors, held)
     return index, np.concatenate([others, held])
 
 
-def tune(index: ApproximateIndex, queries: np.ndarray, true: np.ndarray, recall: float) -> None:
-    """Widen the search until it finds the share `recall` of the true nearest, (query, k) positions."""
+def tune(
+    index: ApproximateIndex, queries: np.ndarray, measure: Callable[[np.ndarray], float], rows: np.ndarray, recall: float
+) -> None:
+    """Widen the search until `measure`, given the (query, k) rows found, reaches `recall`; `rows`: (position,) of the index."""
     for width in KINDS[index.kind].widths:
-        index.width, index.recall = width, recall_of(index.search(queries, true.shape[1], width)[0], true)
+        found = index.search(queries, RECALL_AT, width)[0]
+        index.width, index.recall = width, measure(np.where(found >= 0, rows[found], -1))
         if index.recall >= recall:
             return
 
 
-def recall_of(found: np.ndarray, true: np.ndarray) -> float:
-    """Return the mean share of the true neighbours that were found; both are (query, k)."""
-    return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, true, strict=True)]))
+def recall_of(found: np.ndarray, true: np.ndarray, queries: np.ndarray, vectors: np.ndarray, metric: str) -> float:
+    """Return the share of the (query, k) rows found that are at least as near as the last true one; -1 for none found.
+
+    By score rather than by row: copies of a recording have one score, and it does not matter which of them is found.  `queries`
+    are prepared for the metric, `vectors` are as stored.
+    """
+    sign = -1 if metric == "l2" else 1
+    nearness = sign * scores_of(queries, vectors, np.maximum(found, 0), metric)
+    last = (sign * scores_of(queries, vectors, true, metric)).min(axis=1, keepdims=True)
+    return float(((nearness >= last - 1e-6 * np.abs(last)) & (found >= 0)).mean())
+
+
+def scores_of(queries: np.ndarray, vectors: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
+    """Return (query, k) scores, or distances for l2, of each prepared query with its (query, k) rows of the vectors."""
+    near = np.stack([prepare(vectors[some], metric) for some in rows.T], axis=1)                   # (query, k, dim)
+    if metric == "l2":
+        return np.linalg.norm(near - queries[:, None], axis=2)
+    return np.einsum("qkd,qd->qk", near, queries)
 
 
 def true_neighbours(

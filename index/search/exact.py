@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.search.faiss import nearest
-from tonelake.index.vectors import METRICS, prepare
+from tonelake.index.vectors import check_metric, prepare
 from tonelake.store import InputError, Lake, Space, memory_bytes
 
 ROWS_AT_ONCE = 512
@@ -83,8 +83,7 @@ def highest(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np
 
 def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine") -> ExactLayer:
     """Return a layer of every embedded clip, from the cache if the lake has not changed since it was read."""
-    if metric not in METRICS:
-        raise InputError(f"no metric {metric!r}: choose one of {', '.join(METRICS)}")
+    check_metric(metric)
 
     def read() -> ExactLayer:
         ids, vectors = lake.vectors(space).layer(layer)

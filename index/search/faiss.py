@@ -18,7 +18,10 @@ GPU_QUERIES, GPU_NEIGHBOURS = 64, 2048   # smallest batch worth copying the vect
 
 
 def nearest(query: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rows, scores) of the k rows nearest to one (dim,) query, nearest first; rows of equal score in row order."""
+    """Return (rows, scores) of the k rows nearest to one (dim,) query, nearest first; rows of equal score in row order.
+
+    Fewer than k only if there are fewer rows.
+    """
     rows, scores = (found[0] for found in nearest_batch(query[None], vectors, k, metric))
     order = np.lexsort((rows, scores if metric == "l2" else -scores))
     return rows[order], scores[order]
@@ -29,8 +32,10 @@ def nearest_batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (query, k) int64 rows of the nearest vectors, nearest first, and their products or, for l2, distances.
 
-    Exact: by FAISS, on a GPU if there is one and the batch is worth the copy; else by NumPy.
+    There are no more columns than vectors.  Exact: by FAISS, on a GPU if there is one and the batch is worth the copy; else by
+    NumPy.  Raises InputError if a score is not a number, where FAISS would return the row -1.
     """
+    k = min(k, len(vectors))
     if not k or not len(queries):
         return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     faiss = faiss_module()
@@ -42,7 +47,16 @@ def nearest_batch(
         scores, rows = faiss.knn_gpu(gpu, queries, vectors, k, metric=kind)
     else:
         scores, rows = faiss.knn(queries, vectors, k, metric=kind)
+    check_found(rows)
     return rows.astype(np.int64), np.sqrt(np.maximum(scores, 0)) if metric == "l2" else scores
+
+
+def check_found(rows: np.ndarray) -> None:
+    """Raise InputError if FAISS found no row for a place: a vector holds NaN, or values whose squares overflow."""
+    if (rows < 0).any():
+        raise InputError(
+            "vectors: some hold NaN, infinity or values above 1e15 and cannot be compared. Embed the audio again in float32"
+        )
 
 
 def nearest_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,10 +64,13 @@ def nearest_numpy(queries: np.ndarray, vectors: np.ndarray, k: int, metric: str)
     parts = []
     for start in range(0, len(queries), NUMPY_QUERIES):
         block = queries[start : start + NUMPY_QUERIES]
-        if metric == "l2":
-            scores = np.stack([np.linalg.norm(vectors - query, axis=1) for query in block])
-        else:
-            scores = block @ vectors.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            if metric == "l2":
+                scores = np.stack([np.linalg.norm(vectors - query, axis=1) for query in block])
+            else:
+                scores = block @ vectors.T
+        if not np.isfinite(scores).all():
+            check_found(np.array([-1]))
         order_keys = scores if metric == "l2" else -scores
         rows = np.argpartition(order_keys, k - 1, axis=1)[:, :k]
         order = np.argsort(np.take_along_axis(order_keys, rows, 1), axis=1, kind="stable")

@@ -39,9 +39,10 @@ class LearnedWeights:
 def parse_weights(text: str, space: Space) -> Weights:
     """Parse `3:0.5,11:0.5`, `3,7,11` (equal weights) or `all` to weights whose absolute values sum to one.
 
+    `all` means every layer, unless the space has a layer of that name.
     Raises InputError if the text is not such a list, names a layer twice, or has no weight above zero.
     """
-    if text.strip() == "all":
+    if text.strip() == "all" and "all" not in space.layers:
         text = ",".join(space.layers)
     weights: Weights = {}
     for part in text.split(","):

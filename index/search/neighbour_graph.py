@@ -52,8 +52,12 @@ def neighbour_search(vectors: np.ndarray, *, exact: bool | None = None, repeatab
         graph.add(vectors)
 
     def search(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        k = min(k, rows)
         graph.hnsw.efSearch = max(width, 2 * (k - 1))
         products, found = graph.search(queries, k)
+        short = (found < 0).any(axis=1)
+        if short.any():                  # the graph led to fewer than k rows
+            found[short], products[short] = nearest_batch(queries[short], vectors, k)
         return found, products
 
     return search

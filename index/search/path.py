@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.search.mixture import Weights
-from tonelake.index.search.query import Query, QueryPart, resolve_one
+from tonelake.index.search.query import Query, QueryPart, resolve_one, to_compare
 from tonelake.index.search.similar import SHOWN, Embedded, Search, allowed_rows, choose_layers, embedded_in_layer
 from tonelake.index.search.songs import nearest_songs
 from tonelake.index.vectors import unit
@@ -36,13 +36,14 @@ def path(
     clip_id, clips (unless `clips` is True: how many clips of the song may be stations) and columns that describe the clip.
     `where`, `layers`, `like` and `unlike` are as for `similar`; the ends themselves need not satisfy the filter.  Fewer
     stations are returned only if fewer are allowed.
-    Raises InputError if the ends are the same clip, or opposite in a layer.
+    Raises InputError if the ends are the same clip, or opposite in a layer, or if one is zero in a layer.
     """
     if not 1 <= steps <= MOST_STATIONS:
         raise InputError(f"{steps} stations: must be 1 to {MOST_STATIONS}")
     chosen = lake.spaces.get(space)
     weights = choose_layers(lake, chosen, layer, layers)
-    ends = [resolve_one(lake, one, chosen, list(weights)) for one in (start, end)]
+    resolved = (resolve_one(lake, one, chosen, list(weights)) for one in (start, end))
+    ends = [to_compare(one, chosen, list(weights), "cosine") for one in resolved]
     for note in (*ends[0].notes, *ends[1].notes):
         log.info("%s", note)
     if ends[0].own & ends[1].own:

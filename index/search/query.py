@@ -14,9 +14,9 @@ from tonelake.embed import ClipVectors, encode_clips, encoder_of
 from tonelake.index.names.rank import Song
 from tonelake.index.names.songs import clips_of_song
 from tonelake.index.search.names import find_named
-from tonelake.index.vectors import unit
+from tonelake.index.vectors import check_finite, comparable, unit
 from tonelake.ingest import DecoderPool, to_source
-from tonelake.store import InputError, Lake, Space, SpaceMismatch, fits, is_projection, read_projection
+from tonelake.store import InputError, Lake, Space, SpaceMismatch, is_projection, read_projection
 
 MAX_QUERY_S = 600.0                      # longest part of a file outside the lake that is encoded
 MIN_QUERY_S = 1.0                        # a shorter sound is repeated up to this length, the shortest clip of a lake
@@ -46,34 +46,67 @@ def read_query(lake: Lake, path: Path, *, space: str | None = None) -> Query:
 
 
 def resolve(
-    lake: Lake, wanted: QueryPart | Sequence[QueryPart], space: Space, layers: Sequence[int], *, minus: Sequence[QueryPart] = ()
+    lake: Lake, wanted: QueryPart | Sequence[QueryPart], space: Space, layers: Sequence[int], *,
+    minus: Sequence[QueryPart] = (), metric: str = "cosine", described: Sequence[int] = (),
 ) -> Query:
-    """Resolve a query to its vectors in some layers of a space.
+    """Resolve a query to its vectors in some layers of a space, and in layers that are only `described`, not searched.
 
-    Several parts give the mean of their directions, less the mean direction of `minus`.  A single part is left unchanged.
+    Several parts, and those of `minus`, are combined as the metric measures (`combine`).  A single part is left unchanged.
     Raises ClipNotFound or AudioError for a part that cannot be found or decoded, SpaceMismatch for a vector of the wrong
-    width, InputError without any part, or if the subtraction leaves nothing.
+    width, InputError without any part, for a vector that cannot be compared, or if the subtraction leaves nothing.
     """
     parts = [wanted] if isinstance(wanted, str | Path | np.ndarray | Song | Query) else list(wanted)
     if not parts:
         raise InputError("a query needs at least one clip, file or vector")
-    found = [resolve_one(lake, part, space, layers) for part in parts]
-    if len(found) == 1 and not minus:
+    every = list(dict.fromkeys([*layers, *described]))
+    found, subtracted = (
+        [to_compare(resolve_one(lake, part, space, every), space, layers, metric) for part in some] for some in (parts, minus)
+    )
+    if len(found) == 1 and not subtracted:
         return found[0]
-    subtracted = [resolve_one(lake, part, space, layers) for part in minus]
-    vectors = {}
+
+    def stacked(some: Sequence[Query], layer: int) -> np.ndarray:
+        return np.stack([one.vectors[layer] for one in some]) if some else np.empty((0, space.dims[layer]), np.float32)
+
+    vectors = {layer: combine(stacked(found, layer), stacked(subtracted, layer), metric) for layer in every}
     for layer in layers:
-        direction = unit(np.stack([one.vectors[layer] for one in found])).mean(axis=0)
-        if subtracted:
-            direction = direction - unit(np.stack([one.vectors[layer] for one in subtracted])).mean(axis=0)
-        if np.linalg.norm(direction) < 1e-6:
-            raise InputError("query: what is subtracted equals the rest, so nothing is left to search with. Subtract less")
-        vectors[layer] = direction
+        longest = max(np.linalg.norm(one.vectors[layer]) for one in (*found, *subtracted)) if metric != "cosine" else 1.0
+        left = vectors[layer] if metric != "l2" or not subtracted else vectors[layer] - stacked(found, layer).mean(axis=0)
+        if (metric != "l2" or subtracted) and np.linalg.norm(left) < 1e-6 * longest:
+            cancel = "what is subtracted equals the rest" if subtracted else "its parts are opposite"
+            raise InputError(f"query: {cancel}, so nothing is left to search with. Leave one of them out")
     return Query(
         vectors, own=frozenset().union(*(one.own for one in (*found, *subtracted))),
         labels=tuple(label for one in found for label in one.labels),
         notes=tuple(note for one in (*found, *subtracted) for note in one.notes),
     )
+
+
+def to_compare(query: Query, space: Space, layers: Sequence[int], metric: str) -> Query:
+    """Return a query whose vectors in these layers can be compared by a metric.  Raises InputError as `comparable`."""
+    vectors = {layer: comparable(query.vectors[layer][None], metric, space.layers[layer])[0] for layer in layers}
+    return replace(query, vectors=query.vectors | vectors)
+
+
+def combine(wanted: np.ndarray, minus: np.ndarray, metric: str) -> np.ndarray:
+    """Combine (part, dim) vectors, less those of `minus`, to one (dim,) query of a metric.
+
+    cosine: the mean direction, less the mean direction of `minus`.
+    ip: the sum, less the sum of `minus`: a clip's score is the sum of its products, less those with `minus`.
+    l2: the mean, the point with the least mean square distance to all parts.  `minus` moves it straight away from the mean of
+    `minus`, to twice the distance: the weights, 2 and -1, sum to one, so that the point does not depend on the space's origin.
+
+    >>> a, b = np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([[2.0, 1.0]])
+    >>> [combine(a, b, metric).tolist() for metric in ("ip", "l2")]
+    [[2.0, -1.0], [2.0, -1.0]]
+    """
+    if metric == "cosine":
+        wanted, minus = unit(wanted), unit(minus)
+    pool = np.sum if metric == "ip" else np.mean
+    pooled = pool(wanted, axis=0)
+    if not len(minus):
+        return pooled
+    return (2 * pooled if metric == "l2" else pooled) - pool(minus, axis=0)
 
 
 def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int]) -> Query:
@@ -117,16 +150,6 @@ def _resolve_song(lake: Lake, song: Song, space: Space, layers: Sequence[int]) -
     vectors = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
     labels = clips.unique("track", keep="first", maintain_order=True)
     return Query(vectors, own=frozenset(clips["clip_id"]), labels=tuple(labels.iter_rows(named=True)))
-
-
-def check_finite(vectors: np.ndarray) -> None:
-    """Raise InputError if a value of (dim,) or (query, dim) vectors is not finite in float32: it has no nearest clips."""
-    bad = int((~fits(np.atleast_2d(vectors), "float32").all(axis=1)).sum())
-    if bad:
-        raise InputError(
-            f"query: {bad} of {len(np.atleast_2d(vectors))} vectors hold NaN or infinity. Encode the audio in float32, or "
-            "leave them out"
-        )
 
 
 def is_file(query: str | Path) -> bool:

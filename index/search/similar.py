@@ -20,7 +20,7 @@ from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import SongRows, nearest_songs, nearest_songs_stored, read_cap
 from tonelake.index.search.stored_index import find_index, search_stored
 from tonelake.index.search.walk import ORDERS, walk
-from tonelake.index.vectors import prepare
+from tonelake.index.vectors import check_metric, prepare
 from tonelake.store import InputError, KeyRows, Lake, Snapshot, Space, is_list, read_songs, rows_of
 
 CACHED_ORDERS = 4                        # entries of `_embedded`
@@ -47,7 +47,8 @@ def similar(
     `hubs`: "corrected" lowers the score of clips that are near very many others (see `index.hubness`); this roughly
     halves hubness on real music and leaves the share of relevant hits where it was.
 
-    Several parts are searched by the mean of their directions, less that of `minus`.  `layers` mixes layers by weight:
+    Several parts are searched by one vector, which depends on the metric (`index.search.query.combine`): under cosine the mean
+    of their directions, less that of `minus`.  `layers` mixes layers by weight:
     `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.search.mixture`).  `where`: an SQL filter over clip
     columns, applied exactly.  `like` and `unlike`: label columns; compare only along the directions that separate their
     groups, or without these directions (see `index.search.facets`).  `not_same`: a column in which a hit must differ from
@@ -63,6 +64,7 @@ def similar(
         raise InputError(f"-k {k}: must be at least 1")
     if order not in ORDERS:
         raise InputError(f"order {order!r}: unknown. Choose {' or '.join(ORDERS)}")
+    check_metric(metric)
     corrected = check_hubs(hubs, metric)
     chosen = lake.spaces.get(space)
     weights = choose_layers(lake, chosen, layer, layers)
@@ -73,8 +75,8 @@ def similar(
     for column in (not_same, like, unlike):
         if column is not None:
             lake.clips.check_column(column)
-    needed = range(len(chosen.layers)) if explain else weights
-    resolved = resolve(lake, query, chosen, list(dict.fromkeys([*weights, *needed])), minus=minus)
+    described = range(len(chosen.layers)) if explain else ()
+    resolved = resolve(lake, query, chosen, list(weights), minus=minus, metric=metric, described=described)
     for note in resolved.notes:
         log.info("%s", note)
     search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike, corrected=corrected)

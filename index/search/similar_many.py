@@ -13,10 +13,10 @@ import polars as pl
 
 from tonelake.index.search.exact import load_layer
 from tonelake.index.search.faiss import nearest_batch
-from tonelake.index.search.query import Query, check_finite
+from tonelake.index.search.query import Query
 from tonelake.index.search.similar import allowed_rows, embedded_in_layer
 from tonelake.index.search.stored_index import find_index, search_stored_batch
-from tonelake.index.vectors import prepare
+from tonelake.index.vectors import check_metric, comparable, prepare
 from tonelake.store import InputError, Lake, SpaceMismatch, rows_of
 
 
@@ -28,10 +28,11 @@ def similar_many(
 
     Returns query (the clip id, or the row of the vector), rank, score (or distance, for l2) and clip_id; fewer than k rows
     for a query only if fewer clips are allowed.  `where` is as for `similar`, and as exact.
-    Raises SpaceMismatch for vectors of the wrong width, InputError if k is below 1 or a vector holds NaN or infinity.
+    Raises SpaceMismatch for vectors of the wrong width, InputError if k is below 1, or for vectors as of `comparable`.
     """
     if k < 1:
         raise InputError(f"-k {k}: must be at least 1")
+    check_metric(metric)
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
     if isinstance(queries, np.ndarray):
@@ -40,12 +41,12 @@ def similar_many(
                 f"the queries have shape {queries.shape}, layer {chosen.layers[number]} of space {chosen.name!r} holds vectors "
                 f"of {chosen.dims[number]}. Embed the queries with space {chosen.name!r}"
             )
-        check_finite(queries)
         names, vectors, own = pl.Series("query", np.arange(len(queries))), queries, None
     else:
         names = pl.Series("query", list(queries), dtype=pl.String)
         vectors = lake.vectors(chosen).take(names.to_list(), number).vectors
         own = names
+    vectors = comparable(vectors, metric, chosen.layers[number])
     stored = find_index(lake, chosen, number, metric=metric) if where is None else None
     if stored is not None:
         found = search_stored_batch(lake, chosen, stored, vectors, k + (own is not None))

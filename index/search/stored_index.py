@@ -22,7 +22,7 @@ import polars as pl
 
 from tonelake.index.search.approximate import KINDS, RECALL_AT, ApproximateIndex, build
 from tonelake.index.search.faiss import require_faiss
-from tonelake.index.vectors import METRICS, prepare, prepare_one
+from tonelake.index.vectors import check_metric, prepare, prepare_one
 from tonelake.store import InputError, Lake, LakeError, Snapshot, Space, check_types, is_local
 
 NARROW = 0.1                             # share of rows; a filter that keeps less is answered by a scan, exact and faster
@@ -84,8 +84,7 @@ def build_index(
     Raises InputError if FAISS is missing, the lake is not on a local disk, or there are too few vectors.
     """
     faiss = require_faiss()
-    if metric not in METRICS:
-        raise InputError(f"no metric {metric!r}: choose one of {', '.join(METRICS)}")
+    check_metric(metric)
     if not 0 < recall <= 1:
         raise InputError(f"recall {recall:g}: must be above 0 and at most 1, for example 0.95")
     folder = index_folder(lake, space)

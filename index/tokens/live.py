@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from tonelake.store import InputError, Lake, is_projection
 
 HEARD_S = 3.0                            # most recent audio, whose mean is the query
 EVERY_S = 1.0                            # interval between searches
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ class LiveEncoder:
         encoder = encoder_of(self.space, device, home=lake.uri)
         self.frames = LiveFrames(encoder, self.layer, rate, window_s=window_s, hop_s=hop_s, ahead_s=ahead_s)
         self._recent: deque[tuple[float, np.ndarray]] = deque()      # frames of the last `heard_s`
-        self._sum = np.zeros(encoder.dims[self.layer])
+        self._said_silent = False
         self._next_s = every_s
 
     def push(self, samples: np.ndarray) -> LiveStep:
@@ -87,14 +90,24 @@ class LiveEncoder:
                 self._next_s += self.every_s * np.ceil((moment - self._next_s + 1e-9) / self.every_s)
         if at_s is not None:             # one search even if several were due: only the latest is useful
             at_s = self._recent[-1][0]
-            hits = similar(
-                self.lake, (self._sum / len(self._recent)).astype(np.float32), space=self.space.name,
-                layer=self.space.layers[self.layer], k=self.k, where=self.where,
-            )
+            hits = self._search(np.mean([state for _, state in self._recent], axis=0, dtype=np.float64))
         return LiveStep(time_s=time_s, states=states, tokens=tokens, hits=hits, hits_at_s=at_s)
+
+    def _search(self, query: np.ndarray) -> pl.DataFrame | None:
+        """Search with a (dim,) vector; None, and a sentence the first time, for a zero one, as of silence."""
+        if not query.any():
+            if not self._said_silent:
+                log.info(
+                    "live: the last %g s are zero in layer %s, as of silence, so no clips are listed", self.heard_s,
+                    self.space.layers[self.layer],
+                )
+            self._said_silent = True
+            return None
+        return similar(
+            self.lake, query, space=self.space.name, layer=self.space.layers[self.layer], k=self.k, where=self.where,
+        )
 
     def _add_frame(self, moment: float, state: np.ndarray) -> None:
         self._recent.append((moment, state))
-        self._sum += state
         while self._recent[0][0] <= moment - self.heard_s:
-            self._sum -= self._recent.popleft()[1]
+            self._recent.popleft()

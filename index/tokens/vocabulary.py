@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tonelake.index.search.faiss import require_faiss
+from tonelake.index.search.faiss import check_found, require_faiss
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake, LakeError, Space, SpaceMismatch, layer_with_frames
 
@@ -93,9 +93,13 @@ class Vocabulary:
 
 
 def nearest_centre(states: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the (frame,) numbers of the nearest centres, and the squared distances to them."""
+    """Return the (frame,) numbers of the nearest centres, and the squared distances to them.
+
+    Raises InputError if a state is not finite.
+    """
     faiss = require_faiss()
     distances, found = faiss.knn(states, centres, 1)
+    check_found(found)
     return found[:, 0], distances[:, 0]
 
 

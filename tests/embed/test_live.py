@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 import threading
@@ -11,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 import soxr
+from fakes import FakeEncoder
 from sounds import melody, write
 
 import tonelake
@@ -178,6 +180,17 @@ def test_live_audio_retrieves_the_nearest_clips(played, music):
     mean = seen.mean(axis=0)
     expected = played.similar(mean.astype(np.float32), layer=1, k=3)
     assert hits[-1].hits["clip_id"].to_list() == expected["clip_id"].to_list()
+
+
+def test_silence_in_a_stream_is_not_searched_with_and_does_not_end_it(filled, monkeypatch, caplog):
+    """Zero vectors have no direction; what a running sum leaves of earlier sound would be one."""
+    monkeypatch.setattr("tonelake.index.tokens.live.encoder_of", lambda space, device, home: FakeEncoder())
+    caplog.set_level(logging.INFO, "tonelake")
+    live = LiveEncoder(filled, rate=8_000, layer=0, k=2, window_s=1.0, hop_s=0.5, heard_s=1.0, every_s=0.5)
+    sound = 0.3 * np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
+    heard = [live.push(part) for part in (sound, np.zeros(40_000, np.float32), np.zeros(8_000, np.float32), sound)]
+    assert [step.hits is not None for step in heard] == [True, False, False, True]
+    assert caplog.text.count("are zero in layer low, as of silence") == 1
 
 
 def test_a_vocabulary_of_another_layer_is_refused(played):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 from fakes import clip_rows
 from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
-from tonelake.index.search.alignment import average_frames, best_diagonal, best_warp
+from tonelake.index.search.alignment import average_frames, best_diagonal, best_warp, match
 from tonelake.store import FrameStates, InputError, Space
 
 RATE, DIM = 75, 16
@@ -101,6 +102,22 @@ def test_frames_are_averaged_by_slots_and_an_empty_slot_repeats_the_one_before()
     wanted = [means[max([s for s in means if s <= now], default=min(means))] for now in range(slot[-1] + 1)]
     found = average_frames(FrameStates("clip", 1, times, states))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_silence_has_no_best_match_and_does_not_hide_the_other_hits(sung):
+    lake, ids = sung
+    rows = clip_rows(7, 1)[5:]
+    lake.clips.add(rows)
+    quiet = rows["clip_id"].to_list()
+    states = np.full((40, DIM), 2.0, np.float16)
+    lake.frames("sung").add([FrameStates(clip, 1, np.arange(40, dtype=np.float32) / RATE, states) for clip in quiet])
+    with pytest.raises(InputError, match="all their frames are alike, as in silence"):
+        index.align(lake, *quiet)
+    broken = FrameStates("x", 1, np.arange(40, dtype=np.float32) / RATE, np.where(np.arange(40)[:, None] == 7, np.nan, states))
+    with pytest.raises(InputError, match="x: its frames hold NaN"):
+        match(broken, broken, 2.0, False)
+    hits = index.add_parts(lake, pl.DataFrame({"clip_id": [quiet[1], ids[1]]}), quiet[0], seconds=2)
+    assert hits["part_score"].is_null().to_list() == [True, False]
 
 
 @pytest.mark.parametrize("length", [1, 4, 9])

@@ -260,7 +260,7 @@ def test_maps_work_on_object_stores(s3):
 
 def test_invalid_settings_are_named(kinds):
     for how, message in [
-        ({"method": "tsne"}, "no method 'tsne'"), ({"neighbours": 1}, "1 neighbours"), ({"min_dist": 2}, "0 to 1"),
+        ({"method": "grid"}, "no method 'grid'"), ({"neighbours": 1}, "1 neighbours"), ({"min_dist": 2}, "0 to 1"),
         ({"layer": 9}, "layer"),
     ]:
         with pytest.raises(InputError, match=message):
@@ -281,6 +281,22 @@ def test_the_approximate_graph_finds_nearly_all_true_neighbours(monkeypatch):
     monkeypatch.setattr(index.search.neighbour_graph, "BLOCK", 1024)
     np.testing.assert_array_equal(true, neighbour_graph(vectors, 15, exact=True)[0])
     np.testing.assert_array_equal(found, neighbour_graph(vectors, 15, exact=False, repeatable=True)[0])
+
+
+def test_a_graph_that_leads_to_too_few_rows_is_completed_exactly(monkeypatch):
+    import faiss
+
+    plain = faiss.IndexHNSWSQ.search
+
+    def short(self, queries, k):
+        products, found = plain(self, queries, k)
+        found[::3, -2:] = -1
+        return products, found
+
+    monkeypatch.setattr(faiss.IndexHNSWSQ, "search", short)
+    vectors = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_array_equal(*(neighbour_graph(vectors, 39, exact=exact)[0][::3] for exact in (True, False)))
 
 
 def test_large_maps_are_clustered_by_a_sample(monkeypatch):

@@ -12,7 +12,7 @@ from tonelake import index
 from tonelake.cli import app
 from tonelake.cli.search import signed
 from tonelake.index.search.mixture import learn_weights, parse_weights
-from tonelake.index.search.query import resolve
+from tonelake.index.search.query import Query, combine, resolve
 from tonelake.store import InputError, SpaceMismatch
 
 
@@ -81,6 +81,95 @@ def test_a_subtracted_clip_is_subtracted_from_the_direction(filled):
     expect(filled, hits, cosines(filled, 1, direction), lambda clip: clip not in (ids[3], ids[100]), 20)
     with pytest.raises(InputError, match="nothing is left to search with"):
         index.similar(filled, ids[3], minus=[ids[3]], clips=True)
+
+
+def by_metric(vectors, wanted, minus, metric):
+    """Return the rows that are no part of the query, nearest first, and the scores of all, by the definition of each metric."""
+    if metric == "cosine":
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    if metric == "l2" and not minus:     # the order by mean square distance is that by the distance to the mean
+        scores = np.linalg.norm(vectors - vectors[wanted].mean(axis=0), axis=1)
+        order = np.argsort(np.mean([((vectors - vectors[row]) ** 2).sum(axis=1) for row in wanted], axis=0), kind="stable")
+    elif metric == "l2":                 # from the mean, as far again as it is from what is subtracted
+        centre, away = vectors[wanted].mean(axis=0), vectors[minus].mean(axis=0)
+        scores = np.linalg.norm(vectors - (centre + (centre - away)), axis=1)
+        order = np.argsort(scores, kind="stable")
+    elif metric == "ip":
+        scores = sum(vectors @ vectors[row] for row in wanted) - sum((vectors @ vectors[row] for row in minus), 0.0)
+        order = np.argsort(-scores, kind="stable")
+    else:
+        query = vectors[wanted].mean(axis=0) - (vectors[minus].mean(axis=0) if minus else 0.0)
+        scores = vectors @ query / np.linalg.norm(query)
+        order = np.argsort(-scores, kind="stable")
+    return [row for row in order.tolist() if row not in (*wanted, *minus)], scores
+
+
+@pytest.mark.parametrize("metric", index.METRICS)
+@pytest.mark.parametrize(("wanted", "minus"), [((3, 50, 190), ()), ((3, 50), (190, 7, 100)), ((3,), (100,)), ((9, 9), ())])
+def test_several_parts_are_combined_as_the_metric_measures(filled, metric, wanted, minus):
+    ids = filled.vectors().ids().to_list()
+    vectors = filled.vectors().layer(1).vectors.astype(np.float64)
+    order, scores = by_metric(vectors, list(wanted), list(minus), metric)
+    name = "distance" if metric == "l2" else "score"
+    hits = index.similar(
+        filled, [ids[row] for row in wanted], minus=[ids[row] for row in minus], layer=1, k=20, metric=metric, clips=True
+    )
+    assert hits["clip_id"].to_list() == [ids[row] for row in order[:20]]
+    np.testing.assert_allclose(hits[name], scores[order[:20]], rtol=1e-5, atol=1e-5)
+    songs = index.similar(
+        filled, [vectors[row] for row in wanted], minus=[vectors[row] for row in minus], layer=1, k=24, metric=metric
+    )
+    best = (np.minimum if metric == "l2" else np.maximum).reduceat(scores, np.arange(0, 240, 10))
+    np.testing.assert_allclose(songs[name], np.sort(best)[:: 1 if metric == "l2" else -1], rtol=1e-5, atol=1e-5)
+
+
+def test_distances_to_several_parts_do_not_depend_on_the_origin():
+    rng = np.random.default_rng(0)
+    vectors, moved = rng.standard_normal((5, 4)), rng.standard_normal(4)
+    for wanted, minus in ((vectors[:2], vectors[2:]), (vectors[:3], vectors[:0])):
+        np.testing.assert_allclose(combine(wanted + moved, minus + moved, "l2"), combine(wanted, minus, "l2") + moved)
+
+
+def test_a_query_without_a_direction_is_refused(filled):
+    ids, zero, one = filled.vectors().ids().to_list(), np.zeros(6, np.float32), np.ones(6, np.float32)
+    words = r"query: 1 of \d vectors are zero in layer high, as of silence"
+    for metric in ("cosine", "ip"):
+        for query, minus in ((zero, ()), ([one, zero], ()), (one, [zero])):
+            with pytest.raises(InputError, match=words):
+                index.similar(filled, query, minus=minus, layer="high", metric=metric)
+        with pytest.raises(InputError, match=words):
+            index.similar_many(filled, np.stack([one, zero]), metric=metric)
+        with pytest.raises(InputError, match="its parts are opposite"):
+            index.similar(filled, [one, -one], layer="high", metric=metric)
+    for ends in ((zero, ids[0]), (ids[0], zero)):
+        with pytest.raises(InputError, match=words):
+            index.path(filled, *ends, layer="high")
+    both = Query({0: np.ones(4, np.float32), 1: zero}, fingerprint=filled.spaces.get().fingerprint)
+    with pytest.raises(InputError, match=words):
+        index.similar(filled, both, layers="all")
+    explained = index.similar(filled, both, layer="low", explain=True)               # only described by the other layer
+    assert explained["by_layer"].struct.field("high").to_list() == [0.0] * 10
+    near = index.similar(filled, zero, layer="high", metric="l2", k=3, clips=True)   # a point like any other
+    vectors = filled.vectors().layer("high").vectors
+    np.testing.assert_allclose(near["distance"], np.sort(np.linalg.norm(vectors, axis=1))[:3], rtol=1e-6)
+    with pytest.raises(InputError, match="what is subtracted equals the rest"):
+        index.similar(filled, ids[3], minus=[ids[3]], layer="high", metric="l2")
+
+
+def test_the_length_of_a_query_matters_only_where_it_can(filled):
+    """Squares of these values overflow or vanish in float32."""
+    direction = np.array([1, 2, 0, -1, 0, 1], np.float32)
+    for metric in index.METRICS:
+        plain = index.similar(filled, direction, layer="high", metric=metric)
+        for factor in (1e25, 1e-30):
+            if metric == "cosine":
+                assert index.similar(filled, direction * factor, layer="high")["clip_id"].equals(plain["clip_id"])
+                many = index.similar_many(filled, np.stack([direction, direction * factor]), layer="high", k=5)
+                assert many["clip_id"][:5].equals(many["clip_id"][5:])
+            elif factor > 1:
+                for search in (index.similar, lambda *given, **how: index.similar_many(given[0], given[1][None], **how)):
+                    with pytest.raises(InputError, match="too long to be compared"):
+                        search(filled, direction * factor, layer="high", metric=metric)
 
 
 def test_not_same_excludes_the_values_of_every_query_part(filled):

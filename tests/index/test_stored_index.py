@@ -65,6 +65,11 @@ def by_scan(lake, clip, **how):
         return index.similar(lake, clip, **how, clips=True)
 
 
+def by_clip(lake, query, **how):
+    """Run `similar` for clips."""
+    return index.similar(lake, query, **how, clips=True)
+
+
 def agreement(lake, ids, **how):
     """Return the index's recall@10 over some queries; scores must be exact."""
     found = []
@@ -101,6 +106,35 @@ def test_an_index_reaches_the_requested_recall_with_exact_scores(big, used, kind
     assert made.recall >= 0.9
     assert agreement(lake, ids[:2_700:90], layer=0, metric=metric) >= 0.88
     assert used == [True] * 30
+
+
+@pytest.mark.parametrize("metric", index.METRICS)
+def test_an_index_combines_several_parts_as_a_scan_does(big, used, metric):
+    lake, space, ids = big
+    index.build_index(lake, space, 0, metric=metric, kind="hnsw", recall=0.99)
+    shared = 0
+    for first in range(0, 1_000, 100):
+        how = {"minus": [ids[first + 1_000]], "layer": 0, "k": 10, "metric": metric}
+        near, true = (search(lake, ids[first : first + 60 : 30], **how) for search in (by_clip, by_scan))
+        shared += len(set(near["clip_id"]) & set(true["clip_id"]))
+        both = near.join(true, on="clip_id")
+        np.testing.assert_allclose(both[:, 1], both[f"{near.columns[1]}_right"], rtol=2e-3, atol=2e-3)
+    assert shared >= 90 and used == [True] * 10
+
+
+def test_recall_is_counted_by_score():
+    """Of forty copies of each vector, ten are the true neighbours of a scan: any other ten are as right."""
+    values = np.repeat(vectors_of(100, 1), 40, axis=0)
+    made, _ = approximate.build(values, "cosine", kind="hnsw", recall=0.95)
+    assert made.recall > 0.95 and made.width == approximate.WIDTHS[0]
+    rng = np.random.default_rng(0)
+    for metric in index.METRICS:
+        queries = prepare(vectors_of(5, 2), metric)
+        true = approximate.true_neighbours(queries, values, 10, metric)
+        copies = true // 40 * 40 + rng.integers(40, size=true.shape)
+        copies[0, 3] = -1
+        copies[1, :5] = (copies[1, :5] + 2_000) % 4_000                  # of another sound
+        assert approximate.recall_of(copies, true, queries, values, metric) == pytest.approx(1 - 6 / 50)
 
 
 def test_a_graph_of_many_chunks_equals_faisss_own(monkeypatch):
@@ -323,6 +357,23 @@ def test_many_queries_without_faiss(filled, monkeypatch):
             found = index.similar_many(filled, clips, metric=metric)
         assert found["clip_id"].to_list() == expected["clip_id"].to_list()
         np.testing.assert_allclose(found[:, 2], expected[:, 2], atol=1e-4)
+
+
+@pytest.mark.parametrize("with_faiss", [True, False])
+def test_the_row_of_no_neighbour_is_never_returned(with_faiss, monkeypatch):
+    """FAISS returns the row -1, the last one in NumPy, for a place that it cannot fill."""
+    if not with_faiss:
+        monkeypatch.setattr(faiss_search, "faiss_module", lambda: None)
+    values, queries = vectors_of(5, 1), vectors_of(3, 2)
+    for metric in index.METRICS:
+        rows, scores = faiss_search.nearest_batch(queries, values, 9, metric)
+        assert rows.shape == scores.shape == (3, 5) and (np.sort(rows, axis=1) == np.arange(5)).all()
+        assert faiss_search.nearest(queries[0], values, 9, metric)[0].tolist() == rows[0].tolist()
+        for broken in (np.nan, 1e30):
+            if broken == 1e30 and metric != "l2":
+                continue                 # these products are finite
+            with pytest.raises(InputError, match="cannot be compared"):
+                faiss_search.nearest_batch(queries, np.vstack([values[:4], np.full((1, DIM), broken, np.float32)]), 5, metric)
 
 
 def test_many_queries_use_the_index_while_it_is_up_to_date(big, monkeypatch):

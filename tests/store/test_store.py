@@ -120,6 +120,22 @@ def test_lists_and_numbers_are_stored_unchanged(lake):
     assert lake.clips.read(where="year >= 1961")["year"].to_list() == [1961, 1962]
 
 
+def test_nan_in_a_label_is_an_empty_value(lake):
+    """Stored as it is, it would be above every number in a filter."""
+    lake.clips.add(clip_rows(3, 1).with_columns(tempo=pl.Series([float("nan"), 99.5, 120.0])))
+    assert lake.clips.read(["track"], where="tempo > 100")["track"].to_list() == ["track002"]
+    assert lake.clips.count("tempo IS NULL") == 1
+    ids = lake.clips.ids().to_list()
+    lake.clips.set_labels(pl.DataFrame({"clip_id": ids, "tempo": [90.0, float("nan"), None]}))
+    assert lake.clips.read(["tempo"])["tempo"].to_list() == [90.0, 99.5, 120.0]
+    values = {"clip_id": ids, "tempo": [float("nan"), 1.0, 2.0], "onsets": [[1.0, float("nan")], [], None]}
+    lake.clips.update(pl.DataFrame(values))
+    assert lake.clips.read(["tempo", "onsets"]).rows() == [(None, [1.0]), (1.0, []), (2.0, None)]
+    for wrong in (float("nan"), float("inf"), None, 0.0):
+        with pytest.raises(InputError, match="no positive duration_s"):
+            lake.clips.add(clip_rows(4, 1).with_columns(duration_s=pl.lit(wrong, pl.Float64)))
+
+
 def test_the_same_audio_under_another_path_is_a_copy_and_a_moved_file_is_followed(lake, tmp_path):
     (tmp_path / "old.wav").write_bytes(b"")
     rows = clip_rows(1, 1).with_columns(source=pl.lit(str(tmp_path / "old.wav")))
