@@ -93,7 +93,7 @@ def plan_finetune(
         model = make_model(small, encoder)
         clips = make_clips(source, small, "train")
         clips.epoch = 0
-        trainer = Finetuner(model, small.config, clips, clips, small.task.track, Path(folder))
+        trainer = Finetuner(model, small.config, clips, clips, small.task.track, Path(folder), small.primary_class())
         trainer.create_optimizer_and_scheduler(1)
         trainer.current_gradient_accumulation_steps = setup.config.accumulated
         if setup.config.device == "cuda":

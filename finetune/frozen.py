@@ -173,7 +173,8 @@ def train_frozen_head(
     train, valid = (
         ClipDataset(pooled, rows, setup.labels[rows]) for rows in (setup.split.train, setup.split.valid)
     )
-    trainer = Finetuner(model, config, train, valid, setup.task.track, work, quiet=True)
+    primary = setup.primary_class()[setup.split.valid]
+    trainer = Finetuner(model, config, train, valid, setup.task.track, work, primary, quiet=True)
     checkpoint = last_checkpoint(work)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return model, trainer.state.log_history

@@ -60,8 +60,8 @@ def describe_experiment(config: FinetuneConfig, metrics: dict[str, Any], split: 
         f"{metrics['clips']:,} clips, {outputs}, from {source}, up to {config.crop_s:g} s of each{changed}. LoRA on "
         f"{', '.join(config.targets)}{which} (rank {config.rank}, alpha {config.alpha:g}): {metrics['trainable_lora']:,} of "
         f"{metrics['trainable']:,} trainable parameters. AdamW, head {config.head_rate:g}, adapter {config.lora_rate:g}, "
-        f"{config.schedule}; batches of {config.batch}, {config.accumulated} per step; {config.precision} on "
-        f"{config.device}. Split {config.split}: {split}."
+        f"{config.schedule} by validation {LABELS.get(config.monitored, config.monitored)}; batches of {config.batch}, "
+        f"{config.accumulated} per step; {config.precision} on {config.device}. Split {config.split}: {split}."
     )
 
 

@@ -17,7 +17,7 @@ from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
 from tonelake.embed import ADAPTER_WEIGHTS
 from tonelake.evaluate import MAIN_METRIC, SIDES, estimates_as_dict, leaks
 from tonelake.finetune.baselines import exact_baselines
-from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.config import VALIDATION_METRICS, FinetuneConfig
 from tonelake.finetune.evaluation import HeldOut, class_tables, judge
 from tonelake.finetune.model import LoraModel
 from tonelake.finetune.report import format_difference, write_report
@@ -47,7 +47,7 @@ def write_results(
     """Judge every seed on the test clips and write a run's files, metrics last.  `model`: receives the kept weights."""
     task, config, split = setup.task, setup.config, setup.split
     main = MAIN_METRIC[task.kind]
-    kept = best_seed(results, main)
+    kept = best_seed(results, config)
     model.load_state_dict(kept.weights, strict=False)
     test = HeldOut(
         kind=task.kind, names=task.names, targets=task.targets[split.test], primary=setup.primary_class()[split.test],
@@ -56,8 +56,8 @@ def write_results(
     tuned, frozen = [result.tuned.test for result in results], [result.frozen.test for result in results]
     figures = judge(test, tuned, frozen)
     tables = class_tables(test, tuned, frozen)
-    tables["history"] = history_table(kept.tuned.history, main)
-    tables["seeds"] = seeds_table(test, results, kept, main)
+    tables["history"] = history_table(kept.tuned.history, config)
+    tables["seeds"] = seeds_table(test, results, kept, config)
     names = setup.space.layers[config.first :]
     shares = {layer: round(float(share), 4) for layer, share in zip(names, model.layer_weights(), strict=True)}
     tables["layers"] = pl.DataFrame({"layer": list(shares), "share": list(shares.values())})
@@ -100,9 +100,10 @@ def write_results(
     files.put_text(METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def best_seed(results: Sequence[SeedResult], main: str) -> SeedResult:
+def best_seed(results: Sequence[SeedResult], config: FinetuneConfig) -> SeedResult:
     """Return the seed with the best validation score, the first of equal ones; test clips have no influence."""
-    return max(results, key=lambda result: np.nan_to_num(result.tuned.best_valid(main), nan=-np.inf))
+    sign = 1 if config.higher_is_better else -1
+    return max(results, key=lambda result: np.nan_to_num(sign * result.tuned.best_valid(config), nan=-np.inf))
 
 
 def mean_train(trained: Sequence[Trained]) -> float | None:
@@ -116,40 +117,48 @@ def intervals_over(test: HeldOut, config: FinetuneConfig) -> str:
     return str(test.units) + (f" and {config.seeds} seeds" if config.seeds > 1 else "")
 
 
-def seeds_table(test: HeldOut, results: Sequence[SeedResult], kept: SeedResult, main: str) -> pl.DataFrame:
+def seeds_table(
+    test: HeldOut, results: Sequence[SeedResult], kept: SeedResult, config: FinetuneConfig
+) -> pl.DataFrame:
     """Return a row a seed: best validation score, main metric on the test clips, tuned and frozen, and the epochs."""
     rows = []
     for result in results:
-        histories = {key: history_table(one.history, main) for key, one in (("tuned", result.tuned), ("frozen", result.frozen))}
+        histories = {
+            key: history_table(one.history, config) for key, one in (("tuned", result.tuned), ("frozen", result.frozen))
+        }
         after, before = (main_metric(test.kind, test.targets, one.test) for one in (result.tuned, result.frozen))
         rows.append({
-            "seed": result.seed, "kept": result is kept, "valid": result.tuned.best_valid(main), "test": after,
+            "seed": result.seed, "kept": result is kept, "valid": result.tuned.best_valid(config), "test": after,
             "frozen": before, "difference": None if after is None or before is None else after - before,
-            "epochs": len(histories["tuned"]), "best_epoch": best_epoch(histories["tuned"]),
-            "frozen_epochs": len(histories["frozen"]), "frozen_best_epoch": best_epoch(histories["frozen"]),
+            "epochs": len(histories["tuned"]), "best_epoch": best_epoch(histories["tuned"], config),
+            "frozen_epochs": len(histories["frozen"]), "frozen_best_epoch": best_epoch(histories["frozen"], config),
         })
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def best_epoch(history: pl.DataFrame) -> int:
+def best_epoch(history: pl.DataFrame, config: FinetuneConfig) -> int:
     """Return the epoch with the best validation score, the first of equal ones."""
-    return int(max(history.to_dicts(), key=lambda line: line["valid"])["epoch"])
+    best = max if config.higher_is_better else min
+    return int(best(history.to_dicts(), key=lambda line: line["valid"])["epoch"])
 
 
-def history_table(history: Sequence[dict[str, float]], main: str) -> pl.DataFrame:
-    """Return a row an epoch: training loss, validation loss, main metric on validation, and the adapter's rate."""
+def history_table(history: Sequence[dict[str, float]], config: FinetuneConfig) -> pl.DataFrame:
+    """Return a row an epoch: training loss; on validation the loss, the monitored metric (`valid`) and each metric by its
+    name; and the adapter's rate."""
+    names = VALIDATION_METRICS[str(config.task)]
     rows: list[dict[str, Any]] = []
     pending: dict[str, float] = {}
     for line in history:
         pending |= line
-        if f"eval_{main}" in line:
+        if f"eval_{config.monitored}" in line:
             rows.append({
                 "epoch": round(line["epoch"]), "loss": pending.get("loss"), "valid_loss": line.get("eval_loss"),
-                "valid": line[f"eval_{main}"], "rate": pending.get("learning_rate"),
+                "valid": line[f"eval_{config.monitored}"],
+                **{f"valid_{name}": line.get(f"eval_{name}") for name in names}, "rate": pending.get("learning_rate"),
             })
             pending = {}
-    schema = {"epoch": pl.Int64, "loss": pl.Float64, "valid_loss": pl.Float64, "valid": pl.Float64, "rate": pl.Float64}
-    return pl.DataFrame(rows, schema=schema)
+    columns = ("loss", "valid_loss", "valid", *(f"valid_{name}" for name in names), "rate")
+    return pl.DataFrame(rows, schema={"epoch": pl.Int64} | dict.fromkeys(columns, pl.Float64))
 
 
 def predictions(setup: Setup, scores: np.ndarray) -> pl.DataFrame:

@@ -20,6 +20,7 @@ import torch
 
 from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
 from tonelake.finetune.checkpoint_file import CheckpointWeights
+from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.data import AudioSource, ClipDataset, ClipSource, FrameSource
 from tonelake.finetune.frozen import PooledSource, train_frozen_head
 from tonelake.finetune.initial_weights import load_initial_weights
@@ -38,9 +39,11 @@ class Trained:
     train: float | None
     history: Sequence[dict[str, float]]
 
-    def best_valid(self, main: str) -> float:
-        """Return the best validation score."""
-        return max((line[f"eval_{main}"] for line in self.history if f"eval_{main}" in line), default=float("nan"))
+    def best_valid(self, config: FinetuneConfig) -> float:
+        """Return the best value of the monitored validation metric."""
+        key = f"eval_{config.monitored}"
+        best = max if config.higher_is_better else min
+        return best((line[key] for line in self.history if key in line), default=float("nan"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,8 @@ def train_seed(
         log.info("%s", loaded)
     digest = frozen_digest(model)
     train, valid = (make_clips(source, setup, side) for side in ("train", "valid"))
-    trainer = Finetuner(model, setup.config, train, valid, setup.task.track, folder)
+    primary = setup.primary_class()[setup.split.valid]
+    trainer = Finetuner(model, setup.config, train, valid, setup.task.track, folder, primary)
     checkpoint = last_checkpoint(folder)
     log.info("%s%s", f"resuming from {checkpoint.name}" if checkpoint else "training", seed_suffix(setup))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -21,9 +21,9 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traine
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import logging
 
-from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
+from tonelake.evaluate import METRICS_BY_KIND
 from tonelake.finetune.augment import augment
-from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.config import VALIDATION_METRICS, FinetuneConfig
 from tonelake.finetune.data import ClipDataset, collate
 from tonelake.finetune.model import HeadModel
 
@@ -38,16 +38,17 @@ class Finetuner(Trainer):
 
     def __init__(
         self, model: HeadModel, config: FinetuneConfig, train: ClipDataset, valid: ClipDataset, tracks: np.ndarray, work: Path,
-        *, quiet: bool = False,
+        primary: np.ndarray, *, quiet: bool = False,
     ) -> None:
-        """`tracks`: (row,) int of the whole task.  `quiet`: log no epochs."""
+        """`tracks`: (row,) int of the whole task.  `primary`: (validation clip,) int, the class, or the tag listed first.
+        `quiet`: log no epochs."""
         logging.set_verbosity_error()
         os.environ[BOARD] = str(work / "tensorboard")
         self.config, self.tracks, self.rate = config, tracks, getattr(model, "rate", 0)
         super().__init__(
             model=model, args=training_arguments(config, work, board=not quiet), train_dataset=train, eval_dataset=valid,
             data_collator=collate,
-            compute_metrics=lambda found: {MAIN_METRIC[str(config.task)]: main_metric_of(str(config.task), found)},
+            compute_metrics=lambda found: validation_metrics(config, found, primary),
             callbacks=[EarlyStoppingCallback(config.patience), CropSchedule(train), *([] if quiet else [EpochLog()])],
         )
         self.remove_callback(PrinterCallback)                        # epochs are logged
@@ -117,12 +118,21 @@ def latest_metrics(history: list[dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def main_metric_of(kind: str, found: EvalPrediction) -> float:
-    """Return the metric for early stopping and for choosing the best state."""
+def validation_metrics(config: FinetuneConfig, found: EvalPrediction, primary: np.ndarray) -> dict[str, float]:
+    """Return the metrics of an epoch, among them the one that steers training, as 0 if it is undefined.
+
+    Classes: accuracy, and the mean over classes of average precision.  Lists: mAP, and the accuracy of the tag listed first.
+    """
+    kind = str(config.task)
     scores = probabilities(kind, np.asarray(found.predictions))
-    metrics = METRICS_BY_KIND[kind](np.asarray(found.label_ids), scores, np.ones((1, len(scores))))
-    value = float(metrics[MAIN_METRIC[kind]][0])
-    return value if np.isfinite(value) else 0.0
+    figures = METRICS_BY_KIND[kind](np.asarray(found.label_ids), scores, np.ones((1, len(scores))))
+    values = {name: float(figures[name][0]) for name in VALIDATION_METRICS[kind] if name in figures}
+    if kind == "multilabel":
+        has_primary = primary >= 0
+        hits = scores.argmax(axis=1)[has_primary] == primary[has_primary]
+        values["accuracy"] = float(hits.mean()) if len(hits) else float("nan")
+    undefined = {} if config.monitored == "loss" else {config.monitored: 0.0}
+    return undefined | {name: value for name, value in values.items() if np.isfinite(value)}
 
 
 def probabilities(kind: str, logits: np.ndarray) -> np.ndarray:
@@ -137,16 +147,17 @@ def training_arguments(config: FinetuneConfig, work: Path, board: bool = True) -
     """Translate the settings to transformers' TrainingArguments; `board`: write a log for TensorBoard."""
     plateau = config.schedule == "plateau"
     how: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": config.warmup}         # below 1: a share of all steps
+    mode = "max" if config.higher_is_better else "min"
     if plateau:
         how = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {
-            "mode": "max", "factor": 0.5, "patience": config.wait, "min_lr": config.lowest_rate,
+            "mode": mode, "factor": 0.5, "patience": config.wait, "min_lr": config.lowest_rate,
         }}
     return TrainingArguments(
         output_dir=str(work), num_train_epochs=config.epochs, per_device_train_batch_size=int(config.batch or 1),
         per_device_eval_batch_size=int(config.batch or 1), gradient_accumulation_steps=config.accumulated,
         max_grad_norm=config.clip_norm, weight_decay=config.decay, learning_rate=float(config.head_rate or 1e-3),
         eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
-        load_best_model_at_end=True, metric_for_best_model=MAIN_METRIC[str(config.task)], greater_is_better=True,
+        load_best_model_at_end=True, metric_for_best_model=config.monitored, greater_is_better=config.higher_is_better,
         restore_callback_states_from_checkpoint=True, seed=config.seed, data_seed=config.seed,
         bf16=config.precision == "bfloat16", use_cpu=config.device == "cpu", remove_unused_columns=False,
         label_names=["labels"], report_to=["tensorboard"] if board else "none", disable_tqdm=True, dataloader_pin_memory=False,

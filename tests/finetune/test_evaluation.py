@@ -164,3 +164,32 @@ def test_the_split_of_another_run_keeps_songs_together(judged):
 def test_clips_that_left_the_lake_are_known_by_the_name_of_their_track(judged):
     table = pl.DataFrame({"clip_id": ["gone", "gone too", "other"], "track": ["t", "t", "u"]})
     assert song_keys(judged, table).to_list() == ["track t", "track t", "track u"]
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_validation_metrics_of_an_epoch_equal_scikit_learns(kind):
+    from sklearn.metrics import average_precision_score
+    from transformers.trainer_utils import EvalPrediction
+
+    from tonelake.finetune.trainer import validation_metrics
+
+    test = held_out(kind)
+    logits = np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
+    found = validation_metrics(FinetuneConfig("x", task=kind), EvalPrediction(logits, test.targets), test.primary)
+    own = test.primary >= 0
+    assert found["accuracy"] == pytest.approx((logits.argmax(axis=1) == test.primary)[own].mean())
+    true = np.eye(4)[test.targets] if kind == "multiclass" else test.targets
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) if kind == "multiclass" else logits
+    present = [number for number in range(4) if true[:, number].any()]
+    assert found["map"] == pytest.approx(np.mean([average_precision_score(true[:, i], scores[:, i]) for i in present]))
+
+
+def test_an_undefined_metric_steers_as_zero_and_is_left_out_otherwise():
+    from transformers.trainer_utils import EvalPrediction
+
+    from tonelake.finetune.trainer import validation_metrics
+
+    empty = EvalPrediction(np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32))
+    for monitor, expected in (("map", {"map": 0.0}), ("accuracy", {"accuracy": 0.0}), ("loss", {})):
+        config = FinetuneConfig("x", task="multilabel", monitor=monitor)
+        assert validation_metrics(config, empty, np.full(3, -1)) == expected

@@ -204,7 +204,12 @@ def test_missing_stored_frames_are_reported_with_the_remedy(mine):
 def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine, rendered_plots):
     from sklearn.metrics import average_precision_score, f1_score
 
-    run = mine.finetune(config=QUICK, column="tags", epochs=1)
+    run = mine.finetune(config=QUICK, column="tags", monitor="accuracy")
+    history, seeds = run.table("history"), run.table("seeds")
+    assert run.config.monitor == "accuracy" and history["valid"].equals(history["valid_accuracy"])
+    assert history["valid_map"].is_between(0, 1).all() and history["valid_map"].to_list() != history["valid"].to_list()
+    assert seeds["best_epoch"].item() == history["epoch"][int(history["valid"].arg_max())]
+    assert seeds["valid"].item() == history["valid"].max() and run.metrics["main"] == "map"
     predictions, classes = run.table("predictions"), run.table("classes")
     scores = np.array(predictions["scores"].to_list())
     names = classes["name"].to_list()
@@ -225,8 +230,12 @@ def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine, rendered_pl
 
 
 def test_regression_predicts_in_the_targets_own_units(mine):
-    run = mine.finetune(config=QUICK, column="speed", epochs=1)
+    run = mine.finetune(config=QUICK, column="speed", monitor="loss")
     assert run.metrics["main"] == "r2" and "rmse" in run.metrics["figures"]
+    history, seeds = run.table("history"), run.table("seeds")
+    assert history["valid"].equals(history["valid_loss"]) and history["valid_r2"].null_count() == 0
+    assert seeds["valid"].item() == history["valid_loss"].min()                  # the lowest loss is the best
+    assert seeds["best_epoch"].item() == history["epoch"][int(history["valid_loss"].arg_min())]
     assert run.table("predictions")["predicted_speed"].is_finite().all()
 
 
@@ -302,7 +311,9 @@ def test_a_recipe_sets_what_options_and_its_own_file_do_not(tmp_path):
 
 def test_settings_of_later_releases_keep_the_digest_of_earlier_runs():
     config = FinetuneConfig("meter")
-    assert not {"classes", "val_share", "first_layer", "recipe", "seeds"} & config.identity().keys()
+    assert not {"classes", "val_share", "first_layer", "recipe", "seeds", "monitor"} & config.identity().keys()
+    tags = replace(config, task="multilabel")
+    assert replace(tags, monitor="map").digest(b"") == tags.digest(b"") != replace(tags, monitor="accuracy").digest(b"")
     assert config.digest(b"") == replace(config, recipe="beatmeter").digest(b"")
     changed = [replace(config, **one) for one in ({"classes": ("3",)}, {"val_share": 0.1}, {"first_layer": 1})]
     assert len({config.digest(b""), *(one.digest(b"") for one in changed)}) == 4
@@ -310,6 +321,7 @@ def test_settings_of_later_releases_keep_the_digest_of_earlier_runs():
 
 @pytest.mark.parametrize(("settings", "said"), [
     ({"val_share": 0.2}, "Use --shares"), ({"recipe": "x"}, "unknown. Choose beatmeter"),
+    ({"monitor": "r2"}, "Choose accuracy, map or loss"),
     ({"first_layer": 4}, "has layers 0 to 3"), ({"first_layer": 0, "above": 1}, "below layer 1"),
     ({"rank": 0}, "'rank': 0 is out of range"), ({"schedule": "linear"}, "Choose plateau or cosine"),
     ({"window_s": 0.1}, "'window_s': 0.1 is out of range"),
