@@ -2,8 +2,8 @@
 
 UMAP (McInnes et al., arXiv 1802.03426) on our own neighbour graph: vectors are reduced to 200 dimensions, their graph is
 built by FAISS, faster than umap-learn's own search, and umap-learn optimises the points from an initial layout (two
-principal components, or the map of another layer).  A seed reproduces a layout: all random steps are seeded and run on one
-thread.
+principal components, or the map of another layer).  t-SNE optimises the points from the same graph and initial layout.  A seed
+reproduces a layout: all random steps are seeded and run on one thread.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tonelake.index.maps.umap import optimise
+from tonelake.index.maps import tsne, umap
 from tonelake.index.search.faiss import nearest_batch
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
@@ -21,7 +21,8 @@ REDUCED = 200                            # dimensions: of 768, they keep 93 % of
 SAMPLE = 50_000                          # rows that principal components are computed from
 EXTENT = 10.0                            # largest coordinate of the initial layout, as in umap-learn
 PLACED_BY = 5                            # neighbours whose points are averaged for a new point
-METHODS = ("umap", "pca")
+METHODS = ("umap", "tsne", "pca")
+LEAST_ROWS = 6                           # of t-SNE
 
 
 class Layout(NamedTuple):
@@ -34,24 +35,35 @@ class Layout(NamedTuple):
 
 def lay_out(
     vectors: np.ndarray, *, method: str = "umap", neighbours: int = 15, min_dist: float = 0.1, seed: int = 0,
-    start: np.ndarray | None = None,
+    perplexity: float | None = None, start: np.ndarray | None = None,
 ) -> Layout:
     """Lay out (clip, dim) unit vectors; `start`: (clip, 2) initial points, to which the result is aligned.
 
-    Fewer clips than a graph needs are laid out by principal components.
+    `perplexity`: of t-SNE, by default `neighbours`; at most that of a graph of all clips.  Fewer clips than a graph needs are
+    laid out by principal components.
     """
     rng = np.random.default_rng(seed)
     rows = len(vectors)
     components = principal(vectors, 2, rng) if start is None else np.zeros((rows, 2), np.float32)
     reduced = unit(principal(vectors, REDUCED, rng, centred=False)) if vectors.shape[1] > REDUCED else vectors
-    nearest, cosines = neighbour_graph(reduced, min(neighbours, max(rows - 1, 0)), repeatable=True)
-    if method == "pca" or rows <= neighbours + 1:
-        return Layout(components if start is None else start.astype(np.float32), nearest, cosines)
+    if method == "tsne" and rows >= LEAST_ROWS:
+        wanted = min(neighbours if perplexity is None else perplexity, tsne.largest_perplexity(rows))
+        needed = max(neighbours, tsne.neighbours_needed(wanted))
+    else:
+        wanted, needed = 0.0, neighbours
+    nearest, cosines = neighbour_graph(reduced, min(needed, max(rows - 1, 0)), repeatable=True)
+    kept = Layout(np.empty((0, 2), np.float32), nearest[:, :neighbours], cosines[:, :neighbours])
+    if method == "pca" or rows < (LEAST_ROWS if method == "tsne" else neighbours + 2):
+        return kept._replace(points=components if start is None else start.astype(np.float32))
     if start is None:
         start = components / max(np.abs(components).max(), 1e-9) * EXTENT
         start = start + 1e-4 * rng.standard_normal(start.shape)      # separates the points of equal clips
-    points = optimise(nearest, np.sqrt(np.maximum(2 - 2 * cosines, 0)), start, min_dist, seed)
-    return Layout(align_points(points, start), nearest, cosines)
+    distances = np.sqrt(np.maximum(2 - 2 * cosines, 0))
+    if method == "tsne":
+        points = tsne.optimise(nearest, distances, start, wanted, seed)
+    else:
+        points = umap.optimise(nearest, distances, start, min_dist, seed)
+    return kept._replace(points=align_points(points, start))
 
 
 def principal(vectors: np.ndarray, count: int, rng: np.random.Generator, *, centred: bool = True) -> np.ndarray:

@@ -21,7 +21,8 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.maps.clusters import describe_clusters, find_clusters
-from tonelake.index.maps.layout import METHODS, Layout, lay_out, place_new
+from tonelake.index.maps.layout import EXTENT, METHODS, Layout, lay_out, place_new
+from tonelake.index.maps.tsne import MOST_PERPLEXITY, check_tsne
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake, Space, descriptive_columns, rows_of
@@ -54,23 +55,30 @@ class Map:
 
 def make_map(
     lake: Lake, layer: int | str | None = None, *, space: str | None = None, method: str = "umap", neighbours: int = 15,
-    min_dist: float = 0.1, seed: int = 0, again: bool = False
+    min_dist: float = 0.1, perplexity: float | None = None, seed: int = 0, again: bool = False
 ) -> Map:
     """Return the map of one layer: make it, bring it up to date, or leave it unchanged.
 
+    `method`: "umap", "tsne" (Barnes-Hut t-SNE, for up to `tsne.MOST_ROWS` clips) or "pca" (two principal components).
+    `min_dist` is UMAP's; `perplexity` is t-SNE's, a smooth number of neighbours, and equal to `neighbours` by default.
     A map with other settings is laid out again from its current points; with `again` it is made from scratch.
     Raises InputError for invalid settings, or if nothing is embedded.
     """
     if method not in METHODS:
-        raise InputError(f"no method {method!r}: choose {' or '.join(METHODS)}")
+        raise InputError(f"no method {method!r}: choose {', '.join(METHODS)}")
     if neighbours < 2 or not 0 <= min_dist <= 1:
         raise InputError(f"{neighbours} neighbours at least {min_dist:g} apart: must be 2 or more, and 0 to 1")
+    if perplexity is not None and (method != "tsne" or not 1 <= perplexity <= MOST_PERPLEXITY):
+        problem = f"must be 1 to {MOST_PERPLEXITY:g}" if method == "tsne" else "belongs to --method tsne"
+        raise InputError(f"--perplexity {perplexity:g}: {problem}. Choose another, or leave it out")
     chosen = lake.spaces.get(space)
     number = chosen.layer_index(layer)
-    settings = {
+    settings: dict[str, Any] = {
         "space": chosen.name, "fingerprint": chosen.fingerprint, "layer": number, "stat": "mean", "method": method,
         "neighbours": neighbours, "min_dist": min_dist, "seed": seed,
     }
+    if method == "tsne":                 # maps by other methods keep the settings that they were made with
+        settings["perplexity"] = float(min(neighbours, MOST_PERPLEXITY) if perplexity is None else perplexity)
     log.info("reading the vectors of layer %s of space %s", chosen.layers[number], chosen.name)
     ids, stored = lake.vectors(chosen).layer(number, dtype="float16")
     if not len(ids):
@@ -89,8 +97,14 @@ def make_map(
             layout, done = extend_layout(vectors, before, old[0], neighbours), f"{new:,} new clips placed"
             return write_map(lake, chosen, number, ids, layout, settings, done)
     log.info("laying out %d clips", len(ids))
+    if method == "tsne":
+        for sentence in check_tsne(len(ids), settings["perplexity"]):
+            log.info("%s", sentence)
     start = initial_points(lake, chosen, number, method, ids, vectors, old)
-    layout = lay_out(vectors, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed, start=start)
+    layout = lay_out(
+        vectors, method=method, neighbours=neighbours, min_dist=min_dist, perplexity=settings.get("perplexity"), seed=seed,
+        start=start,
+    )
     log.info("finding clusters")
     return write_map(lake, chosen, number, ids, layout, settings, done)
 
@@ -99,22 +113,27 @@ def initial_points(
     lake: Lake, space: Space, layer: int, method: str, ids: pl.Series, vectors: np.ndarray,
     old: tuple[pl.DataFrame, dict[str, Any]] | None,
 ) -> np.ndarray | None:
-    """Return (clip, 2) points of the older map of this layer, or of the nearest mapped layer; None without any."""
-    if method != "umap":
+    """Return (clip, 2) points of the older map of this layer, or of the nearest mapped layer; None without any.
+
+    Points of a map by another method are scaled to the extent of an initial layout.
+    """
+    if method == "pca":
         return None
     found = old
     if found is None:
         nearest_first = sorted(set(mapped_layers(lake, space)) - {layer}, key=lambda n: abs(n - layer))
         others = (read_points(lake, space, n) for n in nearest_first)
-        found = next((other for other in others if other is not None and other[1]["method"] == "umap"), None)
+        found = next((other for other in others if other is not None and other[1]["method"] != "pca"), None)
     if found is None:
         return None
     before = rows_of(found[0]["clip_id"], ids)
     known = before >= 0
     if known.mean() < 0.5:
         return None
-    start = np.empty((len(ids), 2), np.float32)
-    start[known] = xy(found[0])[before[known]]
+    start, at = np.empty((len(ids), 2), np.float32), xy(found[0])
+    if found[1]["method"] != method:
+        at = (at - at.mean(axis=0)) * (EXTENT / max(float(np.abs(at - at.mean(axis=0)).max()), 1e-9))
+    start[known] = at[before[known]]
     if not known.all():
         start[~known] = place_new(vectors[~known], vectors[known], start[known], 1).points
     return start

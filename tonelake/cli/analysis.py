@@ -167,13 +167,16 @@ def typical(
 @app.command("map", rich_help_panel=ANALYSE, cls=library_command("tonelake.index:make_map"))
 def make_map(
     lake: LakePath = "lake", layer: Layer = None, space: SpaceName = None,
-    method: Annotated[str, typer.Option(help="Method: umap or pca.")] = FROM_LIBRARY,
+    method: Annotated[str, typer.Option(help="Method: umap, tsne (for up to 200,000 clips) or pca.")] = FROM_LIBRARY,
     neighbours: Annotated[
         int, typer.Option(min=2, help="Neighbours that each clip is kept near: fewer show finer structure.")
     ] = FROM_LIBRARY,
     min_dist: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum distance of points: smaller makes denser clusters.")
+        float, typer.Option(min=0, max=1, help="Minimum distance of points, for umap: smaller makes denser clusters.")
     ] = FROM_LIBRARY,
+    perplexity: Annotated[
+        float | None, typer.Option(min=1, max=500, help="Smooth number of neighbours, for tsne; default: that of --neighbours.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = FROM_LIBRARY,
     again: Annotated[bool, typer.Option("--again", help="Lay the map out from scratch.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Also draw it to this PNG, SVG or PDF file.")] = None,
@@ -187,7 +190,10 @@ def make_map(
     opened = open_lake(lake)
     if colour is not None:
         opened.clips.check_column(colour)
-    found = opened.map(layer, space=space, method=method, neighbours=neighbours, min_dist=min_dist, seed=seed, again=again)
+    found = opened.map(
+        layer, space=space, method=method, neighbours=neighbours, min_dist=min_dist, perplexity=perplexity, seed=seed,
+        again=again,
+    )
     show(found.clusters, as_json, as_csv, "clusters", "no clusters: too few clips, or all alike")
     say(str(found))
     say(found.file)
