@@ -1,8 +1,8 @@
 """Read a TensorFlow checkpoint ("tensor bundle") without TensorFlow: bytes of its two files -> float32 arrays by name.
 
 `.index` is a LevelDB table: data blocks, an index block and a footer of 48 bytes.  A block holds entries whose keys share
-prefixes (varint shared, varint unshared, varint value length, key suffix, value), then restart points, then five bytes outside of
-the block: its compression and its checksum.  The value of the empty key is a BundleHeaderProto, every other one a
+prefixes (varint shared, varint unshared, varint value length, key suffix, value), then restart points, then five bytes outside
+of the block: its compression and its checksum.  The value of the empty key is a BundleHeaderProto, every other one a
 BundleEntryProto: type, shape, and the tensor's place in `.data-00000-of-00001`, which is raw little-endian memory.
 
 Formats: LevelDB's doc/table_format.md; TensorFlow's core/protobuf/tensor_bundle.proto and tensor_shape.proto.
@@ -65,7 +65,8 @@ def read_index(index: bytes) -> dict[str, Entry]:
     if len(index) < FOOTER_BYTES or struct.unpack("<Q", index[-8:])[0] != MAGIC:
         raise CheckpointError("checkpoint index: not a table of TensorFlow's form. Fetch the checkpoint again")
     try:
-        _, _, at = read_handle(index, len(index) - FOOTER_BYTES)     # of the metaindex, which is empty
+        offset, size, at = read_handle(index, len(index) - FOOTER_BYTES)
+        read_block(index, offset, size)                              # the metaindex: empty, but a sign of damage
         offset, size, _ = read_handle(index, at)
         pairs: dict[bytes, bytes] = {}
         for _, handle in entries_of(read_block(index, offset, size)):
@@ -169,7 +170,7 @@ def parse_entry(name: str, message: bytes) -> Entry:
     if not isinstance(shape, bytes) or ENTRY_SLICES in fields or numbers.get(ENTRY_SHARD, 0) != 0:
         raise CheckpointError(f"tensor {name!r}: partitioned or malformed. Save it as one float32 variable")
     if numbers.get(ENTRY_TYPE) != DT_FLOAT:
-        raise CheckpointError(f"tensor {name!r}: of type {numbers.get(ENTRY_TYPE)}, but only float32 is read. Save it as float32")
+        raise CheckpointError(f"tensor {name!r}: of type {numbers.get(ENTRY_TYPE)}, not float32. Save it as float32")
     dims = []
     for field, value in fields_of(shape):
         if field == SHAPE_UNKNOWN or not isinstance(value, bytes):

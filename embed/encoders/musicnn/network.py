@@ -9,16 +9,16 @@
 Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019 (arXiv 1909.06654).
 
 How it is computed.  Most of the work are convolutions of which only the maximum over frequency is used.  Each is a few matrix
-products whose second factor holds the same filters at several neighbouring positions (a band matrix), and the maximum is taken of
-each product before the next is made, so that results stay in the cache.  The first factor is never unfolded: with the frames next
-to each other, (band, frame of the kernel) is one contiguous range for every position.  Batch norm after ReLU rises with its input
-where gamma is positive and falls elsewhere, so it commutes with the maximum of the inputs, or with their minimum; a filter of
-negative gamma is computed with its sign changed.
+products whose second factor holds the same filters at several neighbouring positions (a band matrix), and the maximum is
+taken of each product before the next is made, so that results stay in the cache.  The first factor is never unfolded: with the
+frames next to each other, (band, frame of the kernel) is one contiguous range for every position.  Batch norm after ReLU rises
+with its input where gamma is positive and falls elsewhere, so it commutes with the maximum of the inputs, or with their
+minimum; a filter of negative gamma is computed with its sign changed.
 
-Many filters of the published networks died in training: weight decay left them weights of 1e-11 and less, so whatever the sound,
-their output is one number (in MSD's network 179 of the 204 filters of 38 bands).  Filters whose output cannot change by more than
-`CONSTANT` are left out of the products; their number is put where it belongs at the end, and what later layers make of it is part
-of their biases.
+Many filters of the published networks died in training: weight decay left them weights of 1e-11 and less, so whatever the
+sound, their output is one number (in MSD's network 179 of the 204 filters of 38 bands).  Filters whose output cannot change by
+more than `CONSTANT` are left out of the products; their number is put where it belongs at the end, and what later layers make
+of it is part of their biases.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def check_tensors(tensors: Mapping[str, np.ndarray], source: str) -> None:
 class PatchStates:
     """What a network makes of patches, all float32."""
 
-    live: Any                            # (patch, 187, live): states of each frame without the constant ones; see `Network.full`
+    live: Any                            # (patch, 187, live): states of each frame but the constant ones; see `Network.full`
     max: Any                             # (patch, 753) over the frames
     mean: Any                            # (patch, 753)
     penultimate: Any                     # (patch, 200)
