@@ -32,7 +32,10 @@ class InputSpec:
 
 
 def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -> list[InputSpec]:
-    """Return the inputs for names of layers, `each`, `all`, `weighted` or `blocks`.  Raises InputError for unknown names."""
+    """Return the inputs for names of layers, `each`, `all`, `weighted` or `blocks`.  Raises InputError for unknown names.
+
+    `all` concatenates the layers, unless the space has a layer of that name.
+    """
     if stat not in STATS:
         raise InputError(f"input {stat!r}: unknown. Choose {', '.join(STATS)}")
     numbers = range(len(space.layers))
@@ -40,7 +43,7 @@ def input_specs(space: Space, layers: Sequence[str | int], stat: str = "mean") -
     for name in layers or ("each",):
         if name == "each":
             found += [layer_spec(space, number, stat) for number in numbers]
-        elif name == "all":
+        elif name == "all" and name not in space.layers:
             columns = tuple((number, s) for number in numbers for s in STATS[stat])
             width = sum(space.dims[number] for number, _ in columns)
             found.append(InputSpec("all", columns=columns, parts=0, width=width))

@@ -1,14 +1,19 @@
-"""`spectral`: hand-crafted descriptors instead of learned layers, one family per layer.  Needs no weights.
+"""`spectral`: hand-crafted descriptors instead of learned layers, one family per layer, and all of them joined.  No weights.
 
 The baseline that every learned encoder has to beat.  Each family is scaled by fixed constants so that its
 dimensions have similar size and are centred near zero; otherwise the cosine of two clips would measure only loudness.
+Layer `all` joins the families, each dimension standardised by its mean and standard deviation over clips of real music.
+Both are constants (`spectral_scale.json`, made by `python -m bench.spectral_scale`): a vector does not depend on the lake.
 Descriptors by librosa; MFCC after Davis and Mermelstein 1980, chroma and tonnetz (Harte 2006), contrast (Jiang 2002),
 tempogram (Grosche 2010).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -29,27 +34,39 @@ FAMILIES = {                             # name: width
     "shape": 5,                          # centroid, bandwidth, rolloff, flatness, zero crossings
     "rhythm": RHYTHM_LAGS,               # autocorrelation of the onset strength
 }
+ALL = "all"                              # layer of the families, standardised and joined
+SCALE = Path(__file__).with_name("spectral_scale.json")
+REVISION = "spectral-2"                  # increase it whenever a descriptor or constant changes
+WITHOUT_ALL = "spectral-1"               # equal families, before there was a layer `all`
 
 
 class SpectralEncoder(Encoder):
     """Hand-crafted descriptors with the interface of an encoder."""
 
     name = "spectral"
-    revision = "spectral-1"              # increase it whenever a descriptor changes
     location = "spectral"
     sample_rate = SAMPLE_RATE
-    layers = tuple(FAMILIES)
-    dims = tuple(FAMILIES.values())
-    default_layer = 0
     learned = False
     frame_samples = HOP
     frame_offset = 0
+
+    def __init__(self, revision: str = REVISION) -> None:
+        """`revision`: `spectral-1` leaves layer `all` out."""
+        self.revision = revision
+        self.layers, self.dims = tuple(FAMILIES), tuple(FAMILIES.values())
+        if revision != WITHOUT_ALL:
+            self.layers, self.dims = (*self.layers, ALL), (*self.dims, sum(self.dims))
+            self.default_layer = len(FAMILIES)
+
+    def at_revision(self, revision: str) -> SpectralEncoder:
+        """This encoder with the layers of `revision`; itself for one that it does not know."""
+        return SpectralEncoder(revision) if revision == WITHOUT_ALL else self
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) float32 at 24 kHz -> each family, pooled."""
         spans = keep or [(0, None)] * len(windows)
         by_window = [
-            [family[:, slice(*span)] for family in describe(window)] for window, span in zip(windows, spans, strict=True)
+            [family[:, slice(*span)] for family in self._describe(window)] for window, span in zip(windows, spans, strict=True)
         ]
         by_family = list(zip(*by_window, strict=True))               # [family][window]: (dim, frame)
         return Pooled(
@@ -58,6 +75,27 @@ class SpectralEncoder(Encoder):
             np.array([window[0].shape[1] for window in by_window]),
             [[f.T.astype(np.float16) for f in by_family[i]] for i in frames],
         )
+
+    def _describe(self, window: np.ndarray) -> list[np.ndarray]:
+        """(samples,) -> (dim, frame) of each layer."""
+        families = describe(window)
+        return families if self.revision == WITHOUT_ALL else [*families, join(families)]
+
+
+def join(families: Sequence[np.ndarray]) -> np.ndarray:
+    """(dim, frame) of each family -> the families standardised and joined: (total dim, frame) float32."""
+    mean, spread = scale()
+    return (np.concatenate(families) - mean[:, None]) / spread[:, None]
+
+
+@cache
+def scale() -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each dimension of the joined families over clips of real music: (total dim,) float32."""
+    values = json.loads(SCALE.read_text(encoding="utf-8"))
+    mean, spread = (
+        np.concatenate([np.array(values[name][family], np.float32) for family in FAMILIES]) for name in ("mean", "std")
+    )
+    return mean, spread
 
 
 def describe(samples: np.ndarray) -> list[np.ndarray]:

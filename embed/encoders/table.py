@@ -83,9 +83,9 @@ ENTRIES = (
         source="embed/encoders/small/README.md",
     ),
     Entry(
-        name=BASELINE_ENCODER, encoder="tonelake.embed.encoders.spectral:SpectralEncoder", sample_rate=24_000, layers=7,
-        width="5–128", learned=False, needs_torch=False,
-        good_for="the baseline that a learned encoder has to beat; timbre, pitch classes and rhythm as separate layers",
+        name=BASELINE_ENCODER, encoder="tonelake.embed.encoders.spectral:SpectralEncoder", sample_rate=24_000, layers=8,
+        width="5–262", learned=False, needs_torch=False,
+        good_for="the baseline that a learned encoder has to beat; timbre, pitch classes, rhythm, and all joined",
     ),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}

@@ -62,6 +62,8 @@ def parse_weights(text: str, space: Space) -> Weights:
 
 def normalized(weights: Weights, text: str) -> Weights:
     """Scale weights so that their absolute values sum to one, and drop those that are zero."""
+    if not np.isfinite(list(weights.values())).all():
+        raise InputError(f"--layers {text}: a weight is NaN or infinite. Write for example 3:0.5,11:0.5")
     total = sum(abs(weight) for weight in weights.values())
     if not any(weight > 0 for weight in weights.values()):
         raise InputError(f"--layers {text}: at least one layer needs a weight above zero")

@@ -243,7 +243,7 @@ def test_python_and_the_command_line_give_the_same_results(tagged):
     assert frame["clip_id"].to_list() == [hit["clip_id"] for hit in same]
     assert lake.status().next_step().startswith("tonelake similar")
     assert len(lake.audio(clip["clip_id"])) == 72_000
-    assert lake.layers("artist").table.height == 7
+    assert lake.layers("artist").table.height == 8
     assert repr(lake) == f"Lake('{tagged}')"
 
 
