@@ -2,7 +2,7 @@
 
 The program `fluidsynth` is run in a process of its own, so that a damaged soundfont cannot harm a decoder.  Every part has a
 MIDI channel of its own, without the one for drums; velocity is constant, panning central, A4 440 Hz, reverberation off unless
-asked for, chorus always off.  Configuration files of FluidSynth are not read.  Notes begin within 2 ms of their time, because
+asked for, chorus always off.  Configuration files of FluidSynth are not read.  Notes begin within 3 ms of their time, because
 FluidSynth handles events every 64 samples.
 """
 
@@ -28,10 +28,12 @@ SILENCE = 1e-4                           # of full scale, -80 dB, before scaling
 TAIL_S = 2.0                             # rendered after the last note: releases end, reverberation fades
 TICKS_PER_S = 10_000                     # of the MIDI file
 VELOCITY = 80
+REVERB_SEND, REVERB_LEVEL = 91, 40       # MIDI controller, and its value of General MIDI 2
 CHOIR = (48, 60, 72)                     # pitches in the range of a choir
 DRUMS = 9                                # MIDI channel, counted from 0
 CHANNELS = tuple(channel for channel in range(16) if channel != DRUMS)
 TIME_LIMIT_S = 300.0
+FAILURES = ("Failed to load", "Unable to load", "Parameter ")        # beginnings of messages
 OPTIONS = (
     "-n", "-i", "-q",                    # no MIDI input, no shell, no greeting
     "-f", os.devnull,                    # in place of the user's configuration file
@@ -54,7 +56,7 @@ def render_soundfont(notes: np.ndarray, voice: np.ndarray, rendering: Rendering)
     check_presets(soundfont, rendering.programs)
     with tempfile.TemporaryDirectory(prefix="tonelake-") as folder:
         score, sound = Path(folder) / "score.mid", Path(folder) / "sound.raw"
-        score.write_bytes(midi_file(notes, voice, programs))
+        score.write_bytes(midi_file(notes, voice, programs, reverb=rendering.reverb))
         command = [
             fluidsynth_program(), *OPTIONS, "-R", str(int(rendering.reverb)), "-F", str(sound),
             os.path.abspath(soundfont), str(score),  # noqa: PTH100 - keeps links
@@ -70,7 +72,9 @@ def render_soundfont(notes: np.ndarray, voice: np.ndarray, rendering: Rendering)
             reason = problem or f"exit status {done.returncode}"
             raise AudioError(f"{soundfont.name}: FluidSynth cannot play it ({reason}). Choose another soundfont")
         samples = np.fromfile(sound, "<f4")
-    mono = samples[: len(samples) // 2 * 2].reshape(-1, 2).mean(axis=1)
+    count = round(((notes[:, 0] + notes[:, 1]).max(initial=0.0) + TAIL_S) * RATE)        # versions render on for a while or not
+    mono = samples[: min(len(samples) // 2, count) * 2].reshape(-1, 2).mean(axis=1)
+    mono = np.pad(mono, (0, count - len(mono)))
     peak = float(np.abs(mono).max(initial=0.0))
     if not peak > SILENCE or not np.isfinite(peak):
         listed = ",".join(map(str, rendering.programs))
@@ -96,15 +100,19 @@ def voice_programs(programs: tuple[int, ...], voices: int) -> tuple[int, ...]:
     return programs[:voices]
 
 
-def midi_file(notes: np.ndarray, voice: np.ndarray, programs: tuple[int, ...]) -> bytes:
-    """A Standard MIDI File of format 0, one quarter note a second, that ends TAIL_S after the last note."""
+def midi_file(notes: np.ndarray, voice: np.ndarray, programs: tuple[int, ...], *, reverb: bool = False) -> bytes:
+    """A Standard MIDI File of format 0, one quarter note a second, that ends TAIL_S after the last note.
+
+    `reverb`: send every channel to the reverberation, which soundfonts need not do themselves.
+    """
     from music21 import midi
 
     channels = [CHANNELS[number % len(CHANNELS)] for number in range(len(programs))]
     events = [(0, 0, channel, program, 0) for channel, program in zip(channels, programs, strict=True)]
+    events += [(0, 1, channel, REVERB_SEND, REVERB_LEVEL) for channel in sorted(set(channels)) if reverb]
     spans = note_spans(notes, np.array(channels)[voice])
     for channel, pitch, first, last in spans:
-        events += [(first, 2, channel, pitch, VELOCITY), (last, 1, channel, pitch, 0)]           # ends sort before beginnings
+        events += [(first, 3, channel, pitch, VELOCITY), (last, 2, channel, pitch, 0)]           # ends sort before beginnings
     end = max((last for *_, last in spans), default=0) + round(TAIL_S * TICKS_PER_S)
 
     track, now = midi.MidiTrack(0), 0
@@ -115,15 +123,14 @@ def midi_file(notes: np.ndarray, voice: np.ndarray, programs: tuple[int, ...]) -
         now = at
 
     kinds = midi.ChannelVoiceMessages
+    order = (kinds.PROGRAM_CHANGE, kinds.CONTROLLER_CHANGE, kinds.NOTE_OFF, kinds.NOTE_ON)
     tempo = midi.MidiEvent(track, type=midi.MetaEvents.SET_TEMPO)
     tempo.data = (1_000_000).to_bytes(3, "big")                      # microseconds in a quarter note
     append(tempo, 0)
-    for at, kind, channel, value, velocity in sorted(events):
-        event = midi.MidiEvent(
-            track, type=(kinds.PROGRAM_CHANGE, kinds.NOTE_OFF, kinds.NOTE_ON)[kind], channel=channel + 1
-        )
+    for at, kind, channel, value, level in sorted(events):
+        event = midi.MidiEvent(track, type=order[kind], channel=channel + 1)
         if kind:
-            event.pitch, event.velocity = value, velocity
+            event.parameter1, event.parameter2 = value, level
         else:
             event.data = value
         append(event, at)
@@ -180,9 +187,7 @@ def fluidsynth_version() -> str:
 
 
 def _problem(messages: str) -> str | None:
-    """The first error in the messages of FluidSynth, which exits with 0 even if it loads no soundfont."""
-    for line in messages.splitlines():
-        text = line.strip().removeprefix("fluidsynth: error: ")
-        if text != line.strip() or "Failed to load" in line or "No preset found" in line:
-            return text
-    return None
+    """Why FluidSynth could not load a soundfont, from its messages: it exits with 0 nevertheless."""
+    lines = [line.strip().removeprefix("fluidsynth: error: ") for line in messages.splitlines()]
+    failed = [line for line in lines if line.startswith(FAILURES)]
+    return failed[0] if failed else None

@@ -1,0 +1,496 @@
+"""Chorales by FluidSynth and a soundfont: programs, presets, notes, sound, recordings beside the organ's, and their labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from commands import rows, run
+from soundfonts import write_soundfont
+
+from tonelake import ingest
+from tonelake.ingest import AudioError, ingest_chorales, ingest_manifest, read_clips, read_source, soundfont_of
+from tonelake.ingest.chorale_audio import chorale_recording
+from tonelake.ingest.chorale_labels import ChoraleLabels
+from tonelake.ingest.chorale_scores import load_score
+from tonelake.ingest.chorale_sources import ChoraleSource, Rendering, parse_chorale
+from tonelake.ingest.datasets.chorales import clip_row
+from tonelake.ingest.general_midi import PROGRAMS, parse_programs
+from tonelake.ingest.soundfont_rendering import (
+    RATE,
+    TAIL_S,
+    TICKS_PER_S,
+    midi_file,
+    note_spans,
+    render_soundfont,
+    voice_programs,
+)
+from tonelake.ingest.soundfonts import check_presets, soundfont_presets
+from tonelake.store import Added, InputError, Lake
+from tonelake.verify import verify
+
+PIECE = "bwv66.6.mxl"
+SINE, THIRD = 0, 19                      # programs of the soundfont: a sine, and a sine with its third partial
+MUTE, HIGH = 20, 21                      # a silent program, and one that no soundfont here has
+plays = pytest.mark.skipif(shutil.which("fluidsynth") is None, reason="FluidSynth is not installed: package fluidsynth")
+
+
+@pytest.fixture(scope="module")
+def soundfont(tmp_path_factory) -> Path:
+    return write_soundfont(tmp_path_factory.mktemp("sounds") / "two sounds é.sf2", {SINE: [1], THIRD: [1, 0, 1], MUTE: [0]})
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, soundfont) -> Lake:
+    """A lake of a piece on the organ and by the soundfont.  Tests that write use a copy of it."""
+    lake = Lake(tmp_path_factory.mktemp("both") / "lake")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.datasets.chorales, "chorale_names", lambda: [PIECE])
+        ingest_chorales(lake)
+        assert ingest_chorales(lake, soundfont=soundfont, program="0,19,0,19").added.new == lake.clips.count() / 2
+    return lake
+
+
+@pytest.fixture
+def copied(both, tmp_path, monkeypatch) -> Lake:
+    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: [PIECE])
+    shutil.copytree(both.uri, tmp_path / "lake")
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture
+def organ(lake, monkeypatch) -> Lake:
+    """An empty lake, into which `ingest_chorales` brings one piece."""
+    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: [PIECE])
+    return lake
+
+
+def table(folder: Path, text: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# -- programs, sources and presets
+
+
+def test_general_midi_has_128_programs_with_names_of_their_own():
+    assert len(PROGRAMS) == len(set(PROGRAMS)) == 128
+    assert (PROGRAMS[0], PROGRAMS[19], PROGRAMS[40], PROGRAMS[73], PROGRAMS[127]) == (
+        "Acoustic Grand Piano", "Church Organ", "Violin", "Flute", "Gunshot"
+    )
+
+
+@pytest.mark.parametrize(("given", "numbers"), [
+    (19, (19,)), ("19", (19,)), ("Church organ", (19,)), ("52,53,54,55", (52, 53, 54, 55)), (["Choir Aahs", 53], (52, 53)),
+    ("19,19,19", (19,)), ("lead 8 (bass+lead)", (87,)), ("violin, 41", (40, 41)), ("oboe", (68,)), ("choir aahs", (52,)),
+])
+def test_programs_are_numbers_or_names(given, numbers):
+    assert parse_programs(given) == numbers
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ("128", "is out of range"), (-1, "is out of range"), ("theremin", "is not an instrument"), ("", "is not an instrument"),
+    ("organ", "fits several instruments.*19 Church Organ"), ("1,", "is not an instrument"), ([], "0 programs"),
+    (list(range(16)), "16 programs"),
+])
+def test_unknown_programs_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        parse_programs(given)
+
+
+@pytest.mark.parametrize("path", ["/a/TimGM6mb.sf2", "/a b/ü?&=%.sf2", "/a/\udcff.sf2"])
+def test_a_source_has_all_settings_of_a_rendering(path):
+    piece = ChoraleSource("bwv66.6.mxl", Rendering(soundfont=Path(path), programs=(52, 0), reverb=True))
+    assert parse_chorale(str(piece)) == piece and soundfont_of(str(piece)) == Path(path)
+    assert "/" not in str(piece) and str(piece).isascii()
+    str(piece.rendering.timbre).encode()
+    assert parse_chorale("chorale:bwv66.6.mxl") == ChoraleSource("bwv66.6.mxl") and soundfont_of("/a.sf2") is None
+
+
+@pytest.mark.parametrize(
+    "settings", ["", "soundfont=a.sf2", "soundfont=a&program=x", "program=1", "soundfont=a&program=1&x=2", "a"]
+)
+def test_a_source_with_other_settings_is_an_error(settings):
+    with pytest.raises(AudioError, match=r"settings that cannot be read\. Ingest the chorales"):
+        read_source(f"chorale:bwv66.6.mxl?{settings}", 0, 1, 24_000)
+    assert soundfont_of(f"chorale:bwv66.6.mxl?{settings}") is None
+
+
+def test_presets_of_bank_0_are_read_from_a_soundfont(soundfont, tmp_path):
+    assert soundfont_presets(soundfont) == {0: "Sound 0", 19: "Sound 19", 20: "Sound 20"}
+    check_presets(soundfont, (0, 19))
+    with pytest.raises(AudioError, match=r"has no program 21, 40 in bank 0. Choose --program among 0 Sound 0, 19 Sound 19, 20"):
+        check_presets(soundfont, (0, 40, HIGH))
+    with pytest.raises(AudioError, match="has no presets in bank 0"):
+        soundfont_presets(write_soundfont(tmp_path / "drums.sf2", {0: [1]}, bank=128))
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"RIFF", b"not a soundfont, but text", b"RIFF\x24\0\0\0WAVEfmt " + bytes(40),
+    b"RIFF\xff\xff\xff\xffsfbkLIST\xff\xff\xff\x7fpdta",
+    b"RIFF\x30\0\0\0sfbkLIST\x10\0\0\0pdtaphdr\x04\0\0\0abcd",
+])
+def test_other_files_are_not_soundfonts(tmp_path, data):
+    (tmp_path / "a.sf2").write_bytes(data)
+    with pytest.raises(AudioError, match=r"is not a SoundFont 2 file|has no presets"):
+        soundfont_presets(tmp_path / "a.sf2")
+    with pytest.raises(AudioError, match=r"absent.sf2: the soundfont cannot be read.*Put it back"):
+        soundfont_presets(tmp_path / "absent.sf2")
+    with pytest.raises(AudioError, match="cannot be read"):
+        soundfont_presets(tmp_path)
+
+
+def test_a_cut_soundfont_never_crashes_the_reader(soundfont, tmp_path):
+    data = soundfont.read_bytes()
+    for end in range(0, len(data), 97):
+        (tmp_path / "cut.sf2").write_bytes(data[:end])
+        with suppress(AudioError):
+            assert 0 in soundfont_presets(tmp_path / "cut.sf2")
+
+
+# -- notes
+
+
+def read_back(data: bytes) -> list[tuple[float, float, int, int]]:
+    """(start, end, channel, pitch) of the notes of a MIDI file.  Reference: music21's reader."""
+    from music21 import midi
+
+    file = midi.MidiFile()
+    file.readstr(data)
+    (track,) = file.tracks
+    now, sounding, found = 0, {}, []
+    for event in track.events:
+        if isinstance(event, midi.DeltaTime):
+            now += event.time
+        elif event.isNoteOn():
+            assert (event.channel, event.pitch) not in sounding
+            sounding[event.channel, event.pitch] = now
+        elif event.isNoteOff():
+            begun = sounding.pop((event.channel, event.pitch))
+            found.append((begun / TICKS_PER_S, now / TICKS_PER_S, event.channel, event.pitch))
+    assert not sounding and file.ticksPerQuarterNote == TICKS_PER_S
+    return sorted(found)
+
+
+def test_a_midi_file_has_the_notes_of_each_voice_on_a_channel_of_its_own():
+    score = load_score("bwv66.6.mxl")
+    assert sum(score.parts) == len(score.notes) and len(score.parts) == score.voices == 4
+    notes = score.notes * [score.quarter_s, score.quarter_s, 1]
+    found = read_back(midi_file(notes, score.voice_of_notes, (52, 53, 54, 55)))
+    wanted = [(s, s + n, v + 1, int(p)) for (s, n, p), v in zip(notes.tolist(), score.voice_of_notes.tolist(), strict=True)]
+    np.testing.assert_allclose(found, sorted(wanted), atol=1e-4)
+
+
+def test_more_than_fifteen_voices_share_channels_and_none_is_that_of_the_drums():
+    notes = np.array([[number, 0.5, 60] for number in range(20)], float)
+    found = read_back(midi_file(notes, np.arange(20), voice_programs((19,), 20)))
+    assert len(found) == 20 and {channel for *_, channel, _ in found} == {*range(1, 17)} - {10}
+
+
+def test_notes_of_one_pitch_and_channel_never_overlap():
+    """A channel sounds a pitch once, and a note that ends where it begins would sound for ever."""
+    rng = np.random.default_rng(3)
+    notes = np.stack([rng.integers(0, 40, 300) / 4, rng.integers(0, 8, 300) / 4, rng.integers(60, 64, 300)], axis=1)
+    channel = rng.integers(0, 3, 300)
+    spans = note_spans(notes, channel)
+    for (*key, _, until), (*other, begin, _) in pairwise(spans):
+        assert key != other or until <= begin
+    assert all(last > first for *_, first, last in spans)
+    covered = {(c, p, t) for c, p, first, last in spans for t in range(first, last, 2500)}
+    for (start, length, pitch), of in zip(notes, channel, strict=True):
+        assert {(of, pitch, t) for t in range(round(start * 1e4), round((start + length) * 1e4), 2500)} <= covered
+    starts = {(of, pitch, round(start * 1e4)) for (start, length, pitch), of in zip(notes, channel, strict=True) if length}
+    assert {(c, p, first) for c, p, first, _ in spans} == starts
+
+
+def test_several_programs_fewer_than_the_voices_are_refused():
+    assert voice_programs((1, 2, 3), 2) == (1, 2) and voice_programs((7,), 3) == (7, 7, 7)
+    with pytest.raises(AudioError, match=r"5 voices, but 4 programs are given\. Give --program one"):
+        voice_programs((1, 2, 3, 4), 5)
+
+
+# -- sound
+
+
+def loudness(sound: np.ndarray, hz: float, start_s: float, seconds: float = 0.4) -> float:
+    """Amplitude of a partial in a span of a sound at RATE."""
+    part = sound[round(start_s * RATE) :][: round(seconds * RATE)]
+    return float(2 * np.abs(np.mean(part * np.exp(-2j * np.pi * hz * np.arange(len(part)) / RATE))))
+
+
+@plays
+def test_notes_sound_at_their_time_pitch_and_program(soundfont):
+    notes = np.array([[0.5, 1.0, 69], [2.0, 0.5, 81], [2.0, 0.5, 57]])
+    rendering = Rendering(soundfont=soundfont, programs=(SINE, THIRD))
+    sound = render_soundfont(notes, np.array([0, 0, 1]), rendering)
+    assert sound.dtype == np.float32 and len(sound) == round((2.5 + TAIL_S) * RATE)
+    assert np.abs(sound).max() == pytest.approx(0.5)
+    heard = np.flatnonzero(np.abs(sound) > 0.02) / RATE
+    for start_s, end_s in ((0.5, 1.5), (2.0, 2.5)):
+        inside = heard[(heard > start_s - 0.1) & (heard < end_s + 0.1)]
+        assert 0 <= inside[0] - start_s < 0.003 and 0 <= inside[-1] - end_s < 0.012
+    # The first voice is a sine, the second has a third partial.
+    assert loudness(sound, 440, 0.6) > 20 * loudness(sound, 1320, 0.6)
+    assert loudness(sound, 220, 2.05) == pytest.approx(loudness(sound, 660, 2.05), rel=0.1)
+    assert loudness(sound, 880, 2.05) > 20 * loudness(sound, 2640, 2.05)
+    assert np.array_equal(sound, render_soundfont(notes, np.array([0, 0, 1]), rendering))
+
+
+@plays
+def test_reverb_is_heard_after_the_notes_only_if_it_is_asked_for(soundfont):
+    rendering = Rendering(soundfont=soundfont, programs=(SINE,))
+    notes, voice = np.array([[0, 0.5, 69]]), np.zeros(1, int)
+    dry, wet = (render_soundfont(notes, voice, replace(rendering, reverb=reverb)) for reverb in (False, True))
+    assert np.abs(dry[round(0.6 * RATE) :]).max() < 1e-4 < 5e-3 < np.abs(wet[round(0.6 * RATE) :]).max()
+
+
+@plays
+def test_settings_of_the_user_do_not_change_the_sound(soundfont, tmp_path, monkeypatch):
+    notes, rendering = np.array([[0, 0.5, 69]]), Rendering(soundfont=soundfont, programs=(SINE,))
+    before = render_soundfont(notes, np.zeros(1, int), rendering)
+    (tmp_path / ".fluidsynth").write_text("set synth.reverb.active 1\ntuning a 0\nsettuning 0 69 0 100\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert np.array_equal(render_soundfont(notes, np.zeros(1, int), rendering), before)
+
+
+@plays
+def test_a_soundfont_that_fluidsynth_cannot_load_is_an_error(soundfont, tmp_path):
+    """Its exit status is 0, and it would play a default soundfont instead."""
+    data = bytearray(soundfont.read_bytes())
+    data[data.index(b"shdr") : data.index(b"shdr") + 4] = b"none"
+    (tmp_path / "broken.sf2").write_bytes(data)
+    broken = Rendering(soundfont=tmp_path / "broken.sf2", programs=(SINE,))
+    with pytest.raises(AudioError, match=r"broken.sf2: FluidSynth cannot play it \(.+\). Choose another soundfont"):
+        render_soundfont(np.array([[0, 0.5, 69]]), np.zeros(1, int), broken)
+
+
+@plays
+@pytest.mark.parametrize("rate", [24_000, RATE])
+def test_a_part_of_a_piece_equals_that_part_of_the_whole(soundfont, rate):
+    source = str(ChoraleSource("bwv66.6.mxl", Rendering(soundfont=soundfont, programs=(SINE, THIRD, SINE, THIRD))))
+    whole, part = read_source(source, 0, 12.5, rate), read_source(source, 3.1, 5.2, rate)
+    assert (len(whole), len(part)) == (round(12.5 * rate), round(5.2 * rate))
+    assert np.array_equal(part, whole[round(3.1 * rate) :][: len(part)]) and np.abs(part).max() > 0.05
+    beyond = read_source(source, 1_000, 1, rate)
+    assert len(beyond) == rate and not beyond.any()
+
+
+@plays
+def test_the_notes_of_a_window_are_heard(soundfont):
+    """The strongest partials of a chord are the fundamentals of its four notes."""
+    score = load_score("bwv66.6.mxl")
+    source = str(ChoraleSource("bwv66.6.mxl", Rendering(soundfont=soundfont, programs=(SINE,))))
+    start = float(score.bars[3, 0])
+    sounding = score.window(start, 0.5)
+    sounding = sounding[sounding[:, 1] > 0.49]
+    sound = read_source(source, start * score.quarter_s, 0.5 * score.quarter_s, RATE)
+    strengths = {midi: loudness(sound, 440 * 2 ** ((midi - 69) / 12), 0.05, 0.25) for midi in range(40, 85)}
+    loudest = sorted(strengths, key=strengths.__getitem__)[-len({*sounding[:, 2]}) :]
+    assert {*loudest} == {*sounding[:, 2].astype(int)}
+
+
+# -- in a lake
+
+
+@plays
+def test_renderings_of_a_piece_are_recordings_of_their_own_of_one_track(both, soundfont):
+    clips = both.clips.read()
+    assert set(clips["timbre"]) == {"organ", "two sounds é 0,19,0,19"} and clips["clip_id"].is_unique().all()
+    sides = [clips.filter((pl.col("timbre") == "organ") == on_organ) for on_organ in (True, False)]
+    names = ["track", "piece", "bwv", "tune", "key", "meter", "title", "artist", "start_s", "duration_s", "dataset"]
+    assert sides[0].select(names).equals(sides[1].select(names))
+    assert not {*sides[0]["recording"]} & {*sides[1]["recording"]} and clips["recording"].n_unique() == 2
+
+
+@plays
+def test_clips_of_the_organ_keep_their_ids(both):
+    score = load_score("bwv66.6.mxl")
+    row = both.clips.read(where="piece = 'bwv66.6' AND start_s = 0 AND timbre = 'organ'").row(0, named=True)
+    assert row["recording"] == row["digest"] == score.digest == clip_row(score, 0.0, 16.0)["recording"]
+    assert row["source"] == "chorale:bwv66.6.mxl"
+
+
+@plays
+def test_clips_of_both_are_read_by_decoder_processes(both):
+    clips = both.clips.read(where="start_s = 0")
+    for clip, samples in read_clips(clips, 24_000, 1):
+        row = clips.filter(pl.col("clip_id") == clip).row(0, named=True)
+        mine = read_source(row["source"], 0, row["duration_s"], 24_000, row["digest"])
+        assert not isinstance(samples, Exception) and np.array_equal(samples, mine) and np.abs(mine).max() > 0.1
+
+
+@plays
+def test_another_ingest_of_the_same_rendering_changes_nothing(copied, soundfont):
+    count = copied.clips.count()
+    report = ingest_chorales(copied, soundfont=soundfont, program=[0, "church organ", "0", 19])
+    assert report.added == Added(known=count // 2) and (report.new, report.known, report.superseded) == (0, 1, 0)
+
+
+def test_notes_voices_soundfont_programs_and_reverb_decide_what_a_recording_is(soundfont, tmp_path):
+    score, other = load_score(PIECE), write_soundfont(tmp_path / "other.sf2", {SINE: [1]})
+    voices = replace(score, parts=(*score.parts[:2], score.parts[2] - 1, score.parts[3] + 1))
+    notes = replace(score, notes=score.notes + np.array([0, 0, 1]))
+    plain = Rendering(soundfont=soundfont, programs=(SINE,))
+    changed = [
+        (score, plain), (voices, plain), (notes, plain), (score, replace(plain, reverb=True)), (score, Rendering()),
+        (score, replace(plain, programs=(THIRD,))), (score, replace(plain, programs=(SINE, THIRD, SINE, SINE))),
+        (score, replace(plain, soundfont=other)),
+    ]
+    assert len({chorale_recording(*one) for one in changed}) == len(changed)
+    copy = shutil.copy(soundfont, tmp_path / "copy.sf2")
+    assert chorale_recording(score, replace(plain, soundfont=copy)) == chorale_recording(score, plain)
+
+
+@plays
+def test_a_replaced_soundfont_is_an_error_until_the_chorales_are_ingested_again(copied, soundfont, tmp_path):
+    own = tmp_path / "own.sf2"
+    shutil.copy(soundfont, own)
+    ingest_chorales(copied, soundfont=own, program=SINE)
+    row = copied.clips.read(where="timbre = 'own 0'").row(0, named=True)
+    read = (row["source"], 0.0, 1.0, 24_000, row["digest"])
+    assert len(read_source(*read)) == 24_000
+    write_soundfont(own, {SINE: [1, 0.5]})
+    with pytest.raises(AudioError, match=r"own.sf2: the soundfont has been replaced .*Put the former file back, or run"):
+        read_source(*read)
+    assert verify(copied, digests=True)["problem"].str.contains("1 files have changed").any()
+    report = ingest_chorales(copied, soundfont=own, program=SINE)
+    assert report.superseded == report.added.new == copied.clips.read(where="timbre = 'own 0'").height
+    assert not copied.clips.read(where="timbre = 'organ'", superseded=True)["state"].drop_nulls().len()
+
+
+@plays
+def test_a_missing_soundfont_is_named_and_clips_follow_one_that_moved(copied, soundfont, tmp_path):
+    own, moved = tmp_path / "own.sf2", tmp_path / "moved.sf2"
+    shutil.copy(soundfont, own)
+    ingest_chorales(copied, soundfont=own, program=SINE)
+    before = copied.clips.read(where="timbre = 'own 0'")
+    own.rename(moved)
+    row = before.row(0, named=True)
+    with pytest.raises(AudioError, match=r"own.sf2: the soundfont is missing .*Put it back, or ingest the chorales again"):
+        read_source(row["source"], 0, 1, 24_000, row["digest"])
+    found = verify(copied).row(0, named=True)
+    assert str(own) in found["problem"] and "of 1 chorales is missing" in found["problem"] and "--soundfont" in found["remedy"]
+    report = ingest_chorales(copied, soundfont=moved, program=SINE)
+    assert report.added.new == report.superseded == 0
+    after = copied.clips.read(where="timbre = 'moved 0'")
+    assert after["clip_id"].equals(before["clip_id"]) and after["state"].null_count() == len(after)
+    assert {soundfont_of(source) for source in after["source"]} == {moved}
+    assert len(read_source(after["source"][0], 0, 1, 24_000, after["digest"][0])) == 24_000 and verify(copied).is_empty()
+
+
+@plays
+def test_a_piece_with_more_voices_than_programs_is_a_recorded_failure(organ, soundfont):
+    report = ingest_chorales(organ, soundfont=soundfont, program="0,19")
+    assert (report.failed, report.added.new) == (1, 0)
+    assert "bwv66.6.mxl: 4 voices, but 2 programs are given" in organ.failures.read()["error"][0]
+
+
+@plays
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"program": MUTE}, "program 20 is silent in the range of the notes. Choose another --program"),
+    ({"program": HIGH}, "has no program 21 in bank 0. Choose --program among 0 Sound 0"),
+    ({"program": 128}, "is out of range"),
+])
+def test_programs_that_cannot_sound_are_refused_before_anything_is_written(organ, soundfont, settings, message):
+    with pytest.raises(InputError, match=message):
+        ingest_chorales(organ, soundfont=soundfont, **settings)
+    assert not organ.clips.count()
+
+
+def test_settings_without_a_soundfont_are_refused(organ):
+    for settings in ({"program": 19}, {"reverb": True}):
+        with pytest.raises(InputError, match="Name one with --soundfont"):
+            ingest_chorales(organ, **settings)
+    with pytest.raises(InputError, match="Name the file with --labels"):
+        ingest_chorales(organ, multi=["moods"])
+    with pytest.raises(InputError, match=r"absent.sf2: the soundfont cannot be read"):
+        ingest_chorales(organ, soundfont="absent.sf2")
+
+
+def test_without_fluidsynth_the_error_names_its_package(organ, soundfont, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"fluidsynth: is not installed.*package fluidsynth \(Debian.*fluid-synth"):
+        ingest_chorales(organ, soundfont=soundfont)
+
+
+# -- labels
+
+
+def test_labels_of_a_table_are_joined_by_piece_bwv_or_name(organ, tmp_path):
+    for key, cell in (
+        ("Piece", "bwv66.6"), ("BWV", "66.6"), ("bwv", "BWV 66.6"), ("name", "bwv66.6.mxl"), ("source", "chorale:bwv66.6.mxl"),
+        ("Stem", "bwv66.6"), ("file", "BWV66.6.MXL"),
+    ):
+        labels = ChoraleLabels(table(tmp_path, f"{key},mood\n{cell},calm\n6.66,loud\n"))
+        assert labels.of_piece(ChoraleSource(PIECE)) == {"mood": "calm"} and labels.of_piece(ChoraleSource("bwv6.6.mxl")) == {}
+    file = table(tmp_path, "bwv,mood,year,moods,key\n66.6,calm,1725,soft|slow,A major\nBWV 99,loud,1,x,y\n")
+    report = ingest_chorales(organ, labels=file, multi=["moods"])
+    assert report.notes[-1] == "labels.csv: 1 of 2 rows matched by bwv; without a piece: BWV 99"
+    clips = organ.clips.read()
+    assert {*clips.select("mood", "year", "key", "bwv").rows()} == {("calm", 1725, "A major", "66.6")}
+    assert clips["moods"].to_list() == [["soft", "slow"]] * len(clips)
+    ingest_chorales(organ, labels=table(tmp_path, "piece,mood,year,moods\nbwv66.6,,,\n"), multi=["moods"])
+    assert {*organ.clips.read().select("mood", "year", "moods", "key").rows()} == {(None, None, None, "f# minor")}
+
+
+def test_an_empty_cell_empties_a_label_and_a_missing_row_keeps_it(organ, tmp_path):
+    ingest_chorales(organ, labels=table(tmp_path, "piece,album,mood\n66.6,First,calm\n"))
+    count = organ.clips.count()
+    assert ingest_chorales(organ).added == Added(known=count)                 # without the table, its labels stay
+    assert {*organ.clips.read().select("album", "mood").rows()} == {("First", "calm")}
+    report = ingest_chorales(organ, labels=table(tmp_path, "piece,album,mood,title\n66.6,,loud,\n"))
+    assert report.added == Added(changed=count)
+    clips = organ.clips.read()
+    assert {*clips.select("album", "mood").rows()} == {(None, "loud")} and clips["title"].null_count() == 0
+    report = ingest_chorales(organ, labels=table(tmp_path, "piece,mood\n66.6,\n"))
+    assert report.added == Added(changed=count) and organ.clips.read()["mood"].null_count() == count
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("song,mood\n66.6,calm\n", "needs a column named piece, bwv or name to match pieces by"),
+    ("piece,mood\n1.1,calm\n", "none of its 1 rows matches any of 1 pieces by piece; the first is '1.1'. Nothing was ingested"),
+    ("piece,mood\n66.6,calm\nBWV66.6,loud\n", "row 3: two different rows for piece '66.6'"),
+    ("piece,clip_id\n66.6,1\n", "clip_id cannot be label columns"),
+])
+def test_a_table_that_cannot_be_joined_is_refused(organ, tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        ingest_chorales(organ, labels=table(tmp_path, text))
+    assert not organ.clips.count()
+
+
+@plays
+def test_a_row_with_the_settings_of_a_rendering_labels_that_one_alone(copied, soundfont, tmp_path):
+    source = copied.clips.read(where="timbre <> 'organ' AND piece = 'bwv66.6'")["source"][0]
+    file = table(tmp_path, f'source,mood\n"{source}",bright\nbwv66.6.mxl,plain\n')
+    ingest_chorales(copied, labels=file)
+    ingest_chorales(copied, labels=file, soundfont=soundfont, program="0,19,0,19")
+    found = copied.clips.read(where="piece = 'bwv66.6'").select("timbre", "mood").unique()
+    assert {*found.rows()} == {("organ", "plain"), ("two sounds é 0,19,0,19", "bright")}
+
+
+def test_a_manifest_of_chorales_names_the_command_for_them(lake, tmp_path):
+    with pytest.raises(InputError, match=r"row 2: chorale:bwv66.6.mxl is rendered, not a file. Run `tonelake ingest chorales"):
+        ingest_manifest(lake, table(tmp_path, "source,mood\nchorale:bwv66.6.mxl,calm\n"))
+
+
+@plays
+def test_the_command_takes_all_settings(organ, soundfont, tmp_path):
+    done = run(
+        "ingest", "chorales", "--soundfont", soundfont, "--program", "church organ", "--reverb",
+        "--labels", table(tmp_path, "bwv,mood\n66.6,calm\n"), lake=organ.uri,
+    )
+    assert done.returncode == 0, done.stderr
+    version = subprocess.run(["fluidsynth", "--version"], capture_output=True, text=True, check=True).stdout.split()[3]
+    assert f"timbre 'two sounds é 19 reverb': rendered by FluidSynth {version}" in done.stderr
+    assert set(Lake(organ.uri).clips.read()["mood"]) == {"calm"}
+    song = rows(run("find", "bwv66.6", "--json", lake=organ.uri))[0]
+    assert "bwv66.6.mxl" in json.dumps(song) and "program=" not in str(song["title"])
