@@ -6,6 +6,7 @@ from .encoders.adapter import (
     pairs_of,
     read_adapter,
     resolve_adapter,
+    source_of,
 )
 from .encoders.base import Encoder, FrameSpan, Pooled, pool_states
 from .encoders.hubert import HubertEncoder, normalize
@@ -85,4 +86,5 @@ __all__ = [
     "refuse_projection",
     "resolve_adapter",
     "resolve_device",
+    "source_of",
 ]

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tonelake.embed.encoders.adapter import base_space, find_adapter
+from tonelake.embed.encoders.adapter import base_space, describe_replaced, find_adapter
 from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.encoders.registry import full_name, load_encoder, runs_on_cpu_only
 from tonelake.embed.encoders.table import DEFAULT_ENCODER
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import Choice, choose_precision, float32_note
-from tonelake.store import InputError, Lake, Settings, Space, check_name, frozen_settings, is_projection
+from tonelake.store import InputError, Lake, Settings, Space, SpaceMismatch, check_name, frozen_settings, is_projection
 
 MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
 
@@ -84,6 +84,10 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     check_hop(window_s, hop_s)
     name = settings.space or (stored.name if stored else space_name(encoder, window_s, hop_s, settings.precision))
     space = replace(describe_space(encoder, name, window_s, hop_s), precision_reason=choice.reason)
+    if stored is not None and settings.space is not None and stored.adapter_location == encoder.adapter_location:
+        replaced = describe_replaced(stored, encoder.adapter)
+        if replaced:
+            raise SpaceMismatch(replaced)
     if settings.space is None:
         space = lake.spaces.with_free_name(space)
     return space, encoder
@@ -120,6 +124,7 @@ def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> En
     ).at_revision(space.revision)
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(
+            describe_replaced(space, encoder.adapter) or
             f"{encoder.name} has changed since space {space.name!r} was embedded with it: a query would be compared with "
             "vectors of another encoder. Put the old weights back, or run `tonelake embed` to make a new space"
         )

@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
-from tonelake.embed import ADAPTER_WEIGHTS
+from tonelake.embed import ADAPTER_WEIGHTS, read_adapter
 from tonelake.evaluate import MAIN_METRIC, SIDES, estimates_as_dict, leaks
 from tonelake.finetune.baselines import exact_baselines
 from tonelake.finetune.config import VALIDATION_METRICS, FinetuneConfig
@@ -25,12 +25,14 @@ from tonelake.finetune.runs import HEAD
 from tonelake.finetune.seeds import SeedResult, Trained, main_metric
 from tonelake.finetune.setup import Setup
 from tonelake.probes import (
+    TRAINING_PREDICTIONS,
     clip_losses,
     draw_confusion,
     draw_weights,
     format_interval,
     leak_warning,
     prediction_columns,
+    predictions_of_side,
     readable_targets,
     save_plot,
     write_table,
@@ -62,6 +64,11 @@ def write_results(
     shares = {layer: round(float(share), 4) for layer, share in zip(names, model.layer_weights(), strict=True)}
     tables["layers"] = pl.DataFrame({"layer": list(shares), "share": list(shares.values())})
     tables["predictions"] = predictions(setup, kept.tuned.test)
+    training = [
+        predictions_of_side(task, side, getattr(split, side), scores) for side, scores in kept.tuned.training.items()
+    ]
+    if training:                         # a seed that an earlier release finished has none
+        tables[TRAINING_PREDICTIONS] = pl.concat(training).rename({f"target_{config.column}": "target"}, strict=False)
     tables["scores"] = scores_table(setup, results)
     tables["split"] = split_table(setup)
     for key, table in tables.items():
@@ -72,6 +79,7 @@ def write_results(
     metrics: dict[str, Any] = {
         "run": name, "task": task.kind, "columns": [config.column], "space": setup.space.name,
         "fingerprint": setup.space.fingerprint, "encoder": setup.space.encoder, "revision": setup.space.revision,
+        "adapter": read_adapter(f"{files.uri}/adapter").digest,
         "clips": sum(len(side) for side in (split.train, split.valid, split.test)), "judged": len(split.test),
         "outputs": len(task.names), "main": main, "figures": estimates_as_dict(figures.tuned),
         "train": mean_train([result.tuned for result in results]),

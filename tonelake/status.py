@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tonelake.embed import source_of
 from tonelake.store import Lake, read_songs
 
 
@@ -47,19 +48,22 @@ def read_status(lake: Lake) -> Status:
 
 
 def list_spaces(lake: Lake) -> pl.DataFrame:
-    """One row a space: name, default, encoder, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint."""
+    """One row a space: name, default, encoder, run, layers, dim, window_s, hop_s, precision, embedded, missing, fingerprint.
+
+    `run`: the fine-tuning whose adapter the space was embedded with; `(replaced)` follows if another one has its name now,
+    `(missing)` if it was deleted.
+    """
     rows = []
     spaces, clips = lake.spaces.all(), lake.clips.count()
     default = lake.spaces.default(spaces)[0].name if spaces else None
     for space in spaces:
         missing = len(lake.vectors(space).missing(["clip_id"]))
         rows.append((
-            space.name, space.name == default, space.encoder, len(space.layers), max(space.dims), space.window_s, space.hop_s,
-            space.precision,
-            clips - missing, missing, space.fingerprint[:12],
+            space.name, space.name == default, space.encoder, source_of(lake, space), len(space.layers), max(space.dims),
+            space.window_s, space.hop_s, space.precision, clips - missing, missing, space.fingerprint[:12],
         ))
     schema = {
-        "name": pl.String, "default": pl.Boolean, "encoder": pl.String, "layers": pl.Int64, "dim": pl.Int64,
+        "name": pl.String, "default": pl.Boolean, "encoder": pl.String, "run": pl.String, "layers": pl.Int64, "dim": pl.Int64,
         "window_s": pl.Float64, "hop_s": pl.Float64, "precision": pl.String, "embedded": pl.Int64, "missing": pl.Int64,
         "fingerprint": pl.String,
     }

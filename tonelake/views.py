@@ -90,7 +90,7 @@ def spaces(frame: pl.DataFrame) -> pl.DataFrame:
     window = number(pl.col("window_s"), "g") + overlap.otherwise(pl.lit(""))
     name = pl.col("name") + pl.when("default").then(pl.lit(" *")).otherwise(pl.lit(""))
     shown = frame.with_columns(name=name, window_s=window).rename({"window_s": "window"})
-    return shown.drop("default", "hop_s", "fingerprint")
+    return shown.drop("default", "hop_s", "fingerprint", *(["run"] if shown["run"].is_null().all() else []))
 
 
 def encoders(frame: pl.DataFrame) -> pl.DataFrame:

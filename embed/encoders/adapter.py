@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tonelake.embed.errors import CheckpointError
-from tonelake.store import METRICS_FILE, Blobs, Lake, choose_run
+from tonelake.store import METRICS_FILE, Blobs, Lake, Space, choose_run, is_projection
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_PREFIX = "base_model.model."
@@ -73,6 +73,11 @@ def read_adapter(location: str) -> Adapter:
     name = adapter_name(location)
     files = Blobs(location)
     text = files.read(ADAPTER_CONFIG)
+    if text is None and len(parts := location.replace("\\", "/").split("/")) > 2 and parts[-3::2] == ["adapters", "adapter"]:
+        raise CheckpointError(
+            f"adapter of run {name!r}: is missing, as {location} has no {ADAPTER_CONFIG}. Restore the folder of the run, or "
+            "fine-tune again and embed into a new space"
+        )
     if text is None:
         raise CheckpointError(f"{location}: has no {ADAPTER_CONFIG}. Choose an adapter folder in PEFT's form")
     try:
@@ -151,10 +156,52 @@ def find_adapter(lake: Lake, name: str) -> str:
 
 def base_space(lake: Lake, location: str) -> str | None:
     """The space that a run of the lake was trained on; None for other adapters."""
-    if not location.startswith("adapters/"):
+    return None if adapter_run(location) is None else run_metrics(lake, location).get("space")
+
+
+def adapter_run(location: str) -> str | None:
+    """The run of the lake that an adapter belongs to, by the location that a space records; None for other adapters.
+
+    >>> adapter_run("adapters/meter-3fa9/adapter"), adapter_run("/home/me/bass-lora"), adapter_run("")
+    ('meter-3fa9', None, None)
+    """
+    return adapter_name(location) if location.startswith("adapters/") else None
+
+
+def source_of(lake: Lake, space: Space) -> str | None:
+    """The run or folder of a space's adapter, None without one; `(replaced)` or `(missing)` follows the name of a run whose
+    adapter is not the one that the space was embedded with."""
+    if not space.adapter_location:
         return None
-    text = lake.files(location.removesuffix("/adapter")).read(METRICS_FILE)
-    return None if text is None else json.loads(text).get("space")
+    run = adapter_run(space.adapter_location)
+    if run is None or is_projection(space):          # a projection records a digest of itself
+        return run or space.adapter_location
+    metrics = run_metrics(lake, space.adapter_location)
+    if not metrics:
+        return f"{run} (missing)"
+    return run if metrics.get("adapter") in (None, space.adapter) else f"{run} (replaced)"    # None: of an earlier release
+
+
+def run_metrics(lake: Lake, location: str) -> dict[str, Any]:
+    """The metrics of the run of an adapter; empty if the run is missing, unfinished or damaged."""
+    try:
+        found = json.loads(lake.files(location.removesuffix("/adapter")).read(METRICS_FILE) or "{}")
+        return found if isinstance(found, dict) else {}
+    except ValueError:
+        return {}
+
+
+def describe_replaced(space: Space, adapter: str) -> str | None:
+    """The error for a space whose adapter now has another digest, `adapter`; None if it is the same or the space has none."""
+    if not space.adapter_location or adapter == space.adapter:
+        return None
+    run = adapter_run(space.adapter_location)
+    which = f"run {run!r}" if run else space.adapter_location
+    return (
+        f"space {space.name!r}: its adapter, of {which}, has changed since the space was embedded: it was trained again or "
+        "replaced, and vectors of two adapters cannot be compared. Restore the earlier adapter, or make a new space with "
+        f"`tonelake embed --adapter {run or space.adapter_location}`"
+    )
 
 
 def resolve_adapter(location: str, home: str) -> str:

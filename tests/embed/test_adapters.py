@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from quick import QUICK, tuned
 from rendering import write_empty_plots
-from sounds import melody
+from sounds import melody, write
 
 import tonelake
 from tonelake.embed import CheckpointError, EncoderError, encoder_of, load_encoder
@@ -20,7 +20,7 @@ from tonelake.embed.encoders.adapter import read_adapter
 from tonelake.embed.encoders.hubert import normalize
 from tonelake.finetune import FinetuneRun, finetune
 from tonelake.finetune.angles import orthogonality
-from tonelake.store import InputError
+from tonelake.store import InputError, SpaceMismatch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,6 +96,33 @@ def test_a_moved_lake_finds_its_adapters_and_one_that_changed_is_refused(adapted
     )
     with pytest.raises(EncoderError, match="has changed since"):
         encoder_of(space, home=moved.uri)
+
+
+def test_a_run_trained_again_under_its_name_makes_a_space_apart_and_its_old_space_is_refused(adapted, tmp_path):
+    home = Path(adapted.uri) / "adapters"
+    old = adapted.embed(adapter="mix").space
+    shown = dict(adapted.list_spaces().select("name", "run").iter_rows())
+    assert shown == {"95m-tiny-w2": None, old: "mix"}
+    shutil.rmtree(home / "mix")
+    shutil.copytree(home / "other", home / "mix")            # as if deleted, and trained again with another seed
+    file = write(tmp_path / "query.wav", melody(2.5, seed=90, rate=24_000), rate=24_000)
+    said = f"space '{old}': its adapter, of run 'mix', has changed since the space was embedded.*--adapter mix"
+    with pytest.raises(EncoderError, match=said):
+        adapted.similar(file, space=old, k=2)
+    for more in ({}, {"adapter": "mix"}):
+        with pytest.raises(SpaceMismatch, match=said):
+            adapted.embed(space=old, **more)
+    apart = adapted.embed(adapter="mix")
+    assert apart.space.startswith(old) and apart.space != old and apart.new == 12
+    assert adapted.embed(adapter="mix").space == apart.space
+    shown = dict(adapted.list_spaces().select("name", "run").iter_rows())
+    assert (shown[old], shown[apart.space]) == ("mix (replaced)", "mix")
+    clip = adapted.clips.read()["clip_id"][0]
+    assert len(adapted.similar(clip, space=old, k=2)) == 2   # its stored vectors are still compared with each other
+    shutil.rmtree(home / "mix")
+    assert adapted.list_spaces().filter(name=old)["run"].item() == "mix (missing)"
+    with pytest.raises(CheckpointError, match=r"adapter of run 'mix': is missing, as .* has no adapter_config\.json"):
+        adapted.similar(file, space=old, k=2)
 
 
 @pytest.mark.parametrize(("change", "said"), [
