@@ -9,6 +9,7 @@
     seeds.parquet          each seed: its scores, and whether it is the one whose adapter and head are kept
     layers.parquet         the share of each layer in the head's weighting
     scores.parquet         each seed's scores of the test clips, tuned and frozen
+    training_predictions.parquet   each training and validation clip, by the kept weights
     classes.parquet, predictions.parquet, split.parquet, confusion.parquet
     report.md, *.png       report and plots
     tensorboard/           the log of the training

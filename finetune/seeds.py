@@ -2,7 +2,7 @@
 
 A finished seed is one file in the run's work folder, so that a killed run of several seeds does not train it again:
 
-    seed-<n>.safetensors     trained weights, scores of the test clips, and as metadata the history of both trainings
+    seed-<n>.safetensors     trained weights, scores of the clips, and as metadata the history of both trainings
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from tonelake.finetune.initial_weights import load_initial_weights
 from tonelake.finetune.model import HeadModel, LoraModel
 from tonelake.finetune.setup import Setup
 from tonelake.finetune.trainer import Finetuner, last_checkpoint, predict, probabilities
+from tonelake.probes import TRAINING_SIDES
 
 log = getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One training: scores of the test clips, the main metric on the training clips, and an entry an epoch."""
+    """One training: scores of the clips, the main metric on the training clips, and an entry an epoch."""
 
     test: np.ndarray                     # (clip, output) probabilities, or values in the targets' units
+    training: dict[str, np.ndarray]      # likewise of the sides train and valid, by the final weights; of the fine-tuning only
     train: float | None
     history: Sequence[dict[str, float]]
 
@@ -84,8 +86,8 @@ def train_seed(
         return None
     log.info("evaluating")
     return SeedResult(
-        seed=setup.config.seed, tuned=evaluate(setup, model, source, trainer.state.log_history),
-        frozen=evaluate(setup, frozen_model, pooled, frozen_history), weights=model.trained(), loaded=loaded,
+        seed=setup.config.seed, tuned=evaluate(setup, model, source, trainer.state.log_history, TRAINING_SIDES),
+        frozen=evaluate(setup, frozen_model, pooled, frozen_history, ("train",)), weights=model.trained(), loaded=loaded,
     )
 
 
@@ -98,11 +100,16 @@ def make_clips(source: ClipSource, setup: Setup, side: str) -> ClipDataset:
     return ClipDataset(source, rows, setup.labels[rows])
 
 
-def evaluate(setup: Setup, model: HeadModel, source: ClipSource, history: Sequence[dict[str, float]]) -> Trained:
-    """Score the centre crops of test and training clips."""
-    train, test = (scores_of(setup, model, source, side) for side in ("train", "test"))
+def evaluate(
+    setup: Setup, model: HeadModel, source: ClipSource, history: Sequence[dict[str, float]], sides: Sequence[str]
+) -> Trained:
+    """Score the centre crops of the test clips and of `sides`, the training clips among them, in evaluation mode."""
+    test, *others = (scores_of(setup, model, source, side) for side in ("test", *sides))
+    training = dict(zip(sides, others, strict=True))
     targets = setup.task.targets[setup.split.train]
-    return Trained(test=test, train=main_metric(setup.task.kind, targets, train), history=history)
+    return Trained(
+        test=test, training=training, train=main_metric(setup.task.kind, targets, training["train"]), history=history
+    )
 
 
 def scores_of(setup: Setup, model: HeadModel, source: ClipSource, side: str) -> np.ndarray:
@@ -148,6 +155,8 @@ def write_seed(work: Path, result: SeedResult) -> None:
     described: dict[str, Any] = {"seed": result.seed, "loaded": result.loaded}
     for key, trained in (("tuned", result.tuned), ("frozen", result.frozen)):
         tensors[key] = torch.from_numpy(np.ascontiguousarray(trained.test))
+        for side, scores in trained.training.items():
+            tensors[f"{key}.{side}"] = torch.from_numpy(np.ascontiguousarray(scores))
         described[key] = {"train": trained.train, "history": list(trained.history)}
     path = seed_file(work, result.seed)
     partial = path.with_suffix(".partial")
@@ -168,7 +177,10 @@ def read_seed(work: Path, seed: int) -> SeedResult | None:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     tuned, frozen = (
-        Trained(test=tensors[key].numpy(), train=described[key]["train"], history=described[key]["history"])
+        Trained(
+            test=tensors[key].numpy(), train=described[key]["train"], history=described[key]["history"],
+            training={side: tensors[f"{key}.{side}"].numpy() for side in TRAINING_SIDES if f"{key}.{side}" in tensors},
+        )
         for key in ("tuned", "frozen")
     )
     weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}

@@ -18,12 +18,15 @@ from .report import (
     markdown_table,
     mean_history,
 )
-from .review_clips import EvaluatedRun, review, sort_orders
+from .review_clips import TRAINING_PREDICTIONS, TRAINING_SIDES, EvaluatedRun, review, sort_orders
 from .runs import Run, compare_probes, read_tensors, write_table, write_tensors
+from .training_clips import predictions_of_side
 
 __all__ = [
     "METRIC_LABELS",
     "PROTOCOLS",
+    "TRAINING_PREDICTIONS",
+    "TRAINING_SIDES",
     "EvaluatedRun",
     "LearnedMetric",
     "Predictions",
@@ -48,6 +51,7 @@ __all__ = [
     "mean_history",
     "predict",
     "prediction_columns",
+    "predictions_of_side",
     "probe",
     "probe_all",
     "read_tensors",

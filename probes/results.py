@@ -33,11 +33,13 @@ from tonelake.probes.chosen import Chosen
 from tonelake.probes.experiment import Experiment
 from tonelake.probes.grid_parts import part_name
 from tonelake.probes.marble import differences_of
-from tonelake.probes.outputs import clip_losses, prediction_columns, readable_targets
+from tonelake.probes.outputs import clip_losses, prediction_columns
 from tonelake.probes.plots import draw_plots
 from tonelake.probes.report import leak_warning, write_report
+from tonelake.probes.review_clips import TRAINING_PREDICTIONS
 from tonelake.probes.runs import WEIGHTS, read_tensors, write_table, write_tensors
 from tonelake.probes.sweeps import DecaySweep, Judge, mark_tied, sweep_row
+from tonelake.probes.training_clips import predict_training_clips, target_columns
 from tonelake.store import METRICS_FILE, REPORT_FILE, Blobs, InputError
 
 METRIC_NAMES = {"accuracy": "accuracy", "map": "mAP", "r2": "R²"}
@@ -80,7 +82,8 @@ def write_results(
     leaking = leaks(task, experiment.splits)
     tables = {
         "fits": pl.concat(fits), "history": pl.concat(histories), "layers": layers,
-        "predictions": predictions(experiment, best_scores), "split": split_table(experiment),
+        "predictions": predictions(experiment, best_scores), TRAINING_PREDICTIONS: predict_training_clips(best),
+        "split": split_table(experiment),
     }
     if len(set(config.decays)) > 1:
         tables["decays"] = sweep.table(judge, best)
@@ -141,11 +144,7 @@ def predictions(experiment: Experiment, scores: list[np.ndarray]) -> pl.DataFram
     task = experiment.task
     test = experiment.judged_rows()
     fold = np.searchsorted(np.cumsum(experiment.judged_counts()), np.arange(len(test)), side="right")
-    first = pl.DataFrame({"clip_id": task.ids.gather(test), "fold": fold})
-    if task.kind == "regression":
-        first = first.with_columns(pl.Series(f"target_{c}", task.targets[test, i]) for i, c in enumerate(task.columns))
-    else:
-        first = first.with_columns(readable_targets(task.kind, task.names, task.targets[test]))
+    first = pl.DataFrame({"clip_id": task.ids.gather(test), "fold": fold}).hstack(target_columns(task, test))
     mean = np.mean(scores, axis=0)
     loss = pl.DataFrame({"loss": clip_losses(task.kind, task.targets[test], mean)})
     return pl.concat([first, prediction_columns(task.kind, task.names, mean), loss], how="horizontal")

@@ -1,7 +1,8 @@
-"""Test clips in the order in which a person should review them, to clean labels or to see what a run confuses.
+"""Clips of a run in the order in which a person should review them, to clean labels or to see what a run confuses.
 
-A high loss means that the run and the label disagree; a low confidence, that the run is uncertain.  Runs of probes and of
-fine-tuning have the same table of predictions.
+A high loss means that the run and the label disagree; a low confidence, that the run is uncertain.  Test clips show what the
+run confuses; the label of a training clip with a high loss is one that training could not fit, often a wrong one.  Runs of
+probes and of fine-tuning have the same tables of predictions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import polars as pl
 
 from tonelake.store import InputError, Lake, is_list, is_number
 
+TRAINING_PREDICTIONS = "training_predictions"            # a table: clips that are not test clips, with a column `side`
+TRAINING_SIDES = ("train", "valid")
+REVIEW_SIDES = (*TRAINING_SIDES, "test", "all")
 SHOWN = ("artist", "title", "album", "track", "start_s", "duration_s", "source")
 
 
@@ -28,16 +32,17 @@ class EvaluatedRun(Protocol):
 
 
 def review(
-    lake: Lake, run: EvaluatedRun, *, by: str = "loss", target: str | None = None, predicted: str | None = None,
-    k: int | None = 20,
+    lake: Lake, run: EvaluatedRun, *, by: str = "loss", side: str = "test", target: str | None = None,
+    predicted: str | None = None, k: int | None = 20,
 ) -> pl.DataFrame:
-    """Return the k test clips with the highest loss or the lowest confidence; all for None.
+    """Return the k clips with the highest loss or the lowest confidence; all for None.
 
+    `side`: test, train, valid, or all, which adds a column `side`.
     `target` and `predicted`: only clips with this label, and with this prediction; together one cell of the confusion matrix.
     Columns: clip_id, target, predicted, the predicted probability, loss, and columns that describe the clip.  Clips that are
-    no longer in the lake are left out.  Raises InputError for an order that the run does not have.
+    no longer in the lake are left out.  Raises InputError for an order or a side that the run does not have.
     """
-    table, kind = run.table("predictions"), run.metrics["task"]
+    table, kind = predictions_on(run, side), run.metrics["task"]
     orders = sort_orders(table, kind)
     if by not in orders:
         older = "" if "loss" in table.columns else ". Runs of earlier versions have no losses: train it again with --again"
@@ -51,6 +56,25 @@ def review(
     hidden = [name for name in ("fold", "track", "gap", "likeliest", "probabilities", "scores") if name in table.columns]
     found = table.drop(hidden).join(here, on="clip_id", how="inner", maintain_order="left")
     return found if k is None else found.head(k)
+
+
+def predictions_on(run: EvaluatedRun, side: str) -> pl.DataFrame:
+    """Return the predictions of one side, or of all with a column `side`.  Raises InputError if the run does not have them."""
+    if side not in REVIEW_SIDES:
+        raise InputError(f"--side {side}: unknown. Choose {', '.join(REVIEW_SIDES)}")
+    if side == "test":
+        return run.table("predictions")
+    try:
+        training = run.table(TRAINING_PREDICTIONS)
+    except InputError as error:
+        raise InputError(
+            f"run {run.name!r}: has no predictions of training clips, because an earlier release trained it. Train it again "
+            "with --again, or review its test clips"
+        ) from error
+    if side != "all":
+        return training.filter(side=side).drop("side")
+    tested = run.table("predictions").with_columns(side=pl.lit("test"))
+    return pl.concat([tested.select(name for name in training.columns if name in tested.columns), training], how="diagonal")
 
 
 def sort_orders(table: pl.DataFrame, kind: str) -> dict[str, pl.Expr]:

@@ -10,6 +10,7 @@
     decays.parquet         each weight decay at its best layer and rate, if several were tried
     classes.parquet        each class or tag
     predictions.parquet    each test clip
+    training_predictions.parquet   each training and validation clip, by the final weights
     split.parquet          the set (train, valid, test) of each clip in each fold
     confusion.parquet      confusion of classes
     report.md, *.png       report and plots

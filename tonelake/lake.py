@@ -192,9 +192,10 @@ class Lake(store.Lake):
         return probes.learn_metric(self, column, judge, seed=seed, **settings)
 
     def review(
-        self, run: str, *, by: str = "loss", target: str | None = None, predicted: str | None = None, k: int | None = 20
+        self, run: str, *, by: str = "loss", side: str = "test", target: str | None = None, predicted: str | None = None,
+        k: int | None = 20,
     ) -> pl.DataFrame:
-        """Evaluated clips of a probe or a fine-tuning run, the most doubtful first; see `probes.review`."""
+        """Clips of a probe or a fine-tuning run, the most doubtful first; see `probes.review`."""
         judged: EvaluatedRun
         try:
             judged = probes.Run.named(self, run)
@@ -203,7 +204,7 @@ class Lake(store.Lake):
                 judged = tuning.FinetuneRun.named(self, run)
             except store.InputError:
                 raise error from None
-        return probes.review(self, judged, by=by, target=target, predicted=predicted, k=k)
+        return probes.review(self, judged, by=by, side=side, target=target, predicted=predicted, k=k)
 
     # -- fine-tuning
 

@@ -147,6 +147,10 @@ def test_a_killed_run_resumes_to_the_result_of_an_undisturbed_one(sung, tmp_path
 def test_a_finished_run_is_returned_and_its_name_is_protected(mine):
     run = mine.finetune(config=QUICK, name="first")
     stamp = run.metrics["finished"]
+    trained = mine.review("first", side="train", k=None)                         # by the kept weights, without dropout
+    assert (trained["target"] == trained["predicted"]).mean() == pytest.approx(run.metrics["train"])
+    sides = mine.review("first", side="all", k=None).join(run.table("split"), on="clip_id")
+    assert len(sides) == 12 and (sides["side"] == sides["side_right"]).all()
     assert mine.finetune(config=QUICK, name="first").metrics["finished"] == stamp
     with pytest.raises(InputError, match="holds another fine-tuning"):
         mine.finetune(config=QUICK, name="first", seed=1)

@@ -262,7 +262,11 @@ def test_layers_are_compared_over_the_units_that_the_split_holds_out(own):
     """Two layers with the same vectors are not distinguishable; by whole groups, intervals are over the groups."""
     run = probe(labelled(own, mood=["calm" if i % 20 < 10 else "wild" for i in range(240)]), quick("mood", split="by:artist"))
     assert run.metrics["over"].endswith(" artists")
-    assert probe(own, quick("artist", split="folds:4:track")).metrics["over"] == "over 24 tracks"
+    folds = probe(own, quick("artist", split="folds:4:track"))
+    assert folds.metrics["over"] == "over 24 tracks"
+    trained, counts = folds.table("training_predictions"), folds.table("predictions")["clip_id"].n_unique()
+    assert trained.group_by("side").len().sort("side").rows() == [("train", counts), ("valid", counts)]      # once a side
+    assert trained.filter(side="train")["loss"].mean() < folds.table("predictions")["loss"].mean()
     layers = probe(own, quick()).table("layers")
     assert layers.filter("best")["tied"].to_list() == [True]
     assert layers.filter(name="low")["tied"].to_list() == [False]

@@ -261,6 +261,25 @@ def test_concurrent_searches_read_a_layer_once(lake, monkeypatch):
 # -- clips for review
 
 
+def check_training_clips(opened, run):
+    """Training clips are listed by side, as `predict` predicts them, and never counted as test clips."""
+    split, everything = run.table("split"), opened.review(run.name, side="all", k=None)
+    predicted = next(name for name in everything.columns if name.startswith("predicted"))
+    as_now = {row["clip_id"]: row[predicted] for row in opened.predict(run.name).table.iter_rows(named=True)}
+    for side in ("train", "valid", "test"):
+        found, same = opened.review(run.name, side=side, k=None), everything.filter(side=side).drop("side")
+        assert sorted(found["clip_id"]) == sorted(split.filter(side=side)["clip_id"]) == sorted(same["clip_id"])
+        assert found["loss"].is_sorted(descending=True)
+        for clip, value in found.select("clip_id", predicted).iter_rows():
+            assert value == (as_now[clip] if isinstance(value, str | list) else pytest.approx(as_now[clip], rel=1e-4))
+    assert everything["loss"].is_sorted(descending=True)
+    with pytest.raises(InputError, match="Choose train, valid, test, all"):
+        opened.review(run.name, side="learn")
+    run.files.remove("training_predictions.parquet")
+    with pytest.raises(InputError, match="an earlier release trained it"):
+        opened.review(run.name, side="train")
+
+
 @pytest.mark.parametrize("column, kind", [("artist", "multiclass"), ("tags", "multilabel"), ("year", "regression")])
 def test_review_lists_the_worst_clips_first(lake, column, kind):
     import tonelake
@@ -273,6 +292,7 @@ def test_review_lists_the_worst_clips_first(lake, column, kind):
     predictions = run.table("predictions")
     found = opened.review(run.name, k=5)
     assert found["loss"].to_list() == sorted(predictions["loss"], reverse=True)[:5]
+    check_training_clips(opened, run)
     if kind == "regression":
         with pytest.raises(InputError, match="Choose loss"):
             opened.review(run.name, by="confidence")

@@ -54,7 +54,10 @@ def adapters(
     lake: LakePath = "lake",
     table: Annotated[
         str | None,
-        typer.Option(help="Table of one run: seeds, history, layers, classes, confusion, predictions, scores or split."),
+        typer.Option(
+            help="Table of one run: seeds, history, layers, classes, confusion, predictions, training_predictions, scores or "
+            "split."
+        ),
     ] = None,
     report: Report = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:

@@ -63,7 +63,8 @@ def probes(
     table: Annotated[
         str | None,
         typer.Option(
-            help="Table of one run: layers, decays, fits, history, classes, confusion, calibration, predictions or split."
+            help="Table of one run: layers, decays, fits, history, classes, confusion, calibration, predictions, "
+            "training_predictions or split."
         ),
     ] = None,
     report: Report = False, as_json: Json = False, as_csv: Csv = False,
@@ -122,17 +123,18 @@ def review(
     by: Annotated[
         str, typer.Option(help="Order: loss (disagreement with the label) or confidence (uncertain predictions first).")
     ] = FROM_LIBRARY,
+    side: Annotated[str, typer.Option(help="Set of clips: train, valid, test or all.")] = FROM_LIBRARY,
     target: Annotated[str | None, typer.Option(help="Only clips with this label.")] = None,
     predicted: Annotated[str | None, typer.Option(help="Only clips with this prediction.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of clips.")] = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """List evaluated clips whose labels or predictions are doubtful, most doubtful first.
+    """List clips of a run whose labels or predictions are doubtful, most doubtful first.
 
     Example: tonelake review artist -k 10
     """
-    found = open_lake(lake).review(run, by=by, target=target, predicted=predicted, k=k)
-    show(found, as_json, as_csv, "reviewed", "no such clip was evaluated")
+    found = open_lake(lake).review(run, by=by, side=side, target=target, predicted=predicted, k=k)
+    show(found, as_json, as_csv, "reviewed", "no clip of the run matches")
 
 
 @app.command(rich_help_panel=TRAIN, cls=library_command("tonelake.probes:learn_metric"))
