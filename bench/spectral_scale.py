@@ -24,8 +24,8 @@ from tonelake.ingest import to_path
 
 SECONDS = 30.0
 DIGITS = 6                               # significant digits of a constant
-# Least standard deviation.  Descriptors have a size of about 1; some (mean slopes, lag 0 of the rhythm) hardly vary between clips,
-# and magnified they would drown maxima and frames.
+# Least standard deviation.  Descriptors have a size of about 1; some (mean slopes, lag 0 of the rhythm) hardly vary between
+# clips, and magnified they would drown maxima and frames.
 FLOOR = 0.05
 
 

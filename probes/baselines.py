@@ -131,9 +131,9 @@ def spectral_scores(experiment: Experiment) -> list[np.ndarray] | None:
     """
     from tonelake.probes.chosen import Chosen
 
-    if experiment.space.location == BASELINE_ENCODER:
+    if experiment.space.encoder == BASELINE_ENCODER:
         return None
-    space = next((space for space in experiment.lake.spaces.all() if space.location == BASELINE_ENCODER), None)
+    space = next((space for space in experiment.lake.spaces.all() if space.encoder == BASELINE_ENCODER), None)
     if space is None:
         raise InputError(f"the lake has no {BASELINE_ENCODER} space. Run `tonelake embed --encoder {BASELINE_ENCODER}`")
     config = experiment.config.with_(space=space.name, head="linear", layers=("all",), prepare="standardise")

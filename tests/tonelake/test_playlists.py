@@ -102,7 +102,10 @@ def test_the_default_space_is_the_newest_learned_one_unless_set(tmp_path, caplog
     fake = fill(lake, 3, 2, seed=0)
     spaces = lake.spaces
     for year, (name, location) in enumerate([("a", "org/a"), ("b", "org/b"), ("c", "spectral"), ("d", "projection")], 2030):
-        spaces.make(replace(fake, name=name, revision=name, location=location, created_at=f"{year}-01-01T00:00:00+00:00"))
+        spaces.make(replace(
+            fake, name=name, revision=name, location=location, learned=location != "spectral",
+            created_at=f"{year}-01-01T00:00:00+00:00",
+        ))
     caplog.set_level("INFO", "tonelake")
     assert spaces.get().name == spaces.get().name == "b"
     assert caplog.text.count("space b, the newest learned one; choose another with --space: fake, a, b, c, d") == 1
