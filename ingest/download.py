@@ -141,14 +141,19 @@ def fetch(
             if repeated:
                 break
         else:
-            about = {key: str(info.get(key) or "") for key in ("id", "title", "uploader")}
+            about = {key: as_text(info.get(key)) for key in ("id", "title", "uploader")}
             if url.startswith(SEARCH):
-                about["page"] = str(info.get("webpage_url") or "")
+                about["page"] = as_text(info.get("webpage_url"))
             found = Fetched(url=url, file=path.name, size=path.stat().st_size, duration_s=duration_s, **about)
             log.record(status="done", **asdict(found))
             return found, True
     log.record(url, status="failed", error=problem)
     raise FetchError(f"{url}: {problem}")
+
+
+def as_text(value: Any) -> str:
+    """A value of a site as text that can be written as UTF-8."""
+    return str(value or "").encode(errors="replace").decode()
 
 
 def file_name(url: str) -> str:
@@ -184,15 +189,6 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
     yt_dlp = import_extra("yt_dlp", "youtube", "fetching songs")
     runtimes: dict[str, dict] = {name: {} for name in ("deno", "node") if shutil.which(name)}
 
-    class PublicLoader(yt_dlp.YoutubeDL):
-        """Requests public addresses only, and uses no reply to which one of them has redirected from elsewhere."""
-
-        def urlopen(self, req: Any) -> Any:
-            check_request(req if isinstance(req, str) else req.url)
-            reply = super().urlopen(req)
-            check_request(reply.url)
-            return reply
-
     def download(url: str, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
         if not url.startswith(SEARCH):
             check_public(url)
@@ -204,7 +200,8 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
             "ratelimit": bytes_a_second, "js_runtimes": runtimes,
         }
         try:
-            with PublicLoader(options) as loader:
+            with yt_dlp.YoutubeDL(options) as loader:
+                loader.urlopen = public_only(loader.urlopen)
                 page = first_hit(loader, url) if url.startswith(SEARCH) else url
                 info = loader.sanitize_info(loader.extract_info(page, download=True)) or {}
         except yt_dlp.utils.YoutubeDLError as error:
@@ -218,6 +215,21 @@ def ytdlp(*, bytes_a_second: int | None = 2_000_000) -> Download:
         return present[0], info
 
     return download
+
+
+def public_only(urlopen: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """yt-dlp's `urlopen`, restricted to public addresses.
+
+    A redirect by a public site to another address is requested, but its reply is not read.
+    """
+
+    def checked(request: Any) -> Any:
+        check_request(request if isinstance(request, str) else request.url)
+        reply = urlopen(request)
+        check_request(reply.url)
+        return reply
+
+    return checked
 
 
 def first_hit(loader: Any, search: str) -> str:

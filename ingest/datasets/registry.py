@@ -112,7 +112,7 @@ def ingest_dataset(
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder. `tonelake ingest {name}` takes the folder that {name} unpacks to")
     listed = dataset.read(folder)
-    files = [ListedFile(_locate(path), *about) for path, *about in listed.files]
+    files = [file._replace(path=_locate(file.path)) for file in listed.files]
     exists = [is_there(file.path) and file.path.is_file() for file in files]
     missing = [file.path for file, here in zip(files, exists, strict=True) if not here]
     links = {file.path: target for file in compress(files, exists) if (target := link_text(file.path)) is not None}

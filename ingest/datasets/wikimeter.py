@@ -61,6 +61,7 @@ def ingest_catalogue(
     log = DownloadLog(Path(folder).expanduser() if folder else file.absolute().parent / f"{file.stem}-audio")
     download = download or ytdlp()
     available: list[CutSong] = []
+    by_url: dict[str, list[CutSong]] = {}
     failures, succeeded, fresh, written = [], [], 0, 0
     with DecoderPool(1) as pool:
         measure = measure_by(pool)
@@ -69,13 +70,14 @@ def ingest_catalogue(
                 found, new = fetch_song(song, log, download, measure, sleep)
                 fresh += new
                 cut = cut_song(song, found, log.folder, rule)
-                check_unshared(cut, available)
+                check_unshared(cut, by_url.get(cut.url, ()))
                 written += segment_folder.write(cut, pool) if segment_folder is not None else 0
             except (FetchError, AudioError) as error:
                 failures.append(Failure(STAGE, song.urls[0], f"{song.artist} - {song.title}: {error}"))
                 continue
             succeeded += [failure_id(STAGE, url) for url in (*song.urls, *song.replaced)]
             available.append(cut)
+            by_url.setdefault(cut.url, []).append(cut)
     lake.failures.record(failures)
     lake.failures.clear(succeeded)
     notes = [
@@ -132,11 +134,11 @@ def cut_song(song: Song, found: Fetched, folder: Path, rule: SegmentRule) -> Cut
 
 
 def check_unshared(cut: CutSong, others: Sequence[CutSong]) -> None:
-    """Raise FetchError if another song has segments in the same part of the same recording: one of the two is not this song."""
+    """Raise FetchError if one of `others`, songs of the same recording, has segments in the same part of it."""
     first_s, (start_s, length_s) = cut.spans[0][0], cut.spans[-1]
     for other in others:
         begin_s, (last_s, last_length_s) = other.spans[0][0], other.spans[-1]
-        if other.url == cut.url and first_s < last_s + last_length_s and begin_s < start_s + length_s:
+        if first_s < last_s + last_length_s and begin_s < start_s + length_s:
             raise FetchError(
                 f"{cut.url}: is the recording of {other.song.artist} - {other.song.title} as well. Name another with --override"
             )

@@ -8,6 +8,7 @@ An older form has `video_id` beside the title.  `override`, a URL or a video id,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -22,6 +23,7 @@ from tonelake.ingest.download import SEARCH
 from tonelake.ingest.text_files import encoding_of, readable
 from tonelake.store import InputError
 
+MAX_STEM = 200                           # bytes: file systems allow 255 for a name, which has a number and a suffix too
 VIDEO_ID = re.compile(r"[\w-]{11}", re.ASCII)
 OVERRIDE_COLUMNS = ("artist", "title", "url", "video_id")
 
@@ -37,10 +39,17 @@ class Song:
     start_s: float = 0.0                 # where the song begins and ends within the recording
     end_s: float | None = None
     replaced: tuple[str, ...] = ()       # URLs that an override has replaced
+    suffix: str = ""                     # of the stem, where another song has the same Latin letters
 
     @property
     def stem(self) -> str:
-        return slug(f"{self.artist}_{self.title}")
+        """The track's name, and the beginning of its segments' file names."""
+        return file_stem(slug(f"{self.artist}_{self.title}") + self.suffix)
+
+    @property
+    def key(self) -> str:
+        """Equal for two spellings of one song."""
+        return song_key(self.artist, self.title)
 
     @property
     def main_meter(self) -> int:
@@ -76,16 +85,20 @@ def read_catalogue(file: Path, *, search: bool = False, override: Path | None = 
         raise InputError(f"{file.name}: is not a list of songs")
     overrides = read_overrides(override) if override is not None else {}
     songs: dict[str, Song] = {}
+    stems: set[str] = set()
     for number, entry in enumerate(entries, start=1):
         try:
             song = with_sources(read_song(entry), overrides, search=search)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"has no {error}" if isinstance(error, KeyError) else str(error)
             raise InputError(f"{file.name}, song {number}: {what}") from error
-        if song.stem in songs:
+        if song.key in songs:
             raise InputError(f"{file.name}, song {number}: {song.artist} - {song.title} is listed twice")
-        songs[song.stem] = song
-    unknown = [where for stem, (where, _) in overrides.items() if stem not in songs]
+        if song.stem in stems:           # of names in other scripts, only Latin letters are part of the stem
+            song = replace(song, suffix=f"_{short_hash(song.key)}")
+        stems.add(song.stem)
+        songs[song.key] = song
+    unknown = [where for key, (where, _) in overrides.items() if key not in songs]
     if unknown:
         raise InputError(f"{unknown[0]}: its song is not in {file.name}. Write artist and title as they are there")
     return list(songs.values())
@@ -105,6 +118,8 @@ def read_song(entry: dict[str, Any]) -> Song:
     if not 0 <= start_s < (math.inf if end_s is None else end_s):
         raise ValueError(f"trim {trim!r}: give the start and a later end in seconds")
     artist, title = ("" if entry[key] is None else str(entry[key]) for key in ("artist", "title"))
+    if not is_text(artist + title):
+        raise ValueError("artist or title contains half of a character (a lone surrogate). Correct it")
     song = Song(artist=artist, title=title, meters=meters, urls=(), start_s=start_s, end_s=end_s)
     if not song.stem:
         raise ValueError("has neither artist nor title")
@@ -118,8 +133,8 @@ def with_sources(song: Song, overrides: Mapping[str, tuple[str, str]], *, search
 
     Raises ValueError if it has no sources and `search` is False.
     """
-    if song.stem in overrides:
-        return replaced_by(song, overrides[song.stem][1])
+    if song.key in overrides:
+        return replaced_by(song, overrides[song.key][1])
     if song.urls:
         return song
     if not search:
@@ -133,7 +148,7 @@ def replaced_by(song: Song, url: str) -> Song:
 
 
 def read_overrides(file: Path) -> dict[str, tuple[str, str]]:
-    """(file and row, URL) by a song's stem, from a CSV or JSON table of artist, title, and url or video_id.
+    """(file and row, URL) by a song's key, from a CSV or JSON table of artist, title, and url or video_id.
 
     Raises InputError, naming the row, if one names no song or recording, or if two are for one song.
     """
@@ -146,16 +161,16 @@ def read_overrides(file: Path) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for number, row in zip(numbers, table.iter_rows(named=True), strict=True):
         where = f"{file.name}, row {number}"
-        stem = slug(f"{row['artist'] or ''}_{row['title'] or ''}")
-        if not stem:
+        key = song_key(row["artist"] or "", row["title"] or "")
+        if not key.strip("_"):
             raise InputError(f"{where}: has neither artist nor title. Write them as in the catalogue")
-        if stem in found:
+        if key in found:
             raise InputError(f"{where}: {row['artist']} - {row['title']} is listed twice. Delete one of the rows")
         try:
             url = url_of({key: row.get(key) for key in ("url", "video_id")})
         except ValueError as error:
             raise InputError(f"{where}: {error}. Give an http or https url, or a video_id") from error
-        found[stem] = where, url
+        found[key] = where, url
     return found
 
 
@@ -187,3 +202,33 @@ def slug(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower() or text.lower()
     return re.sub(r"[^\w]+", "_", plain).strip("_")
+
+
+def song_key(artist: str, title: str) -> str:
+    """A song's name without case, accents and punctuation, but with the letters of every script.
+
+    >>> song_key("BÉLA", "Bartók!") == song_key("Bela", "bartok"), song_key("歌手", "Love") == song_key("歌姫", "Love")
+    (True, False)
+    """
+    letters = unicodedata.normalize("NFKD", f"{artist}_{title}").casefold()
+    return re.sub(r"[^\w]+", "_", "".join(letter for letter in letters if not unicodedata.combining(letter))).strip("_")
+
+
+def file_stem(text: str) -> str:
+    """A text as the beginning of a file name: if it is too long for one, its beginning and a hash."""
+    if len(text.encode()) <= MAX_STEM:
+        return text
+    return text.encode()[: MAX_STEM - 20].decode(errors="ignore") + f"_{short_hash(text)}"
+
+
+def short_hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -83,7 +83,8 @@ def make_meter2800(folder):
 def make_catalogue(path, folder, address):
     """Eight songs of 6 s: most with an address, one to be searched for, one whose address does not exist."""
     entries = []
-    for number, meters in enumerate(({"9": 1}, {"11": 1}, {"3": 0.8, "4": 0.7}, {"5": 1}, {"9": 1, "13": 1}, {"11": 1}, {"7": 1})):
+    songs = ({"9": 1}, {"11": 1}, {"3": 0.8, "4": 0.7}, {"5": 1}, {"9": 1, "13": 1}, {"11": 1}, {"7": 1})
+    for number, meters in enumerate(songs):
         encode(folder / f"{number}.mp3", melody(6, seed=100 + number, rate=24_000), rate=24_000)
         entries.append({
             "artist": "Ada", "title": f"Song {number}", "meters": meters,

@@ -132,6 +132,7 @@ def test_a_search_in_the_catalogue_needs_no_option_and_may_have_its_own_words(tm
     (song("x", "https://a.example/", trim={"start": -1}), "trim"),
     (song("x", "https://a.example/", override="file:///etc/passwd"), "not an http or https URL"),
     (song("x", override={"video_id": "no"}), "video id"),
+    (song("\ud800"), "half of a character"),
 ])
 def test_an_entry_that_cannot_be_looked_up_is_named(tmp_path, entry, complaint):
     with pytest.raises(InputError, match=complaint):
@@ -150,6 +151,21 @@ def test_an_invalid_override_is_named(tmp_path, text, complaint):
     table.write_text(text + "\n")
     with pytest.raises(InputError, match=rf"override\.csv.*{complaint}"):
         read_catalogue(listed(tmp_path, song("x")), override=table)
+
+
+def test_songs_in_other_scripts_are_tracks_of_their_own_and_long_names_fit_into_a_file_name(tmp_path):
+    path = listed(tmp_path, *(
+        song("Love", f"https://a.example/{number}") | {"artist": artist} for number, artist in enumerate(("歌手", "歌姫"))
+    ), song("é" * 400, "https://a.example/3"), song("歌" * 400, "https://a.example/4"))
+    songs = read_catalogue(path)
+    assert songs[0].stem == "love" and len({each.stem for each in songs}) == 4
+    assert all(len(f"{each.stem}_seg00.flac.tmp".encode()) < 255 for each in songs)
+    table = tmp_path / "override.json"
+    table.write_text(json.dumps([{"artist": "歌姫", "title": "LOVE", "video_id": "abcdefghijk"}]))
+    changed = read_catalogue(path, override=table)
+    assert [each.urls == now.urls for each, now in zip(songs, changed, strict=True)] == [True, False, True, True]
+    with pytest.raises(InputError, match=r"song 2: .*listed twice"):
+        read_catalogue(listed(tmp_path, song("Take Five", "https://a.example/"), song("Take-five!", "https://b.example/")))
 
 
 @pytest.mark.parametrize("lengths", [
