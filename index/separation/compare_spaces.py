@@ -30,13 +30,13 @@ CKA_CLIPS = 5_000                        # sampled for the CKA
 
 def compare(
     lake: Lake, first: str, second: str, column: str | None = None, *, where: str | None = None, across: str | None = None,
-    over: str | None = None, seed: int = 0,
+    over: str | None = None, within: str | None = None, seed: int = 0,
 ) -> pl.DataFrame:
     """Return one row per pair of layers: layer_a, layer_b, agreement, cka; with a column also map_a, map_b, gain (b minus a)
     with gain_low and gain_high, span_a, span_b, matrix_span_a, matrix_span_b, over and left_out (what the interval is over, and
     which pairs are left out).
 
-    `across` and `over`: as in `layers`.  Raises InputError if the two spaces are the same, or share fewer than three clips.
+    `across`, `over` and `within`: as in `layers`.  Raises InputError if the two spaces are the same, or share fewer than three clips.
     """
     a, b = lake.spaces.get(first), lake.spaces.get(second)
     if a.name == b.name:
@@ -50,7 +50,7 @@ def compare(
     if column is not None:
         labelled = read_labelled(lake, a, column, where)
         shared = np.flatnonzero(labelled.ids.is_in(ids.implode()).to_numpy())
-        compared = choose_pairs(lake, labelled.subset(shared), across=across, over=over, seed=seed)
+        compared = choose_pairs(lake, labelled.subset(shared), across=across, over=over, within=within, seed=seed)
     rng = np.random.default_rng(seed)
     queries = np.sort(rng.choice(len(ids), min(QUERIES, len(ids)), replace=False))
     sampled = np.sort(rng.choice(len(ids), min(CKA_CLIPS, len(ids)), replace=False))

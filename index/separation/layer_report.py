@@ -83,20 +83,21 @@ class LayerReport:
 
 def layers(
     lake: Lake, column: str, *, space: str | None = None, where: str | None = None, prepare: str = "l2",
-    across: str | None = None, over: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
+    across: str | None = None, over: str | None = None, within: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
 ) -> LayerReport:
     """Report on all layers for one column.
 
     `across`: leave out pairs of clips that share this column's value (and those of one track), or with `none` only pairs that
     share audio; default: track, or none where no group has two tracks.  `over`: the column whose values are the units of the
-    intervals; default: that of `across`, else track.  `hubs`: corrected by local scaling, or kept.
+    intervals; default: that of `across`, else track.  `within`: compare only clips that share this column's value.  `hubs`:
+    corrected by local scaling, or kept.
 
     Raises InputError if the groups allow no comparison, or for an unknown column or preparation.
     """
     check_preparation(prepare)
     check_corrected(hubs, prepare)
     chosen = lake.spaces.get(space)
-    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, seed=seed)
+    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, within=within, seed=seed)
     found, histograms = [], []
     for number in lake.progress(range(len(chosen.layers)), len(chosen.layers), f"comparing layers by {column}"):
         layer = measure_layer(lake, chosen, number, pairs, prepare, hubs)
@@ -123,11 +124,11 @@ def layers(
 
 def retrieval_at(
     lake: Lake, column: str, space: str, layer: int, *, where: str | None = None, across: str | None = None,
-    over: str | None = None, seed: int = 0,
+    over: str | None = None, within: str | None = None, seed: int = 0,
 ) -> dict[str, tuple[float, float, float]]:
     """Return mAP, recall@1 and R-precision of one layer, each with its interval.  Arguments and errors as `layers`."""
     chosen = lake.spaces.get(space)
-    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, seed=seed)
+    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, within=within, seed=seed)
     found = measure_layer(lake, chosen, layer, pairs)
     estimates = {name: found.estimate(name) for name in ("map", "recall_1", "r_precision")}
     return {name: (one.value, one.low, one.high) for name, one in estimates.items()}
@@ -135,7 +136,7 @@ def retrieval_at(
 
 def effects(
     lake: Lake, column: str, *, space: str | None = None, where: str | None = None, across: str | None = None,
-    over: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
+    over: str | None = None, within: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
 ) -> pl.DataFrame:
     """Report how centring, whitening and normalising change each layer: one row per layer and preparation.
 
@@ -146,7 +147,7 @@ def effects(
     """
     check_hubs(hubs)
     chosen = lake.spaces.get(space)
-    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, seed=seed)
+    pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, within=within, seed=seed)
     variants = [(prepare, "kept") for prepare in PREPARATIONS]
     if hubs == "corrected":
         variants += [(prepare, hubs) for prepare in PREPARATIONS if prepare != "raw"]

@@ -2,7 +2,8 @@
 
 What is left out follows from the question.  With `across` a column, pairs that share its value are left out, and pairs of one
 track always are; with `none`, pairs that share audio are.  By default it is `track`; where no group has two tracks (a piece
-that is one recording), that would leave nothing, and it is `none`.  The rule in use is part of every report.
+that is one recording), that would leave nothing, and it is `none`.  With `within` a column, only clips that share its value are compared
+(artists within one genre).  The rule in use is part of every report.
 
 Intervals are over units, drawn from a population: by default the values of `across` (other tracks of the same artists), or
 those of any column (`over` artist: other artists).
@@ -57,6 +58,7 @@ class PairSet:
     labelled: Labelled
     across: str                          # the column whose pairs are left out, or `none`
     chosen: bool                         # whether `across` was chosen by the user
+    within: str | None                   # the column whose value compared clips share; None: any clips
     units: Units                         # of clips
     blocks: list[PairBlock]
 
@@ -92,9 +94,10 @@ class PairSet:
     @property
     def left_out(self) -> str:
         """The pairs that are left out."""
+        apart = f", and of two {plural(self.within)}" if self.within else ""
         if self.across == NONE:
-            return "pairs that share audio"
-        return "pairs of one track" if self.across == TRACK else f"pairs of one {self.across} or track"
+            return f"pairs that share audio{apart}"
+        return ("pairs of one track" if self.across == TRACK else f"pairs of one {self.across} or track") + apart
 
     @property
     def rule(self) -> str:
@@ -124,7 +127,8 @@ class PairSet:
 
 
 def choose_pairs(
-    lake: Lake, labelled: Labelled, *, across: str | None = None, over: str | None = None, seed: int = 0
+    lake: Lake, labelled: Labelled, *, across: str | None = None, over: str | None = None, within: str | None = None,
+    seed: int = 0,
 ) -> PairSet:
     """Choose the queries, the pairs that are left out and the units of a comparison by the groups of `labelled`.
 
@@ -134,13 +138,14 @@ def choose_pairs(
     across = across or default_across(labelled)
     across = TRACK if across == "tracks" else across
     sharing = None if across in (NONE, TRACK) else members_of(read_clip_values(lake, labelled, across))
-    blocks = choose_queries(labelled, across, sharing, seed)
+    inside = None if within is None else members_of(read_clip_values(lake, labelled, within))
+    blocks = choose_queries(labelled, across, sharing, inside, seed)
     cells = sum(len(block.hits[0]) for block in blocks)
     folds = int(np.clip(RANK_CELLS // max(cells, 1), LEAST_FOLDS, MOST_FOLDS))
     values, word = unit_values(lake, labelled, across, over)
     nested = values is labelled.track and labelled.member.nnz == len(labelled.ids) and not group_is_track(labelled)
     units = make_units(values, word, most=folds, strata=labelled.member.indices if nested else None)
-    return PairSet(labelled=labelled, across=across, chosen=chosen, units=units, blocks=divide_blocks(blocks, units.folds))
+    return PairSet(labelled=labelled, across=across, chosen=chosen, within=within, units=units, blocks=divide_blocks(blocks, units.folds))
 
 
 def default_across(labelled: Labelled) -> str:
@@ -183,7 +188,9 @@ def group_is_track(labelled: Labelled) -> bool:
     )
 
 
-def choose_queries(labelled: Labelled, across: str, sharing: sparse.csr_array | None, seed: int) -> list[PairBlock]:
+def choose_queries(
+    labelled: Labelled, across: str, sharing: sparse.csr_array | None, inside: sparse.csr_array | None, seed: int
+) -> list[PairBlock]:
     """Return all clips with another clip of their group to find, or a seeded sample of them, in blocks.
 
     Raises InputError if there is none.
@@ -197,7 +204,7 @@ def choose_queries(labelled: Labelled, across: str, sharing: sparse.csr_array | 
         if number >= most:
             break
         block = order[start : start + size]
-        same, left_out = labelled.same(block), excluded(labelled, block, across, sharing)
+        same, left_out = labelled.same(block), excluded(labelled, block, across, sharing, inside)
         same &= ~left_out
         hits = same.sum(axis=1)
         kept = np.flatnonzero((hits > 0) & (hits + left_out.sum(axis=1) < len(order)))[: most - number]
@@ -224,13 +231,19 @@ def most_queries(clips: int) -> int:
     return max(LEAST_QUERIES, PAIR_BUDGET // clips)
 
 
-def excluded(labelled: Labelled, queries: np.ndarray, across: str, sharing: sparse.csr_array | None = None) -> np.ndarray:
-    """Return a (query, clip) bool mask of the pairs that are left out; `sharing`: (clip, value) of the column of `across`."""
-    if across == NONE:
-        return labelled.overlap(queries)
-    left_out = labelled.same_track(queries)
+def excluded(
+    labelled: Labelled, queries: np.ndarray, across: str, sharing: sparse.csr_array | None = None,
+    inside: sparse.csr_array | None = None,
+) -> np.ndarray:
+    """Return a (query, clip) bool mask of the pairs that are left out.
+
+    `sharing` and `inside`: (clip, value) of the columns of `across` and `within`.
+    """
+    left_out = labelled.overlap(queries) if across == NONE else labelled.same_track(queries)
     if sharing is not None:
         left_out |= (sharing[queries] @ sharing.T).toarray() > 0
+    if inside is not None:
+        left_out |= (inside[queries] @ inside.T).toarray() == 0
     return left_out
 
 

@@ -18,13 +18,13 @@ from tonelake.index.separation.pairs import PAIR_FIGURES
 from tonelake.store import InputError, Space
 
 
-@pytest.mark.parametrize(("column", "where"), [
-    ("artist", None), ("track", None), ("tags", None),
-    ("artist", "start_s < 10 AND track IN ('track000', 'track001', 'track004', 'track005')"),    # fewer than the nearest ten
+@pytest.mark.parametrize(("column", "where", "within"), [
+    ("artist", None, None), ("track", None, None), ("tags", None, None), ("artist", None, "tags"),
+    ("artist", "start_s < 10 AND track IN ('track000', 'track001', 'track004', 'track005')", None),    # fewer than ten
 ])
-def test_the_layer_report_equals_brute_force(filled, column, where):
+def test_the_layer_report_equals_brute_force(filled, column, where, within):
     """Check against loops over all pairs and scikit-learn's curves."""
-    report = index.layers(filled, column, where=where)
+    report = index.layers(filled, column, where=where, within=within)
     rows = filled.clips.read(where=where).to_dicts()
     across = column != "track"
     for number in range(2):
@@ -38,6 +38,8 @@ def test_the_layer_report_equals_brute_force(filled, column, where):
             for j, b in enumerate(rows):
                 apart = abs(a["start_s"] - b["start_s"]) >= 10 - 1e-9
                 if a["track"] == b["track"] and (across or not apart):
+                    continue
+                if within and not set(a[within]) & set(b[within]):
                     continue
                 same.append(bool(set(a["tags"]) & set(b["tags"])) if column == "tags" else a[column] == b[column])
                 score.append(float(unit[i] @ unit[j]))
@@ -164,6 +166,8 @@ def test_what_is_left_out_is_part_of_the_report_and_follows_from_the_option(fill
     assert index.layers(filled, "artist", over="artist").units == "over 6 artists"
     assert index.layers(filled, "artist", over="tracks").units == "over 24 tracks"
     assert index.layers(filled, "track").units == "over 24 tracks"
+    tagged = index.layers(filled, "artist", within="tags")
+    assert tagged.left_out == "pairs of one track, and of two tags" and tagged.units == "over 24 tracks"
     with pytest.raises(InputError, match="--over tags: clips have several values"):
         index.layers(filled, "artist", over="tags")
     with pytest.raises(InputError, match="no column 'nothing'"):

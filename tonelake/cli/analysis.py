@@ -55,6 +55,10 @@ Across = Annotated[
         "share audio; default: track, or none where no group has two tracks."
     ),
 ]
+Within = Annotated[
+    str | None,
+    typer.Option(help="Compare only clips with the same value of this column, such as artists within one genre; default: all."),
+]
 IntervalsOver = Annotated[
     str | None,
     typer.Option(
@@ -72,7 +76,7 @@ def layers(
     prepare: Annotated[
         str, typer.Option(help="Preparation of the vectors: l2 (cosine), raw, centred or whitened.")
     ] = FROM_LIBRARY,
-    across: Across = None, over: IntervalsOver = None, hubs: Hubs = FROM_LIBRARY,
+    across: Across = None, within: Within = None, over: IntervalsOver = None, hubs: Hubs = FROM_LIBRARY,
     compare_all: Annotated[bool, typer.Option("--effects", help="Compare all preparations at every layer instead.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Also draw the report to this PNG, SVG or PDF file.")] = None,
     seed: Seed = FROM_LIBRARY,
@@ -83,7 +87,9 @@ def layers(
     Example: tonelake layers artist --picture artist.png
     """
     opened = open_lake(lake)
-    asked: dict[str, Any] = {"space": space, "where": where, "across": across, "over": over, "hubs": hubs, "seed": seed}
+    asked: dict[str, Any] = {
+        "space": space, "where": where, "across": across, "within": within, "over": over, "hubs": hubs, "seed": seed,
+    }
     if compare_all:
         found = opened.effects(column, **asked)
         show(found, as_json, as_csv, "effects")
@@ -212,14 +218,14 @@ def compare(
     column: Annotated[
         str | None, typer.Argument(help="Label column: also compare how well the spaces separate its groups.")
     ] = None,
-    lake: LakePath = "lake", where: Where = None, across: Across = None, over: IntervalsOver = None, seed: Seed = FROM_LIBRARY,
-    as_json: Json = False, as_csv: Csv = False,
+    lake: LakePath = "lake", where: Where = None, across: Across = None, within: Within = None, over: IntervalsOver = None,
+    seed: Seed = FROM_LIBRARY, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Compare two spaces, layer by layer.
 
     Example: tonelake compare mert-v1-95m mert-v1-95m-5s artist
     """
-    found = open_lake(lake).compare(first, second, column, where=where, across=across, over=over, seed=seed)
+    found = open_lake(lake).compare(first, second, column, where=where, across=across, over=over, within=within, seed=seed)
     show(found, as_json, as_csv, "comparison")
     if column is not None:
         say_basis(found, "gain: mAP of the second space less that of the first, on the same queries")
