@@ -5,7 +5,7 @@
 
 A song is a track, not a segment, so that no split separates the segments of one song.  The set has no split of its own.
 `tonelake ingest catalogue` downloads a catalogue and ingests it without such a folder.  The folder that it downloads to is read
-as well: `segments_wikimeter.json` beside the table says which part of which downloaded file each segment is.
+as well: `segments_wikimeter.json` beside the table has the downloaded file, start and length of each segment.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read(folder: Path) -> Listed:
 
 
 def read_origins(table: Path) -> dict[str, Origin]:
-    """The origin of each segment by its file name, from `segments_NAME.json` beside a table; empty if there is no such file.
+    """The origin of each segment by its file name, from `segments_NAME.json` beside a table; empty if that file does not exist.
 
     Raises InputError, naming the row, if it has another form or names a file outside the folder.
     """

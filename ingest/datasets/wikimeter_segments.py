@@ -119,7 +119,7 @@ def write_tables(folder: Path, name: str, songs: Sequence[CutSong], suffix: str)
 
 
 def origins_path(table: Path) -> Path:
-    """The file beside `data_<name>.tab` that tells which part of which recording each segment is."""
+    """The file beside `data_<name>.tab` with the recording, start and length of each segment."""
     return table.with_name(f"segments_{table.stem.removeprefix('data_')}.json")
 
 
@@ -204,7 +204,7 @@ def is_own(path: Path) -> bool:
 
 
 def comment_of(path: Path) -> str | None:
-    """The comment of an audio file; None if there is no such file or it cannot be read."""
+    """The comment of an audio file; None if the file does not exist or cannot be read."""
     import soundfile
 
     if not path.is_file():
