@@ -59,6 +59,7 @@ from .ranking import (
 from .seeds import SeedsEstimate, mean_replicates, seeds_estimate
 from .splits import (
     DEFAULT_SPLIT,
+    LEAK_COLUMNS,
     SHARES,
     SIDE_NAMES,
     SIDES,
@@ -80,6 +81,7 @@ __all__ = [
     "CROSSFIT_FOLDS",
     "DEFAULT_SPLIT",
     "EXCLUDED",
+    "LEAK_COLUMNS",
     "MAIN_METRIC",
     "METRICS_BY_KIND",
     "MOST_FOLDS",

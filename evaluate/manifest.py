@@ -8,7 +8,7 @@ second.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,26 @@ import pyarrow as pa
 
 from tonelake.evaluate.splits import LEAK_COLUMNS, Split, closed_groups
 from tonelake.evaluate.targets import Targets
-from tonelake.store import COLUMN_PART, DUPLICATE_COLUMN, MOST_NAMES, Manifest, Settings, is_list
+from tonelake.store import COLUMN_PART, DUPLICATE_COLUMN, MOST_NAMES, Manifest, is_list
 
 
 def make_manifest(
-    settings: Settings, code: int, space: str, task: Targets, splits: Sequence[Split], *, groups: Sequence[str] = (),
-    more: dict[str, str] | None = None,
+    settings: Mapping[str, Any], code: int, space: str, task: Targets, splits: Sequence[Split], *,
+    groups: Sequence[str] = LEAK_COLUMNS, more: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Return the manifest of a run on a task.
 
-    `code`: version of what computes the run.  `space`: fingerprint of the space, in which a clip's vector never changes.
-    `groups`: columns that the run reports or averages over, besides LEAK_COLUMNS.  `more`: digests of further parts.
+    `settings`: those that decide the result.  `code`: version of what computes it.  `space`: fingerprint of the space, in which
+    a clip's vector never changes.  `groups`: columns that the run reports or averages over.  `more`: digests of further parts.
     """
     parts = {"code": str(code), "space": space, **task_parts(task, splits, groups), **(more or {})}
     return Manifest(
-        settings=settings.identity(), parts=parts, clips=len(task),
+        settings=settings, parts=parts, clips=len(task),
         names=tuple(task.names) if len(task.names) <= MOST_NAMES else (),
     )
 
 
-def task_parts(task: Targets, splits: Sequence[Split], groups: Sequence[str] = ()) -> dict[str, str]:
+def task_parts(task: Targets, splits: Sequence[Split], groups: Sequence[str] = LEAK_COLUMNS) -> dict[str, str]:
     """Return the digest of each part of a task and its splits; see `store.manifest.PARTS`."""
     targets = np.packbits(task.targets > 0, axis=None) if task.kind == "multilabel" else task.targets
     parts = {
@@ -51,7 +51,7 @@ def task_parts(task: Targets, splits: Sequence[Split], groups: Sequence[str] = (
         parts["times"] = digest(*(task.clips[name].to_numpy() for name in ("start_s", "duration_s")))
     if DUPLICATE_COLUMN in columns and task.clips[DUPLICATE_COLUMN].count():
         parts["duplicates"] = digest(partition(task.clips[DUPLICATE_COLUMN]))
-    for name in dict.fromkeys([*LEAK_COLUMNS, *groups]):
+    for name in dict.fromkeys(groups):
         if name in columns and name not in task.columns and task.clips[name].count():
             values = task.clips[name]
             parts[COLUMN_PART + name] = digest(partition(closed_groups(task, name) if is_list(values.dtype) else values))

@@ -49,7 +49,9 @@ class Setup:
             more["primary"] = hashlib.blake2b(self.primary_class().astype(np.int64).tobytes(), digest_size=16).hexdigest()
         if self.config.start:
             more["start"] = digest_of_start(self.lake, self.config.start)
-        return make_manifest(self.config, FINETUNE_VERSION, self.space.fingerprint, self.task, [self.split], more=more)
+        return make_manifest(
+            self.config.identity(), FINETUNE_VERSION, self.space.fingerprint, self.task, [self.split], more=more
+        )
 
     @property
     def labels(self) -> np.ndarray:

@@ -1,7 +1,8 @@
 from .config import ProbeConfig
 from .losses import balanced_weights
 from .marble import differences_of
-from .metric_learning import LearnedMetric, extend_metric, learn_metric
+from .metric_learning import extend_metric, learn_metric
+from .metric_runs import LearnedMetric
 from .outputs import clip_losses, prediction_columns, readable_targets
 from .plots import draw_confusion, draw_weights, save_plot
 from .prediction import Predictions, predict, save_predictions, write_predictions

@@ -11,6 +11,7 @@ import torch
 
 from tonelake.embed import EmbedSettings, cpu_has_bfloat16, products_preserved, resolve_device
 from tonelake.evaluate import (
+    LEAK_COLUMNS,
     MOST_FOLDS,
     Split,
     Targets,
@@ -55,8 +56,9 @@ class Experiment:
     def manifest(self) -> Manifest:
         """Return the manifest of the run: settings, and a digest of each part of the data."""
         held_out = held_out_column(self.config.split)
+        groups = [*LEAK_COLUMNS, held_out] if held_out else LEAK_COLUMNS
         return make_manifest(
-            self.config, PROBE_VERSION, self.space.fingerprint, self.task, self.splits, groups=[held_out] if held_out else []
+            self.config.identity(), PROBE_VERSION, self.space.fingerprint, self.task, self.splits, groups=groups
         )
 
     @property

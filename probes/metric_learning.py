@@ -13,19 +13,21 @@ learned instead.  pytorch-metric-learning is not used: two losses of a few lines
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from tonelake.evaluate import read_targets
-from tonelake.probes.inputs import Inputs, input_specs
+from tonelake.evaluate import Split, Targets, make_manifest, read_targets
+from tonelake.probes.inputs import Inputs, InputSpec, input_specs
+from tonelake.probes.metric_runs import Intervals, LearnedMetric, find_metric_run
 from tonelake.store import (
     InputError,
     Lake,
+    LakeError,
     Projection,
+    Space,
     check_name,
     extend_projected,
     in_list,
@@ -34,6 +36,9 @@ from tonelake.store import (
     make_projected,
 )
 
+# Version of the computation of a metric.  Raise it when equal settings and data give another projection or other figures;
+# metrics are then learned again as spaces of their own instead of being returned.
+METRIC_VERSION = 1
 LOSSES = ("contrastive", "proxy")
 HELD_SHARE = 0.2                         # of the groups, for validation, and as many for test
 MIN_GROUPS = 6
@@ -45,39 +50,7 @@ MIN_STEPS = 30                           # in an epoch
 MAX_VALIDATION_CLIPS = 5_000             # compared with each other for early stopping
 
 # (name of a space, number of a layer, SQL filter) -> retrieval metrics by name, each with its interval.
-MeasureRetrieval = Callable[[str, int, str], dict[str, tuple[float, float, float]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnedMetric:
-    """A projection stored as a space, with its retrieval metrics on test groups."""
-
-    space: str
-    parent: str
-    layer: str
-    column: str
-    epochs: int
-    groups: tuple[int, int, int]         # training, validation, test
-    clips: int
-    before: dict[str, tuple[float, float, float]]
-    after: dict[str, tuple[float, float, float]]
-
-    def __str__(self) -> str:
-        results = "; ".join(
-            f"{name} {self.before[name][0]:.3f} before, {self.after[name][0]:.3f} ({self.after[name][1]:.3f} to "
-            f"{self.after[name][2]:.3f}) after" for name in self.after
-        )
-        return (
-            f"space {self.space}: layer {self.layer} of {self.parent} projected by {self.groups[0]} groups of {self.column} "
-            f"({self.epochs} epochs); on {self.groups[2]} test groups: {results}"
-        )
-
-    def table(self) -> pl.DataFrame:
-        """Return a row a metric."""
-        return pl.DataFrame([
-            {"figure": name, "before": self.before[name][0], "value": value, "low": low, "high": high}
-            for name, (value, low, high) in self.after.items()
-        ])
+MeasureRetrieval = Callable[[str, int, str], Intervals]
 
 
 def learn_metric(
@@ -87,8 +60,9 @@ def learn_metric(
 ) -> LearnedMetric:
     """Learn a projection of one layer (or of `all`, concatenated) and store it as a space with every embedded clip.
 
-    `measure_retrieval` measures a space before and after.  Raises InputError if the column has too few groups of two or more
-    tracks, or for invalid settings.
+    A metric of the same settings and data is returned as it is stored; `name` or the default name of another one is not
+    replaced (`metric_runs.find_metric_run`).  `measure_retrieval` measures a space before and after.  Raises InputError if the
+    column has too few groups of two or more tracks, or for invalid settings.
     """
     if loss not in LOSSES:
         raise InputError(f"loss {loss!r}: unknown. Choose {', '.join(LOSSES)}")
@@ -102,43 +76,74 @@ def learn_metric(
     spec, *more = input_specs(parent, [layer if layer is not None else parent.default_layer])
     if spec.parts or more:
         raise InputError(f"layer {layer!r}: a projection needs one layer, or `all` for all layers concatenated")
-    name = name or f"{parent.name[: 60 - len(column)]}-{column}".encode("ascii", "ignore").decode()
-    check_name(name)
-    if any(known.name == name for known in lake.spaces.all()):
-        raise InputError(f"space {name!r}: already exists. Choose another --name, or add new clips with --extend")
+    default = f"{parent.name[: 60 - len(column)]}-{column}".encode("ascii", "ignore").decode()
+    check_name(name or default)
     task = read_targets(lake, parent, [column], kind="multiclass", where=where)
     sides = hold_out_groups(task.targets, task.track, seed, column)
-    inputs = Inputs(lake, parent, task.ids)
-    vectors = inputs.read_columns(spec)
-    rows = [np.flatnonzero(np.isin(task.targets, groups)) for groups in sides]
-    rows[0] = rows[0][~np.isin(task.track[rows[0]], task.track[np.concatenate(rows[1:])])]      # no recording in two sets
-    if len(np.unique(task.targets[rows[0]])) < 2:
+    split = split_of(task, sides, column)
+    settings = {
+        "column": column, "space": parent.name, "layer": spec.name, "dim": dim, "loss": loss, "rate": rate, "epochs": epochs,
+        "seed": seed, "where": where,
+    }
+    manifest = make_manifest(settings, METRIC_VERSION, parent.fingerprint, task, [split], groups=())
+    run = find_metric_run(lake, name, default, manifest)
+    known = run.result() if run.stored else None
+    if known is not None and known.after:
+        return known
+    if known is None:
+        if run.stored:
+            raise LakeError(f"projections/{run.name}/metric.json: cannot be read. Choose another --name")
+        known = LearnedMetric(
+            space=run.name, parent=parent.name, layer=spec.name, column=column, epochs=0, clips=len(task),
+            groups=(len(sides[0]), len(sides[1]), len(sides[2])), before={}, after={}, notes=run.notes,
+        )
+        projection, trained = learn_projection(lake, parent, spec, task, split, settings)
+        known = replace(known, epochs=trained)
+        run.write(manifest, known)
+        make_projected(lake, projection, run.name, column, f"{parent.encoder} projected by {column}")
+    extend_projected(lake, lake.spaces.get(run.name))
+    filtered = filter_of_groups(task, column, sides[2], where)
+    baseline_layer = parent.default_layer if spec.name == "all" else spec.columns[0][0]
+    finished = replace(
+        known, before=measure_retrieval(parent.name, baseline_layer, filtered), after=measure_retrieval(run.name, 0, filtered)
+    )
+    run.write(manifest, finished)
+    return finished
+
+
+def split_of(task: Targets, sides: list[np.ndarray], column: str) -> Split:
+    """Return the clips of training, validation and test groups; training clips whose track is in another set are left out."""
+    train, valid, test = (np.flatnonzero(np.isin(task.targets, groups)) for groups in sides)
+    train = train[~np.isin(task.track[train], task.track[np.concatenate([valid, test])])]        # no recording in two sets
+    if len(np.unique(task.targets[train])) < 2:
         raise InputError(f"column {column!r}: its groups share tracks, so none can be held out with its recordings")
-    mean, scale = standardisation(vectors[rows[0]])
-    ready = (vectors - mean) / scale
-    weight, trained_epochs = fit_projection(
-        ready, task.targets, task.track, rows, min(dim, spec.width), loss, rate, epochs, seed,
-        lambda items: lake.progress(items, epochs, f"learning a projection by {column}"),
+    return Split(train, valid, test)
+
+
+def learn_projection(
+    lake: Lake, parent: Space, spec: InputSpec, task: Targets, split: Split, settings: Mapping[str, Any]
+) -> tuple[Projection, int]:
+    """Train a projection of the parent's vectors; return it with the number of epochs."""
+    vectors = Inputs(lake, parent, task.ids).read_columns(spec)
+    mean, scale = standardisation(vectors[split.train])
+    epochs = settings["epochs"]
+    weight, trained = fit_projection(
+        (vectors - mean) / scale, task.targets, task.track, [split.train, split.valid, split.test],
+        min(settings["dim"], spec.width), settings["loss"], settings["rate"], epochs, settings["seed"],
+        lambda items: lake.progress(items, epochs, f"learning a projection by {settings['column']}"),
     )
     merged = (weight / scale).astype(np.float32)                                 # applies to vectors as stored
-    layers = tuple(number for number, _ in spec.columns)
-    projection = Projection(
-        parent=parent.name, fingerprint=parent.fingerprint, layers=layers, weight=merged,
+    return Projection(
+        parent=parent.name, fingerprint=parent.fingerprint, layers=tuple(number for number, _ in spec.columns), weight=merged,
         bias=(-merged @ mean).astype(np.float32),
-    )
-    new_space = make_projected(lake, projection, name, column, f"{parent.encoder} projected by {column}")
-    extend_projected(lake, new_space)
-    filtered = in_list(column, [task.names[group] for group in sides[2]])
-    if is_number(task.clips[column].dtype):
-        filtered = f"{column} IN ({', '.join(task.names[group] for group in sides[2])})"
-    if where is not None:
-        filtered = f"({where}) AND {filtered}"
-    baseline_layer = parent.default_layer if spec.name == "all" else layers[0]
-    counts = (len(sides[0]), len(sides[1]), len(sides[2]))
-    return LearnedMetric(
-        space=name, parent=parent.name, layer=spec.name, column=column, epochs=trained_epochs, groups=counts, clips=len(task),
-        before=measure_retrieval(parent.name, baseline_layer, filtered), after=measure_retrieval(name, 0, filtered),
-    )
+    ), trained
+
+
+def filter_of_groups(task: Targets, column: str, groups: np.ndarray, where: str | None) -> str:
+    """Return the SQL filter for the clips of these groups."""
+    names = [task.names[group] for group in groups]
+    filtered = f"{column} IN ({', '.join(names)})" if is_number(task.clips[column].dtype) else in_list(column, names)
+    return filtered if where is None else f"({where}) AND {filtered}"
 
 
 def extend_metric(lake: Lake, space: str) -> int:

@@ -38,6 +38,7 @@ PARTS = {                                # part -> its name in messages
     "duplicates": "the confirmed duplicates",
     "times": "the times of the clips",
     "start": "the initial weights",
+    "resume": "the checkpoint to resume",
 }
 OF_EACH_CLIP = ("targets", "primary", "sides", "songs", "duplicates", "times")      # differ whenever the clips differ
 

@@ -62,10 +62,10 @@ def is_projection(space: Space) -> bool:
 def make_projected(lake: Lake, projection: Projection, name: str, layer: str, about: str) -> Space:
     """Store a projection and make its space, without vectors.  Raises SpaceMismatch if another space has the name."""
     space = projection.describe(lake.spaces.get(projection.parent), name, layer, about)
-    spaces = lake.spaces.all()
-    if not any(known.fingerprint == space.fingerprint for known in spaces):
-        if any(known.name == name for known in spaces):
-            raise SpaceMismatch(f"space {name!r}: already exists with other settings. Choose another --name")
+    stored = next((known for known in lake.spaces.all() if known.name == name), None)
+    if stored is not None and stored.fingerprint != space.fingerprint:
+        raise SpaceMismatch(f"space {name!r}: already exists with other settings. Choose another --name")
+    if stored is None:
         lake.files(f"projections/{name}").put(FILE, lambda path: write_projection(path, projection))
     return lake.spaces.make(space)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from fakes import FakeEncoder, clip_rows
 
 import tonelake
 from tonelake.embed.settings import describe_space
+from tonelake.probes import learn_metric
 from tonelake.probes.metric_learning import contrastive, hold_out_groups
 from tonelake.store import InputError, Lake, LakeError, Projection, SpaceMismatch, make_projected, read_projection
 
@@ -172,8 +174,6 @@ def test_invalid_settings_are_refused(tmp_path, settings, why):
 
 
 def test_a_replaced_projection_file_is_detected(learned, tmp_path):
-    import shutil
-
     shutil.copytree(learned[0].uri, tmp_path / "copy")
     lake = Lake(tmp_path / "copy")
     space = lake.spaces.get("wide-artist")
@@ -192,3 +192,80 @@ def test_a_replaced_projection_file_is_detected(learned, tmp_path):
         read_projection(lake, space)
     with pytest.raises(SpaceMismatch, match="already exists with other settings"):
         make_projected(lake, other, "wide-artist", "artist", "made")
+
+
+# -- identity
+
+SETTINGS = {"dim": 3, "rate": 1e-2, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A lake with the metric `wide-artist`.  Do not change it."""
+    lake = fill(tmp_path_factory.mktemp("stale") / "lake", tracks=48, clips=2, groups=12)
+    return lake, tonelake.open(lake.uri, progress=False).learn_metric("artist", **SETTINGS)
+
+
+@pytest.fixture
+def own(made, tmp_path):
+    shutil.copytree(made[0].uri, tmp_path / "lake")
+    return tonelake.open(tmp_path / "lake", progress=False)
+
+
+def rename_an_artist(lake):
+    clips = lake.clips.read(["clip_id", "artist"])
+    lake.clips.update(clips.with_columns(artist=pl.col("artist").replace("Artist 3", "Artist III")))
+
+
+def confirm_duplicates(lake):
+    ids = lake.clips.read(["clip_id", "track"]).filter(pl.col("track").is_in(["track000", "track001"]))["clip_id"]
+    lake.clips.set_labels(pl.DataFrame({"clip_id": ids, "same_as": [ids[0]] * len(ids)}))
+
+
+def test_equal_settings_and_data_return_the_stored_metric(made, own, monkeypatch):
+    monkeypatch.setattr("tonelake.probes.metric_learning.fit_projection", None)
+    assert own.learn_metric("artist", **SETTINGS) == made[1] == own.learn_metric("artist", name="wide-artist", **SETTINGS)
+    said = r"already exists with other settings \(epochs 2 instead of 3 and seed 0 instead of 7\)"
+    with pytest.raises(InputError, match=said):
+        own.learn_metric("artist", seed=7, **SETTINGS | {"epochs": 3})
+
+
+@pytest.mark.parametrize(("change", "changed"), [
+    (rename_an_artist, r"1 class name \('Artist 3' then, 'Artist III' now\)"),
+    (confirm_duplicates, "which clips are one track"),
+])
+def test_changed_data_make_a_space_of_their_own_and_an_explicit_name_is_refused(made, own, change, changed):
+    change(own)
+    with pytest.raises(InputError, match=f"'wide-artist': already exists, and was made from other data: .*{changed}.*--name"):
+        own.learn_metric("artist", name="wide-artist", **SETTINGS)
+    found = own.learn_metric("artist", **SETTINGS)
+    assert found.space.startswith("wide-artist-") and len(own.vectors(found.space).ids()) == 96
+    assert found.notes[0].startswith("space wide-artist was made from other data: ") and found.notes[0] in str(found)
+    assert own.learn_metric("artist", **SETTINGS) == found
+    assert len(own.spaces.all()) == 3
+
+
+def test_an_interrupted_metric_is_finished_only_with_its_own_data(made, own):
+    before = made[1]
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    for name in ("one", "two"):
+        with pytest.raises(KeyboardInterrupt):
+            learn_metric(Lake(own.uri), "artist", dies, name=name, **SETTINGS)
+    found = own.learn_metric("artist", name="one", **SETTINGS)
+    assert (found.before, found.after, found.epochs) == (before.before, before.after, before.epochs)
+    confirm_duplicates(own)
+    with pytest.raises(InputError, match="space 'two': already exists, and was made from other data"):
+        own.learn_metric("artist", name="two", **SETTINGS)
+
+
+def test_a_metric_of_an_earlier_release_is_kept_beside_a_new_one(own):
+    for name in ("manifest.json", "metric.json"):
+        own.files("projections/wide-artist").remove(name)
+    assert own.extend_metric("wide-artist") == 0
+    found = own.learn_metric("artist", **SETTINGS)
+    assert found.space != "wide-artist" and "space wide-artist comes from an earlier release" in found.notes[0]
+    with pytest.raises(InputError, match=r"space 'wide': already exists\. Choose another --name"):
+        own.learn_metric("artist", name="wide", **SETTINGS)
