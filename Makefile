@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -92,6 +92,9 @@ bench-map: $(READY)    ## maps against plain UMAP (25 minutes)
 
 bench-names: $(READY)  ## songs by name: accuracy, latency and size for 100,000 made-up songs (5 minutes)
 	$(BIN)/python -m bench.names
+
+bench-real: $(READY)   ## retrieval of artists on real music, fetched from Debian packages, 1.5 GB (20 minutes)
+	$(BIN)/python -m bench.real
 
 bench-search: $(READY)  ## our index against FAISS, LanceDB, hnswlib, Voyager and USearch
 	$(BIN)/python -m pip install --quiet hnswlib voyager usearch
