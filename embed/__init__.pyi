@@ -18,8 +18,9 @@ from .engines import ENGINES, embed_lake
 from .errors import CheckpointError, EncoderError
 from .librosa_import import load_librosa
 from .live import LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
+from .memory import peak_memory
 from .pipeline import EmbedReport, embed_clips
-from .plan import Plan, make_plan, plan_embed
+from .plan import Plan, make_plan, plan_embed, stored_bytes
 from .precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16, products_preserved
 from .settings import (
     EmbedSettings,
@@ -80,6 +81,7 @@ __all__ = [
     "normalize",
     "open_space",
     "pairs_of",
+    "peak_memory",
     "place_windows",
     "plan_embed",
     "pool_states",
@@ -88,5 +90,6 @@ __all__ = [
     "refuse_projection",
     "resolve_adapter",
     "resolve_device",
+    "stored_bytes",
     "source_of",
 ]

@@ -1,4 +1,7 @@
-"""Estimate the cost of an embedding: a few clips are encoded and discarded, and the rest is extrapolated from them."""
+"""Estimate the cost of an embedding: a few clips are encoded and discarded, and the rest is extrapolated from them.
+
+Every figure of a printed plan says whether it was measured or derived.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.embed.encoders.base import Encoder, check_frames
+from tonelake.embed.memory import peak_memory
 from tonelake.embed.settings import EmbedSettings, find_or_describe
 from tonelake.embed.work import ReadClips, check_clips, find_work, read_and_encode
 from tonelake.store import InputError, Lake, Space
@@ -21,14 +25,16 @@ BYTES = {"float16": 2, "float32": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Estimated time, disk space and price of an embedding on this machine."""
+    """Estimated time, disk space, memory and price of an embedding on this machine."""
 
     space: str
     precision: str
     clips: int                           # without a vector yet
+    sources: int                         # files, or other sources, of these clips
     hours: float                         # of audio in these clips
     speed: float                         # seconds of audio per second, measured
     disk_bytes: int                      # of vectors and frames
+    memory_bytes: int                    # measured peak, of the GPU or of this process
     price: float                         # per hour of this machine
 
     @property
@@ -46,10 +52,15 @@ class Plan:
             return f"space {self.space}: all clips are embedded, there is nothing to do"
         text = (
             f"space {self.space}, {self.precision}: {self.clips:,} clips, {self.hours:,.1f} hours of audio\n"
-            f"time  {timedelta(seconds=round(self.seconds))} at {self.speed:.1f} s of audio per second, measured here\n"
-            f"disk  {self.disk_bytes / 1e9:,.2f} GB"
+            f"time    {timedelta(seconds=round(self.seconds))} at {self.speed:.1f} s of audio per second, measured here; "
+            f"{self.seconds / self.sources:.1f} s a track, derived\n"
+            f"disk    {self.disk_bytes / 1e9:,.2f} GB, derived from the width of the vectors\n"
+            f"memory  {self.memory_bytes / 1e9:,.2f} GB peak, measured here"
         )
-        return text + (f"\ncost  {self.cost:,.2f} at {self.price:g} per hour" if self.price else "")
+        if not self.price:
+            return text
+        each = self.cost / self.sources
+        return f"{text}\ncost    {self.cost:,.2f} at {self.price:g} per hour, {each:.2g} a track, derived from the time"
 
 
 def plan_embed(
@@ -76,14 +87,20 @@ def make_plan(
     Raises InputError if none of the sampled clips can be read.
     """
     due = find_work(lake, space, frames).due()
-    width = 2 * sum(space.dims) * BYTES[space.dtype] + 40            # mean and max, and the other columns of a row
     seconds = float(due["duration_s"].sum())
     speed = measure(due, space, encoder, read, workers) if len(due) else 0.0
-    framed = seconds * encoder.sample_rate / encoder.frame_samples * sum(2 * space.dims[layer] for layer in frames)
     return Plan(
-        space=space.name, precision=space.precision, clips=len(due), hours=seconds / 3600, speed=speed,
-        disk_bytes=round(len(due) * width + framed), price=price,
+        space=space.name, precision=space.precision, clips=len(due), sources=due["source"].n_unique(), hours=seconds / 3600,
+        speed=speed, disk_bytes=stored_bytes(space, encoder, len(due), seconds, frames), memory_bytes=peak_memory(space.device),
+        price=price,
     )
+
+
+def stored_bytes(space: Space, encoder: Encoder, clips: int, seconds: float, frames: Sequence[int] = ()) -> int:
+    """Return the size of the vectors of clips, and of the frames of `seconds` of audio in these layers."""
+    width = 2 * sum(space.dims) * BYTES[space.dtype] + 40            # mean and max, and the other columns of a row
+    framed = seconds * encoder.sample_rate / encoder.frame_samples * sum(2 * space.dims[layer] for layer in frames)
+    return round(clips * width + framed)
 
 
 def measure(due: pl.DataFrame, space: Space, encoder: Encoder, read: ReadClips, workers: int | None) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tonelake.embed import ReadClips
+from tonelake.embed import ReadClips, peak_memory
 from tonelake.finetune.config import FinetuneConfig, merge_settings
 from tonelake.ingest import read_clips
 from tonelake.store import Lake
@@ -149,13 +147,3 @@ def synchronize(device: str) -> None:
         import torch
 
         torch.cuda.synchronize()
-
-
-def peak_memory(device: str) -> int:
-    """Return the peak memory in bytes, of the GPU or of this process."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -33,6 +33,7 @@ def test_a_plan_extrapolates_from_its_measurement_and_stores_nothing(lake, music
     assert plan.seconds == pytest.approx(54 / plan.speed, rel=0.01)
     assert plan.cost == pytest.approx(plan.seconds / 3600 * 3.0)
     assert plan.disk_bytes == 18 * (2 * 10 * 2 + 40)
+    assert plan.sources == 6 and 50e6 < plan.memory_bytes < 64e9
     assert lake.spaces.all() == []
     assert lake.vectors(space).count() == 0
 
@@ -55,11 +56,13 @@ def test_a_plan_of_unreadable_clips_is_an_error_with_the_reason(lake):
 
 def test_a_plan_is_printed_like_a_bill():
     plan = Plan(
-        space="mert", precision="bfloat16", clips=100_000, hours=833.3, speed=20.0, disk_bytes=3_997_600_000, price=2.5
+        space="mert", precision="bfloat16", clips=100_000, sources=20_000, hours=833.3, speed=20.0, disk_bytes=3_997_600_000,
+        memory_bytes=2_345_000_000, price=2.5,
     )
     assert str(plan) == (
         "space mert, bfloat16: 100,000 clips, 833.3 hours of audio\n"
-        "time  1 day, 17:39:54 at 20.0 s of audio per second, measured here\n"
-        "disk  4.00 GB\n"
-        "cost  104.16 at 2.5 per hour"
+        "time    1 day, 17:39:54 at 20.0 s of audio per second, measured here; 7.5 s a track, derived\n"
+        "disk    4.00 GB, derived from the width of the vectors\n"
+        "memory  2.35 GB peak, measured here\n"
+        "cost    104.16 at 2.5 per hour, 0.0052 a track, derived from the time"
     )

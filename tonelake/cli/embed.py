@@ -12,6 +12,8 @@ from tonelake.cli.shared import EMBED, Csv, Json, LakePath, Strict, WorkerCount,
 
 app = typer.Typer()
 
+STUDY = "With --plan: a study of artists without files"
+
 
 @app.command(rich_help_panel=EMBED, cls=library_command("tonelake:Lake.embed"))
 def embed(
@@ -37,16 +39,44 @@ def embed(
     frames: Annotated[str | None, typer.Option(help="Layers whose frames are stored too: 5,7.")] = None,
     engine: Annotated[str, typer.Option(help="Where to run: local (this machine) or ray (a cluster).")] = FROM_LIBRARY,
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: this machine's.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only measure a few clips, and print time, disk and cost.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only measure a few clips, and print time, disk, memory and cost.")
+    ] = False,
     price: Annotated[float, typer.Option(min=0, help="Price of an hour of this machine, for --plan.")] = 0.0,
+    artists: Annotated[
+        int | None, typer.Option(min=2, rich_help_panel=STUDY, help="Number of artists; plans a study that has no files yet.")
+    ] = None,
+    tracks: Annotated[int, typer.Option(min=2, rich_help_panel=STUDY, help="Tracks of each artist.")] = 20,
+    track_seconds: Annotated[float, typer.Option(min=1, rich_help_panel=STUDY, help="Length of a track.")] = 240.0,
+    seconds: Annotated[float, typer.Option(rich_help_panel=STUDY, help="Length of a clip, as for `ingest folder`.")] = 30.0,
+    per_track: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel=STUDY, help="Clips of a track; default: all that fit.")
+    ] = None,
     workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Embed every clip that has no vector yet, at every layer.  Resumes if it was interrupted.
 
     Example: tonelake embed --encoder mert-95m
     """
-    opened = open_lake(lake)
     layers = [layer.strip() for layer in frames.split(",")] if frames else []
+    if artists is not None:
+        if not plan:
+            raise typer.BadParameter("--artists plans a study. Give --plan too, or leave it out")
+        from tonelake.embed import EmbedSettings
+        from tonelake.store import prepare_process
+        from tonelake.study_plan import plan_study
+
+        prepare_process()
+        settings = EmbedSettings(
+            encoder, space=space, window_s=window, hop_s=hop, device=device, adapter=adapter,
+            precision=precision,         # type: ignore[arg-type]  # the settings check it
+        )
+        print(plan_study(
+            artists, tracks, settings, track_s=track_seconds, seconds=seconds, per_track=per_track, frames=layers,
+            workers=workers, price=price,
+        ))
+        return
+    opened = open_lake(lake)
     if plan:
         print(opened.plan(
             encoder, space=space, window=window, hop=hop, precision=precision, device=device, adapter=adapter, frames=layers,
