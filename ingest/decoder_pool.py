@@ -24,13 +24,15 @@ from typing import IO, Any, Self, cast
 
 import numpy as np
 
+from tonelake.ingest.chorale_sources import is_chorale
 from tonelake.ingest.decoder_process import READY
 from tonelake.ingest.errors import AudioError, DecoderStartError
 from tonelake.store import cores
 
 HOME = Path(__file__).absolute().parents[2]           # the folder that contains `tonelake`; links are not followed
 TIME_LIMIT_S = 600.0                     # for one request; a 12-hour file decodes in about two minutes
-AHEAD = 3                                # requests in flight for each process
+AHEAD = 3                                # requests, or groups of them, in flight for each process
+PIECE_CLIPS = 16                         # most clips of a chorale that one process reads together
 DECODERS = 3                             # most decoders that a file has; see `containers.decoders`
 EXIT_S = 5.0                             # allowed between the end of a process's output and its exit
 STDERR_BYTES = 4096                      # kept of what a process writes to standard error, from its end
@@ -76,15 +78,15 @@ class DecoderPool:
         The reply to `read` has its samples as `samples`; the reply to a request that fails, crashes its process or exceeds
         the time limit is an AudioError.  Raises DecoderStartError if the installation cannot decode.
         """
-        waiting: deque[tuple[dict[str, Any], Future[Reply]]] = deque()
-        for request in requests:
-            waiting.append((request, self._threads.submit(self._ask, request)))
+        waiting: deque[tuple[list[dict[str, Any]], Future[list[Reply]]]] = deque()
+        for group in rendered_together(requests):
+            waiting.append((group, self._threads.submit(self._ask_each, group)))
             if len(waiting) >= self.count * AHEAD:
                 done, future = waiting.popleft()
-                yield done, future.result()
+                yield from zip(done, future.result(), strict=True)
         while waiting:
             done, future = waiting.popleft()
-            yield done, future.result()
+            yield from zip(done, future.result(), strict=True)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply to one request.  Raises AudioError in place of returning it, and DecoderStartError."""
@@ -92,6 +94,9 @@ class DecoderPool:
         if isinstance(reply, AudioError):
             raise reply
         return reply
+
+    def _ask_each(self, requests: list[dict[str, Any]]) -> list[Reply]:
+        return [self._ask(request) for request in requests]
 
     def _ask(self, request: dict[str, Any]) -> Reply:
         """The reply of this thread's process.  If a file crashes one decoding library, another is tried."""
@@ -140,6 +145,24 @@ class DecoderPool:
         with self._lock:
             self._decoders.add(decoder)
         return decoder
+
+
+def rendered_together(requests: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield requests in groups for one process: consecutive clips of a chorale, which it parses and renders once, else single.
+
+    Requests that are not grouped are passed on at once, before the next one is drawn.
+    """
+    group: list[dict[str, Any]] = []
+    for request in requests:
+        if group and (request["source"] != group[0]["source"] or len(group) == PIECE_CLIPS):
+            yield group
+            group = []
+        group.append(request)
+        if request["do"] != "read" or not is_chorale(request["source"]):
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def decoder_libraries() -> dict[str, str]:

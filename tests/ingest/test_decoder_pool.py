@@ -126,6 +126,22 @@ def test_a_decoder_process_loads_no_table_libraries(tmp_path):
     assert done.stderr.decode().split("\n")[-2] == "[]"
 
 
+def test_clips_of_one_chorale_are_read_by_one_process_and_others_are_passed_on_at_once():
+    """A process parses a piece, and renders the whole of it, for each clip otherwise."""
+    drawn = []
+
+    def requests():
+        for name in ["/a.wav", "/a.wav", *["chorale:1.mxl"] * 18, "chorale:2.mxl", "/b.wav", "chorale:2.mxl"]:
+            drawn.append({"do": "read", "source": name})
+            yield drawn[-1]
+
+    groups = decoder_pool.rendered_together(requests())
+    assert [next(groups) for _ in range(2)] == [[{"do": "read", "source": "/a.wav"}]] * 2 and len(drawn) == 2
+    rest = list(groups)
+    assert [len(group) for group in rest] == [16, 2, 1, 1, 1]
+    assert [request for group in rest for request in group] == drawn[2:]
+
+
 def test_ask_returns_one_reply_or_raises(tmp_path):
     path = write(tmp_path / "a.wav", melody(2))
     with DecoderPool(1) as pool:
