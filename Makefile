@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -23,6 +23,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -c "from tonelake.embed import load_librosa; load_librosa()" & librosa=$$!; \
 		$(BIN)/python -c "from tonelake.index import load_umap; load_umap()" && wait $$librosa
+	-@$(BIN)/tonelake weights musicnn    # 29 MB by pip; without a network its tests are skipped
 	@touch $@
 
 demo: $(READY)   ## forty chorales, from notes to neighbours
@@ -55,6 +56,9 @@ build: $(READY)  ## the wheel and the source distribution, into dist/
 
 bench-embed: $(READY)  ## embedding speed and memory against transformers loops (15 minutes)
 	$(BIN)/python -m bench.embed
+
+bench-encoders: $(READY)  ## encoders against their published forward passes (5 minutes)
+	$(BIN)/python -m bench.encoders
 
 bench-endurance: $(READY)  ## memory, files and disk over 100,000 clips and 10,000 queries (20 minutes)
 	$(BIN)/python -m bench.endurance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import getpass
 import os
@@ -28,6 +29,19 @@ from hanging import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: 
 from kept_decoders import kept_decoders
 from sounds import encode, melody, write
 
+
+def share_weights(cache: Path) -> None:
+    """Make the weights that `make` has put into the user's cache folder visible in that of the tests."""
+    from platformdirs import user_cache_path
+
+    users = user_cache_path("tonelake", appauthor=False) / "weights"
+    if users.is_dir() and not (cache / "weights").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):               # another test process was faster, or no links here
+            (cache / "weights").symlink_to(users)
+
+
+share_weights(Path(os.environ["TONELAKE_CACHE"]))
 DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (

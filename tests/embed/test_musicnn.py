@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from musicnn_files import plain_network, random_tensors
+from musicnn_files import random_tensors
 
+from bench.plain_musicnn import plain_network
 from tonelake.embed import load_librosa
 from tonelake.embed.encoders.musicnn.encoder import JOINED, WIDTHS, MusicnnEncoder
 from tonelake.embed.encoders.musicnn.mel import log_mel
@@ -38,14 +39,10 @@ def encoder(folder):
 
 @pytest.fixture(scope="module")
 def published():
-    """The published weights, where this machine has them: in the tests' cache folder or in the user's own."""
-    from platformdirs import user_cache_path
-
-    tests, users = weights_folder(), user_cache_path("tonelake", appauthor=False) / "weights" / weights_folder().name
-    for folder in (tests, users):
-        if all((folder / file_name(network)).is_file() for network in NETWORKS):
-            return folder
-    pytest.skip("needs the weights of musicnn: run `tonelake weights musicnn`")
+    """The published weights, where this machine has them."""
+    if not WheelWeights().present():
+        pytest.skip("needs the weights of musicnn: run `tonelake weights musicnn`")
+    return WheelWeights().folder(download=False)
 
 
 def music(seconds: float) -> np.ndarray:
