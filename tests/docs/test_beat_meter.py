@@ -50,7 +50,7 @@ def site(tmp_path, monkeypatch):
     folder = tmp_path / "site"
     folder.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     known = socket.getaddrinfo
 
     def resolve(host, port, *args, **kwargs):
@@ -135,8 +135,8 @@ def test_beat_meter_runs_from_data_to_result_by_the_commands_of_its_page(tmp_pat
     assert run.table("history").height >= 2
     assert {"frozen", "tuned"} <= {space.name for space in lake.spaces.all()}
     assert "mAP" in printed["tonelake adapters beatmeter --report"]
-    reviewed = [json.loads(line) for line in printed["tonelake review beatmeter -k 20"].splitlines()]
-    assert {row["track"] for row in reviewed} & set(clips.filter(split="test")["track"])
+    reviewed = [json.loads(line) for line in printed["tonelake review beatmeter --side all -k 20"].splitlines()]
+    assert len(reviewed) == 20 and {row["track"] for row in reviewed} & set(sides.filter(side="train")["track"])
     assert len(next(out for text, out in printed.items() if text.startswith("tonelake compare")).splitlines()) == 4
 
 
