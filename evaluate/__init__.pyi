@@ -7,6 +7,7 @@ from .jackknife import (
     Crossfit,
     Replicates,
     Units,
+    counted,
     crossfit,
     crossfit_estimate,
     crossfit_means,
@@ -25,7 +26,7 @@ from .jackknife import (
     sums_of_units,
     t_quantile,
 )
-from .labelled import Labelled, find_group, halve_groups, read_clip_values, read_labelled, sample_pairs
+from .labelled import GroupNames, Labelled, find_group, halve_groups, read_clip_values, read_labelled, sample_pairs
 from .manifest import digest_text, make_manifest, task_parts
 from .metrics import (
     MAIN_METRIC,
@@ -95,6 +96,7 @@ __all__ = [
     "Crossfit",
     "Estimate",
     "Folds",
+    "GroupNames",
     "Labelled",
     "MaxT",
     "RankSums",
@@ -113,6 +115,7 @@ __all__ = [
     "closed_groups",
     "confidence_gaps",
     "confusion",
+    "counted",
     "crossfit",
     "crossfit_estimate",
     "crossfit_means",

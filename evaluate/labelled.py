@@ -5,6 +5,7 @@ Two clips share a label if their values are equal or, in a list column, have an 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,14 +121,36 @@ def read_clip_values(lake: Lake, labelled: Labelled, column: str) -> pl.Series:
     return values
 
 
+class GroupNames:
+    """Look up groups by name: as written, else ignoring case if one group has the name so.  Names are compared in NFC."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._exact = {to_nfc(name): row for row, name in enumerate(names)}
+        self._folded: dict[str, list[int]] = {}
+        for name, row in self._exact.items():
+            self._folded.setdefault(name.casefold(), []).append(row)
+
+    def find(self, name: str) -> list[int]:
+        """Return the rows of the groups that a name can mean: one, none, or several that differ from each other by case."""
+        written = to_nfc(name)
+        return [self._exact[written]] if written in self._exact else self._folded.get(written.casefold(), [])
+
+
 def find_group(labelled: Labelled, name: str) -> int:
-    """Return the number of a group by its name, ignoring case.  Raises InputError that suggests similar names."""
+    """Return the number of a group by its name, as written, else ignoring case.
+
+    Raises InputError that suggests similar names, or names the groups that differ by case only.
+    """
     import difflib
 
-    folded, wanted = [to_nfc(known).casefold() for known in labelled.names], to_nfc(name).casefold()
-    if wanted in folded:
-        return folded.index(wanted)
-    near = difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)
+    rows = GroupNames(labelled.names).find(name)
+    if len(rows) == 1:
+        return rows[0]
+    if rows:
+        shown = [labelled.names[row] for row in rows]
+        raise InputError(f"{labelled.column} {name!r}: is {' or '.join(map(repr, shown))}. Write it as one of these")
+    folded = [to_nfc(known).casefold() for known in labelled.names]
+    near = difflib.get_close_matches(to_nfc(name).casefold(), folded, n=3, cutoff=0.5)
     shown = [labelled.names[folded.index(n)] for n in near] or labelled.names[:5]
     raise InputError(
         f"{labelled.column} {name!r}: not among the {len(labelled.names)} in the lake. "

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.evaluate import (
+    GroupNames,
     Labelled,
     find_group,
     interval_of_strata,
@@ -303,10 +304,10 @@ def cohesion_intervals(units: GroupUnits) -> tuple[np.ndarray, np.ndarray]:
 
 def row_of_group(found: Groups, name: str, min_tracks: int) -> int:
     """Return the number of a group by its name.  Raises InputError for one that is left out, and as `find_group`."""
-    for left in found.left_out:
-        if left.casefold() == name.casefold():
-            few = f"fewer than {min_tracks} {found.units.over}s"
-            raise InputError(f"{found.labelled.column} {left!r}: has {few}. Choose a smaller --min-tracks")
+    left_out = GroupNames(found.left_out).find(name)
+    if left_out and not GroupNames(found.names).find(name):
+        few = f"fewer than {min_tracks} {found.units.over}s"
+        raise InputError(f"{found.labelled.column} {found.left_out[left_out[0]]!r}: has {few}. Choose a smaller --min-tracks")
     return find_group(found.labelled, name)
 
 

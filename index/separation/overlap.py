@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tonelake.evaluate import make_units, replicate_means
+from tonelake.evaluate import GroupNames, make_units, replicate_means
 from tonelake.index.hubness import DEFAULT_HUBS
 from tonelake.index.separation.group_similarity import DEFAULT_MEASURE
 from tonelake.index.separation.groups import MIN_TRACKS, read_groups
@@ -65,7 +65,8 @@ def overlap_with(
     layer: int | str | None = None, where: str | None = None, measure: str = DEFAULT_MEASURE, min_clips: int = 1,
     min_tracks: int = MIN_TRACKS, over: str | None = None, centre: bool | None = None, hubs: str = DEFAULT_HUBS,
 ) -> Overlap:
-    """Compare the nearest groups of each group with a reference (a CSV file or frame); names match case-insensitively.
+    """Compare the nearest groups of each group with a reference (a CSV file or frame); names match as written, else
+    ignoring case if one group has the name so.
 
     Groups are compared as by `groups`, whose arguments these are.
     Raises InputError if the reference has fewer than two columns, or nothing to compare.
@@ -77,16 +78,16 @@ def overlap_with(
         lake, column, space=space, layer=layer, where=where, measure=measure, min_clips=min_clips, min_tracks=min_tracks,
         over=over, centre=centre, hubs=hubs,
     )
-    number = {name.casefold(): i for i, name in enumerate(found.names)}
-    named = {*wanted["group"], *wanted["neighbour"]}
-    unknown = tuple(sorted(name for name in named if name.casefold() not in number))
+    names = GroupNames(found.names)
+    number = {name: rows[0] for name in {*wanted["group"], *wanted["neighbour"]} if len(rows := names.find(name)) == 1}
+    unknown = tuple(sorted({*wanted["group"], *wanted["neighbour"]} - number.keys()))
     rows = []
     for (group,), listed in wanted.group_by("group", maintain_order=True):
-        own = number.get(str(group).casefold())
+        own = number.get(str(group))
         if own is None:
             continue
         similarity = found.row(own, intervals=False).values
-        listed_rows = [number[n.casefold()] for n in listed["neighbour"] if n.casefold() in number]
+        listed_rows = [number[name] for name in listed["neighbour"] if name in number]
         listed_rows = [n for n in dict.fromkeys(listed_rows) if np.isfinite(similarity[n])]
         if not listed_rows:
             continue

@@ -372,6 +372,22 @@ def test_the_commands(duets, tmp_path):
     assert len(run.stdout.splitlines()) == 5
 
 
+def test_names_that_differ_by_case_are_groups_of_their_own(tmp_path):
+    """In every answer that is asked for by name, and in a reference list."""
+    rng = np.random.default_rng(0)
+    names = ["LOW", "Low", "Björk", "Zoe"]
+    lake = made_lake(tmp_path / "lake", rng.standard_normal((16, 6)), np.repeat(names, 4))
+    for name in names:
+        assert set(index.groups(lake, "artist", name)["artist"]) == set(names) - {name}
+        assert set(index.typical(lake, "artist", name)["artist"]) == {name}
+    assert set(index.groups(lake, "artist", "BJO\u0308RK")["artist"]) == {"LOW", "Low", "Zoe"}
+    with pytest.raises(InputError, match="artist 'low': is 'LOW' or 'Low'"):
+        index.groups(lake, "artist", "low")
+    listed = pl.DataFrame({"artist": ["zoe", "zoe", "zoe", "Low"], "similar": ["Low", "LOW", "low", "Bjo\u0308rk"]})
+    found = index.overlap_with(lake, "artist", listed)
+    assert found.table.select("artist", "compared").rows() == [("Zoe", 2), ("Low", 1)] and found.unknown == ("low",)
+
+
 def test_a_heat_map_puts_similar_groups_side_by_side():
     from tonelake.charts import cluster_order
 
