@@ -84,6 +84,21 @@ def plural(column: str) -> str:
     return column if column.endswith("s") else f"{column}s"
 
 
+def counted(number: int, column: str) -> str:
+    """Return a number of values of a column, in words.
+
+    >>> [counted(1, name) for name in ("tags", "genre", "countries", "class", "status")]
+    ['1 tag', '1 genre', '1 country', '1 class', '1 status']
+    >>> counted(1_200, "tags"), counted(0, "country")
+    ('1,200 tags', '0 countries')
+    """
+    if number != 1:
+        return f"{number:,} {plural(column)}"
+    if column.endswith("ies"):
+        return f"1 {column[:-3]}y"
+    return f"1 {column if column.endswith(('ss', 'us', 'is')) else column.removesuffix('s')}"
+
+
 @dataclass(frozen=True)
 class Replicates:
     """A figure on all units, and without each of them.  Differences are paired: over the same units."""

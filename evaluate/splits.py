@@ -24,6 +24,7 @@ import polars as pl
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from tonelake.evaluate.jackknife import counted, plural
 from tonelake.evaluate.targets import Targets
 from tonelake.store import DUPLICATE_COLUMN, InputError, is_list, value_rows
 
@@ -210,8 +211,8 @@ def add_unassigned_clips(task: Targets, side: np.ndarray, group: str, seed: int,
             shares = (1 - val_share, val_share, 0.0)
             side[free] = stratify(part, np.unique(unit[free], return_inverse=True)[1], shares, seed)
         notes.append(
-            f"{len(added):,} clips are added to train and valid, whole {group}s, {int((side[added] == 1).sum()):,} of them to "
-            "valid; test is unchanged"
+            f"{len(added):,} clips are added to train and valid, whole {plural(group)}, {int((side[added] == 1).sum()):,} of "
+            "them to valid; test is unchanged"
         )
     return notes
 
@@ -266,8 +267,9 @@ def notes_on_unseen_labels(task: Targets, splits: Sequence[Split]) -> list[str]:
     if not unseen:
         return []
     named = ", ".join(task.names[i] for i in sorted(unseen)[:5]) + (" …" if len(unseen) > 5 else "")
-    counted = "count as wrong" if task.kind == "multiclass" else "cannot be predicted"
-    return [f"{clips:,} test clips are of {len(unseen)} {task.title}s without training clips ({named}): these {counted}"]
+    judged = "count as wrong" if task.kind == "multiclass" else "cannot be predicted"
+    tested = "1 test clip is" if clips == 1 else f"{clips:,} test clips are"
+    return [f"{tested} of {counted(len(unseen), task.title)} without training clips ({named}): these {judged}"]
 
 
 def leaks(task: Targets, splits: Sequence[Split]) -> pl.DataFrame:

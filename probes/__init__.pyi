@@ -5,7 +5,7 @@ from .metric_learning import extend_metric, learn_metric
 from .metric_runs import LearnedMetric
 from .outputs import clip_losses, prediction_columns, readable_targets
 from .plots import draw_confusion, draw_weights, save_plot
-from .prediction import Predictions, predict, save_predictions, write_predictions
+from .prediction import Predictions, count_saved, predict, save_predictions, write_predictions
 from .probing import probe
 from .protocols import PROTOCOLS, Stage, probe_all, stages_of
 from .report import (
@@ -37,6 +37,7 @@ __all__ = [
     "balanced_weights",
     "clip_losses",
     "compare_probes",
+    "count_saved",
     "differences_of",
     "draw_confusion",
     "draw_weights",

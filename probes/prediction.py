@@ -2,11 +2,16 @@
 
 For the test clips of a run with one split, this equals its predictions.parquet.  With folds it does not: there each clip is
 predicted by the fits that were not trained on it, here by all fits.
+
+Saved predictions are label columns: `<column>_predicted`, `<column>_probability`, and `<column>_predicted_by`, the run of each.
+A second run replaces the predictions of the clips that it is applied to; those of other clips keep their run.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +21,10 @@ import polars as pl
 from tonelake.probes.runs import WEIGHTS, Run
 from tonelake.store import Added, InputError, Lake, LakeError, SpaceMismatch, is_list
 
+log = logging.getLogger(__name__)
+
+MADE_BY = "_predicted_by"                # end of the name of the column that names the run of each prediction
+UNNAMED = "an unnamed run"               # of predictions that an earlier release saved
 BLOCK = 8192                             # clips read at a time
 
 
@@ -28,11 +37,14 @@ class Predictions:
     table: pl.DataFrame                  # clip_id and the columns of `probes.outputs.prediction_columns`
 
     def as_labels(self) -> pl.DataFrame:
-        """Return predictions as label columns: `<column>_predicted`, and for classes `<column>_probability`."""
+        """Return predictions as label columns: `<column>_predicted_by` (the run), `<column>_predicted`, and for classes
+        `<column>_probability`."""
+        made_by = [pl.lit(self.run).alias(f"{column}{MADE_BY}") for column in self.columns]
         if "predicted" not in self.table.columns:
-            return self.table.select("clip_id", *(pl.col(f"predicted_{c}").alias(f"{c}_predicted") for c in self.columns))
+            values = [pl.col(f"predicted_{c}").alias(f"{c}_predicted") for c in self.columns]
+            return self.table.select("clip_id", *made_by, *values)
         column = self.columns[0]
-        chosen = [pl.col("clip_id"), pl.col("predicted").alias(f"{column}_predicted")]
+        chosen = [pl.col("clip_id"), *made_by, pl.col("predicted").alias(f"{column}_predicted")]
         if "probability" in self.table.columns:
             chosen.append(pl.col("probability").cast(pl.Float64).alias(f"{column}_probability"))
         return self.table.select(chosen)
@@ -119,8 +131,39 @@ def read_metadata(run: Run) -> dict[str, str]:
 
 
 def save_predictions(lake: Lake, predictions: Predictions) -> Added:
-    """Write predictions to the clips as label columns, replacing those of other runs on the same column."""
-    return lake.clips.set_labels(predictions.as_labels())
+    """Write predictions to label columns of their clips, where they replace those of other runs; other clips are unchanged.
+
+    Logs which runs the columns then hold predictions of, if there are several.
+    """
+    added = lake.clips.set_labels(predictions.as_labels())
+    for sentence in describe_saved(lake, predictions.columns):
+        log.info("%s", sentence)
+    return added
+
+
+def count_saved(lake: Lake, column: str) -> dict[str, int]:
+    """Return the number of saved predictions of a label column by run, most first; empty if there are none.
+
+    Predictions that an earlier release saved count under UNNAMED.
+    """
+    predicted, made_by = f"{column}_predicted", f"{column}{MADE_BY}"
+    known = lake.clips.columns()
+    if predicted not in known:
+        return {}
+    clips = lake.clips.read([predicted, *([made_by] if made_by in known else [])]).drop_nulls(predicted)
+    run = pl.col(made_by).fill_null(UNNAMED) if made_by in clips.columns else pl.lit(UNNAMED)
+    counts = clips.group_by(run.alias("run")).len().sort("len", "run", descending=[True, False])
+    return dict(counts.iter_rows())
+
+
+def describe_saved(lake: Lake, columns: Sequence[str]) -> list[str]:
+    """Return a sentence for each column of saved predictions that holds those of several runs."""
+    counted = {column: count_saved(lake, column) for column in columns}
+    return [
+        f"column {column}_predicted holds predictions of {len(runs)} runs: "
+        + ", ".join(f"{clips:,} by {run}" for run, clips in runs.items()) + f" (column {column}{MADE_BY})"
+        for column, runs in counted.items() if len(runs) > 1
+    ]
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:

@@ -184,7 +184,7 @@ def test_labels_without_training_clips_are_reported():
         track=given.track,
     )
     _, notes = make_splits(strange, "column:part")
-    assert "10 test clips are of 1 labels without training clips (rare): these count as wrong" in notes[0]
+    assert "10 test clips are of 1 label without training clips (rare): these count as wrong" in notes[0]
 
 
 def test_leaks_count_test_clips_that_share_a_group_with_training():

@@ -16,6 +16,7 @@ from tonelake.embed.settings import describe_space
 from tonelake.probes import (
     ProbeConfig,
     Run,
+    count_saved,
     predict,
     probe,
     save_predictions,
@@ -174,6 +175,22 @@ def test_predictions_cover_clips_added_later(own):
     assert written["clip_id"].to_list() == late["clip_id"].to_list()
     np.testing.assert_allclose(written["artist_probability"], found.table["probability"], atol=1e-6)
     assert labels["artist"].null_count() == 4                # stored labels are unchanged
+
+
+def test_each_saved_prediction_names_its_run(own, caplog):
+    first, second = (probe(own, quick(seeds=1, epochs=2, split_seed=seed, layers=("high",))) for seed in (0, 1))
+    with caplog.at_level("INFO", "tonelake.probes"):
+        predict(own, first, save=True)
+    assert count_saved(own, "artist") == {first.name: 240} and "predictions of" not in caplog.text
+    with caplog.at_level("INFO", "tonelake.probes"):
+        found = predict(own, second, where="artist = 'Artist 1'", save=True)
+    assert count_saved(own, "artist") == {first.name: 200, second.name: 40}
+    assert f"column artist_predicted holds predictions of 2 runs: 200 by {first.name}, 40 by {second.name} (" in caplog.text
+    labels = own.clips.read(["clip_id", "artist_predicted"], where=f"artist_predicted_by = '{second.name}'")
+    assert labels.sort("clip_id").equals(found.as_labels().select("clip_id", "artist_predicted").sort("clip_id"))
+    clips = own.clips.read(["clip_id"]).with_columns(artist_predicted_by=pl.lit(None, pl.String))
+    own.clips.update(clips[:5])                              # as an earlier release saved them
+    assert count_saved(own, "artist")["an unnamed run"] == 5 and count_saved(own, "album") == {}
 
 
 def test_predictions_are_written_to_files(artists, tmp_path):

@@ -99,7 +99,10 @@ def predict(
     run: Annotated[str, typer.Argument(help="Name of a run, or a part of it.")],
     lake: LakePath = "lake",
     where: Where = None,
-    save: Annotated[bool, typer.Option("--save", help="Store the predictions as label column COLUMN_predicted.")] = False,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Store predictions as label columns COLUMN_predicted and COLUMN_predicted_by (the run)."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this .parquet or .csv file.")] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
