@@ -25,7 +25,9 @@ def check_metric(metric: str) -> None:
 
 
 def check_finite(vectors: np.ndarray) -> None:
-    """Raise InputError if a value of (dim,) or (query, dim) vectors is not finite in float32: it has no nearest clips."""
+    """Raise InputError if a value of (dim,) or (query, dim) vectors is not a real number, finite in float32."""
+    if vectors.dtype.kind not in "fiu":
+        raise InputError(f"query: its values are of type {vectors.dtype}. Give real numbers")
     bad = int((~fits(np.atleast_2d(vectors), "float32").all(axis=1)).sum())
     if bad:
         raise InputError(

@@ -87,9 +87,9 @@ class Table:
         """
         handle = self._open()
         names = list(columns) if columns is not None else self.schema.names
+        condition = None if where is None else checked_filter(where, self.schema.names)
         if handle is None:
             return self._initial_schema.empty_table().select(names)
-        condition = None if where is None else checked_filter(where, handle.schema.names)
         try:
             with self.reading():
                 return handle.to_lance().to_table(columns=names, filter=condition, with_row_id=with_row_id)

@@ -114,6 +114,8 @@ def resolve_one(lake: Lake, query: QueryPart, space: Space, layers: Sequence[int
 
     Text is a file if one exists, else a clip id or its first digits, else the name of a song, whose clips are averaged.
     """
+    if not isinstance(query, QueryPart):
+        raise InputError(f"query {query!r}: not a clip, a file or a vector. Give a vector as a NumPy array")
     if isinstance(query, Query):
         if query.fingerprint != space.fingerprint:
             raise SpaceMismatch(f"this query was encoded in a space other than {space.name!r}. Encode it again in that space")

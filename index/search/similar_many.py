@@ -17,7 +17,7 @@ from tonelake.index.search.query import Query
 from tonelake.index.search.similar import allowed_rows, embedded_in_layer
 from tonelake.index.search.stored_index import find_index, search_stored_batch
 from tonelake.index.vectors import check_metric, comparable, prepare
-from tonelake.store import InputError, Lake, SpaceMismatch, rows_of
+from tonelake.store import ClipNotFound, InputError, Lake, SpaceMismatch, rows_of
 
 
 def similar_many(
@@ -28,7 +28,8 @@ def similar_many(
 
     Returns query (the clip id, or the row of the vector), rank, score (or distance, for l2) and clip_id; fewer than k rows
     for a query only if fewer clips are allowed.  `where` is as for `similar`, and as exact.
-    Raises SpaceMismatch for vectors of the wrong width, InputError if k is below 1, or for vectors as of `comparable`.
+    Raises SpaceMismatch for vectors of the wrong width, ClipNotFound for an unknown id, InputError if k is below 1, or as
+    `comparable`.
     """
     if k < 1:
         raise InputError(f"-k {k}: must be at least 1")
@@ -43,8 +44,14 @@ def similar_many(
             )
         names, vectors, own = pl.Series("query", np.arange(len(queries))), queries, None
     else:
-        names = pl.Series("query", list(queries), dtype=pl.String)
-        vectors = lake.vectors(chosen).take(names.to_list(), number).vectors
+        names = pl.Series("query", [queries] if isinstance(queries, str) else list(queries), dtype=pl.String)
+        try:
+            vectors = lake.vectors(chosen).take(names.to_list(), number).vectors
+        except InputError:
+            unknown = names.filter(~names.is_in(lake.clips.take(names.to_list(), ["clip_id"])["clip_id"].implode()))
+            if not len(unknown):
+                raise
+            raise ClipNotFound(f"clip {unknown[0]!r}: not in this lake. List ids with `tonelake clips`") from None
         own = names
     vectors = comparable(vectors, metric, chosen.layers[number])
     stored = find_index(lake, chosen, number, metric=metric) if where is None else None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sounds import melody, write
 
-from tonelake.embed import EmbedSettings, embed_clips, open_space
+from tonelake.embed import EmbedSettings, embed_clips, encode_clips, load_encoder, open_space
 from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import Lake
 
@@ -65,6 +65,38 @@ def test_order_and_workers_change_no_bit(folder, checkpoints, alone, lake, worke
     assert found.keys() == alone.keys()
     for clip, vector in found.items():
         np.testing.assert_array_equal(vector, alone[clip])
+
+
+@pytest.mark.parametrize("kind", ["Hubert", "Wav2Vec2"])
+@pytest.mark.parametrize("stable", [False, True])
+def test_clips_of_mixed_lengths_equal_transformers_on_each_alone(tmp_path, kind, stable):
+    """Folders as transformers saves them, base and large layout: nothing is padded, at any layer."""
+    import torch
+    import transformers
+
+    large = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True} if stable else {}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, conv_dim=[16] * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, **large
+    )
+    model = getattr(transformers, f"{kind}Model")(config).eval()
+    model.save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(tmp_path)
+    encoder = load_encoder(str(tmp_path), device="cpu")
+    waves = [melody(seconds, seed=number, rate=16_000)[:, 0] for number, seconds in enumerate((1.0, 1.3, 2.0, 2.0, 3.1))]
+    together = encode_clips(encoder, waves, 30.0)
+    for wave, found in zip(waves, together, strict=True):
+        alone = encode_clips(encoder, [wave], 30.0)[0]
+        with torch.no_grad():
+            scaled = torch.from_numpy((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7))
+            theirs = model(scaled[None], output_hidden_states=True)
+        states = (*theirs.hidden_states[:-1], theirs.last_hidden_state)      # normalised in the large layout
+        assert len(states) == len(encoder.layers) == 3
+        for layer, state in enumerate(states):
+            expected = state[0].mean(dim=0).numpy()
+            np.testing.assert_allclose(found.mean[layer], alone.mean[layer], atol=1e-5)
+            np.testing.assert_allclose(found.mean[layer], expected, atol=4e-4 * np.abs(expected).max())
 
 
 def test_clips_that_share_batches_differ_by_rounding_at_most(folder, checkpoints, alone, lake):

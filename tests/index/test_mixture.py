@@ -193,7 +193,8 @@ def test_an_explanation_is_the_cosine_at_every_layer(filled):
 @pytest.mark.parametrize(
     ("layers", "problem"),
     [("3:0.5", "has no layer '3'"), ("low,low", "layer low is named twice"), ("low:x", "'x' is not a number"),
-     ("low:0,high:0", "above zero"), ("low:-1", "above zero"), ("low:nan", "is not a number"), ("", "has no layer ''")],
+     ("low:0,high:0", "above zero"), ("low:-1", "above zero"), ("low:nan", "is not a number"), ("", "has no layer ''"),
+     ({"low": np.nan, "high": 1}, "NaN or infinite"), ({"low": np.inf}, "NaN or infinite"), ({}, "above zero")],
 )
 def test_invalid_mixtures_are_refused(filled, layers, problem):
     with pytest.raises(InputError, match=problem):

@@ -194,6 +194,24 @@ def test_an_invalid_query_is_named(embedded, music, tmp_path):
         index.similar(embedded, clip, space="other", clips=True)
 
 
+def test_a_query_that_is_no_query_is_an_error_not_a_surprise(filled):
+    clip = filled.clips.ids()[0]
+    for wrong in (np.array(["a"] * 6), np.ones(6, complex), np.array([None] * 6), np.ones(6, bool)):
+        with pytest.raises(InputError, match=r"its values are of type .* Give real numbers"):
+            index.similar(filled, wrong, layer="high")
+        with pytest.raises(InputError, match="Give real numbers"):
+            index.similar_many(filled, wrong[None], layer="high")
+    with pytest.raises(InputError, match=r"query 1\.0: not a clip, a file or a vector"):
+        index.similar(filled, [1.0] * 6)
+    with pytest.raises(ClipNotFound, match="clip 'nope': not in this lake"):
+        index.similar_many(filled, [clip, "nope"])
+    assert index.similar_many(filled, clip, k=2).equals(index.similar_many(filled, [clip], k=2))
+    twice = index.similar_many(filled, [clip, clip], k=3)
+    assert twice["rank"].to_list() == [1, 2, 3] * 2 and twice["clip_id"].n_unique() == 3
+    assert index.similar(filled, [clip, clip], k=5).equals(index.similar(filled, clip, k=5))
+    assert len(index.similar(filled, np.ones(6, int), layer="high", k=3)) == 3
+
+
 def test_a_query_of_another_space_is_refused(filled, lake):
     with pytest.raises(SpaceMismatch, match=r"shape \(4,\), layer high of space 'fake' holds vectors of 6"):
         index.similar(filled, np.zeros(4, np.float32), layer="high", clips=True)

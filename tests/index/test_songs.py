@@ -340,6 +340,9 @@ def test_a_short_sound_is_repeated_and_the_note_says_so(short_lake, tmp_path, ca
     hits = index.similar(lake, short, k=6, layer="chroma")
     assert "kick.wav: 0.40 s long; repeated up to 1 s" in caplog.text
     assert hits.equals(index.similar(lake, long, k=6, layer="chroma"))
+    caplog.clear()                       # a file without tags: no artist of it is known
+    assert index.similar(lake, index.read_query(lake, short), k=6, layer="chroma", not_same="artist").equals(hits)
+    assert "--not-same artist: no artist of the query is known, so nothing is excluded" in caplog.text
 
 
 def test_a_long_query_says_how_much_is_compared(short_lake, tmp_path, caplog, monkeypatch):

@@ -160,6 +160,13 @@ def test_an_invalid_filter_is_named_and_changes_nothing(lake, where):
     assert lake.clips.count() == 2
 
 
+def test_a_filter_is_checked_in_an_empty_lake_too(lake):
+    assert len(lake.clips.read(where="artist = 'X'")) == lake.clips.count("\"artist\" = 'X'") == 0
+    for wrong in ('"nope" = 1', 'artist = "X"', "1; x", ""):
+        with pytest.raises(FilterError):
+            lake.clips.read(where=wrong)
+
+
 def test_the_error_for_an_invalid_filter_names_the_remedy(lake):
     lake.clips.add(clip_rows(1, 2).with_columns(tags=pl.Series([["low", "odd"]] * 2)))
     assert len(lake.clips.read(where="array_has(tags, 'low')")) == 2
