@@ -69,10 +69,12 @@ class Encoder(ABC):
 
     # What else it can do.
     has_frames: bool = True              # whether `encode` returns frames, which storing them and live audio need
+    trainable: bool = False              # whether `finetune` can train it, by `model` and `prepare_training`
     lora_targets: tuple[str, ...] = ()   # linear layers of `model` that LoRA changes by default; empty: no adapter fits
     normalizes: bool = False             # whether each window is scaled to zero mean and unit variance first
     text_layer: str | None = None        # name of the layer whose vectors `encode_text` shares; None: no text
     tags: tuple[str, ...] = ()           # names of the tags that `score_tags` scores
+    tag_layers: tuple[str, ...] = ()     # names of the layers whose means it takes
 
     @cached_property
     def frame_offset(self) -> int:
@@ -147,10 +149,11 @@ class Encoder(ABC):
         """
         raise InputError(f"encoder {self.name!r}: does not understand words. Query with a clip, a file or the name of a song")
 
-    def score_tags(self, windows: np.ndarray) -> np.ndarray:
-        """(batch, samples) windows -> (batch, tag) float32 from 0 to 1, in the order of `tags`.
+    def score_tags(self, means: Sequence[np.ndarray]) -> np.ndarray:
+        """(clip, dim) mean vectors of each of `tag_layers` -> (clip, tag) float32 from 0 to 1, in the order of `tags`.
 
-        Raises InputError if the encoder has no tags.
+        Computed from vectors, not from audio, so that clips that are embedded need no second pass.  Raises InputError if the
+        encoder has no tags.
         """
         raise InputError(f"encoder {self.name!r}: has no tags. Choose an encoder that lists tags in `tonelake encoders`")
 
@@ -170,6 +173,8 @@ def check_encoder(encoder: Encoder, location: str) -> None:
         problem = f"has no layer {encoder.default_layer}, its default_layer. Choose 0 to {len(layers) - 1}"
     elif encoder.text_layer is not None and encoder.text_layer not in layers:
         problem = f"has no layer {encoder.text_layer!r}, its text_layer. Choose one of {', '.join(layers)}"
+    elif not set(encoder.tag_layers) <= set(layers):
+        problem = f"has not all of its tag_layers {', '.join(encoder.tag_layers)}. Choose among {', '.join(layers)}"
     if problem:
         raise EncoderError(f"encoder {location!r}: {problem}")
 

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tonelake.embed.errors import CheckpointError
+from tonelake.embed.errors import CheckpointError, EncoderError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 WRAPPERS = ("hubert.", "wav2vec2.", "model.")        # a model saved with a head keeps its encoder under one of these
@@ -69,7 +69,7 @@ def read_config(folder: Path) -> tuple[Any, dict[str, Any]]:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """The tensors of a folder's weights file under HubertModel's names, heads left out."""
-    state = _read_weights(folder)
+    state = read_weights(folder)
     wrapper = next((w for w in WRAPPERS if any(name.startswith(w + "encoder.") for name in state)), "")
     renamed = {}
     for name, tensor in state.items():
@@ -82,7 +82,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     return renamed
 
 
-def _read_weights(folder: Path) -> dict[str, Any]:
+def read_weights(folder: Path) -> dict[str, Any]:
+    """The tensors of a folder's weights file, as named in it.  Raises CheckpointError."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -127,6 +128,23 @@ def check_state(folder: Path, state: dict[str, Any], expected: dict[str, Any]) -
     ]
     if problems:
         raise CheckpointError(f"{folder}: refused, {'; '.join(problems)}. Fetch the checkpoint again")
+
+
+def fill_model(folder: Path, model: Any, state: dict[str, Any]) -> None:
+    """Fill a model that was made on the device `meta` with the tensors of a checkpoint, as float32.
+
+    Raises CheckpointError unless every tensor is there in its shape, and none besides.
+    """
+    import torch
+
+    expected = model.state_dict()
+    check_state(folder, state, expected)
+    # Copied, so that a weights file that is replaced while it is mapped cannot change or crash a running encoder.
+    tensors = {name: state[name].to(torch.float32, copy=True) for name in expected}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    if left:
+        raise EncoderError(f"weights {', '.join(left[:3])}: not filled. Install a supported release of transformers")
 
 
 def state_digest(state: dict[str, Any], config: dict[str, Any]) -> str:

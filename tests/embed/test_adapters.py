@@ -142,7 +142,7 @@ def test_an_adapter_of_another_encoder_is_refused(adapted, checkpoints):
         adapted.embed(str(checkpoints / "330M-tiny"), adapter="mix")
     with pytest.raises(InputError, match="no adapter folder and no run"):
         adapted.embed(adapter="../mix")
-    with pytest.raises(InputError, match="no adapter fits"):
+    with pytest.raises(InputError, match="takes no adapter"):
         adapted.embed("spectral", adapter="mix")
 
 

@@ -69,18 +69,18 @@ def test_wrong_modules_stay_float32_and_the_layers_come_out_right(broken):
 
 def test_a_lower_precision_is_compared_once(broken, monkeypatch):
     from tonelake.embed import precision
-    from tonelake.embed.encoders import hubert
+    from tonelake.embed.encoders import torch_encoder
 
     checked_at(broken, "bfloat16")
     monkeypatch.setattr(precision, "compare", lambda *_, **__: pytest.fail("compared again"))
-    monkeypatch.setattr(hubert, "inexact_modules", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(torch_encoder, "inexact_modules", lambda *_: pytest.fail("measured again"))
     assert checked_at(broken, "bfloat16").precision == "bfloat16"
 
 
 def test_a_model_that_stays_wrong_is_refused_by_name(broken, monkeypatch):
-    from tonelake.embed.encoders import hubert
+    from tonelake.embed.encoders import torch_encoder
 
-    monkeypatch.setattr(hubert, "inexact_modules", lambda *_: {})
+    monkeypatch.setattr(torch_encoder, "inexact_modules", lambda *_: {})
     with pytest.raises(EncoderError, match=r"95M-tiny in bfloat16: layer \d has a cosine of only .*Use --precision float32"):
         checked_at(broken, "bfloat16")
 

@@ -9,7 +9,8 @@ import pytest
 
 from bench.pretrain import examples, music, timbres, training
 from tonelake.embed import encode_clips, load_encoder
-from tonelake.embed.encoders.registry import SMALL, encoder_names
+from tonelake.embed.encoders.registry import encoder_names
+from tonelake.embed.encoders.table import SMALL
 
 
 @pytest.fixture(scope="module")
