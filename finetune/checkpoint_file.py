@@ -42,7 +42,8 @@ class CheckpointWeights:
     names: tuple[str, ...] = ()          # classes in the order of the outputs; empty if the file does not say
     epoch: int | None = None
     optimizer: Mapping[str, Any] = field(default_factory=dict)
-    order: tuple[str, ...] = ()          # names of all trained tensors in the file's order: LoRA, then the head
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)      # of the file's tensors by name, in its order
+    lora_names: Mapping[tuple[str, str], str] = field(default_factory=dict)  # names in the file by module and side (A, B)
 
 
 class RefusedScalar(ValueError):
@@ -130,7 +131,8 @@ def read_checkpoint_file(path: Path) -> CheckpointWeights:
         pairs=pairs, others=others, scale=scale_of(said, pairs), names=names_of(said, others),
         epoch=int(epoch) if isinstance(epoch, int | float) and 0 <= epoch < 1e6 else None,
         optimizer=next((outer[name] for name in OPTIMIZER_STATES if isinstance(outer.get(name), dict)), {}),
-        order=tuple(tensors),
+        shapes={name: tuple(tensor.shape) for name, tensor in tensors.items() if tensor.is_floating_point()},
+        lora_names=lora_names(tensors),
     )
 
 
@@ -147,6 +149,12 @@ def complete_name(name: str) -> str:
     ('q_proj.lora_A.weight', 'q_proj.lora_B.default.weight', 'head.0.weight')
     """
     return f"{name}.weight" if re.fullmatch(r".+\.lora_[AB](\.(?!weight$)[^.]+)?", name) else name
+
+
+def lora_names(tensors: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Return the names of LoRA tensors by the encoder's module and side, A or B."""
+    found = {name: LORA_PAIR.fullmatch(name) for name in tensors}
+    return {(module_name(match["module"]), match["side"]): name for name, match in found.items() if match}
 
 
 def module_name(name: str) -> str:

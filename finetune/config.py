@@ -35,7 +35,7 @@ VALIDATION_METRICS = {                   # measured every epoch, besides the los
     "multiclass": ("accuracy", "map"), "multilabel": ("map", "accuracy"), "regression": ("r2",),
 }
 LATER: dict[str, Any] = {                # settings of later releases, with the values of before
-    "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None,
+    "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None, "resume": None,
 }
 
 
@@ -144,6 +144,10 @@ class FinetuneConfig(Settings):
 
     start: str | None = Field(
         default=None, description="Run or checkpoint file whose weights initialise the model where they fit."
+    )
+    resume: str | None = Field(
+        default=None, description="Run, checkpoint folder or checkpoint file whose training continues, up to `epochs` in all: "
+        "weights, epoch and optimizer, and of a run or folder its schedule."
     )
     checkpointing: bool | None = Field(
         default=None, description="Gradient checkpointing: less memory, more time; default: for large encoders only."

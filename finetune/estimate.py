@@ -78,9 +78,9 @@ def plan_finetune(
     from tonelake.finetune.seeds import make_clips
     from tonelake.finetune.setup import make_setup
     from tonelake.finetune.trainer import Finetuner
-    from tonelake.finetune.tuning import make_model, make_source
+    from tonelake.finetune.tuning import continued_config, make_model, make_source
 
-    setup = make_setup(lake, merge_settings(config, column, settings))
+    setup = make_setup(lake, merge_settings(continued_config(lake, config, settings), column, settings))
     batch = int(setup.config.batch or 1)
     long_first = setup.split.train[np.argsort(-setup.task.clips["duration_s"].to_numpy()[setup.split.train], kind="stable")]
     sampled = np.sort(long_first[: min(len(long_first), 2 * batch)])

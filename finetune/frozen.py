@@ -27,7 +27,7 @@ from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.data import AudioSource, ClipDataset, FrameSource
 from tonelake.finetune.model import FrozenModel, Head, LoraModel
 from tonelake.finetune.setup import Setup
-from tonelake.finetune.trainer import Finetuner, last_checkpoint
+from tonelake.finetune.trainer import Finetuner, train_from_last_checkpoint
 from tonelake.store import LakeError, Progress
 
 VERSIONS = 4
@@ -175,6 +175,5 @@ def train_frozen_head(
     )
     primary = setup.primary_class()[setup.split.valid]
     trainer = Finetuner(model, config, train, valid, setup.task.track, work, primary, quiet=True)
-    checkpoint = last_checkpoint(work)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train_from_last_checkpoint(trainer, work)
     return model, trainer.state.log_history

@@ -28,6 +28,8 @@ class LoadReport(NamedTuple):
 
     loaded: list[str]
     skipped: list[str]
+    sources: dict[str, str]              # names in the checkpoint of the loaded tensors
+    unchanged: bool                      # whether all were loaded as they are, neither scaled nor in another order
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} tensors loaded"
@@ -75,10 +77,10 @@ def load_initial_weights(model: LoraModel, weights: CheckpointWeights, names: Se
     for module, (first, second) in weights.pairs.items():
         for side, tensor in (("A", first), ("B", second * rescaled)):
             name = f"peft.{ADAPTER_PREFIX}{module}.lora_{side}.default.weight"
-            offered.append((name, name, tensor))
+            offered.append((weights.lora_names.get((module, side), name), name, tensor))
     offered += match_head(weights.others, trainable)
     order = output_order(weights.names, names)
-    loaded, skipped = [], []
+    loaded, skipped, sources = [], [], dict[str, str]()
     with torch.no_grad():
         for source, name, tensor in offered:
             mine = trainable.get(name)
@@ -91,12 +93,14 @@ def load_initial_weights(model: LoraModel, weights: CheckpointWeights, names: Se
             else:
                 mine.copy_(tensor[order] if name.startswith("head.outer.") and order else tensor)
                 loaded.append(name)
+                sources[name] = source
                 continue
-            skipped.append(f"{readable_name(source)} ({problem})")
+            skipped.append(f"{readable_name(name if '.lora_' in name else source)} ({problem})")
     if not loaded:
         reason = "; ".join(skipped[:5]) or "it holds no LoRA"
         raise InputError(f"initial weights: no tensor of the checkpoint fits this model: {reason}")
-    return LoadReport(loaded, skipped)
+    as_they_are = rescaled == 1 and order in ([], list(range(len(names))))
+    return LoadReport(loaded=loaded, skipped=skipped, sources=sources, unchanged=as_they_are)
 
 
 def output_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:

@@ -22,11 +22,12 @@ from tonelake.evaluate import MAIN_METRIC, METRICS_BY_KIND
 from tonelake.finetune.checkpoint_file import CheckpointWeights
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.data import AudioSource, ClipDataset, ClipSource, FrameSource
+from tonelake.finetune.foreign_checkpoint import begin_at_epoch
 from tonelake.finetune.frozen import PooledSource, train_frozen_head
 from tonelake.finetune.initial_weights import load_initial_weights
 from tonelake.finetune.model import HeadModel, LoraModel
 from tonelake.finetune.setup import Setup
-from tonelake.finetune.trainer import Finetuner, last_checkpoint, predict, probabilities
+from tonelake.finetune.trainer import Finetuner, last_checkpoint, predict, probabilities, train_from_last_checkpoint
 from tonelake.probes import TRAINING_SIDES
 
 log = getLogger(__name__)
@@ -70,16 +71,19 @@ def train_seed(
     log.info("training the frozen baseline%s", seed_suffix(setup))
     frozen_model, frozen_history = train_frozen_head(setup, model.head, model.weights, pooled, folder / "frozen")
     names = setup.task.names if setup.task.kind != "regression" else ()
-    loaded = str(load_initial_weights(model, start, names)) if start else ""
-    if loaded:
-        log.info("%s", loaded)
+    report = load_initial_weights(model, start, names) if start else None
+    loaded = str(report) if report else ""
     digest = frozen_digest(model)
     train, valid = (make_clips(source, setup, side) for side in ("train", "valid"))
     primary = setup.primary_class()[setup.split.valid]
     trainer = Finetuner(model, setup.config, train, valid, setup.task.track, folder, primary)
+    if start and report and setup.config.resume:
+        loaded += f"; {begin_at_epoch(trainer, start, report, folder, is_main)}"
+    if loaded:
+        log.info("%s", loaded)
     checkpoint = last_checkpoint(folder)
     log.info("%s%s", f"resuming from {checkpoint.name}" if checkpoint else "training", seed_suffix(setup))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    train_from_last_checkpoint(trainer, folder)
     if frozen_digest(model) != digest:
         raise RuntimeError("frozen weights of the encoder have changed during training")
     if not is_main:

@@ -21,6 +21,7 @@ from tonelake.evaluate import (
     read_targets,
 )
 from tonelake.finetune.config import FINETUNE_VERSION, VALIDATION_METRICS, FinetuneConfig
+from tonelake.finetune.continuation import check_resume, digest_of_resume
 from tonelake.finetune.runs import FinetuneRun, digest_of_start, song_keys
 from tonelake.probes import balanced_weights
 from tonelake.store import InputError, Lake, Manifest, Space, require_extra
@@ -33,7 +34,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 @dataclass(kw_only=True)
 class Setup:
-    """Resolved settings and data: nothing in `config` is auto or None, except `where` and `start`."""
+    """Resolved settings and data: nothing in `config` is auto or None, except `where`, `classes`, `start` and `resume`."""
 
     lake: Lake
     space: Space
@@ -49,6 +50,8 @@ class Setup:
             more["primary"] = hashlib.blake2b(self.primary_class().astype(np.int64).tobytes(), digest_size=16).hexdigest()
         if self.config.start:
             more["start"] = digest_of_start(self.lake, self.config.start)
+        if self.config.resume:
+            more["resume"] = digest_of_resume(self.lake, self.config.resume)
         return make_manifest(
             self.config.identity(), FINETUNE_VERSION, self.space.fingerprint, self.task, [self.split], more=more
         )
@@ -141,6 +144,7 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         )
     split, notes = make_split(lake, task, config)
     check_valid(split, config.split)
+    check_resume(lake, config, split, task.ids)
     if config.device not in DEVICES:
         raise InputError(
             f"device {config.device!r}: unknown. Choose {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES selects the GPUs"

@@ -17,7 +17,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import EvalPrediction
 from transformers.utils import logging
 
@@ -45,6 +52,7 @@ class Finetuner(Trainer):
         logging.set_verbosity_error()
         os.environ[BOARD] = str(work / "tensorboard")
         self.config, self.tracks, self.rate = config, tracks, getattr(model, "rate", 0)
+        self.optimizer_state: dict[str, Any] | None = None           # of a checkpoint file of another project
         super().__init__(
             model=model, args=training_arguments(config, work, board=not quiet), train_dataset=train, eval_dataset=valid,
             data_collator=collate,
@@ -60,6 +68,8 @@ class Finetuner(Trainer):
             rates = ((True, self.config.lora_rate), (False, float(self.config.head_rate or 1e-3)))
             groups = [{"params": [p for _, p in tuned.parameters_of(lora=lora)], "lr": rate} for lora, rate in rates]
             self.optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=self.config.decay)
+            if self.optimizer_state is not None:
+                self.optimizer.load_state_dict(self.optimizer_state)
         return self.optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -166,8 +176,27 @@ def training_arguments(config: FinetuneConfig, work: Path, board: bool = True) -
     )
 
 
-def last_checkpoint(work: Path) -> Path | None:
-    """Return the newest complete checkpoint of a run; incomplete ones are removed."""
+def train_from_last_checkpoint(trainer: Finetuner, work: Path) -> Path | None:
+    """Train to the end from the last checkpoint in `work`, if there is one, and return it.
+
+    A training that had stopped early is not continued: its best state is loaded.
+    """
+    checkpoint = last_checkpoint(work)
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        stopping = state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+        counter = stopping["attributes"]["early_stopping_patience_counter"] if isinstance(stopping, dict) else 0
+        best = Path(state.best_model_checkpoint or checkpoint)
+        if counter >= trainer.config.patience and (best / WEIGHTS).is_file():
+            trainer.state = state
+            trainer.accelerator.unwrap_model(trainer.model).load_state_dict(load_file(best / WEIGHTS), strict=False)
+            return checkpoint
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return checkpoint
+
+
+def last_checkpoint(work: Path, *, remove: bool = True) -> Path | None:
+    """Return the newest complete checkpoint of a run; `remove`: delete incomplete ones."""
     found = []
     for folder in work.glob("checkpoint-*"):
         number = folder.name.removeprefix("checkpoint-")
@@ -179,7 +208,8 @@ def last_checkpoint(work: Path) -> Path | None:
             load_file(folder / WEIGHTS)
             return folder
         except (OSError, ValueError, SafetensorError):
-            shutil.rmtree(folder, ignore_errors=True)
+            if remove:
+                shutil.rmtree(folder, ignore_errors=True)
     return None
 
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def finetune(
     from tonelake.finetune.setup import make_setup
 
     log.info("reading labels")
-    config = merge_settings(config, column, settings)
+    config = merge_settings(continued_config(lake, config, settings), column, settings)
     setup = make_setup(lake, config)
     manifest = setup.manifest()
     chosen = name is not None
@@ -86,22 +87,35 @@ def train_and_evaluate(
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
+    from tonelake.finetune.continuation import (
+        check_steps,
+        fill_work,
+        is_checkpoint_file,
+        keep_checkpoints,
+        steps_per_epoch,
+    )
     from tonelake.finetune.frozen import pool_clips
     from tonelake.finetune.initial_weights import read_initial_weights
     from tonelake.finetune.results import write_results
     from tonelake.finetune.seeds import read_seed, train_seed, with_seed, write_seed
 
     config = setup.config
-    start = read_initial_weights(setup.lake, config.start) if config.start else None
+    weights = config.start or (config.resume if config.resume and is_checkpoint_file(config.resume) else None)
+    start = read_initial_weights(setup.lake, weights) if weights else None
     encoder = setup.load_encoder()
+    note = None
+    if os.environ.get("LOCAL_RANK", "0") == "0":         # before another process of this machine uses the folder
+        claim_work(work, manifest.digest)
+        note = fill_work(setup.lake, config, work)
     if is_main:
         write_manifest(files, manifest)
         files.put_text(CONFIG_FILE, settings_to_yaml(config, manifest.digest))
-    if os.environ.get("LOCAL_RANK", "0") == "0":         # before another process of this machine uses the folder
-        claim_work(work, manifest.digest)
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers)
     setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
+    if note is not None:
+        setup.notes.append(note)
+        check_steps(config, work, steps_per_epoch(len(setup.split.train), config, world_size()))
     finished = [None if not is_main else [read_seed(work, seed) is not None for seed in config.all_seeds]]
     state = PartialState(cpu=config.device == "cpu")
     broadcast_object_list(finished, from_process=0)
@@ -124,9 +138,23 @@ def train_and_evaluate(
         results = [result for seed in config.all_seeds if (result := read_seed(work, seed)) is not None]
         assert len(results) == config.seeds
         copy_tensorboard_log(files, work)
+        keep_checkpoints(files, work, config)
         write_results(setup, results, model or make_model(setup, encoder), name, files, started)
         shutil.rmtree(work, ignore_errors=True)
     state.wait_for_everyone()
+
+
+def continued_config(lake: Lake, config: str | Path | FinetuneConfig | None, settings: dict[str, Any]) -> Any:
+    """Return `config`, or without one the settings of the run that `resume` names."""
+    from tonelake.finetune.continuation import resumed_run
+
+    run = resumed_run(lake, str(settings["resume"])) if settings.get("resume") and config is None else None
+    return config if run is None else replace(run.config, start=None, resume=None)
+
+
+def world_size() -> int:
+    """Return the number of processes that `torchrun` started, or 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
