@@ -4,7 +4,7 @@
                         state and epoch, of the fine-tuning and of its frozen baseline, for each seed
     checkpoint folder   the same, of an interrupted run: `adapters/RUN/work/checkpoint-120`, or a file in it
     checkpoint file     of another project: weights; the number of epochs and the state of AdamW where the file has them.  The
-                        schedule and early stopping begin anew, and the frozen baseline is trained from the first epoch
+                        schedule and early stopping have no history, and the frozen baseline is trained from the first epoch
 
 The first two end like one training of that many epochs, as long as clips and other settings are equal.  Checkpoints are copied
 into the work folder of the new run, which then resumes from them as after an interruption.
@@ -57,15 +57,15 @@ def check_resume(lake: Lake, config: FinetuneConfig, split: Any, ids: Any) -> No
     if not config.resume:
         return
     if config.start:
-        raise InputError("--resume and --start: both name initial weights. Give --resume to continue, --start to begin anew")
+        raise InputError("--resume and --start: both name initial weights. Give --resume to continue, or --start for a new training")
     run = resumed_run(lake, config.resume)
     if run is None:
         if config.seeds > 1:
             raise InputError(f"--resume {config.resume}: holds one seed, not {config.seeds}. Leave --seeds out")
         if is_checkpoint_file(config.resume) and config.schedule != "plateau":
             raise InputError(
-                f"--resume {config.resume}: holds no state of the {config.schedule} schedule. Use --schedule plateau, or begin "
-                "anew with --start"
+                f"--resume {config.resume}: holds no state of the {config.schedule} schedule. Use --schedule plateau, or "
+                "begin with --start"
             )
         return
     absent = set(config.all_seeds) - set(run.config.all_seeds)
