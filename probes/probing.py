@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tonelake.evaluate import Split
+from tonelake.evaluate import Split, counted
 from tonelake.probes.config import ProbeConfig
 from tonelake.probes.runs import Run, write_tensors
 from tonelake.store import (
@@ -77,7 +77,7 @@ def train_and_evaluate(experiment: Experiment, name: str, files: Blobs, partial:
     started = datetime.now(UTC)
     resumed = 0
     parts = experiment.parts()
-    for fold, specs in experiment.lake.progress(parts, len(parts), f"training {experiment.fits:,} fits"):
+    for fold, specs in experiment.lake.progress(parts, len(parts), f"training {counted(experiment.fits, 'fit')}"):
         known = set(partial.names(".safetensors"))
         missing = [spec for spec in specs if part_name(experiment, fold, spec) not in known]
         resumed += len(specs) - len(missing)

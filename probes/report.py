@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from tonelake.evaluate import Split
+from tonelake.evaluate import Split, counted
 from tonelake.probes.config import ProbeConfig
 from tonelake.store import printable
 
@@ -62,7 +62,7 @@ def write_report(
 
 def describe_experiment(config: ProbeConfig, metrics: dict[str, Any], splits: Sequence[Split]) -> str:
     """Describe the experiment in words."""
-    outputs = {"multiclass": f"{metrics['outputs']:,} classes", "multilabel": f"{metrics['outputs']:,} tags"}.get(
+    outputs = {"multiclass": f"{metrics['outputs']:,} classes", "multilabel": counted(metrics["outputs"], "tag")}.get(
         metrics["task"], f"{metrics['outputs']} numbers"
     )
     mlp = f"An MLP with one hidden layer, {config.hidden} wide, dropout {config.dropout:g},"
@@ -80,7 +80,7 @@ def describe_experiment(config: ProbeConfig, metrics: dict[str, Any], splits: Se
         f"{metrics['parameters']:,} parameters; {config.optimizer}, {batch}, at most {config.epochs} epochs, "
         + (f"stopped after {config.patience} without improvement" if config.patience else "without early stopping")
         + f" of the validation {MONITOR_LABELS.get(monitor, monitor)}{halved}, tested after the {tested} epoch"
-        + f"{weighted}{AVERAGED[config.average]}. Split {config.split}: {folds}{splits[0]}. {config.seeds} seeds."
+        + f"{weighted}{AVERAGED[config.average]}. Split {config.split}: {folds}{splits[0]}. {counted(config.seeds, 'seed')}."
     )
 
 

@@ -22,6 +22,7 @@ from tonelake.evaluate import (
     SIDES,
     Estimate,
     confusion,
+    counted,
     estimate_metrics,
     estimates_as_dict,
     leaks,
@@ -177,8 +178,8 @@ def summary(
     others = ", ".join(f"{name} {figures[main].value:.3f}" for name, figures in baselines.items() if main in figures)
     text = (
         f"Layer {metrics['layer']} of {metrics['space']} predicts {', '.join(metrics['columns'])} with {METRIC_NAMES[main]} "
-        f"{estimates[main]} {metrics['over']} on {metrics['judged']:,} test {metrics['judged_are']} "
-        f"({metrics['setting']}; the best of {metrics['fits']:,} fits on the validation clips, {metrics['parameters']:,} "
-        f"parameters each). Baselines: {others}."
+        f"{estimates[main]} {metrics['over']} on {counted(metrics['judged'], 'test ' + metrics['judged_are'])} "
+        f"({metrics['setting']}; the best of {counted(metrics['fits'], 'fit')} on the validation clips, "
+        f"{metrics['parameters']:,} parameters each). Baselines: {others}."
     )
     return text + leak_warning(metrics["leaks"])
