@@ -31,6 +31,7 @@ from .settings import (
     refuse_projection,
     resolve_device,
 )
+from .tagging import TagReport, read_tags, tag_clips
 from .windows import MIN_TAIL_S, ClipVectors, encode_clips, place_windows
 from .work import CLIP_COLUMNS, ReadClips, check_clips
 
@@ -61,6 +62,7 @@ __all__ = [
     "Plan",
     "Pooled",
     "ReadClips",
+    "TagReport",
     "check_clips",
     "choose_precision",
     "compare",
@@ -87,9 +89,11 @@ __all__ = [
     "pool_states",
     "products_preserved",
     "read_adapter",
+    "read_tags",
     "refuse_projection",
     "resolve_adapter",
     "resolve_device",
-    "stored_bytes",
     "source_of",
+    "stored_bytes",
+    "tag_clips",
 ]

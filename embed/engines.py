@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from tonelake.embed.encoders.base import check_frames
 from tonelake.embed.pipeline import EmbedReport, embed_clips
-from tonelake.embed.settings import EmbedSettings, device_is_here, find_or_describe
+from tonelake.embed.settings import EmbedSettings, device_is_here, encoder_location, find_or_describe
+from tonelake.embed.tagging import check_tags, tag_clips
 from tonelake.embed.work import ReadClips, check_clips
 from tonelake.store import InputError, Lake, trim_quietly
 
@@ -15,19 +16,24 @@ ENGINES = ("local", "ray")
 
 
 def embed_lake(
-    lake: Lake, settings: EmbedSettings, read: ReadClips, *, frames: Sequence[str | int] = (), engine: str = "local",
-    address: str | None = None, workers: int | None = None,
+    lake: Lake, settings: EmbedSettings, read: ReadClips, *, frames: Sequence[str | int] = (), tags: bool = False,
+    engine: str = "local", address: str | None = None, workers: int | None = None,
 ) -> EmbedReport:
     """Embed every clip that has no vector in the space of these settings, or lacks frames of one of the layers `frames`.
 
-    `engine`: `local` uses all devices that the settings name, and every GPU of the machine if they name `cuda`; `ray` uses
-    the cluster at `address`.  Raises InputError for invalid settings, before anything is written.
+    `tags`: also write the tags of every clip into a list column, as `tag_clips` does.  `engine`: `local` uses all devices that
+    the settings name, and every GPU of the machine if they name `cuda`; `ray` uses the cluster at `address`.  Raises InputError
+    for invalid settings, before anything is written.
     """
     if engine not in ENGINES:
         raise InputError(f"engine {engine!r}: unknown. Choose {' or '.join(ENGINES)}")
     if address and engine != "ray":
         raise InputError(f"address {address!r}: only the Ray engine takes one. Add --engine ray")
     check_clips(lake)
+    if tags:
+        check_tags(encoder_location(lake, settings))
+        report = embed_lake(lake, settings, read, frames=frames, engine=engine, address=address, workers=workers)
+        return replace(report, tagged=tag_clips(lake, report.space))
     if engine == "ray":
         from tonelake.embed.ray_cluster import embed_on_ray
 

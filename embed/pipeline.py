@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.tagging import TagReport
 from tonelake.embed.windows import ClipVectors
 from tonelake.embed.work import ReadClips, find_work, read_and_encode
 from tonelake.embed.writer import Writer
@@ -31,6 +32,7 @@ class EmbedReport:
     seconds_of_audio: float = 0.0
     seconds_taken: float = 0.0
     precision: str = ""                  # and the reason for it
+    tagged: TagReport | None = None      # if tags were requested
 
     def __str__(self) -> str:
         counts = f"space {self.space}: {self.new} clips embedded, {self.known} known"
@@ -41,7 +43,7 @@ class EmbedReport:
         if self.new or self.framed:
             counts += f"; {self.seconds_of_audio / max(self.seconds_taken, 1e-9):.1f} s of audio per second"
             counts += f"\n{self.precision}" if self.precision else ""
-        return counts
+        return f"{counts}\n{self.tagged}" if self.tagged else counts
 
 
 def embed_clips(

@@ -93,6 +93,12 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     return space, encoder
 
 
+def encoder_location(lake: Lake, settings: EmbedSettings) -> str:
+    """The location of the encoder that the settings name, or that the space has to which they refer."""
+    stored = find_space(lake, settings)
+    return full_name(settings.encoder or (stored.location if stored else DEFAULT_ENCODER))
+
+
 def with_adapter_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
     """Settings with the adapter's location, and with unset fields taken from the space that the adapter was trained on."""
     if settings.adapter is None:

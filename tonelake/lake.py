@@ -99,10 +99,11 @@ class Lake(store.Lake):
     def embed(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None, hop: float | None = None,
         precision: str = "auto", device: str = "auto", adapter: str | None = None, frames: Sequence[int | str] = (),
-        engine: str = "local", address: str | None = None, workers: int | None = None,
+        tags: bool = False, engine: str = "local", address: str | None = None, workers: int | None = None,
     ) -> EmbedReport:
         """Embed every clip that has no vector in the space, and store the frames of the layers in `frames`.
 
+        `tags`: also write the tags of every clip into a list column, with an encoder that has some (`tag_clips`).
         See `embed.EmbedSettings` for the defaults and `embed.embed_lake` for the engines.
         """
         settings = embedding.EmbedSettings(
@@ -110,8 +111,11 @@ class Lake(store.Lake):
             precision=precision,         # type: ignore[arg-type]  # the settings check it
         )
         return embedding.embed_lake(
-            self, settings, ingest.read_clips, frames=frames, engine=engine, address=address, workers=workers
+            self, settings, ingest.read_clips, frames=frames, tags=tags, engine=engine, address=address, workers=workers
         )
+
+    tag_clips = embedding.tag_clips
+    read_tags = embedding.read_tags
 
     def plan(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None, hop: float | None = None,

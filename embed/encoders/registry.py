@@ -64,6 +64,12 @@ def needs_torch(location: str) -> bool:
     return find_class(location).needs_torch if is_class_location(location) else True
 
 
+def has_tags(location: str) -> bool:
+    """Whether the encoder at a location names tags; its weights are not loaded."""
+    name = BY_NAME[location].encoder if location in BY_NAME else location if is_class_location(location) else ""
+    return bool(name) and bool(find_class(name).tags)
+
+
 def runs_on_cpu_only(name: str) -> bool:
     """Whether a built-in encoder computes without torch, and so on no accelerator."""
     entry = BY_NAME.get(full_name(name))

@@ -43,6 +43,18 @@ class FakeEncoder(Encoder):
         return Pooled(means, maxima, np.array([len(s) for s in states]), [kept[layer] for layer in frames])
 
 
+class TaggingFakeEncoder(FakeEncoder):
+    """`FakeEncoder` with two tags: a clip is the louder the larger its first value of layer `high`."""
+
+    name = "fake/Tagging"
+    tags = ("loud", "quiet")
+    tag_layers = ("high", "low")
+
+    def score_tags(self, means: Sequence[np.ndarray]) -> np.ndarray:
+        loud = 1 / (1 + np.exp(-means[0][:, 0]))
+        return np.stack([loud, 1 - loud], axis=1).astype(np.float32)
+
+
 class SlowFakeEncoder(FakeEncoder):
     """The vectors of `FakeEncoder` at 20 windows per second, so that a run can be stopped in the middle."""
 

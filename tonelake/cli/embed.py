@@ -37,6 +37,9 @@ def embed(
         str, typer.Option(help="Device: auto, cpu, cuda (every GPU), cuda:1 or mps; or several: cuda:0,cuda:2.")
     ] = FROM_LIBRARY,
     frames: Annotated[str | None, typer.Option(help="Layers whose frames are stored too: 5,7.")] = None,
+    tags: Annotated[
+        bool, typer.Option("--tags", help="Also write each clip's tags into a list column, with an encoder that has tags.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="Where to run: local (this machine) or ray (a cluster).")] = FROM_LIBRARY,
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: this machine's.")] = None,
     plan: Annotated[
@@ -85,7 +88,7 @@ def embed(
         return
     report = opened.embed(
         encoder, space=space, window=window, hop=hop, precision=precision, device=device, adapter=adapter, frames=layers,
-        engine=engine, address=address, workers=workers,
+        tags=tags, engine=engine, address=address, workers=workers,
     )
     say(str(report))
     raise typer.Exit(1 if strict and report.failed else 0)

@@ -54,6 +54,7 @@ class MusicnnEncoder(Encoder):
     licence = "ISC"
     needs_torch = True
     tags = tag_names()
+    tag_layers = tuple(f"{network}.penultimate" for network in NETWORKS)
     precisions = PRECISIONS
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
@@ -127,19 +128,19 @@ class MusicnnEncoder(Encoder):
             ((_, outputs),) = self._run(window[None], patches)
             return self._frames(outputs, layer, patches)[0].float().numpy()
 
-    def score_tags(self, windows: np.ndarray) -> np.ndarray:
-        """(batch, samples) of one length -> (batch, tag) scores from 0 to 1: the mean over the patches, weighed by frames."""
+    def score_tags(self, means: Sequence[np.ndarray]) -> np.ndarray:
+        """(clip, 200) mean vectors of both penultimate layers -> (clip, tag) scores from 0 to 1.
+
+        The tags' layer is linear up to its sigmoid, so these are scores of the mean evidence of all patches; musicnn itself
+        averages the scores of patches.
+        """
         import torch
 
-        patches = place_patches(windows.shape[1])
-        weights = torch.tensor([patch.last - patch.first for patch in patches], device=self.device)
-        weights = weights / weights.sum()
         found = []
-        with torch.inference_mode():
-            for _, outputs in self._run(windows, patches):
-                scores = [(output.tags.unflatten(0, (-1, len(patches))) * weights[:, None]).sum(dim=1) for output in outputs]
-                found.append(merge_scores([score.cpu().numpy() for score in scores]))
-        return np.concatenate(found)
+        for network, vectors in zip(self._networks, means, strict=True):
+            penultimate = torch.from_numpy(np.ascontiguousarray(vectors, np.float32)).to(self.device)
+            found.append(network.tags(penultimate).cpu().numpy())
+        return merge_scores(found)
 
     def _run(self, windows: np.ndarray, patches: Sequence[Patch]) -> Iterator[tuple[slice, list[PatchStates]]]:
         """(rows of windows, each network's output for their patches, window by window), as many at once as fit."""
@@ -218,7 +219,7 @@ def at_rows(output: PatchStates, rows: Sequence[int], patches: int) -> PatchStat
     if len(rows) * patches == len(output.max):
         return output
     chosen = [row * patches + patch for row in rows for patch in range(patches)]
-    return PatchStates(**{name: getattr(output, name)[chosen] for name in ("live", "max", "mean", "penultimate", "tags")})
+    return PatchStates(**{name: getattr(output, name)[chosen] for name in ("live", "max", "mean", "penultimate")})
 
 
 def join(penultimate: Sequence[Any]) -> Any:

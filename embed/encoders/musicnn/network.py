@@ -116,7 +116,6 @@ class PatchStates:
     max: Any                             # (patch, 753) over the frames
     mean: Any                            # (patch, 753)
     penultimate: Any                     # (patch, 200)
-    tags: Any                            # (patch, 50), from 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,8 +210,11 @@ class Network:
         most, mean = self.full(states.amax(dim=1)), self.full(states.mean(dim=1))
         dense = torch.addmm(self.dense_bias, most, self.dense_max).addmm_(mean, self.dense_mean)
         penultimate = dense.relu_() * self.dense_scale + self.dense_shift
-        tags = torch.addmm(self.tag_bias, penultimate, self.tag_kernel).sigmoid_()
-        return PatchStates(live=states, max=most, mean=mean, penultimate=penultimate, tags=tags)
+        return PatchStates(live=states, max=most, mean=mean, penultimate=penultimate)
+
+    def tags(self, penultimate: Any) -> Any:
+        """(..., 200) vectors of the penultimate layer -> (..., 50) scores from 0 to 1."""
+        return (penultimate @ self.tag_kernel + self.tag_bias).sigmoid_()
 
     def full(self, live: Any) -> Any:
         """(..., live) columns -> (..., 753): with the constant ones, in the order of `SPANS`."""
