@@ -77,7 +77,7 @@ def digest_of_start(lake: Lake, start: str) -> str:
 
     Raises InputError if it is a run that does not exist.
     """
-    from tonelake.finetune.initial_weights import WEIGHT_SUFFIXES
+    from tonelake.finetune.checkpoint_file import WEIGHT_SUFFIXES
 
     hasher, path = hashlib.blake2b(digest_size=16), Path(start).expanduser()
     if path.is_file():
