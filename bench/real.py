@@ -101,16 +101,19 @@ def game_of(package: str) -> str:
     return package.split("-")[0]
 
 
-def make_lake(music: Path, where: Path) -> tonelake.Lake:
-    """Ingest the music and embed it by every encoder; a second call finds all of it done."""
+def make_lake(music: Path, where: Path) -> tuple[tonelake.Lake, dict[str, str]]:
+    """Ingest the music and embed it by every encoder; return the lake, and the space of each.  Done work is kept."""
     where.mkdir(parents=True, exist_ok=True)
     labels = where / "labels.csv"
     write_labels(music, labels)
     lake = tonelake.open(where / "lake")
     print(lake.ingest_folder(music, seconds=CLIP_S, per_track=CLIPS, labels=labels))
+    spaces = {}
     for encoder in ENCODERS:
-        print(lake.embed(encoder, name=encoder), flush=True)
-    return lake
+        done = lake.embed(encoder)
+        print(done, flush=True)
+        spaces[encoder] = done.space
+    return lake, spaces
 
 
 def check_size(lake: tonelake.Lake) -> tuple[int, int]:
@@ -125,14 +128,13 @@ def check_size(lake: tonelake.Lake) -> tuple[int, int]:
     return len(songs), artists
 
 
-def measure(lake: tonelake.Lake, task: Task) -> tuple[PairSet, dict[str, Found]]:
+def measure(lake: tonelake.Lake, spaces: dict[str, str], task: Task) -> tuple[PairSet, dict[str, Found]]:
     """Measure every layer of every encoder on the same pairs."""
-    space = lake.spaces.get(ENCODERS[0])
-    labelled = read_labelled(lake, space, task.column, "artist IS NOT NULL")
+    labelled = read_labelled(lake, lake.spaces.get(spaces[ENCODERS[0]]), task.column, "artist IS NOT NULL")
     pairs = choose_pairs(lake, labelled, across=task.across, over=task.over, within=task.within)
     found = {}
     for encoder in ENCODERS:
-        space = lake.spaces.get(encoder)
+        space = lake.spaces.get(spaces[encoder])
         measured = [measure_layer(lake, space, number, pairs) for number in range(len(space.layers))]
         chosen, held_out = crossfit_map(measured, pairs)
         found[encoder] = Found(layers=space.layers, measured=measured, held_out=held_out, shares=chosen.shares)
@@ -197,11 +199,11 @@ def main() -> None:
     missing = fetch_music(options.folder / "music", options.debs or options.folder / "debs")
     if missing:
         print("packages that apt does not have here, to be put into --debs as apt names them: " + " ".join(missing))
-    lake = make_lake(options.folder / "music", options.folder)
+    lake, spaces = make_lake(options.folder / "music", options.folder)
     songs, artists = check_size(lake)
     results = {}
     for task in TASKS:
-        results[task.name] = measure(lake, task)
+        results[task.name] = measure(lake, spaces, task)
         print(task.name, {encoder: str(one.held_out) for encoder, one in results[task.name][1].items()}, flush=True)
     about = circumstances("the order of pairs and the folds of the jackknife: seed 0") | {
         "music": f"{songs} songs with an artist, {artists} artists of two or more, from {len(packages()) - len(missing)} "
