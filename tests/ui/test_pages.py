@@ -77,6 +77,18 @@ def test_the_library_names_stale_indexes_and_half_embedded_spaces(lake, monkeypa
     assert "1 index is behind or damaged" in text and "tonelake index build --space fake" in text
 
 
+def test_a_first_map_is_made_by_the_method_of_choice(lake, monkeypatch):
+    from tonelake.index import METHODS, read_map
+
+    fill(lake, 3, 3, seed=0)
+    test = page("map", lake, monkeypatch)
+    assert set(METHODS) == {"umap", "tsne", "pca"} and len(test.selectbox[-1].options) == 3
+    test.selectbox[-1].select("tsne").run()
+    assert "tonelake map --space fake --method tsne" in text_of(test)
+    test.button[0].click().run()
+    assert not test.exception and read_map(lake).settings["method"] == "tsne"
+
+
 def test_the_map_page_keeps_the_picked_clip_and_the_selection(audible, monkeypatch):
     test = page("map", audible, monkeypatch, layer="chroma")
     assert test.select_slider(key="layer").value == "chroma"

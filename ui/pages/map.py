@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from tonelake.index import map_stamp, mapped_layers
+from tonelake.index import METHODS, map_stamp, mapped_layers
 from tonelake.store import group_columns
 from tonelake.ui.components import clip_list, clip_map
 from tonelake.ui.points import load_points
@@ -28,6 +28,7 @@ from tonelake.ui.shared import (
 )
 
 ANYTHING = "anything"
+METHOD_NAMES = {"umap": "UMAP", "tsne": "t-SNE, for up to 200,000 clips", "pca": "principal components"}
 HEIGHT = 640
 
 lake = page_lake()
@@ -36,10 +37,11 @@ space = choose_space(lake, left)
 layers = [space.layers[number] for number in sorted(mapped_layers(lake, space)) if number < len(space.layers)]
 if not layers:
     st.info(f"Space {space.name!r} has no map yet. The command or the button lays out one layer; this may take minutes.")
-    st.code(f"tonelake map --space {space.name}", language="bash")
+    method = st.selectbox("Method", METHODS, format_func=METHOD_NAMES.__getitem__)
+    st.code(f"tonelake map --space {space.name} --method {method}", language="bash")
     if st.button(f"Make the map of layer {space.layers[space.default_layer]}"):
         with st.spinner("Laying out the map, which is then stored in the lake"):
-            answer_or_stop(lake.map, space=space.name)
+            answer_or_stop(lake.map, space=space.name, method=method)
         st.rerun()
     st.stop()
 layer = choose_layer(space, middle, layers)
