@@ -31,8 +31,8 @@ SHAPE_DIM, SHAPE_UNKNOWN, DIM_SIZE = 2, 3, 1
 MOST_DIMS = 8
 
 
-@dataclass(frozen=True)
-class Entry:
+@dataclass(frozen=True, kw_only=True)
+class BundleEntry:
     """One tensor of a bundle: its shape, and its place in the data file."""
 
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ def read_bundle(index: bytes, data: bytes, wanted: Callable[[str], bool] = lambd
     return found
 
 
-def read_index(index: bytes) -> dict[str, Entry]:
+def read_index(index: bytes) -> dict[str, BundleEntry]:
     """The entries of an index file, by the name of their tensor.  Raises CheckpointError as `read_bundle` does."""
     if len(index) < FOOTER_BYTES or struct.unpack("<Q", index[-8:])[0] != MAGIC:
         raise CheckpointError("checkpoint index: not a table of TensorFlow's form. Fetch the checkpoint again")
@@ -162,8 +162,8 @@ def check_header(header: bytes) -> None:
         raise CheckpointError("checkpoint index: not of one little-endian data file. Save the checkpoint in one shard")
 
 
-def parse_entry(name: str, message: bytes) -> Entry:
-    """An Entry from a BundleEntryProto.  Raises CheckpointError for types, shapes and slices that are not read."""
+def parse_entry(name: str, message: bytes) -> BundleEntry:
+    """A BundleEntry from a BundleEntryProto.  Raises CheckpointError for types, shapes and slices that are not read."""
     fields = dict(fields_of(message))
     numbers = {field: value for field, value in fields.items() if isinstance(value, int)}
     shape = fields.get(ENTRY_SHAPE, b"")
@@ -184,7 +184,9 @@ def parse_entry(name: str, message: bytes) -> Entry:
         count *= dim
     if len(dims) > MOST_DIMS or 4 * count != size:
         raise CheckpointError(f"tensor {name!r}: {size} bytes do not fit shape {tuple(dims)}. Fetch the checkpoint again")
-    return Entry(tuple(dims), numbers.get(ENTRY_OFFSET, 0), size, numbers.get(ENTRY_CRC, 0))
+    return BundleEntry(
+        shape=tuple(dims), offset=numbers.get(ENTRY_OFFSET, 0), size=size, crc=numbers.get(ENTRY_CRC, 0)
+    )
 
 
 def masked_crc(data: bytes) -> int:
