@@ -16,7 +16,8 @@ from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import Choice, choose_precision, float32_note
 from tonelake.store import InputError, Lake, Settings, Space, SpaceMismatch, check_name, frozen_settings, is_projection
 
-MIN_WINDOW_S, MAX_WINDOW_S, MIN_HOP_S = 1.0, 120.0, 0.5
+MIN_WINDOW_S, MIN_HOP_S = 1.0, 0.5
+MAX_WINDOW_S = 360.0                     # the longest that an encoder here was trained on (MERT-v2-FullSong)
 
 
 @frozen_settings
@@ -117,16 +118,16 @@ def with_adapter_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
     return replace(settings, **changes)
 
 
-def encoder_of(space: Space, device: str | None = None, *, home: str = "") -> Encoder:
+def encoder_of(space: Space, device: str | None = None, *, home: str = "", download: bool = True) -> Encoder:
     """Load the encoder that a space was embedded with, by default on the space's device if this machine has it, else the CPU.
 
-    `home`: the lake's URI, which may contain the adapter.  Raises EncoderError if the weights at hand are not those of the
-    space.
+    `home`: the lake's URI, which may contain the adapter; `download=False` uses only weights that are on this machine.  Raises
+    EncoderError if the weights at hand are not those of the space.
     """
     refuse_projection(space)
     device = device or (space.device if device_is_here(space.device) else "cpu")
     encoder = load_encoder(
-        space.location, precision=space.precision, device=device, adapter=space.adapter_location, home=home
+        space.location, precision=space.precision, device=device, adapter=space.adapter_location, home=home, download=download
     ).at_revision(space.revision)
     if describe_space(encoder, space.name, space.window_s, space.hop_s).fingerprint != space.fingerprint:
         raise EncoderError(

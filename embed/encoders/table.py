@@ -16,13 +16,18 @@ DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
 SMALL_ENCODER = "small"                  # comes with the package
 BASELINE_ENCODER = "spectral"            # the descriptors that a learned encoder has to beat
 SMALL = Path(__file__).parent / "small"  # a MERT of 3 million parameters; its README states its purpose and limits
+WORDS_ENCODER = "laion/larger_clap_general"          # understands words
 OURS, NON_COMMERCIAL = "Apache-2.0", "CC-BY-NC-4.0"
+CLAP_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin", "vocab.json", "merges.txt")
+MERT2_FILES = ("config.json", "model.safetensors")
 
 # `model_type` of a checkpoint's config.json -> the class that reads such a folder.
 CHECKPOINTS = {
     "mert_model": "tonelake.embed.encoders.hubert:HubertEncoder",
     "hubert": "tonelake.embed.encoders.hubert:HubertEncoder",
     "wav2vec2": "tonelake.embed.encoders.hubert:HubertEncoder",
+    "clap": "tonelake.embed.encoders.clap.encoder:ClapEncoder",
+    "mert2": "tonelake.embed.encoders.mert2.encoder:Mert2Encoder",
 }
 
 
@@ -82,6 +87,51 @@ ENTRIES = (
         sample_rate=16_000, layers=17, width="64–753",
         good_for="artists, albums and styles of recorded music, at layer joined; scores of 92 tags",
         source="arXiv 1909.06654",
+    ),
+    Entry(
+        name="m-a-p/MERT-v2-30s", aliases=("mert2-30s",), sample_rate=24_000, layers=25, width="1024",
+        weights=HubWeights(
+            repository="m-a-p/MERT-v2-30s", revision="12130d22fd947c24b0299c9368900fb06a608512", size="2.5 GB",
+            licence=NON_COMMERCIAL, files=MERT2_FILES,
+        ),
+        good_for="genre (GTZAN) 91.7 %, at layer 23; tags (MagnaTagATune) AP 41.3: 22, key 67.0 %: 4, mood: 16, instrument: 14",
+        source="its model card",
+    ),
+    Entry(
+        name="m-a-p/MERT-v2-FullSong", aliases=("mert2-fullsong",), sample_rate=24_000, layers=25, width="1024",
+        weights=HubWeights(
+            repository="m-a-p/MERT-v2-FullSong", revision="d8ba1c745e733b3908ce6ad16ebeb17ac7600a42", size="2.5 GB",
+            licence=NON_COMMERCIAL, files=MERT2_FILES,
+        ),
+        good_for="windows of 30 to 360 s; genre (GTZAN) 90.7 %, at layer 24; tags (MagnaTagATune) AP 41.2: 23, key 67.1 %: 23",
+        source="its model card",
+    ),
+    Entry(
+        name=WORDS_ENCODER, aliases=("clap",), sample_rate=48_000, layers=5, width="128–1024", words=True,
+        weights=HubWeights(
+            repository=WORDS_ENCODER, revision="ada0c23a36c4e8582805bb38fec3905903f18b41", size="776 MB",
+            licence="Apache-2.0", files=CLAP_FILES,
+        ),
+        good_for="search by words, at layer joint; trained on general audio, music and speech",
+        source="arXiv 2211.06687",
+    ),
+    Entry(
+        name="laion/clap-htsat-unfused", aliases=("clap-htsat",), sample_rate=48_000, layers=5, width="96–768", words=True,
+        weights=HubWeights(
+            repository="laion/clap-htsat-unfused", revision="8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a", size="615 MB",
+            licence="Apache-2.0", files=CLAP_FILES,
+        ),
+        good_for="search by words, at layer joint; smaller, trained on general audio",
+        source="arXiv 2211.06687",
+    ),
+    Entry(
+        name="laion/larger_clap_music", aliases=("clap-music",), sample_rate=48_000, layers=5, width="128–1024", words=True,
+        weights=HubWeights(
+            repository="laion/larger_clap_music", revision="a0b4534a14f58e20944452dff00a22a06ce629d1", size="776 MB",
+            licence="Apache-2.0", files=CLAP_FILES,
+        ),
+        good_for="sounds of music; its text side is reported to answer every prompt alike, and is refused where it does",
+        source="arXiv 2211.06687; mteb issue 5069",
     ),
     Entry(
         name=SMALL_ENCODER, sample_rate=24_000, layers=7, width="192",

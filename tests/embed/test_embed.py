@@ -156,7 +156,7 @@ def test_different_weights_under_one_name_make_another_space(lake, checkpoints, 
     [
         ({"encoder": "spectral", "space": "a/b"}, "not a valid name"),
         ({"encoder": "spectral", "precision": "int4"}, "Choose auto, float32"),
-        ({"encoder": "spectral", "window_s": 0.1}, "Give a number from 1 to 120"),
+        ({"encoder": "spectral", "window_s": 0.1}, "Give a number from 1 to 360"),
         ({"encoder": "spectral", "precision": "bfloat16"}, "float32 only"),
         ({"encoder": "no/such", "device": "cpu"}, "/no/such': neither a checkpoint folder"),
     ],

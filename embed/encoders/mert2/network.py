@@ -1,0 +1,246 @@
+"""The network of MERT-v2 in plain torch, its modules named as the tensors of the checkpoints.
+
+    (batch, samples) at 24 kHz  ->  mel (batch, frame, band) at 100 Hz  ->  (batch, frame, hidden) at 25 Hz  ->  blocks
+
+- **Front end**, always in float32: power spectrogram (the checkpoint's Hann window, centred, reflected at the ends), mel bands,
+  decibels, the last frame dropped, each band standardised by buffers of the checkpoint.  The waveform is not scaled.
+- **Subsampling**: three stages of ConvNeXt V2 layers (arXiv 2301.00808); the second and third begin with a convolution of
+  stride 2.  The global response norm is taken over time, so padding would change every frame: windows are never padded.
+- **Blocks**: conformer (arXiv 2005.08100) with half-step feed-forward layers on both sides of attention and convolution; rotary
+  embedding of queries and keys (arXiv 2104.09864).
+
+Architecture: the model cards of m-a-p/MERT-v2-30s and m-a-p/MERT-v2-FullSong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+STRIDES = (1, 2, 2)                      # of the three stages
+GRN_EPS, STD_FLOOR, POWER_FLOOR = 1e-6, 1e-5, 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The settings of a checkpoint that decide its shapes."""
+
+    hidden: int
+    inner: int                           # width of the feed-forward layers
+    blocks: int
+    heads: int
+    bands: int
+    fft: int
+    window: int
+    hop: int
+    channels: tuple[int, ...]            # of the stages
+    depths: tuple[int, ...]              # layers of each stage
+    kernel: int                          # of the blocks' convolution
+    rotary_base: float
+    eps: float
+    stage_eps: float
+
+    @property
+    def step(self) -> int:
+        """Samples from frame to frame."""
+        return self.hop * STRIDES[0] * STRIDES[1] * STRIDES[2]
+
+
+class Buffers(nn.Module):
+    """A module that only holds buffers."""
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.empty(shape))
+
+
+class FrontEnd(Buffers):
+    """(batch, samples) -> (batch, mel frame, band) float32."""
+
+    mel_mean: torch.Tensor
+    mel_std: torch.Tensor
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(mel_mean=(sizes.bands,), mel_std=(sizes.bands,))
+        self.spectrogram = Buffers(window=(sizes.window,))
+        self.mel_scale = Buffers(fb=(sizes.fft // 2 + 1, sizes.bands))
+        self.sizes = sizes
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(samples.device.type, enabled=False):
+            spectrum = torch.stft(
+                samples.float(), self.sizes.fft, self.sizes.hop, self.sizes.window, self.spectrogram.window, center=True,
+                pad_mode="reflect", onesided=True, return_complex=True,
+            )                                                        # (batch, bin, frame)
+            power = spectrum.real.square() + spectrum.imag.square()
+            mel = power[..., :-1].transpose(1, 2) @ self.mel_scale.fb
+            decibels = 10 * torch.log10(mel.clamp(min=POWER_FLOOR))
+            return (decibels - self.mel_mean) / self.mel_std.clamp(min=STD_FLOOR)
+
+
+class Transposed(nn.Module):
+    """(batch, frame, channel) to (batch, channel, frame), and back."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states.transpose(1, 2)
+
+
+class ResponseNorm(nn.Module):
+    """Global response norm over time: channels are weighted by their length relative to the mean over channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.empty(1, 1, channels)) for _ in range(2))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        length = torch.linalg.vector_norm(states.float(), dim=1, keepdim=True)
+        share = length / (length.mean(dim=-1, keepdim=True) + GRN_EPS)
+        return self.weight * (states * share) + self.bias + states
+
+
+class StageLayer(nn.Module):
+    """A ConvNeXt V2 layer: depthwise convolution over time, then a widened layer with response norm, and the residual."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.depthwise_block = nn.Sequential(
+            Transposed(), nn.Conv1d(channels, channels, 7, padding=3, groups=channels), Transposed()
+        )
+        self.pointwise_block = nn.Sequential(
+            nn.LayerNorm(channels, eps=eps), nn.Linear(channels, 4 * channels), nn.GELU(), ResponseNorm(4 * channels),
+            nn.Linear(4 * channels, channels),
+        )
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states + self.pointwise_block(self.depthwise_block(states))
+
+
+class Stage(nn.Module):
+    """A convolution to the next width and rate, where one of them changes, and layers: (batch, frame, channel)."""
+
+    def __init__(self, before: int, channels: int, stride: int, depth: int, eps: float) -> None:
+        super().__init__()
+        changes = before != channels or stride != 1
+        self.resampling_layer = nn.Sequential(
+            nn.LayerNorm(before, eps=eps), Transposed(), nn.Conv1d(before, channels, 2, stride), Transposed()
+        ) if changes else nn.Identity()
+        self.convnext_layers = nn.ModuleList(StageLayer(channels, eps) for _ in range(depth))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        states = self.resampling_layer(states)
+        for layer in self.convnext_layers:
+            states = layer(states)
+        return states
+
+
+class FeedForward(nn.Module):
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.w_1, self.w_2 = nn.Linear(sizes.hidden, sizes.inner), nn.Linear(sizes.inner, sizes.hidden)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.w_2(functional.gelu(self.w_1(states)))
+
+
+class Attention(nn.Module):
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.heads = sizes.heads
+        for name in ("query_proj", "key_proj", "value_proj", "out_proj"):
+            self.add_module(name, nn.Linear(sizes.hidden, sizes.hidden))
+
+    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        batch, frames, hidden = states.shape
+        query, key, value = (
+            project(states).view(batch, frames, self.heads, -1).transpose(1, 2)
+            for project in (self.query_proj, self.key_proj, self.value_proj)
+        )                                                            # (batch, head, frame, width)
+        mixed = functional.scaled_dot_product_attention(rotate(query, angles), rotate(key, angles), value)
+        return self.out_proj(mixed.transpose(1, 2).reshape(batch, frames, hidden))
+
+
+class Convolution(nn.Module):
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        hidden = sizes.hidden
+        self.layer_norm = nn.LayerNorm(hidden, eps=sizes.eps)
+        self.conv_block = nn.Sequential(
+            Transposed(), nn.Conv1d(hidden, 2 * hidden, 1, bias=False), nn.GLU(dim=1),
+            nn.Conv1d(hidden, hidden, sizes.kernel, padding=sizes.kernel // 2, groups=hidden, bias=False),
+            nn.Sequential(Transposed(), nn.LayerNorm(hidden, eps=sizes.eps), Transposed()), nn.GELU(),
+            nn.Conv1d(hidden, hidden, 1, bias=False), Transposed(),
+        )
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.conv_block(self.layer_norm(states))
+
+
+class Block(nn.Module):
+    """One conformer block: (batch, frame, hidden)."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        norms = ("ffn1_layer_norm", "attn_layer_norm", "ffn2_layer_norm", "final_layer_norm")
+        for name in norms:
+            self.add_module(name, nn.LayerNorm(sizes.hidden, eps=sizes.eps))
+        self.ffn1, self.ffn2 = FeedForward(sizes), FeedForward(sizes)
+        self.attn, self.conv_module = Attention(sizes), Convolution(sizes)
+
+    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        states = states + 0.5 * self.ffn1(self.ffn1_layer_norm(states))
+        states = states + self.attn(self.attn_layer_norm(states), angles)
+        states = states + self.conv_module(states)
+        states = states + 0.5 * self.ffn2(self.ffn2_layer_norm(states))
+        return self.final_layer_norm(states)
+
+
+class Mert2Network(nn.Module):
+    """Front end, subsampling and blocks."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.feature_extractor = FrontEnd(sizes)
+        widths = (sizes.bands, *sizes.channels)
+        self.subsampling_module = nn.ModuleList(
+            Stage(before, channels, stride, depth, sizes.stage_eps)
+            for before, channels, stride, depth in zip(widths, sizes.channels, STRIDES, sizes.depths, strict=False)
+        )
+        self.layers = nn.ModuleList(Block(sizes) for _ in range(sizes.blocks))
+
+    def states(self, samples: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield (batch, frame, hidden): what enters the first block, then what leaves each block."""
+        states = self.feature_extractor(samples)
+        for stage in self.subsampling_module:
+            states = stage(states)
+        yield states
+        angles = rotary_angles(states.shape[1], self.sizes, states.device)
+        for block in self.layers:
+            states = block(states, angles)
+            yield states
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> the states that leave the last block."""
+        for states in self.states(samples):
+            last = states
+        return last
+
+
+def rotary_angles(frames: int, sizes: Sizes, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of each frame's angles: (frame, head width) float32, both halves of a head alike."""
+    width = sizes.hidden // sizes.heads
+    frequency = sizes.rotary_base ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
+    angle = torch.outer(torch.arange(frames, dtype=torch.float32, device=device), frequency).repeat(1, 2)
+    return angle.cos(), angle.sin()
+
+
+def rotate(states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotate (batch, head, frame, width) by each frame's angles; the first half of the width is paired with the second."""
+    cosine, sine = angles
+    first, second = states.chunk(2, dim=-1)
+    return (states * cosine + torch.cat([-second, first], dim=-1) * sine).to(states.dtype)
