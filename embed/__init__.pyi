@@ -31,7 +31,7 @@ from .settings import (
     refuse_projection,
     resolve_device,
 )
-from .tagging import TagReport, read_tags, tag_clips
+from .tagging import TagReport, list_clip_tags, read_tags, tag_clips
 from .windows import MIN_TAIL_S, ClipVectors, encode_clips, place_windows
 from .work import CLIP_COLUMNS, ReadClips, check_clips
 
@@ -76,6 +76,7 @@ __all__ = [
     "fetch_weights",
     "find_or_describe",
     "have_weights",
+    "list_clip_tags",
     "list_encoders",
     "load_encoder",
     "load_librosa",

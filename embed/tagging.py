@@ -12,7 +12,7 @@ import polars as pl
 from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.encoders.registry import has_tags
 from tonelake.embed.settings import encoder_of
-from tonelake.store import InputError, Lake, Space, chunks
+from tonelake.store import InputError, Lake, Space, chunks, is_projection
 
 LEAST_SCORE = 0.1                        # of a tag that is stored; networks trained on rare tags score low
 MOST_TAGS = 10                           # of a clip
@@ -71,6 +71,22 @@ def read_tags(lake: Lake, clips: Sequence[str], space: str | None = None) -> pl.
         "tag": [encoder.tags[number] for row in order for number in row],
         "score": np.take_along_axis(scores, order, axis=1).ravel(),
     }, schema={"clip_id": pl.String, "tag": pl.String, "score": pl.Float32})
+
+
+def list_clip_tags(
+    lake: Lake, space: Space, clips: Sequence[str], *, least: float = LEAST_SCORE, most: int = MOST_TAGS
+) -> pl.Series | None:
+    """The likeliest tags of each clip, as `tag_clips` writes them; None if a space has no tags.
+
+    Raises EncoderError if the weights that score them are not on this machine.
+    """
+    if is_projection(space) or not has_tags(space.location):
+        return None
+    encoder = encoder_of(space, home=lake.uri, download=False)
+    if not clips:
+        return pl.Series([], dtype=pl.List(pl.String))
+    scores = score_clips(lake, space, encoder, clips)
+    return pl.Series([list_tags(row, encoder.tags, least, most) for row in scores], dtype=pl.List(pl.String))
 
 
 def tagging_encoder(lake: Lake, space: Space) -> Encoder:

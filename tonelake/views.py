@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+TAGS_SHOWN = 3                           # of a hit
 HITS_BY_LAYER = 5                        # columns beside the layer's name and the average
 
 
@@ -11,7 +12,8 @@ def hits(frame: pl.DataFrame) -> pl.DataFrame:
     """Neighbours: songs or clips, scores, and the positions of the best moments."""
     return frame.select(
         "rank", pl.col("^(score|distance)$"), pl.col("^clips$"), "clip_id", "artist", "title", "track",
-        pl.col("^(query_at_s|hit_at_s|part_score)$"), at=clock(pl.col("start_s")), flag=pl.coalesce(pl.col("^(flag|state)$")),
+        pl.col("^(query_at_s|hit_at_s|part_score)$"), pl.col("^heard$").list.head(TAGS_SHOWN).list.join(", "),
+        at=clock(pl.col("start_s")), flag=pl.coalesce(pl.col("^(flag|state)$")),
     )
 
 

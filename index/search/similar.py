@@ -15,6 +15,7 @@ from tonelake.index.hubness import DEFAULT_HUBS, check_hubs
 from tonelake.index.search.corrected import corrected_layer, layer_references, nearest_stored_corrected, query_neighbourhood
 from tonelake.index.search.exact import ExactLayer, cache_version, highest, load_layer
 from tonelake.index.search.facets import load_faceted
+from tonelake.index.search.hit_tags import tags_of_hits
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
 from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import SongRows, nearest_songs, nearest_songs_stored, read_cap
@@ -57,7 +58,8 @@ def similar(
 
     Returns rank, score (or distance, for l2), clip_id, clips (unless `clips` is True: how many clips of the song are at least
     as near as the last song listed) and columns that describe the clip; with `explain` also `by_layer` and `usual`, structs
-    with one field per layer: the hit's cosine to the query, and the mean cosine of all clips.
+    with one field per layer: the hit's cosine to the query, and the mean cosine of all clips; and `heard`, a list of the hit's
+    likeliest tags, if the space's encoder names tags.
     Raises InputError for arguments that exclude each other, and as `resolve`.
     """
     if k < 1:
@@ -242,7 +244,10 @@ def find_nearest(
 
 
 def explanation(lake: Lake, space: Space, query: Query, hits: pl.Series) -> list[pl.Series]:
-    """Return `by_layer` and `usual`: each hit's cosine to the query at every layer, and the mean cosine of all clips."""
+    """Return `by_layer` and `usual`: each hit's cosine to the query at every layer, and the mean cosine of all clips.
+
+    In a space whose encoder names tags also `heard`, the likeliest tags of each hit.
+    """
     cosines = np.empty((len(hits), len(space.layers)), np.float32)
     usual = np.empty(len(space.layers), np.float32)
     ids: pl.Series | None = None
@@ -255,7 +260,8 @@ def explanation(lake: Lake, space: Space, query: Query, hits: pl.Series) -> list
         cosines[:, layer] = scores[rows]
         usual[layer] = scores.mean()
     by_layer = pl.DataFrame(cosines, schema=list(space.layers)).to_struct("by_layer")
-    return [by_layer, pl.DataFrame(np.tile(usual, (len(hits), 1)), schema=list(space.layers)).to_struct("usual")]
+    usual_by_layer = pl.DataFrame(np.tile(usual, (len(hits), 1)), schema=list(space.layers)).to_struct("usual")
+    return [by_layer, usual_by_layer, *tags_of_hits(lake, space, hits)]
 
 
 @dataclass(frozen=True)

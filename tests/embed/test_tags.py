@@ -6,7 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tonelake import views
 from tonelake.embed import EmbedSettings, embed_lake, read_tags, tag_clips
+from tonelake.index import similar
 from tonelake.ingest import read_clips
 from tonelake.store import InputError
 
@@ -31,6 +33,10 @@ def test_tags_are_written_with_an_embedding_and_follow_the_settings(tracks):
     assert len(tracks.clips.read(where="array_has(mood, 'loud')")) == (loud >= 0.5).sum()
     tag_clips(tracks, "tagging", column="mood", least=1.0)
     assert tracks.clips.read(["mood"])["mood"].to_list() == [[]] * 50
+    hits = similar(tracks, ids[0], space="tagging", explain=True, clips=True, k=3)
+    stored = tracks.clips.take(hits["clip_id"].to_list(), ["clip_id", "tags_tagging"])
+    assert hits.select("clip_id", tags_tagging="heard").equals(stored)
+    assert views.hits(hits)["heard"][0] == ", ".join(hits["heard"][0])
     scores = read_tags(tracks, ids[:3], "tagging")
     assert scores["clip_id"].to_list() == [clip for clip in ids[:3] for _ in range(2)]
     for row in range(3):

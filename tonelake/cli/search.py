@@ -63,7 +63,9 @@ def similar(
         str, typer.Option(help="Order of the hits: nearest, or walk (each near the one before it).")
     ] = FROM_LIBRARY,
     hubs: Hubs = FROM_LIBRARY, clips: EachClip = False, m3u: M3u = None, like: Like = None, unlike: Unlike = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Also show the similarity of each hit at every layer.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also show each hit's similarity at every layer, and its tags if the encoder has any.")
+    ] = False,
     parts: Annotated[
         float | None, typer.Option(help="Seconds of the best matching passage to find in each hit; needs stored frames.")
     ] = None,
