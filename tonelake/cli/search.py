@@ -64,7 +64,7 @@ def similar(
     ] = FROM_LIBRARY,
     hubs: Hubs = FROM_LIBRARY, clips: EachClip = False, m3u: M3u = None, like: Like = None, unlike: Unlike = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also show each hit's similarity at every layer, and its tags if the encoder has any.")
+        bool, typer.Option("--explain", help="Also show each hit's similarity at every layer, and its tags if there are any.")
     ] = False,
     parts: Annotated[
         float | None, typer.Option(help="Seconds of the best matching passage to find in each hit; needs stored frames.")
