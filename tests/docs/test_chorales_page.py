@@ -12,10 +12,8 @@ from soundfonts import write_soundfont
 import tonelake
 from tonelake.ingest.datasets import chorales
 
-# In each third of the corpus by number, as the page divides it: pieces in G major and e minor, on three tunes.
-PIECES = (
-    "bwv117.4", "bwv155.5", "bwv158.4", "bwv250", "bwv251", "bwv278", "bwv4.8", "bwv69.6-a", "bwv86.6", "bwv99.6",
-)
+# In each third of the corpus by number, as the page divides it: pieces in G major and e minor, on two tunes.
+PIECES = ("bwv117.4", "bwv158.4", "bwv251", "bwv278", "bwv4.8", "bwv86.6", "bwv99.6")
 
 @pytest.mark.slow
 @pytest.mark.no_cover
@@ -38,7 +36,7 @@ def test_the_chorales_run_from_notes_to_result_by_the_commands_of_their_page(tmp
     timbres = ["organ", "TimGM6mb 0", "TimGM6mb 52"]
     assert sorted(set(clips["timbre"])) == sorted(timbres)
     assert clips["piece"].n_unique() == clips["track"].n_unique() == len(PIECES)
-    assert len({*clips.group_by("timbre").len()["len"]}) == 1 and clips["recording"].n_unique() == 30
+    assert len({*clips.group_by("timbre").len()["len"]}) == 1 and clips["recording"].n_unique() == 3 * len(PIECES)
     assert set(clips.filter(piece="bwv117.4")["season"]) == {"Annunciation"} and clips["season"].null_count() < len(clips)
     labelled = [done.stderr for text, done in printed.items() if "--labels" in text]
     assert len(labelled) == 3 and all("1 of 2 rows matched by bwv; without a piece: 999" in text for text in labelled)
