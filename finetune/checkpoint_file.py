@@ -11,7 +11,7 @@ from their bytes and by functions of this module instead of NumPy's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ HEAD_STATES = ("head_state_dict", "classifier_state_dict", "head")
 WHOLE_STATES = ("state_dict", "model_state_dict", "model")
 OPTIMIZER_STATES = ("optimizer_state_dict", "optimizer")
 RANKS, ALPHAS = ("lora_r", "lora_rank", "rank", "r"), ("lora_alpha", "alpha")
+MOST_NESTED = 3                          # state dicts in state dicts; a hostile file can nest them in a circle
+LAYER_WEIGHTS = re.compile(r"\w*layer_?(weights|scores|logits)")     # of a head, where they are not among its tensors
 BLOCK = re.compile(r"(?:^|\.)(layers\.\d+\..+)")
 PLAIN_SCALAR = re.compile(r"[biufc](1|2|4|8|16)|[SU]\d{1,6}|\?")      # kinds of NumPy scalars whose bytes are their value
 REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
@@ -68,14 +70,14 @@ def numpy_scalar(dtype: Any, data: Any = None) -> Any:
     """Return the Python value of a pickled NumPy scalar."""
     if not isinstance(dtype, SavedDtype) or not isinstance(data, bytes):
         raise RefusedScalar("a NumPy scalar without plain bytes")
-    plain = np.dtype(dtype.code).newbyteorder(dtype.order)
+    plain = np.dtype(dtype.code if dtype.order == "=" else dtype.order + dtype.code)
     if plain.itemsize != len(data) or plain.hasobject:
         raise RefusedScalar(f"a NumPy scalar of {len(data)} bytes for {plain}")
     return np.frombuffer(data, plain)[0].item()
 
 
 # Both spellings: NumPy 2 moved its core, and files of either version are read.
-NUMPY_GLOBALS = [
+NUMPY_GLOBALS: list[tuple[Callable[..., Any], str]] = [
     (numpy_scalar, "numpy.core.multiarray.scalar"), (numpy_scalar, "numpy._core.multiarray.scalar"),
     (SavedDtype, "numpy.dtype"),
 ]
@@ -109,20 +111,19 @@ def read_checkpoint_file(path: Path) -> CheckpointWeights:
 
     content = load_plain(path)
     state: Any = content
-    while isinstance(state, dict):
-        inner = next((state[name] for name in WHOLE_STATES if isinstance(state.get(name), dict)), None)
-        if inner is None or inner is state:
-            break
-        state = inner
+    for _ in range(MOST_NESTED):
+        inner = [state[name] for name in WHOLE_STATES if isinstance(state, dict) and isinstance(state.get(name), dict)]
+        state = inner[0] if inner else state
     outer = content if isinstance(content, dict) else {}
     tensors = dict(tensors_of(state, torch.Tensor))
     for names, prefix in ((LORA_STATES, ""), (HEAD_STATES, "head.")):
-        part = next((outer[name] for name in names if isinstance(outer.get(name), dict)), {})
+        part: Any = next((outer[name] for name in names if isinstance(outer.get(name), dict)), {})
         for name, tensor in tensors_of(part, torch.Tensor):
             tensors[name if name.startswith(prefix) else prefix + name] = tensor
     if not tensors:
         raise InputError(f"{path}: holds no tensors. Choose a checkpoint of a fine-tuning")
     tensors = {complete_name(name): tensor for name, tensor in tensors.items()}
+    tensors = {f"head.{name}" if LAYER_WEIGHTS.fullmatch(name) else name: tensor for name, tensor in tensors.items()}
     pairs = {module_name(module): both for module, both in pairs_of(tensors).items()}
     others = {name: t.float() for name, t in tensors.items() if LORA_PAIR.fullmatch(name) is None and t.is_floating_point()}
     said = [outer, *(value for value in outer.values() if isinstance(value, dict))]

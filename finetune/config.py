@@ -261,7 +261,7 @@ def merge_settings(
         base = recipe_settings(str(base.get("recipe") or "")) | base
     elif config is not None:
         base = config.as_dict()
-    given = base | recipe_settings(str(settings.get("recipe") or "")) | settings | ({"column": column} if column else {})
+    given = base | recipe_settings(str(settings.get("recipe") or "")) | dict(settings) | ({"column": column} if column else {})
     if "column" not in given:
         raise InputError("label column: is required. Name it: tonelake finetune COLUMN")
     return FinetuneConfig.from_dict(given)

@@ -57,7 +57,7 @@ def check_resume(lake: Lake, config: FinetuneConfig, split: Any, ids: Any) -> No
     if not config.resume:
         return
     if config.start:
-        raise InputError("--resume and --start: both name initial weights. Give --resume to continue, or --start for a new training")
+        raise InputError("--resume and --start: both name initial weights. Give --resume to continue, or --start alone")
     run = resumed_run(lake, config.resume)
     if run is None:
         if config.seeds > 1:

@@ -130,8 +130,8 @@ def match_head(others: dict[str, Any], trainable: dict[str, Any]) -> list[tuple[
     places = dict(zip(linear, ("inner", "outer"), strict=True)) if len(linear) == 2 else dict.fromkeys(linear[-1:], "outer")
     places |= dict.fromkeys(norms[:1], "norm")
     found = []
-    for prefix, own in layers.items():
-        for last, tensor in own.items():
+    for prefix, parts in layers.items():
+        for last, tensor in parts.items():
             name = f"head.{places[prefix]}.{last}" if prefix in places else f"{prefix}.{last}"
             single = prefix not in places and tensor.numel() == max(tensor.shape, default=0)
             if single and re.search(r"layer|weight|score|mix", last) and last not in ("weight", "bias"):

@@ -83,6 +83,12 @@ def test_a_head_and_lora_in_another_projects_layout_are_loaded_in_full(sung, tmp
     torch.testing.assert_close(mine["head.norm.weight"].detach(), head["0.weight"])
     torch.testing.assert_close(mine["head.inner.bias"].detach(), head["1.bias"])
     torch.testing.assert_close(mine["head.outer.weight"].detach(), head["4.weight"].flip(0))        # classes in our order
+    whole = {"model_state_dict": lora | {f"classifier.{name}": tensor for name, tensor in head.items() if "." in name}}
+    whole["model_state_dict"]["layer_weights"] = head["layer_weights"]                              # beside the head
+    torch.save(whole, tmp_path / "whole.pt")
+    other, _ = tuned(sung, replace(QUICK, first_layer=1))
+    assert not load_initial_weights(other, read_initial_weights(sung, str(tmp_path / "whole.pt"))).skipped
+    torch.testing.assert_close(other.head.layer_scores.detach(), head["layer_weights"])
     with pytest.raises(InputError, match="fits this model"):
         load_initial_weights(model, replace(weights, pairs={}, others={"head.0.weight": torch.ones(9, 9)}))
     other = load_initial_weights(model, weights, ("3", "7"))
@@ -145,5 +151,9 @@ def test_files_with_anything_but_plain_data_are_refused_in_a_sentence(tmp_path):
     for name, said in hostile_files(tmp_path).items():
         with pytest.raises(InputError, match=f"{name}: refused, because it .*{said}"):
             read_checkpoint_file(tmp_path / name)
+    circle = {"head_state_dict": {"0.weight": torch.ones(2, 3)}}
+    circle["model"] = {"state_dict": circle}
+    torch.save(circle, tmp_path / "circle.pt")
+    assert read_checkpoint_file(tmp_path / "circle.pt").others.keys() == {"head.0.weight"}
     assert not (tmp_path / "ran").exists()
     assert read_checkpoint_file(tmp_path / "plain.pt").others["head.0.weight"].shape == (2, 3)

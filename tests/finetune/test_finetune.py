@@ -211,6 +211,10 @@ def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine, rendered_pl
     run = mine.finetune(config=QUICK, column="tags", monitor="accuracy")
     history, seeds = run.table("history"), run.table("seeds")
     assert run.config.monitor == "accuracy" and history["valid"].equals(history["valid_accuracy"])
+    (log,) = (Path(mine.uri) / "adapters" / run.name / "tensorboard").glob("events.out.*")
+    assert {tag for tag in (b"eval/accuracy", b"eval/map", b"eval/loss") if log.read_bytes().count(tag) >= 2} == {
+        b"eval/accuracy", b"eval/map", b"eval/loss",
+    }
     assert history["valid_map"].is_between(0, 1).all() and history["valid_map"].to_list() != history["valid"].to_list()
     assert seeds["best_epoch"].item() == history["epoch"][int(history["valid"].arg_max())]
     assert seeds["valid"].item() == history["valid"].max() and run.metrics["main"] == "map"

@@ -317,7 +317,11 @@ def test_a_fine_tune_is_shown_beside_its_frozen_baseline_with_its_seeds(lake, mo
         "frozen_primary_accuracy": [0.0, 0.5],
     })
     seeds = pl.DataFrame({"seed": [0, 1], "kept": [False, True], "test": [0.5, 0.7]})
-    for name, table in (("classes", classes), ("seeds", seeds)):
+    history = pl.DataFrame({
+        "epoch": [1, 2], "loss": [1.0, 0.5], "valid_loss": [1.0, 0.7], "valid": [0.2, 0.4], "valid_map": [0.2, 0.4],
+        "valid_accuracy": [0.5, 0.5],
+    })
+    for name, table in (("classes", classes), ("seeds", seeds), ("history", history)):
         files.put(f"{name}.parquet", table.write_parquet)
     test = page("runs", lake, monkeypatch)
     listed, figures, shown = (frame.value for frame in test.dataframe)
@@ -325,6 +329,7 @@ def test_a_fine_tune_is_shown_beside_its_frozen_baseline_with_its_seeds(lake, mo
     row = figures.iloc[0]
     assert (row["frozen"], row["difference"], row["from"], row["to"], row["chance"]) == (0.5, 0.1, 0.0, 0.2, 0.3)
     assert shown["kept"].to_list() == [False, True]
+    assert "The mAP of the validation clips decides when training stops" in text_of(test)
     assert "over 4 tracks and 2 seeds" in text_of(test) and "seed 1, which is best on the validation clips" in text_of(test)
     tags = page("runs", lake, monkeypatch, tab="Classes")
     assert "frozen_primary_accuracy" in tags.dataframe[-1].value and "list the tag first" in text_of(tags)

@@ -166,8 +166,9 @@ if tabs["Overview"].open:
             st.subheader("Learning curves")
             left, right = st.columns(2)
             left.line_chart(history, x="epoch", y=["loss", "valid_loss"])
-            right.line_chart(history, x="epoch", y="valid")
-            st.caption(f"valid: {figure_label(main)} on the validation clips, which decide when training stops.")
+            measured = [name for name in history.columns if name.startswith("valid_") and name != "valid_loss"]
+            right.line_chart(history, x="epoch", y=measured or "valid")
+            st.caption(f"The {figure_label(run.config.monitored)} of the validation clips decides when training stops.")
         if fits is not None:
             st.subheader("Fits")
             st.caption("Every fit of the grid, with its settings, stopping epoch and best validation score.")
