@@ -23,7 +23,7 @@ import polars as pl
 HERE = Path(__file__).parent
 MUSIC = (".ogg", ".mp3", ".flac", ".opus", ".wav", ".oga")
 ARCHIVES = (".zip", ".pk3")
-MUSIC_BYTES = 400_000                    # a smaller file is a sound effect, or a jingle below half a minute
+MUSIC_BYTES = 250_000                    # a smaller file is a sound effect or a jingle
 DONE = "fetched"                         # written last in a package's folder
 
 
