@@ -79,13 +79,12 @@ def overlap_with(
         over=over, centre=centre, hubs=hubs,
     )
     names = GroupNames(found.names)
-    number = {name: rows[0] for name in {*wanted["group"], *wanted["neighbour"]} if len(rows := names.find(name)) == 1}
+    number = {name: meant[0] for name in {*wanted["group"], *wanted["neighbour"]} if len(meant := names.find(name)) == 1}
     unknown = tuple(sorted({*wanted["group"], *wanted["neighbour"]} - number.keys()))
     rows = []
-    for (group,), listed in wanted.group_by("group", maintain_order=True):
-        own = number.get(str(group))
-        if own is None:
-            continue
+    owners = pl.Series("own", [number.get(name) for name in wanted["group"]], dtype=pl.Int64)
+    for listed in wanted.with_columns(owners).drop_nulls("own").partition_by("own", maintain_order=True):
+        own = int(listed["own"][0])
         similarity = found.row(own, intervals=False).values
         listed_rows = [number[name] for name in listed["neighbour"] if name in number]
         listed_rows = [n for n in dict.fromkeys(listed_rows) if np.isfinite(similarity[n])]

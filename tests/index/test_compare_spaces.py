@@ -138,6 +138,8 @@ def test_a_list_that_names_a_group_itself_or_a_neighbour_twice_counts_as_without
     assert plain == (1.0, pytest.approx(1), ())
     assert compared(lambda group, near: [group, *near]) == compared(lambda group, near: [near[0], *near]) == plain
     assert compared(lambda group, near: [name.upper() for name in near]) == plain
+    cased = pl.DataFrame({"a": ["Artist 0", "ARTIST 0"], "b": orders["Artist 0"][:2]})     # one group, in two spellings
+    assert index.overlap_with(two, "artist", cased, space="a").table["compared"].to_list() == [2]
 
 
 def test_random_lists_agree_by_chance(two):

@@ -11,7 +11,7 @@ import pytest
 from library import ROOTS, InProcess, Library, contents, embed_missing
 from sounds import melody, write
 
-from tonelake import ingest
+from tonelake import index, ingest
 from tonelake.ingest import ingest_folder, ingest_manifest
 from tonelake.store import Added, InputError, Lake
 
@@ -171,6 +171,10 @@ def test_albums_ingested_one_by_one_keep_their_tracks_apart(lake, tmp_path):
             ingest_folder(lake, tmp_path / "Music" / album, dataset=album)
         assert lake.clips.read()["track"].n_unique() == 12
     assert {"01.wav", "Exile/01.wav"} <= set(lake.clips.read()["track"])
+    embed_missing(lake)
+    clip = lake.clips.read(where="track = '01.wav'")["clip_id"][0]
+    assert len(index.similar(lake, clip, not_same="track", k=20)) == 11
+    assert index.groups(lake, "dataset")["tracks"].to_list() == [3] * 4
 
 
 def test_files_are_one_track_where_the_user_says_so(tmp_path):

@@ -110,6 +110,8 @@ def test_tags_are_columns_with_every_artist(library):
     assert {row["title"] for row in library.rows("clips", "--where", "array_has(artists, 'Björk Ólafs') AND start_s = 0")} == {
         one.title for one in library.tunes if "Björk Ólafs" in one.artists
     }
+    tracks = {row["artists"]: row["tracks"] for row in library.rows("groups", "artists")}
+    assert tracks == Counter([*(artist for one in library.tunes for artist in one.artists), library.encoded.artists[0]])
 
 
 @pytest.mark.parametrize(("words", "title"), [
