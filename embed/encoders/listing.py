@@ -11,7 +11,7 @@ from tonelake.embed.encoders.registry import ENTRY_POINTS, find_class
 from tonelake.embed.encoders.table import ENTRIES, Entry
 from tonelake.embed.errors import EncoderError
 
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "name": pl.String,                   # for --encoder
     "aliases": pl.List(pl.String),
     "location": pl.String,               # what a space records

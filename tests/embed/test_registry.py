@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tonelake.embed import EmbedSettings, EncoderError, embed_lake, encoder_names, encoder_of, load_encoder
+from tonelake.embed import EmbedSettings, EncoderError, LiveFrames, embed_lake, encoder_names, encoder_of, load_encoder
+from tonelake.embed.encoders.base import check_frames
 from tonelake.embed.encoders.registry import full_name
 from tonelake.ingest import read_clips
 from tonelake.store import InputError
@@ -77,6 +78,25 @@ def test_an_entry_point_names_an_encoder(package):
     assert (encoder.name, encoder.location) == ("loudness", "loud.encoder:Loudness")
 
 
+def test_a_short_class_streams_live_through_its_defaults(package):
+    """Frames of a stream equal those of one pass, although the class defines `encode` alone."""
+    encoder = load_encoder("loudness")
+    samples = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
+    live = LiveFrames(encoder, 0, 8_000, window_s=0.5)
+    parts = [live.push(samples[i : i + 700]).states for i in range(0, 8_000, 700)] + [live.finish().states]
+    offline = np.sqrt(np.square(samples.reshape(-1, 100)).mean(axis=1))
+    np.testing.assert_allclose(np.concatenate(parts)[:, 0], offline, rtol=1e-3)
+    assert (encoder.frame_field, encoder.frames_of(8_000), encoder.precisions) == (100, 80, ("float32",))
+    for call in (lambda: encoder.encode_text(["slow"]), lambda: encoder.at("bfloat16"), lambda: encoder.adapted(None, "x")):
+        with pytest.raises(InputError, match="encoder 'loudness': "):
+            call()
+    encoder.has_frames = False
+    with pytest.raises(InputError, match="has no frames, which live audio needs"):
+        LiveFrames(encoder, 0, 8_000)
+    with pytest.raises(InputError, match=r"has no frames\. Leave out --frames"):
+        check_frames(encoder, ["rms"])
+
+
 def test_an_encoder_gets_the_device_and_precision_named_by_its_constructor(package):
     (package / "loud" / "more.py").write_text(
         "from loud.encoder import Loudness\n"
@@ -89,9 +109,9 @@ def test_an_encoder_gets_the_device_and_precision_named_by_its_constructor(packa
     encoder = load_encoder("loud.more:Placed", device="cuda:3", precision="float16")
     assert (encoder.device, encoder.precision) == ("cuda:3", "float16")
     assert load_encoder("loud.more:Coarse", precision="bfloat16").precision == "bfloat16"
-    with pytest.raises(InputError, match="computes in bfloat16 only, not float32. Pass --precision bfloat16"):
+    with pytest.raises(InputError, match=r"computes in bfloat16 only, not float32\. Pass --precision bfloat16"):
         load_encoder("loud.more:Coarse")
-    with pytest.raises(InputError, match="takes no adapter. Leave out adapter adapters/x/adapter"):
+    with pytest.raises(InputError, match=r"takes no adapter\. Leave out adapter adapters/x/adapter"):
         load_encoder("loud.encoder:Loudness", adapter="adapters/x/adapter")
 
 

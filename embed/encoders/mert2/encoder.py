@@ -107,8 +107,8 @@ def read_sizes(folder: Path, config: dict[str, Any]) -> Any:
         value = config.get(setting)
         kind = Sizes.__annotations__[field]
         if kind.startswith("tuple"):
-            usable = isinstance(value, list) and len(value) == len(STRIDES) and all(is_count(part) for part in value)
-            value = tuple(value) if usable else None
+            value = tuple(value) if isinstance(value, list) else ()
+            usable = len(value) == len(STRIDES) and all(is_count(part) for part in value)
         elif kind == "int":
             usable = is_count(value)
         else:

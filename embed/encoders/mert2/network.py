@@ -59,6 +59,14 @@ class Buffers(nn.Module):
             self.register_buffer(name, torch.empty(shape))
 
 
+class Spectrogram(Buffers):
+    window: torch.Tensor
+
+
+class MelScale(Buffers):
+    fb: torch.Tensor                     # (bin, band)
+
+
 class FrontEnd(Buffers):
     """(batch, samples) -> (batch, mel frame, band) float32."""
 
@@ -67,8 +75,8 @@ class FrontEnd(Buffers):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(mel_mean=(sizes.bands,), mel_std=(sizes.bands,))
-        self.spectrogram = Buffers(window=(sizes.window,))
-        self.mel_scale = Buffers(fb=(sizes.fft // 2 + 1, sizes.bands))
+        self.spectrogram = Spectrogram(window=(sizes.window,))
+        self.mel_scale = MelScale(fb=(sizes.fft // 2 + 1, sizes.bands))
         self.sizes = sizes
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
@@ -151,8 +159,9 @@ class Attention(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.heads = sizes.heads
-        for name in ("query_proj", "key_proj", "value_proj", "out_proj"):
-            self.add_module(name, nn.Linear(sizes.hidden, sizes.hidden))
+        self.query_proj, self.key_proj, self.value_proj, self.out_proj = (
+            nn.Linear(sizes.hidden, sizes.hidden) for _ in range(4)
+        )
 
     def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         batch, frames, hidden = states.shape
@@ -185,9 +194,9 @@ class Block(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        norms = ("ffn1_layer_norm", "attn_layer_norm", "ffn2_layer_norm", "final_layer_norm")
-        for name in norms:
-            self.add_module(name, nn.LayerNorm(sizes.hidden, eps=sizes.eps))
+        self.ffn1_layer_norm, self.attn_layer_norm, self.ffn2_layer_norm, self.final_layer_norm = (
+            nn.LayerNorm(sizes.hidden, eps=sizes.eps) for _ in range(4)
+        )
         self.ffn1, self.ffn2 = FeedForward(sizes), FeedForward(sizes)
         self.attn, self.conv_module = Attention(sizes), Convolution(sizes)
 
