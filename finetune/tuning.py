@@ -62,6 +62,7 @@ def finetune(
         return done
     is_main = is_main_process()
     with lock_run(files, name) if is_main else contextlib.nullcontext():
+        check_same_run(files, name, setup.config, manifest, "fine-tuning", again=again)
         done = FinetuneRun.find(lake, name)          # another process may have finished it meanwhile
         if done is not None and not again:
             return done

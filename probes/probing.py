@@ -53,8 +53,9 @@ def probe(
     done = Run.find(lake, name)
     if done is not None and not again:
         return done
-    with lock_run(files, name):
-        done = Run.find(lake, name)             # another process may have finished it meanwhile
+    with lock_run(files, name):                 # another process may have started or finished it meanwhile
+        check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
+        done = Run.find(lake, name)
         if done is not None and not again:
             return done
         if again or files.read(CONFIG_FILE) is None:         # fits without settings are of an unknown run

@@ -22,7 +22,7 @@ class Status:
     flagged: int
     failures: int
     labels: tuple[str, ...]
-    spaces: pl.DataFrame                 # name, encoder, layers, embedded, missing
+    spaces: pl.DataFrame                 # of `list_spaces`
 
     def next_step(self) -> str:
         """The command to run next."""
@@ -30,7 +30,8 @@ class Status:
             return "tonelake ingest folder PATH"
         if not len(self.spaces):
             return "tonelake embed"
-        behind = self.spaces.filter(pl.col("missing") > 0)
+        outdated = pl.col("run").fill_null("").str.contains(r" \((replaced|missing)\)$")        # cannot be extended
+        behind = self.spaces.filter((pl.col("missing") > 0) & ~outdated)
         if len(behind):
             return f"tonelake embed --space {behind['name'][0]}"
         return "tonelake similar CLIP, tonelake layers COLUMN, or tonelake ui"

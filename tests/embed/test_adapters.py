@@ -117,6 +117,9 @@ def test_a_run_trained_again_under_its_name_makes_a_space_apart_and_its_old_spac
     assert adapted.embed(adapter="mix").space == apart.space
     shown = dict(adapted.list_spaces().select("name", "run").iter_rows())
     assert (shown[old], shown[apart.space]) == ("mix (replaced)", "mix")
+    status = adapted.status()
+    gaps = status.spaces.with_columns(missing=pl.when(pl.col("name") == old).then(4).otherwise(0))
+    assert "--space" not in replace(status, spaces=gaps).next_step()         # it could not be extended
     clip = adapted.clips.read()["clip_id"][0]
     assert len(adapted.similar(clip, space=old, k=2)) == 2   # its stored vectors are still compared with each other
     shutil.rmtree(home / "mix")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from fakes import fill
 
-from tonelake.probes import ProbeConfig, Run, predict, probe
+from tonelake.probes import ProbeConfig, Run, predict, probe, probing
 from tonelake.probes.experiment import Experiment
 from tonelake.store import InputError, Lake
 
@@ -116,6 +116,20 @@ def test_a_half_finished_run_is_not_resumed_with_other_sets(lake, monkeypatch):
     sides = dict(done.table("split").select("clip_id", "side").iter_rows())
     tracks = lake.clips.read(["clip_id", "track"]).filter(pl.col("track").is_in(["track000", "track015"]))
     assert len({sides[clip] for clip in tracks["clip_id"]}) == 1
+
+
+def test_a_run_that_another_process_made_of_other_data_meanwhile_is_not_returned(lake, monkeypatch):
+    real = probing.lock_run
+
+    def meanwhile(files, name):
+        monkeypatch.setattr(probing, "lock_run", real)
+        correct_the_split(lake)
+        probe(lake, CONFIG, name="new")
+        return real(files, name)
+
+    monkeypatch.setattr(probing, "lock_run", meanwhile)
+    with pytest.raises(InputError, match="run 'new': was made from other data"):
+        probe(lake, CONFIG, name="new")
 
 
 def test_fits_without_the_settings_of_their_run_are_not_used(lake):
