@@ -122,38 +122,36 @@ def filled(tmp_path_factory):
     return lake
 
 
-@pytest.fixture
-def s3(monkeypatch):
-    """The URI of a bucket on an S3 server of this machine, with endpoint and credentials in the environment."""
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server of this process: starting and stopping one takes as long as most tests of it."""
     import logging
-    import uuid
 
-    import boto3
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"music-{uuid.uuid4().hex[:12]}"            # moto's servers share what they hold within a process
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket=bucket)
-    yield f"s3://{bucket}"
+    yield f"http://{host}:{port}"
     server.stop()
 
 
 @pytest.fixture
-def one_thread():
-    import torch
+def s3(s3_server, monkeypatch) -> str:
+    """The URI of a new bucket on an S3 server of this machine, with endpoint and credentials in the environment."""
+    import uuid
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    import boto3
+
+    for name, value in {
+        "AWS_ENDPOINT": s3_server, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"music-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
+    return f"s3://{bucket}"
 
 
 @pytest.fixture(scope="session")

@@ -70,15 +70,18 @@ def by_clip(lake, query, **how):
     return index.similar(lake, query, **how, clips=True)
 
 
-def agreement(lake, ids, **how):
-    """Return the index's recall@10 over some queries; scores must be exact."""
+def agreement(lake, queries, layer, metric="cosine"):
+    """Return the index's recall@10 over some clips, against NumPy; scores must be exact."""
+    ids, vectors = lake.vectors().layer(layer)
+    ids, vectors = ids.to_list(), prepare(vectors, metric).astype(np.float64)
     found = []
-    for clip in ids:
-        near, true = index.similar(lake, clip, k=10, **how, clips=True), by_scan(lake, clip, k=10, **how)
-        found.append(len(set(near["clip_id"]) & set(true["clip_id"])) / len(true))
-        scores = dict(zip(true["clip_id"], true[near.columns[1]], strict=True))
-        for hit, score in near.select("clip_id", near.columns[1]).iter_rows():
-            assert hit not in scores or score == pytest.approx(scores[hit], abs=5e-4 * max(1, abs(scores[hit])))
+    for clip in queries:
+        near, own = index.similar(lake, clip, k=10, layer=layer, metric=metric, clips=True), vectors[ids.index(clip)]
+        nearness = -np.linalg.norm(vectors - own, axis=1) if metric == "l2" else vectors @ own
+        true = [ids[row] for row in np.argsort(-nearness, kind="stable")[:11] if ids[row] != clip][:10]
+        found.append(len(set(near["clip_id"]) & set(true)) / 10)
+        scores = nearness[[ids.index(hit) for hit in near["clip_id"]]] * (-1 if metric == "l2" else 1)
+        np.testing.assert_allclose(near[near.columns[1]], scores, rtol=5e-4, atol=5e-4)
     return float(np.mean(found))
 
 
@@ -113,13 +116,13 @@ def test_an_index_combines_several_parts_as_a_scan_does(big, used, metric):
     lake, space, ids = big
     index.build_index(lake, space, 0, metric=metric, kind="hnsw", recall=0.99)
     shared = 0
-    for first in range(0, 1_000, 100):
+    for first in range(0, 1_000, 200):
         how = {"minus": [ids[first + 1_000]], "layer": 0, "k": 10, "metric": metric}
         near, true = (search(lake, ids[first : first + 60 : 30], **how) for search in (by_clip, by_scan))
         shared += len(set(near["clip_id"]) & set(true["clip_id"]))
         both = near.join(true, on="clip_id")
         np.testing.assert_allclose(both[:, 1], both[f"{near.columns[1]}_right"], rtol=2e-3, atol=2e-3)
-    assert shared >= 90 and used == [True] * 10
+    assert shared >= 45 and used == [True] * 5
 
 
 def test_recall_is_counted_by_score():
