@@ -104,8 +104,8 @@ class Setup:
         encoder = encoder_of(self.space, device="cpu", home=self.lake.uri)
         if encoder.precision != "float32":
             encoder = load_encoder(self.space.location, device="cpu")
-        if not encoder.lora_targets:
-            raise InputError(f"space {self.space.name!r}: {encoder.name} has no trainable weights. Embed with MERT")
+        if not encoder.trainable:
+            raise InputError(f"space {self.space.name!r}: {encoder.name} cannot be fine-tuned. Embed with MERT-v1")
         encoder.prepare_training(
             round(float(self.config.window_s) * encoder.sample_rate), self.config.precision, self.config.device
         )
