@@ -154,6 +154,16 @@ def s3(s3_server, monkeypatch) -> str:
     return f"s3://{bucket}"
 
 
+@pytest.fixture
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def sung(tmp_path_factory, checkpoints):
     """Twelve tracks of five seconds, embedded in windows of two by a random checkpoint, frames of layers 0 and 1 stored.
