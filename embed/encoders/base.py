@@ -73,6 +73,7 @@ class Encoder(ABC):
     lora_targets: tuple[str, ...] = ()   # linear layers of `model` that LoRA changes by default; empty: no adapter fits
     normalizes: bool = False             # whether each window is scaled to zero mean and unit variance first
     text_layer: str | None = None        # name of the layer whose vectors `encode_text` shares; None: no text
+    text_scale: float = 1.0              # of cosines of words and sounds, before a softmax over prompts
     tags: tuple[str, ...] = ()           # names of the tags that `score_tags` scores
     tag_layers: tuple[str, ...] = ()     # names of the layers whose means it takes
 

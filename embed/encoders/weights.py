@@ -108,9 +108,10 @@ class HubWeights(Weights):
             except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
                 problem = str(error).splitlines()[0]
         name = self.repository.split("/")[1]
+        terms = ": not for commercial use" if "-NC" in self.licence else ""
         raise EncoderError(
             f"weights of {self.repository}: {problem}.\n"
-            f"  On a machine with network ({self.size}, licence {self.licence}: not for commercial use):\n"
+            f"  On a machine with network ({self.size}, licence {self.licence}{terms}):\n"
             f"    hf download {self.repository} --revision {self.revision} --local-dir {name}\n"
             f"  then copy that folder here and pass it: tonelake embed --encoder {name}\n"
             f"{WITHOUT_WEIGHTS}"
