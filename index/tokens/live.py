@@ -90,7 +90,7 @@ class LiveEncoder:
                 self._next_s += self.every_s * np.ceil((moment - self._next_s + 1e-9) / self.every_s)
         if at_s is not None:             # one search even if several were due: only the latest is useful
             at_s = self._recent[-1][0]
-            hits = self._search(np.mean([state for _, state in self._recent], axis=0, dtype=np.float64))
+            hits = self._search(np.stack([state for _, state in self._recent]).mean(axis=0, dtype=np.float64))
         return LiveStep(time_s=time_s, states=states, tokens=tokens, hits=hits, hits_at_s=at_s)
 
     def _search(self, query: np.ndarray) -> pl.DataFrame | None:
