@@ -84,7 +84,7 @@ def render_soundfont(notes: np.ndarray, voice: np.ndarray, rendering: Rendering)
 
 def check_sound(rendering: Rendering) -> None:
     """Raise AudioError unless each program of a rendering sounds in the range of a choir."""
-    for program in rendering.programs:
+    for program in dict.fromkeys(rendering.programs):
         chord = np.array([[0, 0.5, pitch] for pitch in CHOIR], np.float64)
         render_soundfont(chord, np.zeros(len(chord), int), replace(rendering, programs=(program,)))
 
