@@ -14,6 +14,7 @@ from sounds import melody, write
 from tonelake import index, ingest
 from tonelake.ingest import ingest_folder, ingest_manifest
 from tonelake.store import Added, InputError, Lake
+from tonelake.verify import verify
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,7 @@ def test_new_tags_change_the_columns_of_the_same_clips(lake, tmp_path):
     ingest_folder(lake, tmp_path / "w")
     ids = lake.clips.ids().to_list()
     embed_missing(lake)
+    near = index.similar(lake, ids[0])["title"].to_list()
     for number in range(4):
         song(tmp_path / "w" / f"{number}.flac", number, title=f"Song {number}", artist="Miles Davis", genre="jazz")
     report = ingest_folder(lake, tmp_path / "w")
@@ -112,7 +114,8 @@ def test_new_tags_change_the_columns_of_the_same_clips(lake, tmp_path):
     clips = lake.clips.read()
     assert sorted(clips["clip_id"]) == sorted(ids)
     assert set(clips["artist"]) == {"Miles Davis"} and set(clips["genre"]) == {"jazz"}
-    assert embed_missing(lake) == []
+    assert embed_missing(lake) == [] and index.similar(lake, ids[0])["title"].to_list() == near and len(near) == 3
+    assert clips["clip_id"].to_list() == ids             # in the order they were added
 
 
 def test_deleted_files_are_missing_until_they_are_back(lake, tmp_path):
@@ -125,6 +128,7 @@ def test_deleted_files_are_missing_until_they_are_back(lake, tmp_path):
     assert report.missing == 1 and "1 files are missing" in str(report)
     state = dict(lake.clips.read().select("track", "state").iter_rows())
     assert state == {"0.wav": None, "1.wav": "missing", "2.wav": None}
+    assert "or `tonelake forget` them" in verify(lake).row(0, named=True)["remedy"]
     shutil.move(tmp_path / "aside.wav", music / "back.wav")
     report = ingest_folder(lake, music)
     assert report.added == Added(known=2, changed=1)

@@ -100,7 +100,7 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
         gone = gone.filter(~gone.str.starts_with("chorale:"))
         yield Finding(
             what="sources", where="clips", problem=f"{len(gone)} files are missing: {first_few(gone)}",
-            remedy="put them back, or ingest the folder they are in now: clips follow their audio",
+            remedy="put them back, ingest the folder they are in now (clips follow their audio), or `tonelake forget` them",
         )
     if not digests:
         return
