@@ -220,6 +220,9 @@ def test_an_emptied_cell_of_a_manifest_empties_the_label_of_its_clip(lake, tmp_p
     table.write_text("path,start,seconds,mood\na.wav,0,2,\na.wav,2,2,wild\n")
     assert ingest_manifest(lake, table).added == Added(known=1, changed=1)
     assert lake.clips.read().sort("start_s")["mood"].to_list() == [None, "wild"]
+    table.write_text("path,start,seconds,mood\na.wav,0,2,calm\na.wav,0,2,wild\n")
+    with pytest.raises(InputError, match=r"m\.csv, row 3: two different rows for 'a\.wav' from 0 to 2 s, the other is row 2"):
+        ingest_manifest(lake, table)
 
 
 def test_labels_win_over_tags_that_change_later(lake, tmp_path):
