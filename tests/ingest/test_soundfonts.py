@@ -1,39 +1,30 @@
-"""Chorales by FluidSynth and a soundfont: programs, presets, notes, sound, recordings beside the organ's, and their labels."""
+"""Chorales by FluidSynth and a soundfont: programs, presets, notes, sound, and recordings beside the organ's."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
-from contextlib import suppress
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from commands import rows, run
+from commands import run
 from soundfonts import write_soundfont
 
 from tonelake import ingest
-from tonelake.ingest import AudioError, ingest_chorales, ingest_manifest, read_clips, read_source, soundfont_of
+from tonelake.index.names.songs import file_names
+from tonelake.ingest import AudioError, ingest_chorales, read_clips, read_source, soundfont_of
 from tonelake.ingest.chorale_audio import chorale_recording
-from tonelake.ingest.chorale_labels import ChoraleLabels
 from tonelake.ingest.chorale_scores import load_score
-from tonelake.ingest.chorale_sources import ChoraleSource, Rendering, parse_chorale
+from tonelake.ingest.chorale_sources import ChoraleSource, Rendering
 from tonelake.ingest.datasets.chorales import clip_row
-from tonelake.ingest.general_midi import PROGRAMS, parse_programs
 from tonelake.ingest.soundfont_rendering import (
     RATE,
     TAIL_S,
-    TICKS_PER_S,
-    midi_file,
-    note_spans,
     render_soundfont,
-    voice_programs,
 )
-from tonelake.ingest.soundfonts import check_presets, soundfont_presets
 from tonelake.store import Added, InputError, Lake
 from tonelake.verify import verify
 
@@ -77,145 +68,6 @@ def table(folder: Path, text: str) -> Path:
     path = folder / "labels.csv"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-# -- programs, sources and presets
-
-
-def test_general_midi_has_128_programs_with_names_of_their_own():
-    assert len(PROGRAMS) == len(set(PROGRAMS)) == 128
-    assert (PROGRAMS[0], PROGRAMS[19], PROGRAMS[40], PROGRAMS[73], PROGRAMS[127]) == (
-        "Acoustic Grand Piano", "Church Organ", "Violin", "Flute", "Gunshot"
-    )
-
-
-@pytest.mark.parametrize(("given", "numbers"), [
-    (19, (19,)), ("19", (19,)), ("Church organ", (19,)), ("52,53,54,55", (52, 53, 54, 55)), (["Choir Aahs", 53], (52, 53)),
-    ("19,19,19", (19,)), ("lead 8 (bass+lead)", (87,)), ("violin, 41", (40, 41)), ("oboe", (68,)), ("choir aahs", (52,)),
-])
-def test_programs_are_numbers_or_names(given, numbers):
-    assert parse_programs(given) == numbers
-
-
-@pytest.mark.parametrize(("given", "message"), [
-    ("128", "is out of range"), (-1, "is out of range"), ("theremin", "is not an instrument"), ("", "is not an instrument"),
-    ("organ", "fits several instruments.*19 Church Organ"), ("1,", "is not an instrument"), ([], "0 programs"),
-    (list(range(16)), "16 programs"),
-])
-def test_unknown_programs_are_refused(given, message):
-    with pytest.raises(InputError, match=message):
-        parse_programs(given)
-
-
-@pytest.mark.parametrize("path", ["/a/TimGM6mb.sf2", "/a b/ü?&=%.sf2", "/a/\udcff.sf2"])
-def test_a_source_has_all_settings_of_a_rendering(path):
-    piece = ChoraleSource("bwv66.6.mxl", Rendering(soundfont=Path(path), programs=(52, 0), reverb=True))
-    assert parse_chorale(str(piece)) == piece and soundfont_of(str(piece)) == Path(path)
-    assert "/" not in str(piece) and str(piece).isascii()
-    str(piece.rendering.timbre).encode()
-    assert parse_chorale("chorale:bwv66.6.mxl") == ChoraleSource("bwv66.6.mxl") and soundfont_of("/a.sf2") is None
-
-
-@pytest.mark.parametrize(
-    "settings", ["", "soundfont=a.sf2", "soundfont=a&program=x", "program=1", "soundfont=a&program=1&x=2", "a"]
-)
-def test_a_source_with_other_settings_is_an_error(settings):
-    with pytest.raises(AudioError, match=r"settings that cannot be read\. Ingest the chorales"):
-        read_source(f"chorale:bwv66.6.mxl?{settings}", 0, 1, 24_000)
-    assert soundfont_of(f"chorale:bwv66.6.mxl?{settings}") is None
-
-
-def test_presets_of_bank_0_are_read_from_a_soundfont(soundfont, tmp_path):
-    assert soundfont_presets(soundfont) == {0: "Sound 0", 19: "Sound 19", 20: "Sound 20"}
-    check_presets(soundfont, (0, 19))
-    with pytest.raises(AudioError, match=r"has no program 21, 40 in bank 0. Choose --program among 0 Sound 0, 19 Sound 19, 20"):
-        check_presets(soundfont, (0, 40, HIGH))
-    with pytest.raises(AudioError, match="has no presets in bank 0"):
-        soundfont_presets(write_soundfont(tmp_path / "drums.sf2", {0: [1]}, bank=128))
-
-
-@pytest.mark.parametrize("data", [
-    b"", b"RIFF", b"not a soundfont, but text", b"RIFF\x24\0\0\0WAVEfmt " + bytes(40),
-    b"RIFF\xff\xff\xff\xffsfbkLIST\xff\xff\xff\x7fpdta",
-    b"RIFF\x30\0\0\0sfbkLIST\x10\0\0\0pdtaphdr\x04\0\0\0abcd",
-])
-def test_other_files_are_not_soundfonts(tmp_path, data):
-    (tmp_path / "a.sf2").write_bytes(data)
-    with pytest.raises(AudioError, match=r"is not a SoundFont 2 file|has no presets"):
-        soundfont_presets(tmp_path / "a.sf2")
-    with pytest.raises(AudioError, match=r"absent.sf2: the soundfont cannot be read.*Put it back"):
-        soundfont_presets(tmp_path / "absent.sf2")
-    with pytest.raises(AudioError, match="cannot be read"):
-        soundfont_presets(tmp_path)
-
-
-def test_a_cut_soundfont_never_crashes_the_reader(soundfont, tmp_path):
-    data = soundfont.read_bytes()
-    for end in range(0, len(data), 97):
-        (tmp_path / "cut.sf2").write_bytes(data[:end])
-        with suppress(AudioError):
-            assert 0 in soundfont_presets(tmp_path / "cut.sf2")
-
-
-# -- notes
-
-
-def read_back(data: bytes) -> list[tuple[float, float, int, int]]:
-    """(start, end, channel, pitch) of the notes of a MIDI file.  Reference: music21's reader."""
-    from music21 import midi
-
-    file = midi.MidiFile()
-    file.readstr(data)
-    (track,) = file.tracks
-    now, sounding, found = 0, {}, []
-    for event in track.events:
-        if isinstance(event, midi.DeltaTime):
-            now += event.time
-        elif event.isNoteOn():
-            assert (event.channel, event.pitch) not in sounding
-            sounding[event.channel, event.pitch] = now
-        elif event.isNoteOff():
-            begun = sounding.pop((event.channel, event.pitch))
-            found.append((begun / TICKS_PER_S, now / TICKS_PER_S, event.channel, event.pitch))
-    assert not sounding and file.ticksPerQuarterNote == TICKS_PER_S
-    return sorted(found)
-
-
-def test_a_midi_file_has_the_notes_of_each_voice_on_a_channel_of_its_own():
-    score = load_score("bwv66.6.mxl")
-    assert sum(score.parts) == len(score.notes) and len(score.parts) == score.voices == 4
-    notes = score.notes * [score.quarter_s, score.quarter_s, 1]
-    found = read_back(midi_file(notes, score.voice_of_notes, (52, 53, 54, 55)))
-    wanted = [(s, s + n, v + 1, int(p)) for (s, n, p), v in zip(notes.tolist(), score.voice_of_notes.tolist(), strict=True)]
-    np.testing.assert_allclose(found, sorted(wanted), atol=1e-4)
-
-
-def test_more_than_fifteen_voices_share_channels_and_none_is_that_of_the_drums():
-    notes = np.array([[number, 0.5, 60] for number in range(20)], float)
-    found = read_back(midi_file(notes, np.arange(20), voice_programs((19,), 20)))
-    assert len(found) == 20 and {channel for *_, channel, _ in found} == {*range(1, 17)} - {10}
-
-
-def test_notes_of_one_pitch_and_channel_never_overlap():
-    """A channel sounds a pitch once, and a note that ends where it begins would sound for ever."""
-    rng = np.random.default_rng(3)
-    notes = np.stack([rng.integers(0, 40, 300) / 4, rng.integers(0, 8, 300) / 4, rng.integers(60, 64, 300)], axis=1)
-    channel = rng.integers(0, 3, 300)
-    spans = note_spans(notes, channel)
-    for (*key, _, until), (*other, begin, _) in pairwise(spans):
-        assert key != other or until <= begin
-    assert all(last > first for *_, first, last in spans)
-    covered = {(c, p, t) for c, p, first, last in spans for t in range(first, last, 2500)}
-    for (start, length, pitch), of in zip(notes, channel, strict=True):
-        assert {(of, pitch, t) for t in range(round(start * 1e4), round((start + length) * 1e4), 2500)} <= covered
-    starts = {(of, pitch, round(start * 1e4)) for (start, length, pitch), of in zip(notes, channel, strict=True) if length}
-    assert {(c, p, first) for c, p, first, _ in spans} == starts
-
-
-def test_several_programs_fewer_than_the_voices_are_refused():
-    assert voice_programs((1, 2, 3), 2) == (1, 2) and voice_programs((7,), 3) == (7, 7, 7)
-    with pytest.raises(AudioError, match=r"5 voices, but 4 programs are given\. Give --program one"):
-        voice_programs((1, 2, 3, 4), 5)
 
 
 # -- sound
@@ -422,51 +274,6 @@ def test_without_fluidsynth_the_error_names_its_package(organ, soundfont, monkey
         ingest_chorales(organ, soundfont=soundfont)
 
 
-# -- labels
-
-
-def test_labels_of_a_table_are_joined_by_piece_bwv_or_name(organ, tmp_path):
-    for key, cell in (
-        ("Piece", "bwv66.6"), ("BWV", "66.6"), ("bwv", "BWV 66.6"), ("name", "bwv66.6.mxl"), ("source", "chorale:bwv66.6.mxl"),
-        ("Stem", "bwv66.6"), ("file", "BWV66.6.MXL"),
-    ):
-        labels = ChoraleLabels(table(tmp_path, f"{key},mood\n{cell},calm\n6.66,loud\n"))
-        assert labels.of_piece(ChoraleSource(PIECE)) == {"mood": "calm"} and labels.of_piece(ChoraleSource("bwv6.6.mxl")) == {}
-    file = table(tmp_path, "bwv,mood,year,moods,key\n66.6,calm,1725,soft|slow,A major\nBWV 99,loud,1,x,y\n")
-    report = ingest_chorales(organ, labels=file, multi=["moods"])
-    assert report.notes[-1] == "labels.csv: 1 of 2 rows matched by bwv; without a piece: BWV 99"
-    clips = organ.clips.read()
-    assert {*clips.select("mood", "year", "key", "bwv").rows()} == {("calm", 1725, "A major", "66.6")}
-    assert clips["moods"].to_list() == [["soft", "slow"]] * len(clips)
-    ingest_chorales(organ, labels=table(tmp_path, "piece,mood,year,moods\nbwv66.6,,,\n"), multi=["moods"])
-    assert {*organ.clips.read().select("mood", "year", "moods", "key").rows()} == {(None, None, None, "f# minor")}
-
-
-def test_an_empty_cell_empties_a_label_and_a_missing_row_keeps_it(organ, tmp_path):
-    ingest_chorales(organ, labels=table(tmp_path, "piece,album,mood\n66.6,First,calm\n"))
-    count = organ.clips.count()
-    assert ingest_chorales(organ).added == Added(known=count)                 # without the table, its labels stay
-    assert {*organ.clips.read().select("album", "mood").rows()} == {("First", "calm")}
-    report = ingest_chorales(organ, labels=table(tmp_path, "piece,album,mood,title\n66.6,,loud,\n"))
-    assert report.added == Added(changed=count)
-    clips = organ.clips.read()
-    assert {*clips.select("album", "mood").rows()} == {(None, "loud")} and clips["title"].null_count() == 0
-    report = ingest_chorales(organ, labels=table(tmp_path, "piece,mood\n66.6,\n"))
-    assert report.added == Added(changed=count) and organ.clips.read()["mood"].null_count() == count
-
-
-@pytest.mark.parametrize(("text", "message"), [
-    ("song,mood\n66.6,calm\n", "needs a column named piece, bwv or name to match pieces by"),
-    ("piece,mood\n1.1,calm\n", "none of its 1 rows matches any of 1 pieces by piece; the first is '1.1'. Nothing was ingested"),
-    ("piece,mood\n66.6,calm\nBWV66.6,loud\n", "row 3: two different rows for piece '66.6'"),
-    ("piece,clip_id\n66.6,1\n", "clip_id cannot be label columns"),
-])
-def test_a_table_that_cannot_be_joined_is_refused(organ, tmp_path, text, message):
-    with pytest.raises(InputError, match=message):
-        ingest_chorales(organ, labels=table(tmp_path, text))
-    assert not organ.clips.count()
-
-
 @plays
 def test_a_row_with_the_settings_of_a_rendering_labels_that_one_alone(copied, soundfont, tmp_path):
     source = copied.clips.read(where="timbre <> 'organ' AND piece = 'bwv66.6'")["source"][0]
@@ -475,11 +282,6 @@ def test_a_row_with_the_settings_of_a_rendering_labels_that_one_alone(copied, so
     ingest_chorales(copied, labels=file, soundfont=soundfont, program="0,19,0,19")
     found = copied.clips.read(where="piece = 'bwv66.6'").select("timbre", "mood").unique()
     assert {*found.rows()} == {("organ", "plain"), ("two sounds é 0,19,0,19", "bright")}
-
-
-def test_a_manifest_of_chorales_names_the_command_for_them(lake, tmp_path):
-    with pytest.raises(InputError, match=r"row 2: chorale:bwv66.6.mxl is rendered, not a file. Run `tonelake ingest chorales"):
-        ingest_manifest(lake, table(tmp_path, "source,mood\nchorale:bwv66.6.mxl,calm\n"))
 
 
 @plays
@@ -492,5 +294,8 @@ def test_the_command_takes_all_settings(organ, soundfont, tmp_path):
     version = subprocess.run(["fluidsynth", "--version"], capture_output=True, text=True, check=True).stdout.split()[3]
     assert f"timbre 'two sounds é 19 reverb': rendered by FluidSynth {version}" in done.stderr
     assert set(Lake(organ.uri).clips.read()["mood"]) == {"calm"}
-    song = rows(run("find", "bwv66.6", "--json", lake=organ.uri))[0]
-    assert "bwv66.6.mxl" in json.dumps(song) and "program=" not in str(song["title"])
+
+
+def test_the_file_name_of_a_chorale_has_no_settings():
+    played = ChoraleSource(PIECE, Rendering(soundfont=Path("/a/b c.sf2"), programs=(1,)))
+    assert file_names(pl.Series([str(played), f"chorale:{PIECE}", "/a/b?c.mp3"])).to_list() == [PIECE, PIECE, "b?c.mp3"]
