@@ -66,8 +66,27 @@ def needs_torch(location: str) -> bool:
 
 def has_tags(location: str) -> bool:
     """Whether the encoder at a location names tags; its weights are not loaded."""
+    return bool(tags_of(location))
+
+
+def tags_of(location: str) -> tuple[str, ...]:
+    """The tags that the encoder at a location names; its weights are not loaded."""
     name = BY_NAME[location].encoder if location in BY_NAME else location if is_class_location(location) else ""
-    return bool(name) and bool(find_class(name).tags)
+    return tuple(find_class(name).tags) if name else ()
+
+
+def has_words(location: str) -> bool:
+    """Whether the encoder at a location understands words; its weights are not loaded.  False for a folder that is not there.
+
+    Raises CheckpointError if it is a folder without a configuration, EncoderError if its class cannot be imported.
+    """
+    if location in BY_NAME:
+        return BY_NAME[location].words
+    if is_class_location(location):
+        return find_class(location).text_layer is not None
+    folder = Path(location)
+    kind = read_json(folder, "config.json").get("model_type") if folder.is_dir() else None
+    return kind in CHECKPOINTS and find_class(CHECKPOINTS[kind]).text_layer is not None
 
 
 def runs_on_cpu_only(name: str) -> bool:
@@ -178,5 +197,6 @@ def import_encoder_module(name: str) -> Any:
 
 
 def have_weights(name: str = DEFAULT_ENCODER) -> bool:
-    """Whether the weights of a built-in encoder are already on this machine; True for one that needs none."""
-    return BY_NAME[full_name(name)].present()
+    """Whether the weights of an encoder are already on this machine; True if it needs none or is not built in."""
+    entry = BY_NAME.get(full_name(name))
+    return entry is None or entry.present()

@@ -108,7 +108,10 @@ def test_a_space_of_the_release_without_layer_all_is_extended_with_its_own_layer
     """Nothing is embedded again, its query has its layers, and another name makes a space with all layers."""
     lake = six_tracks
     known, added = lake.clips.ids()[:4], lake.clips.ids()[4:]
-    old = replace(describe_space(load_encoder("spectral").at_revision("spectral-1"), "spectral", 30.0), learned=True)
+    old = replace(
+        describe_space(load_encoder("spectral").at_revision("spectral-1"), "spectral", 30.0), learned=True,
+        created_at="2026-01-01T00:00:00+00:00",
+    )
     text = json.loads(old.to_json())
     assert text["fingerprint"] == "8e4930b82564b9b230989ec7284b016b", "the fingerprint of that release"
     del text["learned"]                  # not recorded at that time
