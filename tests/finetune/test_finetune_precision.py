@@ -50,10 +50,10 @@ def test_a_wrong_kernel_is_kept_out_of_training(checkpoints, tmp_path, monkeypat
 
 
 def test_a_precision_that_stays_wrong_is_refused_before_training(checkpoints, tmp_path, monkeypatch):
-    from tonelake.embed.encoders import hubert
+    from tonelake.embed.encoders import torch_encoder
 
     monkeypatch.setenv("TONELAKE_CACHE", str(tmp_path))
-    monkeypatch.setattr(hubert, "inexact_modules", lambda *_: {})
+    monkeypatch.setattr(torch_encoder, "inexact_modules", lambda *_: {})
     encoder = load_encoder(str(checkpoints / "95M-tiny"))
     block = encoder.model.encoder.layers[1].feed_forward.output_dense
     plain = block.forward
