@@ -384,7 +384,8 @@ def labelled(lake: Lake, **columns) -> Lake:
         (lambda n: {}, quick(where="year > 3000"), "no clips where year > 3000"),
         (lambda n: {}, quick(where="yeer > 3000"), "filter 'yeer > 3000': cannot be used"),
         (lambda n: {"x": [1.5] * n}, quick("x"), "all 240 clips have x 1.5"),
-        (lambda n: {"x": [float("nan")] * n}, quick("x"), "no clip has a finite number"),
+        (lambda n: {"x": [float("inf")] * n}, quick("x"), "no clip has a finite number"),
+        (lambda n: {"x": [float("nan")] * n}, quick("x"), "no clip has a value in 'x'"),     # stored as null
         (lambda n: {}, quick("artist", task="regression"), "does not hold numbers"),
         (lambda n: {}, quick("tags", task="multiclass"), "its task is multilabel"),
         (lambda n: {}, quick("artist", task="multilabel"), "Ingest it with --multi"),
