@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from tonelake.index.search.candidates import Embedded, allowed_rows, embedded_in_layer
 from tonelake.index.search.mixture import Weights
 from tonelake.index.search.query import Query, QueryPart, resolve_one, to_compare
-from tonelake.index.search.similar import SHOWN, Embedded, Search, allowed_rows, choose_layers, embedded_in_layer
+from tonelake.index.search.similar import SHOWN, Search, choose_layers
 from tonelake.index.search.songs import nearest_songs
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake

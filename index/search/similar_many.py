@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from tonelake.index.search.candidates import allowed_rows, embedded_in_layer
 from tonelake.index.search.exact import load_layer
 from tonelake.index.search.faiss import nearest_batch
 from tonelake.index.search.query import Query
-from tonelake.index.search.similar import allowed_rows, embedded_in_layer
 from tonelake.index.search.stored_index import find_index, search_stored_batch
 from tonelake.index.vectors import check_metric, comparable, prepare
 from tonelake.store import ClipNotFound, InputError, Lake, SpaceMismatch, rows_of

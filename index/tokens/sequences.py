@@ -14,9 +14,10 @@ import polars as pl
 from scipy import sparse
 
 from tonelake.index.log_odds import log_odds
+from tonelake.index.search.candidates import Embedded, rows_sharing
 from tonelake.index.search.names import find_clip
 from tonelake.index.search.query import Query
-from tonelake.index.search.similar import SHOWN, Embedded, rows_sharing
+from tonelake.index.search.similar import SHOWN
 from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
 from tonelake.store import InputError, Lake, Space, TokenSequence, chunks, is_list
 
