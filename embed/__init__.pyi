@@ -9,10 +9,11 @@ from .encoders.adapter import (
     source_of,
 )
 from .encoders.base import Encoder, FrameSpan, Pooled, pool_states
+from .encoders.default import default_encoder
 from .encoders.fetching import fetch_weights
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
-from .encoders.registry import encoder_names, have_weights, load_encoder
+from .encoders.registry import encoder_names, have_weights, load_encoder, tags_of
 from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SMALL_ENCODER
 from .engines import ENGINES, embed_lake
 from .errors import CheckpointError, EncoderError
@@ -33,6 +34,7 @@ from .settings import (
 )
 from .tagging import TagReport, list_clip_tags, read_tags, tag_clips
 from .windows import MIN_TAIL_S, ClipVectors, encode_clips, place_windows
+from .words import WordKind, check_prompt, spaces_with_words, word_encoder, word_kind
 from .work import CLIP_COLUMNS, ReadClips, check_clips
 
 __all__ = [
@@ -63,10 +65,13 @@ __all__ = [
     "Pooled",
     "ReadClips",
     "TagReport",
+    "WordKind",
     "check_clips",
+    "check_prompt",
     "choose_precision",
     "compare",
     "cpu_has_bfloat16",
+    "default_encoder",
     "device_is_here",
     "embed_clips",
     "embed_lake",
@@ -95,6 +100,10 @@ __all__ = [
     "resolve_adapter",
     "resolve_device",
     "source_of",
+    "spaces_with_words",
     "stored_bytes",
     "tag_clips",
+    "tags_of",
+    "word_encoder",
+    "word_kind",
 ]

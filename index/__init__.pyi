@@ -15,6 +15,8 @@ from .search.similar import similar
 from .search.similar_many import similar_many
 from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
 from .search.two_sounds import cosine
+from .search.words import answers_words
+from .search.zero_shot import label_by_words
 from .separation.compare_spaces import compare
 from .separation.group_pairs import group_pairs
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
@@ -55,6 +57,7 @@ __all__ = [
     "Vocabulary",
     "add_parts",
     "align",
+    "answers_words",
     "apply_vocabulary",
     "build_index",
     "build_indexes",
@@ -74,6 +77,7 @@ __all__ = [
     "groups",
     "index_folder",
     "is_file",
+    "label_by_words",
     "layers",
     "learn_weights",
     "list_indexes",

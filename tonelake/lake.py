@@ -134,6 +134,7 @@ class Lake(store.Lake):
     find = index.find_songs
     similar = index.similar
     similar_many = index.similar_many
+    label_by_words = index.label_by_words
     read_query = index.read_query
     facets = index.facet_report
     path = index.path

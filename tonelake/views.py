@@ -193,6 +193,11 @@ def predicted(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.exclude("probabilities", "likeliest"))
 
 
+def labelled(frame: pl.DataFrame) -> pl.DataFrame:
+    """Labels by words, without the columns that only programs need."""
+    return frame.select(pl.exclude("likeliest", "shares", "scores"))
+
+
 def reviewed(frame: pl.DataFrame) -> pl.DataFrame:
     """Evaluated clips, with their positions in their tracks."""
     return frame.select(pl.exclude("start_s", "duration_s", "source", "album"), at=clock(pl.col("start_s")))

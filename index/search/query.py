@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import polars as pl
 from tonelake.embed import ClipVectors, encode_clips, encoder_of
 from tonelake.index.names.rank import Song
 from tonelake.index.names.songs import clips_of_song
+from tonelake.index.search.exact import ExactLayer
 from tonelake.index.search.names import find_named
 from tonelake.index.vectors import check_finite, comparable, unit
 from tonelake.ingest import DecoderPool, to_source
@@ -31,6 +32,7 @@ class Query:
     labels: tuple[dict[str, Any], ...] = field(default=())           # of each clip or file in the query
     fingerprint: str = ""                # of the space, for a query from `read_query`
     notes: tuple[str, ...] = ()          # sentences for the user: which song of the lake it is, how much of it is compared
+    score: Callable[[ExactLayer], np.ndarray] | None = None          # of every clip of a layer, for a query without a vector
 
 
 QueryPart = str | Path | np.ndarray | Song | Query

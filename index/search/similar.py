@@ -20,6 +20,7 @@ from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import nearest_songs, nearest_songs_stored, read_cap
 from tonelake.index.search.stored_index import find_index, search_stored
 from tonelake.index.search.walk import ORDERS, walk
+from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, prepare
 from tonelake.store import InputError, Lake, Space, read_songs, rows_of
 
@@ -29,13 +30,16 @@ log = logging.getLogger(__name__)
 
 
 def similar(
-    lake: Lake, query: QueryPart | Sequence[QueryPart], *, minus: Sequence[QueryPart] = (), space: str | None = None,
-    layer: int | str | None = None, layers: str | Mapping[int | str, float] | None = None, k: int = 10,
-    where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
-    unlike: str | None = None, explain: bool = False, clips: bool = False, per: tuple[str, int] | None = None,
-    order: str = "nearest", hubs: str = DEFAULT_HUBS,
+    lake: Lake, query: QueryPart | Sequence[QueryPart] = (), *, minus: Sequence[QueryPart] = (),
+    text: str | Sequence[str] = (), space: str | None = None, layer: int | str | None = None,
+    layers: str | Mapping[int | str, float] | None = None, k: int = 10, where: str | None = None, metric: str = "cosine",
+    not_same: str | None = None, like: str | None = None, unlike: str | None = None, explain: bool = False,
+    clips: bool = False, per: tuple[str, int] | None = None, order: str = "nearest", hubs: str = DEFAULT_HUBS,
 ) -> pl.DataFrame:
     """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
+
+    `text`: words, alone or with clips: a prompt such as "slow piano", or several, of which those with a leading minus are
+    subtracted.  They are answered by a space whose encoder understands words, or names tags (see `index.search.words`).
 
     A song is a track joined with its confirmed duplicates (`store.read_songs`); its row shows the clip nearest to the query,
     its best moment.  With `clips`, return the k nearest clips instead.  `per`: a column and the number of hits that may share
@@ -64,8 +68,14 @@ def similar(
         raise InputError(f"order {order!r}: unknown. Choose {' or '.join(ORDERS)}")
     check_metric(metric)
     corrected = check_hubs(hubs, metric)
-    chosen = lake.spaces.get(space)
-    weights = choose_layers(lake, chosen, layer, layers)
+    worded = isinstance(text, str) or len(text) > 0
+    if worded:
+        refuse_with_words(metric=metric, layers=layers, like=like, unlike=unlike, explain=explain)
+        chosen, number, resolved = resolve_words(lake, text, query, minus, space=space, layer=layer, corrected=corrected)
+        weights = {number: 1.0}
+    else:
+        chosen = lake.spaces.get(space)
+        weights = choose_layers(lake, chosen, layer, layers)
     if len(weights) > 1 and metric != "cosine":
         raise InputError(f"a mixture of layers is a sum of cosines. Leave out --metric {metric}")
     if (like or unlike) and metric != "cosine":
@@ -73,8 +83,9 @@ def similar(
     for column in (not_same, like, unlike):
         if column is not None:
             lake.clips.check_column(column)
-    described = range(len(chosen.layers)) if explain else ()
-    resolved = resolve(lake, query, chosen, list(weights), minus=minus, metric=metric, described=described)
+    if not worded:
+        described = range(len(chosen.layers)) if explain else ()
+        resolved = resolve(lake, query, chosen, list(weights), minus=minus, metric=metric, described=described)
     for note in resolved.notes:
         log.info("%s", note)
     search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike, corrected=corrected)
@@ -194,7 +205,8 @@ def find_nearest(
     """
     lake, space = search.lake, search.space
     first, *others = weights
-    stored = None if others or search.like or search.unlike else find_index(lake, space, first, metric=search.metric)
+    scan = others or search.like or search.unlike or query.score
+    stored = None if scan else find_index(lake, space, first, metric=search.metric)
     if stored is not None:
         snapshot = lake.vectors(space).table.snapshot()
         known = embedded_in_snapshot(lake, space, snapshot)
@@ -218,7 +230,7 @@ def find_nearest(
             if folded is not None:
                 rows, counts, scores = folded
                 return Nearest(known.ids, rows, scores, None if clips else counts)
-    if clips and per is None and not others:
+    if clips and per is None and not others and query.score is None:
         layer = search.load(first)
         allowed = allowed_rows(lake, embedded_in_layer(lake, space, layer.ids), query, where, not_same)
         return Nearest(layer.ids, *layer.search(query.vectors[first], k, allowed))
@@ -226,7 +238,7 @@ def find_nearest(
         ids, nearness = search.scores(weights, query.vectors)
     else:
         layer = search.load(first)
-        ids, nearness = layer.ids, layer.nearness(query.vectors[first])
+        ids, nearness = layer.ids, query.score(layer) if query.score else layer.nearness(query.vectors[first])
     known = embedded_in_layer(lake, space, ids)
     allowed = allowed_rows(lake, known, query, where, not_same, own_songs=not clips)
     if clips and per is None:

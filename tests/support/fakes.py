@@ -55,6 +55,40 @@ class TaggingFakeEncoder(FakeEncoder):
         return np.stack([loud, 1 - loud], axis=1).astype(np.float32)
 
 
+class WordsEncoder(FakeEncoder):
+    """The vectors of `FakeEncoder`, and words with vectors in layer `high`: random ones that depend on the word alone."""
+
+    name = revision = "words"
+    location = "fakes:WordsEncoder"
+    text_layer = "high"
+    text_scale = 5.0
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        return np.stack([np.random.default_rng(list(prompt.encode())).standard_normal(6) for prompt in prompts])
+
+
+class CollapsedEncoder(WordsEncoder):
+    """Words that all have nearly the same vector."""
+
+    name = revision = "collapsed"
+    location = "fakes:CollapsedEncoder"
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        return super().encode_text(prompts) + 100
+
+
+class TagsEncoder(FakeEncoder):
+    """Scores of four tags, computed from the means of layer `low`."""
+
+    name = revision = "tags"
+    location = "fakes:TagsEncoder"
+    tags = ("slow", "piano", "no vocals", "vocals")
+    tag_layers = ("low",)
+
+    def score_tags(self, means: Sequence[np.ndarray]) -> np.ndarray:
+        return 1 / (1 + np.exp(-np.asarray(means[0], np.float32)))
+
+
 class SlowFakeEncoder(FakeEncoder):
     """The vectors of `FakeEncoder` at 20 windows per second, so that a run can be stopped in the middle."""
 
@@ -78,11 +112,11 @@ def clip_rows(tracks: int, clips_a_track: int) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def fill(lake, tracks: int, clips_a_track: int, seed: int):
+def fill(lake, tracks: int, clips_a_track: int, seed: int, encoder: type[FakeEncoder] = FakeEncoder):
     """Add clips and vectors: tracks are close together in layer `low`, artists in layer `high`."""
     rows = clip_rows(tracks, clips_a_track)
     lake.clips.add(rows)
-    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    space = lake.spaces.make(describe_space(encoder(), encoder.name, 30.0))
     rng = np.random.default_rng(seed)
     track = np.repeat(np.arange(tracks), clips_a_track)
     near = {0: (track, 0.7), 1: (track // 4, 0.9)}

@@ -96,8 +96,18 @@ def check_one_run(chosen: list[str], table: str | None, report: bool) -> None:
 
 @app.command(rich_help_panel=TRAIN)
 def predict(
-    run: Annotated[str, typer.Argument(help="Name of a run, or a part of it.")],
+    run: Annotated[str | None, typer.Argument(help="Name of a run, or a part of it.")] = None,
     lake: LakePath = "lake",
+    text: Annotated[str | None, typer.Option(help="Labels to choose from, instead of a run: happy,sad,calm.")] = None,
+    template: Annotated[
+        str, typer.Option(help='With --text: prompt of a label, with {} in its place: "This audio is a {} song".')
+    ] = "{}",
+    space: Annotated[
+        str | None, typer.Option(help="With --text: space whose encoder understands words; default: the one that has such.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="With --text: store the labels as label columns NAME_predicted and NAME_predicted_by.")
+    ] = None,
     where: Where = None,
     save: Annotated[
         bool,
@@ -106,10 +116,24 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this .parquet or .csv file.")] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Apply a probe to clips.
+    """Apply a probe to clips, or choose a label for each by words, without training.
 
     Example: tonelake predict artist --where "artist IS NULL" --save
     """
+    if (run is None) == (text is None):
+        raise typer.BadParameter("Name a run, or give labels by --text")
+    if text is not None:
+        if save or out is not None:
+            raise typer.BadParameter("--save and --out are for a run. With --text, store labels by --column, print by --csv")
+        table = open_lake(lake).label_by_words(text, template=template, space=space, where=where, column=column)
+        if column is not None:
+            say(f"{len(table):,} clips: {column}_predicted_by, {column}_predicted written")
+        if column is None or as_json or as_csv:
+            show(table, as_json, as_csv, "labelled")
+        return
+    if space is not None or column is not None or template != "{}":
+        raise typer.BadParameter("--template, --space and --column go with --text. A run has its own")
+    assert run is not None
     found = open_lake(lake).predict(run, where=where, save=save, out=out)
     if save:
         say(f"{len(found.table):,} clips: {', '.join(c for c in found.as_labels().columns if c != 'clip_id')} written")

@@ -45,12 +45,16 @@ Mixture = "Mixture of layers: 3:0.5,11:0.5, or 3,11, or all"
 @app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:similar"))
 def similar(
     query: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Names of songs, ids of clips (or their first digits) or audio files; those after a - are subtracted."
         ),
-    ],
+    ] = None,
     lake: LakePath = "lake",
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help='Words to search for, alone or with QUERY; repeatable; "-vocals" is subtracted.'),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = FROM_LIBRARY,
     layer: Layer = None,
     layers: Annotated[str | None, typer.Option(help=f"{Mixture}, or auto:COLUMN (weights learned from its groups).")] = None,
@@ -72,22 +76,24 @@ def similar(
     warp: Annotated[bool, typer.Option("--warp", help="With --parts: also match a faster or slower passage.")] = False,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Find songs that sound like QUERY.
+    """Find songs that sound like QUERY, or like words.
 
     Example: tonelake similar "love theme" -k 20 --not-same artist --per artist 2 --m3u like-it.m3u8
     """
+    if not (query or text):
+        raise typer.BadParameter("nothing to search for. Give a song, a clip, a file or --text")
     opened = open_lake(lake)
-    wanted, minus = ([named(opened, word) for word in words] for words in signed(query))
+    wanted, minus = ([named(opened, word) for word in words] for words in signed(query or [], text is not None))
     mixture: Any = layers
     if layers is not None and layers.startswith("auto:"):
         learned = opened.learn_weights(layers.removeprefix("auto:"), space=space)
         say(str(learned))
         mixture = learned.weights
-    if parts is not None and (len(wanted) > 1 or minus):
+    if parts is not None and (len(wanted) != 1 or minus or text):
         raise typer.BadParameter("--parts compares hits with one clip or file. Give one query")
     hits = opened.similar(
-        wanted, minus=minus, k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric, not_same=not_same,
-        like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order, hubs=hubs,
+        wanted, minus=minus, text=text or (), k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric,
+        not_same=not_same, like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order, hubs=hubs,
     )
     if (like or unlike) and layers is None:
         say_facets(opened.facets(like=like, unlike=unlike, space=space, layers=[layer]))
@@ -259,8 +265,11 @@ def index_drop(lake: LakePath = "lake", space: SpaceName = None, layer: Layer = 
 # -- helpers
 
 
-def signed(words: list[str]) -> tuple[list[str], list[str]]:
-    """Queries to add and queries to subtract: `A B - C + D` is A, B and D less C.  Raises InputError."""
+def signed(words: list[str], with_text: bool = False) -> tuple[list[str], list[str]]:
+    """Queries to add and queries to subtract: `A B - C + D` is A, B and D less C; with words, all can be subtracted.
+
+    Raises InputError.
+    """
     from tonelake.store import InputError
 
     parts: dict[str, list[str]] = {"+": [], "-": []}
@@ -271,7 +280,7 @@ def signed(words: list[str]) -> tuple[list[str], list[str]]:
         else:
             parts[sign or "+"].append(word)
             sign = ""
-    if sign or not parts["+"]:
+    if sign or not (parts["+"] or with_text):
         raise InputError(f"query {' '.join(words)!r}: is not a list of clips or files. Write A B, or A - B")
     return parts["+"], parts["-"]
 
