@@ -1,4 +1,4 @@
-"""Similar page: search by clips or an uploaded file, at one layer or a mixture of layers, with facets and filters."""
+"""Similar page: search by clips, words or an uploaded file, at one layer or a mixture of layers, with facets and filters."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import streamlit as st
 
-from tonelake.index import Query
+from tonelake.index import Query, answers_words
 from tonelake.ui.components import clip_list
 from tonelake.ui.shared import (
     answer_or_stop,
@@ -96,7 +96,10 @@ with st.sidebar:
     )
 
 text, file = st.columns([3, 2])
-search = text.text_input("Search title, artist, album or file name", key="q", bind="query-params").strip()
+search = text.text_input(
+    "Search title, artist, album or file name", key="q", bind="query-params",
+    help="In a space whose encoder understands words, such as CLAP's, also songs that sound like what you type.",
+).strip()
 upload = file.file_uploader(
     "Or upload an audio file", max_upload_size=LARGEST_UPLOAD_MB, key=f"upload {st.session_state.get('upload number', 0)}",
     help="The file is embedded and then deleted; nothing is stored.",
@@ -127,6 +130,7 @@ def uploaded_query() -> Query:
 
 wanted, minus = ids_of("clip"), ids_of("minus")
 query: list[str] | Query
+words = ""                               # that are searched for as a sound
 if upload is not None:
     query, minus = uploaded_query(), []
     st.subheader("Similar to your file")
@@ -144,24 +148,31 @@ elif wanted:
     if minus:
         st.subheader("But not like")
         act(clip_list(rows_for_list(lake.clips.take(minus)), key="minus", actions=("more",), keys=False))
+elif search and answers_words(space, search):
+    words, query, minus = search, [], []
+    st.subheader("Sounds like")
+    st.text(search)
 else:
     if not search:
         st.info("Search for a clip, upload an audio file, or pick a point on the map.")
     st.stop()
 
-mixed = mixture or None
+mixed, profiles = mixture or None, bool(profiles) and not words
+compared = {"text": words} if words else {
+    "minus": minus, "layer": None if mixed else layer, "layers": mixed, "not_same": None if differ == ANYTHING else differ,
+    "like": None if like == NONE else like, "unlike": None if unlike == NONE else unlike, "explain": profiles,
+    "hubs": "corrected" if corrected else "kept",
+}
 hits = answer_or_stop(
-    lake.similar, query, minus=minus, space=space.name, layer=None if mixed else layer, layers=mixed, k=count, where=where,
-    not_same=None if differ == ANYTHING else differ, like=None if like == NONE else like,
-    unlike=None if unlike == NONE else unlike, explain=bool(profiles), clips=not songs,
-    per=None if cap == NONE else (cap, int(most)), order="walk" if walk else "nearest",
-    hubs="corrected" if corrected else "kept",
+    lake.similar, query, space=space.name, k=count, where=where, clips=not songs,
+    per=None if cap == NONE else (cap, int(most)), order="walk" if walk else "nearest", **compared,
 )
-scope = f"in the mixture {mixture}" if mixed else f"in layer {layer}"
-scope += "".join(f", {words} {column}" for words, column in (("by", like), ("without", unlike)) if column != NONE)
+scope = f"Cosine in the mixture {mixture}" if mixed else f"Cosine in layer {layer}"
+scope += "".join(f", {how} {column}" for how, column in (("by", like), ("without", unlike)) if column != NONE)
+scope = "Score of the words" if words else scope
 st.subheader("Similar songs" if songs else "Similar clips")
 numbers = ", with the number of its clips that are at least as near as the last song" if songs else ""
-st.caption(f"Cosine {scope}, {'each near the one before it' if walk else 'highest first'}{numbers}.")
+st.caption(f"{scope}, {'each near the one before it' if walk else 'highest first'}{numbers}.")
 if not len(hits):
     st.info(f"No other {'song' if songs else 'clip'} matches. Widen the filter, or set “Hits must differ in” to “anything”.")
     st.stop()
@@ -172,7 +183,7 @@ if profiles:
     for row, profile in zip(rows, hits["by_layer"], strict=True):
         row["profile"] = list(profile.values())
 act(clip_list(
-    rows, key="hits", layer="" if mixed else layer, layers=space.layers if profiles else (), usual=usual,
+    rows, key="hits", layer="" if mixed or words else layer, layers=space.layers if profiles else (), usual=usual,
     actions=("open", "more", "less", "map"),
 ))
 first, second, _ = st.columns([1, 1, 5])
