@@ -11,10 +11,18 @@ HITS_BY_LAYER = 5                        # columns beside the layer's name and t
 def hits(frame: pl.DataFrame) -> pl.DataFrame:
     """Neighbours: songs or clips, scores, and the positions of the best moments."""
     return frame.select(
-        "rank", pl.col("^(score|distance)$"), pl.col("^clips$"), "clip_id", "artist", "title", "track",
+        "rank", pl.col("^(score|distance)$"), *cosine_columns(frame), pl.col("^clips$"), "clip_id", "artist", "title", "track",
         pl.col("^(query_at_s|hit_at_s|part_score)$"), pl.col("^heard$").list.head(TAGS_SHOWN).list.join(", "),
         at=clock(pl.col("start_s")), flag=pl.coalesce(pl.col("^(flag|state)$")),
     )
+
+
+def cosine_columns(frame: pl.DataFrame) -> list[pl.Expr]:
+    """The cosine in each space of a mixture, as a column of its own."""
+    kind = frame.schema.get("cosine")
+    if not isinstance(kind, pl.Struct):
+        return []
+    return [pl.col("cosine").struct.field(field.name).alias(f"cos {field.name}") for field in kind.fields]
 
 
 def names(frame: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,8 @@ from tonelake.index.search.hit_tags import tags_of_hits
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
 from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import nearest_songs, nearest_songs_stored, read_cap
+from tonelake.index.search.space_mixture import SpaceWeights
+from tonelake.index.search.spaces import refuse_with_spaces, similar_in_spaces
 from tonelake.index.search.stored_index import find_index, search_stored
 from tonelake.index.search.walk import ORDERS, walk
 from tonelake.index.search.words import refuse_with_words, resolve_words
@@ -32,9 +34,10 @@ log = logging.getLogger(__name__)
 def similar(
     lake: Lake, query: QueryPart | Sequence[QueryPart] = (), *, minus: Sequence[QueryPart] = (),
     text: str | Sequence[str] = (), space: str | None = None, layer: int | str | None = None,
-    layers: str | Mapping[int | str, float] | None = None, k: int = 10, where: str | None = None, metric: str = "cosine",
-    not_same: str | None = None, like: str | None = None, unlike: str | None = None, explain: bool = False,
-    clips: bool = False, per: tuple[str, int] | None = None, order: str = "nearest", hubs: str = DEFAULT_HUBS,
+    layers: str | Mapping[int | str, float] | None = None, spaces: SpaceWeights | None = None, k: int = 10,
+    where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
+    unlike: str | None = None, explain: bool = False, clips: bool = False, per: tuple[str, int] | None = None,
+    order: str = "nearest", hubs: str = DEFAULT_HUBS,
 ) -> pl.DataFrame:
     """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
 
@@ -50,9 +53,11 @@ def similar(
 
     Several parts are searched by one vector, which depends on the metric (`index.search.query.combine`): under cosine the mean
     of their directions, less that of `minus`.  `layers` mixes layers by weight:
-    `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.search.mixture`).  `where`: an SQL filter over clip
-    columns, applied exactly.  `like` and `unlike`: label columns; compare only along the directions that separate their
-    groups, or without these directions (see `index.search.facets`).  `not_same`: a column in which a hit must differ from
+    `"3:0.5,11:0.5"`, a mapping, `"all"`, or `"auto:COLUMN"` (see `index.search.mixture`).  `spaces` mixes spaces, each at its
+    default layer or a named one: `"A:0.7,B/3:0.3"` or a mapping; the score is then a weighted sum of z-scores, and `cosine` has
+    the cosine in each space (see `index.search.space_mixture`).  `where`: an SQL filter over clip columns, applied exactly.
+    `like` and `unlike`: label columns; compare only along the directions that separate their groups, or without these
+    directions (see `index.search.facets`).  `not_same`: a column in which a hit must differ from
     the query, such as `track` or `artist`.  A file that is not in the lake is embedded with the space's encoder; the query's
     own clips are never among the hits, nor are its own songs unless `clips` is True.
 
@@ -69,6 +74,16 @@ def similar(
     check_metric(metric)
     corrected = check_hubs(hubs, metric)
     worded = isinstance(text, str) or len(text) > 0
+    if spaces is not None:
+        refuse_with_spaces(
+            space=space, layer=layer is not None, layers=layers, metric=metric != "cosine", like=like, unlike=unlike,
+            hubs=corrected, explain=explain, text=worded,
+        )
+        if not_same is not None:
+            lake.clips.check_column(not_same)
+        return describe_hits(lake, similar_in_spaces(
+            lake, query, spaces, minus=minus, k=k, where=where, not_same=not_same, clips=clips, per=per, order=order
+        ))
     if worded:
         refuse_with_words(metric=metric, layers=layers, like=like, unlike=unlike, explain=explain)
         chosen, number, resolved = resolve_words(lake, text, query, minus, space=space, layer=layer, corrected=corrected)
@@ -102,7 +117,12 @@ def similar(
         hits = hits.with_columns(explanation(lake, chosen, resolved, ids))
     if order == "walk":
         hits = hits[walk(search.similarities(weights, ids))]
-    return hits.join(lake.clips.take(ids.to_list(), SHOWN), on="clip_id", how="left", maintain_order="left")
+    return describe_hits(lake, hits)
+
+
+def describe_hits(lake: Lake, hits: pl.DataFrame) -> pl.DataFrame:
+    """Add the columns that describe a hit's clip."""
+    return hits.join(lake.clips.take(hits["clip_id"].to_list(), SHOWN), on="clip_id", how="left", maintain_order="left")
 
 
 def choose_layers(

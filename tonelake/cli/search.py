@@ -58,7 +58,11 @@ def similar(
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = FROM_LIBRARY,
     layer: Layer = None,
     layers: Annotated[str | None, typer.Option(help=f"{Mixture}, or auto:COLUMN (weights learned from its groups).")] = None,
-    space: SpaceName = None, where: Where = None,
+    space: SpaceName = None,
+    spaces: Annotated[
+        str | None, typer.Option(help="Several spaces with weights: A:0.7,B:0.3, or with layers A/3:0.7,B/mel:0.3.")
+    ] = None,
+    where: Where = None,
     metric: Metric = FROM_LIBRARY, not_same: NotSame = None,
     per: Annotated[
         tuple[str, int] | None, typer.Option("--per", help="Column and number of hits that may share a value: artist 2.")
@@ -91,9 +95,12 @@ def similar(
         mixture = learned.weights
     if parts is not None and (len(wanted) != 1 or minus or text):
         raise typer.BadParameter("--parts compares hits with one clip or file. Give one query")
+    if parts is not None and spaces is not None:
+        raise typer.BadParameter("--parts compares frames of one space. Leave out --spaces")
     hits = opened.similar(
-        wanted, minus=minus, text=text or (), k=k, layer=layer, layers=mixture, space=space, where=where, metric=metric,
-        not_same=not_same, like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order, hubs=hubs,
+        wanted, minus=minus, text=text or (), k=k, layer=layer, layers=mixture, space=space, spaces=spaces, where=where,
+        metric=metric, not_same=not_same, like=like, unlike=unlike, explain=explain, clips=clips, per=per, order=order,
+        hubs=hubs,
     )
     if (like or unlike) and layers is None:
         say_facets(opened.facets(like=like, unlike=unlike, space=space, layers=[layer]))
