@@ -14,7 +14,7 @@ from .encoders.fetching import fetch_weights
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
 from .encoders.registry import encoder_names, have_weights, load_encoder, tags_of
-from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SMALL_ENCODER
+from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SECOND_ENCODER, SMALL_ENCODER
 from .engines import ENGINES, embed_lake
 from .errors import CheckpointError, EncoderError
 from .librosa_import import load_librosa
@@ -51,6 +51,7 @@ __all__ = [
     "MIN_COSINE",
     "MIN_TAIL_S",
     "SMALL_ENCODER",
+    "SECOND_ENCODER",
     "CheckpointError",
     "ClipVectors",
     "EmbedReport",

@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from tonelake.embed.encoders.base import check_frames
 from tonelake.embed.pipeline import EmbedReport, embed_clips
-from tonelake.embed.settings import EmbedSettings, device_is_here, encoder_location, find_or_describe
+from tonelake.embed.settings import (
+    EmbedSettings,
+    device_is_here,
+    encoder_location,
+    find_or_describe,
+    with_default_encoder,
+)
 from tonelake.embed.tagging import check_tags, tag_clips
 from tonelake.embed.work import ReadClips, check_clips
 from tonelake.store import InputError, Lake, trim_quietly
@@ -30,6 +36,7 @@ def embed_lake(
     if address and engine != "ray":
         raise InputError(f"address {address!r}: only the Ray engine takes one. Add --engine ray")
     check_clips(lake)
+    settings = with_default_encoder(lake, settings)
     if tags:
         check_tags(encoder_location(lake, settings))
         report = embed_lake(lake, settings, read, frames=frames, engine=engine, address=address, workers=workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import KW_ONLY, replace
 from typing import Annotated, Any, Literal
@@ -10,12 +11,14 @@ from pydantic import Field
 
 from tonelake.embed.encoders.adapter import base_space, describe_replaced, find_adapter
 from tonelake.embed.encoders.base import Encoder
+from tonelake.embed.encoders.default import default_encoder
 from tonelake.embed.encoders.registry import full_name, load_encoder, runs_on_cpu_only
 from tonelake.embed.encoders.table import DEFAULT_ENCODER
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import Choice, choose_precision, float32_note
 from tonelake.store import InputError, Lake, Settings, Space, SpaceMismatch, check_name, frozen_settings, is_projection
 
+log = logging.getLogger(__name__)
 MIN_WINDOW_S, MIN_HOP_S = 1.0, 0.5
 MAX_WINDOW_S = 360.0                     # the longest that an encoder here was trained on (MERT-v2-FullSong)
 
@@ -28,7 +31,8 @@ class EmbedSettings(Settings):
     """
 
     encoder: str | None = Field(
-        default=None, description="Encoder by name, a checkpoint folder or module:Class; default: MERT-v1-95M."
+        default=None, description="Encoder by name, a checkpoint folder or module:Class; default: the encoder of the lake's "
+        "default space; in a new lake MERT-v1-95M if its weights are on this machine, else musicnn."
     )
     _: KW_ONLY
     space: str | None = Field(
@@ -71,7 +75,7 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     Raises InputError for invalid settings, EncoderError if the encoder cannot run here, SpaceMismatch if the space was
     embedded with other settings.
     """
-    settings = with_adapter_base(lake, settings)
+    settings = with_adapter_base(lake, with_default_encoder(lake, settings))
     stored = find_space(lake, settings)
     if stored is not None:
         refuse_projection(stored)
@@ -96,8 +100,33 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
 
 def encoder_location(lake: Lake, settings: EmbedSettings) -> str:
     """The location of the encoder that the settings name, or that the space has to which they refer."""
+    settings = with_default_encoder(lake, settings)
     stored = find_space(lake, settings)
     return full_name(settings.encoder or (stored.location if stored else DEFAULT_ENCODER))
+
+
+def with_default_encoder(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
+    """Settings with an encoder or a space, which are returned as they are if they name either, or an adapter.
+
+    A lake with spaces is extended: its default space, or with another window, hop, precision or name a new space of the
+    encoder of that one.  A new lake takes the default encoder of this machine.  A log line states the choice.  Raises
+    EncoderError if this machine has the weights of no default encoder.
+    """
+    spaces = lake.spaces.all()
+    if settings.encoder is not None or settings.adapter is not None or settings.space in {space.name for space in spaces}:
+        return settings
+    embedded = [space for space in spaces if not is_projection(space)]
+    if not embedded:
+        name, sentence = default_encoder()
+        log.info("%s; choose another with --encoder", sentence)
+        return replace(settings, encoder=name)
+    space, reason = lake.spaces.default(spaces)
+    if is_projection(space):
+        space, reason = lake.spaces.default(embedded)
+    log.info("encoder %s, of space %s, %s; choose another with --encoder", space.encoder, space.name, reason)
+    if settings == EmbedSettings(device=settings.device):
+        return replace(settings, space=space.name)
+    return replace(settings, encoder=space.location)
 
 
 def with_adapter_base(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
@@ -207,7 +236,8 @@ def resolve_device(settings: EmbedSettings, stored: Space | None) -> str:
 
     Raises InputError if this machine lacks the requested device, EncoderError if it lacks the space's.
     """
-    if settings.device == "cpu" or runs_on_cpu_only(settings.encoder or (stored.location if stored else DEFAULT_ENCODER)):
+    name = settings.encoder or (stored.location if stored else None)
+    if settings.device == "cpu" or (name is not None and runs_on_cpu_only(name)):
         return "cpu"                     # without importing torch
     import torch
 

@@ -16,27 +16,23 @@ from tonelake.store import MissingExtra, require_extra
 PIECES = 40
 COLUMN = "key"
 MADE_UP_CLIP_S = 10.0
-LARGE_HOP = 8                            # bars: a third of the clips, since MERT encodes 7 s of audio a second on two cores
+HOP, LARGE_HOP = 2, 8                    # bars: a third of the clips for MERT, which encodes 7 s of audio a second on two cores
 
 
 def run_demo(path: str) -> None:
     """Ingest, embed, analyse and query; everything is stored in the lake at `path`.  A second run takes seconds.
 
-    Without music21 (extra `chorales`) the pieces are made up; without umap-learn (extra `maps`) the maps are principal
-    components.  The output names what is missing, with the command that installs it.
+    The encoder is the default one of this machine, else `small`.  Without music21 (extra `chorales`) the pieces are made up;
+    without umap-learn (extra `maps`) the maps are principal components.  The output names what is missing, with the command
+    that fetches it.
     """
     from tonelake import embed
 
-    large = embed.have_weights()
+    encoder, remark = choose_encoder()
     lake = tonelake.open(path)
-    print(f"   {ingest_pieces(lake, path, LARGE_HOP if large else 2)}\n")
+    print(f"   {ingest_pieces(lake, path, LARGE_HOP if encoder == embed.DEFAULT_ENCODER else HOP)}\n")
 
-    encoder = embed.DEFAULT_ENCODER if large else embed.SMALL_ENCODER
-    if large:
-        print(f"2. Embed every clip at every layer of {encoder}")
-    else:
-        print("2. Embed every clip at every layer of `small`, the small model that comes with tonelake.  The weights of\n"
-              f"   {embed.DEFAULT_ENCODER} are not on this machine, so the results below do not describe MERT.")
+    print(f"2. Embed every clip at every layer of {encoder}{remark}")
     embedded = lake.embed(encoder)
     print("   " + str(embedded).replace("\n", "\n   ") + "\n")
 
@@ -67,6 +63,22 @@ Next:
   tonelake layers meter --lake {path}                       another label column, on the same vectors
   tonelake groups key "d minor" --lake {path}               which keys are similar
   tonelake ingest folder ~/Music && tonelake embed          your own music, in ./lake""")
+
+
+def choose_encoder() -> tuple[str, str]:
+    """The default encoder of this machine, else `small`, and a remark about weights that are absent."""
+    from tonelake import embed
+
+    large, second, small = embed.DEFAULT_ENCODER, embed.SECOND_ENCODER, embed.SMALL_ENCODER
+    absent = f"   The weights of {large} are not on this machine, so the results below do not describe MERT."
+    try:
+        encoder, _ = embed.default_encoder()
+    except embed.EncoderError:
+        return small, (
+            f", the small model that comes with tonelake.\n{absent}\n"
+            f"   {second} is better on recorded music: `tonelake weights {second}` fetches its weights, 6 MB."
+        )
+    return encoder, "" if encoder == large else f".\n{absent}"
 
 
 def ingest_pieces(lake: tonelake.Lake, path: str, hop: int) -> IngestReport:

@@ -31,11 +31,12 @@ class Diagnosis:
 def diagnose(encoder: str | None = None, *, precision: str = "auto", device: str = "auto") -> Diagnosis:
     """Embed a built-in sample at float32 and at `precision`, and compare the two layer by layer; on a CPU, choose kernels too.
 
-    Raises EncoderError if the encoder's weights are not available, InputError for an unknown precision or device.
+    Without an encoder, take the default one of this machine.  Raises EncoderError if the encoder's weights are not available,
+    InputError for an unknown precision or device.
     """
     from tonelake import embed
 
-    name = encoder or embed.DEFAULT_ENCODER
+    name = encoder or embed.default_encoder()[0]
     settings = embed.EmbedSettings.from_dict({"encoder": name, "precision": precision, "device": device})
     place = embed.resolve_device(settings, None)
     loaded = embed.load_encoder(name, device=place)

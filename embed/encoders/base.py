@@ -183,7 +183,9 @@ def check_encoder(encoder: Encoder, location: str) -> None:
 def check_frames(encoder: Encoder, frames: Sequence[object]) -> None:
     """Raise InputError if frames are requested from an encoder that has none."""
     if frames and not encoder.has_frames:
-        raise InputError(f"encoder {encoder.name!r}: has no frames. Leave out --frames")
+        raise InputError(
+            f"encoder {encoder.name!r}: has no frames. Leave out --frames, or choose one that has, such as --encoder small"
+        )
 
 
 def pool_states(

@@ -23,7 +23,8 @@ from typing import Any
 
 from tonelake.embed.encoders.base import PRECISIONS, Encoder, check_encoder
 from tonelake.embed.encoders.checkpoint import read_json
-from tonelake.embed.encoders.table import ALIASES, BY_NAME, CHECKPOINTS, DEFAULT_ENCODER, ENTRIES, Entry
+from tonelake.embed.encoders.default import default_encoder
+from tonelake.embed.encoders.table import ALIASES, BY_NAME, CHECKPOINTS, ENTRIES, Entry
 from tonelake.embed.errors import CheckpointError, EncoderError
 from tonelake.embed.precision import checked_at
 from tonelake.store import InputError
@@ -95,14 +96,14 @@ def runs_on_cpu_only(name: str) -> bool:
     return entry is not None and not entry.needs_torch
 
 
-def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", device: str = "cpu",
+def load_encoder(name: str | None = None, *, precision: str = "float32", device: str = "cpu",
                  download: bool = True, adapter: str = "", home: str = "") -> Encoder:
     """Load an encoder by name, by checkpoint folder or by `module:Class`, and apply an adapter if one is given.
 
-    `download=False` uses only weights that are already on this machine.  `adapter`: its location; `home`: the lake that may
-    contain it; see `embed.encoders.adapter`.  Raises InputError for an unknown encoder or precision, EncoderError (with
-    instructions) if the weights or the class cannot be loaded or this device computes the precision wrongly, CheckpointError
-    if a checkpoint is not what it claims to be.
+    Without a name, load the default one of this machine (`default_encoder`).  `download=False` uses only weights that are
+    already on this machine.  `adapter`: its location; `home`: the lake that may contain it; see `embed.encoders.adapter`.
+    Raises InputError for an unknown encoder or precision, EncoderError (with instructions) if the weights or the class cannot
+    be loaded or this device computes the precision wrongly, CheckpointError if a checkpoint is not what it claims to be.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}: unknown. Choose one of {', '.join(PRECISIONS)}")
@@ -122,6 +123,7 @@ def load_encoder(name: str = DEFAULT_ENCODER, *, precision: str = "float32", dev
     return checked_at(encoder, precision)
 
 
+    name = default_encoder()[0] if name is None else name
 def load_entry(entry: Entry, device: str, download: bool = True) -> Encoder:
     """Load a built-in encoder in float32.  Raises EncoderError if its weights are not at hand."""
     if entry.weights is None:
@@ -196,7 +198,7 @@ def import_encoder_module(name: str) -> Any:
         ) from error
 
 
-def have_weights(name: str = DEFAULT_ENCODER) -> bool:
+def have_weights(name: str) -> bool:
     """Whether the weights of an encoder are already on this machine; True if it needs none or is not built in."""
     entry = BY_NAME.get(full_name(name))
     return entry is None or entry.present()

@@ -12,7 +12,8 @@ from pathlib import Path
 from tonelake.embed.encoders.musicnn.weights import WheelWeights
 from tonelake.embed.encoders.weights import HubWeights, ShippedWeights, Weights
 
-DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"
+DEFAULT_ENCODER = "m-a-p/MERT-v1-95M"    # where its weights are at hand; see `embed.encoders.default`
+SECOND_ENCODER = "musicnn"               # the default where they are not
 SMALL_ENCODER = "small"                  # comes with the package
 BASELINE_ENCODER = "spectral"            # the descriptors that a learned encoder has to beat
 SMALL = Path(__file__).parent / "small"  # a MERT of 3 million parameters; its README states its purpose and limits
@@ -83,7 +84,7 @@ ENTRIES = (
         source="arXiv 2306.00107, 2306.10548",
     ),
     Entry(
-        name="musicnn", encoder="tonelake.embed.encoders.musicnn.encoder:MusicnnEncoder", weights=WheelWeights(),
+        name=SECOND_ENCODER, encoder="tonelake.embed.encoders.musicnn.encoder:MusicnnEncoder", weights=WheelWeights(),
         sample_rate=16_000, layers=17, width="64–753",
         good_for="artists, albums and styles of recorded music, at layer joined; scores of 92 tags",
         source="arXiv 1909.06654",

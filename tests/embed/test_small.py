@@ -77,7 +77,7 @@ def test_the_demo_runs_on_it(tmp_path, monkeypatch, capsys):
     from tonelake import demo
 
     monkeypatch.setattr(demo, "PIECES", 5)
-    monkeypatch.setattr("tonelake.embed.have_weights", lambda *_: False)
+    monkeypatch.setattr("tonelake.embed.encoders.table.Entry.present", lambda entry: entry.weights is None)
     demo.run_demo(str(tmp_path / "lake"))
     output = capsys.readouterr().out
     assert "the small model that comes with tonelake" in output and "the results below do not describe MERT" in output

@@ -21,7 +21,8 @@ def embed(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Encoder by name (`tonelake encoders` lists them), a checkpoint folder, or module:Class; default: mert-95m."
+            help="Encoder by name (`tonelake encoders` lists them), a checkpoint folder, or module:Class; default: that of the "
+            "lake's default space; in a new lake mert-95m if its weights are on this machine, else musicnn."
         ),
     ] = None,
     adapter: Annotated[
@@ -141,7 +142,7 @@ def weights(
 
 @app.command(rich_help_panel=EMBED, cls=library_command("tonelake.doctor:diagnose"))
 def doctor(
-    encoder: Annotated[str | None, typer.Option(help="Encoder as for `embed`; default: mert-95m.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder as for `embed` in a new lake.")] = None,
     precision: Annotated[
         str, typer.Option(help="Precision to compare with float32; auto: the one that `embed` would choose.")
     ] = FROM_LIBRARY,
