@@ -147,6 +147,11 @@ def fill_model(folder: Path, model: Any, state: dict[str, Any]) -> None:
         raise EncoderError(f"weights {', '.join(left[:3])}: not filled. Install a supported release of transformers")
 
 
+def is_count(value: Any) -> bool:
+    """Whether a value of a configuration is a positive integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def state_digest(state: dict[str, Any], config: dict[str, Any]) -> str:
     """32 hex digits over names, shapes and values of all tensors and the configuration, independent of the file format."""
     import torch

@@ -24,7 +24,7 @@ from typing import Any
 from tonelake.embed.encoders.base import PRECISIONS, Encoder, check_encoder
 from tonelake.embed.encoders.checkpoint import read_json
 from tonelake.embed.encoders.default import default_encoder
-from tonelake.embed.encoders.table import ALIASES, BY_NAME, CHECKPOINTS, ENTRIES, Entry
+from tonelake.embed.encoders.table import ALIASES, BY_NAME, CHECKPOINTS, ENTRIES, Entry, checkpoint_kind
 from tonelake.embed.errors import CheckpointError, EncoderError
 from tonelake.embed.precision import checked_at
 from tonelake.store import InputError
@@ -76,6 +76,22 @@ def tags_of(location: str) -> tuple[str, ...]:
     return tuple(find_class(name).tags) if name else ()
 
 
+def lora_targets_of(location: str) -> tuple[str, ...]:
+    """Linear layers that LoRA changes by default in the encoder at a location; its weights are not loaded.
+
+    Empty if it takes no adapter, or if there is no such class or folder.
+    """
+    entry = BY_NAME.get(location)
+    name = entry.encoder if entry else location if is_class_location(location) else ""
+    try:
+        if not name:
+            kind = entry.checkpoint if entry else checkpoint_kind(read_json(Path(location), "config.json"))
+            name = CHECKPOINTS.get(kind, "")
+        return tuple(find_class(name).lora_targets) if name else ()
+    except EncoderError:
+        return ()
+
+
 def has_words(location: str) -> bool:
     """Whether the encoder at a location understands words; its weights are not loaded.  False for a folder that is not there.
 
@@ -86,7 +102,7 @@ def has_words(location: str) -> bool:
     if is_class_location(location):
         return find_class(location).text_layer is not None
     folder = Path(location)
-    kind = read_json(folder, "config.json").get("model_type") if folder.is_dir() else None
+    kind = checkpoint_kind(read_json(folder, "config.json")) if folder.is_dir() else None
     return kind in CHECKPOINTS and find_class(CHECKPOINTS[kind]).text_layer is not None
 
 
@@ -107,6 +123,7 @@ def load_encoder(name: str | None = None, *, precision: str = "float32", device:
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision {precision!r}: unknown. Choose one of {', '.join(PRECISIONS)}")
+    name = default_encoder()[0] if name is None else name
     location = full_name(name)
     if location in BY_NAME:
         encoder = load_entry(BY_NAME[location], device, download)
@@ -123,7 +140,6 @@ def load_encoder(name: str | None = None, *, precision: str = "float32", device:
     return checked_at(encoder, precision)
 
 
-    name = default_encoder()[0] if name is None else name
 def load_entry(entry: Entry, device: str, download: bool = True) -> Encoder:
     """Load a built-in encoder in float32.  Raises EncoderError if its weights are not at hand."""
     if entry.weights is None:
@@ -147,7 +163,7 @@ def load_folder(folder: Path, device: str) -> Encoder:
 
 def load_checkpoint(folder: Path, device: str, name: str | None = None) -> Encoder:
     """Load a checkpoint folder by the class of its `model_type`.  Raises CheckpointError if there is none."""
-    kind = read_json(folder, "config.json").get("model_type")
+    kind = checkpoint_kind(read_json(folder, "config.json"))
     if kind not in CHECKPOINTS:
         raise CheckpointError(f"{folder}: model_type is {kind!r}. Choose a checkpoint of {', '.join(CHECKPOINTS)}")
     return find_class(CHECKPOINTS[kind])(folder, name=name, location=name, device=device)

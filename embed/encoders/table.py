@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tonelake.embed.encoders.musicnn.weights import WheelWeights
 from tonelake.embed.encoders.weights import HubWeights, ShippedWeights, Weights
@@ -20,7 +21,9 @@ SMALL = Path(__file__).parent / "small"  # a MERT of 3 million parameters; its R
 WORDS_ENCODER = "laion/larger_clap_general"          # understands words
 OURS, NON_COMMERCIAL = "Apache-2.0", "CC-BY-NC-4.0"
 CLAP_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin", "vocab.json", "merges.txt")
-MERT2_FILES = ("config.json", "model.safetensors")
+MERT2_FILES = MUQ_FILES = ("config.json", "model.safetensors")
+MUQ = "muq"                              # not a model_type: MuQ's configuration has none, but these settings
+MUQ_SETTINGS = {"encoder_dim", "conv_dim", "stat", "w2v2_config"}
 
 # `model_type` of a checkpoint's config.json -> the class that reads such a folder.
 CHECKPOINTS = {
@@ -29,7 +32,18 @@ CHECKPOINTS = {
     "wav2vec2": "tonelake.embed.encoders.hubert:HubertEncoder",
     "clap": "tonelake.embed.encoders.clap.encoder:ClapEncoder",
     "mert2": "tonelake.embed.encoders.mert2.encoder:Mert2Encoder",
+    MUQ: "tonelake.embed.encoders.muq.encoder:MuqEncoder",
 }
+
+
+def checkpoint_kind(config: dict[str, Any]) -> Any:
+    """The key of a configuration in `CHECKPOINTS`, if it is there: its `model_type`, or `muq` by the form of MuQ's.
+
+    >>> checkpoint_kind({"model_type": "hubert"}), checkpoint_kind(dict.fromkeys(MUQ_SETTINGS)), checkpoint_kind({})
+    ('hubert', 'muq', None)
+    """
+    kind = config.get("model_type")
+    return MUQ if kind is None and config.keys() >= MUQ_SETTINGS else kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +53,7 @@ class Entry:
     name: str
     aliases: tuple[str, ...] = ()
     encoder: str = ""                    # module:Class; empty for a checkpoint folder, whose class its config.json decides
+    checkpoint: str = ""                 # the kind of that folder in `CHECKPOINTS`, known before the weights are here
     weights: Weights | None = None       # passed to the class as a folder; None if it needs none
     sample_rate: int                     # Hz
     layers: int
@@ -66,7 +81,7 @@ class Entry:
 
 ENTRIES = (
     Entry(
-        name="m-a-p/MERT-v1-95M", aliases=("mert-95m",), sample_rate=24_000, layers=13, width="768",
+        name="m-a-p/MERT-v1-95M", aliases=("mert-95m",), checkpoint="mert_model", sample_rate=24_000, layers=13, width="768",
         weights=HubWeights(
             repository="m-a-p/MERT-v1-95M", revision="12af15fef9d0ac838c3f475bfbbf26d2060dd4f5", size="378 MB",
             licence=NON_COMMERCIAL,
@@ -75,7 +90,7 @@ ENTRIES = (
         source="arXiv 2306.00107, 2306.10548",
     ),
     Entry(
-        name="m-a-p/MERT-v1-330M", aliases=("mert-330m",), sample_rate=24_000, layers=25, width="1024",
+        name="m-a-p/MERT-v1-330M", aliases=("mert-330m",), checkpoint="mert_model", sample_rate=24_000, layers=25, width="1024",
         weights=HubWeights(
             repository="m-a-p/MERT-v1-330M", revision="0e06c986db0527c0fd1b47181c40f006805e3de0", size="1.3 GB",
             licence=NON_COMMERCIAL,
@@ -90,7 +105,7 @@ ENTRIES = (
         source="arXiv 1909.06654",
     ),
     Entry(
-        name="m-a-p/MERT-v2-30s", aliases=("mert2-30s",), sample_rate=24_000, layers=25, width="1024",
+        name="m-a-p/MERT-v2-30s", aliases=("mert2-30s",), checkpoint="mert2", sample_rate=24_000, layers=25, width="1024",
         weights=HubWeights(
             repository="m-a-p/MERT-v2-30s", revision="12130d22fd947c24b0299c9368900fb06a608512", size="2.5 GB",
             licence=NON_COMMERCIAL, files=MERT2_FILES,
@@ -99,7 +114,8 @@ ENTRIES = (
         source="its model card",
     ),
     Entry(
-        name="m-a-p/MERT-v2-FullSong", aliases=("mert2-fullsong",), sample_rate=24_000, layers=25, width="1024",
+        name="m-a-p/MERT-v2-FullSong", aliases=("mert2-fullsong",), checkpoint="mert2",
+        sample_rate=24_000, layers=25, width="1024",
         weights=HubWeights(
             repository="m-a-p/MERT-v2-FullSong", revision="d8ba1c745e733b3908ce6ad16ebeb17ac7600a42", size="2.5 GB",
             licence=NON_COMMERCIAL, files=MERT2_FILES,
@@ -108,7 +124,16 @@ ENTRIES = (
         source="its model card",
     ),
     Entry(
-        name=WORDS_ENCODER, aliases=("clap",), sample_rate=48_000, layers=5, width="128–1024", words=True,
+        name="OpenMuQ/MuQ-large-msd-iter", aliases=("muq",), checkpoint=MUQ, sample_rate=24_000, layers=13, width="1024",
+        weights=HubWeights(
+            repository="OpenMuQ/MuQ-large-msd-iter", revision="0562a57814f6f8bbd9fdea0a25921a2fce1a841a", size="1.3 GB",
+            licence=NON_COMMERCIAL, files=MUQ_FILES,
+        ),
+        good_for="music in general; trained on the Million Song Dataset, and half the size of MERT-v2",
+        source="arXiv 2501.01108",
+    ),
+    Entry(
+        name=WORDS_ENCODER, aliases=("clap",), checkpoint="clap", sample_rate=48_000, layers=5, width="128–1024", words=True,
         weights=HubWeights(
             repository=WORDS_ENCODER, revision="ada0c23a36c4e8582805bb38fec3905903f18b41", size="776 MB",
             licence="Apache-2.0", files=CLAP_FILES,
@@ -117,7 +142,8 @@ ENTRIES = (
         source="arXiv 2211.06687",
     ),
     Entry(
-        name="laion/clap-htsat-unfused", aliases=("clap-htsat",), sample_rate=48_000, layers=5, width="96–768", words=True,
+        name="laion/clap-htsat-unfused", aliases=("clap-htsat",), checkpoint="clap",
+        sample_rate=48_000, layers=5, width="96–768", words=True,
         weights=HubWeights(
             repository="laion/clap-htsat-unfused", revision="8fa0f1c6d0433df6e97c127f64b2a1d6c0dcda8a", size="615 MB",
             licence="Apache-2.0", files=CLAP_FILES,
@@ -126,7 +152,8 @@ ENTRIES = (
         source="arXiv 2211.06687",
     ),
     Entry(
-        name="laion/larger_clap_music", aliases=("clap-music",), sample_rate=48_000, layers=5, width="128–1024", words=True,
+        name="laion/larger_clap_music", aliases=("clap-music",), checkpoint="clap",
+        sample_rate=48_000, layers=5, width="128–1024", words=True,
         weights=HubWeights(
             repository="laion/larger_clap_music", revision="a0b4534a14f58e20944452dff00a22a06ce629d1", size="776 MB",
             licence="Apache-2.0", files=CLAP_FILES,
@@ -135,7 +162,7 @@ ENTRIES = (
         source="arXiv 2211.06687; mteb issue 5069",
     ),
     Entry(
-        name=SMALL_ENCODER, sample_rate=24_000, layers=7, width="192",
+        name=SMALL_ENCODER, checkpoint="mert_model", sample_rate=24_000, layers=7, width="192",
         weights=ShippedWeights(path=SMALL, size="6 MB", licence=OURS),
         good_for="trying out what needs a transformer; no better than spectral on recorded music",
         source="embed/encoders/small/README.md",

@@ -213,7 +213,8 @@ def cast_weights(model: Any, dtype: Any, parts: tuple[str, ...], exact: Sequence
 
     other = copy.deepcopy(model, shared_tensors(model))
     for name, module in other.named_modules():
-        if name.startswith(parts) and name not in exact and isinstance(module, torch.nn.Linear | torch.nn.Conv1d):
+        kinds = torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d
+        if name.startswith(parts) and name not in exact and isinstance(module, kinds):
             module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
             if module.bias is not None:
                 module.bias = torch.nn.Parameter(module.bias.to(dtype), requires_grad=False)

@@ -51,9 +51,10 @@ def parts_of(model: Any) -> list[tuple[str, Any]]:
     """The front end as one part, and every linear layer and convolution after it, by qualified name."""
     import torch
 
+    kinds = torch.nn.Linear | torch.nn.Conv1d | torch.nn.Conv2d
     return [
         (name, module) for name, module in model.named_modules()
-        if name == STACK or (isinstance(module, torch.nn.Linear | torch.nn.Conv1d) and not name.startswith(f"{STACK}."))
+        if name == STACK or (isinstance(module, kinds) and not name.startswith(f"{STACK}."))
     ]
 
 

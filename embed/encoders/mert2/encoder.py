@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tonelake.embed.encoders.base import FrameSpan, Pooled
-from tonelake.embed.encoders.checkpoint import fill_model, read_json, read_weights, state_digest
+from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
 from tonelake.embed.errors import CheckpointError
 from tonelake.store import InputError
@@ -129,8 +129,3 @@ def read_sizes(folder: Path, config: dict[str, Any]) -> Any:
     if problem:
         raise CheckpointError(f"{folder}/config.json: {problem}. Fetch the checkpoint again")
     return sizes
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value of a configuration is a positive integer."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

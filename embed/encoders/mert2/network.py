@@ -21,8 +21,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tonelake.embed.encoders.mel import FrontEnd
+
 STRIDES = (1, 2, 2)                      # of the three stages
-GRN_EPS, STD_FLOOR, POWER_FLOOR = 1e-6, 1e-5, 1e-10
+GRN_EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,47 +50,6 @@ class Sizes:
     def step(self) -> int:
         """Samples from frame to frame."""
         return self.hop * STRIDES[0] * STRIDES[1] * STRIDES[2]
-
-
-class Buffers(nn.Module):
-    """A module that only holds buffers."""
-
-    def __init__(self, **shapes: tuple[int, ...]) -> None:
-        super().__init__()
-        for name, shape in shapes.items():
-            self.register_buffer(name, torch.empty(shape))
-
-
-class Spectrogram(Buffers):
-    window: torch.Tensor
-
-
-class MelScale(Buffers):
-    fb: torch.Tensor                     # (bin, band)
-
-
-class FrontEnd(Buffers):
-    """(batch, samples) -> (batch, mel frame, band) float32."""
-
-    mel_mean: torch.Tensor
-    mel_std: torch.Tensor
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__(mel_mean=(sizes.bands,), mel_std=(sizes.bands,))
-        self.spectrogram = Spectrogram(window=(sizes.window,))
-        self.mel_scale = MelScale(fb=(sizes.fft // 2 + 1, sizes.bands))
-        self.sizes = sizes
-
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(samples.device.type, enabled=False):
-            spectrum = torch.stft(
-                samples.float(), self.sizes.fft, self.sizes.hop, self.sizes.window, self.spectrogram.window, center=True,
-                pad_mode="reflect", onesided=True, return_complex=True,
-            )                                                        # (batch, bin, frame)
-            power = spectrum.real.square() + spectrum.imag.square()
-            mel = power[..., :-1].transpose(1, 2) @ self.mel_scale.fb
-            decibels = 10 * torch.log10(mel.clamp(min=POWER_FLOOR))
-            return (decibels - self.mel_mean) / self.mel_std.clamp(min=STD_FLOOR)
 
 
 class Transposed(nn.Module):
@@ -214,7 +175,7 @@ class Mert2Network(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.feature_extractor = FrontEnd(sizes)
+        self.feature_extractor = FrontEnd(bands=sizes.bands, fft=sizes.fft, window=sizes.window, hop=sizes.hop)
         widths = (sizes.bands, *sizes.channels)
         self.subsampling_module = nn.ModuleList(
             Stage(before, channels, stride, depth, sizes.stage_eps)

@@ -1,0 +1,1 @@
+"""MuQ: a mel front end, residual 2-D convolutions, and conformer blocks."""
