@@ -22,6 +22,7 @@ from .separation.group_pairs import group_pairs
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
 from .separation.groups import MIN_TRACKS, group_matrix, groups
 from .separation.layer_report import LayerReport, effects, layers, retrieval_at
+from .separation.mixture_report import MixtureReport, report_mixture
 from .separation.overlap import Overlap, overlap_with
 from .separation.pairs import PAIR_FIGURES
 from .separation.preparations import PREPARATIONS
@@ -48,6 +49,7 @@ __all__ = [
     "LiveStep",
     "Map",
     "Match",
+    "MixtureReport",
     "Overlap",
     "Query",
     "QueryPart",
@@ -94,6 +96,7 @@ __all__ = [
     "read_query",
     "read_vocabulary",
     "repeats",
+    "report_mixture",
     "retrieval_at",
     "runs_of_clip",
     "similar",

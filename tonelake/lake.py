@@ -155,6 +155,7 @@ class Lake(store.Lake):
     group_pairs = index.group_pairs
     typical = index.typical
     layers = index.layers
+    report_mixture = index.report_mixture
     effects = index.effects
     compare = index.compare
     overlap = index.overlap_with

@@ -290,13 +290,30 @@ def crossfit_map(layers: list[Separation], pairs: PairSet) -> tuple[Crossfit, Es
     all units.  For equally good layers the reported mAP is unbiased; that of the queries of a part, compared with all
     candidates, would still be too high, by .02 for thirteen layers of 64 tracks.
     """
-    halves = np.stack([one.map_without for one in layers], axis=1)                           # (half, layer)
-    if len(halves) != 2 or not np.isfinite(halves).all():
-        return Crossfit(np.nan, np.zeros(len(layers)), np.empty(0, np.int64)), Estimate(np.nan, np.nan, np.nan)
     figures = stack_replicates([one.figures["map"] for one in layers])
-    found = crossfit(halves, figures.value.mean() + halves[::-1] - halves[::-1].mean(axis=1, keepdims=True))
-    # The halves are independent, so their layers' errors add up as squares.
-    errors, most = jackknife_error(figures.left_out), int(found.shares.argmax())
-    error = np.sqrt(found.shares @ np.square(errors))
+    found = crossfit_halves([one.map_without for one in layers], figures)
+    if not np.isfinite(found.value):
+        return found, Estimate(np.nan, np.nan, np.nan)
+    return found, logit_estimate(replicates_of_chosen(found.value, figures, found.shares))
+
+
+def crossfit_halves(map_without: list[np.ndarray], figures: Replicates) -> Crossfit:
+    """Choose between candidates on either half of the units, and report by the other (see `crossfit_map`).
+
+    `map_without`: of each candidate, (half,) mAP without it; `figures`: (candidate,) mAP.  The value is NaN for too few units.
+    """
+    halves = np.stack(map_without, axis=1)                           # (half, candidate)
+    if len(halves) != 2 or not np.isfinite(halves).all():
+        return Crossfit(np.nan, np.zeros(halves.shape[1]), np.empty(0, np.int64))
+    return crossfit(halves, figures.value.mean() + halves[::-1] - halves[::-1].mean(axis=1, keepdims=True))
+
+
+def replicates_of_chosen(value: float, figures: Replicates, shares: np.ndarray) -> Replicates:
+    """Return a cross-fitted value with the spread of the (candidate,) figures, weighted by how often each was chosen.
+
+    The halves are independent, so their candidates' errors add up as squares.
+    """
+    errors, most = jackknife_error(figures.left_out), int(shares.argmax())
+    error = np.sqrt(shares @ np.square(errors))
     deviations = (figures.left_out[:, most] - figures.left_out[:, most].mean()) * np.divide(error, errors[most] or 1.0)
-    return found, logit_estimate(Replicates(np.array(found.value), found.value + deviations))
+    return Replicates(np.array(value), value + deviations)

@@ -72,7 +72,12 @@ Seed = Annotated[int, typer.Option(help="Random seed of the sampled queries.")]
 @app.command(rich_help_panel=ANALYSE, cls=library_command("tonelake.index:layers"))
 def layers(
     column: Annotated[str, typer.Argument(help="Label column whose groups should be separated.")],
-    lake: LakePath = "lake", space: SpaceName = None, where: Where = None,
+    lake: LakePath = "lake", space: SpaceName = None,
+    spaces: Annotated[
+        str | None,
+        typer.Option(help="Instead report whether a mixture of spaces, A:0.7,B/3:0.3, beats its better half."),
+    ] = None,
+    where: Where = None,
     prepare: Annotated[
         str, typer.Option(help="Preparation of the vectors: l2 (cosine), raw, centred or whitened.")
     ] = FROM_LIBRARY,
@@ -90,6 +95,15 @@ def layers(
     asked: dict[str, Any] = {
         "space": space, "where": where, "across": across, "within": within, "over": over, "hubs": hubs, "seed": seed,
     }
+    if spaces is not None:
+        if space is not None or compare_all or picture is not None or prepare != "l2" or hubs != "kept":
+            raise typer.BadParameter(
+                "--spaces compares cosines of several spaces. Leave out --space, --prepare, --hubs, --effects and --picture"
+            )
+        mixed = opened.report_mixture(column, spaces, where=where, across=across, within=within, over=over, seed=seed)
+        show(mixed.table, as_json, as_csv)
+        say(mixed.summary())
+        return
     if compare_all:
         found = opened.effects(column, **asked)
         show(found, as_json, as_csv, "effects")
