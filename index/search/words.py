@@ -209,11 +209,11 @@ def tag_numbers(tags: Sequence[str], prompt: str, encoder: str) -> list[int]:
         while words:
             length = next((n for n in range(len(words), 0, -1) if " ".join(words[:n]) in known), 0)
             if not length:
-                near = get_close_matches(words[0], known, n=3) or list(known)[:8]
+                near = get_close_matches(words[0], known, n=3) or tags[:8]
                 raise InputError(
                     f"text {prompt[:40]!r}: {words[0][:40]!r} is not among the tags of encoder {encoder!r}, which understands "
                     f"these alone. Use for example {', '.join(map(repr, near))}, or embed with an encoder that understands "
-                    "words: `tonelake encoders` lists them"
+                    "words: `tonelake embed --encoder clap`"
                 )
             found.append(known[" ".join(words[:length])])
             del words[:length]

@@ -16,7 +16,10 @@ from safetensors.torch import load_file, save_file
 from sounds import melody
 from transformers import ClapModel, ClapProcessor
 
-from tonelake.embed import CheckpointError, encode_clips, load_encoder
+from tonelake.embed import CheckpointError, EncoderError, encode_clips, load_encoder
+from tonelake.embed.encoders.registry import has_words
+from tonelake.embed.settings import describe_space
+from tonelake.embed.words import word_encoder, word_kind
 from tonelake.store import InputError
 
 RATE = 48_000
@@ -200,3 +203,12 @@ def test_a_prompt_longer_than_those_of_the_training_is_refused(encoder):
     with pytest.raises(InputError, match="402 tokens, but the encoder was trained on at most 77"):
         encoder.encode_text(["x" * 400])
     assert encoder.encode_text([]).shape == (0, 12)
+
+
+def test_a_folder_is_known_to_understand_words_before_it_is_loaded(folder, copied, lake):
+    assert has_words(str(folder)) and has_words("laion/clap-htsat-unfused") and not has_words("spectral")
+    space = describe_space(load_encoder(str(copied)), "copy", 30.0)
+    assert word_kind(space) == "words" and np.isfinite(word_encoder(lake, space).encode_text(PROMPTS)).all()
+    shutil.rmtree(copied)
+    with pytest.raises(EncoderError, match=r"is not there\. Put the folder back"):
+        word_encoder(lake, space)
