@@ -13,6 +13,7 @@ from .encoders.default import default_encoder
 from .encoders.fetching import fetch_weights
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
+from .encoders.projection import ProjectReport, project_space
 from .encoders.registry import encoder_names, have_weights, load_encoder, tags_of
 from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SECOND_ENCODER, SMALL_ENCODER
 from .engines import ENGINES, embed_lake
@@ -64,6 +65,7 @@ __all__ = [
     "LiveFrames",
     "Plan",
     "Pooled",
+    "ProjectReport",
     "ReadClips",
     "TagReport",
     "WordKind",
@@ -95,6 +97,7 @@ __all__ = [
     "plan_embed",
     "pool_states",
     "products_preserved",
+    "project_space",
     "read_adapter",
     "read_tags",
     "refuse_projection",

@@ -40,7 +40,7 @@ from .names import Names
 from .numba_cache import compiler_lock, explain_unwritable_cache
 from .process import prepare_process
 from .progress import Progress, silent_progress
-from .projection import Projection, extend_projected, is_projection, make_projected, read_projection
+from .projection import ACTIVATIONS, Projection, extend_projected, is_projection, make_projected, read_projection
 from .runs import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -77,6 +77,7 @@ from .upgrade import pending_upgrades, upgrade_lake
 from .vectors import LayerVectors, Vectors, fits
 
 __all__ = [
+    "ACTIVATIONS",
     "COLUMN_PART",
     "CONFIG_FILE",
     "DTYPES",

@@ -1,4 +1,6 @@
-"""A space computed from another by a linear map: vectors of some of its layers, concatenated, times a matrix, plus an offset.
+"""A space computed from another: vectors of some of its layers, concatenated, times a matrix, plus an offset.
+
+Further linear maps can follow, each after an activation: a multilayer perceptron.
 
 The map is stored in `projections/<space>/` of the lake.  A projected space has one layer and is used like any other space,
 except that its vectors are computed from its parent's and not from audio.
@@ -21,22 +23,33 @@ if TYPE_CHECKING:
     from tonelake.store.lake import Lake
 
 FILE = "projection.safetensors"
+ACTIVATIONS = ("relu", "gelu", "tanh")
 BLOCK = 4096                             # clips projected at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """A linear map from a parent space."""
+    """A linear map, or a multilayer perceptron, from a parent space."""
 
     parent: str                          # name of the space
     fingerprint: str                     # of the parent
     layers: tuple[int, ...]              # of the parent, in the order of concatenation
     weight: np.ndarray                   # (out, in) float32
     bias: np.ndarray                     # (out,) float32
+    more: tuple[tuple[np.ndarray, np.ndarray], ...] = ()             # weight and bias of the linear maps that follow
+    activation: str = ""                 # before each of `more`: one of ACTIVATIONS
+
+    @property
+    def width(self) -> int:
+        """Width of the projected vectors."""
+        return len(self.more[-1][1] if self.more else self.bias)
 
     def apply(self, vectors: np.ndarray) -> np.ndarray:
         """(clip, in) -> (clip, out) float32."""
-        return (vectors @ self.weight.T + self.bias).astype(np.float32)
+        found = (vectors @ self.weight.T + self.bias).astype(np.float32)
+        for weight, bias in self.more:
+            found = (activate(found, self.activation) @ weight.T + bias).astype(np.float32)
+        return found
 
     @property
     def digest(self) -> str:
@@ -44,14 +57,28 @@ class Projection:
         hasher = hashlib.blake2b(digest_size=16)
         for part in (self.fingerprint.encode(), str(self.layers).encode(), self.weight.tobytes(), self.bias.tobytes()):
             hasher.update(part)
+        for weight, bias in self.more:
+            for part in (self.activation.encode(), str(weight.shape).encode(), weight.tobytes(), bias.tobytes()):
+                hasher.update(part)
         return hasher.hexdigest()
 
     def describe(self, parent: Space, name: str, layer: str, about: str) -> Space:
         """The space that it makes, whose only layer is named `layer`."""
         return replace(
-            parent, name=name, revision=parent.fingerprint, layers=(layer,), dims=(len(self.bias),), adapter=self.digest,
+            parent, name=name, revision=parent.fingerprint, layers=(layer,), dims=(self.width,), adapter=self.digest,
             encoder=about, location=PROJECTED, default_layer=0, dtype="float16",
         )
+
+
+def activate(values: np.ndarray, activation: str) -> np.ndarray:
+    """Apply one of ACTIVATIONS to float32 values; `gelu` is exact, by the error function, as in PyTorch."""
+    if activation == "relu":
+        return np.maximum(values, 0)
+    if activation == "tanh":
+        return np.tanh(values)
+    from scipy.special import erf
+
+    return values * ((1 + erf(values / np.sqrt(np.float32(2)))) / 2)
 
 
 def is_projection(space: Space) -> bool:
@@ -82,9 +109,14 @@ def read_projection(lake: Lake, space: Space) -> Projection:
         try:
             with safe_open(path, framework="numpy") as file:
                 about = file.metadata() or {}
+                count = sum(name.startswith("weight_") for name in file.keys())          # noqa: SIM118  # no mapping
                 found = Projection(
                     parent=about["parent"], fingerprint=about["fingerprint"], layers=tuple(json.loads(about["layers"])),
                     weight=file.get_tensor("weight"), bias=file.get_tensor("bias"),
+                    more=tuple(
+                        (file.get_tensor(f"weight_{n}"), file.get_tensor(f"bias_{n}")) for n in range(1, count + 1)
+                    ),
+                    activation=about.get("activation", ""),
                 )
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise LakeError(f"projections/{space.name}/{FILE}: cannot be read ({error}). Restore it from a copy") from error
@@ -102,7 +134,12 @@ def write_projection(path: Path, projection: Projection) -> None:
     about = {
         "parent": projection.parent, "fingerprint": projection.fingerprint, "layers": json.dumps(list(projection.layers)),
     }
-    save_file({"weight": projection.weight, "bias": projection.bias}, path, metadata=about)
+    tensors = {"weight": projection.weight, "bias": projection.bias}
+    if projection.more:
+        about["activation"] = projection.activation
+    for number, (weight, bias) in enumerate(projection.more, 1):
+        tensors |= {f"weight_{number}": weight, f"bias_{number}": bias}
+    save_file(tensors, path, metadata=about)
 
 
 def extend_projected(lake: Lake, space: Space) -> int:

@@ -114,6 +114,7 @@ class Lake(store.Lake):
             self, settings, ingest.read_clips, frames=frames, tags=tags, engine=engine, address=address, workers=workers
         )
 
+    project = embedding.project_space
     tag_clips = embedding.tag_clips
     read_tags = embedding.read_tags
 

@@ -41,6 +41,18 @@ def embed(
     tags: Annotated[
         bool, typer.Option("--tags", help="Also write each clip's tags into a list column, with an encoder that has tags.")
     ] = False,
+    projection: Annotated[
+        str | None, typer.Option(help="Make a space from a stored one by the Linear layers of this safetensors file.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="With --projection: source SPACE/LAYER; default: the default space and layer.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="With --projection: relu, gelu or tanh; default: that of the file, else relu.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="With --projection: prefix of the tensors, for a file with several heads.")
+    ] = None,
     engine: Annotated[str, typer.Option(help="Where to run: local (this machine) or ray (a cluster).")] = FROM_LIBRARY,
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: this machine's.")] = None,
     plan: Annotated[
@@ -63,6 +75,13 @@ def embed(
     Example: tonelake embed --encoder mert-95m
     """
     layers = [layer.strip() for layer in frames.split(",")] if frames else []
+    if projection is not None:
+        if encoder or adapter or window or hop or layers or tags or plan or artists is not None:
+            raise typer.BadParameter("--projection encodes nothing. Give only --from, --activation, --head and --space with it")
+        say(str(open_lake(lake).project(projection, source=source, activation=activation, head=head, name=space)))
+        return
+    if source or activation or head:
+        raise typer.BadParameter("--from, --activation and --head belong to --projection FILE. Give it too")
     if artists is not None:
         if not plan:
             raise typer.BadParameter("--artists plans a study. Give --plan too, or leave it out")
