@@ -133,8 +133,8 @@ def default_name(parent: str, label: str) -> str:
 def read_head(path: Path, head: str | None = None) -> tuple[list[Linear], str]:
     """Read the Linear layers of a safetensors file in order, and the activation that its metadata names, or "".
 
-    Raises CheckpointError for a file that cannot be read, tensors that are not those of Linear layers, a missing weight or bias,
-    shapes that do not follow each other, values that are not finite, and an unknown activation.
+    Raises CheckpointError for a file that cannot be read, tensors that are not those of Linear layers, a missing weight or
+    bias, shapes that do not follow each other, values that are not finite, and an unknown activation.
     """
     tensors, about = read_tensors(path, head)
     stated = about.get("activation", "").strip().lower()
