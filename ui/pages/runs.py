@@ -27,7 +27,7 @@ MAX_CLASSES = 120                        # classes in the confusion matrix; of m
 
 lake = page_lake()
 st.title("Probes and fine-tunes")
-found: dict[str, probes.EvaluatedRun] = {}
+found: dict[str, probes.Run | finetune.FinetuneRun] = {}
 for one in answer_or_stop(probes.Run.all, lake):
     found[one.name] = one
 for tuned in answer_or_stop(finetune.FinetuneRun.all, lake):
@@ -162,7 +162,7 @@ if tabs["Overview"].open:
             for place, y in zip(st.columns(len(drawn_sides)), drawn_sides, strict=True):
                 place.line_chart(epochs, x="epoch", y=y)
             st.caption("Selected fits, the mean over seeds and folds. Training figures are those of the batches.")
-        elif history is not None:
+        elif history is not None and isinstance(run, finetune.FinetuneRun):
             st.subheader("Learning curves")
             left, right = st.columns(2)
             left.line_chart(history, x="epoch", y=["loss", "valid_loss"])
