@@ -12,7 +12,8 @@ from typing import Any
 from bench.ui import ARGUMENTS, CHROMIUM, HOME, served
 
 PICTURES = HOME / "docs" / "app"
-LAYERS = (1, 4, 6)
+SPACE, LAYER = "musicnn", "mtt.timbral"    # the layer that separates keys best
+LAYERS = (LAYER, "mtt.max", "joined")    # with maps
 CHORALES = 120
 
 
@@ -22,12 +23,12 @@ def make_lake(path: Path) -> None:
 
     lake = tonelake.open(path, progress=True)
     lake.ingest_chorales(limit=CHORALES)
-    lake.embed("small")
+    lake.embed(SPACE)
     lake.embed("spectral")
     for layer in LAYERS:
-        lake.map(layer, space="small")
+        lake.map(layer, space=SPACE)
     if not len(lake.compare_probes()):
-        lake.probe("key", space="small")
+        lake.probe("key", space=SPACE)
         lake.probe("key", space="spectral")
 
 
@@ -48,22 +49,23 @@ def pictures(page: Any, address: str, lake: Any) -> dict[str, Any]:
     def at(path: str, text: str, pause: float = 2.5) -> None:
         page.goto(address + path)
         page.get_by_text(text).first.wait_for(timeout=120_000)
+        page.get_by_test_id("stStatusWidget").wait_for(state="detached", timeout=120_000)       # the page has run to its end
         page.wait_for_timeout(1_000 * pause)
 
     def the_map() -> None:
-        page.goto(f"{address}/map?space=small&layer=4&colour=key&pick={clip_id}")
+        page.goto(f"{address}/map?space={SPACE}&layer={LAYER}&colour=key&pick={clip_id}")
         page.locator(".side[data-answered]").wait_for(timeout=120_000)
         page.locator(".map").first.evaluate("map => map.blur()")
         wait_for_sound(page)
         page.wait_for_timeout(2_500)
 
     def two_maps() -> None:
-        page.goto(f"{address}/map?space=small&layer=4&beside=1&colour=key&pick={clip_id}")
+        page.goto(f"{address}/map?space={SPACE}&layer={LAYER}&beside=joined&colour=key&pick={clip_id}")
         page.locator(".side[data-answered]").nth(1).wait_for(timeout=120_000)
         page.wait_for_timeout(3_000)
 
     def similar() -> None:
-        page.goto(f"{address}/similar?space=small&layer=4&clip={clip_id}")
+        page.goto(f"{address}/similar?space={SPACE}&layer={LAYER}&clip={clip_id}")
         page.locator(".clips[data-count='12']").wait_for(timeout=120_000)
         page.wait_for_timeout(1_500)
         wait_for_sound(page)
@@ -71,8 +73,8 @@ def pictures(page: Any, address: str, lake: Any) -> dict[str, Any]:
 
     return {
         "library": lambda: at("/", "Label columns"), "map": the_map, "layers-beside": two_maps, "similar": similar,
-        "groups": lambda: at("/groups?space=small&column=key&tab=Matrix", "Ordered so that similar groups", 4),
-        "layers": lambda: at("/layers?space=small&column=key&beside=spectral", "Cosines", 6),
+        "groups": lambda: at(f"/groups?space={SPACE}&column=key&tab=Matrix", "Ordered so that similar groups", 4),
+        "layers": lambda: at(f"/layers?space={SPACE}&column=key&beside=spectral", "Cosines", 6),
         "probes": lambda: at("/probes?tab=Confusion", "Rows: label", 5),
     }
 
