@@ -108,6 +108,27 @@ def choose_kernels(model: Any, sizes: Sizes) -> KernelChoice:
     return chosen
 
 
+def choose_attention(sizes: Sizes) -> KernelChoice:
+    """Choose the attention alone, for a model of another kind: pinned, kept from before, or measured now.
+
+    Raises InputError if TONELAKE_KERNELS cannot be understood.
+    """
+    pins = pinned(os.environ.get(VARIABLE, ""))
+    if "attention" in pins:
+        return KernelChoice(Kernels(attention=pins["attention"]), (), f"pinned by {VARIABLE}")
+    key = machine_key() | {"what": "attention"} | asdict(sizes)
+    kept = restore(recall(key))
+    if kept is not None:
+        return kept
+    figures = tuple(time_part("attention", attention_ways, None, sizes))
+    best = fastest(list(figures))
+    if best is None:
+        return KernelChoice(Kernels(), figures, f"attention: disturbed, {attention.SAFE} by default")
+    chosen = KernelChoice(Kernels(attention=best), figures, "measured on this machine")
+    remember(key, asdict(chosen))
+    return chosen
+
+
 def install(model: Any, kernels: Kernels) -> None:
     """Make a model compute with these kernels."""
     attention.use(model, kernels.attention)

@@ -15,7 +15,7 @@ import numpy as np
 
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
-from tonelake.embed.encoders.torch_encoder import TorchEncoder
+from tonelake.embed.encoders.conformer_encoder import ConformerEncoder
 from tonelake.embed.errors import CheckpointError
 from tonelake.store import InputError
 
@@ -30,7 +30,7 @@ SETTINGS = {
 DEFAULT_LAYERS = {"30s": 23}
 
 
-class Mert2Encoder(TorchEncoder):
+class Mert2Encoder(ConformerEncoder):
     """An encoder loaded from a checkpoint folder of MERT-v2."""
 
     lora_targets = ("query_proj", "value_proj")

@@ -16,7 +16,7 @@ import numpy as np
 
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
-from tonelake.embed.encoders.torch_encoder import TorchEncoder
+from tonelake.embed.encoders.conformer_encoder import ConformerEncoder
 from tonelake.embed.errors import CheckpointError
 from tonelake.store import InputError
 
@@ -31,7 +31,7 @@ UNUSED = ("quantizer_", "linear.", "cls_token", "mask_emb", "rvq.", "conformer.p
 COUNTERS = ".num_batches_tracked"        # of batch norms, for training
 
 
-class MuqEncoder(TorchEncoder):
+class MuqEncoder(ConformerEncoder):
     """An encoder loaded from a checkpoint folder of MuQ or MusicFM."""
 
     lora_targets = ("linear_q", "linear_v")

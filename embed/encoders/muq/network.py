@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tonelake.embed.encoders.conformer import Attending, Depthwise, Pointwise, rotate
 from tonelake.embed.encoders.mel import Buffers, FrontEnd
-from tonelake.embed.encoders.mert2.network import rotate
 
 FFT = 2_048                              # and the length of the window
 REDUCTION = 4                            # of frames and of bands, by the two strides
@@ -85,7 +85,7 @@ class FeedForward(nn.Module):
         return self.output_dense(functional.silu(self.intermediate_dense(states)))
 
 
-class Attention(nn.Module):
+class Attention(Attending):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.heads = sizes.heads
@@ -97,7 +97,7 @@ class Attention(nn.Module):
             project(source).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project, source in ((self.linear_q, turned), (self.linear_k, turned), (self.linear_v, states))
         )                                                            # (batch, head, frame, width)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = self.attend(query, key, value)
         return self.linear_out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -106,15 +106,14 @@ class Convolution(nn.Module):
         super().__init__()
         hidden = sizes.hidden
         self.layer_norm = nn.LayerNorm(hidden, eps=BLOCK_EPS)
-        self.pointwise_conv1 = nn.Conv1d(hidden, 2 * hidden, 1, bias=False)
-        self.depthwise_conv = nn.Conv1d(hidden, hidden, sizes.kernel, padding=sizes.kernel // 2, groups=hidden, bias=False)
-        self.batch_norm = nn.BatchNorm1d(hidden)
-        self.pointwise_conv2 = nn.Conv1d(hidden, hidden, 1, bias=False)
+        self.pointwise_conv1 = Pointwise(hidden, 2 * hidden)
+        self.depthwise_conv = Depthwise(hidden, sizes.kernel, bias=False)
+        self.batch_norm = nn.BatchNorm1d(hidden)                     # merged into the convolution before it is used
+        self.pointwise_conv2 = Pointwise(hidden, hidden)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        states = functional.glu(self.pointwise_conv1(self.layer_norm(states).transpose(1, 2)), dim=1)
-        states = functional.silu(self.batch_norm(self.depthwise_conv(states)))
-        return self.pointwise_conv2(states).transpose(1, 2)
+        states = functional.glu(self.pointwise_conv1(self.layer_norm(states)), dim=-1)
+        return self.pointwise_conv2(functional.silu(self.batch_norm(self.depthwise_conv(states))))
 
 
 class Block(nn.Module):
