@@ -14,8 +14,9 @@ from .encoders.fetching import fetch_weights
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
 from .encoders.projection import ProjectReport, project_space
-from .encoders.registry import encoder_names, have_weights, load_encoder, tags_of
+from .encoders.registry import encoder_names, have_weights, load_encoder, lora_targets_of, tags_of
 from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SECOND_ENCODER, SMALL_ENCODER
+from .encoders.training import TrainingPass
 from .engines import ENGINES, embed_lake
 from .errors import CheckpointError, EncoderError
 from .librosa_import import load_librosa
@@ -51,8 +52,8 @@ __all__ = [
     "LORA_PAIR",
     "MIN_COSINE",
     "MIN_TAIL_S",
-    "SMALL_ENCODER",
     "SECOND_ENCODER",
+    "SMALL_ENCODER",
     "CheckpointError",
     "ClipVectors",
     "EmbedReport",
@@ -68,6 +69,7 @@ __all__ = [
     "ProjectReport",
     "ReadClips",
     "TagReport",
+    "TrainingPass",
     "WordKind",
     "check_clips",
     "check_prompt",
@@ -88,6 +90,7 @@ __all__ = [
     "list_encoders",
     "load_encoder",
     "load_librosa",
+    "lora_targets_of",
     "make_plan",
     "normalize",
     "open_space",

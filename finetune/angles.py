@@ -9,6 +9,7 @@ row space of A, as Hu et al. 2021 (arXiv 2106.09685, section 7.2) compare subspa
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from tonelake.finetune.checkpoint_file import WEIGHT_SUFFIXES, CheckpointWeights
 from tonelake.finetune.runs import FinetuneRun
 from tonelake.store import InputError, Lake
 
-LAYER = re.compile(r"layers\.(\d+)\.(.*)")
+LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.(.*)")
 
 
 class Angles(NamedTuple):
@@ -62,13 +63,16 @@ def class_angles(names: list[str], head: Any) -> pl.DataFrame:
 
 
 def layer_angles(pairs: dict[str, tuple[Any, Any]]) -> pl.DataFrame:
-    """Return the angle of each pair of layers of one kind (q_proj, v_proj), smallest first, with the shared subspace."""
+    """Return the angle of each pair of layers of one kind (q_proj, v_proj), smallest first, with the shared subspace.
+
+    A kind is named as briefly as is unambiguous: ffn1.w_1 and ffn2.w_1 if a block has both.
+    """
     kinds: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}
-    for module, (first, second) in pairs.items():
-        found = LAYER.search(module)
-        if found:
-            a, b = (np.asarray(t.float().numpy(), np.float64) for t in (first, second))
-            kinds.setdefault(found[2].rpartition(".")[2], []).append((int(found[1]), a, b))
+    found = {module: match for module in pairs if (match := LAYER.search(module))}
+    short = brief_names({match[2] for match in found.values()})
+    for module, match in found.items():
+        a, b = (np.asarray(t.float().numpy(), np.float64) for t in pairs[module])
+        kinds.setdefault(short[match[2]], []).append((int(match[1]), a, b))
     parts = []
     for kind, members in sorted(kinds.items()):
         members = [member for member in members if np.abs(member[2]).max(initial=0) > 0]     # B is zero before training
@@ -83,6 +87,16 @@ def layer_angles(pairs: dict[str, tuple[Any, Any]]) -> pl.DataFrame:
         parts.append(table.with_columns(module=pl.lit(kind), shared=pl.Series(shared)))
     schema = {"module": pl.String, "first": pl.String, "second": pl.String, "degrees": pl.Float64, "shared": pl.Float64}
     return pl.concat(parts).select(schema.keys()) if parts else pl.DataFrame(schema=schema)
+
+
+def brief_names(modules: set[str]) -> dict[str, str]:
+    """Return the last part of each name, or the whole name where several end alike.
+
+    >>> brief_names({"attn.query_proj"}), sorted(brief_names({"ffn1.w_1", "ffn2.w_1"}).values())
+    ({'attn.query_proj': 'query_proj'}, ['ffn1.w_1', 'ffn2.w_1'])
+    """
+    count = Counter(name.rpartition(".")[2] for name in modules)
+    return {name: last if count[last := name.rpartition(".")[2]] == 1 else name for name in modules}
 
 
 def update_products(members: list[tuple[int, np.ndarray, np.ndarray]]) -> np.ndarray:

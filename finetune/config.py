@@ -30,6 +30,7 @@ from tonelake.store import (
 # training, frozen baseline, metrics or intervals.  Finished runs are then trained again under another default name instead of
 # being returned, and interrupted ones are not resumed.
 FINETUNE_VERSION = 1
+TARGETS = ("q_proj", "v_proj")           # of an encoder that declares none
 LARGE = 1024                             # width from which an encoder counts as large: MERT-v1-330M's
 VALIDATION_METRICS = {                   # measured every epoch, besides the loss
     "multiclass": ("accuracy", "map"), "multilabel": ("map", "accuracy"), "regression": ("r2",),
@@ -60,9 +61,9 @@ class FinetuneConfig(Settings):
     rank: Count = Field(default=16, description="Rank of the LoRA updates B · A, with A (rank, in) and B (out, rank).")
     alpha: Positive = Field(default=32.0, description="Scale of the updates, which are multiplied by alpha / rank.")
     lora_dropout: Share = Field(default=0.05, description="Dropout before each update.")
-    targets: Texts = Field(
-        default=("q_proj", "v_proj"),
-        description="Linear layers of each block that are adapted, such as q_proj, k_proj, v_proj, out_proj.",
+    targets: Texts | None = Field(
+        default=None, description="Linear layers of each block that are adapted, such as q_proj, k_proj, v_proj, out_proj; "
+        "default: those that project queries and values, for MERT-v2 query_proj,value_proj.",
     )
     above: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Only blocks above this layer are trained; the head weights the layers from this one on."
@@ -190,12 +191,13 @@ class FinetuneConfig(Settings):
         """Return the values that the digest covers.
 
         Settings that earlier releases lacked are left out at their defaults, and the recipe's name always: its values count.
+        `targets` has a value, as it had in earlier releases; a run's own are resolved.
         """
         values = {key: value for key, value in self.as_dict().items() if key not in LATER or value != LATER[key]}
         if self.monitor in ("auto", MAIN_METRIC.get(str(self.task))):
             del values["monitor"]
         del values["recipe"]
-        return values
+        return values | {"targets": values["targets"] or list(TARGETS)}
 
     @property
     def monitored(self) -> str:
@@ -229,11 +231,13 @@ class FinetuneConfig(Settings):
         """Names of the enabled augmentations."""
         return [name for name in ("noise", "shift_s", "gain", "pitch", "mix") if getattr(self, name) > 0]
 
-    def resolved(self, width: int, precision: str, device: str, space: str, task: str) -> FinetuneConfig:
-        """Return a copy with every None and `auto` resolved for an encoder of this width."""
+    def resolved(
+        self, width: int, precision: str, device: str, space: str, task: str, targets: tuple[str, ...]
+    ) -> FinetuneConfig:
+        """Return a copy with every None and `auto` resolved for an encoder of this width, with these `targets` by default."""
         large = width >= LARGE
         changes: dict[str, Any] = {
-            "space": space, "task": task, "device": device, "precision": precision,
+            "space": space, "task": task, "device": device, "precision": precision, "targets": self.targets or targets,
             "head_rate": self.head_rate or (5e-4 if large else 1e-3),
             "batch": self.batch or min(4 if large else 8, self.together),
             "checkpointing": large if self.checkpointing is None else self.checkpointing,

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from tonelake.embed import ADAPTER_CONFIG as PEFT_CONFIG
 from tonelake.embed import ADAPTER_PREFIX, read_adapter, resolve_adapter
-from tonelake.finetune.checkpoint_file import WEIGHT_SUFFIXES, CheckpointWeights, read_checkpoint_file
-from tonelake.finetune.model import LoraModel
+from tonelake.finetune.checkpoint_file import WEIGHT_SUFFIXES, CheckpointWeights, module_name, read_checkpoint_file
+from tonelake.finetune.model import LORA, LoraModel
 from tonelake.finetune.runs import HEAD, FinetuneRun
 from tonelake.store import InputError, Lake
 
@@ -74,9 +74,12 @@ def load_initial_weights(model: LoraModel, weights: CheckpointWeights, names: Se
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     offered: list[tuple[str, str, Any]] = []             # name in the checkpoint, name in the model, tensor
     rescaled = 1.0 if weights.scale is None else weights.scale / (model.settings.alpha / model.settings.rank)
+    # A file's names are completed to HuBERT's (`module_name`), which are compared with the model's own in the same form.
+    adapted = [name.removeprefix(f"peft.{ADAPTER_PREFIX}").partition(LORA)[0] for name in trainable if LORA in name]
+    own = {module_name(name): name for name in adapted}
     for module, (first, second) in weights.pairs.items():
         for side, tensor in (("A", first), ("B", second * rescaled)):
-            name = f"peft.{ADAPTER_PREFIX}{module}.lora_{side}.default.weight"
+            name = f"peft.{ADAPTER_PREFIX}{own.get(module_name(module), module)}.lora_{side}.default.weight"
             offered.append((weights.lora_names.get((module, side), name), name, tensor))
     offered += match_head(weights.others, trainable)
     order = output_order(weights.names, names)

@@ -102,15 +102,17 @@ class LoraModel(HeadModel):
     """Encoder, adapter and head; `forward` gives the loss and the logits."""
 
     def __init__(self, encoder: Any, config: FinetuneConfig, outputs: int, weights: torch.Tensor | None = None) -> None:
-        """`encoder`: a `HubertEncoder` in float32, modified in place.  `weights`: of classes, or of positives."""
+        """`encoder`: a trainable one in float32, modified in place.  `weights`: of classes, or of positives."""
         super().__init__()
         from peft import LoraConfig, get_peft_model
 
         blocks = len(encoder.layers) - 1
+        self.run = encoder.training_pass()
         torch.manual_seed(config.seed)
         lora = LoraConfig(
-            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.lora_dropout, target_modules=list(config.targets),
-            layers_to_transform=list(range(config.above, blocks)), layers_pattern="layers", bias="none", task_type=None,
+            r=config.rank, lora_alpha=config.alpha, lora_dropout=config.lora_dropout,
+            target_modules=list(config.targets or encoder.lora_targets), layers_to_transform=list(range(config.above, blocks)),
+            layers_pattern=self.run.block_list, bias="none", task_type=None,
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # accessed by peft
@@ -118,7 +120,7 @@ class LoraModel(HeadModel):
         self.head = Head(blocks + 1 - config.first, 2 * encoder.dims[-1], outputs, config.hidden, config.dropout)
         self.register_buffer("weights", weights, persistent=False)
         self.settings = config
-        self.rate, self.normalizes = encoder.sample_rate, encoder.normalizes
+        self.rate = encoder.sample_rate
 
     def train(self, mode: bool = True) -> LoraModel:
         """Set the mode of head and adapter; the encoder itself stays in eval mode."""
@@ -128,11 +130,6 @@ class LoraModel(HeadModel):
             if "lora_dropout" in name:
                 module.train(mode)
         return self
-
-    @property
-    def backbone(self) -> Any:
-        """Return the transformers model."""
-        return self.peft.base_model.model
 
     def forward(
         self, labels: torch.Tensor | None = None, audio: Sequence[torch.Tensor] = (),
@@ -157,10 +154,10 @@ class LoraModel(HeadModel):
             if frames:
                 hidden, start = batch, above
             else:
-                hidden, start = first_layer(self.backbone, batch, self.normalizes), 0
+                hidden, start = first_layer(self.run, batch), 0
             found = [
                 (layer.float().mean(dim=1), layer.float().amax(dim=1))
-                for layer in layers_from(self.backbone, hidden, start, above, first, bool(self.settings.checkpointing))
+                for layer in layers_from(self.run, hidden, start, above, first, bool(self.settings.checkpointing))
             ]
             means.append(torch.stack([mean for mean, _ in found], dim=1))        # (window, layer, dim)
             maxima.append(torch.stack([maximum for _, maximum in found], dim=1))

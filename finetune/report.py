@@ -55,10 +55,11 @@ def describe_experiment(config: FinetuneConfig, metrics: dict[str, Any], split: 
     outputs = f"{metrics['outputs']:,} {'classes' if metrics['task'] == 'multiclass' else 'outputs'}"
     which = f" of the blocks above layer {config.above}" if config.above else ""
     source = f"the stored frames of layer {config.above}" if config.frames else f"audio in windows of {config.window_s:g} s"
+    targets = ", ".join(config.targets or ())
     changed = f"; augmented by {', '.join(config.augments)}" if config.augments else ""
     return (
         f"{metrics['clips']:,} clips, {outputs}, from {source}, up to {config.crop_s:g} s of each{changed}. LoRA on "
-        f"{', '.join(config.targets)}{which} (rank {config.rank}, alpha {config.alpha:g}): {metrics['trainable_lora']:,} of "
+        f"{targets}{which} (rank {config.rank}, alpha {config.alpha:g}): {metrics['trainable_lora']:,} of "
         f"{metrics['trainable']:,} trainable parameters. AdamW, head {config.head_rate:g}, adapter {config.lora_rate:g}, "
         f"{config.schedule} by validation {LABELS.get(config.monitored, config.monitored)}; batches of {config.batch}, "
         f"{config.accumulated} per step; {config.precision} on {config.device}. Split {config.split}: {split}."

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from tonelake.embed import EmbedSettings, cpu_has_bfloat16, encoder_of, load_encoder, refuse_projection, resolve_device
+from tonelake.embed import (
+    EmbedSettings,
+    cpu_has_bfloat16,
+    encoder_of,
+    load_encoder,
+    lora_targets_of,
+    refuse_projection,
+    resolve_device,
+)
 from tonelake.evaluate import (
     SIDE_NAMES,
     Split,
@@ -20,7 +28,7 @@ from tonelake.evaluate import (
     make_splits,
     read_targets,
 )
-from tonelake.finetune.config import FINETUNE_VERSION, VALIDATION_METRICS, FinetuneConfig
+from tonelake.finetune.config import FINETUNE_VERSION, TARGETS, VALIDATION_METRICS, FinetuneConfig
 from tonelake.finetune.continuation import check_resume, digest_of_resume
 from tonelake.finetune.runs import FinetuneRun, digest_of_start, song_keys
 from tonelake.probes import balanced_weights
@@ -99,13 +107,15 @@ class Setup:
     def load_encoder(self) -> Encoder:
         """Load the space's encoder in float32, ready to compute in the precision of the run.
 
-        Raises EncoderError if the encoder has changed, or if the device cannot compute it right in that precision.
+        Raises InputError if it cannot be trained with these settings, EncoderError if it has changed, or if the device cannot
+        compute it right in that precision.
         """
         encoder = encoder_of(self.space, device="cpu", home=self.lake.uri)
         if encoder.precision != "float32":
             encoder = load_encoder(self.space.location, device="cpu")
         if not encoder.trainable:
-            raise InputError(f"space {self.space.name!r}: {encoder.name} cannot be fine-tuned. Embed with MERT-v1")
+            raise InputError(f"space {self.space.name!r}: {encoder.name} cannot be fine-tuned. Embed with MERT")
+        check_targets(encoder, self.config)
         encoder.prepare_training(
             round(float(self.config.window_s) * encoder.sample_rate), self.config.precision, self.config.device
         )
@@ -150,8 +160,22 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
             f"device {config.device!r}: unknown. Choose {', '.join(DEVICES)}; CUDA_VISIBLE_DEVICES selects the GPUs"
         )
     device = resolve_device(EmbedSettings(device=config.device), None)
-    resolved = config.resolved(space.dims[-1], resolve_precision(config, device), device, space.name, task.kind)
+    resolved = config.resolved(
+        space.dims[-1], resolve_precision(config, device), device, space.name, task.kind,
+        lora_targets_of(space.location) or TARGETS,
+    )
     return Setup(lake=lake, space=space, config=resolved, task=task, split=split, notes=[*task.notes, *notes])
+
+
+def check_targets(encoder: Encoder, config: FinetuneConfig) -> None:
+    """Raise InputError unless each of `targets` names a linear layer of the encoder's blocks."""
+    linear = encoder.training_pass().linear_layers()
+    absent = [one for one in config.targets or () if not any(f".{name}".endswith(f".{one}") for name in linear)]
+    if absent:
+        raise InputError(
+            f"--targets {','.join(absent)}: {encoder.name} has no such linear layers. Choose among "
+            f"{', '.join(dict.fromkeys(name.rpartition('.')[2] for name in linear))}"
+        )
 
 
 def resolve_precision(config: FinetuneConfig, device: str) -> str:

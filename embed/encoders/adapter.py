@@ -19,7 +19,7 @@ from tonelake.store import METRICS_FILE, Blobs, Lake, Space, choose_run, is_proj
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_PREFIX = "base_model.model."
-WRAPPER = re.compile(r"^(hubert|wav2vec2|encoder\.model|model)\.(?=encoder\.)")
+WRAPPER = re.compile(r"^(hubert|wav2vec2|encoder\.model|model)\.(?=(encoder|layers)\.)")
 LORA_PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(\.[^.]+)?\.weight")
 # Settings that may change the weight from W + B · A · alpha / r, and the values under which they do not.
 PLAIN: dict[str, tuple[Any, ...]] = {

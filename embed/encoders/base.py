@@ -20,6 +20,7 @@ from tonelake.store import InputError
 
 if TYPE_CHECKING:
     from tonelake.embed.encoders.adapter import Adapter
+    from tonelake.embed.encoders.training import TrainingPass
     from tonelake.embed.kernels.choice import KernelChoice
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -69,7 +70,7 @@ class Encoder(ABC):
 
     # What else it can do.
     has_frames: bool = True              # whether `encode` returns frames, which storing them and live audio need
-    trainable: bool = False              # whether `finetune` can train it, by `model` and `prepare_training`
+    trainable: bool = False              # whether `finetune` can train it, by `prepare_training` and `training_pass`
     lora_targets: tuple[str, ...] = ()   # linear layers of `model` that LoRA changes by default; empty: no adapter fits
     normalizes: bool = False             # whether each window is scaled to zero mean and unit variance first
     text_layer: str | None = None        # name of the layer whose vectors `encode_text` shares; None: no text
@@ -138,6 +139,10 @@ class Encoder(ABC):
 
     def prepare_training(self, samples: int, precision: str, device: str) -> None:  # noqa: B027 - optional
         """Move `model` to a device and prepare it for training on windows of this length; does nothing by default."""
+
+    def training_pass(self) -> TrainingPass:
+        """How `model` is run for training.  Raises EncoderError unless the encoder is `trainable`."""
+        raise EncoderError(f"encoder {self.name!r}: has no trainable weights. Use MERT, HuBERT or wav2vec 2.0")
 
     def adapted(self, adapter: Adapter, location: str) -> Encoder:
         """This encoder with an adapter's updates added to its weights.  Raises InputError unless it has `lora_targets`."""

@@ -17,11 +17,10 @@ from typing import Any
 from tonelake.embed.encoders.checkpoint import fill_model, read_config, read_json, read_state, state_digest
 from tonelake.embed.encoders.taps import run_tapped, run_up_to
 from tonelake.embed.encoders.torch_encoder import TorchEncoder, shared_tensors
+from tonelake.embed.encoders.training import TrainingPass
 from tonelake.embed.errors import CheckpointError
 from tonelake.embed.kernels import attention, convolutions
 from tonelake.embed.kernels.choice import APART, Sizes, choose_kernels, install, threads_for_clips
-from tonelake.embed.kernels.exact import keep_float32
-from tonelake.embed.precision import checked_at
 
 # Best layer for genre in MARBLE: 7 of 95M's 12 blocks, 10 of 330M's 24; a starting point, `tonelake layers` measures.
 DEFAULT_LAYERS = {12: 7, 24: 10}
@@ -111,20 +110,34 @@ class HubertEncoder(TorchEncoder):
         return int(self._model._get_feat_extract_output_lengths(samples))
 
     def prepare_training(self, samples: int, precision: str, device: str) -> None:
-        """Move the model, which stays in float32, to a device, and make it compute under autocast as `at(precision)` does.
-
-        Modules that the precision computes wrongly stay float32, and kernels are chosen for windows of this length.  Raises
-        EncoderError if the precision cannot be used on the device.
-        """
-        self.device = device
-        self._model.to(device)
+        """Prepare the model as `TorchEncoder` does, and choose the kernels for windows of this length."""
         sizes = self._sizes(samples)
-        if precision != "float32":
-            checked_at(self, precision)
-            keep_float32(self._model, self.inexact_modules(precision))
+        super().prepare_training(samples, precision, device)
         if device == "cpu":
             self.kernels = choose_kernels(self._model, replace(sizes, precision=precision))
             install(self._model, self.kernels.kernels)
+
+    def training_pass(self) -> HubertPass:
+        return HubertPass(self._model, self._model.encoder.layers, self.normalizes)
+
+
+class HubertPass(TrainingPass):
+    """`model`: transformers' HuBERT or wav2vec 2.0. The last layer includes the norm after the last block."""
+
+    def __init__(self, model: Any, blocks: Any, normalizes: bool) -> None:
+        super().__init__(model, blocks)
+        self.normalizes = normalizes
+
+    def first_layer(self, samples: Any) -> Any:
+        model = self.model
+        features = model.feature_extractor(normalize(samples) if self.normalizes else samples).transpose(1, 2)
+        hidden = model.feature_projection(features)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden              # wav2vec 2.0 also returns its features
+        hidden = hidden + model.encoder.pos_conv_embed(hidden)
+        return hidden if model.config.do_stable_layer_norm else model.encoder.layer_norm(hidden)
+
+    def last_layer(self, states: Any) -> Any:
+        return self.model.encoder.layer_norm(states) if self.model.config.do_stable_layer_norm else states
 
 
 def frame_geometry(config: Any) -> tuple[int, int]:

@@ -177,6 +177,20 @@ class TorchEncoder(Encoder):
         other.adapter, other.adapter_location = adapter.digest, location
         return other
 
+    def prepare_training(self, samples: int, precision: str, device: str) -> None:
+        """Move the model, which stays in float32, to a device, and make it compute under autocast as `at(precision)` does.
+
+        Modules that the precision computes wrongly stay float32.  Raises EncoderError if the precision cannot be used on the
+        device.
+        """
+        from tonelake.embed.precision import checked_at
+
+        self.device = device
+        self._model.to(device)
+        if precision != "float32":
+            checked_at(self, precision)
+            keep_float32(self._model, self.inexact_modules(precision))
+
     @property
     def model(self) -> Any:
         """The torch model, in eval mode, its parameters frozen."""

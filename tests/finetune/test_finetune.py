@@ -83,13 +83,15 @@ def test_the_number_of_trainable_parameters_of_mert_matches_the_literature(check
     from transformers import HubertModel
 
     from tonelake.embed.encoders.checkpoint import read_config
+    from tonelake.embed.encoders.hubert import HubertPass
 
     config, _ = read_config(checkpoints / "hub_configs" / variant)
     with torch.device("meta"):
         backbone = HubertModel(config).requires_grad_(False)
         encoder = type("Encoder", (), {
             "model": backbone, "layers": tuple(range(config.num_hidden_layers + 1)), "dims": (config.hidden_size,),
-            "sample_rate": 24_000, "normalizes": True,
+            "sample_rate": 24_000, "lora_targets": ("q_proj", "v_proj"),
+            "training_pass": lambda: HubertPass(backbone, backbone.encoder.layers, True),
         })
         model = LoraModel(encoder, FinetuneConfig("kind", task="multiclass"), 10)
     names = [name for name, _ in model.parameters_of(lora=True)]

@@ -16,6 +16,7 @@ import numpy as np
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
 from tonelake.embed.encoders.conformer_encoder import ConformerEncoder
+from tonelake.embed.encoders.training import TrainingPass
 from tonelake.embed.errors import CheckpointError
 from tonelake.store import InputError
 
@@ -33,6 +34,7 @@ DEFAULT_LAYERS = {"30s": 23}
 class Mert2Encoder(ConformerEncoder):
     """An encoder loaded from a checkpoint folder of MERT-v2."""
 
+    trainable = True
     lora_targets = ("query_proj", "value_proj")
     cast_parts = ("subsampling_module.", "layers.")
 
@@ -81,6 +83,11 @@ class Mert2Encoder(ConformerEncoder):
 
     def _run_up_to(self, model: Any, batch: Any, layer: int) -> Any:
         return next(states for number, states in enumerate(model.states(batch)) if number == layer)
+
+    def training_pass(self) -> TrainingPass:
+        from tonelake.embed.encoders.mert2.training import Mert2Pass
+
+        return Mert2Pass(self._model, self._model.layers)
 
 
 def load_network(folder: Path, config: dict[str, Any]) -> tuple[Any, str]:
