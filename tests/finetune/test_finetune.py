@@ -327,6 +327,8 @@ def test_settings_of_later_releases_keep_the_digest_of_earlier_runs():
     assert config.digest(b"") == replace(config, recipe="beatmeter").digest(b"")
     changed = [replace(config, **one) for one in ({"classes": ("3",)}, {"val_share": 0.1}, {"first_layer": 1})]
     assert len({config.digest(b""), *(one.digest(b"") for one in changed)}) == 4
+    resolved = config.resolved(768, "float32", "cpu", "mert", "multiclass", ("q_proj", "v_proj"))
+    assert resolved.digest(b"") == "cda5368f48843973aa2727ea1b18eeb4"            # of the release whose default these were
 
 
 @pytest.mark.parametrize(("settings", "said"), [
