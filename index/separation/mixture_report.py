@@ -17,6 +17,7 @@ from tonelake.evaluate import (
     EXCLUDED,
     Estimate,
     Replicates,
+    crossfit,
     logit_estimate,
     read_labelled,
     stack_replicates,
@@ -31,7 +32,7 @@ from tonelake.index.search.space_mixture import (
     shared_clips,
 )
 from tonelake.index.separation.pair_set import PairSet, choose_pairs
-from tonelake.index.separation.pairs import RankedBlocks, crossfit_halves, replicates_of_chosen
+from tonelake.index.separation.pairs import RankedBlocks, replicates_of_chosen
 from tonelake.index.vectors import unit
 from tonelake.store import Lake
 
@@ -170,16 +171,19 @@ def rank_scores(scores: np.ndarray, pairs: PairSet) -> Ranked:
 def compare_with_better(halves: list[Ranked], mixed: Ranked) -> tuple[Estimate, Estimate, bool]:
     """Return the mAP of the better half, that of the mixture less it, and whether the better half was chosen on other units.
 
-    With too few units to hold some out, it is the better one of all units, which is unfavourable to the mixture.
+    On each half of the units, the mixture is compared with the part that is better on the other half; the value is the mean
+    over both.  Its interval has the spread of the differences on all units.  With too few units for halves, the mixture
+    is compared with the part that is better on all of them, which is unfavourable to it.
     """
     figures, own = stack_replicates([one.figures["map"] for one in halves]), mixed.figures["map"]
-    found = crossfit_halves([one.map_without for one in halves], figures)
-    crossfitted = bool(np.isfinite(found.value))
-    if crossfitted:
+    gains = Replicates(own.value - figures.value, own.left_out[:, None] - figures.left_out)
+    without = np.stack([one.map_without for one in halves], axis=1)                          # (half, part)
+    crossfitted = len(without) == 2 and bool(np.isfinite(without).all() and np.isfinite(mixed.map_without).all())
+    if crossfitted:                      # what is without one half is measured on the other
+        found = crossfit(without, (mixed.map_without[:, None] - without)[::-1])
         value, shares = found.value, found.shares
     else:
         best = int(figures.value.argmax())
-        value, shares = float(figures.value[best]), np.eye(len(halves))[best]
-    gains = Replicates(own.value - figures.value, own.left_out[:, None] - figures.left_out)
-    gain = replicates_of_chosen(float(own.value) - value, gains, shares)
-    return logit_estimate(replicates_of_chosen(value, figures, shares)), gain.estimate(), crossfitted
+        value, shares = float(gains.value[best]), np.eye(len(halves))[best]
+    better = replicates_of_chosen(float(own.value) - value, figures, shares)
+    return logit_estimate(better), replicates_of_chosen(value, gains, shares).estimate(), crossfitted
