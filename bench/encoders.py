@@ -10,6 +10,7 @@ plain ways take one clip after another on all threads.  All start at samples in 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -24,7 +25,7 @@ import numpy as np
 
 from bench.conformers import bench_mert2, bench_muq
 from bench.memory import peak_mb
-from bench.report import circumstances, table, write_results
+from bench.report import RESULTS, circumstances, table, write_results
 from bench.ways import Bench, Way
 
 ROUNDS = 2                               # of encoders whose figures vary little
@@ -125,7 +126,8 @@ def bench_clap() -> Bench:
     from tonelake.embed.encoders.clap.encoder import ClapEncoder
 
     torch.manual_seed(0)
-    model = ClapModel(ClapConfig(audio_config={"patch_embeds_hidden_size": 128, "depths": [2, 2, 12, 2]})).eval()
+    audio = {"patch_embeds_hidden_size": 128, "hidden_size": 1_024, "depths": [2, 2, 12, 2]}
+    model = ClapModel(ClapConfig(audio_config=audio)).eval().requires_grad_(False)
     module = ClapEncoder.__module__
     side = patch(f"{module}.read_side", return_value=(model, "random"))
     front = patch(f"{module}.read_front_end", return_value=FrontEnd())
@@ -249,6 +251,16 @@ def measure(name: str, rounds: int) -> tuple[str, dict[str, float]]:
     return text, ratios
 
 
+def kept_results() -> tuple[dict[str, str], dict[str, float]]:
+    """Sections by encoder and ratios of earlier runs, which a run of some encoders leaves as they are."""
+    report, figures = RESULTS / "encoders.md", RESULTS / "encoders.json"
+    if not (report.exists() and figures.exists()):
+        return {}, {}
+    sections = report.read_text(encoding="utf-8").split("\n## ")[1:]
+    texts = {section.partition("\n")[0]: f"## {section.rstrip()}\n" for section in sections}
+    return texts, json.loads(figures.read_text())["ratios"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", choices=list(BENCHES), default=list(BENCHES))
@@ -256,15 +268,15 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="Only print the tables; leave the results as they are.")
     arguments = parser.parse_args()
     about = circumstances("the audio, which is synthetic, and weights where a table says so; speed only, never quality")
-    texts, ratios = [], {}
+    texts, ratios = ({}, {}) if arguments.print else kept_results()
     for name in arguments.encoders:
         with ProcessPoolExecutor(1, get_context("spawn")) as process:            # so that each has its own peak of memory
             text, measured = process.submit(measure, name, arguments.rounds).result()
-        texts.append(text)
+        texts[name] = text
         ratios |= measured
         if not arguments.print:          # after each encoder, so that an interrupted run leaves something
-            write_results("encoders", "Encoders against their published forward passes", "\n".join(texts), about, ratios)
-    print("\n".join(texts) if arguments.print else "bench/results/encoders.md and .json are written")
+            write_results("encoders", "Encoders against their published forward passes", "\n".join(texts.values()), about, ratios)
+    print("\n".join(texts.values()) if arguments.print else "bench/results/encoders.md and .json are written")
 
 
 if __name__ == "__main__":
