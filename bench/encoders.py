@@ -275,7 +275,8 @@ def main() -> None:
         texts[name] = text
         ratios |= measured
         if not arguments.print:          # after each encoder, so that an interrupted run leaves something
-            write_results("encoders", "Encoders against their published forward passes", "\n".join(texts.values()), about, ratios)
+            title = "Encoders against their published forward passes"
+            write_results("encoders", title, "\n".join(texts.values()), about, ratios)
     print("\n".join(texts.values()) if arguments.print else "bench/results/encoders.md and .json are written")
 
 
