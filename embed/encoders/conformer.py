@@ -32,7 +32,8 @@ class Depthwise(nn.Conv1d):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         # As a picture of one row whose channels come last: three to six times as fast on CPUs as with channels first.
         row = states.unsqueeze(1).permute(0, 3, 1, 2)                # (batch, channel, 1, frame)
-        found = functional.conv2d(row, self.weight.unsqueeze(2), self.bias, padding=(0, self.kernel_size[0] // 2), groups=self.groups)
+        padding = (0, self.kernel_size[0] // 2)
+        found = functional.conv2d(row, self.weight.unsqueeze(2), self.bias, padding=padding, groups=self.groups)
         return found.permute(0, 2, 3, 1).squeeze(1)
 
 
