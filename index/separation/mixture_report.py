@@ -46,7 +46,8 @@ class MixtureReport:
 
     column: str
     mixture: str                         # the parts with their weights
-    table: pl.DataFrame                  # name, weight, map and recall_1 with _low and _high; the mixture last
+    # name, weight, map, recall_1 and gain (mAP of the mixture less that of the part) with _low and _high; the mixture last
+    table: pl.DataFrame
     better: Estimate                     # mAP of the better half, chosen on other units if there are enough
     crossfitted: bool                    # whether it was
     gain: Estimate                       # mAP of the mixture less that of its better half
@@ -57,8 +58,12 @@ class MixtureReport:
 
     @property
     def reliable(self) -> bool:
-        """Whether the interval of the gain is above 0."""
-        return bool(self.gain.low > 0)
+        """Whether the intervals of the gain, and of the differences from every part on all units, are above 0.
+
+        Halves of few units can choose the wrong part; a mixture that beats the better one also beats every one.
+        """
+        lows = self.table["gain_low"][:-1]
+        return bool(self.gain.low > 0) and not lows.has_nulls() and bool((lows > 0).all())
 
     @property
     def verdict(self) -> str:
@@ -69,6 +74,8 @@ class MixtureReport:
             return "do not rely on it: it retrieves less well than its better half"
         if not np.isfinite(self.gain.low):
             return "do not rely on it: there are too few units for an interval"
+        if self.gain.low > 0:
+            return "do not rely on it: on all units, the interval of its difference from one of its spaces includes 0"
         return "do not rely on it: the interval of the difference includes 0"
 
     def summary(self) -> str:
@@ -116,10 +123,12 @@ def report_mixture(
     measured = measure_parts(lake, parts, shared, pairs)
     *halves, mixed = measured
     better, gain, crossfitted = compare_with_better(halves, mixed)
+    gains = [(mixed.figures["map"] - one.figures["map"]).estimate() for one in halves]
     table = pl.DataFrame([
-        {"name": name, "weight": weight} | one.columns()
-        for name, weight, one in zip(
-            [*(part.layer_name for part in parts), MIXTURE], [*(part.weight for part in parts), None], measured, strict=True
+        {"name": name, "weight": weight} | one.columns() | dict(zip(("gain", "gain_low", "gain_high"), over_part, strict=True))
+        for name, weight, one, over_part in zip(
+            [*(part.layer_name for part in parts), MIXTURE], [*(part.weight for part in parts), None], measured,
+            [*((one.value, one.low, one.high) for one in gains), (None, None, None)], strict=True,
         )
     ]).with_columns(pl.selectors.float().fill_nan(None))
     return MixtureReport(
