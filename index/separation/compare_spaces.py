@@ -36,7 +36,8 @@ def compare(
     with gain_low and gain_high, span_a, span_b, matrix_span_a, matrix_span_b, over and left_out (what the interval is over, and
     which pairs are left out).
 
-    `across`, `over` and `within`: as in `layers`.  Raises InputError if the two spaces are the same, or share fewer than three clips.
+    `across`, `over` and `within`: as in `layers`.  Raises InputError if the two spaces are the same, or share fewer than three
+    clips.
     """
     a, b = lake.spaces.get(first), lake.spaces.get(second)
     if a.name == b.name:

@@ -2,8 +2,8 @@
 
 What is left out follows from the question.  With `across` a column, pairs that share its value are left out, and pairs of one
 track always are; with `none`, pairs that share audio are.  By default it is `track`; where no group has two tracks (a piece
-that is one recording), that would leave nothing, and it is `none`.  With `within` a column, only clips that share its value are compared
-(artists within one genre).  The rule in use is part of every report.
+that is one recording), that would leave nothing, and it is `none`.  With `within` a column, only clips that share its value
+are compared (artists within one genre).  The rule in use is part of every report.
 
 Intervals are over units, drawn from a population: by default the values of `across` (other tracks of the same artists), or
 those of any column (`over` artist: other artists).
@@ -145,7 +145,9 @@ def choose_pairs(
     values, word = unit_values(lake, labelled, across, over)
     nested = values is labelled.track and labelled.member.nnz == len(labelled.ids) and not group_is_track(labelled)
     units = make_units(values, word, most=folds, strata=labelled.member.indices if nested else None)
-    return PairSet(labelled=labelled, across=across, chosen=chosen, within=within, units=units, blocks=divide_blocks(blocks, units.folds))
+    return PairSet(
+        labelled=labelled, across=across, chosen=chosen, within=within, units=units, blocks=divide_blocks(blocks, units.folds)
+    )
 
 
 def default_across(labelled: Labelled) -> str:
