@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from copy import deepcopy
+
 import pytest
 from library import ROOTS, InProcess, Library, contents, embed_missing
 from typer.testing import CliRunner
@@ -14,19 +17,31 @@ from tonelake.store import InputError
 from tonelake.store.table import Table
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A library of six songs in step with its lake, and a copy to restore it from in place: a lake holds absolute paths."""
+    home = tmp_path_factory.mktemp("forget")
+    library = Library(home / "library")
+    library.fill(6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest.recordings, "DecoderPool", InProcess)
+        library.sync(tonelake.open(library.home / "lake"))
+    shutil.copytree(library.home, home / "copy")
+    return library, home / "copy"
+
+
 @pytest.fixture
-def library(tmp_path, monkeypatch):
+def library(made, monkeypatch):
     monkeypatch.setattr(ingest.recordings, "DecoderPool", InProcess)
-    found = Library(tmp_path)
-    found.fill(6)
-    return found
+    found, copy = made
+    shutil.rmtree(found.home)
+    shutil.copytree(copy, found.home)
+    return deepcopy(found)
 
 
 @pytest.fixture
 def lake(library):
-    found = tonelake.open(library.home / "lake")
-    library.sync(found)
-    return found
+    return tonelake.open(library.home / "lake")
 
 
 def test_missing_recordings_are_forgotten_with_their_vectors(library, lake):
