@@ -177,7 +177,7 @@ def test_a_person_at_a_terminal_gets_a_table(tagged):
         (["ingest", "folder", ".", "--seconds", "0"], 2, "Choose 1 to 3600 seconds"),
         (["status", "--lake", "/dev/null"], 1, "is a file, but a lake is a folder"),
         (["status", "--lake", "/no/such/lake"], 1, "is not a lake"),
-        (["similar"], 2, "Missing argument"),
+        (["similar"], 2, "Give a song, a clip, a file or --text"),
         (["nonsense"], 2, "No such command"),
     ],
 )
