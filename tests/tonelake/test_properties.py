@@ -207,8 +207,8 @@ def test_text_for_a_terminal_holds_no_control_characters(text):
     assert text.isprintable() is (shown == text)
 
 
-@given(st.lists(LABEL, min_size=2, max_size=6, unique=True))
-@settings(max_examples=25)
+@given(st.lists(LABEL, min_size=8, max_size=14, unique=True))
+@settings(max_examples=10)               # lists are long, since a lake takes longer to make than a value to look up
 def test_a_quoted_value_matches_that_value_alone(values):
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(Path(folder) / "lake")
