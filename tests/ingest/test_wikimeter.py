@@ -17,6 +17,8 @@ from tonelake.ingest import download
 from tonelake.ingest.datasets import wikimeter
 from tonelake.store import InputError
 
+SONGS = ("good", "cut", "busy", "damaged", "second")
+
 
 class Server(ThreadingHTTPServer):
     """Serves `files`, with ranges; the first word of a name selects a fault."""
@@ -87,12 +89,20 @@ def allow_local_server(monkeypatch):
     monkeypatch.setattr(download, "check_public", lambda url: None)
 
 
+def song_files(folder, *names):
+    """The bytes of a song of 45 seconds for each name."""
+    return {
+        f"{name}.mp3": encode(
+            folder / f"{name}.mp3", melody(45, seed=SONGS.index(name), rate=22_050), rate=22_050, bit_rate=64_000
+        ).read_bytes()
+        for name in names
+    }
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder, made = tmp_path_factory.mktemp("files"), {}
-    for number, name in enumerate(("good", "cut", "busy", "damaged", "second")):
-        path = encode(folder / f"{name}.mp3", melody(45, seed=number, rate=22_050), rate=22_050, bit_rate=64_000)
-        made[f"{name}.mp3"] = path.read_bytes()
+    folder = tmp_path_factory.mktemp("files")
+    made = song_files(folder, "good")
     made["short.mp3"] = encode(folder / "short.mp3", melody(25, seed=9, rate=22_050), rate=22_050).read_bytes()
     made["page.mp3"] = b"<html><body>Please log in</body></html>"
     made["noise.mp3"] = bytes(range(256)) * 400
@@ -129,6 +139,7 @@ def run(lake, path, **how):
 def test_downloads_are_complete_failures_are_recorded_and_a_second_run_downloads_only_missing_songs(
     lake, tmp_path, server
 ):
+    server.files |= song_files(tmp_path, *SONGS[1:])
     path = listed(
         tmp_path, song("Good", server.url("good.mp3"), meters={"3": 0.8, "4": 0.7}), song("Cut", server.url("cut.mp3")),
         song("Missing", server.url("missing.mp3")), song("Busy", server.url("busy.mp3")), song("Page", server.url("page.mp3")),

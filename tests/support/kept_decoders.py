@@ -21,6 +21,9 @@ PROMPT = (
 )
 COMMAND, START, CLOSE = DecoderPool.command, DecoderPool._start, DecoderPool.close
 _idle: dict[Any, list[Any]] = defaultdict(list)
+# Processes not yet ended.  A reader that a test interrupted may be garbage together with a kept process; its closing ends the
+# process, but `Popen` would warn if it was finalised before the reader.
+_processes: list[Any] = []
 _ended: list[bool] = []                  # not empty once the session has ended: pools that are closed later keep nothing
 
 
@@ -43,6 +46,7 @@ def _start(self: DecoderPool) -> Any:
         decoder.end()
     decoder = _Decoder(PROMPT)
     decoder.kind = kind
+    _processes[:] = [process for process in _processes if process.returncode is None] + [decoder.process]
     with self._lock:
         self._decoders.add(decoder)
     return decoder
