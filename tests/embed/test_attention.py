@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +41,21 @@ def skip_without_matrix_unit(way):
         pytest.skip("this processor has no AMX")
 
 
+@cache
+def made(frames):
+    """States in bfloat16 and their attention by the formula, shared by all ways: a long window takes a second."""
+    lower = [tensor.bfloat16() for tensor in states(1 if frames > 1_000 else 2, 3, frames)]
+    return lower, by_formula(*lower, 0.3)
+
+
 # 2,249 frames are a window of 30 s, 374 one of 5 s; 32 queries or keys fill a block of the matrix unit, 512 one of `blocks`.
 @pytest.mark.parametrize("frames", [1, 33, 74, 374, 2_249])
 @pytest.mark.parametrize("way", LOWER_WAYS)
 def test_each_way_equals_the_formula_in_bfloat16(way, frames):
     skip_without_matrix_unit(way)
-    lower = [tensor.bfloat16() for tensor in states(1 if frames > 1_000 else 2, 3, frames)]
+    lower, expected = made(frames)
     found = attention.WAYS[way](*lower, 0.3)
     assert found.dtype == torch.bfloat16 and found.shape == lower[0].shape
-    expected = by_formula(*lower, 0.3)
     error = np.linalg.norm(found.double().numpy() - expected) / np.linalg.norm(expected)
     assert error <= ERROR[way]
 
