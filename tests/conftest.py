@@ -66,7 +66,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave the millions of objects of imported modules out of each later collection of garbage."""
     gc.enable()
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)     # at Python's 700, collecting takes about a twentieth of the time of the tests
 
 
 @pytest.fixture(scope="session", autouse=True)
