@@ -70,7 +70,7 @@ def test_from_a_folder_to_similar_clips_groups_and_layers(tagged, music):
     near = rows(run("groups", "artist", "ada", "--min-tracks", 2, lake=tagged))
     assert {g["artist"] for g in near} == {"Béla", "Cleo"}
     report = run("layers", "artist", lake=tagged)
-    assert [r["name"] for r in rows(report)] == ["mfcc", "mel", "chroma", "tonnetz", "contrast", "shape", "rhythm"]
+    assert [r["name"] for r in rows(report)] == ["mfcc", "mel", "chroma", "tonnetz", "contrast", "shape", "rhythm", "all"]
     assert all(0 <= r["map_low"] <= r["map"] <= r["map_high"] <= 1 for r in rows(report))
     assert "separates artist best (18 queries, 3 groups, 18 clips; pairs of one track are excluded)" in report.stderr
 
