@@ -94,7 +94,7 @@ TYPES = {
 
 
 def held(kind: str) -> str:
-    """What a column of one of the database's types holds.
+    """Kind of values in a column of one of the database's types.
 
     >>> held('Timestamp(Microsecond, Some("UTC"))'), held("Int32")
     ('times', 'Int32')

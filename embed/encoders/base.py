@@ -55,7 +55,7 @@ class Encoder(ABC):
     default_layer: int = 0               # number of the layer that is used where none is named
     frame_samples: int                   # from the centre of one frame to that of the next
 
-    # What it is.
+    # Origin and kind.
     licence: str = ""                    # of the weights; empty if unknown
     learned: bool = True                 # False for descriptors that are computed, not learned
     needs_torch: bool = False            # whether it computes with torch
@@ -68,7 +68,7 @@ class Encoder(ABC):
     float32_modules: Sequence[str] = ()  # parts that stay in float32 in a lower precision, which computes them wrongly here
     kernels: KernelChoice | None = None  # chosen by `prepare`, if the encoder chooses kernels
 
-    # What else it can do.
+    # Further abilities.
     has_frames: bool = True              # whether `encode` returns frames, which storing them and live audio need
     trainable: bool = False              # whether `finetune` can train it, by `prepare_training` and `training_pass`
     lora_targets: tuple[str, ...] = ()   # linear layers of `model` that LoRA changes by default; empty: no adapter fits

@@ -24,7 +24,7 @@ class TrainingPass(ABC):
         """(batch, samples) of one length -> layer 0."""
 
     def block_inputs(self, states: Any) -> tuple[Any, ...]:
-        """What every block takes besides its states, for states of this many frames; nothing by default."""
+        """Arguments of every block besides its states, for states of this many frames; none by default."""
         return ()
 
     def run_block(self, block: Any, states: Any, *inputs: Any) -> Any:

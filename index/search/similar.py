@@ -41,7 +41,7 @@ def similar(
 ) -> pl.DataFrame:
     """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
 
-    `text`: words, alone or with clips: a prompt such as "slow piano", or several, of which those with a leading minus are
+    `text`: words, alone or with clips: a prompt such as "slow piano", or several; those with a leading minus are
     subtracted.  They are answered by a space whose encoder understands words, or names tags (see `index.search.words`).
 
     A song is a track joined with its confirmed duplicates (`store.read_songs`); its row shows the clip nearest to the query,

@@ -45,7 +45,7 @@ class Prompts:
 
 
 def parse_prompts(text: str | Sequence[str]) -> Prompts:
-    """Parse prompts, of which those with a leading minus are subtracted; a leading plus may be left out.
+    """Parse prompts.  Those with a leading minus are subtracted; a leading plus may be left out.
 
     Raises InputError for a prompt that is empty or has control characters.
 

@@ -209,7 +209,7 @@ def test_a_configuration_that_does_not_fit_is_refused(copy, change, words):
 
 
 def test_depth_and_width_beside_the_blocks_settings_are_overruled(copy, tiny):
-    """The published configuration is that of a deeper model, of which `encoder_depth` and `encoder_dim` are taken."""
+    """The published configuration describes a deeper model; `encoder_depth` and `encoder_dim` decide the size."""
     edit_config(copy, lambda config: config["w2v2_config"].update(num_hidden_layers=24, hidden_size=1_024))
     assert load_encoder(str(copy)).layers == tiny.layers
 

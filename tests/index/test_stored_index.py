@@ -126,7 +126,7 @@ def test_an_index_combines_several_parts_as_a_scan_does(big, used, metric):
 
 
 def test_recall_is_counted_by_score():
-    """Of forty copies of each vector, ten are the true neighbours of a scan: any other ten are as right."""
+    """Each vector has forty copies, ten of which a scan returns: any other ten are as right."""
     values = np.repeat(vectors_of(100, 1), 40, axis=0)
     made, _ = approximate.build(values, "cosine", kind="hnsw", recall=0.95)
     assert made.recall > 0.95 and made.width == approximate.WIDTHS[0]

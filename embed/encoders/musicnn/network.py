@@ -110,7 +110,7 @@ def check_tensors(tensors: Mapping[str, np.ndarray], source: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchStates:
-    """What a network makes of patches, all float32."""
+    """States of a network for patches, all float32."""
 
     live: Any                            # (patch, 187, live): states of each frame but the constant ones; see `Network.full`
     max: Any                             # (patch, 753) over the frames
