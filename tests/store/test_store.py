@@ -203,7 +203,8 @@ def test_take_keeps_the_order_of_the_ids(lake):
 def test_plain_lancedb_reads_every_table(filled):
     filled.failures.record([Failure("ingest", "x.mp3", "broken")])
     database = lancedb.connect(filled.uri)
-    assert set(database.list_tables().tables) == {"clips", "emb_fake", "failures"}
+    tables = set(database.list_tables().tables) - {"names"}          # made if a test has searched this lake by name
+    assert tables == {"clips", "emb_fake", "failures"}
     assert database.open_table("clips").count_rows("artist = 'Artist 2'") == 40
     row = database.open_table("emb_fake").search().limit(1).to_list()[0]
     assert len(row["mean_00"]) == 4
