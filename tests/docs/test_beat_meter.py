@@ -141,6 +141,17 @@ def test_beat_meter_runs_from_data_to_result_by_the_commands_of_its_page(tmp_pat
     assert len(reviewed) == 20 and {row["track"] for row in reviewed} & set(sides.filter(side="train")["track"])
     assert len(next(out for text, out in printed.items() if text.startswith("tonelake compare")).splitlines()) == 4
 
+    again = tmp_path / "again"                           # the short form, on the first page of the guide
+    again.mkdir()
+    (again / "METER2800").symlink_to(tmp_path / "METER2800")
+    (again / "wikimeter.json").write_bytes((tmp_path / "wikimeter.json").read_bytes())
+    commands = run_page("../finetuning", again, {
+        "--accept-terms": "--accept-terms --search --seconds 2 --min-seconds 1 --margin 0.5",
+        "--window 5": f"--window 5 {small}",
+        "--val-share 0.1": "--val-share 0.3 --epochs 1 --batch 4 --device cpu --precision float32",
+    }, blocks=1)
+    assert len(commands) == 8 and "mAP" in commands[5].done.stdout
+
 
 @pytest.mark.parametrize("name", ["moved.mp3", "page.html"])
 def test_a_public_address_that_leads_to_the_local_network_is_not_followed(tmp_path, site, name):

@@ -23,22 +23,27 @@ class PageCommand(NamedTuple):
     done: subprocess.CompletedProcess
 
 
-def page_commands(page: str) -> list[str]:
-    """Commands of a page's `sh` blocks in order, without comments; a line that ends in a backslash continues."""
+def page_commands(page: str, blocks: int | None = None) -> list[str]:
+    """Commands of a page's `sh` blocks in order, or of the first `blocks`, without comments.
+
+    A line that ends in a backslash continues.
+    """
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    found = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[:blocks]
+    lines = "".join(found).replace("\\\n", " ").splitlines()
     commands = [shlex.join(shlex.split(line, comments=True)) for line in lines]
     return [command for command in commands if command]
 
 
-def run_page(page: str, folder: Path, replacements: Mapping[str, str] | None = None) -> list[PageCommand]:
-    """Run a page's commands in `folder`, where its data are; the lake is `folder/lake`.
+def run_page(
+    page: str, folder: Path, replacements: Mapping[str, str] | None = None, *, blocks: int | None = None
+) -> list[PageCommand]:
+    """Run a page's commands, or those of its first `blocks`, in `folder`, where its data are; the lake is `folder/lake`.
 
     `replacements` make them small (`{"--epochs 80": "--epochs 2"}`); each has to occur on the page.  The first command that
     fails, and any that is not one of tonelake's, fails the test.
     """
-    commands = page_commands(page)
+    commands = page_commands(page, blocks)
     for old, new in (replacements or {}).items():
         changed = [command.replace(old, new) for command in commands]
         assert changed != commands, f"{page}.md has no {old!r}"
