@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
 from tonelake.embed.kernels.choice import Sizes, choose_attention
+from tonelake.store import InputError
 
 
 class ConformerEncoder(TorchEncoder):
-    """A `TorchEncoder` whose model has `sizes`, and blocks of `embed.encoders.conformer.Attending`."""
+    """A `TorchEncoder` whose model has `sizes`, `states`, and blocks of `embed.encoders.conformer.Attending`."""
+
+    _least: int                          # samples of the shortest window
+
+    def _declare(self, sizes: Any, fft: int) -> None:
+        """Set the layers and frames of a model: layer 0 enters the first block, layer i leaves block i."""
+        self.layers = tuple(str(i) for i in range(sizes.blocks + 1))
+        self.dims = (sizes.hidden,) * (sizes.blocks + 1)
+        self.frame_samples = sizes.step
+        self._least = fft // 2 + 1       # the reflection at the ends of the spectrogram needs that many
+        self.frame_field = max(self.frame_samples, self._least)
+
+    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
+        """(batch, samples) of one length at `sample_rate` -> every layer, pooled.
+
+        Raises InputError for windows that are too short, EncoderError if the device lacks memory for a single window.
+        """
+        self._check_length(windows.shape[1])
+        return super().encode(windows, keep, frames)
+
+    def states(self, window: np.ndarray, layer: int) -> np.ndarray:
+        self._check_length(len(window))
+        return super().states(window, layer)
+
+    def _check_length(self, samples: int) -> None:
+        if samples < self._least:
+            raise InputError(f"{self.name}: a window of {samples} samples is too short. Use {self._least:,} or more")
+
+    def _run_layers(self, model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any]:
+        return [reduce(states) for states in model.states(batch)]
+
+    def _run_up_to(self, model: Any, batch: Any, layer: int) -> Any:
+        return next(states for number, states in enumerate(model.states(batch)) if number == layer)
 
     def prepare(self, samples: int) -> None:
         """Choose the attention; on CUDA, measure how many windows of this length fit into memory."""
@@ -18,6 +55,8 @@ class ConformerEncoder(TorchEncoder):
 
     def _own_model(self, samples: int) -> Any:
         """The model, once its attention is chosen, for windows of the first length seen."""
+        from tonelake.embed.encoders.conformer import Attending
+
         if self.kernels is None and self.device == "cpu" and self.precision == "bfloat16":
             sizes = self._model.sizes
             choice = choose_attention(Sizes(
@@ -25,7 +64,7 @@ class ConformerEncoder(TorchEncoder):
                 windows=self._batches.size(samples), frames=self.frames_of(samples), precision=self.precision,
             ))
             for module in self._model.modules():
-                if hasattr(module, "attention_way"):
+                if isinstance(module, Attending):
                     module.attention_way = choice.kernels.attention
             self.kernels = choice
         return self._model

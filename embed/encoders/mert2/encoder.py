@@ -7,18 +7,13 @@ Layer 0 enters the first conformer block, layer i leaves block i.  (The publishe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
 from tonelake.embed.encoders.conformer_encoder import ConformerEncoder
 from tonelake.embed.encoders.training import TrainingPass
 from tonelake.embed.errors import CheckpointError
-from tonelake.store import InputError
 
 # `config.json` -> `network.Sizes`
 SETTINGS = {
@@ -48,41 +43,15 @@ class Mert2Encoder(ConformerEncoder):
             raise CheckpointError(f"{folder}/config.json: has no usable sampling_rate. Fetch the checkpoint again")
         network, self.revision = load_network(folder, config)
         self._place(network, device)
+        self._declare(network.sizes, network.sizes.fft)
         blocks = network.sizes.blocks
-        self.layers = tuple(str(i) for i in range(blocks + 1))
-        self.dims = (network.sizes.hidden,) * (blocks + 1)
         self.default_layer = min(DEFAULT_LAYERS.get(str(config.get("variant")), blocks), blocks)
-        self.frame_samples = network.sizes.step
         # Mel frame i is centred at i · hop; a frame here is made of four of them, the first 4 i.
         self.frame_offset = (self.frame_samples - network.sizes.hop) // 2
-        self._least = network.sizes.fft // 2 + 1                     # the reflection at the ends needs that many
-        self.frame_field = max(self.frame_samples, self._least)
 
     def frames_of(self, samples: int) -> int:
         """Number of frames that the encoder makes of a window."""
         return samples // self.frame_samples
-
-    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
-        """(batch, samples) of one length at `sample_rate` -> every layer, pooled.
-
-        Raises InputError for windows that are too short, EncoderError if the device lacks memory for a single window.
-        """
-        self._check_length(windows.shape[1])
-        return super().encode(windows, keep, frames)
-
-    def states(self, window: np.ndarray, layer: int) -> np.ndarray:
-        self._check_length(len(window))
-        return super().states(window, layer)
-
-    def _check_length(self, samples: int) -> None:
-        if samples < self._least:
-            raise InputError(f"{self.name}: a window of {samples} samples is too short. Use {self._least:,} or more")
-
-    def _run_layers(self, model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any]:
-        return [reduce(states) for states in model.states(batch)]
-
-    def _run_up_to(self, model: Any, batch: Any, layer: int) -> Any:
-        return next(states for number, states in enumerate(model.states(batch)) if number == layer)
 
     def training_pass(self) -> TrainingPass:
         from tonelake.embed.encoders.mert2.training import Mert2Pass

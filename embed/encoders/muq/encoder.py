@@ -8,17 +8,12 @@ Layer 0 enters the first conformer block, layer i leaves block i, the last one a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
 from tonelake.embed.encoders.conformer_encoder import ConformerEncoder
 from tonelake.embed.errors import CheckpointError
-from tonelake.store import InputError
 
 SAMPLE_RATE = 24_000                     # the configuration has none
 # `config.json` -> `network.Sizes`.  The depth and width in `w2v2_config` are overruled by those outside it.
@@ -44,40 +39,13 @@ class MuqEncoder(ConformerEncoder):
         self.sample_rate = SAMPLE_RATE
         network, self.revision = load_network(folder, read_json(folder, "config.json"))
         self._place(network, device)
-        sizes = network.sizes
-        self.layers = tuple(str(i) for i in range(sizes.blocks + 1))
-        self.dims = (sizes.hidden,) * (sizes.blocks + 1)
-        self.default_layer = round(0.6 * sizes.blocks)               # a starting point, `tonelake layers` measures
-        self.frame_samples = sizes.step
+        self._declare(network.sizes, network.feature_extractor.fft)
+        self.default_layer = round(0.6 * network.sizes.blocks)       # a starting point, `tonelake layers` measures
         self.frame_offset = 0                                        # both strides of 2 keep the first frame's centre
-        self._least = network.feature_extractor.fft // 2 + 1         # the reflection at the ends needs that many
-        self.frame_field = max(self.frame_samples, self._least)
 
     def frames_of(self, samples: int) -> int:
         """Number of frames that the encoder makes of a window."""
         return math.ceil(samples // self._model.sizes.hop * self._model.sizes.hop / self.frame_samples)
-
-    def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
-        """(batch, samples) of one length at `sample_rate` -> every layer, pooled.
-
-        Raises InputError for windows that are too short, EncoderError if the device lacks memory for a single window.
-        """
-        self._check_length(windows.shape[1])
-        return super().encode(windows, keep, frames)
-
-    def states(self, window: np.ndarray, layer: int) -> np.ndarray:
-        self._check_length(len(window))
-        return super().states(window, layer)
-
-    def _check_length(self, samples: int) -> None:
-        if samples < self._least:
-            raise InputError(f"{self.name}: a window of {samples} samples is too short. Use {self._least:,} or more")
-
-    def _run_layers(self, model: Any, batch: Any, reduce: Callable[[Any], Any]) -> list[Any]:
-        return [reduce(states) for states in model.states(batch)]
-
-    def _run_up_to(self, model: Any, batch: Any, layer: int) -> Any:
-        return next(states for number, states in enumerate(model.states(batch)) if number == layer)
 
 
 def load_network(folder: Path, config: dict[str, Any]) -> tuple[Any, str]:
