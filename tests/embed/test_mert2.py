@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from safetensors_folders import WAVES, edit_state, wave
 
 from tonelake.embed import CheckpointError, compare, encode_clips, load_encoder
 from tonelake.embed.encoders.adapter import read_adapter
@@ -18,7 +18,6 @@ from tonelake.embed.encoders.mert2.encoder import Mert2Encoder
 from tonelake.store import InputError
 
 TINY = Path(__file__).parents[1] / "data" / "mert2" / "tiny"
-WAVES = ("b_3.7s", "d_1.02s")
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +30,6 @@ def tiny():
 def copy(tmp_path):
     """A checkpoint to damage."""
     return shutil.copytree(TINY, tmp_path / "checkpoint")
-
-
-def wave(checkpoints, name):
-    return sf.read(checkpoints / f"{name}.wav", dtype="float32")[0]
-
-
-def edit_state(folder, change):
-    path = folder / "model.safetensors"
-    state = load_file(path)
-    change(state)
-    save_file(state, path)
 
 
 @pytest.mark.parametrize("name", WAVES)

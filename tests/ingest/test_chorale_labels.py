@@ -6,20 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tonelake import ingest
 from tonelake.ingest import ingest_chorales, ingest_manifest
 from tonelake.ingest.chorale_labels import ChoraleLabels
 from tonelake.ingest.chorale_sources import ChoraleSource
-from tonelake.store import Added, InputError, Lake
+from tonelake.store import Added, InputError
 
 PIECE = "bwv66.6.mxl"
-
-
-@pytest.fixture
-def organ(lake, monkeypatch) -> Lake:
-    """An empty lake, into which `ingest_chorales` brings one piece."""
-    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: [PIECE])
-    return lake
 
 
 def table(folder: Path, text: str) -> Path:

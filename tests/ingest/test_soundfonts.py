@@ -57,13 +57,6 @@ def copied(both, tmp_path, monkeypatch) -> Lake:
     return Lake(tmp_path / "lake")
 
 
-@pytest.fixture
-def organ(lake, monkeypatch) -> Lake:
-    """An empty lake, into which `ingest_chorales` brings one piece."""
-    monkeypatch.setattr(ingest.datasets.chorales, "chorale_names", lambda: [PIECE])
-    return lake
-
-
 def table(folder: Path, text: str) -> Path:
     path = folder / "labels.csv"
     path.write_text(text, encoding="utf-8")
