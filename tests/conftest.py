@@ -46,9 +46,10 @@ DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
     "situations", "ray", "browser", "chorales", "finetune_whole", "finetune", "sync", "small", "tour", "umap", "two_processes",
-    "devices", "interrupted", "cli", "decode", "stored_index", "pages", "probes", "pretrain", "adapters", "attention", "names",
-    "songs", "kernel_choice", "maps", "gpu_flow", "datasets", "registry", "python_docs", "wikimeter", "duplicates", "verify",
-    "ingest", "precision", "compaction", "metric_learning", "embed", "tables", "facets", "tokens", "machine", "librosa_import",
+    "devices", "interrupted", "cli", "decode", "stored_index", "pages", "probe_runs", "probe_inputs", "probes", "pretrain",
+    "adapters", "attention", "names", "songs", "names_table", "kernel_choice", "maps", "gpu_flow", "dataset_tables", "registry",
+    "python_docs", "wikimeter", "tagged_datasets", "duplicates", "verify", "ingest", "precision", "compaction",
+    "metric_learning", "embed", "tables", "facets", "tokens", "machine", "librosa_import",
 )
 ARTISTS = ("Ada", "Béla", "Cleo")
 
