@@ -76,6 +76,7 @@ from .splits import (
 from .strata import interval_of_strata, max_t_of_strata, stratified, variances_of_strata
 from .targets import TARGET_KINDS, Targets, choose_kind, read_targets
 from .task_metrics import key_scores, parse_key, task_values
+from .unisons import UNISON_S, merge_unisons
 
 __all__ = [
     "BINS",
@@ -92,6 +93,7 @@ __all__ = [
     "SIDES",
     "SIDE_NAMES",
     "TARGET_KINDS",
+    "UNISON_S",
     "VAL_SHARE",
     "Crossfit",
     "Estimate",
@@ -146,6 +148,7 @@ __all__ = [
     "max_t_of_strata",
     "mean_replicates",
     "median_estimate",
+    "merge_unisons",
     "one_hot",
     "order_candidates",
     "parse_key",

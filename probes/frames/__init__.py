@@ -1,0 +1,1 @@
+"""Probes on stored frames: notes, onsets, beats, chords and keys over time."""
