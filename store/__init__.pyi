@@ -24,6 +24,7 @@ from .columns import (
 )
 from .compaction import MANY_FRAGMENTS, SHORT_MINUTES, optimize, release_versions_quietly, temporary_files, tidy, trim_quietly
 from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMismatch, SpaceNotFound, TonelakeError
+from .events import EVENT_COLUMNS, EVENT_KINDS, INSTANTS, PREDICTED, Events
 from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
 from .files import FILE_TAGS, STAMP, Files, file_rows
@@ -82,14 +83,18 @@ __all__ = [
     "CONFIG_FILE",
     "DTYPES",
     "DUPLICATE_COLUMN",
+    "EVENT_COLUMNS",
+    "EVENT_KINDS",
     "FILE_TAGS",
     "FIXED_COLUMNS",
     "FIXED_GROUP_COLUMNS",
+    "INSTANTS",
     "MANIFEST_FILE",
     "MANY_FRAGMENTS",
     "METRICS_FILE",
     "MISSING",
     "MOST_NAMES",
+    "PREDICTED",
     "REPORT_FILE",
     "SEPARATED_FROM",
     "SETTABLE_COLUMNS",
@@ -103,6 +108,7 @@ __all__ = [
     "Clips",
     "ColumnKind",
     "Count",
+    "Events",
     "Failure",
     "Failures",
     "Files",

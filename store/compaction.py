@@ -49,7 +49,7 @@ class Trimmed:
 
 def tables_of(lake: Lake) -> Iterator[Table]:
     """Yield the existing tables of a lake, clips first."""
-    tables = [lake.clips.table, lake.paths.table, lake.failures.table]
+    tables = [lake.clips.table, lake.paths.table, lake.failures.table, lake.events.table]
     for space in lake.spaces.all():
         tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table]
     yield from (table for table in tables if table.version)

@@ -1,4 +1,4 @@
-"""Delete clips for good, with their vectors, frames, tokens, files and failures.
+"""Delete clips for good, with their vectors, frames, tokens, events, files and failures.
 
 What depends on clips is deleted before them, and files after them, so that a run that was killed can be repeated: the clips
 that it was asked for are still there.  Indexes, maps and runs notice by the tables' versions that clips are gone.
@@ -78,6 +78,9 @@ def forget(
     ids = clips["clip_id"].to_list()
     for table in tables_with_clips(lake):
         delete(table, "clip_id", ids)
+    kept = rest["recording"].drop_nulls().implode()
+    gone = clips.drop_nulls("recording").filter(~pl.col("recording").is_in(kept))["recording"].unique(maintain_order=True)
+    lake.events.forget(gone.to_list())
     delete(lake.failures.table, "source", sorted({*rows["source"], *clips["source"]}))
     forget_cuts(lake, partial["source"].to_list())
     lake.clips.remove(ids)

@@ -18,6 +18,7 @@ from typing import Any
 from tonelake.store.blobs import Blobs, is_local
 from tonelake.store.clips import Clips
 from tonelake.store.errors import LakeError
+from tonelake.store.events import Events
 from tonelake.store.failures import Failures
 from tonelake.store.files import Files
 from tonelake.store.format import FILE as FORMAT_FILE
@@ -60,6 +61,7 @@ class Lake:
         self.paths = Files(self._connection)
         self.read_format()
         self.failures = Failures(self._connection)
+        self.events = Events(self._connection)
         self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"), self.files(""))
         self._vectors: dict[Space, Vectors] = {}         # opened: later queries need not read their keys again
 

@@ -196,6 +196,15 @@ class Table:
 
         self.commit(write)
 
+    def replace_where(self, where: str, rows: pa.Table) -> None:
+        """Delete the rows that match `where` and are not among `rows`, and insert those that are new, in one commit."""
+
+        def write() -> None:
+            merge = self._merge().when_not_matched_insert_all().when_not_matched_by_source_delete(where)
+            merge.execute(self.conform(rows))
+
+        self.commit(write)
+
     def add_columns(self, fields: Sequence[pa.Field]) -> None:
         """Add columns of nulls; changes only metadata, so the table's size does not matter."""
 
