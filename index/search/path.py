@@ -1,5 +1,8 @@
 """Find a path from one song or clip to another: stations in between, each the song nearest to an evenly spaced point.
 
+Words are an end by the song that answers them best: sounds are nearer to sounds than to words, whatever they mean
+(`index.search.words`), so that an arc from a sound to words would leave the region of sounds.
+
 In each layer the points divide the great-circle arc between the two ends' directions evenly (Shoemake 1985).  No song occurs
 twice, and the stations are chosen together: the assignment of songs to points with the highest sum of scores.
 """
@@ -7,18 +10,19 @@ twice, and the stations are chosen together: the assignment of songs to points w
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from tonelake.index.search.candidates import Embedded, allowed_rows, embedded_in_layer
 from tonelake.index.search.mixture import Weights
-from tonelake.index.search.query import Query, QueryPart, resolve_one, to_compare
-from tonelake.index.search.similar import SHOWN, Search, choose_layers
+from tonelake.index.search.query import Query, QueryPart, resolve_one, song_name, to_compare
+from tonelake.index.search.similar import SHOWN, Search, choose_layers, similar
 from tonelake.index.search.songs import nearest_songs
+from tonelake.index.search.words import choose_word_space
 from tonelake.index.vectors import unit
-from tonelake.store import InputError, Lake
+from tonelake.store import InputError, Lake, Space, read_songs
 
 MOST_STATIONS = 500
 
@@ -26,25 +30,29 @@ log = logging.getLogger(__name__)
 
 
 def path(
-    lake: Lake, start: QueryPart, end: QueryPart, *, steps: int = 5, space: str | None = None, layer: int | str | None = None,
+    lake: Lake, start: QueryPart | None = None, end: QueryPart | None = None, *, start_text: str | Sequence[str] = (),
+    end_text: str | Sequence[str] = (), steps: int = 5, space: str | None = None, layer: int | str | None = None,
     layers: str | Mapping[int | str, float] | None = None, where: str | None = None, like: str | None = None,
     unlike: str | None = None, clips: bool = False,
 ) -> pl.DataFrame:
     """Return `steps` songs that lead from `start` to `end` (clips, songs or files), and the two ends if they are in the lake.
 
+    `start_text` and `end_text`: words instead of an end, as for `similar`; the end is then the song that answers them best, of
+    those that satisfy `where`, in the space that answers words.
     A song is shown by the clip nearest to its point.  With `clips`, the stations are clips, and a song may have several.
     Returns step, place (0 at the start, 1 at the end), score (to the point on the arc), to_start and to_end (to the two ends),
     clip_id, clips (unless `clips` is True: how many clips of the song may be stations) and columns that describe the clip.
     `where`, `layers`, `like` and `unlike` are as for `similar`; the ends themselves need not satisfy the filter.  Fewer
     stations are returned only if fewer are allowed.
-    Raises InputError if the ends are the same clip, or opposite in a layer, or if one is zero in a layer.
+    Raises InputError if the ends are the same clip, or opposite in a layer, or if one is zero in a layer, and as `similar` for
+    words.
     """
     if not 1 <= steps <= MOST_STATIONS:
         raise InputError(f"{steps} stations: must be 1 to {MOST_STATIONS}")
-    chosen = lake.spaces.get(space)
+    worded = [check_end("start", start, start_text), check_end("end", end, end_text)]
+    chosen = choose_word_space(lake, space)[0] if any(worded) else lake.spaces.get(space)
     weights = choose_layers(lake, chosen, layer, layers)
-    resolved = (resolve_one(lake, one, chosen, list(weights)) for one in (start, end))
-    ends = [to_compare(one, chosen, list(weights), "cosine") for one in resolved]
+    ends = resolve_ends(lake, (start, end), (start_text, end_text), chosen, weights, where)
     for note in (*ends[0].notes, *ends[1].notes):
         log.info("%s", note)
     if ends[0].own & ends[1].own:
@@ -74,6 +82,45 @@ def path(
     whole = whole.select(pl.int_range(pl.len()).alias("step"), pl.all())
     shown = lake.clips.take(whole["clip_id"].to_list(), SHOWN)
     return whole.join(shown, on="clip_id", how="left", maintain_order="left")
+
+
+def check_end(name: str, part: QueryPart | None, text: str | Sequence[str]) -> bool:
+    """Whether an end is given by words.  Raises InputError unless it is given once."""
+    worded = isinstance(text, str) or len(text) > 0
+    if worded == (part is not None):
+        raise InputError(f"{name} of the path: must be a clip, song or file, or words. Give it, or --{name}-text, and not both")
+    return worded
+
+
+def resolve_ends(
+    lake: Lake, parts: Sequence[QueryPart | None], texts: Sequence[str | Sequence[str]], space: Space, weights: Weights,
+    where: str | None,
+) -> list[Query]:
+    """Resolve both ends; one that is None is the clip that answers its words best."""
+    layers = list(weights)
+    found = [None if part is None else resolve_one(lake, part, space, layers) for part in parts]
+    for number, text in enumerate(texts):
+        if found[number] is None:
+            other = found[1 - number]
+            clip = best_clip(lake, text, space, where, other.own if other else frozenset())
+            found[number] = resolve_one(lake, clip, space, layers)
+    return [to_compare(one, space, layers, "cosine") for one in found if one is not None]
+
+
+def best_clip(lake: Lake, text: str | Sequence[str], space: Space, where: str | None, taken: frozenset[str]) -> str:
+    """Return the id of the clip that answers words best, of another song than the clips `taken`.
+
+    Raises InputError if there is none that satisfies `where`, and as `similar`.
+    """
+    hits = similar(lake, text=text, space=space.name, k=2, where=where)
+    songs = read_songs(lake.clips)
+    if taken:
+        hits = hits.filter(pl.Series(~np.isin(songs.of(hits["clip_id"]), songs.of(sorted(taken)))))
+    if not len(hits):
+        raise InputError("words of the path: no other song satisfies the filter. Widen --where")
+    best = hits.row(0, named=True)
+    log.info("%s answers the words best", song_name(best))
+    return str(best["clip_id"])
 
 
 def arc_point(ends: list[Query], weights: Weights, search: Search, place: float) -> dict[int, np.ndarray]:

@@ -91,13 +91,7 @@ def similar(
     else:
         chosen = lake.spaces.get(space)
         weights = choose_layers(lake, chosen, layer, layers)
-    if len(weights) > 1 and metric != "cosine":
-        raise InputError(f"a mixture of layers is a sum of cosines. Leave out --metric {metric}")
-    if (like or unlike) and metric != "cosine":
-        raise InputError(f"a facet compares by cosine. Leave out --metric {metric}")
-    for column in (not_same, like, unlike):
-        if column is not None:
-            lake.clips.check_column(column)
+    check_options(lake, weights, metric, like, unlike, not_same)
     if not worded:
         described = range(len(chosen.layers)) if explain else ()
         resolved = resolve(lake, query, chosen, list(weights), minus=minus, metric=metric, described=described)
@@ -105,19 +99,35 @@ def similar(
         log.info("%s", note)
     search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike, corrected=corrected)
     found = find_nearest(search, weights, resolved, k, where, not_same, clips=clips, per=per)
-    scores = found.scores - search.query_half(weights, resolved) if corrected else found.scores
-    ids = found.ids.gather(found.rows)
-    counts = {} if found.clips is None else {"clips": found.clips}
-    hits = pl.DataFrame({
-        "rank": np.arange(1, len(ids) + 1),
-        "distance" if metric == "l2" else "score": scores.astype(np.float32),
-        "clip_id": ids,
-    } | counts)
+    hits = rank_hits(search, weights, resolved, found)
     if explain:
-        hits = hits.with_columns(explanation(lake, chosen, resolved, ids))
+        hits = hits.with_columns(explanation(lake, chosen, resolved, hits["clip_id"]))
     if order == "walk":
-        hits = hits[walk(search.similarities(weights, ids))]
+        hits = hits[walk(search.similarities(weights, hits["clip_id"]))]
     return describe_hits(lake, hits)
+
+
+def rank_hits(search: Search, weights: Weights, query: Query, found: Nearest) -> pl.DataFrame:
+    """Return rank, score (or distance, for l2), clip_id and, for songs, clips of what was found."""
+    scores = found.scores - search.query_half(weights, query) if search.corrected else found.scores
+    return pl.DataFrame({
+        "rank": np.arange(1, len(found.rows) + 1),
+        "distance" if search.metric == "l2" else "score": scores.astype(np.float32),
+        "clip_id": found.ids.gather(found.rows),
+    } | ({} if found.clips is None else {"clips": found.clips}))
+
+
+def check_options(
+    lake: Lake, weights: Weights, metric: str, like: str | None, unlike: str | None, not_same: str | None
+) -> None:
+    """Raise InputError for a metric that a mixture or facet does not have, and for columns that do not exist."""
+    if len(weights) > 1 and metric != "cosine":
+        raise InputError(f"a mixture of layers is a sum of cosines. Leave out --metric {metric}")
+    if (like or unlike) and metric != "cosine":
+        raise InputError(f"a facet compares by cosine. Leave out --metric {metric}")
+    for column in (not_same, like, unlike):
+        if column is not None:
+            lake.clips.check_column(column)
 
 
 def describe_hits(lake: Lake, hits: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Find the nearest clips of many queries at once: for evaluation, playlists of a whole library, other programs.
 
 One layer, one metric.  A batch is compared by one matrix product, several times as fast as query by query, or searched in
-the layer's stored index if there is one.
+the layer's stored index if there is one.  Prompts that tags answer have no vectors: their scores are computed one by one.
 """
 
 from __future__ import annotations
@@ -12,47 +12,43 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.search.candidates import allowed_rows, embedded_in_layer
-from tonelake.index.search.exact import load_layer
+from tonelake.index.search.exact import highest, load_layer
 from tonelake.index.search.faiss import nearest_batch
 from tonelake.index.search.query import Query
 from tonelake.index.search.stored_index import find_index, search_stored_batch
+from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, comparable, prepare
-from tonelake.store import ClipNotFound, InputError, Lake, SpaceMismatch, rows_of
+from tonelake.store import ClipNotFound, InputError, Lake, Space, SpaceMismatch, rows_of
 
 
 def similar_many(
-    lake: Lake, queries: Sequence[str] | np.ndarray, *, k: int = 10, space: str | None = None, layer: int | str | None = None,
-    where: str | None = None, metric: str = "cosine",
+    lake: Lake, queries: Sequence[str] | np.ndarray = (), *, text: str | Sequence[str | Sequence[str]] = (), k: int = 10,
+    space: str | None = None, layer: int | str | None = None, where: str | None = None, metric: str = "cosine",
 ) -> pl.DataFrame:
     """Return the k nearest clips of each query; queries are clip ids, never among their own hits, or (query, dim) vectors.
 
-    Returns query (the clip id, or the row of the vector), rank, score (or distance, for l2) and clip_id; fewer than k rows
-    for a query only if fewer clips are allowed.  `where` is as for `similar`, and as exact.
-    Raises SpaceMismatch for vectors of the wrong width, ClipNotFound for an unknown id, InputError if k is below 1, or as
-    `comparable`.
+    `text`: words instead, each item one query as for `similar`: a prompt, or several such as ["piano", "-vocals"].
+
+    Returns query (the clip id, the row of the vector, or the prompts with commas), rank, score (or distance, for l2) and
+    clip_id; fewer than k rows for a query only if fewer clips are allowed.  `where` is as for `similar`, and as exact.
+    Raises SpaceMismatch for vectors of the wrong width, ClipNotFound for an unknown id, InputError if k is below 1, for words
+    together with other queries, or as `comparable` and `resolve_words`.
     """
     if k < 1:
         raise InputError(f"-k {k}: must be at least 1")
     check_metric(metric)
-    chosen = lake.spaces.get(space)
-    number = chosen.layer_index(layer)
-    if isinstance(queries, np.ndarray):
-        if queries.ndim != 2 or queries.shape[1] != chosen.dims[number]:
-            raise SpaceMismatch(
-                f"the queries have shape {queries.shape}, layer {chosen.layers[number]} of space {chosen.name!r} holds vectors "
-                f"of {chosen.dims[number]}. Embed the queries with space {chosen.name!r}"
-            )
-        names, vectors, own = pl.Series("query", np.arange(len(queries))), queries, None
+    own: pl.Series | None = None
+    if isinstance(text, str) or len(text):
+        if len(queries):
+            raise InputError("queries: cannot be given with text, as each prompt is one. Search for clips and words separately")
+        chosen, number, names, asked = resolve_prompts(lake, [text] if isinstance(text, str) else text, space, layer, metric)
+        if any(query.score is not None for query in asked):
+            return hits_of_tags(lake, chosen, number, names, asked, k, where)
+        vectors = np.stack([query.vectors[number] for query in asked])
     else:
-        names = pl.Series("query", [queries] if isinstance(queries, str) else list(queries), dtype=pl.String)
-        try:
-            vectors = lake.vectors(chosen).take(names.to_list(), number).vectors
-        except InputError:
-            unknown = names.filter(~names.is_in(lake.clips.take(names.to_list(), ["clip_id"])["clip_id"].implode()))
-            if not len(unknown):
-                raise
-            raise ClipNotFound(f"clip {unknown[0]!r}: not in this lake. List ids with `tonelake clips`") from None
-        own = names
+        chosen = lake.spaces.get(space)
+        number = chosen.layer_index(layer)
+        names, vectors, own = take_queries(lake, chosen, number, queries)
     vectors = comparable(vectors, metric, chosen.layers[number])
     stored = find_index(lake, chosen, number, metric=metric) if where is None else None
     if stored is not None:
@@ -66,6 +62,52 @@ def similar_many(
     kept = index.vectors if allowed is None else index.vectors[candidates]
     rows, scores = nearest_batch(prepare(vectors, metric), kept, min(k + (own is not None), len(candidates)), metric)
     return hits_frame(names, index.ids, candidates[rows], scores, own, k, metric)
+
+
+def take_queries(
+    lake: Lake, chosen: Space, number: int, queries: Sequence[str] | np.ndarray
+) -> tuple[pl.Series, np.ndarray, pl.Series | None]:
+    """Return (names, (query, dim) vectors, ids that are no hits of themselves) of vectors, or of clips by their ids."""
+    if isinstance(queries, np.ndarray):
+        if queries.ndim != 2 or queries.shape[1] != chosen.dims[number]:
+            raise SpaceMismatch(
+                f"the queries have shape {queries.shape}, layer {chosen.layers[number]} of space {chosen.name!r} holds vectors "
+                f"of {chosen.dims[number]}. Embed the queries with space {chosen.name!r}"
+            )
+        return pl.Series("query", np.arange(len(queries))), queries, None
+    names = pl.Series("query", [queries] if isinstance(queries, str) else list(queries), dtype=pl.String)
+    try:
+        return names, lake.vectors(chosen).take(names.to_list(), number).vectors, names
+    except InputError:
+        unknown = names.filter(~names.is_in(lake.clips.take(names.to_list(), ["clip_id"])["clip_id"].implode()))
+        if not len(unknown):
+            raise
+        raise ClipNotFound(f"clip {unknown[0]!r}: not in this lake. List ids with `tonelake clips`") from None
+
+
+def resolve_prompts(
+    lake: Lake, text: Sequence[str | Sequence[str]], space: str | None, layer: int | str | None, metric: str
+) -> tuple[Space, int, pl.Series, list[Query]]:
+    """Resolve words, each item one query: the space that answers them, the number of its layer, names and queries."""
+    refuse_with_words(metric=metric, layers=None, like=None, unlike=None, explain=False)
+    asked: list[Query] = []
+    for item in text:
+        chosen, number, query = resolve_words(lake, item, (), (), space=space, layer=layer)
+        space = chosen.name              # all are searched in the first one's space
+        asked.append(query)
+    names = [item if isinstance(item, str) else ", ".join(item) for item in text]
+    return chosen, number, pl.Series("query", names, dtype=pl.String), asked
+
+
+def hits_of_tags(
+    lake: Lake, space: Space, number: int, names: pl.Series, asked: Sequence[Query], k: int, where: str | None
+) -> pl.DataFrame:
+    """Return the hits of queries that have a score for every clip instead of a vector."""
+    layer = load_layer(lake, space, number)
+    allowed = allowed_rows(lake, embedded_in_layer(lake, space, layer.ids), Query({}), where, None)
+    scores = np.stack([query.score(layer) for query in asked if query.score is not None])
+    rows = np.stack([highest(row, k, allowed) for row in scores])
+    return hits_frame(names, layer.ids, rows, np.take_along_axis(scores, rows, axis=1), None, k, "cosine")
 
 
 def hits_frame(

@@ -79,15 +79,7 @@ def resolve_words(
     """
     prompts = parse_prompts(text)
     chosen, kind = choose_word_space(lake, space)
-    number = chosen.layer_index(layer)
-    if kind == "words":
-        shared = text_layer(lake, chosen)
-        if layer is not None and number != shared:
-            raise InputError(
-                f"--layer {layer}: words are compared with layer {chosen.layers[shared]} of space {chosen.name!r}. Leave out "
-                "--layer"
-            )
-        number = shared
+    number = check_text_layer(lake, chosen, layer) if kind == "words" else chosen.layer_index(layer)
     parts = [query] if isinstance(query, QueryPart) else list(query)
     if not (parts or prompts.plus):
         raise InputError("query: everything in it is subtracted. Add words or a clip to search for")
@@ -147,6 +139,16 @@ def text_layer(lake: Lake, space: Space) -> int:
     name = word_encoder(lake, space).text_layer
     assert name is not None
     return space.layer_index(name)
+
+
+def check_text_layer(lake: Lake, space: Space, layer: int | str | None) -> int:
+    """Number of the layer that words are compared with.  Raises InputError if `layer` names another one."""
+    shared = text_layer(lake, space)
+    if layer is not None and space.layer_index(layer) != shared:
+        raise InputError(
+            f"--layer {layer}: words are compared with layer {space.layers[shared]} of space {space.name!r}. Leave out --layer"
+        )
+    return shared
 
 
 def text_vector(lake: Lake, space: Space, prompts: Prompts) -> np.ndarray:

@@ -118,6 +118,50 @@ def test_spaces_that_answer_words_come_before_those_with_tags(worded):
     assert not index.answers_words(worded.spaces.get("fake"), "slow piano")
 
 
+# -- other searches
+
+
+def test_many_prompts_each_have_the_hits_of_a_search(worded):
+    for space in ("words", "tags"):
+        found = index.similar_many(worded, text=["piano", ["slow", "-vocals"]], k=5, space=space, where="year > 1970")
+        assert found["query"].to_list() == ["piano"] * 5 + ["slow, -vocals"] * 5
+        for text, hits in (("piano", found[:5]), (["slow", "-vocals"], found[5:])):
+            alone = index.similar(worded, text=text, k=5, space=space, where="year > 1970", clips=True)
+            assert hits["clip_id"].to_list() == alone["clip_id"].to_list() and hits["rank"].to_list() == [1, 2, 3, 4, 5]
+            np.testing.assert_allclose(hits["score"], alone["score"], atol=1e-5)
+    assert index.similar_many(worded, text="piano", k=3)["query"].to_list() == ["piano"] * 3
+
+
+def test_the_cosine_with_words_is_compared_with_that_of_other_songs_with_the_same_words(worded, caplog):
+    caplog.set_level("INFO", "tonelake")
+    (ids, vectors), word = worded.vectors(worded.spaces.get("words")).layer(1), of_words("slow piano")[0]
+    vectors = vectors.astype(np.float64)
+    found = index.cosine(worded, "Title 3", text="slow piano").row(0, named=True)
+    means = vectors.reshape(24, 10, -1).mean(axis=1)                 # clips are in the order of songs
+    assert ids.to_list() == sorted(ids)
+    values = means @ word / np.linalg.norm(means, axis=1)
+    others = np.delete(values, 3)
+    assert (found["name"], found["pairs"], found["cosine"]) == ("high", 23, pytest.approx(values[3], abs=1e-5))
+    assert found["percentile"] == pytest.approx(100 * (others < values[3]).mean())
+    assert found["usual"] == pytest.approx(others.mean(), abs=1e-5)
+    assert "percentiles: among 23 songs of this lake, drawn at random, each compared with the same words" in caplog.text
+    clip = index.cosine(worded, ids[57], text=["slow piano"], layer="high")
+    assert clip["cosine"][0] == pytest.approx(cosines(worded, word)[57], abs=1e-5)
+
+
+@pytest.mark.parametrize("space", ["words", "tags"])
+def test_a_path_begins_and_ends_at_the_songs_that_answer_words_best(worded, space):
+    first, second = (index.similar(worded, text=text, space=space, k=1)["clip_id"][0] for text in ("piano", "vocals"))
+    found = index.path(worded, start_text="piano", end_text="vocals", space=space, steps=3)
+    assert found.equals(index.path(worded, first, second, space=space, steps=3))
+    mixed = index.path(worded, "Title 3", end_text=["piano"], space=space, layer="low", steps=2)
+    assert mixed.equals(index.path(worded, "Title 3", first, space=space, layer="low", steps=2))
+    again = index.path(worded, first, end_text="piano", space=space, steps=1)        # not from a song to itself
+    assert again["track"].n_unique() == 3
+    narrow = index.path(worded, "Title 3", end_text="piano", where="year > 1980", space=space, steps=1)
+    assert narrow["track"][-1] > "track020"
+
+
 # -- bad input
 
 
@@ -145,6 +189,30 @@ def test_spaces_that_answer_words_come_before_those_with_tags(worded):
 def test_words_that_cannot_be_answered_are_refused_with_a_sentence(worded, options, problem):
     with pytest.raises(InputError, match=problem):
         index.similar(worded, **options)
+
+
+@pytest.mark.parametrize(("search", "parts", "options", "problem"), [
+    ("cosine", ["Title 3"], {}, r"Give one of the two"),
+    ("cosine", ["Title 3", "Title 4"], {"text": "piano"}, r"Give one of the two"),
+    ("cosine", ["Title 3"], {"text": ""}, "is empty"),
+    ("cosine", ["Title 3"], {"text": "piano", "layers": "all"}, "--layers: compares sounds with sounds"),
+    ("cosine", ["Title 3"], {"text": "piano", "layer": "low"}, "words are compared with layer high"),
+    ("cosine", ["Title 3"], {"text": "piano", "space": "tags"}, "'tags': its encoder tags scores tags"),
+    ("cosine", ["Title 3"], {"text": "piano", "space": "fake"}, "does not understand words. Choose --space words"),
+    ("path", ["Title 3"], {}, "end of the path: must be"),
+    ("path", ["Title 3", "Title 4"], {"start_text": "piano"}, "start of the path: must be"),
+    ("path", ["Title 3"], {"end_text": "  "}, "is empty"),
+    ("path", ["Title 3"], {"end_text": "pianos", "space": "tags"}, "'pianos' is not among the tags"),
+    ("path", ["Title 3"], {"end_text": "piano", "space": "fake"}, "does not understand words"),
+    ("path", ["Title 3"], {"end_text": "piano", "where": "year = 1963"}, "no other song satisfies the filter"),
+    ("similar_many", [["0" * 20]], {"text": "piano"}, "cannot be given with text"),
+    ("similar_many", [], {"text": ["piano", ""]}, "is empty"),
+    ("similar_many", [], {"text": "piano", "metric": "ip"}, "words are compared by cosine"),
+    ("similar_many", [], {"text": ["-piano"]}, "everything in it is subtracted"),
+])
+def test_words_of_other_searches_are_refused_with_a_sentence(worded, search, parts, options, problem):
+    with pytest.raises(InputError, match=problem):
+        getattr(index, search)(worded, *parts, **options)
 
 
 def test_a_lake_without_words_names_the_encoders_that_have_them(filled):
@@ -215,6 +283,12 @@ def test_the_commands_take_words(worded, tmp_path):
     rows = list(csv.DictReader(io.StringIO(mixed.stdout)))
     assert [row["clip_id"] for row in rows] == index.similar(worded, minus=[clip], text="piano", k=2)["clip_id"].to_list()
     assert run("similar", lake=worded.uri).returncode == 2
+    found = run("cosine", "Title 3", "--text", "piano", "--json", lake=worded.uri)
+    assert json.loads(found.stdout)["cosine"] == pytest.approx(index.cosine(worded, "Title 3", text="piano")["cosine"][0])
+    path = run("path", "--start-text", "piano", "Title 3", "--steps", "1", "--json", lake=worded.uri)
+    expected = index.path(worded, end="Title 3", start_text="piano", steps=1)["clip_id"].to_list()
+    assert [json.loads(line)["clip_id"] for line in path.stdout.splitlines()] == expected
+    assert run("path", "Title 3", lake=worded.uri).returncode == run("cosine", "Title 3", lake=worded.uri).returncode == 2
 
 
 def test_labels_are_stored_as_columns_on_request(lake):

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=MARKUP, help="Index large lakes for approximate search.")
 
-Query = Annotated[str, typer.Argument(help="Name of a song, id of a clip (or its first digits), or an audio file.")]
+QUERY = "Name of a song, id of a clip (or its first digits), or an audio file"
+Query = Annotated[str, typer.Argument(help=f"{QUERY}.")]
 Metric = Annotated[str, typer.Option(help="Metric: cosine, ip or l2.")]
 Mixture = "Mixture of layers: 3:0.5,11:0.5, or 3,11, or all"
 
@@ -126,21 +127,28 @@ def facets(
 
 @app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:path"))
 def path(
-    start: Query,
-    end: Query,
+    start: Annotated[str | None, typer.Argument(help=f"{QUERY}.")] = None,
+    end: Annotated[str | None, typer.Argument(help=f"{QUERY}.")] = None,
     lake: LakePath = "lake",
+    start_text: Annotated[
+        list[str] | None, typer.Option(help="Words instead of START; repeatable; the song that answers them best is taken.")
+    ] = None,
+    end_text: Annotated[list[str] | None, typer.Option(help="Words instead of END.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Number of songs between the two.")] = FROM_LIBRARY,
     layer: Layer = None, layers: Annotated[str | None, typer.Option(help=f"{Mixture}.")] = None,
     space: SpaceName = None, where: Where = None, like: Like = None, unlike: Unlike = None, clips: EachClip = False,
     m3u: M3u = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Find songs that lead from one song or clip to another.
+    """Find songs that lead from one song or clip, or from words, to another.
 
     Example: tonelake path "love theme" 77b0d2 --steps 8 --m3u walk.m3u8
     """
+    if start_text and end is None:       # the one argument is then the other end
+        start, end = None, start
     opened = open_lake(lake)
     found = opened.path(
-        named(opened, start), named(opened, end), steps=steps, layer=layer, layers=layers, space=space, where=where, like=like,
+        *(None if one is None else named(opened, one) for one in (start, end)), start_text=start_text or (),
+        end_text=end_text or (), steps=steps, layer=layer, layers=layers, space=space, where=where, like=like,
         unlike=unlike, clips=clips,
     )
     show(found, as_json, as_csv, "stations", f"no {'clip' if clips else 'other song'} satisfies the filter")
@@ -150,20 +158,23 @@ def path(
 @app.command(rich_help_panel=SEARCH, cls=library_command("tonelake.index:cosine"))
 def cosine(
     first: Query,
-    second: Query,
-    lake: LakePath = "lake", layer: Layer = None,
+    second: Annotated[str | None, typer.Argument(help=f"{QUERY}.")] = None,
+    lake: LakePath = "lake",
+    text: Annotated[list[str] | None, typer.Option(help="Words to compare with, instead of SECOND; repeatable.")] = None,
+    layer: Layer = None,
     layers: Annotated[str | None, typer.Option(help="Layers by number or name: 3,11, or all.")] = None,
     space: SpaceName = None,
     seed: Annotated[int, typer.Option(help="Random seed of the pairs that the cosine is compared with.")] = FROM_LIBRARY,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Compare two songs, clips or files: their cosine, and its percentile among random pairs of the lake.
+    """Compare two songs, clips or files, or one with words: their cosine, and its percentile among random pairs of the lake.
 
     Example: tonelake cosine first.wav second.wav --layers all
     """
     opened = open_lake(lake)
     found = opened.cosine(
-        named(opened, first), named(opened, second), space=space, layer=layer, layers=layers, seed=seed,
+        named(opened, first), None if second is None else named(opened, second), text=text or (), space=space, layer=layer,
+        layers=layers, seed=seed,
     )
     show(found, as_json, as_csv, "cosines")
 
