@@ -35,10 +35,14 @@ def draw_plots(files: Blobs, metrics: dict[str, Any], tables: dict[str, pl.DataF
     return [name for name, figure in drawn.items() if figure]
 
 
-def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure  # without pyplot: no window system, no global state
 
-    figure = NewFigure(figsize=(width, height), layout="constrained", dpi=130)
+    return NewFigure(figsize=(width, height), layout="constrained", dpi=130)
+
+
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = new_figure(width, height)
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -75,10 +79,8 @@ def draw_layers(metrics: dict[str, Any], layers: pl.DataFrame) -> Figure:
 def draw_history(metrics: dict[str, Any], epochs: pl.DataFrame) -> Figure:
     """Plot top-1, top-5 and loss by epoch, of training batches (full) and validation clips (dashed); for tags and numbers, loss
     alone."""
-    from matplotlib.figure import Figure as NewFigure
-
     panels = [name for name in ("top_1", "top_5", "loss") if epochs[f"train_{name}"].null_count() < len(epochs)]
-    figure = NewFigure(figsize=(3.6 * len(panels) + 0.6, 3.2), layout="constrained", dpi=130)
+    figure = new_figure(3.6 * len(panels) + 0.6, 3.2)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         axes.spines[["top", "right"]].set_visible(False)
         for side, label, style, colour in (("train", "training", "-", COLOUR), ("valid", "validation", "--", OTHER)):

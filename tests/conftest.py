@@ -27,6 +27,7 @@ os.environ.setdefault("PYTHONFAULTHANDLER", "1")
 
 from hanging import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401  hooks
 from kept_decoders import kept_decoders
+from rendering import blank_plots, rendered_plots  # noqa: F401  a fixture
 from sounds import encode, melody, write
 
 
@@ -82,6 +83,14 @@ def _commands_made_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("typer.main.get_command", get_command)
         patch.setattr("typer.testing._get_command", get_command)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_plots(request) -> Iterator[None]:
+    """Only where runs are trained: importing what draws takes half a second."""
+    rooms = {item.path.parent.name for item in request.session.items}
+    with blank_plots() if rooms & {"docs", "embed", "finetune", "probes", "tonelake", "ui"} else contextlib.nullcontext():
         yield
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import pytest
 from quick import QUICK, tuned
-from rendering import write_empty_plots
 from sounds import melody, write
 
 import tonelake
@@ -32,10 +31,8 @@ def trained(sung, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "lake"
     shutil.copytree(sung.uri, folder)
     lake = tonelake.open(folder, create=False, progress=False)
-    with pytest.MonkeyPatch.context() as patch:
-        write_empty_plots(patch)
-        lake.finetune(config=QUICK, name="mix")
-        lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
+    lake.finetune(config=QUICK, name="mix")
+    lake.finetune(config=QUICK, name="other", split="run:mix", seed=1)
     return lake
 
 

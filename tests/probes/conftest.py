@@ -1,4 +1,4 @@
-"""Plots are rendered only in tests that check them; lakes and a run that the tests of probes share."""
+"""Lakes and a run that the tests of probes share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import shutil
 import pytest
 from fakes import fill
 from quick_probes import quick
-from rendering import rendered_plots, skip_rendering
 
 from tonelake.probes import probe
 from tonelake.store import Lake
-
-__all__ = ["rendered_plots", "skip_rendering"]
 
 
 @pytest.fixture
