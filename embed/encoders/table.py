@@ -172,6 +172,21 @@ ENTRIES = (
         width="5–262", learned=False, needs_torch=False,
         good_for="the baseline that a learned encoder has to beat; timbre, pitch classes, rhythm, and all joined",
     ),
+    Entry(
+        name="vqt", encoder="tonelake.embed.encoders.spectral_frames.encoder:VqtEncoder", sample_rate=22_050, layers=1,
+        width="309", learned=False, needs_torch=False,
+        good_for="frames that show notes: 3 bins a semitone, filters short enough for onsets; the input of head harmonic",
+    ),
+    Entry(
+        name="cqt", encoder="tonelake.embed.encoders.spectral_frames.encoder:CqtEncoder", sample_rate=22_050, layers=1,
+        width="309", learned=False, needs_torch=False,
+        good_for="frames that show pitches: 3 bins a semitone, sharp at low pitches, where onsets are blurred",
+    ),
+    Entry(
+        name="logmel", encoder="tonelake.embed.encoders.spectral_frames.encoder:LogMelEncoder", sample_rate=22_050, layers=1,
+        width="229", learned=False, needs_torch=False,
+        good_for="frames that every learned encoder's frames have to beat: the mel bands of Onsets and Frames",
+    ),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
 ALIASES = {alias: entry.name for entry in ENTRIES for alias in entry.aliases}

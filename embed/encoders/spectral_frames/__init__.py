@@ -1,0 +1,1 @@
+"""Spectra with frames, as encoders without weights: `logmel`, `vqt` and `cqt`."""
