@@ -3,6 +3,7 @@ from .checkpoint_file import WEIGHT_SUFFIXES
 from .comparison import compare_finetunes
 from .config import FinetuneConfig
 from .estimate import FinetunePlan, plan_finetune
+from .kept_epochs import evaluate_epoch
 from .runs import FinetuneRun, list_finetunes
 from .tuning import finetune
 
@@ -13,6 +14,7 @@ __all__ = [
     "FinetunePlan",
     "FinetuneRun",
     "compare_finetunes",
+    "evaluate_epoch",
     "finetune",
     "list_finetunes",
     "orthogonality",

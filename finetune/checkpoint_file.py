@@ -2,15 +2,18 @@
 
     .safetensors          tensors only
     .pt, .pth, .bin       a dict of torch.save: tensors, plain values and NumPy scalars
+    .ckpt                 likewise, as PyTorch Lightning writes it: `state_dict` beside loops, callbacks and hyper-parameters
 
 A dict can hold one state dict or several (`lora_state_dict`, `head_state_dict`), besides metrics, settings and the state of the
-optimizer.  Nothing is unpickled: torch's loader for weights builds tensors and plain values, and here NumPy scalars as well,
-from their bytes and by functions of this module instead of NumPy's.
+optimizer.  Names of tensors lose what wraps a model (`model.`, `module.`, `_orig_mod.`).  Nothing is unpickled: torch's loader
+for weights builds tensors and plain values, and here NumPy scalars as well, from their bytes and by functions of this module
+instead of NumPy's.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +24,14 @@ import numpy as np
 from tonelake.embed import LORA_PAIR, pairs_of
 from tonelake.store import InputError
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 LORA_STATES = ("lora_state_dict", "adapter_state_dict", "lora")
 HEAD_STATES = ("head_state_dict", "classifier_state_dict", "head")
 WHOLE_STATES = ("state_dict", "model_state_dict", "model")
 OPTIMIZER_STATES = ("optimizer_state_dict", "optimizer")
+LIGHTNING_VERSION, LIGHTNING_OPTIMIZERS = "pytorch-lightning_version", "optimizer_states"
+WRAPPERS = ("model.", "module.", "net.", "network.")     # attributes and wrappers that hold a model: Lightning, DataParallel
+COMPILED = "_orig_mod."                  # torch.compile
 RANKS, ALPHAS = ("lora_r", "lora_rank", "rank", "r"), ("lora_alpha", "alpha")
 MOST_NESTED = 3                          # state dicts in state dicts; a hostile file can nest them in a circle
 LAYER_WEIGHTS = re.compile(r"\w*layer_?(weights|scores|logits)")     # of a head, where they are not among its tensors
@@ -122,19 +128,65 @@ def read_checkpoint_file(path: Path) -> CheckpointWeights:
             tensors[name if name.startswith(prefix) else prefix + name] = tensor
     if not tensors:
         raise InputError(f"{path}: holds no tensors. Choose a checkpoint of a fine-tuning")
-    tensors = {complete_name(name): tensor for name, tensor in tensors.items()}
+    tensors = unwrapped({complete_name(name): tensor for name, tensor in tensors.items()})
     tensors = {f"head.{name}" if LAYER_WEIGHTS.fullmatch(name) else name: tensor for name, tensor in tensors.items()}
     pairs = {module_name(module): both for module, both in pairs_of(tensors).items()}
     others = {name: t.float() for name, t in tensors.items() if LORA_PAIR.fullmatch(name) is None and t.is_floating_point()}
     said = [outer, *(value for value in outer.values() if isinstance(value, dict))]
-    epoch = outer.get("epoch")
     return CheckpointWeights(
-        pairs=pairs, others=others, scale=scale_of(said, pairs), names=names_of(said, others),
-        epoch=int(epoch) if isinstance(epoch, int | float) and 0 <= epoch < 1e6 else None,
-        optimizer=next((outer[name] for name in OPTIMIZER_STATES if isinstance(outer.get(name), dict)), {}),
+        pairs=pairs, others=others, scale=scale_of(said, pairs), names=names_of(said, others), epoch=epochs_of(outer),
+        optimizer=optimizer_of(outer),
         shapes={name: tuple(tensor.shape) for name, tensor in tensors.items() if tensor.is_floating_point()},
         lora_names=lora_names(tensors),
     )
+
+
+def epochs_of(content: Mapping[str, Any]) -> int | None:
+    """Return the number of epochs that a checkpoint has trained; None if it does not say.
+
+    Lightning counts epochs from 0, and saves while one is under way: the loop's progress says whether it was trained through.
+    """
+    epoch = content.get("epoch")
+    if not isinstance(epoch, int | float) or not 0 <= epoch < 1e6:
+        return None
+    if LIGHTNING_VERSION not in content:
+        return int(epoch)
+    progress: Any = content.get("loops")
+    for key in ("fit_loop", "epoch_progress", "current", "processed"):
+        progress = progress.get(key) if isinstance(progress, dict) else None
+    trained = progress if isinstance(progress, int) and not isinstance(progress, bool) else int(epoch) + 1
+    return trained if 0 <= trained <= int(epoch) + 1 else int(epoch) + 1
+
+
+def optimizer_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state of the optimizer in a checkpoint, of Lightning's that of the only one; empty without one."""
+    several = content.get(LIGHTNING_OPTIMIZERS)
+    if isinstance(several, list) and len(several) == 1 and isinstance(several[0], dict):
+        return several[0]
+    return next((content[name] for name in OPTIMIZER_STATES if isinstance(content.get(name), dict)), {})
+
+
+def unwrapped(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors under names without wrappers; two that would have one name then keep their own.
+
+    >>> list(unwrapped({"model.head.0.weight": 1, "model._orig_mod.encoder.layers.0.q_proj.weight": 2, "head.0.weight": 3}))
+    ['model.head.0.weight', 'encoder.layers.0.q_proj.weight', 'head.0.weight']
+    """
+    short = {name: unwrapped_name(name) for name in tensors}
+    count = Counter(short.values())
+    return {short[name] if count[short[name]] == 1 else name: tensor for name, tensor in tensors.items()}
+
+
+def unwrapped_name(name: str) -> str:
+    """Return the name of a tensor without what wraps its model.
+
+    >>> unwrapped_name("module.model.classifier.0.weight"), unwrapped_name("mert.model.encoder.layers.0.q_proj.weight")
+    ('classifier.0.weight', 'mert.model.encoder.layers.0.q_proj.weight')
+    """
+    name = name.replace(COMPILED, "")
+    while found := next((wrapper for wrapper in WRAPPERS if name.startswith(wrapper) and name != wrapper), None):
+        name = name.removeprefix(found)
+    return name
 
 
 def tensors_of(state: Any, kind: type) -> Iterator[tuple[str, Any]]:

@@ -36,7 +36,9 @@ VALIDATION_METRICS = {                   # measured every epoch, besides the los
     "multiclass": ("accuracy", "map"), "multilabel": ("map", "accuracy"), "regression": ("r2",),
 }
 LATER: dict[str, Any] = {                # settings of later releases, with the values of before
-    "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None, "resume": None,
+    "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None, "resume": None, "mix_stems": None,
+    "mix_temperature": 1.0, "mix_drums": 0.5, "mix_one_track": 0.5, "mix_gain_db": -12.0, "warmup_steps": None,
+    "cosine_floor": 0.0, "keep_every": None,
 }
 
 
@@ -101,6 +103,22 @@ class FinetuneConfig(Settings):
         default=0.0, description="Augmentation: maximum pitch shift in semitones, up or down, such as 2."
     )
     mix: Share = Field(default=0.0, description="Augmentation: share of clips mixed with a stem of another track, such as 0.5.")
+    mix_stems: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="Maximum number of stems in a mix, drums apart: stems of training tracks are drawn by class, "
+        "no class twice, for the share `mix` of clips; default: one stem of another track from the same batch.",
+    )
+    mix_temperature: Positive = Field(
+        default=1.0, description="How evenly stem classes are drawn for a mix: 1 in proportion to their clips, higher more "
+        "evenly.",
+    )
+    mix_drums: Share = Field(default=0.5, description="Share of mixes with drums, which are drawn apart from the other stems.")
+    mix_one_track: Share = Field(
+        default=0.5, description="Share of mixes whose stems are all of one track; in the others each stem may be of any track."
+    )
+    mix_gain_db: Annotated[float, Field(ge=-60, le=0)] = Field(
+        default=-12.0, description="Lowest gain of a stem in a mix in dB; gains are drawn between it and 0, so stems are "
+        "attenuated only.",
+    )
 
     head_rate: Positive | None = Field(
         default=None, description="Learning rate of the head; default: 1e-3, for a large encoder 5e-4."
@@ -113,7 +131,13 @@ class FinetuneConfig(Settings):
     )
     wait: Count = Field(default=5, description="Epochs without improvement before the plateau schedule halves the rates.")
     lowest_rate: NonNegative = Field(default=1e-6, description="Lower bound of the rates of the plateau schedule.")
+    cosine_floor: NonNegative = Field(
+        default=0.0, description="Lower bound of the rates of the cosine schedule, such as 1e-6; after warm-up they fall to it."
+    )
     warmup: Share = Field(default=0.05, description="Share of the steps that warm up the cosine schedule.")
+    warmup_steps: Count | None = Field(
+        default=None, description="Optimizer steps that warm up the cosine schedule, in place of the share `warmup`."
+    )
     clip_norm: Positive = Field(default=1.0, description="Maximum norm of the gradient.")
     batch: Count | None = Field(default=None, description="Clips in a batch; default: 8, for a large encoder 4.")
     together: Count = Field(default=32, description="Clips in an optimizer step, accumulated over several batches.")
@@ -122,6 +146,11 @@ class FinetuneConfig(Settings):
     monitor: Literal["auto", "accuracy", "map", "r2", "loss"] = Field(
         default="auto", description="Validation metric that steers the schedule, stops training and selects the epoch; "
         "accuracy of a list column is that of the label listed first; auto: accuracy of classes, map of lists, r2 of numbers.",
+    )
+
+    keep_every: Count | None = Field(
+        default=None, description="Keep the weights of every nth epoch, for `tonelake adapters RUN --epoch N`; the last and "
+        "the best epoch are kept in any case.",
     )
 
     split: str = Field(
@@ -175,6 +204,16 @@ class FinetuneConfig(Settings):
             raise InputError(
                 f"setting 'batch': {self.batch} exceeds the {self.together} clips of a step. Give at most {self.together}, or "
                 "raise `together`"
+            )
+        if self.schedule != "cosine" and (self.warmup_steps or self.cosine_floor):
+            name = "warmup_steps" if self.warmup_steps else "cosine_floor"
+            raise InputError(
+                f"setting {name!r}: belongs to the cosine schedule, not to {self.schedule}. Add --schedule cosine, or leave it "
+                "out"
+            )
+        if self.mix_stems is not None and not self.mix:
+            raise InputError(
+                "setting 'mix_stems': has no effect, because no clip is mixed. Give the share of clips by --mix, such as 0.5"
             )
         if self.crop_s < self.window_s:
             raise InputError(

@@ -64,8 +64,9 @@ def match_optimizer(
     names = [name for lora in (True, False) for name, _ in model.parameters_of(lora=lora)]
     if not report.unchanged or any(name not in report.sources for name in names):
         return None, "not all parameters are as in the file"
+    loaded = set(report.sources.values())        # the encoder's own weights have no state: they were frozen there as well
     lora = [name for name in weights.shapes if ".lora_" in name]
-    head = [name for name in weights.shapes if ".lora_" not in name]
+    head = [name for name in weights.shapes if ".lora_" not in name and name in loaded]
     for order in (lora + head, head + lora):
         shapes = [weights.shapes[name] for name in order]
         if [tuple(state["exp_avg"].shape) for state in states] == shapes:
@@ -98,6 +99,8 @@ def flat_state(optimizer: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list
             return None
         for number in group["params"]:
             state = states.get(number) if isinstance(number, int) else None
+            if state is None:            # of a parameter without gradients
+                continue
             if not isinstance(state, dict) or not all(isinstance(state.get(key), torch.Tensor) for key in MOMENTS):
                 return None
             if not isinstance(state.get("step"), int | float | torch.Tensor):

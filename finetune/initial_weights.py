@@ -2,13 +2,15 @@
 
 LoRA updates are matched by the encoder's module names.  A head with this project's names is matched by name; another one by the
 order of its layers: LayerNorm, then two linear layers, and a weight for each layer of the encoder.  Tensors of equal shape are
-loaded, all others are reported by name.
+loaded, all others are reported by name.  The encoder's own weights are never loaded, because an adapter belongs to one encoder:
+a file that has them is compared, and those that differ are reported.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from tonelake.finetune.runs import HEAD, FinetuneRun
 from tonelake.store import InputError, Lake
 
 HEAD_PREFIXES = ("head.", "classifier.", "mlp.", "fc.")
+ENCODER_PART = re.compile(r"(?:^|\.)(encoder|layers\.\d+|feature_extractor|feature_projection|pos_conv\w*)\.")
 
 
 class LoadReport(NamedTuple):
@@ -30,9 +33,18 @@ class LoadReport(NamedTuple):
     skipped: list[str]
     sources: dict[str, str]              # names in the checkpoint of the loaded tensors
     unchanged: bool                      # whether all were loaded as they are, neither scaled nor in another order
+    equal: int = 0                       # tensors of the encoder itself in the checkpoint that equal this encoder's
+    differing: Sequence[str] = ()        # names of those that differ, which are not loaded
 
     def __str__(self) -> str:
         text = f"{len(self.loaded)} tensors loaded"
+        if self.equal:
+            text += f"; {self.equal} tensors are this encoder's own weights"
+        if self.differing:
+            text += (
+                f"; {len(self.differing)} weights of another encoder, or of one trained as a whole, are left out: "
+                f"{', '.join(condense_names(self.differing))}"
+            )
         return text + (f"; skipped because they do not fit: {', '.join(self.skipped)}" if self.skipped else "")
 
 
@@ -81,7 +93,8 @@ def load_initial_weights(model: LoraModel, weights: CheckpointWeights, names: Se
         for side, tensor in (("A", first), ("B", second * rescaled)):
             name = f"peft.{ADAPTER_PREFIX}{own.get(module_name(module), module)}.lora_{side}.default.weight"
             offered.append((weights.lora_names.get((module, side), name), name, tensor))
-    offered += match_head(weights.others, trainable)
+    equal, differing, rest = compare_encoder(model, weights.others)
+    offered += match_head(rest, trainable)
     order = output_order(weights.names, names)
     loaded, skipped, sources = [], [], dict[str, str]()
     with torch.no_grad():
@@ -101,9 +114,56 @@ def load_initial_weights(model: LoraModel, weights: CheckpointWeights, names: Se
             skipped.append(f"{readable_name(name if '.lora_' in name else source)} ({problem})")
     if not loaded:
         reason = "; ".join(skipped[:5]) or "it holds no LoRA"
+        if differing:
+            shown = ", ".join(condense_names(differing)[:5])
+            reason += f"; {len(differing)} weights of an encoder, which are not loaded: {shown}"
         raise InputError(f"initial weights: no tensor of the checkpoint fits this model: {reason}")
     as_they_are = rescaled == 1 and order in ([], list(range(len(names))))
-    return LoadReport(loaded=loaded, skipped=skipped, sources=sources, unchanged=as_they_are)
+    return LoadReport(
+        loaded=loaded, skipped=skipped, sources=sources, unchanged=as_they_are, equal=equal, differing=differing
+    )
+
+
+def compare_encoder(model: LoraModel, others: dict[str, Any]) -> tuple[int, list[str], dict[str, Any]]:
+    """Return how many tensors equal the encoder's own, the names of those that differ, and the tensors that are not of it.
+
+    A tensor is the encoder's if its name ends with that of one of its weights, whatever holds the encoder in the other project.
+    """
+    import torch
+
+    own = {
+        name.removeprefix(f"peft.{ADAPTER_PREFIX}").replace(".base_layer.", "."): tensor.detach()
+        for name, tensor in model.named_parameters() if name.startswith("peft.") and LORA not in name
+    }
+    equal, differing, rest = 0, [], {}
+    for name, tensor in others.items():
+        parts = name.replace(".base_layer.", ".").split(".")
+        found = next((own[end] for i in range(len(parts)) if (end := ".".join(parts[i:])) in own), None)
+        if found is None:
+            if is_of_an_encoder(name):
+                differing.append(name)
+            else:
+                rest[name] = tensor
+        elif found.shape == tensor.shape and torch.allclose(tensor.float(), found.cpu().float(), rtol=1e-3, atol=1e-6):
+            equal += 1
+        else:
+            differing.append(name)
+    return equal, differing, rest
+
+
+def is_of_an_encoder(name: str) -> bool:
+    """Return whether a name is that of a weight in an encoder, of whatever kind."""
+    return not name.startswith(HEAD_PREFIXES) and ENCODER_PART.search(name) is not None
+
+
+def condense_names(names: Sequence[str]) -> list[str]:
+    """Return names with their numbers replaced by stars, and how often each occurs.
+
+    >>> condense_names(["encoder.layers.0.fc.weight", "encoder.layers.1.fc.weight", "mask"])
+    ['encoder.layers.*.fc.weight (2)', 'mask']
+    """
+    count = Counter(re.sub(r"\.\d+(?=\.|$)", ".*", name) for name in names)
+    return [f"{name} ({number})" if number > 1 else name for name, number in count.items()]
 
 
 def output_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None:
@@ -118,10 +178,14 @@ def output_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None
 
 
 def match_head(others: dict[str, Any], trainable: dict[str, Any]) -> list[tuple[str, str, Any]]:
-    """Return (name in the checkpoint, name in the model, tensor) of a head: by name, else by the order of its layers."""
-    heads = {name: tensor for name, tensor in others.items() if name.startswith(HEAD_PREFIXES)}
-    if not heads or any(name in trainable for name in heads):
-        return [(name, name, tensor) for name, tensor in heads.items()]
+    """Return (name in the checkpoint, name in the model, tensor) of a head: by name, else by the order of its layers.
+
+    A head's names begin with one of HEAD_PREFIXES; if none does, all tensors are taken for the head's.
+    """
+    heads = {name: tensor for name, tensor in others.items() if name.startswith(HEAD_PREFIXES)} or others
+    beside = [(name, name, tensor) for name, tensor in others.items() if name not in heads]
+    if any(name in trainable for name in heads):
+        return [(name, name, tensor) for name, tensor in others.items()]
     layers: dict[str, dict[str, Any]] = {}
     for name, tensor in heads.items():
         prefix, _, own = name.rpartition(".")
@@ -132,7 +196,7 @@ def match_head(others: dict[str, Any], trainable: dict[str, Any]) -> list[tuple[
     ]
     places = dict(zip(linear, ("inner", "outer"), strict=True)) if len(linear) == 2 else dict.fromkeys(linear[-1:], "outer")
     places |= dict.fromkeys(norms[:1], "norm")
-    found = []
+    found = beside
     for prefix, parts in layers.items():
         for last, tensor in parts.items():
             name = f"head.{places[prefix]}.{last}" if prefix in places else f"{prefix}.{last}"

@@ -50,6 +50,7 @@ class Setup:
     task: Targets
     split: Split
     notes: list[str]
+    fixed_scale: tuple[np.ndarray, np.ndarray] | None = None         # in place of that of the training targets
 
     def manifest(self) -> Manifest:
         """Return the manifest of the run: settings, and a digest of each part of the data and of the initial weights."""
@@ -74,6 +75,8 @@ class Setup:
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (target,) mean and spread of the training targets."""
+        if self.fixed_scale is not None:
+            return self.fixed_scale
         training = self.task.targets[self.split.train]
         spread = training.std(axis=0)
         return training.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)

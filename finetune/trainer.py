@@ -7,8 +7,10 @@ whole model would be a hundred times as large), and skipping of checkpoints whos
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+from functools import partial
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -57,7 +60,10 @@ class Finetuner(Trainer):
             model=model, args=training_arguments(config, work, board=not quiet), train_dataset=train, eval_dataset=valid,
             data_collator=collate,
             compute_metrics=lambda found: validation_metrics(config, found, primary),
-            callbacks=[EarlyStoppingCallback(config.patience), CropSchedule(train), *([] if quiet else [EpochLog()])],
+            callbacks=[
+                EarlyStoppingCallback(config.patience), CropSchedule(train), *([] if quiet else [EpochLog()]),
+                *([CheckpointKeeper(config.keep_every)] if config.keep_every and not quiet else []),
+            ],
         )
         self.remove_callback(PrinterCallback)                        # epochs are logged
 
@@ -71,6 +77,16 @@ class Finetuner(Trainer):
             if self.optimizer_state is not None:
                 self.optimizer.load_state_dict(self.optimizer_state)
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the learning-rate schedule: that of transformers, or cosine with a floor."""
+        if self.lr_scheduler is None and self.config.schedule == "cosine" and self.config.cosine_floor:
+            chosen = self.optimizer if optimizer is None else optimizer
+            assert chosen is not None
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            self.lr_scheduler = cosine_schedule(chosen, warmup, num_training_steps, self.config.cosine_floor)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         if self.config.augments and "audio" in inputs:
@@ -100,6 +116,35 @@ class CropSchedule(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.clips.epoch = round(state.epoch or 0)
+
+
+class CheckpointKeeper(TrainerCallback):
+    """Deletes checkpoints except the last, the best, and the weights of every `every`th epoch.
+
+    Of those of every `every`th epoch only the weights and the state are left, which `adapters --epoch` needs.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        last = f"checkpoint-{state.global_step}"
+        best = Path(str(state.best_model_checkpoint)).name
+        for folder in Path(args.output_dir).glob("checkpoint-*"):
+            if folder.name in (last, best):
+                continue
+            try:
+                epoch = round(float(json.loads((folder / STATE).read_text(encoding="utf-8"))["epoch"]))
+            except (OSError, ValueError, KeyError):
+                epoch = -1                                           # incomplete
+            if epoch <= 0 or epoch % self.every:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for path in folder.iterdir():
+                if path.name not in (WEIGHTS, STATE):
+                    path.unlink()
 
 
 class EpochLog(TrainerCallback):
@@ -153,10 +198,27 @@ def probabilities(kind: str, logits: np.ndarray) -> np.ndarray:
     return exact.sigmoid().numpy() if kind == "multilabel" else exact.numpy()
 
 
+def cosine_schedule(optimizer: torch.optim.Optimizer, warmup: int, steps: int, floor: float) -> LambdaLR:
+    """Return a schedule: linear warm-up over `warmup` steps, then half a cosine down to `floor` at the last step.
+
+    The floor is a rate, not a share of each: a group whose rate is lower keeps its rate after warm-up.  transformers'
+    `cosine_with_min_lr` would scale the floor of all groups by the rate of one.
+    """
+    def factor(step: int, lowest: float) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * done))
+
+    shares = [min(1.0, floor / group["lr"]) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [partial(factor, lowest=share) for share in shares])
+
+
 def training_arguments(config: FinetuneConfig, work: Path, board: bool = True) -> TrainingArguments:
     """Translate the settings to transformers' TrainingArguments; `board`: write a log for TensorBoard."""
     plateau = config.schedule == "plateau"
-    how: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": config.warmup}         # below 1: a share of all steps
+    warmup = config.warmup if config.warmup_steps is None else config.warmup_steps               # below 1: a share of all steps
+    how: dict[str, Any] = {"lr_scheduler_type": "cosine", "warmup_steps": warmup}
     mode = "max" if config.higher_is_better else "min"
     if plateau:
         how = {"lr_scheduler_type": "reduce_lr_on_plateau", "lr_scheduler_kwargs": {
@@ -166,7 +228,8 @@ def training_arguments(config: FinetuneConfig, work: Path, board: bool = True) -
         output_dir=str(work), num_train_epochs=config.epochs, per_device_train_batch_size=int(config.batch or 1),
         per_device_eval_batch_size=int(config.batch or 1), gradient_accumulation_steps=config.accumulated,
         max_grad_norm=config.clip_norm, weight_decay=config.decay, learning_rate=float(config.head_rate or 1e-3),
-        eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch", save_total_limit=2,
+        eval_strategy="epoch", save_strategy="epoch", logging_strategy="epoch",
+        save_total_limit=None if config.keep_every and board else 2,         # else `CheckpointKeeper` decides
         load_best_model_at_end=True, metric_for_best_model=config.monitored, greater_is_better=config.higher_is_better,
         restore_callback_states_from_checkpoint=True, seed=config.seed, data_seed=config.seed,
         bf16=config.precision == "bfloat16", use_cpu=config.device == "cpu", remove_unused_columns=False,

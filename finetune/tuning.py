@@ -97,6 +97,7 @@ def train_and_evaluate(
     )
     from tonelake.finetune.frozen import pool_clips
     from tonelake.finetune.initial_weights import read_initial_weights
+    from tonelake.finetune.kept_epochs import keep_epochs
     from tonelake.finetune.results import write_results
     from tonelake.finetune.seeds import read_seed, train_seed, with_seed, write_seed
 
@@ -140,6 +141,7 @@ def train_and_evaluate(
         assert len(results) == config.seeds
         copy_tensorboard_log(files, work)
         keep_checkpoints(files, work, config)
+        keep_epochs(files, work, config)
         write_results(setup, results, model or make_model(setup, encoder), name, files, started)
         shutil.rmtree(work, ignore_errors=True)
     state.wait_for_everyone()

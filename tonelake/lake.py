@@ -219,6 +219,7 @@ class Lake(store.Lake):
     plan_finetune = tuning.plan_finetune
     list_finetunes = tuning.list_finetunes
     compare_finetunes = tuning.compare_finetunes
+    evaluate_epoch = tuning.evaluate_epoch
     orthogonality = tuning.orthogonality
 
     def finetune_run(self, name: str) -> FinetuneRun:

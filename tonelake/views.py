@@ -196,6 +196,14 @@ def finetunes_compared(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def finetune_epoch(frame: pl.DataFrame) -> pl.DataFrame:
+    """Figures of one epoch of a run beside those of its best epoch."""
+    return frame.select(
+        "figure", "epoch", interval_text("value", "value (95 %)", ""), "best_epoch", "best",
+        interval_text("away", "from the best epoch (95 %)"),
+    )
+
+
 def predicted(frame: pl.DataFrame) -> pl.DataFrame:
     """Predictions without the columns that only programs need."""
     return frame.select(pl.exclude("probabilities", "likeliest"))

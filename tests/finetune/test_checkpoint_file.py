@@ -15,6 +15,7 @@ from quick import QUICK, tuned
 
 from tonelake.finetune import orthogonality
 from tonelake.finetune.checkpoint_file import load_plain, read_checkpoint_file
+from tonelake.finetune.foreign_checkpoint import match_optimizer
 from tonelake.finetune.initial_weights import load_initial_weights, read_initial_weights
 from tonelake.store import InputError
 
@@ -93,6 +94,89 @@ def test_a_head_and_lora_in_another_projects_layout_are_loaded_in_full(sung, tmp
         load_initial_weights(model, replace(weights, pairs={}, others={"head.0.weight": torch.ones(9, 9)}))
     other = load_initial_weights(model, weights, ("3", "7"))
     assert sum("of the classes 5, 3" in skipped for skipped in other.skipped) == 2
+
+
+def lightning_file(path, model, *, epoch=4, processed=5, prefix="model."):
+    """Write a checkpoint as Lightning does: the whole model under a prefix, loops, callbacks and hyper-parameters."""
+    lora, head = foreign_states(model)
+    head.pop("layer_weights")
+    frozen = {
+        name.replace("peft.base_model.model.", f"{prefix}encoder.base_model.model."): p.detach().clone()
+        for name, p in model.named_parameters() if not p.requires_grad
+    }
+    lora = {name.replace("mert.", f"{prefix}encoder."): tensor for name, tensor in lora.items()}
+    state = frozen | lora | {f"{prefix}classifier.{name}": tensor for name, tensor in head.items()}
+    state |= {f"{prefix}layer_weights": torch.randn(len(model.head.layer_scores)), "criterion.pos_weight": torch.ones(2)}
+    trained = [*lora.values(), *head.values(), state[f"{prefix}layer_weights"]]
+    optimizer = torch.optim.AdamW(list(map(torch.nn.Parameter, [*frozen.values(), *trained])), lr=3e-4)
+    for parameter in optimizer.param_groups[0]["params"][len(frozen) :]:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    content = {
+        "epoch": epoch, "global_step": 40, "pytorch-lightning_version": "2.5.0", "state_dict": state,
+        "loops": {"fit_loop": {"epoch_progress": {"current": {"ready": epoch + 1, "processed": processed}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'val_f1'}": {"best_model_score": torch.tensor(0.5), "best_k_models": {}}},
+        "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "hparams_name": "kwargs",
+        "hyper_parameters": {"lora_r": 2, "lora_alpha": 8, "classes": ["5", "3"], "lr": 3e-4},
+    }
+    torch.save(content, path)
+    return state
+
+
+def test_what_fits_of_a_lightning_checkpoint_is_loaded_and_the_rest_named(sung, tmp_path):
+    """LoRA, head and layer weights are loaded; the encoder's weights are compared, not loaded."""
+    model, _ = tuned(sung, QUICK)
+    state = lightning_file(tmp_path / "last.ckpt", model)
+    weights = read_initial_weights(sung, str(tmp_path / "last.ckpt"))
+    assert (weights.epoch, weights.scale, weights.names) == (5, 4.0, ("5", "3")) and len(weights.optimizer["param_groups"]) == 1
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    report = load_initial_weights(model, weights, ("3", "5"))
+    mine = dict(model.named_parameters())
+    assert set(report.loaded) == {name for name, p in mine.items() if p.requires_grad}
+    assert report.skipped == ["criterion.pos_weight (not in this model)"]
+    assert report.equal == len(before) and not report.differing
+    assert f"{len(before)} tensors are this encoder's own weights" in str(report)
+    torch.testing.assert_close(mine["head.outer.weight"].detach(), state["model.classifier.4.weight"].flip(0))
+    torch.testing.assert_close(mine["head.layer_scores"].detach(), state["model.layer_weights"])
+    assert all(torch.equal(mine[name].detach(), tensor) for name, tensor in before.items())
+
+    # An encoder trained as a whole, under other prefixes: its weights are named, not loaded.
+    with torch.no_grad():
+        for name in state:
+            if name.endswith("k_proj.weight"):
+                state[name] += 0.1
+    plain = {
+        name.replace("model.encoder.base_model.model.", "net.mert.").replace(".base_layer", ""): tensor
+        for name, tensor in state.items()
+    }
+    torch.save({"state_dict": plain | {"net.mert.encoder.layers.7.fc.weight": torch.ones(1)}}, tmp_path / "whole.ckpt")
+    report = load_initial_weights(model, read_initial_weights(sung, str(tmp_path / "whole.ckpt")))
+    assert len(report.differing) == 3 + 1 and report.equal == len(before) - 3
+    assert "mert.encoder.layers.*.attention.k_proj.weight (3), mert.encoder.layers.*.fc.weight" in str(report)
+    assert all(torch.equal(mine[name].detach(), tensor) for name, tensor in before.items())
+    only = {name: tensor for name, tensor in plain.items() if "mert" in name and ".lora_" not in name}
+    torch.save({"state_dict": only}, tmp_path / "encoder.ckpt")
+    with pytest.raises(InputError, match=r"weights of an encoder, which are not loaded: mert\.encoder"):
+        load_initial_weights(model, read_initial_weights(sung, str(tmp_path / "encoder.ckpt")))
+
+
+def test_lightning_counts_epochs_from_zero_and_its_optimizer_fits(sung, tmp_path):
+    model, _ = tuned(sung, QUICK)
+    lightning_file(tmp_path / "half.ckpt", model, epoch=4, processed=4)                  # saved within the fifth epoch
+    assert read_checkpoint_file(tmp_path / "half.ckpt").epoch == 4
+    torch.save({"epoch": 4, "pytorch-lightning_version": "1.9", "state_dict": {"head.0.weight": torch.ones(2, 3)}},
+               tmp_path / "old.ckpt")
+    assert read_checkpoint_file(tmp_path / "old.ckpt").epoch == 5
+    weights = read_checkpoint_file(tmp_path / "half.ckpt")
+    weights = replace(weights, scale=None, names=())                                     # loaded as they are
+    report = load_initial_weights(model, weights)
+    rates = (QUICK.lora_rate, QUICK.head_rate)
+    ours = torch.optim.AdamW([
+        {"params": [p for _, p in model.parameters_of(lora=lora)], "lr": rate}
+        for lora, rate in zip((True, False), rates, strict=True)
+    ])
+    state, problem = match_optimizer(weights, report, model, ours)
+    assert not problem and state["param_groups"][0]["lr"] == 3e-4 and len(state["state"]) == len(report.loaded)
 
 
 def test_angles_are_those_of_the_files_last_layer_and_updates(sung, tmp_path):

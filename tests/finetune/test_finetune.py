@@ -15,6 +15,7 @@ from sounds import melody
 from tonelake.embed import encode_clips, load_encoder
 from tonelake.finetune import FinetuneConfig, FinetuneRun, finetune, plan_finetune, tuning
 from tonelake.finetune.config import merge_settings
+from tonelake.finetune.kept_epochs import kept_epochs
 from tonelake.finetune.model import Head, LoraModel
 from tonelake.store import InputError
 
@@ -239,14 +240,36 @@ def test_multilabel_metrics_cover_all_tags_and_the_primary_one(mine, rendered_pl
     assert "primary accuracy" in run.report() and "frozen" in run.report() and "weights.png" in run.files.names(".png")
 
 
-def test_regression_predicts_in_the_targets_own_units(mine):
-    run = mine.finetune(config=QUICK, column="speed", monitor="loss")
+def test_regression_predicts_in_the_targets_own_units_and_any_kept_epoch_can_be_evaluated(mine):
+    run = mine.finetune(
+        config=QUICK, column="speed", monitor="loss", epochs=3, keep_every=2, schedule="cosine", warmup_steps=1,
+        cosine_floor=1e-3,
+    )
     assert run.metrics["main"] == "r2" and "rmse" in run.metrics["figures"]
     history, seeds = run.table("history"), run.table("seeds")
     assert history["valid"].equals(history["valid_loss"]) and history["valid_r2"].null_count() == 0
     assert seeds["valid"].item() == history["valid_loss"].min()                  # the lowest loss is the best
     assert seeds["best_epoch"].item() == history["epoch"][int(history["valid_loss"].arg_min())]
     assert run.table("predictions")["predicted_speed"].is_finite().all()
+    best = seeds["best_epoch"].item()
+    assert set(kept_epochs(run)) == {2, 3, best}                                 # every second, the last and the best
+    rate = 1e-3 + (QUICK.lora_rate - 1e-3) * 0.5 * (1 + np.cos(0.8 * np.pi))     # of the last of 6 steps, one of them warm-up
+    assert history["rate"][-1] == pytest.approx(rate)
+    chosen, other = (mine.evaluate_epoch(run.name, epoch) for epoch in (best, 2 if best == 3 else 3))
+    for row in chosen.to_dicts():
+        own = run.metrics["figures"][row["figure"]]
+        assert row["value"] == pytest.approx(own["value"], rel=1e-4) and row["best_epoch"] == best
+        assert row["low"] == (None if own["low"] is None else pytest.approx(own["low"], rel=1e-4, abs=1e-6))
+        assert row["away"] is None or row["away"] == pytest.approx(0, abs=1e-6)
+    assert chosen["figure"].to_list() == other["figure"].to_list()
+    assert other["value"].to_list() != pytest.approx(chosen["value"].to_list(), rel=1e-4)
+    assert other["away"].drop_nulls().to_list() == pytest.approx(
+        (other["value"] - chosen["value"]).filter(other["away"].is_not_null()).to_list(), abs=1e-6
+    )
+    with pytest.raises(InputError, match=r"has not kept the weights of epoch 4\. Kept are .*2, 3.*--keep-every"):
+        mine.evaluate_epoch(run.name, 4)
+    with pytest.raises(InputError, match="has no seed 5"):
+        mine.evaluate_epoch(run.name, 2, seed=5)
 
 
 def test_the_multilabel_loss_equals_its_formula(mine):
@@ -259,6 +282,33 @@ def test_the_multilabel_loss_equals_its_formula(mine):
     wanted = np.array([[1.0, 0.1, 0.1]])
     expected = -(model.weights.numpy() * wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
     assert float(model.loss(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_cosine_schedule_warms_up_in_steps_and_ends_at_its_floor():
+    """A group whose rate is below the floor keeps its rate."""
+    import torch
+
+    from tonelake.finetune.trainer import cosine_schedule, training_arguments
+
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    rates = (1e-3, 2e-5, 5e-7)
+    optimizer = torch.optim.AdamW([{"params": [p], "lr": rate} for p, rate in zip(parameters, rates, strict=True)])
+    schedule = cosine_schedule(optimizer, warmup=4, steps=24, floor=1e-6)
+    seen = [schedule.get_last_lr()]
+    for _ in range(30):
+        optimizer.step()
+        schedule.step()
+        seen.append(schedule.get_last_lr())
+    found = np.array(seen)
+    np.testing.assert_allclose(found[:5], np.outer(np.arange(5) / 4, rates))
+    half = 0.5 * (1 + np.cos(np.pi * np.arange(21) / 20))
+    for column, rate in enumerate(rates[:2]):
+        np.testing.assert_allclose(found[4:25, column], 1e-6 + (rate - 1e-6) * half)
+    np.testing.assert_allclose(found[24:], np.tile([1e-6, 1e-6, 5e-7], (7, 1)))
+    np.testing.assert_allclose(found[4:, 2], 5e-7)
+    config = replace(QUICK, task="multiclass", schedule="cosine", warmup_steps=7)
+    assert training_arguments(config, Path("x"), board=False).get_warmup_steps(1_000) == 7
+    assert training_arguments(replace(config, warmup_steps=None), Path("x"), board=False).get_warmup_steps(1_000) == 50
 
 
 # -- settings
@@ -339,6 +389,8 @@ def test_settings_of_later_releases_keep_the_digest_of_earlier_runs():
     ({"window_s": 0.1}, "'window_s': 0.1 is out of range"),
     ({"batch": 64}, "'batch': 64 exceeds"), ({"above": 3}, "3 blocks, and none above this layer"),
     ({"device": "tpu"}, "device 'tpu': unknown"),
+    ({"warmup_steps": 10}, "'warmup_steps': belongs to the cosine schedule"), ({"mix_gain_db": 3.0}, "'mix_gain_db': 3.0"),
+    ({"cosine_floor": 1e-6}, "'cosine_floor': belongs to"), ({"mix_stems": 3}, "no clip is mixed"),
     ({"split": "folds:3"}, "uses one split"), ({"split": "run:none"}, "no fine-tuning 'none'"),
     ({"column": "nothing"}, "nothing"), ({"shares": (0.8, 0.0, 0.2)}, "leave no validation set"),
 ])

@@ -59,7 +59,12 @@ def adapters(
             "split."
         ),
     ] = None,
-    report: Report = False, as_json: Json = False, as_csv: Csv = False,
+    report: Report = False,
+    epoch: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate the kept weights of this epoch of one run on its test clips.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed whose epoch is evaluated; default: that of the adapter.")] = None,
+    workers: WorkerCount = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """List fine-tuning runs, compare some on the tracks that all of them held out, or show one.
 
@@ -68,7 +73,11 @@ def adapters(
     opened = open_lake(lake)
     chosen = name or []
     check_one_run(chosen, table, report)
-    if report:
+    if epoch is not None:
+        if len(chosen) != 1:
+            raise typer.BadParameter("--epoch evaluates one run. Name one run")
+        show(opened.evaluate_epoch(chosen[0], epoch, seed=seed, workers=workers), as_json, as_csv, "finetune_epoch")
+    elif report:
         typer.echo(opened.finetune_run(chosen[0]).report(), nl=False)
     elif table:
         show(opened.finetune_run(chosen[0]).table(table), as_json, as_csv)
