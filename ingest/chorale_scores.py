@@ -39,6 +39,7 @@ class Score:
     voices: int
     parts: tuple[int, ...]               # number of notes of each voice; `notes` has them voice by voice
     quarter_s: float                     # length of a quarter note in seconds
+    part_names: tuple[str, ...] = ()     # as written in the score, such as "Soprano"; "" for a part without a name
 
     def to_dict(self) -> dict[str, Any]:
         """Fields for JSON, with every number exact; see `from_dict`."""
@@ -52,6 +53,7 @@ class Score:
             "bars": np.array(fields["bars"], np.float64).reshape(-1, 2),
             "meters": tuple((start, meter) for start, meter in fields["meters"]),
             "parts": tuple(fields["parts"]),
+            "part_names": tuple(fields.get("part_names", ())),
         })
 
     @property
@@ -119,6 +121,7 @@ def load_score(name: str) -> Score:
         voices=len(parts),
         parts=tuple(len(voices[id(part)]) for part in parts),
         quarter_s=60.0 / _tempo(score),
+        part_names=tuple(" ".join((part.partName or "").split()) for part in parts),
     )
 
 

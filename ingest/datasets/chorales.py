@@ -24,6 +24,7 @@ from tonelake.ingest.chorale_sources import ChoraleSource, Rendering
 from tonelake.ingest.collector import Collector
 from tonelake.ingest.decoder_pool import DecoderPool
 from tonelake.ingest.errors import AudioError
+from tonelake.ingest.events.chorale_events import recording_events
 from tonelake.ingest.file_table import FileTable
 from tonelake.ingest.general_midi import parse_programs
 from tonelake.ingest.labels import stored_as_text
@@ -32,7 +33,7 @@ from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import clip_id
 from tonelake.ingest.soundfont_rendering import check_sound, fluidsynth_version, voice_programs
 from tonelake.ingest.tables import ListColumns
-from tonelake.store import Added, InputError, Lake, cores, sync_clips
+from tonelake.store import Added, InputError, Lake, cores, sync_clips, tidy
 
 SEED_SUFFIXES = (".mxl", ".xml", ".rntxt")
 PIECES_EACH = 10                         # parsed by each process: starting one takes as long as parsing these
@@ -47,7 +48,8 @@ def ingest_chorales(
 ) -> IngestReport:
     """Add the corpus, cut by `bars` every `hop` bars, full windows only.
 
-    Label columns: piece, bwv, tune, key, meter, title and timbre.
+    Label columns: piece, bwv, tune, key, meter, title and timbre.  Stores the events of each piece (`lake.events`): its notes,
+    beats, downbeats, key, and chords where the notes are exactly one (`ingest.events.chorale_events`).
 
     `seed_rule`: all but the Humdrum files, with analyses and repeated windows: 430 pieces, 3,008 snippets at 4 bars every 2.
     `limit`: number of pieces, spread over the corpus.
@@ -74,6 +76,7 @@ def ingest_chorales(
     before, marks = set(lake.clips.read(["source"], superseded=True)["source"]), stored_marks(lake)
     found: list[str] = []                # sources of pieces that were parsed
     emptied: list[dict[str, Any]] = []
+    events: list[pl.DataFrame] = []
     collector = Collector(lake, files)
     seen: set[bytes] | None = None if seed_rule else set()
     repeated = 0
@@ -98,8 +101,12 @@ def ingest_chorales(
                     emptied += [{"clip_id": row["clip_id"], "emptied": empty} for row in rows if empty]
                 collector.add(rows)
                 collector.succeed(source)
+                events += [recording_events(score, recording)] if rows else []
     finally:
         collector.flush()
+        if events:
+            lake.events.replace(pl.concat(events))
+            tidy(lake.events.table)
     added = empty_labels(lake, emptied, collector.added)
     rule = "the seed's rule (analyses and repeated windows kept)" if seed_rule else (
         f"the clean rule (no Roman-numeral analyses; {repeated} windows that repeat another left out)"
