@@ -2,9 +2,9 @@
 
 The middle bin of a semitone has its frequency, from A0 (27.5 Hz, MIDI pitch 21) to D#9 (9,956 Hz, pitch 123): the 88 keys of a
 piano and overtones above them.  A filter is a Hann window times a complex exponential.  Its bandwidth is that of a constant Q
-plus `gamma_hz` (Schörkhuber et al. 2014), in the notation of librosa: length = rate / (alpha f + gamma), where alpha is the spacing
-of the bins relative to their frequency.  With 0 Hz it is the constant-Q transform; with 20 Hz low filters are short enough to
-show onsets.
+plus `gamma_hz` (Schörkhuber et al. 2014), in the notation of librosa: length = rate / (alpha f + gamma), where alpha is the
+spacing of the bins relative to their frequency.  With 0 Hz it is the constant-Q transform; with 20 Hz low filters are short
+enough to show onsets.
 
 The signal is decimated for every octave as far as its filters allow, by cutting its spectrum, and filtered there by one matrix
 product.
