@@ -1,5 +1,6 @@
 from .calibration import calibration_error, reliability, squared_calibration_error
 from .chance import chance_metrics, expected_average_precision, expected_f1
+from .event_scores import EVENT_METRICS, onset_times, score_events
 from .intervals import Estimate, estimates_as_dict
 from .jackknife import (
     CROSSFIT_FOLDS,
@@ -44,6 +45,7 @@ from .metrics import (
     weighted_medians,
 )
 from .multiple import MaxT, max_t
+from .note_scores import MatchedNotes, beat_times, match_notes
 from .pair_area import BINS, exact_area, make_bins, replicate_area
 from .quantiles import median_estimate
 from .ranking import (
@@ -56,6 +58,15 @@ from .ranking import (
     order_candidates,
     rank_queries,
     replicates_of_ranks,
+)
+from .score_estimates import (
+    compare_scores,
+    estimate_scores,
+    estimates_by_clips,
+    estimates_by_notes,
+    replicate_scores,
+    score_clips,
+    score_names,
 )
 from .seeds import SeedsEstimate, mean_replicates, seeds_estimate
 from .splits import (
@@ -82,6 +93,7 @@ __all__ = [
     "BINS",
     "CROSSFIT_FOLDS",
     "DEFAULT_SPLIT",
+    "EVENT_METRICS",
     "EXCLUDED",
     "LEAK_COLUMNS",
     "MAIN_METRIC",
@@ -100,6 +112,7 @@ __all__ = [
     "Folds",
     "GroupNames",
     "Labelled",
+    "MatchedNotes",
     "MaxT",
     "RankSums",
     "Replicates",
@@ -107,6 +120,7 @@ __all__ = [
     "Split",
     "Targets",
     "Units",
+    "beat_times",
     "calibration_error",
     "chance_metrics",
     "chance_of_ranks",
@@ -115,6 +129,7 @@ __all__ = [
     "check_val_share",
     "choose_kind",
     "closed_groups",
+    "compare_scores",
     "confidence_gaps",
     "confusion",
     "counted",
@@ -124,7 +139,10 @@ __all__ = [
     "digest_text",
     "estimate_metric",
     "estimate_metrics",
+    "estimate_scores",
     "estimates_as_dict",
+    "estimates_by_clips",
+    "estimates_by_notes",
     "exact_area",
     "expected_average_precision",
     "expected_f1",
@@ -144,12 +162,14 @@ __all__ = [
     "make_manifest",
     "make_splits",
     "make_units",
+    "match_notes",
     "max_t",
     "max_t_of_strata",
     "mean_replicates",
     "median_estimate",
     "merge_unisons",
     "one_hot",
+    "onset_times",
     "order_candidates",
     "parse_key",
     "per_class",
@@ -163,10 +183,14 @@ __all__ = [
     "replicate_means",
     "replicate_metrics",
     "replicate_pair_sums",
+    "replicate_scores",
     "replicate_sums",
     "replicates_of_ranks",
     "safe_divide",
     "sample_pairs",
+    "score_clips",
+    "score_events",
+    "score_names",
     "seeds_estimate",
     "squared_calibration_error",
     "stack_replicates",
