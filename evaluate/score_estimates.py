@@ -48,6 +48,8 @@ def replicate_scores(scores: pl.DataFrame, units: Units, name: str) -> Replicate
     """Return the mean of a score over the clips for which it is defined, on their tracks and without each one."""
     values = scores[name].to_numpy()
     known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return Replicates(np.array(np.nan), np.full(units.folds, np.nan))
     return replicate_means(values[known], units.take(known))
 
 
