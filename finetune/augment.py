@@ -23,7 +23,8 @@ def augment(
 ) -> list[torch.Tensor]:
     """Augment a batch of clips, each in its own way.  `rows`: of the task; `tracks`: (row,) int, of the whole task.
 
-    If stems are mixed, a clip is mixed with another clip of the batch, of another track, and keeps its own label.
+    If stems are mixed without `mix_stems`, a clip is mixed with another clip of the batch, of another track, and keeps its own
+    label.
     """
     changed = []
     for original, row in zip(batch, rows, strict=True):
@@ -31,7 +32,7 @@ def augment(
         rng = np.random.default_rng((config.seed, 2, epoch, int(row)))
         others = [i for i, other in enumerate(rows) if tracks[other] != tracks[row]]
         mixes, partner, quieter = rng.random() < config.mix, rng.random(), rng.uniform(0.3, 1.0)
-        if mixes and others:
+        if mixes and others and config.mix_stems is None:             # else the source mixes (`stem_mixing`)
             audio = mix_in(audio, batch[others[int(partner * len(others))]], quieter)
         semitones = rng.uniform(-config.pitch, config.pitch)
         if abs(semitones) > LEAST_SEMITONES:

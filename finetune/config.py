@@ -30,6 +30,7 @@ from tonelake.store import (
 # training, frozen baseline, metrics or intervals.  Finished runs are then trained again under another default name instead of
 # being returned, and interrupted ones are not resumed.
 FINETUNE_VERSION = 1
+Fraction = Annotated[float, Field(ge=0, le=1)]
 TARGETS = ("q_proj", "v_proj")           # of an encoder that declares none
 LARGE = 1024                             # width from which an encoder counts as large: MERT-v1-330M's
 VALIDATION_METRICS = {                   # measured every epoch, besides the loss
@@ -111,8 +112,10 @@ class FinetuneConfig(Settings):
         default=1.0, description="How evenly stem classes are drawn for a mix: 1 in proportion to their clips, higher more "
         "evenly.",
     )
-    mix_drums: Share = Field(default=0.5, description="Share of mixes with drums, which are drawn apart from the other stems.")
-    mix_one_track: Share = Field(
+    mix_drums: Fraction = Field(
+        default=0.5, description="Share of mixes with drums, which are drawn apart from the other stems."
+    )
+    mix_one_track: Fraction = Field(
         default=0.5, description="Share of mixes whose stems are all of one track; in the others each stem may be of any track."
     )
     mix_gain_db: Annotated[float, Field(ge=-60, le=0)] = Field(

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tonelake.embed import MIN_TAIL_S, place_windows
 from tonelake.finetune.audio import Audio
 from tonelake.finetune.config import FinetuneConfig
+from tonelake.finetune.stem_mixing import MixPart, StemMixer
 from tonelake.store import InputError, Lake, Space
 
 
@@ -54,26 +55,42 @@ def collate(items: Sequence[tuple[ClipDataset, int]]) -> dict[str, Any]:
 
 
 class AudioSource:
-    """Decoded audio of clips."""
+    """Decoded audio of clips; with a mixer, training clips are mixed with stems of training tracks."""
 
-    def __init__(self, audio: Audio, ids: Sequence[str], config: FinetuneConfig, rate: int) -> None:
-        self.audio, self.ids, self.config, self.rate = audio, ids, config, rate
+    def __init__(
+        self, audio: Audio, ids: Sequence[str], config: FinetuneConfig, rate: int, mixer: StemMixer | None = None
+    ) -> None:
+        self.audio, self.ids, self.config, self.rate, self.mixer = audio, ids, config, rate, mixer
 
     def with_seed(self, seed: int) -> AudioSource:
-        """Return a source of the same audio with other random crops."""
-        return AudioSource(self.audio, self.ids, replace(self.config, seed=seed), self.rate)
+        """Return a source of the same audio with other random crops and mixes."""
+        mixer = self.mixer and self.mixer.with_seed(seed)
+        return AudioSource(self.audio, self.ids, replace(self.config, seed=seed), self.rate, mixer)
 
     def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]:
+        return {"audio": [torch.from_numpy(self.sound(int(row), self.parts(int(row), epoch))) for row in rows]}
+
+    def parts(self, row: int, epoch: int | None) -> list[MixPart]:
+        """Return what is heard in place of a clip: itself, from the first sample of its crop on, or a mix."""
+        clip, crop = self.ids[row], round(self.config.crop_s * self.rate)
+        spare = max(self.audio.length(clip) - crop, 0)
+        begin = spare // 2
+        if epoch is not None and spare:
+            begin = int(np.random.default_rng((self.config.seed, 1, epoch, row)).integers(spare + 1))
+        if epoch is None or self.mixer is None:
+            return [MixPart(clip, begin, 1.0)]
+        return self.mixer.draw(clip, row, epoch, begin, crop, self.audio.length)
+
+    def sound(self, row: int, parts: Sequence[MixPart]) -> np.ndarray:
+        """Return (samples,) float32, the sum of parts at their gains; as long as the clip's own crop."""
         crop = round(self.config.crop_s * self.rate)
-        cropped = []
-        for row in rows:
-            clip = self.ids[row]
-            spare = max(self.audio.length(clip) - crop, 0)
-            begin = spare // 2
-            if epoch is not None and spare:
-                begin = int(np.random.default_rng((self.config.seed, 1, epoch, int(row))).integers(spare + 1))
-            cropped.append(torch.from_numpy(self.audio.read(clip, begin, crop)))
-        return {"audio": cropped}
+        if len(parts) == 1 and parts[0].gain == 1:
+            return self.audio.read(parts[0].clip, parts[0].begin, crop)
+        total = np.zeros(min(self.audio.length(self.ids[row]), crop), np.float32)
+        for part in parts:
+            own = self.audio.read(part.clip, part.begin, len(total))
+            total[: len(own)] += np.float32(part.gain) * own
+        return total
 
 
 class FrameSource:

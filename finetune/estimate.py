@@ -14,7 +14,7 @@ import numpy as np
 from tonelake.embed import ReadClips, peak_memory
 from tonelake.finetune.config import FinetuneConfig, merge_settings
 from tonelake.ingest import read_clips
-from tonelake.store import Lake
+from tonelake.store import Lake, read_songs
 
 STEPS = 3                                # measured, after one for warm-up
 
@@ -134,7 +134,8 @@ def subset_setup(setup: Any, rows: np.ndarray) -> Any:
 
     task = setup.task.subset(rows)
     everything = np.arange(len(rows))
-    return replace(setup, task=task, split=Split(everything, everything, everything))
+    stems = setup.stems and setup.stems.of_songs(read_songs(setup.lake.clips).of(task.ids).tolist())
+    return replace(setup, task=task, split=Split(everything, everything, everything), stems=stems)
 
 
 def validation_step(trainer: Any, inputs: dict[str, Any]) -> None:

@@ -31,8 +31,9 @@ from tonelake.evaluate import (
 from tonelake.finetune.config import FINETUNE_VERSION, TARGETS, VALIDATION_METRICS, FinetuneConfig
 from tonelake.finetune.continuation import check_resume, digest_of_resume
 from tonelake.finetune.runs import FinetuneRun, digest_of_start, song_keys
+from tonelake.finetune.stem_mixing import StemMixer, StemPool, read_stem_pool
 from tonelake.probes import balanced_weights
-from tonelake.store import InputError, Lake, Manifest, Space, require_extra
+from tonelake.store import InputError, Lake, Manifest, Space, read_songs, require_extra
 
 if TYPE_CHECKING:
     from tonelake.embed import Encoder
@@ -51,12 +52,15 @@ class Setup:
     split: Split
     notes: list[str]
     fixed_scale: tuple[np.ndarray, np.ndarray] | None = None         # in place of that of the training targets
+    stems: StemPool | None = None        # that mixes are made of; None without `mix_stems`
 
     def manifest(self) -> Manifest:
         """Return the manifest of the run: settings, and a digest of each part of the data and of the initial weights."""
         more = {}
         if self.task.kind == "multilabel":       # a clip's own class is its first tag, which the targets do not show
             more["primary"] = hashlib.blake2b(self.primary_class().astype(np.int64).tobytes(), digest_size=16).hexdigest()
+        if self.stems is not None:
+            more["stems"] = self.stems.digest()
         if self.config.start:
             more["start"] = digest_of_start(self.lake, self.config.start)
         if self.config.resume:
@@ -99,6 +103,7 @@ class Setup:
 
     def without_clips(self, clips: set[str], why: str) -> Setup:
         """Return a setup without clips that cannot be read.  Raises InputError if a set becomes empty."""
+        clips = clips & set(self.task.ids)       # stems of mixes that cannot be read are only not drawn
         if not clips:
             return self
         bad = self.task.ids.is_in(list(clips)).to_numpy()
@@ -106,6 +111,12 @@ class Setup:
         check_sides(self.task, split, self.config.split)
         check_valid(split, self.config.split)
         return replace(self, split=split, notes=[*self.notes, f"{len(clips):,} clips are left out: {why}"])
+
+    def mixer(self, failed: set[str]) -> StemMixer:
+        """Return what mixes training clips with stems, except those that cannot be read."""
+        assert self.stems is not None
+        songs = read_songs(self.lake.clips).of(self.task.ids)
+        return StemMixer(self.stems.without(failed), self.task.clips, songs, self.config, whole=False)
 
     def load_encoder(self) -> Encoder:
         """Load the space's encoder in float32, ready to compute in the precision of the run.
@@ -167,7 +178,10 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         space.dims[-1], resolve_precision(config, device), device, space.name, task.kind,
         lora_targets_of(space.location) or TARGETS,
     )
-    return Setup(lake=lake, space=space, config=resolved, task=task, split=split, notes=[*task.notes, *notes])
+    return Setup(
+        lake=lake, space=space, config=resolved, task=task, split=split, notes=[*task.notes, *notes],
+        stems=None if config.mix_stems is None else read_stem_pool(lake, task, split),
+    )
 
 
 def check_targets(encoder: Encoder, config: FinetuneConfig) -> None:

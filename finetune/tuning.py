@@ -179,10 +179,12 @@ def make_source(
         return FrameSource(
             setup.lake, setup.space, task.ids.to_list(), task.clips["duration_s"].to_numpy(), config, encoder.frames_of
         ), {}
-    wanted = setup.lake.clips.take(task.ids.to_list(), CLIP_COLUMNS)
+    stems = [] if setup.stems is None else setup.stems.clips["clip_id"].to_list()
+    wanted = setup.lake.clips.take(list(dict.fromkeys([*task.ids.to_list(), *stems])), CLIP_COLUMNS)
     with PartialState(cpu=config.device == "cpu").local_main_process_first():
         audio, failed = decode(work, wanted, read, encoder.sample_rate, workers=workers, progress=setup.lake.progress)
-    return AudioSource(audio, task.ids.to_list(), config, encoder.sample_rate), failed
+    mixer = None if setup.stems is None else setup.mixer(set(failed))
+    return AudioSource(audio, task.ids.to_list(), config, encoder.sample_rate, mixer), failed
 
 
 def make_model(setup: Any, encoder: Any) -> Any:

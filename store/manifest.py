@@ -37,6 +37,8 @@ PARTS = {                                # part -> its name in messages
     "songs": "which clips are one track",
     "duplicates": "the confirmed duplicates",
     "times": "the times of the clips",
+    "stems": "the stems that mixes are made of",
+    "events": "the events",
     "start": "the initial weights",
     "resume": "the checkpoint to resume",
 }
