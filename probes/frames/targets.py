@@ -52,7 +52,7 @@ def frame_targets(
 
 
 def nearest_frames(times_s: np.ndarray, frame_s: np.ndarray, period_s: float) -> np.ndarray:
-    """Return (time,) int: the frame with the nearest centre, -1 if it is more than a period away; ties go to the later frame."""
+    """Return (time,) int: the frame with the nearest centre, the later of two; -1 if it is more than a period away."""
     times, centres = np.asarray(times_s, np.float64), np.asarray(frame_s, np.float64)
     if not len(centres):
         return np.full(len(times), -1)
@@ -86,13 +86,16 @@ def note_targets(task: FrameTask, events: pl.DataFrame, centres: np.ndarray, per
     offset = np.where(ends & (end > start), nearest_frames(end, centres, period_s), -1)
     first, last = covered_frames(start, end, centres)
     held, offsets, onsets = (found[:, task.groups[name]] for name in ("frame", "offset", "onset"))
-    for pitch, a, b in zip(numbers, first, last, strict=True):
-        held[a:b, pitch] = 1
-    own = np.maximum(first, onset)       # a frame of the note itself, and not of the one before
-    for pitch, a, at in zip(numbers[onset > 0], own[onset > 0], onset[onset > 0], strict=True):
-        before = min(a, at) - 1
-        if before > 0 and held[before, pitch] and held[before - 1, pitch] and held[min(before + 1, len(held) - 1), pitch]:
-            held[before, pitch] = 0
+    change = np.zeros((len(centres) + 1, len(task.pitches)), np.int32)
+    np.add.at(change, (first, numbers), 1)
+    np.add.at(change, (last, numbers), -1)
+    held[:] = change.cumsum(axis=0)[:-1] > 0
+    order = np.argsort(numbers, kind="stable")
+    earlier, later = order[:-1], order[1:]
+    gap = onset[later] - 1               # the frame before a new onset that directly follows a note of the pitch
+    repeated = (numbers[earlier] == numbers[later]) & (last[earlier] >= first[later]) & (onset[later] >= 0)
+    repeated &= (gap >= first[earlier]) & (gap < last[earlier]) & (last[earlier] - first[earlier] > 1)
+    held[gap[repeated], numbers[later][repeated]] = 0
     onsets[onset[onset >= 0], numbers[onset >= 0]] = 1
     offsets[offset[offset >= 0], numbers[offset >= 0]] = 1
     return found
@@ -107,7 +110,7 @@ def instants_of(task: FrameTask, events: pl.DataFrame) -> list[np.ndarray]:
     if task.name == "beats":
         downbeats = times["downbeat"]["start_s"].to_numpy()
         return [np.concatenate([times["beat"]["start_s"].to_numpy(), downbeats]), downbeats]
-    notes = times["note"].filter(pl.col("begins")) if len(times["note"]) else times["note"]
+    notes = times["note"].filter(pl.col("begins")) if "begins" in events.columns else times["note"]
     return [(times["onset"] if len(times["onset"]) else notes)["start_s"].to_numpy()]
 
 
