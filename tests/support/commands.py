@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import TextIO
 
 import pytest
 import typer
@@ -18,9 +19,9 @@ from tonelake.cli import main
 get_command = functools.cache(typer.main.get_command)
 
 
-def run(*args, lake) -> subprocess.CompletedProcess:
-    """Run a command with its output in a pipe."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
+def run(*args, lake, out: TextIO | None = None) -> subprocess.CompletedProcess:
+    """Run a command with its output in a pipe, or in `out`."""
+    out, err, code = out or io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setenv("TONELAKE_LAKE", str(lake))
         patch.setattr(sys, "argv", ["tonelake", *map(str, args)])
@@ -28,7 +29,7 @@ def run(*args, lake) -> subprocess.CompletedProcess:
             main()
         except SystemExit as end:
             code = end.code or 0
-    return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(args, code, out.getvalue() if isinstance(out, io.StringIO) else "", err.getvalue())
 
 
 def rows(done: subprocess.CompletedProcess) -> list[dict]:

@@ -146,14 +146,13 @@ def test_a_matrix_and_a_picture_are_written(tagged, tmp_path):
     assert run("groups", "artist", "--min-tracks", 2, "--matrix", tmp_path / "no" / "m.csv", lake=tagged).returncode == 2
 
 
-def test_a_person_at_a_terminal_gets_a_table(tagged):
+def test_a_person_at_a_terminal_gets_a_table(tagged, monkeypatch):
     """On a pseudo-terminal: columns with a header, ids shortened, nothing of JSON."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "dumb")
     terminal, end = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-m", "tonelake", "groups", "artist", "--min-tracks", "2", "--lake", str(tagged)],
-        stdout=end, cwd=HOME, check=True, env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
-    )
-    os.close(end)
+    with os.fdopen(end, "w") as out:
+        assert run("groups", "artist", "--min-tracks", 2, lake=tagged, out=out).returncode == 0
     shown = os.read(terminal, 65_536).decode()
     os.close(terminal)
     assert shown.splitlines()[0].split() [:4] == ["artist", "clips", "tracks", "cohesion"]
