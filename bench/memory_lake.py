@@ -6,7 +6,7 @@ The analyses themselves are the real ones.  A lake on disk takes half a second t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +56,7 @@ class MemoryVectors:
 
     clip_ids: pl.Series
     values: list[np.ndarray]             # of each layer: (clip, dim) float32
+    table: Any = field(default_factory=lambda: SimpleNamespace(version=next(_versions)))
 
     def ids(self) -> pl.Series:
         return self.clip_ids

@@ -12,6 +12,9 @@ expectation, the mean over all lakes of the design, in 95 % of them.  Designs di
 - equal_layers: thirteen layers of equal quality: is any distinguished from the best, is the chosen one's figure too high?
 - equal_layers_alike: the same with layers that share half of the variance of tracks;
 - named_pair: two spaces of equal quality: is their difference in a named layer significant?
+- mixture_of_nothing: two layers without structure: is their mixture relied on?
+- mixture_without_gain, mixture_without_gain_anew: the same for a weaker layer that adds as much to a better one as it takes
+  away, over tracks and over artists;
 - groups, groups_unequal, groups_anisotropic: similarity of two artists, by every measure, and cohesion;
 - nothing_nearest: artists without structure, one of them large: is one named as nearest, and how often is it the large one?
 - overlap: lists of other groups of the same lake, which agree in part;
@@ -39,7 +42,8 @@ from bench.report import RESULTS, circumstances, commit, table, write_results
 DIM = 16
 LAYERS = 13
 RESULTS_FILE = RESULTS / "statistics.json"
-FALSE = ("layers_distinguished", "nearest_named", "significant")     # what a valid procedure finds in 5 % of lakes
+# What a valid procedure finds in 5 % of lakes; mixtures in 2.5 %, since only an interval above 0 counts.
+FALSE = ("layers_distinguished", "nearest_named", "significant", "relied_on_mixture")
 SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
 LEVEL = (0.93, 0.97)                     # where coverage should be
 # Lower ends for figures that change in steps when a unit is left out, for which the jackknife is conservative.
@@ -182,6 +186,39 @@ def named_pair(seed: int) -> Outcome:
     return Outcome(figures, {"gain": 0.0}, {"significant_named_pair": float(not gain[1] <= 0 <= gain[2])})
 
 
+# -- mixtures
+
+# Strengths of the weaker layer at which the mean of `mixture_less_better` over 240 lakes is 0: for each set of fixed artists,
+# and for artists that are drawn again.
+NO_GAIN = (0.417, 0.392)
+NO_GAIN_ANEW = 0.419
+
+
+def report_pair(lake: MemoryLake, over: str | None = None, gain: dict[str, float] | None = None) -> Outcome:
+    """Report an equal mixture of two layers: its gain, whether its interval is above 0, and whether it is relied on."""
+    from tonelake.index import report_mixture
+
+    found = report_mixture(lake, "artist", "space0/l0:0.5,space0/l1:0.5", over=over)
+    known = {"mixture_gain": (found.gain.value, found.gain.low, found.gain.high)}
+    return Outcome(known, gain or {}, {
+        "relied_on_mixture": float(found.reliable), "gain_above_0": float(found.gain.low > 0),
+        "mixture_less_better": found.table["map"][2] - found.table["map"][0],
+    })
+
+
+def mixture_of_nothing(seed: int) -> Outcome:
+    lake = make_lake(seed, 9, tracks=[8] * 8, clips=3, layers=[0.0, 0.0], fixed=True)
+    return report_pair(lake, gain={"mixture_gain": 0.0})
+
+
+def mixture_without_gain(seed: int) -> Outcome:
+    return report_pair(make_lake(seed, 10, tracks=[8] * 8, clips=3, layers=[0.7, NO_GAIN[seed % SETS]], fixed=True))
+
+
+def mixture_without_gain_anew(seed: int) -> Outcome:
+    return report_pair(make_lake(seed, 11, tracks=[4] * 20, clips=2, layers=[0.7, NO_GAIN_ANEW], fixed=False), "artist")
+
+
 # -- groups
 
 
@@ -293,6 +330,9 @@ DESIGNS: dict[str, Callable[[int], Outcome]] = {
     "equal_layers": equal_layers_of(6, shared=False),
     "equal_layers_alike": equal_layers_of(7, shared=True),
     "named_pair": named_pair,
+    "mixture_of_nothing": mixture_of_nothing,
+    "mixture_without_gain": mixture_without_gain,
+    "mixture_without_gain_anew": mixture_without_gain_anew,
     "groups": groups_of(20, [8] * 6),
     "groups_unequal": groups_of(21, [5, 20, 8, 8, 12, 30]),
     "groups_anisotropic": groups_of(22, [8] * 8, common=3.0),
@@ -330,9 +370,8 @@ def coverage_of(name: str, outcomes: Sequence[Outcome], figure: str) -> dict[str
 
 
 FIXED = (                                # designs with sets of artists that are the same in all lakes
-    "artists_fixed", "hubs_corrected", "effects", "equal_layers", "equal_layers_alike", "named_pair", "groups",
-    "groups_unequal",
-    "groups_anisotropic", "overlap",
+    "artists_fixed", "hubs_corrected", "effects", "equal_layers", "equal_layers_alike", "named_pair", "mixture_without_gain",
+    "groups", "groups_unequal", "groups_anisotropic", "overlap",
 )
 
 
@@ -367,12 +406,22 @@ def main() -> None:
                 values = np.array([one.found[what] for one in outcomes if what in one.found])
                 error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
                 found.setdefault(what, {})[name] = {"mean": float(values.mean()), "error": float(error)}   # type: ignore[assignment]
-                others.append([name, what, f"{values.mean():.4f}", f"{error:.4f}"])
+                others.append([name, what, f"{values.mean():.4f}", f"{error:.4f}", share_interval(values)])
                 print("  ".join(others[-1]), flush=True)
             print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
             commits[name] = commit()
             if not given.dry:
                 write(coverage, found, lines, others, commits)
+
+
+def share_interval(values: np.ndarray) -> str:
+    """Return the exact 95 % interval of a share of lakes, empty for other values."""
+    from scipy.stats import binomtest
+
+    if not np.isin(values, (0.0, 1.0)).all():
+        return ""
+    found = binomtest(int(values.sum()), len(values)).proportion_ci()
+    return f"{found.low:.4f} to {found.high:.4f}"
 
 
 def kept_results(designs: Sequence[str]) -> tuple[Any, Any, Any, Any, Any]:
@@ -400,7 +449,9 @@ def write(
         f"{LEVEL[0]} to {LEVEL[1]}; {LENIENT['recall_1']} or more for recall and hubness, which change in steps.\n\n"
         + table(["design", "figure", "mean", "width", "coverage", "lakes", ""], lines)
         + f"\nCommits: {', '.join(f'{name} {value}' for name, value in sorted(commits.items()))}.\n"
-        + "\n## Distinctions and choices\n\n" + table(["design", "what", "mean", "standard error"], others)
+        + "\n## Distinctions and choices\n\n" + table(
+            ["design", "what", "mean", "standard error", "95 %, of a share of lakes"], [[*row, ""][:5] for row in others]
+        )
     )
     pick = {key: {name: one["mean"] for name, one in values.items()} for key, values in found.items()}
     write_results(
