@@ -12,6 +12,7 @@ from .decoder_pool import DecoderPool, decoder_libraries
 from .demo_music import write_demo_music
 from .demucs_stems import DEFAULT_MODEL, Demucs, Separator, separate_clips
 from .errors import AudioError, DecoderStartError
+from .events.sync import EventReport, ingest_events
 from .folder import ingest_folder
 from .identify import identify_files
 from .manifest import ingest_manifest
@@ -29,6 +30,7 @@ __all__ = [
     "DecoderPool",
     "DecoderStartError",
     "Demucs",
+    "EventReport",
     "FoundDataSet",
     "IngestReport",
     "Listed",
@@ -42,6 +44,7 @@ __all__ = [
     "ingest_catalogue",
     "ingest_chorales",
     "ingest_dataset",
+    "ingest_events",
     "ingest_folder",
     "ingest_hf",
     "ingest_manifest",

@@ -22,7 +22,7 @@ ALWAYS_USED = ("chorale_scores", "recording_hash", "scan", "sources", "tags")
 
 
 def answer(request: dict) -> tuple[dict, bytes]:
-    """Reply to one request, whose `do` is `digest`, `identify`, `scan`, `parse`, `read` or `libraries`."""
+    """Reply to one request, whose `do` is `digest`, `identify`, `scan`, `parse`, `events`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
     from tonelake.ingest.chorale_sources import parse_chorale
     from tonelake.ingest.libraries import library_versions
@@ -48,6 +48,10 @@ def answer(request: dict) -> tuple[dict, bytes]:
         return {
             "digest": digest, "recording": identify(path, digest, skip), "tags": read_all_tags(path), "length_s": length_s,
         }, b""
+    if request["do"] == "events":
+        from tonelake.ingest.events.reading import answer_events
+
+        return answer_events(request), b""
     if request["do"] == "parse":
         return {"score": load_score(parse_chorale(source).name).to_dict()}, b""
     give_way()

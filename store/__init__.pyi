@@ -24,7 +24,7 @@ from .columns import (
 )
 from .compaction import MANY_FRAGMENTS, SHORT_MINUTES, optimize, release_versions_quietly, temporary_files, tidy, trim_quietly
 from .errors import ClipNotFound, FilterError, InputError, LakeError, SpaceMismatch, SpaceNotFound, TonelakeError
-from .events import EVENT_COLUMNS, EVENT_KINDS, INSTANTS, PREDICTED, Events
+from .events import EVENT_COLUMNS, EVENT_KINDS, INSTANTS, PREDICTED, Events, check_kinds
 from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
 from .files import FILE_TAGS, STAMP, Files, file_rows
@@ -149,6 +149,7 @@ __all__ = [
     "append_fragments",
     "cache_folder",
     "can_group",
+    "check_kinds",
     "check_name",
     "check_same_run",
     "check_types",

@@ -53,11 +53,17 @@ class Events:
     def count(self) -> int:
         return self.table.count()
 
-    def summary(self) -> pl.DataFrame:
-        """Return one row per kind and source: kind, source, recordings, events."""
-        rows = to_frame(self.table.read(["kind", "source", "recording"]))
-        counts = rows.group_by("kind", "source").agg(
-            pl.col("recording").n_unique().cast(pl.Int64).alias("recordings"), pl.len().cast(pl.Int64).alias("events")
+    def summary(self, *, kinds: Sequence[str] | None = None, source: str | None = None) -> pl.DataFrame:
+        """Return one row per kind and source: kind, source, recordings, events.
+
+        Of these kinds and source only, if given.  Raises InputError for an unknown kind.
+        """
+        parts = [pl.DataFrame(schema={**{name: TYPES[name] for name in GROUP}, "events": pl.Int64})]
+        for batch in self.table.batches(GROUP, where=" AND ".join(conditions(kinds, source)) or None):
+            rows = to_frame(pa.Table.from_batches([batch]))
+            parts.append(rows.group_by(GROUP).agg(pl.len().cast(pl.Int64).alias("events")))
+        counts = pl.concat(parts).group_by("kind", "source").agg(
+            pl.col("recording").n_unique().cast(pl.Int64).alias("recordings"), pl.col("events").sum()
         )
         order = pl.col("kind").replace_strict({kind: i for i, kind in enumerate(EVENT_KINDS)}, default=len(EVENT_KINDS))
         return counts.sort(order, "source").select("kind", "source", "recordings", "events")
@@ -69,17 +75,12 @@ class Events:
 
         Of these recordings, kinds and source only, if given.  Raises InputError for an unknown kind.
         """
-        conditions = []
-        if kinds is not None:
-            check_kinds(kinds)
-            conditions.append(in_list("kind", kinds) if kinds else "false")
-        if source is not None:
-            conditions.append(f"source = {quote(source)}")
+        shared = conditions(kinds, source)
         parts = [None] if recordings is None else list(chunks(list(dict.fromkeys(recordings)), IDS_PER_FILTER))
         found = []
         for part in parts:
             own = [] if part is None else [in_list("recording", part)]
-            where = " AND ".join([*own, *conditions]) or None
+            where = " AND ".join([*own, *shared]) or None
             found.append(to_frame(self.table.read(EVENT_COLUMNS, where=where)))
         rows = pl.concat(found) if found else pl.DataFrame(schema=TYPES)
         return rows.sort("recording", "start_s", "pitch", "end_s", "kind", "value", maintain_order=True)
@@ -151,6 +152,13 @@ class Events:
     def drop(self, source: str) -> None:
         """Delete the events of one source, such as those that a run predicted."""
         self.table.delete(f"source = {quote(source)}")
+
+
+def conditions(kinds: Sequence[str] | None, source: str | None) -> list[str]:
+    """SQL for events of these kinds and this source, if given.  Raises InputError for an unknown kind."""
+    check_kinds(kinds or ())
+    of_kinds = [] if kinds is None else [in_list("kind", kinds) if kinds else "false"]
+    return of_kinds if source is None else [*of_kinds, f"source = {quote(source)}"]
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

@@ -31,7 +31,8 @@ class Lake(store.Lake):
     """An opened lake and everything that can be done with it.
 
     Most methods are functions of a room: `lake.similar(…)` is `tonelake.index.similar(lake, …)`.  The lake's own data:
-    `lake.clips`, `lake.spaces`, `lake.failures`, `lake.vectors(space)`, `lake.frames(space)`, `lake.tokens(space)`.
+    `lake.clips`, `lake.events`, `lake.spaces`, `lake.failures`, `lake.vectors(space)`, `lake.frames(space)` and
+    `lake.tokens(space)`.
     Long jobs show their progress through `lake.progress` and log to `tonelake.<room>`.
     """
 
@@ -51,7 +52,16 @@ class Lake(store.Lake):
     ingest_catalogue = ingest.ingest_catalogue
     ingest_mirdata = ingest.ingest_mirdata
     ingest_hf = ingest.ingest_hf
+    ingest_events = ingest.ingest_events
     separate = ingest.separate_clips
+
+    def clip_events(self, clip: str, kinds: Sequence[str] = (), *, source: str | None = None) -> pl.DataFrame:
+        """The events of one clip, with times from its start; see `store.Events.of_clips` for the columns.
+
+        `clip`: as for `audio`.  `kinds`: only these; `source`: only events from it, else all but predictions.
+        """
+        row = pl.DataFrame([index.find_clip(self, clip)]).select("clip_id", "recording", "start_s", "duration_s")
+        return self.events.of_clips(row, kinds or store.EVENT_KINDS, source=source)
 
     def forget(self, path: str | Path | None = None, **choice: Any) -> ForgetReport | None:
         """Delete clips for good, with their vectors, frames and tokens: those of a file or folder, or by `choice`.
@@ -217,6 +227,7 @@ class Lake(store.Lake):
 
     finetune = tuning.finetune
     plan_finetune = tuning.plan_finetune
+    plan_finetunes = tuning.plan_finetunes
     list_finetunes = tuning.list_finetunes
     compare_finetunes = tuning.compare_finetunes
     evaluate_epoch = tuning.evaluate_epoch

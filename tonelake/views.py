@@ -17,6 +17,14 @@ def hits(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def events(frame: pl.DataFrame) -> pl.DataFrame:
+    """Events of a clip, times in seconds from its start."""
+    return frame.select(
+        "kind", start=number(pl.col("start_s"), ".3f"), end=number(pl.col("end_s"), ".3f"), value="value",
+        pitch=number(pl.col("pitch"), "g"), velocity="velocity", source="source",
+    )
+
+
 def cosine_columns(frame: pl.DataFrame) -> list[pl.Expr]:
     """The cosine in each space of a mixture, as a column of its own."""
     kind = frame.schema.get("cosine")
@@ -193,6 +201,15 @@ def finetunes_compared(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(
         "run", "where", "figure", interval_text("value", "value (95 %)", ""), interval_text("away", "from the first (95 %)"),
         "over", "tied",
+    )
+
+
+def finetune_plans(frame: pl.DataFrame) -> pl.DataFrame:
+    """Plans of fine-tunings by the value of a column, with what was measured and what derived."""
+    costs = [number(pl.col("cost"), ",.2f")] if (frame["cost"] > 0).any() else []
+    return frame.select(
+        pl.first(), "clips", "tracks", number(pl.col("audio_hours"), ",.2f"), number(pl.col("memory_gb"), ",.1f"),
+        number(pl.col("step_s"), ".2f"), number(pl.col("hours"), ",.2f"), number(pl.col("disk_gb"), ",.2f"), *costs, "how",
     )
 
 

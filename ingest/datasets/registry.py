@@ -38,7 +38,7 @@ NOT_SETS = frozenset({                   # modules without a DATASET
     "mirdata", "hf", "hf_parts",
 })
 RENAMED = {"wikimeter_folder": "wikimeter"}                  # module: name of its data set, where they differ
-RESERVED = frozenset({"folder", "manifest", "catalogue", "chorales", "mirdata", "hf"})     # commands of their own
+RESERVED = frozenset({"folder", "manifest", "catalogue", "chorales", "mirdata", "hf", "events"})     # commands of their own
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 SHOWN = 3                                # files named in a note
 CONVERTED = (".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tonelake.ingest.events.label_events import LabelEvents, Row, label_events
+from tonelake.ingest.events.label_events import EventRow, LabelEvents, instant, label_events
 from tonelake.ingest.events.text_rows import read_number_rows
 
 MOST_BEATS = 64                          # in a bar
@@ -22,7 +22,7 @@ def read_beats(path: Path) -> LabelEvents:
     """Read the beats of a file.  Raises InputError, naming the file and row."""
     rows = read_number_rows(path, 2)
     repairs: Counter[str] = Counter()
-    found: list[Row] = []
+    found: list[EventRow] = []
     for row in rows:
         number = beat_number(row.numbers[1]) if len(row.numbers) > 1 else None
         repairs["numbers that are no beat of a bar left out"] += len(row.numbers) > 1 and number is None
@@ -35,7 +35,7 @@ def beat_number(value: float) -> int | None:
     return int(value) if 1 <= value <= MOST_BEATS and value == int(value) else None
 
 
-def beat_rows(time_s: float, number: int | None) -> list[Row]:
+def beat_rows(time_s: float, number: int | None) -> list[EventRow]:
     """The events of one beat."""
-    beat = Row("beat", time_s, time_s, None if number is None else str(number))
-    return [beat, Row("downbeat", time_s, time_s, "1")] if number == 1 else [beat]
+    beat = instant("beat", time_s, None if number is None else str(number))
+    return [beat, instant("downbeat", time_s, "1")] if number == 1 else [beat]

@@ -19,7 +19,7 @@ import polars as pl
 
 from tonelake.ingest.chorale_scores import Score
 from tonelake.ingest.events.keys import key_name
-from tonelake.ingest.events.label_events import TYPES, Row
+from tonelake.ingest.events.label_events import TYPES, EventRow, instant, span
 
 SOURCE = "chorale"
 SAME = 1e-6                              # quarter notes; times that differ by less are equal
@@ -42,10 +42,12 @@ def recording_events(score: Score, recording: str) -> pl.DataFrame:
     return chorale_events(score).with_columns(recording=pl.lit(recording), source=pl.lit(SOURCE))
 
 
-def note_rows(score: Score) -> Iterator[Row]:
+def note_rows(score: Score) -> Iterator[EventRow]:
     """Yield the notes, times in quarter notes."""
     for (start, length, midi), voice in zip(score.notes.tolist(), score.voice_of_notes.tolist(), strict=True):
-        yield Row("note", start, start + max(length, 0.0), voice_name(score, voice), midi)
+        yield EventRow(
+            "note", start_s=start, end_s=start + max(length, 0.0), value=voice_name(score, voice), pitch=midi
+        )
 
 
 def voice_name(score: Score, voice: int) -> str:
@@ -55,12 +57,12 @@ def voice_name(score: Score, voice: int) -> str:
     return name if name and names.count(name) == 1 else f"voice {voice + 1}"
 
 
-def beat_rows(score: Score) -> Iterator[Row]:
+def beat_rows(score: Score) -> Iterator[EventRow]:
     """Yield beats, and as further rows downbeats, times in quarter notes."""
     for start, number in beats(score):
-        yield Row("beat", start, start, str(number))
+        yield instant("beat", start, str(number))
         if number == 1:
-            yield Row("downbeat", start, start, "1")
+            yield instant("downbeat", start, "1")
 
 
 def beats(score: Score) -> Iterator[tuple[float, int]]:
@@ -91,16 +93,16 @@ def bar_and_beat(meter: str) -> tuple[float, float]:
     return above * unit, unit * 3 if compound else unit
 
 
-def chord_rows(notes: np.ndarray) -> Iterator[Row]:
+def chord_rows(notes: np.ndarray) -> Iterator[EventRow]:
     """Yield chords, times in quarter notes: neighbouring spans with one label are one chord."""
-    found: Row | None = None
+    found: EventRow | None = None
     for start, end, label in harmonies(notes):
         if found is not None and found.value == label and start - found.end_s < SAME:
             found = found._replace(end_s=end)
             continue
         if found is not None and found.value is not None:
             yield found
-        found = Row("chord", start, end, label)
+        found = span("chord", start, end, label)
     if found is not None and found.value is not None:
         yield found
 
@@ -138,9 +140,9 @@ def chord_of(pitches: np.ndarray) -> str | None:
     return None
 
 
-def key_rows(score: Score) -> Iterator[Row]:
+def key_rows(score: Score) -> Iterator[EventRow]:
     """Yield the key, if it is major or minor, times in quarter notes."""
     name = key_name(score.key)
     ends = np.concatenate([score.notes[:, 0] + score.notes[:, 1], score.bars.sum(axis=1)])
     if name is not None and len(ends) and ends.max() > 0:
-        yield Row("key", 0.0, float(ends.max()), name)
+        yield span("key", 0.0, float(ends.max()), name)

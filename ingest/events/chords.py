@@ -11,7 +11,7 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-from tonelake.ingest.events.label_events import LabelEvents, Row, label_events
+from tonelake.ingest.events.label_events import LabelEvents, label_events, span
 from tonelake.ingest.events.text_rows import read_spans
 
 NO_CHORD, UNKNOWN = "N", "X"
@@ -33,7 +33,7 @@ DEGREES = ("1", "b2", "2", "b3", "3", "4", "b5", "5", "b6", "6", "b7", "7")
 def read_chords(path: Path) -> LabelEvents:
     """Read the chords of a file.  Raises InputError, naming the file and row."""
     repairs: Counter[str] = Counter()
-    rows = [Row("chord", start_s, end_s, chord_value(text, repairs)) for start_s, end_s, text in read_spans(path)]
+    rows = [span("chord", start_s, end_s, chord_value(text, repairs)) for start_s, end_s, text in read_spans(path)]
     return label_events(path.name, rows, repairs)
 
 

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -74,6 +73,9 @@ WORDS = {                                # in names of files and folders
     "sections": ("section", "sections", "segment", "segments", "seglab", "seglabs", "structure", "segmentation"),
     "onsets": ("onset", "onsets"),
 }
+FOLDER_WORDS = frozenset({               # beside a word in the name of a folder: beat_annotations
+    "annotation", "annotations", "annotated", "label", "labels", "lab", "txt", "csv", "reference", "gt", "v",
+})
 FORMAT_OF_WORD = {word: name for name, words in WORDS.items() for word in words}
 OF_KIND = {"beat": "beats", "downbeat": "beats", "chord": "chords", "key": "keys", "section": "sections", "onset": "onsets"}
 
@@ -91,11 +93,10 @@ def format_of(path: PurePath, kinds: Sequence[str] | None = None) -> str | None:
         return SUFFIXES[suffix]
     if suffix not in TEXT_SUFFIXES:
         return None
-    names = [word_at_end(path.stem), *(part.lower() for part in reversed(path.parent.parts))]
-    for name in names:
-        for word in re.split(r"[^a-z]+", name or ""):
-            if word in FORMAT_OF_WORD:
-                return FORMAT_OF_WORD[word]
+    for name in (word_at_end(path.stem) or "", *(part.lower() for part in reversed(path.parent.parts))):
+        words = [word for word in re.split(r"[^a-z]+", name) if word and word not in FOLDER_WORDS]
+        if len(words) == 1 and words[0] in FORMAT_OF_WORD:           # not a folder of music called `Key of Life`
+            return FORMAT_OF_WORD[words[0]]
     if kinds is not None and len(named := {OF_KIND[kind] for kind in kinds if kind in OF_KIND}) == 1:
         return named.pop()
     return "lab" if suffix == ".lab" else None
@@ -111,20 +112,6 @@ def word_at_end(stem: str) -> str | None:
     return match[1].lower() if match is not None and match[1].lower() in FORMAT_OF_WORD else None
 
 
-def read_label_file(
-    path: Path, name: str, kinds: Sequence[str] | None = None, *, sustain: bool = True, value: str | None = None
-) -> LabelEvents:
-    """Read a file of the format `name`; only these kinds, if given.  `value`: of its notes, in place of what the file says.
-
-    Raises InputError, naming the file, if it cannot be read or holds none of these kinds.
-    """
-    import polars as pl
-
-    found = read_midi(path, sustain=sustain) if name == "midi" else FORMATS[name].read(path)
-    events = found.events if kinds is None else found.events.filter(pl.col("kind").is_in(list(kinds)))
-    if not len(events):
-        raise InputError(f"{path.name}: holds no {' or '.join(kinds or ())} events. Choose another --kind")
-    if value is not None:
-        is_drum = pl.col("kind").eq("onset") & pl.col("value").eq_missing("drums")
-        events = events.with_columns(value=pl.when(is_drum).then("value").otherwise(pl.lit(value)))
-    return LabelEvents(events=events, repairs=Counter(found.repairs))
+def read_label_file(path: Path, name: str, *, sustain: bool = True) -> LabelEvents:
+    """Read a file of the format `name`.  `sustain`: see `read_midi`.  Raises InputError, naming the file."""
+    return read_midi(path, sustain=sustain) if name == "midi" else FORMATS[name].read(path)

@@ -25,7 +25,7 @@ from typing import Any
 from tonelake.ingest.events.beats import beat_number, beat_rows
 from tonelake.ingest.events.chords import chord_value
 from tonelake.ingest.events.keys import key_name
-from tonelake.ingest.events.label_events import LabelEvents, Row, label_events
+from tonelake.ingest.events.label_events import EventRow, LabelEvents, instant, label_events, span
 from tonelake.ingest.events.sections import section_label
 from tonelake.ingest.text_files import read_text, readable
 from tonelake.store import InputError
@@ -42,7 +42,7 @@ def read_jams(path: Path) -> LabelEvents:
     """Read the annotations of a file.  Raises InputError, naming the file, if it is not JAMS or holds nothing of the above."""
     annotations = chosen_annotations(path)
     repairs: Counter[str] = Counter()
-    rows: list[Row] = []
+    rows: list[EventRow] = []
     for kind, annotation, is_further in annotations:
         if is_further:
             repairs[f"further annotations of {kind} events left out"] += 1
@@ -110,7 +110,7 @@ def observations(path: Path, annotation: dict[str, Any]) -> Iterator[tuple[float
 def event_rows(
     path: Path, kind: str, annotation: dict[str, Any], observation: tuple[float, float, Any], at: int,
     repairs: Counter[str],
-) -> list[Row]:
+) -> list[EventRow]:
     """The events of one observation.  Raises InputError, naming the file, for a value of another type."""
     time_s, duration_s, value = observation
     end_s = time_s + duration_s
@@ -120,25 +120,25 @@ def event_rows(
         repairs["numbers that are no beat of a bar left out"] += position is not None and number is None
         return beat_rows(time_s, number)
     if kind == "onset":
-        return [Row("onset", time_s, time_s)]
+        return [instant("onset", time_s)]
     if kind == "note":
         pitch = midi_pitch(annotation["namespace"], value)
         if pitch is None or not 0 <= pitch <= 127:
             repairs["notes without a pitch from 0 to 127 left out"] += 1
             return []
-        return [Row("note", time_s, end_s, part_name(annotation) or None, pitch)]
+        return [EventRow("note", start_s=time_s, end_s=end_s, value=part_name(annotation) or None, pitch=pitch)]
     if not isinstance(value, str) and not (kind == "section" and is_number(value)):
         raise not_jams(path, f"the value of {annotation['namespace']} number {at + 1} is not text")
     text = str(value)
     if kind == "chord":
-        return [Row("chord", time_s, end_s, chord_value(text, repairs))]
+        return [span("chord", time_s, end_s, chord_value(text, repairs))]
     if kind == "section":
-        return [Row("section", time_s, end_s, section_label(text))]
+        return [span("section", time_s, end_s, section_label(text))]
     name = key_name(text)
     if name is None:
         repairs["labels that are no major or minor key left out"] += text.strip().upper() != "N"
         return []
-    return [Row("key", time_s, end_s, name)]
+    return [span("key", time_s, end_s, name)]
 
 
 def midi_pitch(namespace: str, value: Any) -> float | None:

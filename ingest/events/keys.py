@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tonelake.ingest.events.label_events import TO_THE_END, LabelEvents, Row, label_events
+from tonelake.ingest.events.label_events import TO_THE_END, EventRow, LabelEvents, label_events, span
 from tonelake.ingest.events.text_rows import read_label_lines, read_spans
 from tonelake.store import InputError
 
@@ -53,18 +53,18 @@ def read_keys(path: Path) -> LabelEvents:
     lines = read_label_lines(path)
     whole = [WITH_KIND.sub("", line, count=1) for _, line in lines if not STARTS_WITH_TIME.match(line)]
     repairs: Counter[str] = Counter()
-    rows: list[Row] = []
+    rows: list[EventRow] = []
     if len(whole) == len(lines):
         names = {key_name(re.split(r"\t|\|", line)[0]) for line in whole}
         name = names.pop() if len(names) == 1 else None
         if name is None:
             raise InputError(f"{path.name}: does not hold a single major or minor key. Give spans with times, or leave it out")
-        rows = [Row("key", 0.0, TO_THE_END, name)]
+        rows = [span("key", 0.0, TO_THE_END, name)]
     else:
         for start_s, end_s, text in read_spans(path):
             name = key_name(text)
             if name is None:
                 repairs["labels that are no major or minor key left out"] += text.casefold() not in SILENCES
             else:
-                rows.append(Row("key", start_s, end_s, name))
+                rows.append(span("key", start_s, end_s, name))
     return label_events(path.name, rows, repairs)

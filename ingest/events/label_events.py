@@ -33,7 +33,7 @@ EXCLUSIVE_KINDS = ("chord", "key", "section")                # kinds whose event
 TO_THE_END = math.inf                    # end of a span that lasts until the recording ends
 
 
-class Row(NamedTuple):
+class EventRow(NamedTuple):
     """One event as read.  `end_s` is TO_THE_END for a span that lasts until the recording ends."""
 
     kind: str
@@ -42,6 +42,16 @@ class Row(NamedTuple):
     value: str | None = None
     pitch: float | None = None
     velocity: int | None = None
+
+
+def instant(kind: str, time_s: float, value: str | None = None, *, velocity: int | None = None) -> EventRow:
+    """An event without a length."""
+    return EventRow(kind, start_s=time_s, end_s=time_s, value=value, velocity=velocity)
+
+
+def span(kind: str, start_s: float, end_s: float, value: str | None) -> EventRow:
+    """A chord, key or section."""
+    return EventRow(kind, start_s=start_s, end_s=end_s, value=value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +73,7 @@ class LabelEvents:
         return cls(events=events, repairs=Counter(fields["repairs"]))
 
 
-def label_events(name: str, rows: Iterable[Row], repairs: Counter[str] | None = None) -> LabelEvents:
+def label_events(name: str, rows: Iterable[EventRow], repairs: Counter[str] | None = None) -> LabelEvents:
     """Return rows as sorted events after the repairs that every format has in common.
 
     Raises InputError, with the file's `name`, if no event is left.
@@ -90,7 +100,7 @@ def label_events(name: str, rows: Iterable[Row], repairs: Counter[str] | None = 
     return LabelEvents(events=pl.DataFrame(ordered, schema=TYPES, orient="row"), repairs=+counts)
 
 
-def checked(row: Row) -> tuple[str, Row | None]:
+def checked(row: EventRow) -> tuple[str, EventRow | None]:
     """Return the repair that a row needs ("" for none), and the row after it; None if it is left out."""
     start_s, end_s = row.start_s, row.end_s
     if not math.isfinite(start_s) or math.isnan(end_s) or end_s == -math.inf:
@@ -108,10 +118,10 @@ def checked(row: Row) -> tuple[str, Row | None]:
     return "", row._replace(start_s=start_s + 0.0)           # -0.0 becomes 0.0
 
 
-def without_overlap(rows: Sequence[Row], kind: str, counts: Counter[str]) -> list[Row]:
+def without_overlap(rows: Sequence[EventRow], kind: str, counts: Counter[str]) -> list[EventRow]:
     """Return sorted rows in which a span of `kind` ends where the next one begins, at the latest."""
     others = [row for row in rows if row.kind != kind]
-    kept: list[Row] = []
+    kept: list[EventRow] = []
     for row in rows:
         if row.kind != kind:
             continue

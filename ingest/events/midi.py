@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tonelake.ingest.events.label_events import MAX_S, LabelEvents, Row, label_events
+from tonelake.ingest.events.label_events import MAX_S, EventRow, LabelEvents, instant, label_events
 from tonelake.ingest.general_midi import PROGRAMS
 from tonelake.ingest.text_files import readable
 from tonelake.store import InputError, to_nfc
@@ -73,13 +73,16 @@ def read_midi(path: Path, *, sustain: bool = True) -> LabelEvents:
     spans = seconds_of(ticks, file)
     hits = seconds_of(np.array([tick for tick, _ in found.hits], np.float64), file)
     rows = [
-        Row("note", float(start_s), float(end_s), note.value, float(note.pitch), note.velocity)
+        EventRow(
+            "note", start_s=float(start_s), end_s=float(end_s), value=note.value, pitch=float(note.pitch),
+            velocity=note.velocity,
+        )
         for note, (start_s, end_s) in zip(found.notes, spans, strict=True)
     ]
     if len(hits):
-        rows += [Row("onset", row.start_s, row.start_s, row.value, None, row.velocity) for row in rows]
+        rows += [instant("onset", row.start_s, row.value, velocity=row.velocity) for row in rows]
     rows += [
-        Row("onset", float(at_s), float(at_s), DRUMS, None, velocity)
+        instant("onset", float(at_s), DRUMS, velocity=velocity)
         for at_s, (_, velocity) in zip(hits, found.hits, strict=True)
     ]
     if max((row.start_s for row in rows), default=0.0) > MAX_S:
@@ -113,7 +116,7 @@ def parse_midi(path: Path) -> Any:
 
 def read_tracks(file: Any) -> Notes:
     """Pair note-ons and note-offs of every track."""
-    found = Notes([], [], defaultdict(list), 0, Counter())
+    found = Notes(notes=[], hits=[], pedals=defaultdict(list), end=0, repairs=Counter())
     for track in file.tracks:
         read_track(track, found)
     return found
@@ -129,7 +132,8 @@ def read_track(track: Any, found: Notes) -> None:
 
     def close(channel: int, pitch: int) -> None:
         first, velocity = sounding.pop((channel, pitch))
-        notes.append((Note(channel, pitch, first, now, velocity, None), programs.get(channel)))
+        note = Note(channel, pitch=pitch, first=first, last=now, velocity=velocity, value=None)
+        notes.append((note, programs.get(channel)))
 
     for message in track:
         now = min(now + int(message.time), MAX_TICK)

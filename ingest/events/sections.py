@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tonelake.ingest.events.label_events import LabelEvents, Row, label_events
+from tonelake.ingest.events.label_events import LabelEvents, label_events, span
 from tonelake.ingest.events.text_rows import read_spans
 from tonelake.store import printable, to_nfc
 
@@ -13,7 +13,7 @@ MAX_LABEL = 200                          # characters
 
 def read_sections(path: Path) -> LabelEvents:
     """Read the sections of a file.  Raises InputError, naming the file and row."""
-    rows = [Row("section", start_s, end_s, section_label(text)) for start_s, end_s, text in read_spans(path)]
+    rows = [span("section", start_s, end_s, section_label(text)) for start_s, end_s, text in read_spans(path)]
     return label_events(path.name, rows)
 
 

@@ -142,6 +142,31 @@ def ingest_chorales(
     finish(report, strict)
 
 
+@ingest_app.command("events")
+def ingest_events(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of audio in the lake; default: all of it.")] = None,
+    lake: LakePath = "lake",
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of the label files; default: FOLDER, or the folders of the audio.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(
+            "--kind", metavar="KIND",
+            help="Only this kind: note, onset, beat, downbeat, chord, key or section. With one, text files without a word in "
+            "their name are of that kind. May be repeated.",
+        ),
+    ] = None,
+    sustain: Annotated[bool, typer.Option(help="Let notes of MIDI files last as long as the pedal holds them.")] = True,
+    workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Store notes, beats, chords, keys and sections from label files beside the audio (MIDI, JAMS, .beats, .lab, .key, …).
+
+    Example: tonelake ingest events ~/Music --labels ~/annotations
+    """
+    report = open_lake(lake).ingest_events(folder, labels=labels, kinds=kind or (), sustain=sustain, workers=workers)
+    finish(report, strict)
+
+
 @ingest_app.command("mirdata", cls=library_command("tonelake.ingest:ingest_mirdata"), rich_help_panel=SETS)
 def ingest_mirdata(
     name: Annotated[str, typer.Argument(help="Name of the set in mirdata, such as guitarset.")],

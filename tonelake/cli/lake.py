@@ -104,6 +104,32 @@ def clips(
 
 
 @app.command(rich_help_panel=AUDIO)
+def events(
+    clip: Annotated[
+        str | None, typer.Argument(help="Id of a clip, or the name of a song; default: count the events of the lake.")
+    ] = None,
+    lake: LakePath = "lake",
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", help="Only this kind of events, such as note. May be repeated.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only events from this source, such as midi or predicted:RUN; default: all labels.")
+    ] = None,
+    as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Count the notes, beats, chords and other events of the lake, or list those of a clip, with times from its start.
+
+    Example: tonelake events 3fa9 --kind note --csv
+    """
+    opened = open_lake(lake)
+    if clip is not None:
+        show(opened.clip_events(clip, kind or (), source=source), as_json, as_csv, "events", "the clip has no such events")
+        return
+    found = opened.events.summary(kinds=kind, source=source)
+    show(found, as_json, as_csv, empty="no events: run `tonelake ingest events`")
+
+
+@app.command(rich_help_panel=AUDIO)
 def spectrogram(
     clip: ClipId,
     file: Annotated[Path, typer.Argument(help="PNG file to write.")],

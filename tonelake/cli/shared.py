@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tonelake import Lake
-    from tonelake.ingest import IngestReport
+    from tonelake.ingest import EventReport, IngestReport
 
 # Panels of `tonelake --help`, in their order.
 START, AUDIO, EMBED, SEARCH, ANALYSE, TRAIN, TOKENS, UPKEEP = (
@@ -86,7 +86,7 @@ def say(text: str) -> None:
         typer.echo(printable(line), err=True)
 
 
-def finish(report: IngestReport, strict: bool) -> None:
+def finish(report: IngestReport | EventReport, strict: bool) -> None:
     """Print a report and exit: with 1 if a recording failed and `strict`."""
     for line in (*report.notes, str(report)):
         say(line)

@@ -33,7 +33,8 @@ def times(found, kind):
 @pytest.mark.parametrize("text", [
     "0.5 3\n1.25 1\n2 2\n", "0.5\t3\r\n1.25\t1\r\n2.0\t2", "0.5,3\n1.25,1\n2,2\n", "time;beat\n0,5;3\n1,25;1\n2,0;2\n",
     "0,50\t3\t7\n1,25\t1\t8\n2,00\t2\t8\n", "# madmom\n\n0.5   3.0\n1.25   1.0\n2.0   2.0\n",
-    '"0.5","3"\n"1.25","1"\n"2","2"\n', "0.5 3\n1.25 1\n2 2\n".encode("utf-16"), b"\xef\xbb\xbf0.5 3\r1.25 1\r2 2\r", "2 2\n0.5 3\n1.25 1\n0.5 3\n",
+    '"0.5","3"\n"1.25","1"\n"2","2"\n', "0.5 3\n1.25 1\n2 2\n".encode("utf-16"),
+    b"\xef\xbb\xbf0.5 3\r1.25 1\r2 2\r", "2 2\n0.5 3\n1.25 1\n0.5 3\n",
 ])
 def test_beats_are_read_from_every_form_of_text(tmp_path, text):
     found = read_beats(write(tmp_path, text))
