@@ -22,10 +22,10 @@ import numpy as np
 import tonelake
 from bench.real_music.packages import DONE, fetch_music, match_rules, packages, read_rules
 from bench.report import circumstances, table, write_results
-from tonelake.evaluate import Estimate, estimates_as_dict, jackknife_estimate, plural, read_labelled
+from tonelake.evaluate import Estimate, Replicates, estimates_as_dict, plural, read_labelled, stack_replicates
 from tonelake.index.separation.layer_report import measure_layer
 from tonelake.index.separation.pair_set import PairSet, choose_pairs
-from tonelake.index.separation.pairs import Separation, crossfit_map
+from tonelake.index.separation.pairs import Separation, crossfit_map, replicates_of_chosen
 from tonelake.store import cache_folder
 
 PAGE = Path(__file__).parent.parent / "docs" / "real-music.md"
@@ -67,9 +67,10 @@ class Found:
     def best(self) -> int:
         return int(np.argmax([one.figures["map"].value for one in self.measured]))
 
-    def left_out(self) -> np.ndarray:
-        """(unit,) mAP of the chosen layers without each unit."""
-        return np.stack([one.figures["map"].left_out for one in self.measured], axis=1) @ self.shares
+    def replicates(self) -> Replicates:
+        """The held-out mAP, and that without each unit."""
+        figures = stack_replicates([one.figures["map"] for one in self.measured])
+        return replicates_of_chosen(self.held_out.value, figures, self.shares)
 
 
 def write_labels(music: Path, file: Path) -> None:
@@ -143,7 +144,7 @@ def measure(lake: tonelake.Lake, spaces: dict[str, str], task: Task) -> tuple[Pa
 
 def difference(first: Found, second: Found) -> Estimate:
     """Return the held-out mAP of one encoder less that of another, paired over the units."""
-    return jackknife_estimate(first.held_out.value - second.held_out.value, first.left_out() - second.left_out())
+    return (first.replicates() - second.replicates()).estimate()
 
 
 def report(results: dict[str, tuple[PairSet, dict[str, Found]]]) -> str:
