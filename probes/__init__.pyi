@@ -1,4 +1,14 @@
 from .config import ProbeConfig
+from .frames.config import FrameProbeConfig
+from .frames.decode_settings import DecodeSettings
+from .frames.decoding import choose_decoding, decode
+from .frames.experiment import digest_events
+from .frames.frame_losses import positive_weights, start_of_bias
+from .frames.heads import make_head
+from .frames.run import FrameRun, Posteriors
+from .frames.targets import frame_targets
+from .frames.tasks import FRAME_TASKS, PIANO, FrameTask, frame_task
+from .frames.training import probe_frames
 from .losses import balanced_weights
 from .marble import differences_of
 from .metric_learning import extend_metric, learn_metric
@@ -24,38 +34,53 @@ from .runs import Run, compare_probes, read_tensors, write_table, write_tensors
 from .training_clips import predictions_of_side
 
 __all__ = [
+    "FRAME_TASKS",
     "METRIC_LABELS",
+    "PIANO",
     "PROTOCOLS",
     "TRAINING_PREDICTIONS",
     "TRAINING_SIDES",
+    "DecodeSettings",
     "EvaluatedRun",
+    "FrameProbeConfig",
+    "FrameRun",
+    "FrameTask",
     "LearnedMetric",
+    "Posteriors",
     "Predictions",
     "ProbeConfig",
     "Run",
     "Stage",
     "balanced_weights",
+    "choose_decoding",
     "clip_losses",
     "compare_probes",
     "count_saved",
+    "decode",
     "differences_of",
+    "digest_events",
     "draw_confusion",
     "draw_weights",
     "extend_metric",
     "format_interval",
     "format_number",
     "frame_table",
+    "frame_targets",
+    "frame_task",
     "leak_warning",
     "leaks_table",
     "learn_metric",
+    "make_head",
     "markdown_image",
     "markdown_table",
     "mean_history",
+    "positive_weights",
     "predict",
     "prediction_columns",
     "predictions_of_side",
     "probe",
     "probe_all",
+    "probe_frames",
     "read_tensors",
     "readable_targets",
     "review",
@@ -63,6 +88,7 @@ __all__ = [
     "save_predictions",
     "sort_orders",
     "stages_of",
+    "start_of_bias",
     "write_predictions",
     "write_table",
     "write_tensors",

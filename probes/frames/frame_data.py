@@ -1,0 +1,323 @@
+"""Stored frames of clips as segments in batches, in memory or streamed from the store.
+
+A clip is divided into segments of equal length; the last one begins earlier if needed, and only its new frames are judged.
+An epoch takes clips in random order in stretches of about STRETCH_S seconds of audio, and the segments of a stretch in random
+order.  In memory all stretches are held; streamed, the next stretch is read during training.  Both give the same batches.
+
+States are standardised by mean and standard deviation over the training frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from tonelake.probes.frames.frame_losses import Cells, FrameTargets
+from tonelake.probes.frames.targets import frame_targets
+from tonelake.probes.frames.tasks import FrameTask
+from tonelake.probes.inputs import Preparation
+from tonelake.store import Frames, InputError, Lake, Space, in_list
+
+STRETCH_S = 1_200.0                      # seconds of audio read at once
+NEIGHBOURS = {"beats": 0.5, "onsets": 0.5}       # weight of the frames beside a beat or onset, in training
+
+
+@dataclass(frozen=True)
+class FrameInput:
+    """The layers that a head reads, side by side or under a learned weighting."""
+
+    name: str                            # name of a layer, `all` or `weighted`
+    layers: tuple[int, ...]
+    parts: int                           # number of weighted layers; 0 if layers are concatenated
+    width: int                           # of the head's input
+
+
+def frame_inputs(frames: Frames, names: Sequence[str]) -> list[FrameInput]:
+    """Return the inputs for names of layers, `each`, `all` or `weighted`, which mean the layers that have stored frames.
+
+    Raises InputError if no layer has, or a named one has not, or if widths differ under a weighting.
+    """
+    space, stored = frames.space, frames.layers()
+    if not stored:
+        name = space.layers[space.default_layer]
+        raise InputError(
+            f"space {space.name!r}: has no stored frames. Run `tonelake embed --space {space.name} --frames {name}`"
+        )
+    found: list[FrameInput] = []
+    for name in names:
+        if name == "each":
+            found += [FrameInput(space.layers[n], (n,), 0, space.dims[n]) for n in stored]
+        elif name == "all" and name not in space.layers:
+            found.append(FrameInput("all", tuple(stored), 0, sum(space.dims[n] for n in stored)))
+        elif name == "weighted" and name not in space.layers:
+            widths = {space.dims[n] for n in stored}
+            if len(widths) > 1:
+                raise InputError(
+                    f"space {space.name!r}: its layers are {min(widths)} to {max(widths)} wide and cannot be weighted. Use "
+                    "`all`, which concatenates them"
+                )
+            found.append(FrameInput("weighted", tuple(stored), len(stored), widths.pop()))
+        else:
+            number = space.layer_index(name)
+            if number not in stored:
+                raise InputError(
+                    f"layer {space.layers[number]}: has no stored frames. Run `tonelake embed --space {space.name} --frames "
+                    f"{space.layers[number]}`, or choose one of {', '.join(space.layers[n] for n in stored)}"
+                )
+            found.append(FrameInput(space.layers[number], (number,), 0, space.dims[number]))
+    return list(dict.fromkeys(found))
+
+
+def read_times(frames: Frames, layer: int, clip_ids: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return the frame times of one layer, of some clips or of all: clip_id, n_frames, frame_s (a list)."""
+    where = f"layer = {layer}" + ("" if clip_ids is None else f" AND {in_list('clip_id', clip_ids)}")
+    found = pl.from_arrow(frames.table.read(["clip_id", "n_frames", "frame_s"], where=where))
+    assert isinstance(found, pl.DataFrame)
+    return found
+
+
+class FrameClips:
+    """Clips with stored frames of some layers, their frame times, and their events.
+
+    `clips`: clip_id and further columns, a row a clip; `events`: rows of `Events.of_clips`.
+    """
+
+    def __init__(
+        self, lake: Lake, space: Space, task: FrameTask, clips: pl.DataFrame, events: pl.DataFrame, layer: int
+    ) -> None:
+        self.frames, self.space, self.task, self.clips = lake.frames(space), space, task, clips
+        ids = clips["clip_id"]
+        stored = read_times(self.frames, layer)
+        own = clips.select("clip_id").join(stored, on="clip_id", how="left", maintain_order="left")
+        self.n_frames = own["n_frames"].to_numpy()
+        times = own["frame_s"].explode(empty_as_null=False)
+        self._times, self._starts = times.to_numpy(), np.concatenate([[0], np.cumsum(self.n_frames)])
+        steps = [np.diff(self.frame_s(i)) for i in range(min(len(ids), 20))]
+        self.period_s = float(np.median(np.concatenate(steps))) if sum(map(len, steps)) else 0.02
+        self._events = events.partition_by("clip_id", as_dict=True)
+        self._none = events.clear()
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def frame_s(self, clip: int) -> np.ndarray:
+        """Return (frame,) float32 centres of a clip's frames, in seconds from its start."""
+        return self._times[self._starts[clip] : self._starts[clip + 1]]
+
+    def events_of(self, clip: int) -> pl.DataFrame:
+        """Return the events of a clip, with times from its start."""
+        return self._events.get((self.clips["clip_id"][clip],), self._none)
+
+    def targets(self, clip: int, *, soft: bool = False) -> np.ndarray:
+        """Return the targets at each frame of a clip (see `frame_targets`); `soft`: beats and onsets spread to neighbours."""
+        return frame_targets(
+            self.task, self.events_of(clip), self.frame_s(clip), period_s=self.period_s,
+            neighbours=NEIGHBOURS.get(self.task.name, 0.0) if soft else 0.0,
+        )
+
+    def byte_size(self, spec: FrameInput, clips: np.ndarray) -> int:
+        """Return the bytes of the states of some clips in memory."""
+        return 2 * int(self.n_frames[clips].sum()) * spec.width * max(spec.parts, 1)
+
+    def reader(self, spec: FrameInput) -> StateReader:
+        return StateReader(self, spec)
+
+    def stretches(self, clips: np.ndarray) -> list[np.ndarray]:
+        """Divide clips, in their order, into stretches of about STRETCH_S seconds."""
+        ends = np.cumsum(self.n_frames[clips]) * self.period_s
+        return np.split(clips, np.flatnonzero(np.diff((ends // STRETCH_S).astype(np.int64))) + 1) if len(clips) else []
+
+
+class StateReader:
+    """Reader for the states of one input."""
+
+    def __init__(self, clips: FrameClips, spec: FrameInput) -> None:
+        self.clips, self.spec = clips, spec
+        ids = clips.clips["clip_id"].to_list()
+        self._read = [clips.frames.reader(ids, layer) for layer in spec.layers]
+
+    def __call__(self, clips: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Return the states of clips: (frame, width) float16 each, or (layer, frame, width) if weighted."""
+        wanted = [int(clip) for clip in clips]
+        layers = [read(wanted) for read in self._read]
+        for clip, *parts in zip(wanted, *layers, strict=True):
+            if any(len(part) != self.clips.n_frames[clip] for part in parts):
+                raise InputError(
+                    f"clip {self.clips.clips['clip_id'][clip]}: its layers have different numbers of frames. Embed it again"
+                )
+        if len(layers) == 1 and not self.spec.parts:
+            return layers[0]
+        join = np.stack if self.spec.parts else lambda parts: np.concatenate(parts, axis=1)
+        return [join(parts) for parts in zip(*layers, strict=True)]
+
+
+def fit_standardisation(reader: StateReader, clips: np.ndarray) -> Preparation:
+    """Return mean and standard deviation over all frames of some clips, (width,), or (layer, 1, width) if weighted.
+
+    Raises InputError for states that are not finite.
+    """
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for stretch in reader.clips.stretches(clips):
+        for states in reader(stretch):
+            wide = states.astype(np.float64)
+            count += wide.shape[-2]
+            total, squares = total + wide.sum(axis=-2), squares + np.square(wide).sum(axis=-2)
+    if not np.isfinite(total).all():
+        raise InputError(
+            f"space {reader.clips.space.name!r}: stored frames of layer {reader.spec.name} hold NaN or infinity. Embed the "
+            "clips again, or leave the layer out"
+        )
+    mean = total / max(count, 1)
+    spread = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
+    spread[spread < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1                   # constant dimensions stay constant
+    mean, spread = mean.astype(np.float32), spread.astype(np.float32)
+    return Preparation(False, mean[:, None] if reader.spec.parts else mean, spread[:, None] if reader.spec.parts else spread)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Segments of clips.  Shape: (segment,) int each."""
+
+    clip: np.ndarray
+    start: np.ndarray                    # first frame
+    length: np.ndarray                   # number of frames
+    judged: np.ndarray                   # first judged frame, from the segment's start: earlier ones belong to another segment
+    frames: int                          # of a whole segment
+
+
+def make_segments(n_frames: np.ndarray, clips: np.ndarray, frames: int) -> Segments:
+    """Divide clips into segments of `frames` frames, shorter ones only where a clip is shorter."""
+    counts = -(-n_frames[clips] // frames)
+    clip = np.repeat(clips, counts)
+    number = np.concatenate([np.arange(count) for count in counts]) if len(clips) else np.zeros(0, np.int64)
+    begin = number * frames
+    start = np.maximum(np.minimum(begin, n_frames[clip] - frames), 0)
+    return Segments(
+        clip=clip, start=start, length=np.minimum(n_frames[clip], frames), judged=begin - start, frames=frames
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Segments of one batch: states (1 or layer, segment, frame, width), and targets of their frames."""
+
+    x: torch.Tensor
+    targets: np.ndarray                  # (segment, frame, output) or (segment, frame)
+    unjudged: np.ndarray                 # (segment, frame) bool
+    number: int                          # of the batch in its epoch
+
+    def block(self, start: int, stop: int) -> tuple[torch.Tensor, FrameTargets, torch.Tensor | None]:
+        """Return states, targets and unjudged rows of some of the segments."""
+        device, skipped = self.x.device, self.unjudged[start:stop].reshape(-1)
+        targets = self.targets[start:stop].reshape(-1, *self.targets.shape[2:])
+        unjudged = torch.from_numpy(np.flatnonzero(skipped)).to(device) if skipped.any() else None
+        if targets.ndim == 1:
+            own: FrameTargets = torch.from_numpy(np.where(skipped, -1, targets)).to(device)
+        else:
+            rows, outputs = np.nonzero(targets)
+            kept = ~skipped[rows]
+            rows, outputs = rows[kept], outputs[kept]
+            amounts = targets[rows, outputs].astype(np.float32)
+            own = Cells(*(torch.from_numpy(part).to(device) for part in (rows, outputs, amounts)))
+        return self.x[:, start:stop], own, unjudged
+
+    @property
+    def judged_rows(self) -> int:
+        return int((~self.unjudged).sum())
+
+
+class Stretch:
+    """States and targets of some clips in memory."""
+
+    def __init__(self, reader: StateReader, clips: np.ndarray, *, soft: bool) -> None:
+        self.clips = clips
+        states = reader(clips)
+        self.states = np.concatenate(states, axis=-2) if len(states) != 1 else states[0]
+        own = [reader.clips.targets(int(clip), soft=soft) for clip in clips]
+        self.targets = np.concatenate(own) if own else np.zeros(0)
+        lengths = reader.clips.n_frames[clips]
+        self.first = dict(zip(clips.tolist(), (np.cumsum(lengths) - lengths).tolist(), strict=True))     # row of each clip
+
+
+class SegmentData:
+    """Segments of training or validation clips, standardised, on a device."""
+
+    def __init__(
+        self, reader: StateReader, clips: np.ndarray, frames: int, preparation: Preparation, *, device: str,
+        dtype: torch.dtype, batch: int, in_memory: bool, soft: bool = False,
+    ) -> None:
+        self.reader, self.clips, self.batch, self.soft = reader, clips, batch, soft
+        self.segments = make_segments(reader.clips.n_frames, clips, frames)
+        self.device, self.dtype = torch.device(device), dtype
+        assert preparation.mean is not None and preparation.scale is not None
+        self.mean, self.scale = torch.from_numpy(preparation.mean), torch.from_numpy(1 / preparation.scale)
+        self._held = Stretch(reader, clips, soft=soft) if in_memory and len(clips) else None
+
+    def batches(self, rng: np.random.Generator | None) -> Iterator[Batch]:
+        """Yield batches of segments: in random order, or in their own order without a generator."""
+        order = self.clips if rng is None else rng.permutation(self.clips)
+        by_clip: dict[int, list[int]] = {}
+        for number, clip in enumerate(self.segments.clip.tolist()):
+            by_clip.setdefault(clip, []).append(number)
+        plan = []
+        for clips in self.reader.clips.stretches(order):
+            chosen = np.array([number for clip in clips.tolist() for number in by_clip[clip]], np.int64)
+            plan.append((clips, chosen if rng is None else rng.permutation(chosen)))
+        number = 0
+        for stretch, chosen in self._stretches(plan):
+            for start in range(0, len(chosen), self.batch):
+                yield self._gather(stretch, chosen[start : start + self.batch], number)
+                number += 1
+
+    def _stretches(self, plan: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[Stretch, np.ndarray]]:
+        """Yield each stretch with its segments; streamed, the next one is read meanwhile."""
+        if self._held is not None:
+            yield from ((self._held, chosen) for _, chosen in plan)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead = [pool.submit(Stretch, self.reader, clips, soft=self.soft) for clips, _ in plan[:1]]
+            for number, (_, chosen) in enumerate(plan):
+                stretch = ahead.pop().result()
+                if number + 1 < len(plan):
+                    ahead.append(pool.submit(Stretch, self.reader, plan[number + 1][0], soft=self.soft))
+                yield stretch, chosen
+
+    def _gather(self, stretch: Stretch, chosen: np.ndarray, number: int) -> Batch:
+        own, length = self.segments, int(self.segments.length[chosen].max())
+        shape = (*stretch.states.shape[:-2], len(chosen), length, stretch.states.shape[-1])
+        states = np.zeros(shape, np.float16)
+        targets = np.zeros((len(chosen), length, *stretch.targets.shape[1:]), stretch.targets.dtype)
+        unjudged = np.ones((len(chosen), length), bool)
+        padded = []
+        for row, segment in enumerate(chosen):
+            count = int(own.length[segment])
+            first = stretch.first[int(own.clip[segment])] + int(own.start[segment])
+            states[..., row, :count, :] = stretch.states[..., first : first + count, :]
+            targets[row, :count] = stretch.targets[first : first + count]
+            unjudged[row, own.judged[segment] : count] = False
+            if count < length:
+                padded.append((row, count))
+        x = torch.from_numpy(states).to(self.device)
+        mean, scale = self.mean.to(self.device), self.scale.to(self.device)
+        if mean.dim() == 3:                      # weighted: (layer, 1, width) against (layer, segment, frame, width)
+            mean, scale = mean[:, None], scale[:, None]
+        x = x.float().sub_(mean).mul_(scale)
+        for row, count in padded:                # zeros, as beyond the ends of a clip
+            x[..., row, count:, :] = 0
+        return Batch(x=x.to(self.dtype).view(-1, *x.shape[-3:]), targets=targets, unjudged=unjudged, number=number)
+
+    def count_targets(self, outputs: int) -> tuple[np.ndarray, int]:
+        """Return (output,) positive or labelled frames, and the number of frames."""
+        counts, frames = np.zeros(outputs, np.int64), 0
+        for clip in self.clips.tolist():
+            targets = self.reader.clips.targets(clip)
+            frames += len(targets)
+            counts += targets.sum(axis=0, dtype=np.int64) if targets.ndim == 2 else np.bincount(
+                targets[targets >= 0], minlength=outputs
+            )
+        return counts, frames
