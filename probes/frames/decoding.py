@@ -18,6 +18,7 @@ from tonelake.probes.frames.beat_decoding import beat_decoders, decode_beats, de
 from tonelake.probes.frames.decode_settings import DecodeSettings
 from tonelake.probes.frames.note_decoding import decode_notes
 from tonelake.probes.frames.note_thresholds import (
+    LONGEST_S,
     MOST_CLIPS,
     MOST_DECODED,
     SEPARATIONS,
@@ -39,6 +40,7 @@ DECODERS = {
 }
 ONSET_S, BEAT_S = 0.05, 0.07             # tolerances of scores
 TIGHTNESS = (25.0, 50.0, 100.0, 200.0, 400.0)
+Column = tuple[np.ndarray, np.ndarray, np.ndarray]          # (frame,) probabilities and centres, (time,) reference
 STAYS_S = tuple(0.125 * 2.0**n for n in range(7))        # 0.125 to 8 seconds
 
 
@@ -82,10 +84,20 @@ def choose_decoding(
     return choose_transitions(task, clips, training)
 
 
-def choose_threshold(
-    columns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], window_s: float, separation_s: float
-) -> Optimum:
-    """Return the best threshold of peaks of (frame,) probabilities, frame_s and (time,) reference times of each clip."""
+def choose_separation(columns: Sequence[Column], window_s: float) -> tuple[float, Optimum]:
+    """Return the best separation of peaks and its best threshold; of equally good separations, the least."""
+    optima = {separation: choose_threshold(columns, window_s, separation) for separation in SEPARATIONS}
+    while True:
+        top = max(optimum.score for optimum in optima.values())
+        best = min(one for one, optimum in optima.items() if not optimum.score < top - SAME_F1)
+        longer = min(2 * best, LONGEST_S)
+        if longer in optima or best < max(optima):
+            return best, optima[best]
+        optima[longer] = choose_threshold(columns, window_s, longer)
+
+
+def choose_threshold(columns: Sequence[Column], window_s: float, separation_s: float) -> Optimum:
+    """Return the best threshold of the peaks of clips."""
     found = []
     for p, frame_s, wanted in columns:
         peaks = np.flatnonzero(local_maxima(p[:, None], frames_within(separation_s, median_period(frame_s)))[:, 0])
@@ -107,9 +119,8 @@ def choose_onsets(task: FrameTask, clips: Sequence[DecodedClip]) -> DecodeSettin
     """Return the threshold and separation of onsets with the best mean F1."""
     chosen = [clips[number] for number in evenly_spaced(clips, MOST_CLIPS)]
     columns = [(clip[0][:, 0], clip[1], onset_times(clip[2])) for clip in chosen]
-    optima = {separation: choose_threshold(columns, ONSET_S, separation) for separation in SEPARATIONS}
-    separation = max(SEPARATIONS, key=lambda one: (optima[one].score, -one))
-    settings = DecodeSettings(onset_threshold=optima[separation].onset, separation_s=separation)
+    separation, optimum = choose_separation(columns, ONSET_S)
+    settings = DecodeSettings(onset_threshold=optimum.onset, separation_s=separation)
     return refined_if_better(task, chosen[:MOST_DECODED], settings)
 
 
@@ -126,10 +137,9 @@ def choose_beats(task: FrameTask, clips: Sequence[DecodedClip], decoders: Sequen
             first = [
                 (clip[0][:, downbeat], clip[1], beat_times(clip[2].filter(pl.col("kind") == "downbeat"))) for clip in chosen
             ]
-            optima = {separation: choose_threshold(columns, BEAT_S, separation) for separation in (*SEPARATIONS, 0.12)}
-            separation = max(optima, key=lambda one: (optima[one].score, -one))
+            separation, optimum = choose_separation(columns, BEAT_S)
             settings = replace(
-                settings, onset_threshold=optima[separation].onset, separation_s=separation,
+                settings, onset_threshold=optimum.onset, separation_s=separation,
                 downbeat_threshold=choose_threshold(first, BEAT_S, separation).onset,
             )
             settings = refined_if_better(task, few, settings)

@@ -8,7 +8,7 @@ matched onsets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from tonelake.probes.frames.threshold_search import (
     SAME_F1,
     Axes,
     ClipPeaks,
+    Optimum,
     grid_f1,
     logit,
     mean_f1,
@@ -36,7 +37,8 @@ from tonelake.probes.frames.threshold_search import (
 ONSET_S = 0.05
 SHORTEST = (0.0, 0.03, 0.06)             # seconds
 SEPARATIONS = (0.03, 0.06)
-GAPS = (0.03, 0.06, 0.12)
+SHORTEST_GAP_S = 0.03                    # doubled as long as that is better
+LONGEST_S = 0.25                         # of a separation or shortest length
 MOST_CLIPS = 400                         # evenly spaced, for the thresholds
 MOST_DECODED = 60                        # for offsets and refinement
 BETTER_ERROR = 0.95                      # refined times must have at most this share of the median error
@@ -52,32 +54,41 @@ def evenly_spaced(clips: Sequence[DecodedClip], most: int) -> list[int]:
 
 def choose_notes(task: FrameTask, clips: Sequence[DecodedClip]) -> DecodeSettings:
     """Return the settings with the best mean onset F1 over clips (probabilities, frame_s, reference events, duration_s)."""
-    choices = [(separation, shortest) for separation in SEPARATIONS for shortest in SHORTEST]
-    peaks: dict[tuple[float, float], list[ClipPeaks]] = {choice: [] for choice in choices}
-    histograms = []
-    for number in evenly_spaced(clips, MOST_CLIPS):
-        probabilities, frame_s, reference, _ = clips[number]
-        for choice in choices:
-            peaks[choice].append(peaks_of_clip(task, probabilities, frame_s, reference, *choice))
-        histograms.append(FrameHistogram(task, probabilities, frame_s, reference))
+    chosen = evenly_spaced(clips, MOST_CLIPS)
+    histograms = [FrameHistogram(task, *clips[number][:3]) for number in chosen]
+    optima: dict[tuple[float, float], Optimum] = {}
 
-    def evaluator(found: list[ClipPeaks]) -> Callable[[Axes], tuple[np.ndarray, np.ndarray]]:
+    def find(choice: tuple[float, float]) -> None:
+        found = [peaks_of_clip(task, *clips[number][:3], *choice) for number in chosen]
+
         def evaluate(axes: Axes) -> tuple[np.ndarray, np.ndarray]:
             scores = mean_f1([grid_f1(clip, axes, ONSET_S) for clip in found])
             frames = mean_f1([histogram.f1(axes.support) for histogram in histograms])
             return scores, np.broadcast_to(frames, scores.shape)
 
-        return evaluate
+        optima[choice] = search(evaluate)
 
-    optima = {choice: search(evaluator(found)) for choice, found in peaks.items()}
-    top = max(optimum.score for optimum in optima.values())
-    near = [choice for choice in choices if optima[choice].score >= top - SAME_F1]
-    separation, shortest = max(near, key=lambda choice: (optima[choice].second, -choice[0], choice[1]))
+    pending = [(separation, shortest) for separation in SEPARATIONS for shortest in SHORTEST]
+    while pending:
+        for choice in pending:
+            find(choice)
+        separation, shortest = best_choice(optima)
+        # While the best is the largest that was tried, the next larger one is tried as well.
+        further = [(min(2 * separation, LONGEST_S), shortest), (separation, min(2 * shortest, LONGEST_S))]
+        at_end = [separation == max(one for one, _ in optima), shortest == max(one for _, one in optima)]
+        pending = [choice for choice, end in zip(further, at_end, strict=True) if end and choice not in optima]
     best = optima[separation, shortest]
     settings = DecodeSettings(
         onset_threshold=best.onset, frame_threshold=best.support, separation_s=separation, shortest_s=shortest
     )
     return with_measured_options(task, [clips[number] for number in evenly_spaced(clips, MOST_DECODED)], settings)
+
+
+def best_choice(optima: dict[tuple[float, float], Optimum]) -> tuple[float, float]:
+    """Return the separation and shortest length with the best score; of equally good ones, the least separation."""
+    top = max(optimum.score for optimum in optima.values())
+    near = [choice for choice, optimum in optima.items() if not optimum.score < top - SAME_F1]
+    return max(near, key=lambda choice: (-choice[0], optima[choice].second, -choice[1]))
 
 
 def peaks_of_clip(
@@ -120,12 +131,13 @@ def with_measured_options(task: FrameTask, clips: Sequence[DecodedClip], setting
     def matched_with(candidate: DecodeSettings) -> list[MatchedNotes]:
         return [match_notes(notes_of(clip[2]), decode_notes(task, clip[0], clip[1], candidate)) for clip in clips]
 
-    chosen, score = settings, offset_f1(matched_with(settings))
-    for gap in GAPS:
+    chosen, score, gap = settings, offset_f1(matched_with(settings)), SHORTEST_GAP_S
+    while gap <= max(2 * chosen.gap_s, 2 * SHORTEST_GAP_S) and gap <= 2 * LONGEST_S:
         candidate = replace(settings, gap_s=gap)
         reached = offset_f1(matched_with(candidate))
         if reached > score + SAME_F1:
             chosen, score = candidate, reached
+        gap *= 2
     base = chosen
 
     def with_offsets(threshold: float) -> float:
