@@ -214,17 +214,18 @@ class Clips:
         schema = stored.schema
         rows, repeated = one_row_each(rows, stored)
         fresh = rows.join(stored.select("clip_id"), on="clip_id", how="anti", maintain_order="left")
-        again = rows.join(stored.select("clip_id", was="source"), on="clip_id", how="inner", maintain_order="left")
-        elsewhere = {s for s in again.filter(pl.col("was") != pl.col("source"))["was"].unique() if source_exists(s)}
-        copies = again.filter((pl.col("was") != pl.col("source")) & pl.col("was").is_in(elsewhere))
-        again = again.join(copies.select("clip_id"), on="clip_id", how="anti", maintain_order="left").drop("was")
-
-        before = stored.join(again.select("clip_id"), on="clip_id", how="semi").sort("clip_id")
-        names = [c for c in again.columns if c not in ("clip_id", "added_at", "cut")]      # the first cut is kept
-        after = before.join(again, on="clip_id", how="left", suffix=" new", maintain_order="left").with_columns(
-            pl.coalesce(f"{name} new", name).alias(name) for name in names
-        ).select(before.columns)
-        changed = after.filter(pl.any_horizontal(after[c].ne_missing(before[c]) for c in after.columns))
+        before, changed, copies = stored, stored, rows.clear()
+        if len(stored):
+            again = rows.join(stored.select("clip_id", was="source"), on="clip_id", how="inner", maintain_order="left")
+            elsewhere = {s for s in again.filter(pl.col("was") != pl.col("source"))["was"].unique() if source_exists(s)}
+            copies = again.filter((pl.col("was") != pl.col("source")) & pl.col("was").is_in(elsewhere))
+            again = again.join(copies.select("clip_id"), on="clip_id", how="anti", maintain_order="left").drop("was")
+            before = stored.join(again.select("clip_id"), on="clip_id", how="semi").sort("clip_id")
+            names = [c for c in again.columns if c not in ("clip_id", "added_at", "cut")]      # the first cut is kept
+            after = before.join(again, on="clip_id", how="left", suffix=" new", maintain_order="left").with_columns(
+                pl.coalesce(f"{name} new", name).alias(name) for name in names
+            ).select(before.columns)
+            changed = after.filter(pl.any_horizontal(after[c].ne_missing(before[c]) for c in after.columns))
 
         now = datetime.now(UTC)
         fresh = fresh.with_columns(pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("added_at"))
@@ -252,16 +253,18 @@ class Clips:
         """
         rows = rows.with_columns(without_nan(rows[name]) for name in rows.columns)
         schema, arrow = self.table.schema, rows.to_arrow()
-        new = []
+        stored = to_frame(schema.empty_table()).schema
+        new, cast = [], []
         for name in rows.columns:
-            if name not in schema.names:
-                kind = stored_type(arrow.schema.field(name).type)
-                if pa.types.is_null(kind):
-                    rows = rows.drop(name)
-                else:
-                    new.append(pa.field(name, kind))
+            if name in stored:
+                cast.append(cast_to_stored(rows[name], stored[name]))
                 continue
-            rows = rows.with_columns(cast_to_stored(rows[name], self._stored_type(name)))
+            kind = stored_type(arrow.schema.field(name).type)
+            if pa.types.is_null(kind):
+                rows = rows.drop(name)
+            else:
+                new.append(pa.field(name, kind))
+        rows = rows.with_columns(cast)
         self.table.add_columns(new)
         return rows
 
