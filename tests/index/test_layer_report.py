@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sklearn
 from fakes import clip_rows
 from scipy.stats import skew
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -27,30 +28,32 @@ def test_the_layer_report_equals_brute_force(filled, column, where, within):
     report = index.layers(filled, column, where=where, within=within)
     rows = filled.clips.read(where=where).to_dicts()
     across = column != "track"
+    others, shared = [], []                              # of each row: the rows it is compared with, and which are alike
+    for a in rows:
+        compared = [
+            j for j, b in enumerate(rows)
+            if (a["track"] != b["track"] or (not across and abs(a["start_s"] - b["start_s"]) >= 10 - 1e-9))
+            and (not within or set(a[within]) & set(b[within]))
+        ]
+        alike = [set(a["tags"]) & set(rows[j]["tags"]) if column == "tags" else a[column] == rows[j][column] for j in compared]
+        others.append(compared)
+        shared.append(np.array(alike, bool))
     for number in range(2):
         ids, vectors = filled.vectors().take([r["clip_id"] for r in rows], number)[:2]
         assert ids.to_list() == [r["clip_id"] for r in rows]
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         kinds, scores, precision, first, tenth, r_precision = [], [], [], [], [], []
         times = np.zeros(len(rows))
-        for i, a in enumerate(rows):
-            same, score, other = [], [], []
-            for j, b in enumerate(rows):
-                apart = abs(a["start_s"] - b["start_s"]) >= 10 - 1e-9
-                if a["track"] == b["track"] and (across or not apart):
-                    continue
-                if within and not set(a[within]) & set(b[within]):
-                    continue
-                same.append(bool(set(a["tags"]) & set(b["tags"])) if column == "tags" else a[column] == b[column])
-                score.append(float(unit[i] @ unit[j]))
-                other.append(j)
-            order = np.argsort(-np.array(score), kind="stable")
-            tenth.append(any(np.array(same)[order[:10]]))
-            r_precision.append(np.array(same)[order[: sum(same)]].mean())
+        for i, (other, same) in enumerate(zip(others, shared, strict=True)):
+            score = unit[other] @ unit[i]
+            order = np.argsort(-score, kind="stable")
+            tenth.append(any(same[order[:10]]))
+            r_precision.append(same[order[: sum(same)]].mean())
             times[np.array(other)[order[:10]]] += 1
-            kinds += same
-            scores += score
-            precision.append(average_precision_score(same, score))
+            kinds += [*same]
+            scores += [*score]
+            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+                precision.append(average_precision_score(same, score))
             first.append(same[int(np.argmax(score))])
         kinds, scores = np.array(kinds), np.array(scores)
         row = report.table.row(number, named=True)
