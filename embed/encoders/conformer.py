@@ -6,6 +6,8 @@ stay in place.  Parameters have the names and shapes of `torch.nn.Conv1d`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -49,8 +51,63 @@ class Attending(nn.Module):
         return mixed
 
 
-def rotate(states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+Angles = tuple[torch.Tensor, torch.Tensor]
+
+
+class ConformerNetwork(nn.Module):
+    """A front end with subsampling, and blocks that take the states and each frame's (cosine, sine)."""
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        raise NotImplementedError
+
+    def first_layer(self, samples: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> (batch, frame, hidden) that enters the first block."""
+        raise NotImplementedError
+
+    def angles(self, states: torch.Tensor) -> Angles:
+        """Cosine and sine of the angles of each frame of (batch, frame, hidden)."""
+        raise NotImplementedError
+
+    def last_layer(self, states: torch.Tensor) -> torch.Tensor:
+        """The states that leave the last block -> the last layer; unchanged by default."""
+        return states
+
+    def states(self, samples: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield (batch, frame, hidden) of each layer: what enters the first block, and what leaves each block."""
+        states = self.first_layer(samples)
+        yield states
+        angles = self.angles(states)
+        *blocks, last = self.blocks
+        for block in blocks:
+            states = block(states, angles)
+            yield states
+        yield self.last_layer(last(states, angles))
+
+    def run_block(self, states: torch.Tensor) -> torch.Tensor:
+        """(batch, frame, hidden) -> the states that leave the first block if these enter it."""
+        found: torch.Tensor = self.blocks[0](states, self.angles(states))
+        return found
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> the last layer."""
+        for states in self.states(samples):
+            last = states
+        return last
+
+
+def rotate(states: torch.Tensor, angles: Angles) -> torch.Tensor:
     """Rotate (..., frame, width) by each frame's (cosine, sine); the first half of the width is paired with the second."""
     cosine, sine = angles
-    first, second = states.chunk(2, dim=-1)
-    return (states * cosine + torch.cat([-second, first], dim=-1) * sine).to(states.dtype)
+    first, second = states.float().chunk(2, dim=-1)
+    half = first.shape[-1]
+    turned = states * cosine                                         # float32
+    turned[..., :half].addcmul_(second, sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(first, sine[..., half:])
+    return turned.to(states.dtype)
+
+
+def as_multiplied(states: torch.Tensor) -> torch.Tensor:
+    """The states in the precision in which linear layers multiply, so that several of them do not each cast the same states."""
+    kind = states.device.type
+    return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states

@@ -1,7 +1,8 @@
-"""Encoders whose model is a conformer: an encoder in bfloat16 on a CPU measures which attention is the fastest here."""
+"""Encoders whose model is a conformer: an encoder in bfloat16 on a CPU measures which kernels are the fastest here."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,14 +10,18 @@ import numpy as np
 
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
-from tonelake.embed.kernels.choice import Sizes, choose_attention
+from tonelake.embed.encoders.training import TrainingPass
+from tonelake.embed.kernels import linear
+from tonelake.embed.kernels.choice import APART, Sizes, choose_conformer_kernels, threads_for_clips
 from tonelake.store import InputError
 
 
 class ConformerEncoder(TorchEncoder):
-    """A `TorchEncoder` whose model has `sizes`, `states`, and blocks of `embed.encoders.conformer.Attending`."""
+    """A `TorchEncoder` whose model is a `embed.encoders.conformer.ConformerNetwork`."""
 
+    trainable = True
     _least: int                          # samples of the shortest window
+    _choosing = threading.Lock()         # clips that go apart come to the choice at the same time
 
     def _declare(self, sizes: Any, fft: int) -> None:
         """Set the layers and frames of a model: layer 0 enters the first block, layer i leaves block i."""
@@ -48,23 +53,46 @@ class ConformerEncoder(TorchEncoder):
     def _run_up_to(self, model: Any, batch: Any, layer: int) -> Any:
         return next(states for number, states in enumerate(model.states(batch)) if number == layer)
 
+    def training_pass(self) -> ConformerPass:
+        return ConformerPass(self._model, self._model.blocks)
+
     def prepare(self, samples: int) -> None:
-        """Choose the attention; on CUDA, measure how many windows of this length fit into memory."""
+        """Choose the kernels; on CUDA, measure how many windows of this length fit into memory."""
         self._own_model(samples)
         super().prepare(samples)
 
     def _own_model(self, samples: int) -> Any:
-        """The model, once its attention is chosen, for windows of the first length seen."""
+        """The model, once its kernels are chosen, for windows of the first length seen."""
+        with self._choosing:
+            if self.kernels is None and self.device == "cpu" and self.precision == "bfloat16":
+                self._choose_kernels(samples)
+        return self._model
+
+    def _choose_kernels(self, samples: int) -> None:
         from tonelake.embed.encoders.conformer import Attending
 
-        if self.kernels is None and self.device == "cpu" and self.precision == "bfloat16":
-            sizes = self._model.sizes
-            choice = choose_attention(Sizes(
-                heads=sizes.heads, width=sizes.hidden // sizes.heads, hidden=sizes.hidden, inner=sizes.inner, channels=0,
-                windows=self._batches.size(samples), frames=self.frames_of(samples), precision=self.precision,
-            ))
-            for module in self._model.modules():
-                if isinstance(module, Attending):
-                    module.attention_way = choice.kernels.attention
-            self.kernels = choice
-        return self._model
+        sizes = self._model.sizes
+        found = Sizes(
+            heads=sizes.heads, width=sizes.hidden // sizes.heads, hidden=sizes.hidden, inner=sizes.inner, channels=0,
+            windows=self._batches.size(samples), frames=self.frames_of(samples), precision=self.precision,
+        )
+        choice = choose_conformer_kernels(self._model, found)
+        for module in self._model.modules():
+            if isinstance(module, Attending):
+                module.attention_way = choice.kernels.attention
+        linear.use(self._model, choice.kernels.linear, self.cast_parts)
+        self.clips_in_parallel = threads_for_clips(found) if choice.kernels.clips == APART else 1
+        self.kernels = choice
+
+
+class ConformerPass(TrainingPass):
+    """`model`: a `ConformerNetwork`; its spectrum is computed in float32, whatever the precision."""
+
+    def first_layer(self, samples: Any) -> Any:
+        return next(self.model.states(samples))
+
+    def block_inputs(self, states: Any) -> tuple[Any, ...]:
+        return (self.model.angles(states),)
+
+    def last_layer(self, states: Any) -> Any:
+        return self.model.last_layer(states)

@@ -88,7 +88,7 @@ def attend(query: Any, key: Any, value: Any, scaling: float | None = None) -> An
 
 @cache
 def pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that compute heads; the kernel does not hold Python's lock."""
+    """Threads that compute heads, or parts of a linear layer; the kernels do not hold Python's lock."""
     return ThreadPoolExecutor(threads, thread_name_prefix="attention")
 
 

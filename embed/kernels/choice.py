@@ -3,6 +3,7 @@
     attention   `torch`, `blocks` or `amx`; see `embed.kernels.attention`
     tile        output frames of a tile of the convolutions: 128 or 256
     clips       `together`: one clip after another on all threads; `apart`: several clips, each on a thread of its own
+    linear      of conformers: `torch`, `packed` or `amx`; see `embed.kernels.linear`
 
 Each part is timed at the model's own sizes and for windows of the length at hand; an attention whose result differs from the
 formula is left out.  The result is kept in the cache folder.  TONELAKE_KERNELS pins parts (`attention=amx,clips=together`) or
@@ -21,7 +22,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from tonelake.embed.kernels import attention, convolutions
+from tonelake.embed.kernels import attention, convolutions, linear
 from tonelake.embed.kernels.threads import single_threads
 from tonelake.embed.measured import machine_key, recall, remember
 from tonelake.store import InputError, memory_bytes
@@ -35,6 +36,7 @@ MAX_ERROR = 0.02                         # of an attention's result, relative to
 PATIENCE = 1.05                          # clips go apart unless together is this much faster: apart suffers less from others
 BLOCK_FRAMES = 750                       # of the block that `clips` is measured on: 10 s
 TILE_FRAMES = 256
+LINEAR_ROWS = 768                        # of the states that `linear` is measured on
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,12 @@ class Kernels:
     attention: str = attention.SAFE
     tile: int = convolutions.TILES[0]
     clips: str = TOGETHER
+    linear: str = linear.SAFE
 
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "attention": tuple(attention.WAYS), "tile": convolutions.TILES, "clips": (TOGETHER, APART),
+    "linear": tuple(linear.WAYS),
 }
 
 
@@ -95,37 +99,37 @@ def choose_kernels(model: Any, sizes: Sizes) -> KernelChoice:
     The model's attention and tile are changed while it is measured; `install` sets the result.  Raises InputError if
     TONELAKE_KERNELS cannot be understood.
     """
-    pins = pinned(os.environ.get(VARIABLE, ""))
-    if set(pins) == set(VALUES):
-        return KernelChoice(Kernels(**pins), (), f"pinned by {VARIABLE}")
-    key = machine_key() | {"what": "kernels", "pinned": pins} | asdict(sizes)
-    kept = restore(recall(key))
-    if kept is not None:
-        return kept
-    chosen = measure(model, sizes, pins)
-    if "disturbed" not in chosen.reason:
-        remember(key, asdict(chosen))
-    return chosen
+    return choose(model, sizes, HUBERT, install)
 
 
-def choose_attention(sizes: Sizes) -> KernelChoice:
-    """Choose the attention alone, for a model of another kind: pinned, kept from before, or measured now.
+def choose_conformer_kernels(model: Any, sizes: Sizes) -> KernelChoice:
+    """Choose the kernels of a conformer in bfloat16 on the CPU: pinned, kept from before, or measured now.
+
+    `model.run_block` runs its first block.  Raises InputError if TONELAKE_KERNELS cannot be understood.
+    """
+    return choose(model, sizes, CONFORMER, lambda model, kernels: None)
+
+
+def choose_linear(sizes: Sizes) -> KernelChoice:
+    """Choose the linear layers alone, for a model of another kind: pinned, kept from before, or measured now.
 
     Raises InputError if TONELAKE_KERNELS cannot be understood.
     """
+    return choose(None, sizes, LINEAR, lambda model, kernels: None)
+
+
+def choose(model: Any, sizes: Sizes, parts: Parts, apply: Install) -> KernelChoice:
+    """Choose these parts: pinned, kept from before, or measured now.  Raises InputError for an unknown TONELAKE_KERNELS."""
     pins = pinned(os.environ.get(VARIABLE, ""))
-    if "attention" in pins:
-        return KernelChoice(Kernels(attention=pins["attention"]), (), f"pinned by {VARIABLE}")
-    key = machine_key() | {"what": "attention"} | asdict(sizes)
+    if set(parts.ways) <= set(pins):
+        return KernelChoice(Kernels(**pins), (), f"pinned by {VARIABLE}")
+    key = machine_key() | {"what": parts.name, "pinned": pins} | asdict(sizes)
     kept = restore(recall(key))
     if kept is not None:
         return kept
-    figures = tuple(time_part("attention", attention_ways, None, sizes))
-    best = fastest(list(figures))
-    if best is None:
-        return KernelChoice(Kernels(), figures, f"attention: disturbed, {attention.SAFE} by default")
-    chosen = KernelChoice(Kernels(attention=best), figures, "measured on this machine")
-    remember(key, asdict(chosen))
+    chosen = measure(model, sizes, pins, parts, apply)
+    if "disturbed" not in chosen.reason:
+        remember(key, asdict(chosen))
     return chosen
 
 
@@ -151,8 +155,9 @@ def pinned(text: str) -> dict[str, Any]:
             choices = "; ".join(f"{name}={'|'.join(map(str, values))}" for name, values in VALUES.items())
             raise InputError(f"{VARIABLE}: {word!r} is unknown. Write safe, or some of {choices}, separated by commas")
         found[part.strip()] = known[way.strip()]
-    if found.get("attention") == "amx" and not attention.has_matrix_unit():
-        raise InputError(f"{VARIABLE}: attention=amx needs a processor with AMX, which this one lacks. Leave it out")
+    needy = [part for part, way in found.items() if way == "amx"]
+    if needy and not attention.has_matrix_unit():
+        raise InputError(f"{VARIABLE}: {needy[0]}=amx needs a processor with AMX, which this one lacks. Leave it out")
     return found
 
 
@@ -170,16 +175,28 @@ def restore(result: dict[str, Any] | None) -> KernelChoice | None:
 # -- measuring
 
 
-def measure(model: Any, sizes: Sizes, pins: dict[str, Any]) -> KernelChoice:
+Ways = dict[str, Callable[[], Any]]
+Install = Callable[[Any, Kernels], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that are chosen for a kind of model, and the functions that list their ways."""
+
+    name: str
+    ways: dict[str, Callable[[Any, Sizes], Ways]]
+
+
+def measure(model: Any, sizes: Sizes, pins: dict[str, Any], parts: Parts, apply: Install) -> KernelChoice:
     """Measure the parts that are not pinned, each with the ways chosen before it.
 
     `clips` comes first: the others are then timed on one thread if clips go apart, else on all.
     """
     chosen, figures, reasons = replace(Kernels(), **pins), [], []
-    for part, ways_of in (("clips", clip_ways), ("attention", attention_ways), ("tile", tile_ways)):
+    for part, ways_of in parts.ways.items():
         if part in pins:
             continue
-        install(model, chosen)
+        apply(model, chosen)
         alone = part != "clips" and chosen.clips == APART
         with single_threads(1, "measure") if alone else ThreadPoolExecutor(1, "measure") as thread:
             found = thread.submit(time_part, part, ways_of, model, sizes).result()
@@ -189,11 +206,8 @@ def measure(model: Any, sizes: Sizes, pins: dict[str, Any]) -> KernelChoice:
             chosen = replace(chosen, **{part: next(value for value in VALUES[part] if str(value) == best)})
         elif found:
             reasons.append(f"{part}: disturbed, {getattr(chosen, part)} by default")
-    install(model, chosen)
+    apply(model, chosen)
     return KernelChoice(chosen, tuple(figures), "; ".join(reasons) or "measured on this machine")
-
-
-Ways = dict[str, Callable[[], Any]]
 
 
 def time_part(part: str, ways_of: Callable[[Any, Sizes], Ways], model: Any, sizes: Sizes) -> list[Figure]:
@@ -259,6 +273,31 @@ def attention_ways(model: Any, sizes: Sizes) -> Ways:
     return ways or {attention.EXACT: lambda: attention.in_float32(query, key, value)}
 
 
+def linear_ways(model: Any, sizes: Sizes) -> Ways:
+    """A feed-forward layer and its activation at the model's sizes, in each way that computes it right here."""
+    import torch
+
+    if sizes.precision != "bfloat16":
+        return {}
+    generator = torch.Generator().manual_seed(0)
+    rows = min(sizes.windows * sizes.frames, LINEAR_ROWS)
+    states = torch.randn(rows, sizes.hidden, generator=generator).bfloat16()
+    shapes = (sizes.inner, sizes.hidden), (sizes.hidden, sizes.inner)
+    weights = [(torch.randn(*shape, generator=generator) / shape[1] ** 0.5).bfloat16() for shape in shapes]
+    expected = torch.nn.functional.gelu(states.float() @ weights[0].float().T) @ weights[1].float().T
+    ways: Ways = {}
+    for name in linear.ways_here(sizes.hidden, sizes.inner):
+        try:
+            first, second = (linear.WAYS[name](weight, None) for weight in weights)
+            run = lambda first=first, second=second: second(first(states, "gelu"), "none")       # type: ignore[misc]  # noqa: E731
+            error = relative_error(run(), expected)
+        except Exception:                # a kernel that cannot be compiled or run here is not a way here
+            continue
+        if error <= MAX_ERROR:
+            ways[name] = run
+    return ways
+
+
 def relative_error(found: Any, expected: Any) -> float:
     """Length of the difference divided by the length of the expected tensor; infinite if a value is not finite."""
     error = float((found.float() - expected).norm() / expected.norm().clamp(min=1e-30))
@@ -281,7 +320,17 @@ def tile_ways(model: Any, sizes: Sizes) -> Ways:
     return {str(tile): lambda tile=tile: run(tile) for tile in convolutions.TILES}       # type: ignore[misc]
 
 
-def clip_ways(model: Any, sizes: Sizes) -> Ways:
+def hubert_clip_ways(model: Any, sizes: Sizes) -> Ways:
+    """`clip_ways` by the first block of a HubertModel or Wav2Vec2Model."""
+    return clip_ways(model.encoder.layers[0], sizes)
+
+
+def conformer_clip_ways(model: Any, sizes: Sizes) -> Ways:
+    """`clip_ways` by the first block of a conformer."""
+    return clip_ways(model.run_block, sizes)
+
+
+def clip_ways(run: Callable[[Any], Any], sizes: Sizes) -> Ways:
     """As many passes through a block as there are threads: one after the other on all threads, or each on its own."""
     import torch
 
@@ -290,12 +339,11 @@ def clip_ways(model: Any, sizes: Sizes) -> Ways:
         return {}
     frames = min(sizes.frames, BLOCK_FRAMES)
     windows = max(1, min(sizes.windows, BLOCK_FRAMES // frames))
-    block = model.encoder.layers[0]
     hidden = torch.randn(windows, frames, sizes.hidden, generator=torch.Generator().manual_seed(0))
 
     def once(_: int = 0) -> None:
         with in_precision(sizes):
-            block(hidden)
+            run(hidden)
 
     def together() -> None:
         for _ in range(threads):
@@ -313,3 +361,8 @@ def threads_for_clips(sizes: Sizes) -> int:
     import torch
 
     return max(1, min(torch.get_num_threads(), memory_bytes() // 4 // sizes.window_bytes))
+
+
+HUBERT = Parts("kernels", {"clips": hubert_clip_ways, "attention": attention_ways, "tile": tile_ways})
+CONFORMER = Parts("conformer kernels", {"clips": conformer_clip_ways, "attention": attention_ways, "linear": linear_ways})
+LINEAR = Parts("linear layers", {"linear": linear_ways})

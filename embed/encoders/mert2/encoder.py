@@ -12,7 +12,6 @@ from typing import Any
 
 from tonelake.embed.encoders.checkpoint import fill_model, is_count, read_json, read_weights, state_digest
 from tonelake.embed.encoders.conformer_encoder import ConformerEncoder
-from tonelake.embed.encoders.training import TrainingPass
 from tonelake.embed.errors import CheckpointError
 
 # `config.json` -> `network.Sizes`
@@ -29,7 +28,6 @@ DEFAULT_LAYERS = {"30s": 23}
 class Mert2Encoder(ConformerEncoder):
     """An encoder loaded from a checkpoint folder of MERT-v2."""
 
-    trainable = True
     lora_targets = ("query_proj", "value_proj")
     cast_parts = ("subsampling_module.", "layers.")
 
@@ -52,11 +50,6 @@ class Mert2Encoder(ConformerEncoder):
     def frames_of(self, samples: int) -> int:
         """Number of frames that the encoder makes of a window."""
         return samples // self.frame_samples
-
-    def training_pass(self) -> TrainingPass:
-        from tonelake.embed.encoders.mert2.training import Mert2Pass
-
-        return Mert2Pass(self._model, self._model.layers)
 
 
 def load_network(folder: Path, config: dict[str, Any]) -> tuple[Any, str]:

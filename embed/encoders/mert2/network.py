@@ -14,18 +14,18 @@ Architecture: the model cards of m-a-p/MERT-v2-30s and m-a-p/MERT-v2-FullSong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from tonelake.embed.encoders.conformer import Attending, Depthwise, Pointwise, rotate
+from tonelake.embed.encoders.conformer import Angles, Attending, ConformerNetwork, Depthwise, Pointwise, as_multiplied, rotate
 from tonelake.embed.encoders.mel import FrontEnd
+from tonelake.embed.kernels.linear import activated
 
 STRIDES = (1, 2, 2)                      # of the three stages
 GRN_EPS = 1e-6
+NORM_FRAMES = 64                         # whose squares are added at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,11 @@ class ResponseNorm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         with torch.autocast(states.device.type, enabled=False):
-            squares = states.float().square()
-            # A product with ones adds over frames; torch's own norm over this axis takes ten times as long on CPUs.
-            length = (squares.new_ones(1, 1, squares.shape[1]) @ squares).clamp(min=1e-30).sqrt()
+            # Some frames at a time, whose squares stay in the cache.  A product with ones adds over frames; torch's own norm
+            # over this axis takes ten times as long on CPUs.
+            ones = states.new_ones(1, 1, NORM_FRAMES, dtype=torch.float32)
+            sums = [ones[:, :, : part.shape[1]] @ part.float().square() for part in states.split(NORM_FRAMES, dim=1)]
+            length = torch.stack(sums).sum(dim=0).clamp(min=1e-30).sqrt()
             share = length / (length.mean(dim=-1, keepdim=True) + GRN_EPS)
             return torch.addcmul(self.bias.to(states.dtype), states, (1 + self.weight * share).to(states.dtype))
 
@@ -88,7 +90,8 @@ class StageLayer(nn.Module):
         )
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return states + self.pointwise_block(self.depthwise_block(states))
+        norm, wide, _, response, narrow = self.pointwise_block
+        return states + narrow(response(activated(wide, norm(self.depthwise_block(states)), "gelu")))
 
 
 class Stage(nn.Module):
@@ -115,7 +118,7 @@ class FeedForward(nn.Module):
         self.w_1, self.w_2 = nn.Linear(sizes.hidden, sizes.inner), nn.Linear(sizes.inner, sizes.hidden)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return self.w_2(functional.gelu(self.w_1(states)))
+        return self.w_2(activated(self.w_1, states, "gelu"))
 
 
 class Attention(Attending):
@@ -126,8 +129,9 @@ class Attention(Attending):
             nn.Linear(sizes.hidden, sizes.hidden) for _ in range(4)
         )
 
-    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, angles: Angles) -> torch.Tensor:
         batch, frames, hidden = states.shape
+        states = as_multiplied(states)
         query, key, value = (
             project(states).view(batch, frames, self.heads, -1).transpose(1, 2)
             for project in (self.query_proj, self.key_proj, self.value_proj)
@@ -161,15 +165,15 @@ class Block(nn.Module):
         self.ffn1, self.ffn2 = FeedForward(sizes), FeedForward(sizes)
         self.attn, self.conv_module = Attention(sizes), Convolution(sizes)
 
-    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        states = states + 0.5 * self.ffn1(self.ffn1_layer_norm(states))
+    def forward(self, states: torch.Tensor, angles: Angles) -> torch.Tensor:
+        states = torch.add(states, self.ffn1(self.ffn1_layer_norm(states)), alpha=0.5)
         states = states + self.attn(self.attn_layer_norm(states), angles)
         states = states + self.conv_module(states)
-        states = states + 0.5 * self.ffn2(self.ffn2_layer_norm(states))
+        states = torch.add(states, self.ffn2(self.ffn2_layer_norm(states)), alpha=0.5)
         return self.final_layer_norm(states)
 
 
-class Mert2Network(nn.Module):
+class Mert2Network(ConformerNetwork):
     """Front end, subsampling and blocks."""
 
     def __init__(self, sizes: Sizes) -> None:
@@ -183,25 +187,21 @@ class Mert2Network(nn.Module):
         )
         self.layers = nn.ModuleList(Block(sizes) for _ in range(sizes.blocks))
 
-    def states(self, samples: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Yield (batch, frame, hidden): what enters the first block, then what leaves each block."""
-        states = self.feature_extractor(samples)
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.layers
+
+    def first_layer(self, samples: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.feature_extractor(samples)
         for stage in self.subsampling_module:
             states = stage(states)
-        yield states
-        angles = rotary_angles(states.shape[1], self.sizes, states.device)
-        for block in self.layers:
-            states = block(states, angles)
-            yield states
+        return states
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """(batch, samples) -> the states that leave the last block."""
-        for states in self.states(samples):
-            last = states
-        return last
+    def angles(self, states: torch.Tensor) -> Angles:
+        return rotary_angles(states.shape[1], self.sizes, states.device)
 
 
-def rotary_angles(frames: int, sizes: Sizes, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def rotary_angles(frames: int, sizes: Sizes, device: torch.device) -> Angles:
     """Cosine and sine of each frame's angles: (frame, head width) float32, both halves of a head alike."""
     width = sizes.hidden // sizes.heads
     frequency = sizes.rotary_base ** (-torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)

@@ -12,15 +12,15 @@ In eval mode a batch norm is an affine map, so `fold_batch_norms` merges it into
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from tonelake.embed.encoders.conformer import Attending, Depthwise, Pointwise, rotate
+from tonelake.embed.encoders.conformer import Angles, Attending, ConformerNetwork, Depthwise, Pointwise, as_multiplied, rotate
 from tonelake.embed.encoders.mel import Buffers, FrontEnd
+from tonelake.embed.kernels.linear import activated
 
 FFT = 2_048                              # and the length of the window
 REDUCTION = 4                            # of frames and of bands, by the two strides
@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
         self.output_dense = nn.Linear(sizes.inner, sizes.hidden)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return self.output_dense(functional.silu(self.intermediate_dense(states)))
+        return self.output_dense(activated(self.intermediate_dense, states, "silu"))
 
 
 class Attention(Attending):
@@ -91,8 +91,10 @@ class Attention(Attending):
         self.heads = sizes.heads
         self.linear_q, self.linear_k, self.linear_v, self.linear_out = (nn.Linear(sizes.hidden, sizes.hidden) for _ in range(4))
 
-    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        turned = rotate(states.unflatten(-1, (self.heads, -1)), angles).flatten(2)
+    def forward(self, states: torch.Tensor, angles: Angles) -> torch.Tensor:
+        turned, states = (
+            as_multiplied(source) for source in (rotate(states.unflatten(-1, (self.heads, -1)), angles).flatten(2), states)
+        )
         query, key, value = (
             project(source).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project, source in ((self.linear_q, turned), (self.linear_k, turned), (self.linear_v, states))
@@ -127,18 +129,18 @@ class Block(nn.Module):
         self.ffn1, self.ffn2 = FeedForward(sizes), FeedForward(sizes)
         self.self_attn, self.conv_module = Attention(sizes), Convolution(sizes)
 
-    def forward(self, states: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        states = states + 0.5 * self.ffn1(self.ffn1_layer_norm(states))
+    def forward(self, states: torch.Tensor, angles: Angles) -> torch.Tensor:
+        states = torch.add(states, self.ffn1(self.ffn1_layer_norm(states)), alpha=0.5)
         states = states + self.self_attn(self.self_attn_layer_norm(states), angles)
         states = states + self.conv_module(states)
-        states = states + 0.5 * self.ffn2(self.ffn2_layer_norm(states))
+        states = torch.add(states, self.ffn2(self.ffn2_layer_norm(states)), alpha=0.5)
         return self.final_layer_norm(states)
 
 
 class Positions(Buffers):
     inv_freq: torch.Tensor               # (half of a head's width,)
 
-    def forward(self, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, frames: int) -> Angles:
         """Cosine and sine of each frame's angles: (frame, 1, head width) float32, both halves of a head alike."""
         time = torch.arange(frames, dtype=torch.float32, device=self.inv_freq.device)
         angle = torch.outer(time, self.inv_freq).repeat(1, 2).unsqueeze(1)
@@ -153,8 +155,8 @@ class Conformer(nn.Module):
         self.layer_norm = nn.LayerNorm(sizes.hidden, eps=sizes.eps)
 
 
-class MuqNetwork(nn.Module):
-    """Front end, subsampling and blocks."""
+class MuqNetwork(ConformerNetwork):
+    """Front end, subsampling and blocks; a layer norm follows the last one."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -163,21 +165,20 @@ class MuqNetwork(nn.Module):
         self.conv = Subsampling(sizes)
         self.conformer = Conformer(sizes)
 
-    def states(self, samples: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Yield (batch, frame, hidden): what enters the first block, then what leaves each block, the last one normalised."""
-        states = self.conv(self.feature_extractor(samples))
-        yield states
-        angles = self.conformer.embed_positions(states.shape[1])
-        *blocks, last = self.conformer.layers
-        for block in blocks:
-            states = block(states, angles)
-            yield states
-        yield self.conformer.layer_norm(last(states, angles))
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.conformer.layers
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """(batch, samples) -> the states after the last layer norm."""
-        for states in self.states(samples):
-            found = states
+    def first_layer(self, samples: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.conv(self.feature_extractor(samples))
+        return states
+
+    def angles(self, states: torch.Tensor) -> Angles:
+        found: Angles = self.conformer.embed_positions(states.shape[1])
+        return found
+
+    def last_layer(self, states: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.conformer.layer_norm(states)
         return found
 
 
