@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import warnings
 
 import numpy as np
@@ -48,10 +49,21 @@ def kinds_lake(tmp_path_factory):
 @pytest.fixture
 def kinds(kinds_lake, tmp_path):
     """A copy of `kinds_lake` that a test may change."""
-    import shutil
+    return Lake(shutil.copytree(kinds_lake.uri, tmp_path / "lake"))
 
-    shutil.copytree(kinds_lake.uri, tmp_path / "lake")
-    return Lake(tmp_path / "lake")
+
+@pytest.fixture(scope="module")
+def mapped_lake(kinds_lake, tmp_path_factory):
+    """`kinds_lake` with the map of its default layer.  Do not change it."""
+    lake = Lake(shutil.copytree(kinds_lake.uri, tmp_path_factory.mktemp("mapped") / "lake"))
+    assert index.make_map(lake).done == "made"
+    return lake
+
+
+@pytest.fixture
+def mapped(mapped_lake, tmp_path):
+    """A copy of `mapped_lake` that a test may change."""
+    return Lake(shutil.copytree(mapped_lake.uri, tmp_path / "lake"))
 
 
 def points(made):
@@ -117,50 +129,50 @@ def test_the_file_has_the_columns_that_other_viewers_read(kinds):
     assert json.loads(table.schema.metadata[b"tonelake"])["fingerprint"] == kinds.spaces.get(None).fingerprint
 
 
-def test_a_seed_reproduces_and_an_existing_map_is_reused(kinds):
-    first = index.make_map(kinds)
-    assert index.make_map(kinds).done == "unchanged"
-    again = index.make_map(kinds, again=True)
+def test_a_seed_reproduces_and_an_existing_map_is_reused(mapped):
+    first = index.make_map(mapped)
+    assert first.done == "unchanged"
+    again = index.make_map(mapped, again=True)
     assert again.done == "made"
     np.testing.assert_array_equal(points(first), points(again))
-    other = index.make_map(kinds, again=True, seed=1)
+    other = index.make_map(mapped, again=True, seed=1)
     assert not np.array_equal(points(first), points(other))
 
 
-def test_new_clips_are_placed_and_the_others_stay(kinds):
-    before = index.make_map(kinds)
+def test_new_clips_are_placed_and_the_others_stay(mapped):
+    before = index.make_map(mapped)
     rows = clip_rows(66, CLIPS_PER_TRACK)
-    add(kinds, kinds.spaces.get(None), rows.filter(pl.col("track") > "track059"), seed=5)
-    after = index.make_map(kinds)
+    add(mapped, mapped.spaces.get(None), rows.filter(pl.col("track") > "track059"), seed=5)
+    after = index.make_map(mapped)
     assert after.done == "60 new clips placed"
     np.testing.assert_array_equal(points(after)[:600], points(before))
-    assert agreement(kinds, after) > 0.98
-    kinds.clips.table.delete("track = 'track000'")
-    gone = index.make_map(kinds)
+    assert agreement(mapped, after) > 0.98
+    mapped.clips.table.delete("track = 'track000'")
+    gone = index.make_map(mapped)
     assert len(gone.points) == 650
     assert not set(gone.points["clip_id"]) & set(rows.filter(track="track000")["clip_id"])
     assert max(max(ids) for ids in gone.points["neighbors"].struct["ids"]) < 650
-    add(kinds, kinds.spaces.get(None), clip_rows(120, CLIPS_PER_TRACK).filter(pl.col("track") > "track065"), seed=6)
-    assert index.make_map(kinds).done == "made"
+    add(mapped, mapped.spaces.get(None), clip_rows(120, CLIPS_PER_TRACK).filter(pl.col("track") > "track065"), seed=6)
+    assert index.make_map(mapped).done == "made"
 
 
-def test_layers_start_from_each_other(kinds):
+def test_layers_start_from_each_other(mapped):
     """A clip moves little between chained maps, and at most 0.05 more than between independent ones."""
     def moved(a, b):
         a, b = points(a), points(b)
         b = align_points(b, a)
         return np.median(np.linalg.norm(a - b, axis=1)) / np.linalg.norm(a - a.mean(axis=0), axis=1).mean()
 
-    first = index.make_map(kinds, layer="a")
-    chained = index.make_map(kinds, layer="b")
-    vectors = kinds.vectors().layer("b").vectors
+    first = index.make_map(mapped, layer="a")
+    chained = index.make_map(mapped, layer="b")
+    vectors = mapped.vectors().layer("b").vectors
     alone = lay_out(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     own = chained.__class__(**{**vars(chained), "points": chained.points.with_columns(
         projection_x=pl.Series(alone.points[:, 0]), projection_y=pl.Series(alone.points[:, 1]))})
     assert moved(first, chained) < 0.4
     assert moved(first, chained) <= moved(first, own) + 0.05
-    assert agreement(kinds, chained) > 0.98
-    assert index.mapped_layers(kinds, kinds.spaces.get(None)) == [0, 1]
+    assert agreement(mapped, chained) > 0.98
+    assert index.mapped_layers(mapped, mapped.spaces.get(None)) == [0, 1]
 
 
 @pytest.mark.parametrize("spread", [0.1, 0.5])
@@ -239,15 +251,15 @@ def test_equal_clips_do_not_break_a_map(lake):
     assert np.isfinite(points(index.make_map(lake))).all()
 
 
-def test_a_damaged_or_foreign_file_is_made_again(kinds):
+def test_a_damaged_or_foreign_file_is_made_again(mapped):
     from pathlib import Path
 
-    made = index.make_map(kinds)
+    made = index.make_map(mapped)
     Path(made.file).write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match="has no map: run `tonelake map"):
-        index.read_map(kinds)
-    assert index.make_map(kinds).done == "made"
-    assert len(index.read_map(kinds).points) == 600
+        index.read_map(mapped)
+    assert index.make_map(mapped).done == "made"
+    assert len(index.read_map(mapped).points) == 600
 
 
 def test_maps_work_on_object_stores(s3):
@@ -321,9 +333,9 @@ def test_only_labels_beyond_chance_characterise_a_cluster():
     assert characteristic_values(pl.Series("number", rng.random(2000)), cluster) == []
 
 
-def test_the_command(kinds, tmp_path):
+def test_the_command(mapped, tmp_path):
     for colour in ([], ["--colour", "genre"]):
-        run = CliRunner().invoke(app, ["map", "--picture", str(tmp_path / "m.png"), *colour, "--lake", kinds.uri])
+        run = CliRunner().invoke(app, ["map", "--picture", str(tmp_path / "m.png"), *colour, "--lake", mapped.uri])
         assert run.exit_code == 0, run.output
         assert json.loads(run.stdout.splitlines()[0])["clips"] == 100
         assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
