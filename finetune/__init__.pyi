@@ -2,7 +2,7 @@ from .angles import Angles, orthogonality
 from .checkpoint_file import WEIGHT_SUFFIXES
 from .comparison import compare_finetunes
 from .config import FinetuneConfig
-from .estimate import FinetunePlan, plan_finetune
+from .estimate import FinetunePlan, plan_finetune, plan_finetunes
 from .kept_epochs import evaluate_epoch
 from .runs import FinetuneRun, list_finetunes
 from .tuning import finetune
@@ -19,4 +19,5 @@ __all__ = [
     "list_finetunes",
     "orthogonality",
     "plan_finetune",
+    "plan_finetunes",
 ]

@@ -1,7 +1,9 @@
 """Compare runs on the songs that all of them held out: does the bass alone predict the meter as well as the whole mix?
 
-A run's scores are averaged over the clips of a song; a song counts once, whichever stem of it a run was given.  Which clips are
-one song is the lake's answer at the time of the comparison (`store.read_songs`), not the track names of when a run was trained.
+A run's scores are averaged over the clips of a song; a song counts once, whichever stem of it a run was given.  Runs that
+learned events are compared by the main score of the task (of notes F1 of onsets), each by the events of its own clips.  Which
+clips are one song is the lake's answer at the time of the comparison (`store.read_songs`), not the track names of when a run
+was trained.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from tonelake.evaluate import (
     make_units,
     max_t,
     mean_replicates,
+    replicate_means,
     replicate_metrics,
     seeds_estimate,
     stack_replicates,
 )
 from tonelake.finetune.evaluation import WORD, difference_estimate, is_share
+from tonelake.finetune.frames.scores import is_share_of_events, song_scores
 from tonelake.finetune.runs import FinetuneRun, song_keys
 from tonelake.store import InputError, Lake
 
@@ -36,24 +40,33 @@ def compare_finetunes(lake: Lake, names: Sequence[str]) -> pl.DataFrame:
     runs = [FinetuneRun.named(lake, name) for name in names]
     first = runs[0]
     for run in runs:
-        if run.config.column != first.config.column or run.metrics["task"] != first.metrics["task"]:
-            raise InputError(f"runs {first.name} and {run.name}: trained on different columns. Compare runs of one column")
-    tables = [scores_by_song(lake, run) for run in runs]
+        if (run.config.events, run.config.column, run.metrics["task"]) != (
+            first.config.events, first.config.column, first.metrics["task"]
+        ):
+            raise InputError(
+                f"runs {first.name} and {run.name}: trained on different columns or events. Compare runs of the same ones"
+            )
+    events = bool(first.config.events)
+    tables = [event_scores_by_song(lake, run) if events else scores_by_song(lake, run) for run in runs]
     common = sorted(set.intersection(*(set(table["song"]) for table in tables)))
     if not common:
         raise InputError("no test track in common. Train the second run with --split run:NAME of the first")
     kind, main = str(first.metrics["task"]), str(first.metrics["main"])
-    classes = sorted({name for run in runs for name in class_names(run)})
+    share = is_share_of_events(main) if events else is_share(main)
+    classes = [] if events else sorted({name for run in runs for name in class_names(run)})
     units = make_units(np.arange(len(common)), WORD)
     figures = []                                             # of each run, one a seed
     for run, table in zip(runs, tables, strict=True):
         by_seed = table.filter(pl.col("song").is_in(common)).sort("song").partition_by("seed", maintain_order=True)
-        figures.append([main_replicates(run, one, classes, kind, main, units) for one in by_seed])
+        figures.append([
+            replicate_means(one["value"].to_numpy(), units) if events
+            else main_replicates(run, one, classes, kind, main, units) for one in by_seed
+        ])
     together = max_t(stack_replicates([mean_replicates(seeds) for seeds in figures]))
     rows = []
     for number, (run, seeds) in enumerate(zip(runs, figures, strict=True)):
-        own = seeds_estimate(seeds, share=is_share(main)).estimate
-        away = difference_estimate(differences(seeds, figures[0]), share=is_share(main))
+        own = seeds_estimate(seeds, share=share).estimate
+        away = difference_estimate(differences(seeds, figures[0]), share=share)
         rows.append({
             "run": run.name, "where": run.config.where, "tracks": len(common), "seeds": len(seeds), "figure": main,
             "value": own.value, "low": own.low, "high": own.high, "away": away.value,
@@ -62,6 +75,17 @@ def compare_finetunes(lake: Lake, names: Sequence[str]) -> pl.DataFrame:
             "over": str(units) + (" and seeds" if max(map(len, figures)) > 1 else ""),
         })
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def event_scores_by_song(lake: Lake, run: FinetuneRun) -> pl.DataFrame:
+    """Return a row a seed and song: seed, song, and the main score averaged over its clips.
+
+    Songs without a score, because there was nothing to find and nothing was found, are left out.
+    """
+    table = run.table("scores").filter(model="tuned")
+    found = song_scores(table, song_keys(lake, table).to_list(), run.metrics["main"])
+    undefined = found.filter(pl.col("value").is_nan())["song"]
+    return found.filter(~pl.col("song").is_in(undefined.implode()))
 
 
 def main_replicates(

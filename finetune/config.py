@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tonelake.evaluate import MAIN_METRIC, SHARES, VAL_SHARE, check_shares
 from tonelake.finetune.recipes import recipe_settings
+from tonelake.probes import PIANO
 from tonelake.store import (
     Count,
     InputError,
@@ -30,6 +31,8 @@ from tonelake.store import (
 # training, frozen baseline, metrics or intervals.  Finished runs are then trained again under another default name instead of
 # being returned, and interrupted ones are not resumed.
 FINETUNE_VERSION = 1
+SCORE = "score"                          # of a fine-tuning on events: the main score of the task on the validation clips
+Pitch = Annotated[int, Field(ge=0, le=127)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 TARGETS = ("q_proj", "v_proj")           # of an encoder that declares none
 LARGE = 1024                             # width from which an encoder counts as large: MERT-v1-330M's
@@ -39,7 +42,8 @@ VALIDATION_METRICS = {                   # measured every epoch, besides the los
 LATER: dict[str, Any] = {                # settings of later releases, with the values of before
     "seeds": 1, "classes": None, "val_share": VAL_SHARE, "first_layer": None, "resume": None, "mix_stems": None,
     "mix_temperature": 1.0, "mix_drums": 0.5, "mix_one_track": 0.5, "mix_gain_db": -12.0, "warmup_steps": None,
-    "cosine_floor": 0.0, "keep_every": None,
+    "cosine_floor": 0.0, "keep_every": None, "events": None, "source": None, "lowest": PIANO[0], "highest": PIANO[1],
+    "head": "conv", "context": 9,
 }
 
 
@@ -49,6 +53,14 @@ class FinetuneConfig(Settings):
 
     column: str = Field(description="Label column to predict.")
     _: KW_ONLY
+    events: Literal["notes", "onsets", "beats", "chords", "key"] | None = Field(
+        default=None, description="Events to find at each frame, in place of a label column.",
+    )
+    source: str | None = Field(
+        default=None, description="Source of the events, such as midi; default: the only one that is not a prediction.",
+    )
+    lowest: Pitch = Field(default=PIANO[0], description="Lowest MIDI pitch of notes.")
+    highest: Pitch = Field(default=PIANO[1], description="Highest MIDI pitch of notes.")
     space: str | None = Field(
         default=None, description="Space whose encoder is fine-tuned; default: the default space of the lake."
     )
@@ -75,6 +87,10 @@ class FinetuneConfig(Settings):
         default=None, description="First layer that the head weights, such as 1 to leave out layer 0; default: that of `above`."
     )
 
+    head: Literal["linear", "context", "mlp", "conv", "gru"] = Field(
+        default="conv", description="Kind of head on the frames, with --events; context: linear over several frames."
+    )
+    context: Count = Field(default=9, description="Frames that the heads context and conv see around each frame; odd.")
     hidden: Count = Field(default=256, description="Hidden units of the head.")
     dropout: Share = Field(default=0.4, description="Dropout of the head.")
 
@@ -89,7 +105,7 @@ class FinetuneConfig(Settings):
     )
 
     class_weights: Literal["none", "balanced"] = Field(
-        default="balanced", description="Weights of tags in the loss; balanced: rare tags weigh more (pos_weight)."
+        default="balanced", description="Weights of tags and events in the loss; balanced: rare ones weigh more (pos_weight)."
     )
     label_smoothing: Share = Field(
         default=0.1, description="Label smoothing of absent tags: an absent tag may still apply."
@@ -148,7 +164,8 @@ class FinetuneConfig(Settings):
     patience: Count = Field(default=15, description="Epochs without improvement after which training stops.")
     monitor: Literal["auto", "accuracy", "map", "r2", "loss"] = Field(
         default="auto", description="Validation metric that steers the schedule, stops training and selects the epoch; "
-        "accuracy of a list column is that of the label listed first; auto: accuracy of classes, map of lists, r2 of numbers.",
+        "accuracy of a list column is that of the label listed first; auto: accuracy of classes, map of lists, r2 of numbers, "
+        "the main score of events (of notes F1 of onsets, by thresholds chosen on the same clips).",
     )
 
     keep_every: Count | None = Field(
@@ -196,6 +213,8 @@ class FinetuneConfig(Settings):
     def __post_init__(self) -> None:
         check_shares(self.shares)
         recipe_settings(self.recipe)
+        if self.events:
+            self.check_events()
         if self.first_layer is not None and self.first_layer < self.above:
             raise InputError(
                 f"setting 'first_layer': {self.first_layer} is below layer {self.above}, where training begins. Give at least "
@@ -229,6 +248,29 @@ class FinetuneConfig(Settings):
                 "them out, or leave --frames out"
             )
 
+    def check_events(self) -> None:
+        """Raise InputError if settings do not fit a fine-tuning on events."""
+        if self.column != self.events:
+            raise InputError(
+                f"--events {self.events}: takes no label column, and {self.column!r} is given. Leave out one of them"
+            )
+        moved = [name for name in ("shift_s", "pitch") if getattr(self, name) > 0]
+        if self.mix and self.mix_stems is None:
+            moved.append("mix")
+        if moved:
+            raise InputError(
+                f"settings {', '.join(moved)}: change the audio, but not its events. Leave them out"
+                + (", or give --mix-stems with --mix" if "mix" in moved else "")
+            )
+        if self.frames:
+            raise InputError("--frames: trains on a label column. Leave it out with --events")
+        if self.monitor not in ("auto", "loss"):
+            raise InputError(f"--monitor {self.monitor}: is a metric of label columns. Choose auto or loss with --events")
+        if self.lowest > self.highest:
+            raise InputError(f"pitches {self.lowest} to {self.highest}: the range is empty. Give --lowest below --highest")
+        if self.context % 2 == 0:
+            raise InputError(f"context {self.context}: is even, so it has no centre. Give an odd number of frames")
+
     def identity(self) -> dict[str, Any]:
         """Return the values that the digest covers.
 
@@ -244,6 +286,8 @@ class FinetuneConfig(Settings):
     @property
     def monitored(self) -> str:
         """Return the validation metric that steers training."""
+        if self.events:
+            return SCORE if self.monitor == "auto" else self.monitor
         return MAIN_METRIC[str(self.task)] if self.monitor == "auto" else self.monitor
 
     @property
@@ -308,6 +352,12 @@ def merge_settings(
     elif config is not None:
         base = config.as_dict()
     given = base | recipe_settings(str(settings.get("recipe") or "")) | dict(settings) | ({"column": column} if column else {})
+    if settings.get("events") and not column:
+        given["column"] = settings["events"]
     if "column" not in given:
-        raise InputError("label column: is required. Name it: tonelake finetune COLUMN")
+        given["column"] = given.get("events")
+    if not given["column"]:
+        raise InputError(
+            "label column: is required. Name it: tonelake finetune COLUMN, or name events: tonelake finetune --events notes"
+        )
     return FinetuneConfig.from_dict(given)

@@ -67,6 +67,9 @@ class AudioSource:
         mixer = self.mixer and self.mixer.with_seed(seed)
         return AudioSource(self.audio, self.ids, replace(self.config, seed=seed), self.rate, mixer)
 
+    def use(self, setup: Any) -> None:
+        """Take a setup without clips that cannot be read; nothing changes for audio alone."""
+
     def read(self, rows: np.ndarray, epoch: int | None) -> dict[str, Any]:
         return {"audio": [torch.from_numpy(self.sound(int(row), self.parts(int(row), epoch))) for row in rows]}
 
@@ -116,6 +119,9 @@ class FrameSource:
         self.stored = lake.frames(space).reader(ids, config.above)
         self.seconds, self.config, self.frames_of = seconds, config, frames_of
         self.rate, self.window_s = space.sample_rate, space.window_s
+
+    def use(self, setup: Any) -> None:
+        """Take a setup without clips that cannot be read; nothing changes for stored frames."""
 
     def with_seed(self, seed: int) -> FrameSource:
         """Return a source of the same frames with other random crops."""

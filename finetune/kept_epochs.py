@@ -26,6 +26,7 @@ from tonelake.ingest import read_clips
 from tonelake.store import Blobs, InputError, Lake
 
 if TYPE_CHECKING:
+    from tonelake.finetune.evaluation import Figures
     from tonelake.finetune.setup import Setup
 
 EPOCHS = "epochs"
@@ -95,12 +96,15 @@ def evaluate_epoch(
     """Evaluate a kept epoch of a run on its test clips, beside the epoch that the run chose on its validation clips.
 
     Returns a row a figure: figure, epoch, value, low, high; best_epoch, best and their paired difference (away, away_low,
-    away_high), with 95 % intervals jackknifed over tracks.  `seed`: by default the one whose adapter is kept.  Raises
+    away_high), with 95 % intervals jackknifed over tracks.  Settings that turn probabilities into events are chosen on the
+    validation clips for each epoch.  `seed`: by default the one whose adapter is kept.  Raises
     InputError if the epoch's weights were not kept, or if the classes or all test clips have changed.
     """
     found = FinetuneRun.named(lake, run)
     weights, number = read_epoch(found, epoch, seed), seed_of(found, seed)
-    figures, best_epoch = judge_columns(lake, found, weights, number, workers, read)
+    judge = judge_events if found.config.events else judge_columns
+    figures = judge(lake, found, weights, number, workers, read)
+    best_epoch = int(found.table("seeds").filter(seed=number)["best_epoch"].item())
     rows = [
         {
             "figure": name, "epoch": epoch, "value": own.value, "low": own.low, "high": own.high, "best_epoch": best_epoch,
@@ -115,8 +119,8 @@ def evaluate_epoch(
 
 def judge_columns(
     lake: Lake, run: FinetuneRun, weights: Mapping[str, Any], seed: int, workers: int | None, read: ReadClips
-) -> tuple[Any, int]:
-    """Judge weights of a run that learned a label column beside its own scores; return the figures and its best epoch."""
+) -> Figures:
+    """Judge weights of a run that learned a label column (`tuned`) beside its own scores (`frozen`)."""
     from tonelake.finetune.evaluation import HeldOut, judge
     from tonelake.finetune.seeds import scores_of
     from tonelake.finetune.setup import make_setup
@@ -140,8 +144,53 @@ def judge_columns(
         kind=task.kind, names=task.names, targets=task.targets[rows], primary=setup.primary_class()[rows],
         track=task.track[rows],
     )
-    seeds = run.table("seeds")
-    return judge(test, [scores], [best]), int(seeds.filter(seed=seed)["best_epoch"].item())
+    return judge(test, [scores], [best])
+
+
+def judge_events(
+    lake: Lake, run: FinetuneRun, weights: Mapping[str, Any], seed: int, workers: int | None, read: ReadClips
+) -> Figures:
+    """Judge weights of a run that learned events (`tuned`) beside its own scores (`frozen`), on validation and test clips."""
+    from tonelake.evaluate import Split, make_units
+    from tonelake.finetune.evaluation import WORD
+    from tonelake.finetune.frames.scores import judge_scores
+    from tonelake.finetune.frames.training import judge_model, training_events
+    from tonelake.finetune.initial_weights import head_names
+    from tonelake.finetune.setup import make_setup
+    from tonelake.finetune.tuning import make_model, make_source
+
+    stored = run.table("scores").filter(seed=seed, model="tuned")
+    config = replace(
+        run.config, split=f"run:{run.name}", start=None, resume=None, device="auto", seed=seed, seeds=1, mix_stems=None, mix=0.0
+    )
+    setup = make_setup(lake, config)
+    if tuple(setup.frame_task.outputs) != tuple(head_names(run)):
+        raise InputError(f"run {run.name!r}: its outputs have changed since it was trained. Train it again")
+    sides = run.table("split").filter(pl.col("side") != "train")
+    known = setup.task.ids.is_in(sides["clip_id"].implode()).to_numpy()
+    valid, test = (np.flatnonzero(known & np.isin(np.arange(len(setup.task)), rows)) for rows in (
+        setup.split.valid, setup.split.test
+    ))
+    if not len(valid) or not len(test):
+        raise InputError(f"run {run.name!r}: its validation or test clips have left the lake. Train it again")
+    training, rows = training_events(setup), np.concatenate([valid, test])
+    number = np.arange(len(rows))
+    setup = replace(
+        setup, task=setup.task.subset(rows), split=Split(number[: len(valid)], number[: len(valid)], number[len(valid) :])
+    )
+    encoder = setup.load_encoder()
+    with TemporaryDirectory() as folder:
+        source, failed = make_source(setup, encoder, read, Path(folder), workers)
+        setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
+        source.use(setup)
+        model = make_model(setup, encoder, source)
+        load_trained(model, weights, run)
+        model.to(setup.config.device)
+        _, scores, _ = judge_model(model, setup, source, Path(folder), training)
+    ids = pl.DataFrame({"clip_id": setup.task.ids.gather(setup.split.test)})
+    best = ids.join(stored, on="clip_id", how="left", maintain_order="left")
+    units = make_units(setup.task.track[setup.split.test], WORD)
+    return judge_scores([scores], [best.select([name for name in scores.columns if name in best.columns])], units)
 
 
 def only_test(setup: Setup, clips: set[str], run: FinetuneRun) -> Setup:

@@ -47,7 +47,7 @@ class Head(nn.Module):
 class HeadModel(nn.Module):
     """A head with its loss: what a fine-tuning and its frozen baseline train in common.  `forward` is the subclass's."""
 
-    head: Head
+    head: Any
     settings: FinetuneConfig
     weights: torch.Tensor | None         # of classes, or of positives
 
@@ -71,7 +71,7 @@ class HeadModel(nn.Module):
 
     def trained(self) -> dict[str, torch.Tensor]:
         """Return the trainable parameters by name, without the encoder's own weights."""
-        return {name: p.detach().cpu().contiguous() for name, p in self.named_parameters() if p.requires_grad}
+        return trained_parameters(self)
 
     def layer_weights(self) -> np.ndarray:
         """Return (layer,) the learned softmax weights, from layer `first` on."""
@@ -80,6 +80,11 @@ class HeadModel(nn.Module):
     def parameters_of(self, lora: bool) -> list[tuple[str, nn.Parameter]]:
         """Return the trainable parameters of the adapter, or of the head."""
         return [(n, p) for n, p in self.named_parameters() if p.requires_grad and (LORA in n) == lora]
+
+
+def trained_parameters(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the trainable parameters of a model by name."""
+    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
 
 
 class FrozenModel(HeadModel):
@@ -117,10 +122,14 @@ class LoraModel(HeadModel):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # accessed by peft
             self.peft = get_peft_model(encoder.model, lora)
-        self.head = Head(blocks + 1 - config.first, 2 * encoder.dims[-1], outputs, config.hidden, config.dropout)
-        self.register_buffer("weights", weights, persistent=False)
         self.settings = config
+        self.head = self.make_head(blocks + 1 - config.first, 2 * encoder.dims[-1], outputs)
+        self.register_buffer("weights", weights, persistent=False)
         self.rate = encoder.sample_rate
+
+    def make_head(self, layers: int, width: int, outputs: int) -> nn.Module:
+        """Return the untrained head; `width`: of the pooled layers, twice that of a frame."""
+        return Head(layers, width, outputs, self.settings.hidden, self.settings.dropout)
 
     def train(self, mode: bool = True) -> LoraModel:
         """Set the mode of head and adapter; the encoder itself stays in eval mode."""

@@ -153,15 +153,19 @@ def best_epoch(history: pl.DataFrame, config: FinetuneConfig) -> int:
 def history_table(history: Sequence[dict[str, float]], config: FinetuneConfig) -> pl.DataFrame:
     """Return a row an epoch: training loss; on validation the loss, the monitored metric (`valid`) and each metric by its
     name; and the adapter's rate."""
-    names = VALIDATION_METRICS[str(config.task)]
+    return history_rows(history, config.monitored, VALIDATION_METRICS[str(config.task)])
+
+
+def history_rows(history: Sequence[dict[str, float]], monitored: str, names: Sequence[str]) -> pl.DataFrame:
+    """Return a row an epoch, with the monitored metric as `valid` and the metrics `names`."""
     rows: list[dict[str, Any]] = []
     pending: dict[str, float] = {}
     for line in history:
         pending |= line
-        if f"eval_{config.monitored}" in line:
+        if f"eval_{monitored}" in line:
             rows.append({
                 "epoch": round(line["epoch"]), "loss": pending.get("loss"), "valid_loss": line.get("eval_loss"),
-                "valid": line[f"eval_{config.monitored}"],
+                "valid": line[f"eval_{monitored}"],
                 **{f"valid_{name}": line.get(f"eval_{name}") for name in names}, "rate": pending.get("learning_rate"),
             })
             pending = {}

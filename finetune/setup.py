@@ -57,7 +57,8 @@ class Setup:
     def manifest(self) -> Manifest:
         """Return the manifest of the run: settings, and a digest of each part of the data and of the initial weights."""
         more = {}
-        if self.task.kind == "multilabel":       # a clip's own class is its first tag, which the targets do not show
+        if self.task.kind == "multilabel" and not self.config.events:
+            # A clip's own class is its first tag, which the targets do not show.
             more["primary"] = hashlib.blake2b(self.primary_class().astype(np.int64).tobytes(), digest_size=16).hexdigest()
         if self.stems is not None:
             more["stems"] = self.stems.digest()
@@ -158,10 +159,16 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         raise InputError(f"--first-layer {config.first}: {space.encoder} has layers 0 to {blocks}. Choose one of them")
     if config.frames:
         config = replace(config, window_s=space.window_s, crop_s=max(config.crop_s, space.window_s))
-    task = read_targets(
-        lake, space, (config.column,), kind=config.task, where=config.where, classes=config.classes
-    )
-    if config.monitor not in ("auto", "loss", *VALIDATION_METRICS[task.kind]):
+    frame_task = None
+    if config.events:
+        from tonelake.finetune.frames.setup import make_frame_setup, read_event_clips
+
+        frame_task, task = read_event_clips(lake, config)
+    else:
+        task = read_targets(
+            lake, space, (config.column,), kind=config.task, where=config.where, classes=config.classes
+        )
+    if not config.events and config.monitor not in ("auto", "loss", *VALIDATION_METRICS[task.kind]):
         raise InputError(
             f"--monitor {config.monitor}: is not a metric of {task.kind} tasks, which {config.column!r} is. Choose "
             f"{', '.join(VALIDATION_METRICS[task.kind])} or loss"
@@ -175,13 +182,14 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
         )
     device = resolve_device(EmbedSettings(device=config.device), None)
     resolved = config.resolved(
-        space.dims[-1], resolve_precision(config, device), device, space.name, task.kind,
+        space.dims[-1], resolve_precision(config, device), device, space.name, frame_task.kind if frame_task else task.kind,
         lora_targets_of(space.location) or TARGETS,
     )
-    return Setup(
+    setup = Setup(
         lake=lake, space=space, config=resolved, task=task, split=split, notes=[*task.notes, *notes],
         stems=None if config.mix_stems is None else read_stem_pool(lake, task, split),
     )
+    return make_frame_setup(setup, frame_task) if frame_task is not None else setup
 
 
 def check_targets(encoder: Encoder, config: FinetuneConfig) -> None:

@@ -160,7 +160,10 @@ def epoch_line(figures: dict[str, float]) -> str:
     >>> epoch_line({"epoch": 3.0, "loss": 1.25, "eval_loss": 1.5, "eval_accuracy": 0.75, "eval_runtime": 2.0})
     'epoch 3: loss 1.250, validation loss 1.500, accuracy 0.750'
     """
-    names = {"loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_map": "mAP", "eval_r2": "R²"}
+    names = {
+        "loss": "loss", "eval_loss": "validation loss", "eval_accuracy": "accuracy", "eval_map": "mAP", "eval_r2": "R²",
+        "eval_score": "score",
+    }
     shown = ", ".join(f"{name} {figures[key]:.3f}" for key, name in names.items() if key in figures)
     return f"epoch {round(figures.get('epoch', 0))}: {shown}"
 

@@ -37,8 +37,8 @@ def finetune(
     lake: Lake, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, name: str | None = None,
     again: bool = False, workers: int | None = None, read: ReadClips = read_clips, **settings: Any,
 ) -> FinetuneRun:
-    """Train LoRA updates of an encoder on a label column, resume a run that was interrupted, or return the finished run of
-    the same settings and data.
+    """Train LoRA updates of an encoder on a label column or on events, resume a run that was interrupted, or return the
+    finished run of the same settings and data.
 
     `settings` are those of `FinetuneConfig`; they change what `config` (settings, or a file of them) says.
     `name`: of the run's folder; by default made of the column, the space and a digest of settings and data.  `again`: train a
@@ -95,13 +95,13 @@ def train_and_evaluate(
         keep_checkpoints,
         steps_per_epoch,
     )
-    from tonelake.finetune.frozen import pool_clips
     from tonelake.finetune.initial_weights import read_initial_weights
     from tonelake.finetune.kept_epochs import keep_epochs
-    from tonelake.finetune.results import write_results
-    from tonelake.finetune.seeds import read_seed, train_seed, with_seed, write_seed
+    from tonelake.finetune.seed_steps import seed_steps
+    from tonelake.finetune.seeds import with_seed
 
     config = setup.config
+    steps = seed_steps(config)
     weights = config.start or (config.resume if config.resume and is_checkpoint_file(config.resume) else None)
     start = read_initial_weights(setup.lake, weights) if weights else None
     encoder = setup.load_encoder()
@@ -115,34 +115,35 @@ def train_and_evaluate(
     started = datetime.now(UTC)
     source, failed = make_source(setup, encoder, read, work, workers)
     setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
+    source.use(setup)
     if note is not None:
         setup.notes.append(note)
         check_steps(config, work, steps_per_epoch(len(setup.split.train), config, world_size()))
-    finished = [None if not is_main else [read_seed(work, seed) is not None for seed in config.all_seeds]]
+    finished = [None if not is_main else [steps.read(work, seed) is not None for seed in config.all_seeds]]
     state = PartialState(cpu=config.device == "cpu")
     broadcast_object_list(finished, from_process=0)
-    pooled = model = None
+    shared = model = None
     for seed, done in zip(config.all_seeds, finished[0] or (), strict=True):
         if done:
             log.info("seed %s is finished", seed)
             continue
         own = with_seed(setup, seed)
-        model = make_model(own, encoder or own.load_encoder())
+        model = make_model(own, encoder or own.load_encoder(), source)
         encoder = None                           # its modules are now the model's
-        if pooled is None:
-            pooled = pool_clips(setup, model, source, work)
+        if shared is None:
+            shared = steps.prepare(setup, model, source, work)
         folder = work if seed == config.seed else work / f"seed-{seed}"
-        result = train_seed(own, model, source.with_seed(seed), pooled, folder, start, is_main)
+        result = steps.train(own, model, source.with_seed(seed), shared, folder, start, is_main)
         if result is not None:
-            write_seed(work, result)
+            steps.write(work, result)
         state.wait_for_everyone()
     if is_main:
-        results = [result for seed in config.all_seeds if (result := read_seed(work, seed)) is not None]
+        results = [result for seed in config.all_seeds if (result := steps.read(work, seed)) is not None]
         assert len(results) == config.seeds
         copy_tensorboard_log(files, work)
         keep_checkpoints(files, work, config)
         keep_epochs(files, work, config)
-        write_results(setup, results, model or make_model(setup, encoder), name, files, started)
+        steps.write_results(setup, results, model or make_model(setup, encoder), name, files, started)
         shutil.rmtree(work, ignore_errors=True)
     state.wait_for_everyone()
 
@@ -168,7 +169,8 @@ def is_main_process() -> bool:
 def make_source(
     setup: Any, encoder: Any, read: ReadClips, work: Path, workers: int | None
 ) -> tuple[Any, dict[str, str]]:
-    """Return the source of clips (their decoded audio, or the stored frames), and the reason for each that cannot be read."""
+    """Return the source of clips (their decoded audio, with events if these are learned, or the stored frames), and the reason
+    for each clip that cannot be read."""
     from accelerate import PartialState
 
     from tonelake.finetune.audio import decode
@@ -184,14 +186,28 @@ def make_source(
     with PartialState(cpu=config.device == "cpu").local_main_process_first():
         audio, failed = decode(work, wanted, read, encoder.sample_rate, workers=workers, progress=setup.lake.progress)
     mixer = None if setup.stems is None else setup.mixer(set(failed))
-    return AudioSource(audio, task.ids.to_list(), config, encoder.sample_rate, mixer), failed
+    source = AudioSource(audio, task.ids.to_list(), config, encoder.sample_rate, mixer)
+    if config.events:
+        from tonelake.finetune.frames.source import EventSource, FrameClock
+
+        return EventSource(source, setup, FrameClock(encoder, config.window_s)), failed
+    return source, failed
 
 
-def make_model(setup: Any, encoder: Any) -> Any:
+def make_model(setup: Any, encoder: Any, source: Any = None) -> Any:
+    """Return the untrained model.  `source`: of training clips, by which events are weighed in the loss."""
     import torch
 
     from tonelake.finetune.model import LoraModel
 
+    if setup.config.events:
+        from tonelake.finetune.frames.model import FrameModel
+
+        outputs = len(setup.frame_task.outputs)
+        if source is None:
+            return FrameModel(encoder, setup.config, outputs, torch.ones(outputs), None)
+        weights, bias = source.balance()
+        return FrameModel(encoder, setup.config, outputs, torch.from_numpy(weights), bias)
     weights = setup.class_weights()
     return LoraModel(encoder, setup.config, len(setup.task.names), None if weights is None else torch.from_numpy(weights))
 

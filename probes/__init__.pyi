@@ -2,10 +2,11 @@ from .config import ProbeConfig
 from .frames.config import FrameProbeConfig
 from .frames.decode_settings import DecodeSettings
 from .frames.decoding import choose_decoding, decode
+from .frames.event_prediction import EventPredictions, predict_events
 from .frames.experiment import digest_events
 from .frames.frame_losses import positive_weights, start_of_bias
 from .frames.heads import make_head
-from .frames.run import FrameRun, Posteriors
+from .frames.run import FrameRun, Posteriors, named_run
 from .frames.targets import frame_targets
 from .frames.tasks import FRAME_TASKS, PIANO, FrameTask, frame_task
 from .frames.training import probe_frames
@@ -42,6 +43,7 @@ __all__ = [
     "TRAINING_SIDES",
     "DecodeSettings",
     "EvaluatedRun",
+    "EventPredictions",
     "FrameProbeConfig",
     "FrameRun",
     "FrameTask",
@@ -74,8 +76,10 @@ __all__ = [
     "markdown_image",
     "markdown_table",
     "mean_history",
+    "named_run",
     "positive_weights",
     "predict",
+    "predict_events",
     "prediction_columns",
     "predictions_of_side",
     "probe",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tonelake.embed import EmbedReport, Plan
     from tonelake.finetune import FinetuneRun
     from tonelake.index import LiveEncoder
-    from tonelake.probes import EvaluatedRun, LearnedMetric, Run
+    from tonelake.probes import EvaluatedRun, FrameRun, LearnedMetric, Run
     from tonelake.store import ForgetReport
 
 PLAYERS = 2                              # processes that decode audio for playback
@@ -190,12 +190,18 @@ class Lake(store.Lake):
 
     probe = probes.probe_all
     predict = probes.predict
+    probe_frames = probes.probe_frames
+    predict_events = probes.predict_events
     compare_probes = probes.compare_probes
     extend_metric = probes.extend_metric
 
     def probe_run(self, name: str) -> Run:
-        """A finished probe, by its name or a part of it.  Raises InputError if none or several match."""
+        """A finished probe on vectors, by its name or a part of it.  Raises InputError if none or several match."""
         return probes.Run.named(self, name)
+
+    def frame_run(self, name: str) -> FrameRun:
+        """A finished probe on frames, by its name or a part of it.  Raises InputError if none or several match."""
+        return probes.FrameRun.named(self, name)
 
     def learn_metric(self, column: str, *, seed: int = 0, **settings: Any) -> LearnedMetric:
         """Learn a projection in which clips of one group are near, and store it as a space of its own.

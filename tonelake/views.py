@@ -175,6 +175,24 @@ def probe_layers(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def frame_layers(frame: pl.DataFrame) -> pl.DataFrame:
+    """Layers of a run on frames at their best settings: the main score with its interval, the selected layer starred."""
+    main = next(name for name in ("onset_f1", "f1", "majmin", "key_score") if f"{name}_low" in frame.columns)
+    others = [name for name in ("onset_offset_f1", "frame_f1", "cmlt", "amlt", "root") if name in frame.columns]
+    return frame.select(
+        pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
+        interval_text(main, f"{main} (95 %)"), *others[:2], number(pl.col("rate"), "g"), number(pl.col("decay"), "g"),
+    )
+
+
+def found_events(frame: pl.DataFrame) -> pl.DataFrame:
+    """Events that a run found, times in seconds from the recording's beginning."""
+    return frame.select(
+        pl.col("recording").str.head(8), "kind", start=number(pl.col("start_s"), ".3f"), end=number(pl.col("end_s"), ".3f"),
+        value="value", pitch=number(pl.col("pitch"), "g"),
+    )
+
+
 def probes(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs side by side."""
     return frame.select(

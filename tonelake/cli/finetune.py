@@ -26,17 +26,30 @@ def finetune(
     column: Annotated[str | None, typer.Argument(help="Label column to predict.")] = None,
     lake: LakePath = "lake",
     space: SpaceName = None, where: Where = None, config: ConfigFile = None, name: RunName = None, again: Again = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only measure a few steps, and print memory, time and cost.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only measure a few steps, and print data, memory, time, disk and cost.")
+    ] = False,
+    by: Annotated[
+        str | None, typer.Option(help="Column, such as stem, for each value of which --plan plans an adapter.")
+    ] = None,
     price: Annotated[float, typer.Option(min=0, help="Price of an hour of this machine, for --plan.")] = 0.0,
     workers: WorkerCount = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Fine-tune an encoder on a label column by LoRA.  Resumes if it was interrupted.
+    """Fine-tune an encoder by LoRA on a label column or on events, such as notes.  Resumes if it was interrupted.
 
     Example: tonelake finetune meter --split by:track
     """
     opened = open_lake(lake)
     given = {"space": space, "where": where} | given_settings(context)
     settings = {setting: value for setting, value in given.items() if value is not None}
+    if by is not None and not plan:
+        raise typer.BadParameter("--by plans an adapter for each value. Give --plan with it")
+    if plan and by is not None:
+        show(
+            opened.plan_finetunes(column, by=by, config=config, workers=workers, price=price, **settings), as_json, as_csv,
+            "finetune_plans",
+        )
+        return
     if plan:
         print(opened.plan_finetune(column, config=config, workers=workers, price=price, **settings))
         return
