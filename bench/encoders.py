@@ -26,7 +26,7 @@ import numpy as np
 from bench.conformers import bench_mert2, bench_muq
 from bench.memory import peak_mb
 from bench.report import RESULTS, circumstances, table, write_results
-from bench.ways import Bench, Way
+from bench.ways import Bench, Way, as_embedded
 
 ROUNDS = 2                               # of encoders whose figures vary little
 SIDE = 2048                              # of the square matrices that give the processor's peak
@@ -41,7 +41,6 @@ def bench_musicnn() -> Bench:
     from tonelake.embed.encoders.musicnn.mel import log_mel
     from tonelake.embed.encoders.musicnn.network import PATCH, expected_shapes
     from tonelake.embed.encoders.musicnn.weights import WheelWeights, read_networks
-    from tonelake.embed.kernels.threads import single_threads
 
     weights = WheelWeights()
     folder = weights.folder(download=False) if weights.present() else random_musicnn()
@@ -61,13 +60,6 @@ def bench_musicnn() -> Bench:
 
         return run
 
-    def ours_apart(encoder: MusicnnEncoder) -> Way:
-        def run(clips: list[np.ndarray]) -> list[np.ndarray]:
-            with single_threads(encoder.clips_in_parallel, "encode") as pool:
-                return [vectors.mean[-1][0] for vectors in pool.map(lambda clip: encoder.encode(clip[None]), clips)]
-
-        return run
-
     frames, front = 62.5, 0
     for name, shape in expected_shapes().items():
         if name.endswith("kernel") and len(shape) == 4:
@@ -79,7 +71,7 @@ def bench_musicnn() -> Bench:
     return Bench(
         ways={
             "plain, float32": plain("float32"), "plain, autocast to bfloat16": plain("bfloat16"),
-            "tonelake, float32": ours_apart(exact), "tonelake, bfloat16": ours_apart(exact.at("bfloat16")),
+            "tonelake, float32": as_embedded(exact), "tonelake, bfloat16": as_embedded(exact.at("bfloat16")),
         },
         precisions={"plain, autocast to bfloat16": "bfloat16", "tonelake, bfloat16": "bfloat16"},
         baseline=("plain, float32", "plain, autocast to bfloat16"),
@@ -147,12 +139,12 @@ def bench_clap() -> Bench:
         return run
 
     ways = {
-        "plain, float32": plain("float32"), "plain, autocast to bfloat16": plain("bfloat16"), "tonelake, float32": ours(exact),
-        "tonelake, bfloat16": ours(exact.at("bfloat16")),
+        "plain, float32": plain("float32"), "plain, autocast to bfloat16": plain("bfloat16"),
+        "tonelake, float32": as_embedded(exact), "tonelake, bfloat16": as_embedded(exact.at("bfloat16")),
     }
     return Bench(
         ways=ways, precisions={way: "bfloat16" for way in ways if "bfloat16" in way}, baseline=tuple(ways)[:2],
-        clips=dict.fromkeys(ways, 1), gflop=None, rounds=ROUNDS,
+        clips=dict.fromkeys(ways, 1) | {"tonelake, bfloat16": torch.get_num_threads()}, gflop=None, rounds=ROUNDS,
         about="Random weights of the sizes of larger_clap_general; clips of 30 s, three parts of 10 s.",
     )
 
@@ -162,18 +154,13 @@ def bench_alone(name: str) -> Bench:
     from tonelake.embed import load_encoder
 
     exact = load_encoder(name)
-    ways = {"tonelake, float32": ours(exact)}
+    ways = {"tonelake, float32": as_embedded(exact)}
     if "bfloat16" in exact.precisions:
-        ways["tonelake, bfloat16"] = ours(exact.at("bfloat16"))
+        ways["tonelake, bfloat16"] = as_embedded(exact.at("bfloat16"))
     return Bench(
         ways=ways, precisions={"tonelake, bfloat16": "bfloat16"}, baseline=(), clips=dict.fromkeys(ways, 4), gflop=None,
         rounds=ROUNDS, about="Weights of the package; nothing is published to compare with. `bench.embed` compares MERT-v1.",
     )
-
-
-def ours(encoder: Any) -> Way:
-    """Encode clips as one window each, one after another; the vector is that of the last layer."""
-    return lambda clips: [encoder.encode(clip[None]).mean[-1][0] for clip in clips]
 
 
 BENCHES: dict[str, Callable[[], Bench]] = {

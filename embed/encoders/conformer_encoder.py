@@ -11,8 +11,7 @@ import numpy as np
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
 from tonelake.embed.encoders.training import TrainingPass
-from tonelake.embed.kernels import linear
-from tonelake.embed.kernels.choice import APART, Sizes, choose_conformer_kernels, threads_for_clips
+from tonelake.embed.kernels.choice import Sizes, choose_conformer_kernels
 from tonelake.store import InputError
 
 
@@ -80,9 +79,7 @@ class ConformerEncoder(TorchEncoder):
         for module in self._model.modules():
             if isinstance(module, Attending):
                 module.attention_way = choice.kernels.attention
-        linear.use(self._model, choice.kernels.linear, self.cast_parts)
-        self.clips_in_parallel = threads_for_clips(found) if choice.kernels.clips == APART else 1
-        self.kernels = choice
+        self._use(choice, found)
 
 
 class ConformerPass(TrainingPass):

@@ -3,7 +3,7 @@
     attention   `torch`, `blocks` or `amx`; see `embed.kernels.attention`
     tile        output frames of a tile of the convolutions: 128 or 256
     clips       `together`: one clip after another on all threads; `apart`: several clips, each on a thread of its own
-    linear      of conformers: `torch`, `packed` or `amx`; see `embed.kernels.linear`
+    linear      of conformers and CLAP: `torch`, `packed` or `amx`; see `embed.kernels.linear`
 
 Each part is timed at the model's own sizes and for windows of the length at hand; an attention whose result differs from the
 formula is left out.  The result is kept in the cache folder.  TONELAKE_KERNELS pins parts (`attention=amx,clips=together`) or
@@ -107,15 +107,16 @@ def choose_conformer_kernels(model: Any, sizes: Sizes) -> KernelChoice:
 
     `model.run_block` runs its first block.  Raises InputError if TONELAKE_KERNELS cannot be understood.
     """
-    return choose(model, sizes, CONFORMER, lambda model, kernels: None)
+    return choose(model, sizes, CONFORMER, leave)
 
 
-def choose_linear(sizes: Sizes) -> KernelChoice:
-    """Choose the linear layers alone, for a model of another kind: pinned, kept from before, or measured now.
+def choose_block_kernels(model: Any, sizes: Sizes) -> KernelChoice:
+    """Choose the kernels, but for attention, of any model that has `run_block`, as `choose_conformer_kernels` does."""
+    return choose(model, sizes, BLOCKS, leave)
 
-    Raises InputError if TONELAKE_KERNELS cannot be understood.
-    """
-    return choose(None, sizes, LINEAR, lambda model, kernels: None)
+
+def leave(model: Any, kernels: Kernels) -> None:
+    """Leave a model as it is while its parts are measured."""
 
 
 def choose(model: Any, sizes: Sizes, parts: Parts, apply: Install) -> KernelChoice:
@@ -325,8 +326,8 @@ def hubert_clip_ways(model: Any, sizes: Sizes) -> Ways:
     return clip_ways(model.encoder.layers[0], sizes)
 
 
-def conformer_clip_ways(model: Any, sizes: Sizes) -> Ways:
-    """`clip_ways` by the first block of a conformer."""
+def block_clip_ways(model: Any, sizes: Sizes) -> Ways:
+    """`clip_ways` by a block of a model that has `run_block`."""
     return clip_ways(model.run_block, sizes)
 
 
@@ -364,5 +365,5 @@ def threads_for_clips(sizes: Sizes) -> int:
 
 
 HUBERT = Parts("kernels", {"clips": hubert_clip_ways, "attention": attention_ways, "tile": tile_ways})
-CONFORMER = Parts("conformer kernels", {"clips": conformer_clip_ways, "attention": attention_ways, "linear": linear_ways})
-LINEAR = Parts("linear layers", {"linear": linear_ways})
+CONFORMER = Parts("conformer kernels", {"clips": block_clip_ways, "attention": attention_ways, "linear": linear_ways})
+BLOCKS = Parts("block kernels", {"clips": block_clip_ways, "linear": linear_ways})

@@ -20,6 +20,7 @@ from tonelake.embed import CheckpointError, EncoderError, encode_clips, load_enc
 from tonelake.embed.encoders.registry import has_words
 from tonelake.embed.settings import describe_space
 from tonelake.embed.words import word_encoder, word_kind
+from tonelake.embed.kernels.threads import single_threads
 from tonelake.store import InputError
 
 RATE = 48_000
@@ -140,6 +141,31 @@ def test_a_lower_precision_is_near_float32_and_leaves_words_alone(encoder, preci
     found, expected = lower.encode(sound).mean[4][0], encoder.encode(sound).mean[4][0]
     assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.98
     assert np.array_equal(lower.encode_text(PROMPTS), encoder.encode_text(PROMPTS))
+
+
+@pytest.mark.parametrize("clips", ["together", "apart"])
+def test_kernels_change_a_lower_precision_by_rounding_only(encoder, monkeypatch, clips):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    sounds, found = [music(10, seed)[None] for seed in range(3)], []
+    for kernels in ("safe", f"clips={clips},linear=packed"):
+        monkeypatch.setenv("TONELAKE_KERNELS", kernels)
+        lower = encoder.at("bfloat16")
+        lower.prepare(480_000)
+        with single_threads(lower.clips_in_parallel, "encode") as pool:
+            found.append([pooled.mean[4][0] for pooled in pool.map(lower.encode, sounds)])
+    torch.set_num_threads(before)
+    assert lower.clips_in_parallel == (2 if clips == "apart" else 1) and "pinned" in lower.kernels.reason
+    for plain, packed in zip(*found, strict=True):
+        assert plain @ packed / np.linalg.norm(plain) / np.linalg.norm(packed) > 0.999
+
+
+def test_kernels_of_blocks_are_measured(encoder, monkeypatch, tmp_path):
+    monkeypatch.setenv("TONELAKE_CACHE", str(tmp_path))
+    monkeypatch.delenv("TONELAKE_KERNELS")
+    lower = encoder.at("bfloat16")
+    lower.prepare(480_000)
+    assert {"linear"} <= {figure.part for figure in lower.kernels.figures} <= {"linear", "clips"}
 
 
 def change_weights(folder, change):

@@ -8,7 +8,7 @@ from torch import nn
 
 from tonelake.embed.encoders.conformer import Pointwise
 from tonelake.embed.kernels import attention, choice, linear
-from tonelake.embed.kernels.choice import Sizes, choose_linear
+from tonelake.embed.kernels.choice import Sizes, choose_block_kernels
 from tonelake.embed.kernels.linear import Packed, activate, activated
 
 WAYS = ("torch", "packed", "amx")
@@ -112,9 +112,9 @@ def failing(weight, bias):
 @pytest.mark.parametrize("other", [wrong, failing])
 def test_a_wrong_way_is_never_chosen(other, tmp_path, monkeypatch):
     monkeypatch.setenv("TONELAKE_CACHE", str(tmp_path))
-    monkeypatch.delenv("TONELAKE_KERNELS")
+    monkeypatch.setenv("TONELAKE_KERNELS", "clips=together")
     monkeypatch.setattr(choice, "MAX_SPREAD", float("inf"))
     monkeypatch.setattr(linear, "WAYS", linear.WAYS | {"packed": other, "amx": other})
     sizes = Sizes(heads=1, width=32, hidden=32, inner=64, channels=0, windows=1, frames=50, precision="bfloat16")
-    found = choose_linear(sizes)
+    found = choose_block_kernels(None, sizes)
     assert found.kernels.linear == "torch" and [figure.way for figure in found.figures] == ["torch"]

@@ -42,7 +42,7 @@ def untrained(kind="mert2", **settings):
     return LoraModel(load_encoder(folder_of(kind)), replace(CONFIG, **settings), 2)
 
 
-@pytest.fixture(scope="module", params=["mert2", pytest.param("muq", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=list(TARGETS))
 def kind(request):
     return request.param
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_a_training_starts_another_one(tmp_path):
 
 def test_default_targets_are_known_without_weights_and_others_are_refused_by_name(lake, kind):
     assert lora_targets_of("m-a-p/MERT-v2-30s") == lora_targets_of(str(TINY)) == TARGETS["mert2"]
-    assert lora_targets_of("muq") == lora_targets_of(folder_of("muq")) == TARGETS["muq"]
+    assert lora_targets_of("OpenMuQ/MuQ-large-msd-iter") == lora_targets_of(folder_of("muq")) == TARGETS["muq"]
     assert lora_targets_of("m-a-p/MERT-v1-330M") == ("q_proj", "v_proj") and lora_targets_of("/gone") == ()
     choices = {"mert2": "w_1, w_2, query_", "muq": "intermediate_dense, output_dense, linear_q"}[kind]
     with pytest.raises(InputError, match=rf"--targets q_proj: tiny has no such linear layers\. Choose among {choices}"):

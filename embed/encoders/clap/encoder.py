@@ -19,6 +19,7 @@ from tonelake.embed.encoders.base import FrameSpan, Pooled, check_frames
 from tonelake.embed.encoders.clap.checkpoint import AUDIO, read_front_end, read_side
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
 from tonelake.embed.errors import CheckpointError
+from tonelake.embed.kernels.choice import Sizes, choose_block_kernels
 from tonelake.store import InputError
 
 JOINT = "joint"
@@ -59,16 +60,32 @@ class ClapEncoder(TorchEncoder):
         self.text_scale = float(model.logit_scale_a.exp())
         self.frame_samples = front.hop_length
         self._text: list[Any] = []       # the text side, once words are used; shared by `at`
-        self._reading = threading.Lock()
+        self._reading, self._choosing = threading.Lock(), threading.Lock()
 
     def frames_of(self, samples: int) -> int:
         """Number of frames of the spectrogram, by which parts are weighed; they are not states of their own."""
         return max(1, samples // self.frame_samples)
 
     def prepare(self, samples: int) -> None:
-        """On CUDA, measure how many windows of this length fit into memory."""
+        """Choose the kernels; on CUDA, measure how many windows of this length fit into memory."""
+        self._own_model(samples)
         if self.device.startswith("cuda"):
             self._batches.measure(samples, lambda windows: self._run(windows, unchanged))
+
+    def _own_model(self, samples: int) -> Any:
+        """The model, once its kernels are chosen, for windows of the first length seen."""
+        with self._choosing:
+            if self.kernels is None and self.device == "cpu" and self.precision == "bfloat16":
+                model, audio = self._model, self._model.audio_model.config
+                stage = model.deepest
+                height, width = model.grid(stage)
+                hidden, heads = self.dims[stage], audio.num_attention_heads[stage]
+                sizes = Sizes(
+                    heads=heads, width=hidden // heads, hidden=hidden, inner=round(audio.mlp_ratio * hidden), channels=0,
+                    windows=len(self._starts(samples)), frames=height * width, precision=self.precision,
+                )
+                self._use(choose_block_kernels(model, sizes), sizes)
+        return self._model
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
         """(batch, samples) of one length -> every layer, pooled over the parts that `keep` touches, by their shares of it.

@@ -64,3 +64,20 @@ class ClapAudio(nn.Module):
         stages = [*found.hidden_states[1:-1], found.last_hidden_state]           # (part, dim, height, width)
         joint = nn.functional.normalize(self.audio_projection(found.pooler_output).float(), dim=-1)
         return [(stage.float().mean(dim=(2, 3)), stage.float().amax(dim=(2, 3))) for stage in stages] + [(joint, joint)]
+
+    def run_block(self, states: torch.Tensor) -> torch.Tensor:
+        """(part, patch, dim) -> the states that leave the first block of the deepest stage if these enter it."""
+        stage = self.deepest
+        found: torch.Tensor = self.audio_model.audio_encoder.layers[stage].blocks[0](states, self.grid(stage))[0]
+        return found
+
+    @property
+    def deepest(self) -> int:
+        """Number of the stage of most blocks, from 0."""
+        depths = [len(stage.blocks) for stage in self.audio_model.audio_encoder.layers]
+        return depths.index(max(depths))
+
+    def grid(self, stage: int) -> tuple[int, int]:
+        """Rows and columns of a stage's patches."""
+        height, width = self.audio_model.audio_encoder.input_resolutions[stage]
+        return int(height), int(width)
