@@ -18,9 +18,9 @@ from transformers import ClapModel, ClapProcessor
 
 from tonelake.embed import CheckpointError, EncoderError, encode_clips, load_encoder
 from tonelake.embed.encoders.registry import has_words
+from tonelake.embed.kernels.threads import single_threads
 from tonelake.embed.settings import describe_space
 from tonelake.embed.words import word_encoder, word_kind
-from tonelake.embed.kernels.threads import single_threads
 from tonelake.store import InputError
 
 RATE = 48_000
