@@ -15,6 +15,7 @@ from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
 from .encoders.projection import ProjectReport, project_space
 from .encoders.registry import encoder_names, have_weights, load_encoder, lora_targets_of, tags_of
+from .encoders.spectral_frames.constant_q import BINS_PER_SEMITONE, LOWEST_PITCH
 from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SECOND_ENCODER, SMALL_ENCODER
 from .encoders.training import TrainingPass
 from .engines import ENGINES, embed_lake
@@ -44,12 +45,14 @@ __all__ = [
     "ADAPTER_PREFIX",
     "ADAPTER_WEIGHTS",
     "BASELINE_ENCODER",
+    "BINS_PER_SEMITONE",
     "CLIP_COLUMNS",
     "DEFAULT_ENCODER",
     "ENGINES",
     "LIVE_HOP_S",
     "LIVE_WINDOW_S",
     "LORA_PAIR",
+    "LOWEST_PITCH",
     "MIN_COSINE",
     "MIN_TAIL_S",
     "SECOND_ENCODER",
