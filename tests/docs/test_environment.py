@@ -9,6 +9,7 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[2]
 ROOMS = ("store", "ingest", "embed", "evaluate", "index", "probes", "finetune", "ui", "tonelake")
+MENTIONED = re.compile("environ|getenv|envvar")
 
 
 def is_environ(node: ast.AST) -> bool:
@@ -66,7 +67,10 @@ def variables_read() -> set[str]:
     for room in ROOMS:
         for file in sorted((HOME / room).rglob("*.py")):
             if not any(parent.is_symlink() for parent in file.parents):
-                tree = ast.parse(file.read_text(encoding="utf-8"))
+                source = file.read_text(encoding="utf-8")
+                if not MENTIONED.search(source):
+                    continue             # `keys_read` would find nothing
+                tree = ast.parse(source)
                 known = constants(tree)
                 for key in keys_read(tree):
                     found |= values_of(key, known)
