@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tonelake.evaluate import Split, counted
 from tonelake.probes.config import ProbeConfig
-from tonelake.probes.runs import Run, write_tensors
+from tonelake.probes.runs import Run, check_kind, write_tensors
 from tonelake.store import (
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -49,6 +49,7 @@ def probe(
     if name is None:
         name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{manifest.digest[:8]}"[-120:]
     files, partial = Run.folder(lake, name), lake.files(f"probes/{name}/partial")
+    check_kind(files, name, on_frames=False)
     check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
     done = Run.find(lake, name)
     if done is not None and not again:

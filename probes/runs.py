@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import polars as pl
 
 from tonelake.probes.config import ProbeConfig
-from tonelake.store import Blobs, FinishedRun, Lake, LakeError
+from tonelake.store import CONFIG_FILE, Blobs, FinishedRun, InputError, Lake, LakeError
 
 if TYPE_CHECKING:
     from tonelake.probes.heads import Tensors
@@ -35,16 +35,42 @@ WEIGHTS = "weights.safetensors"
 
 
 class Run(FinishedRun[ProbeConfig]):
-    """A finished probe."""
+    """A finished probe on pooled vectors.  Runs on frames are `frames.run.FrameRun`, in the same folder."""
 
     kind, noun, maker, settings = "probes", "run", "tonelake probe COLUMN", ProbeConfig
     types: ClassVar[dict[str, type]] = {
         "main": str, "task": str, "space": str, "figures": dict, "baselines": dict, "clips": int, "fits": int,
     }
 
+    @classmethod
+    def find(cls, lake: Lake, name: str) -> Self | None:
+        """The finished run of exactly that name, or None.  Raises InputError for a run on frames."""
+        if is_on_frames(cls.folder(lake, name)):
+            raise InputError(f"run {name!r}: was trained on frames. Use it with frame_run, probe_frames and predict_events")
+        return super().find(lake, name)
+
+    @classmethod
+    def all(cls, lake: Lake) -> list[Self]:
+        """All finished runs on pooled vectors, oldest first."""
+        names = [name for name in lake.files(cls.kind).folders() if not is_on_frames(cls.folder(lake, name))]
+        found = [run for run in (cls.find(lake, name) for name in names) if run is not None]
+        return sorted(found, key=lambda run: (run.metrics["finished"], run.name))
+
     def weights(self) -> Tensors:
         """Return tensors by name: `<fold>.<seed>.<parameter>`, `<fold>.prepare.mean` and `<fold>.prepare.scale`."""
         return read_tensors(self.files, WEIGHTS, self.name)
+
+
+def is_on_frames(files: Blobs) -> bool:
+    """Return whether a run, started or finished, is a frame probe: its settings name the segments of frames."""
+    stored = files.read(CONFIG_FILE)
+    return stored is not None and any(line.startswith("segment_s:") for line in stored.splitlines())
+
+
+def check_kind(files: Blobs, name: str, *, on_frames: bool) -> None:
+    """Raise InputError if a run of that name exists and is of the other kind."""
+    if files.read(CONFIG_FILE) is not None and is_on_frames(files) != on_frames:
+        raise InputError(f"run {name!r}: is a probe on {'pooled vectors' if on_frames else 'frames'}. Choose another --name")
 
 
 def write_table(files: Blobs, name: str, table: pl.DataFrame) -> None:
@@ -77,9 +103,12 @@ def read_tensors(files: Blobs, name: str, run: str) -> Tensors:
 
 
 def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
-    """Compare runs, by default all: a row a run with its columns, its main metric with its interval and the units of this
-    (`over`, null for runs of earlier releases), and its best baseline."""
-    runs = [Run.named(lake, name) for name in names] if names else Run.all(lake)
+    """Compare runs on vectors and on frames, by default all: a row a run with its columns, its main metric with its interval
+    and the units of this (`over`, null for runs of earlier releases), and its best baseline."""
+    from tonelake.probes.frames.run import FrameRun, named_run
+
+    runs: list[Run | FrameRun] = [named_run(lake, name) for name in names] if names else [*Run.all(lake), *FrameRun.all(lake)]
+    runs = runs if names else sorted(runs, key=lambda run: (run.metrics["finished"], run.name))
     rows = []
     for run in runs:
         metrics, config = run.metrics, run.config
@@ -87,11 +116,11 @@ def compare_probes(lake: Lake, names: Sequence[str] = ()) -> pl.DataFrame:
         values = {name: baseline.get(metrics["main"], {}).get("value") for name, baseline in metrics["baselines"].items()}
         strongest = max((name for name in values if values[name] is not None), key=lambda name: values[name], default=None)
         rows.append({
-            "run": run.name, "columns": ", ".join(config.columns), "space": metrics["space"], "head": config.head,
+            "run": run.name, "columns": ", ".join(metrics["columns"]), "space": metrics["space"], "head": config.head,
             "split": config.split, "layer": metrics["layer"], "figure": metrics["main"], **figure,
             "over": metrics.get("over"),
             "baseline": strongest, "baseline_value": values[strongest] if strongest else None, "clips": metrics["clips"],
-            "fits": metrics["fits"], "protocol": config.protocol or None, "finished": metrics["finished"],
+            "fits": metrics["fits"], "protocol": getattr(config, "protocol", None) or None, "finished": metrics["finished"],
         })
     schema = {
         "run": pl.String, "columns": pl.String, "space": pl.String, "head": pl.String, "split": pl.String, "layer": pl.String,

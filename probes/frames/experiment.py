@@ -22,7 +22,7 @@ from tonelake.probes.frames.frame_data import (
 )
 from tonelake.probes.frames.frame_losses import FrameLoss, positive_weights, start_of_bias
 from tonelake.probes.frames.grid import FrameGridResults, FrameSchedule, train
-from tonelake.probes.frames.heads import HeadShape
+from tonelake.probes.frames.heads import JOINT_SCALE, HeadShape
 from tonelake.probes.frames.held_out import FrameSplit, group_targets, make_frame_split
 from tonelake.probes.frames.tasks import FrameTask, frame_task
 from tonelake.probes.inputs import Preparation
@@ -66,7 +66,7 @@ class FrameExperiment:
         config = self.config
         return HeadShape(
             kind=config.head, width=spec.width, outputs=len(self.task.outputs), hidden=config.hidden, context=config.context,
-            dropout=config.dropout, layers=spec.parts,
+            dropout=config.dropout, layers=spec.parts, lowest=self.task.lowest,
         )
 
     def compute_dtype(self, spec: FrameInput) -> torch.dtype:
@@ -92,7 +92,7 @@ class FrameExperiment:
         """Train every fit of one input; return their results and the preparation of its states.  `step`: called each epoch."""
         config, split, shape = self.config, self.split.split, self.shape(spec)
         reader = self.clips.reader(spec)
-        preparation = fit_standardisation(reader, split.train)
+        preparation = fit_standardisation(reader, split.train, jointly=config.head in JOINT_SCALE)
         in_memory, dtype = self.fits_memory(spec), self.compute_dtype(spec)
 
         def data(clips: np.ndarray, *, soft: bool = False) -> SegmentData:

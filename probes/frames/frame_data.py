@@ -156,10 +156,10 @@ class StateReader:
         return [join(parts) for parts in zip(*layers, strict=True)]
 
 
-def fit_standardisation(reader: StateReader, clips: np.ndarray) -> Preparation:
+def fit_standardisation(reader: StateReader, clips: np.ndarray, *, jointly: bool = False) -> Preparation:
     """Return mean and standard deviation over all frames of some clips, (width,), or (layer, 1, width) if weighted.
 
-    Raises InputError for states that are not finite.
+    `jointly`: one mean and deviation for all dimensions.  Raises InputError for states that are not finite.
     """
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     for stretch in reader.clips.stretches(clips):
@@ -172,8 +172,10 @@ def fit_standardisation(reader: StateReader, clips: np.ndarray) -> Preparation:
             f"space {reader.clips.space.name!r}: stored frames of layer {reader.spec.name} hold NaN or infinity. Embed the "
             "clips again, or leave the layer out"
         )
-    mean = total / max(count, 1)
-    spread = np.sqrt(np.maximum(squares / max(count, 1) - mean**2, 0))
+    mean, square = total / max(count, 1), squares / max(count, 1)
+    if jointly:
+        mean, square = (np.broadcast_to(part.mean(axis=-1, keepdims=True), part.shape) for part in (mean, square))
+    spread = np.sqrt(np.maximum(square - mean**2, 0))
     spread[spread < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1                   # constant dimensions stay constant
     mean, spread = mean.astype(np.float32), spread.astype(np.float32)
     return Preparation(False, mean[:, None] if reader.spec.parts else mean, spread[:, None] if reader.spec.parts else spread)

@@ -5,6 +5,7 @@
     mlp        one frame, one hidden layer
     conv       two convolutions over time, which together see `context` frames, and a linear layer
     gru        a bidirectional GRU and a linear layer; sees the whole segment
+    harmonic   a convolution shared over pitch (`probes.frames.harmonic_head`), for notes from a vqt or cqt
 
 A head is an ordinary module: (batch, frame, width) to logits (batch, frame, output).  With `layers` it learns a weighting of
 layers first, and takes (layer, batch, frame, width).  Frames before the beginning and after the end count as zeros.
@@ -34,6 +35,7 @@ class HeadShape:
     context: int = 9                     # odd
     dropout: float = 0.1
     layers: int = 0                      # number of layers under a learned weighting; 0 without one
+    lowest: int | None = None            # MIDI number of the first pitch, for harmonic
 
     def kernels(self) -> list[tuple[int, int]] | None:
         """Return the (kernel, outputs) of each convolution, with ReLU and dropout between; None for other kinds of heads."""
@@ -49,7 +51,7 @@ class HeadShape:
         """Return a head with random weights from torch's generator."""
         return make_head(
             self.kind, self.width, self.outputs, hidden=self.hidden, context=self.context, dropout=self.dropout,
-            layers=self.layers,
+            layers=self.layers, lowest=self.lowest,
         )
 
     def parameters(self) -> int:
@@ -57,15 +59,17 @@ class HeadShape:
 
 
 def make_head(
-    kind: str, width: int, outputs: int, *, hidden: int = 128, context: int = 9, dropout: float = 0.1, layers: int = 0
+    kind: str, width: int, outputs: int, *, hidden: int = 128, context: int = 9, dropout: float = 0.1, layers: int = 0,
+    lowest: int | None = None,
 ) -> nn.Module:
     """Return a head of one of the kinds above, with torch's default initial weights.
 
     `width`: of the states; `context`: frames seen by context and conv, odd; `dropout`: of whole hidden channels of a segment;
-    `layers`: how many layers the head weights.  Raises InputError for an unknown kind, or a width that harmonic cannot read.
+    `layers`: how many layers the head weights; `lowest`: MIDI number of the first pitch, for harmonic.
+    Raises InputError for an unknown kind, or a width that harmonic cannot read.
     """
     shape = HeadShape(
-        kind=kind, width=width, outputs=outputs, hidden=hidden, context=context, dropout=dropout, layers=layers
+        kind=kind, width=width, outputs=outputs, hidden=hidden, context=context, dropout=dropout, layers=layers, lowest=lowest
     )
     kernels = shape.kernels()
     if kernels is not None:
@@ -123,4 +127,11 @@ class WeightedHead(nn.Module):
         return self.head(torch.einsum("l,lbtc->btc", torch.softmax(self.mix, dim=0), x))
 
 
-OTHER_HEADS: dict[str, Callable[[HeadShape], nn.Module]] = {"gru": GruHead}
+def harmonic_head(shape: HeadShape) -> nn.Module:
+    from tonelake.probes.frames.harmonic_head import HarmonicHead
+
+    return HarmonicHead(shape.width, shape.outputs, lowest=shape.lowest, dropout=shape.dropout)
+
+
+OTHER_HEADS: dict[str, Callable[[HeadShape], nn.Module]] = {"gru": GruHead, "harmonic": harmonic_head}
+JOINT_SCALE = ("harmonic",)              # heads whose states are standardised by one mean and deviation for all dimensions

@@ -19,16 +19,15 @@ Probabilities are means over seeds: what is judged is what `posteriors` and `pre
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 import polars as pl
 
 from tonelake.probes.frames.config import FrameProbeConfig
-from tonelake.probes.runs import WEIGHTS, read_tensors
-from tonelake.store import FinishedRun, Lake, LakeError, SpaceMismatch
+from tonelake.probes.runs import WEIGHTS, Run, check_kind, is_on_frames, read_tensors
+from tonelake.store import FinishedRun, Lake, SpaceMismatch, choose_run
 
 if TYPE_CHECKING:
     from tonelake.probes.frames.decode_settings import DecodeSettings
@@ -53,6 +52,19 @@ class FrameRun(FinishedRun[FrameProbeConfig]):
         "on": str, "main": str, "task": str, "space": str, "figures": dict, "baselines": dict, "clips": int, "fits": int,
         "decoding": dict, "fingerprint": str,
     }
+
+    @classmethod
+    def find(cls, lake: Lake, name: str) -> Self | None:
+        """The finished run of exactly that name, or None.  Raises InputError for a run on pooled vectors."""
+        check_kind(cls.folder(lake, name), name, on_frames=True)
+        return super().find(lake, name)
+
+    @classmethod
+    def all(cls, lake: Lake) -> list[Self]:
+        """All finished runs on frames, oldest first."""
+        names = [name for name in lake.files(cls.kind).folders() if is_on_frames(cls.folder(lake, name))]
+        found = [run for run in (cls.find(lake, name) for name in names) if run is not None]
+        return sorted(found, key=lambda run: (run.metrics["finished"], run.name))
 
     @property
     def task(self) -> FrameTask:
@@ -96,12 +108,10 @@ class FrameRun(FinishedRun[FrameProbeConfig]):
         return self.table("clips")
 
 
-def metrics_of(text: str, name: str) -> dict:
-    """Parse metrics.json, whatever kind of run it belongs to.  Raises LakeError if it is damaged."""
-    try:
-        found = json.loads(text)
-        if isinstance(found, dict):
-            return found
-    except ValueError:
-        pass
-    raise LakeError(f"metrics.json of run {name!r}: cannot be read. Delete its folder and run it again")
+def named_run(lake: Lake, name: str) -> Run | FrameRun:
+    """A finished probe of either kind, by its name or a part of it.  Raises InputError if none or several match."""
+    chosen = choose_run(lake, Run.kind, name, absent=f"no {Run.noun} {name!r} in this lake", maker=Run.maker)
+    found: Run | FrameRun | None
+    found = FrameRun.find(lake, chosen) if is_on_frames(Run.folder(lake, chosen)) else Run.find(lake, chosen)
+    assert found is not None
+    return found

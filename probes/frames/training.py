@@ -12,7 +12,7 @@ from tonelake.evaluate import counted
 from tonelake.probes.frames.config import FrameProbeConfig
 from tonelake.probes.frames.run import FrameRun
 from tonelake.probes.probing import delete_results, log_notes
-from tonelake.probes.runs import write_tensors
+from tonelake.probes.runs import check_kind, write_tensors
 from tonelake.store import (
     CONFIG_FILE,
     Blobs,
@@ -47,7 +47,7 @@ def probe_frames(
         config = FrameProbeConfig.from_file(Path(config).expanduser())
     if config is None and task is None:
         raise InputError("no task given. Choose notes, onsets, beats, chords or key, as in: tonelake probe notes --frames")
-    base = config if config is not None else FrameProbeConfig(task)              # type: ignore[arg-type]  # it checks the name
+    base = config if config is not None else FrameProbeConfig(task=task)         # type: ignore[arg-type]  # it checks the name
     log.info("reading events")
     experiment = make_frame_experiment(lake, base.with_(task=task, **settings))
     manifest = experiment.manifest()
@@ -55,6 +55,7 @@ def probe_frames(
     if name is None:
         name = f"{experiment.config.task}-{experiment.space.name}-{manifest.digest[:8]}"[-120:]
     files, partial = FrameRun.folder(lake, name), lake.files(f"probes/{name}/partial")
+    check_kind(files, name, on_frames=True)
     check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
     done = FrameRun.find(lake, name)
     if done is not None and not again:

@@ -23,13 +23,15 @@ PANEL = "Settings"
 
 
 def library_command(
-    function: str = "", *, settings: str = "", without: tuple[str, ...] = (), **renamed: str
+    function: str = "", *, settings: str = "", without: tuple[str, ...] = (), switch: tuple[str, str] | None = None,
+    **renamed: str,
 ) -> type[TyperCommand]:
     """A command class for `@app.command(cls=…)`.
 
     `function`, as "tonelake.index:similar": options declared with FROM_LIBRARY take its defaults, by name, or by
     `renamed` (option="parameter").  `settings`, as "tonelake.probes:ProbeConfig": its fields become options, except those
-    in `without`; the command finds what was given by `given_settings`.
+    in `without`; the command finds what was given by `given_settings`.  `switch`: a flag of the command
+    and a second class, whose settings hold where the flag is given; options that only the other class has are refused.
     """
 
     class LibraryCommand(TyperCommand):
@@ -43,6 +45,8 @@ def library_command(
                 if function:
                     take_defaults(self._declared, find(function), renamed)
                 self._fields = fields_of(find(settings), without) if settings else []
+                if switch:
+                    self._fields = joined_fields(self._fields, fields_of(find(switch[1]), without), switch[0])
                 self._complete = [*self._declared, *(setting_params(self._fields) if settings else [])]
             return self._complete
 
@@ -55,6 +59,10 @@ def library_command(
             ctx.meta[GIVEN] = {
                 field.name: split(given[field.name], field) for field in self._fields if given[field.name] is not None
             }
+            if switch:
+                on = bool(ctx.params[switch[0]])
+                chosen, other = (switch[1], settings) if on else (settings, switch[1])
+                check_fields(ctx.meta[GIVEN], fields_of(find(chosen), ()), fields_of(find(other), ()), f"--{switch[0]}", on)
             return super().invoke(ctx)
 
     return LibraryCommand
@@ -84,6 +92,41 @@ def fields_of(settings: Any, without: tuple[str, ...]) -> list[SettingField]:
     from tonelake.store import setting_fields
 
     return [field for field in setting_fields(settings) if field.name not in without]
+
+
+def joined_fields(first: list[SettingField], second: list[SettingField], flag: str) -> list[SettingField]:
+    """The fields of two classes: those that both have once, with the choices and help texts of both."""
+    from dataclasses import replace
+
+    own, more = ({field.name: field for field in fields} for fields in (first, second))
+    found = []
+    for field in [*first, *(field for field in second if field.name not in own)]:
+        if field.name in own and field.name in more:
+            other = more[field.name]
+            texts = [help_text(one).removesuffix(".") for one in (field, other)]
+            text = texts[0] if texts[0] == texts[1] else f"{texts[0]}. With --{flag}: {texts[1][0].lower()}{texts[1][1:]}"
+            field = replace(
+                field, choices=tuple(dict.fromkeys([*field.choices, *other.choices])), description=f"{text}.", default=None,
+                limits="",
+            )
+        elif field.name in more:
+            field = replace(field, description=f"With --{flag}: {field.description[0].lower()}{field.description[1:]}")
+        found.append(field)
+    return found
+
+
+def check_fields(
+    given: Mapping[str, Any], fields: list[SettingField], others: list[SettingField], flag: str, on: bool
+) -> None:
+    """Raise BadParameter for a setting, or a choice, that only the other class of settings has."""
+    own, more = ({field.name: field for field in some} for some in (fields, others))
+    goes = f"goes without {flag}" if on else f"goes with {flag}"
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if name not in own:
+            raise typer.BadParameter(f"{option}: {goes}. {'Leave one of them out' if on else f'Add {flag}'}")
+        if own[name].choices and value not in own[name].choices and value in more[name].choices:
+            raise typer.BadParameter(f"{option} {value}: {goes}. Choose {', '.join(own[name].choices)}")
 
 
 def setting_params(fields: list[SettingField]) -> list[Any]:

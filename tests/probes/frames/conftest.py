@@ -7,7 +7,7 @@ import shutil
 import pytest
 from framed_notes import fill_with_notes
 
-from tonelake.store import Lake
+from tonelake import Lake
 
 
 @pytest.fixture(scope="session")

@@ -58,9 +58,9 @@ def test_every_frame_is_judged_once():
     assert all((count == 1).all() for count in seen.values())
 
 
-@pytest.mark.parametrize(("task", "head"), [("beats", "conv"), ("key", "mlp"), ("onsets", "context")])
+@pytest.mark.parametrize(("task", "head"), [("beats", "conv"), ("key", "mlp"), ("onsets", "mlp")])
 def test_each_task_is_learned(noted, task, head):
-    experiment = make_frame_experiment(noted, config(task, head=head, epochs=8, segment_s=2.0))
+    experiment = make_frame_experiment(noted, config(task, head=head, epochs=12, segment_s=2.0))
     results, _ = experiment.fit(experiment.specs[0])
     assert results.score.max() > 0.9
 
