@@ -68,8 +68,8 @@ def clip_list(
 ) -> Any:
     """List playable clips in this order.  Returns, for each of `actions`, the id of the clip it was triggered on, or None.
 
-    A clip needs clip_id, track and start_s.  Optional: rank, score, title, artist, album, duration_s, note, and profile (cosine
-    to the query at each of `layers`, shown beside `usual`, the cosine of an average clip).
+    A clip needs clip_id, track and start_s.  Optional: rank, score, title, artist, album, duration_s, note, tags (a list), and
+    profile (cosine to the query at each of `layers`, shown beside `usual`, the cosine of an average clip).
     """
     return CLIPS(
         key=key, **{f"on_{action}_change": no_action for action in ACTIONS},

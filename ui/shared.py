@@ -17,6 +17,7 @@ from tonelake.store import InputError, Space, TonelakeError, joined_lists, read_
 from tonelake.ui import opened
 
 MAX_LISTED = 50                          # clips in one list
+NO_OTHER = "none"
 Result = TypeVar("Result")
 
 
@@ -70,6 +71,22 @@ def choose_space(lake: Lake, place: Any = st) -> Space:
     default = lake.spaces.default(list(spaces.values()))[0].name
     names = list(spaces)
     return spaces[place.selectbox("Space", names, index=names.index(default), key="space", bind="query-params", help=about)]
+
+
+def choose_other_space(lake: Lake, space: Space, place: Any = st) -> tuple[Space, float] | None:
+    """Return a second space to mix with, and its weight from 0 to 1; None without one."""
+    others = {one.name: one for one in answer_or_stop(lake.spaces.all) if one != space and lake.vectors(one).count()}
+    drop_invalid_choice("mix", [NO_OTHER, *others])
+    name = place.selectbox(
+        "Mix with another space", [NO_OTHER, *others], key="mix", bind="query-params", disabled=not others,
+        help="Compare by what two encoders find similar. The layer report tells whether a mixture beats its better half: "
+        "`tonelake layers COLUMN --spaces A,B`." if others else
+        "This lake has one space. `tonelake embed --encoder NAME` adds another, and `tonelake encoders` lists the names.",
+    )
+    if name not in others:
+        return None
+    percent = place.slider("Weight of the other space, %", 5, 95, 50, 5, key="weight", bind="query-params")
+    return others[name], percent / 100
 
 
 def choose_layer(space: Space, place: Any = st, layers: Sequence[str] | None = None) -> str:

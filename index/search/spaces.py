@@ -79,7 +79,7 @@ def similar_in_spaces(
     """Return rank, score, clip_id, clips (for songs) and `cosine`, a struct with the cosine in each space, of the k nearest.
 
     Logs how the score is made, and how many clips are left out because a space lacks them.  Raises InputError for a mixture
-    that cannot be parsed and for a query that is a vector, and as `resolve`.
+    that cannot be parsed and as `resolve_in_spaces`.
     """
     parts = parse_spaces(lake, spaces)
     shared = shared_clips(lake, parts)
@@ -116,16 +116,24 @@ def resolve_in_spaces(
 ) -> tuple[MixedQuery, Query]:
     """Resolve a query in every space; a file that is in none is encoded by the encoder of each.
 
-    Returns it with its vectors, and as one query with its own clips, labels and notes.  Raises InputError for a vector.
+    A query from `read_query` is used in its space; each space needs one of every file.  Returns the query with its vectors,
+    and as one query with its own clips, labels and notes.  Raises InputError for a vector, or unless the spaces have equal
+    numbers of such queries.
     """
     several = [query] if isinstance(query, QueryPart) else list(query)
-    if any(isinstance(one, np.ndarray | Query) for one in (*several, *minus)):
+    if any(isinstance(one, np.ndarray) for one in several) or any(isinstance(one, np.ndarray | Query) for one in minus):
         raise InputError("query: a vector belongs to one space, and several are searched. Give clips, songs or files")
     found: dict[str, Query] = {}
-    for part in parts:
-        if part.space.name not in found:
-            layers = [other.layer for other in parts if other.space.name == part.space.name]
-            found[part.space.name] = resolve(lake, several, part.space, layers, minus=minus)
+    spaces = {part.space.name: part.space for part in parts}
+    encoded = [one.fingerprint for one in several if isinstance(one, Query)]
+    if encoded and sorted(encoded) != sorted(len(encoded) // len(spaces) * [one.fingerprint for one in spaces.values()]):
+        raise InputError(
+            f"query: files that were encoded before belong to one space each. Encode every file in {' and '.join(spaces)}"
+        )
+    for name, space in spaces.items():
+        layers = [part.layer for part in parts if part.space.name == name]
+        own = [one for one in several if not isinstance(one, Query) or one.fingerprint == space.fingerprint]
+        found[name] = resolve(lake, own, space, layers, minus=minus)
     vectors = [prepare(found[part.space.name].vectors[part.layer][None], "cosine")[0] for part in parts]
     mixed = MixedQuery(
         parts=parts, shared=shared, vectors=vectors,

@@ -162,6 +162,10 @@ def test_a_file_outside_the_lake_is_encoded_in_every_space(two, tmp_path):
         vector = index.read_query(two, tmp_path / "new.wav", space=space).vectors[layer].astype(np.float64)
         total = total + weight * z(unit(two, space, layer, ids) @ vector / np.linalg.norm(vector))
     expect(two, hits, total, lambda clip: True, 5)
+    encoded = [index.read_query(two, tmp_path / "new.wav", space=space) for space in ("tags", "words")]
+    assert index.similar(two, encoded, spaces="words/low:0.7,tags/high:0.3", k=5, clips=True).equals(hits)
+    with pytest.raises(InputError, match="Encode every file in words and tags"):
+        index.similar(two, [encoded[0]], spaces="words,tags")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 import polars as pl
 import pytest
 from app_pages import PAGES, page
-from fakes import clip_rows, fill
+from fakes import TagsEncoder, clip_rows, fill
 from streamlit.testing.v1 import AppTest
 
 from tonelake.ingest import ingest_folder
@@ -162,6 +162,39 @@ def test_names_come_first_and_then_songs_that_sound_like_the_words(lake, monkeyp
     expected = tonelake.open(lake.uri, progress=False).similar(text="title 3", k=12)
     assert [row["clip_id"] for row in shown["hits"]["clips"]] == expected["clip_id"].to_list()
     assert [part.value for part in test.subheader] == ["Sounds like", "Similar songs"]
+
+
+def test_hits_show_tags_and_two_spaces_are_mixed(lake, music, monkeypatch):
+    import tonelake
+
+    fill(lake, 8, 2, 0, TagsEncoder)
+    fill(lake, 8, 2, 1)
+    opened, clip, shown = tonelake.open(lake.uri, progress=False), lake.clips.ids()[3], listed(monkeypatch)
+    page("similar", lake, monkeypatch, clip=clip, space="tags")
+    heard = opened.similar(clip, space="tags", k=12, not_same="track", explain=True)["heard"].to_list()
+    assert [row["tags"] for row in shown["hits"]["clips"]] == heard and any(heard)
+    page("similar", lake, monkeypatch, q="piano", space="tags")
+    assert "piano" in shown["hits"]["clips"][0]["tags"]
+    page("similar", lake, monkeypatch, clip=clip, space="tags", tags="false")
+    assert not any("tags" in row for row in shown["hits"]["clips"])
+    test = page("similar", lake, monkeypatch, clip=clip, space="fake", layer="low", mix="tags", weight="30", like="artist")
+    expected = opened.similar(clip, spaces={"fake/low": 0.7, "tags": 0.3}, k=12, not_same="track")
+    hits = shown["hits"]["clips"]
+    assert [row["clip_id"] for row in hits] == expected["clip_id"].to_list()
+    assert [row["score"] for row in hits] == expected["score"].to_list() and all("tags" in row for row in hits)
+    first = expected["cosine"][0]
+    assert hits[0]["note"].endswith(f"fake {first['fake']:.3f}".rstrip("0") + f", tags {first['tags']:.3f}".rstrip("0"))
+    assert "70% fake (layer low) and 30% tags (layer high)" in text_of(test)
+    disabled = {box.label for box in (*test.selectbox, *test.text_input, *test.toggle) if box.disabled}
+    assert disabled == {"Mixture of layers", "Compare only by", "Ignore differences by", "Correct hubs", "Layer profiles"}
+
+
+def test_a_lake_of_one_space_says_how_to_add_another_and_which_encoder_names_tags(lake, monkeypatch):
+    fill(lake, 4, 2, 0)
+    test = page("similar", lake, monkeypatch, clip=lake.clips.ids()[0], mix="tags")
+    helps = {box.label: box.help for box in (*test.selectbox, *test.toggle) if box.disabled}
+    assert "`tonelake embed --encoder NAME` adds another" in helps["Mix with another space"]
+    assert "musicnn does: `tonelake embed --encoder musicnn`" in helps["Tags"]
 
 
 def test_a_filter_is_applied_and_an_invalid_one_is_reported(audible, monkeypatch):

@@ -1,4 +1,4 @@
-"""Similar page: search by clips, words or an uploaded file, at one layer or a mixture of layers, with facets and filters."""
+"""Similar page: search by clips, words or an uploaded file, in layers of a space or in two spaces, with facets and filters."""
 
 import tempfile
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import polars as pl
 import streamlit as st
 
+from tonelake.embed import EncoderError, list_clip_tags, word_kind
 from tonelake.index import Query, answers_words
+from tonelake.store import Space
 from tonelake.ui.components import clip_list
 from tonelake.ui.shared import (
     answer_or_stop,
     choose_layer,
+    choose_other_space,
     choose_space,
     count_note,
     csv_button,
@@ -29,6 +32,14 @@ ANYTHING, NONE = "anything", "none"
 
 lake = page_lake()
 st.title("Similar")
+
+
+def has_tags(one: Space) -> bool:
+    """Whether the encoder of a space names tags."""
+    try:
+        return word_kind(one) == "tags"
+    except EncoderError:                 # its folder or class is gone
+        return False
 
 
 def ids_of(name: str) -> list[str]:
@@ -65,16 +76,18 @@ def act(result: object) -> None:
 with st.sidebar:
     space = choose_space(lake)
     layer = choose_layer(space)
+    other = choose_other_space(lake, space)
     mixture = st.text_input(
         "Mixture of layers", key="layers", bind="query-params", placeholder="3:0.5,11:0.5 or all or auto:artist",
+        disabled=other is not None,
         help="Layers with weights, instead of one layer: cosines are averaged by weight; auto:COLUMN learns weights that bring "
         "clips with the same value together.",
     ).strip()
     facets = [NONE, *lake.clips.group_columns()]
     for key in ("like", "unlike"):
         drop_invalid_choice(key, facets)
-    like = st.selectbox("Compare only by", facets, key="like", bind="query-params")
-    unlike = st.selectbox("Ignore differences by", facets, key="unlike", bind="query-params")
+    like = st.selectbox("Compare only by", facets, key="like", bind="query-params", disabled=other is not None)
+    unlike = st.selectbox("Ignore differences by", facets, key="unlike", bind="query-params", disabled=other is not None)
     others = [ANYTHING, *dict.fromkeys(["track", "artist", *facets[1:]])]
     drop_invalid_choice("differ", others)
     differ = st.selectbox("Hits must differ in", others, index=1, key="differ", bind="query-params")
@@ -85,14 +98,20 @@ with st.sidebar:
     drop_invalid_choice("per", capped)
     cap = st.selectbox("Limit hits by", capped, key="per", bind="query-params", help="Hits may share a value a few times.")
     most = st.number_input("Hits per value", 1, 100, 2, key="most", bind="query-params", disabled=cap == NONE)
-    corrected = st.toggle("Correct hubs", key="hubs", bind="query-params",
+    corrected = st.toggle("Correct hubs", key="hubs", bind="query-params", disabled=other is not None,
                           help="Lower the score of clips that are near very many others. Hits become more varied; on real "
                           "music the share of relevant ones stays the same.")
     walk = st.toggle("As a walk", key="walk", bind="query-params", help="Each hit is near the one before it.")
     where = filter_box(lake)
     profiles = len(space.layers) > 1 and st.toggle(
-        "Layer profiles", value=lake.vectors(space).count() <= MAX_AUTO_PROFILES, key="profiles",
+        "Layer profiles", value=lake.vectors(space).count() <= MAX_AUTO_PROFILES, key="profiles", disabled=other is not None,
         help="Cosine of each hit at every layer. This reads every layer, which is slow in a large lake.",
+    )
+    tagging = next((one for one in (space, *(other or ())[:1]) if has_tags(one)), None)
+    tagged = st.toggle(
+        "Tags", value=True, key="tags", bind="query-params", disabled=tagging is None,
+        help="What the encoder hears in each hit: its likeliest tags, such as “guitar, slow”." if tagging else
+        "The encoder of this space names no tags. musicnn does: `tonelake embed --encoder musicnn`.",
     )
 
 text, file = st.columns([3, 2])
@@ -117,25 +136,39 @@ if search:
         act(clip_list(rows_for_list(found, note=counted), key="matches", actions=("open",), keys=False))
 
 
-def uploaded_query() -> Query:
-    """Return the uploaded file as a query, embedded once per space.  The file is in a private folder only meanwhile."""
-    key = f"query {upload.file_id} {space.fingerprint}"
+def uploaded_query(one: Space) -> Query:
+    """Return the uploaded file as a query in a space, embedded once.  The file is in a private folder only meanwhile."""
+    key = f"query {upload.file_id} {one.fingerprint}"
     if key not in st.session_state:
         with st.spinner("Embedding the file"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"upload{Path(upload.name).suffix[:8]}"
             path.write_bytes(upload.getvalue())
-            st.session_state[key] = answer_or_stop(lake.read_query, path, space=space.name)
+            st.session_state[key] = answer_or_stop(lake.read_query, path, space=one.name)
     return st.session_state[key]
 
 
+def tags_of(clips: list[str]) -> list[list[str]]:
+    """Return the likeliest tags of clips; empty lists, and a sentence, if they cannot be had."""
+    if tagging is None or not tagged:
+        return [[] for _ in clips]
+    try:
+        found = list_clip_tags(lake, tagging, clips)
+    except EncoderError as error:
+        st.caption("Tags are not shown, because the encoder's weights are not on this machine:")
+        st.text(str(error).partition("\n")[0])
+        found = None
+    return [[] for _ in clips] if found is None else found.to_list()
+
+
 wanted, minus = ids_of("clip"), ids_of("minus")
-query: list[str] | Query
+query: list[str] | list[Query]
 words = ""                               # that are searched for as a sound
 if upload is not None:
-    query, minus = uploaded_query(), []
+    encoded = [uploaded_query(one) for one in (space, *(other or ())[:1])]
+    query, minus = encoded, []
     st.subheader("Similar to your file")
     st.text(upload.name)
-    for note in query.notes:
+    for note in dict.fromkeys(note for one in encoded for note in one.notes):
         st.text(note)
     st.audio(upload)
 elif wanted:
@@ -157,26 +190,49 @@ else:
         st.info("Search for a clip, upload an audio file, or pick a point on the map.")
     st.stop()
 
-mixed, profiles = mixture or None, bool(profiles) and not words
-compared = {"text": words} if words else {
-    "minus": minus, "layer": None if mixed else layer, "layers": mixed, "not_same": None if differ == ANYTHING else differ,
-    "like": None if like == NONE else like, "unlike": None if unlike == NONE else unlike, "explain": profiles,
-    "hubs": "corrected" if corrected else "kept",
-}
+mixed, profiles = mixture or None, bool(profiles) and not words and other is None
+unlike_in = None if differ == ANYTHING else differ
+if words:
+    compared = {"space": space.name, "text": words}
+    scope = "Score of the words"
+    if other is not None:
+        st.caption(f"Words are searched in one space, {space.name}.")
+elif other is not None:
+    beside, share = other
+    compared = {"spaces": {f"{space.name}/{layer}": 1 - share, beside.name: share}, "minus": minus, "not_same": unlike_in}
+    scope = f"{1 - share:.0%} {space.name} (layer {layer}) and {share:.0%} {beside.name} (layer "
+    scope += f"{beside.layers[beside.default_layer]}): cosines above that of an average clip, in standard deviations"
+    if min(lake.vectors(one).count() for one in (space, beside)) < lake.clips.count():
+        st.caption("Only clips that are embedded in both spaces are compared.")
+else:
+    compared = {
+        "space": space.name, "minus": minus, "layer": None if mixed else layer, "layers": mixed, "not_same": unlike_in,
+        "like": None if like == NONE else like, "unlike": None if unlike == NONE else unlike, "explain": profiles,
+        "hubs": "corrected" if corrected else "kept",
+    }
+    scope = f"Cosine in the mixture {mixture}" if mixed else f"Cosine in layer {layer}"
+    scope += "".join(f", {how} {column}" for how, column in (("by", like), ("without", unlike)) if column != NONE)
 hits = answer_or_stop(
-    lake.similar, query, space=space.name, k=count, where=where, clips=not songs,
-    per=None if cap == NONE else (cap, int(most)), order="walk" if walk else "nearest", **compared,
+    lake.similar, query, k=count, where=where, clips=not songs, per=None if cap == NONE else (cap, int(most)),
+    order="walk" if walk else "nearest", **compared,
 )
-scope = f"Cosine in the mixture {mixture}" if mixed else f"Cosine in layer {layer}"
-scope += "".join(f", {how} {column}" for how, column in (("by", like), ("without", unlike)) if column != NONE)
-scope = "Score of the words" if words else scope
 st.subheader("Similar songs" if songs else "Similar clips")
 numbers = ", with the number of its clips that are at least as near as the last song" if songs else ""
 st.caption(f"{scope}, {'each near the one before it' if walk else 'highest first'}{numbers}.")
 if not len(hits):
     st.info(f"No other {'song' if songs else 'clip'} matches. Widen the filter, or set “Hits must differ in” to “anything”.")
     st.stop()
-rows = rows_for_list(hits, score="score", note=count_note() if songs else None)
+notes = [count_note()] if songs else []
+if "cosine" in hits.columns:             # that of each space
+    hits = hits.with_columns(pl.col("cosine").name.prefix_fields("cosine_")).unnest("cosine")
+    each = [name for name in hits.columns if name.startswith("cosine_")]
+    notes += [pl.format(f"{name.removeprefix('cosine_')} {{}}", pl.col(name).round(3)) for name in each]
+rows = rows_for_list(hits, score="score", note=pl.concat_str(notes, separator=", ", ignore_nulls=True) if notes else None)
+heard = hits["heard"].to_list() if "heard" in hits.columns and tagged else tags_of(hits["clip_id"].to_list())
+if any(heard):
+    hits = hits.with_columns(pl.Series("heard", heard, dtype=pl.List(pl.String)))
+    for row, tags in zip(rows, heard, strict=True):
+        row["tags"] = tags
 usual: list[float] = []
 if profiles:
     usual = list(hits["usual"][0].values())

@@ -46,8 +46,10 @@ class ClipList {
     picture.onclick = (event) => this.seek(i, event.offsetX / picture.clientWidth);
     const words = element("div", { className: "words", children: [
       element("b", { text: titleOf(clip) }), element("span", { text: placeOf(clip) }),
-      ...(clip.note ? [element("span", { className: "note", text: clip.note })] : []), element("span", { className: "trouble" })] });
-    words.title = `${titleOf(clip)}\n${placeOf(clip)}\n${clip.source ?? ""}\n${clip.clip_id}`;
+      ...(clip.note ? [element("span", { className: "note", text: clip.note })] : []),
+      ...(clip.tags?.length ? [element("span", { className: "tags", text: clip.tags.join(", ") })] : []),
+      element("span", { className: "trouble" })] });
+    words.title = [titleOf(clip), placeOf(clip), clip.tags?.join(", "), clip.source, clip.clip_id].filter(Boolean).join("\n");
     const actions = (this.data.actions ?? []).map((action) => {
       const made = element("button", { type: "button", text: WORDS[action][0], title: WORDS[action][1] });
       made.onclick = () => this.tell(action, clip.clip_id);
