@@ -388,6 +388,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="Print, and write no results.")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    before = commit()                    # the results themselves are changes
     coverage, found, lines, others, commits = kept_results(given.designs)
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         for name in given.designs:
@@ -409,7 +410,7 @@ def main() -> None:
                 others.append([name, what, f"{values.mean():.4f}", f"{error:.4f}", share_interval(values)])
                 print("  ".join(others[-1]), flush=True)
             print(f"{name}: {time.perf_counter() - started:.1f} s", flush=True)
-            commits[name] = commit()
+            commits[name] = before
             if not given.dry:
                 write(coverage, found, lines, others, commits)
 
