@@ -11,7 +11,7 @@ import numpy as np
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
 from tonelake.embed.encoders.training import TrainingPass
-from tonelake.embed.kernels.choice import Sizes, choose_conformer_kernels
+from tonelake.embed.kernels.choice import Kernels, Sizes, choose_conformer_kernels
 from tonelake.store import InputError
 
 
@@ -68,18 +68,20 @@ class ConformerEncoder(TorchEncoder):
         return self._model
 
     def _choose_kernels(self, samples: int) -> None:
-        from tonelake.embed.encoders.conformer import Attending
-
         sizes = self._model.sizes
         found = Sizes(
             heads=sizes.heads, width=sizes.hidden // sizes.heads, hidden=sizes.hidden, inner=sizes.inner, channels=0,
             windows=self._batches.size(samples), frames=self.frames_of(samples), precision=self.precision,
         )
-        choice = choose_conformer_kernels(self._model, found)
-        for module in self._model.modules():
+        self._use(choose_conformer_kernels(self._model, found, self._install), found)
+
+    def _install(self, model: Any, kernels: Kernels) -> None:
+        from tonelake.embed.encoders.conformer import Attending
+
+        super()._install(model, kernels)
+        for module in model.modules():
             if isinstance(module, Attending):
-                module.attention_way = choice.kernels.attention
-        self._use(choice, found)
+                module.attention_way = kernels.attention
 
 
 class ConformerPass(TrainingPass):

@@ -20,7 +20,7 @@ from tonelake.embed.encoders.adapter import Adapter
 from tonelake.embed.encoders.base import PRECISIONS, Encoder, FrameSpan, Pooled
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.kernels import linear
-from tonelake.embed.kernels.choice import APART, KernelChoice, Sizes, threads_for_clips
+from tonelake.embed.kernels.choice import APART, KernelChoice, Kernels, Sizes, threads_for_clips
 from tonelake.embed.kernels.exact import inexact_modules, keep_float32
 from tonelake.embed.measured import machine_key, recall, remember
 from tonelake.embed.sample import sample_music
@@ -59,9 +59,13 @@ class TorchEncoder(Encoder):
         """The model that this thread may use."""
         return self._model
 
+    def _install(self, model: Any, kernels: Kernels) -> None:
+        """Make the linear layers of a model in bfloat16 compute in a way."""
+        linear.use(model, kernels.linear, self.cast_parts)
+
     def _use(self, choice: KernelChoice, sizes: Sizes) -> None:
-        """Make the linear layers of a model in bfloat16 compute as was chosen, and clips go together or apart."""
-        linear.use(self._model, choice.kernels.linear, self.cast_parts)
+        """Compute with the chosen kernels, clips together or apart."""
+        self._install(self._model, choice.kernels)
         self.clips_in_parallel = threads_for_clips(sizes) if choice.kernels.clips == APART else 1
         self.kernels = choice
 

@@ -102,21 +102,18 @@ def choose_kernels(model: Any, sizes: Sizes) -> KernelChoice:
     return choose(model, sizes, HUBERT, install)
 
 
-def choose_conformer_kernels(model: Any, sizes: Sizes) -> KernelChoice:
+def choose_conformer_kernels(model: Any, sizes: Sizes, apply: Install) -> KernelChoice:
     """Choose the kernels of a conformer in bfloat16 on the CPU: pinned, kept from before, or measured now.
 
-    `model.run_block` runs its first block.  Raises InputError if TONELAKE_KERNELS cannot be understood.
+    `model.run_block` runs its first block; `apply` makes the model compute with the kernels chosen so far, as it has to be
+    called with the result.  Raises InputError if TONELAKE_KERNELS cannot be understood.
     """
-    return choose(model, sizes, CONFORMER, leave)
+    return choose(model, sizes, CONFORMER, apply)
 
 
-def choose_block_kernels(model: Any, sizes: Sizes) -> KernelChoice:
+def choose_block_kernels(model: Any, sizes: Sizes, apply: Install) -> KernelChoice:
     """Choose the kernels, but for attention, of any model that has `run_block`, as `choose_conformer_kernels` does."""
-    return choose(model, sizes, BLOCKS, leave)
-
-
-def leave(model: Any, kernels: Kernels) -> None:
-    """Leave a model as it is while its parts are measured."""
+    return choose(model, sizes, BLOCKS, apply)
 
 
 def choose(model: Any, sizes: Sizes, parts: Parts, apply: Install) -> KernelChoice:
@@ -124,7 +121,7 @@ def choose(model: Any, sizes: Sizes, parts: Parts, apply: Install) -> KernelChoi
     pins = pinned(os.environ.get(VARIABLE, ""))
     if set(parts.ways) <= set(pins):
         return KernelChoice(Kernels(**pins), (), f"pinned by {VARIABLE}")
-    key = machine_key() | {"what": parts.name, "pinned": pins} | asdict(sizes)
+    key = machine_key() | {"what": parts.name, "model": type(model).__name__, "pinned": pins} | asdict(sizes)
     kept = restore(recall(key))
     if kept is not None:
         return kept
@@ -191,14 +188,16 @@ class Parts:
 def measure(model: Any, sizes: Sizes, pins: dict[str, Any], parts: Parts, apply: Install) -> KernelChoice:
     """Measure the parts that are not pinned, each with the ways chosen before it.
 
-    `clips` comes first: the others are then timed on one thread if clips go apart, else on all.
+    The others are timed on one thread if clips go apart, or if that is decided after them, else on all threads.
     """
     chosen, figures, reasons = replace(Kernels(), **pins), [], []
+    decided = "clips" in pins
     for part, ways_of in parts.ways.items():
         if part in pins:
             continue
         apply(model, chosen)
-        alone = part != "clips" and chosen.clips == APART
+        alone = part != "clips" and (chosen.clips == APART or not decided)
+        decided = decided or part == "clips"
         with single_threads(1, "measure") if alone else ThreadPoolExecutor(1, "measure") as thread:
             found = thread.submit(time_part, part, ways_of, model, sizes).result()
         figures += found
@@ -365,5 +364,7 @@ def threads_for_clips(sizes: Sizes) -> int:
 
 
 HUBERT = Parts("kernels", {"clips": hubert_clip_ways, "attention": attention_ways, "tile": tile_ways})
-CONFORMER = Parts("conformer kernels", {"clips": block_clip_ways, "attention": attention_ways, "linear": linear_ways})
-BLOCKS = Parts("block kernels", {"clips": block_clip_ways, "linear": linear_ways})
+# Threads that wait actively inside torch's functions slow down those of other kernels, so whether clips go apart is measured
+# with the kernels that were chosen.
+CONFORMER = Parts("conformer kernels", {"attention": attention_ways, "linear": linear_ways, "clips": block_clip_ways})
+BLOCKS = Parts("block kernels", {"linear": linear_ways, "clips": block_clip_ways})

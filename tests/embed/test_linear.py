@@ -116,5 +116,5 @@ def test_a_wrong_way_is_never_chosen(other, tmp_path, monkeypatch):
     monkeypatch.setattr(choice, "MAX_SPREAD", float("inf"))
     monkeypatch.setattr(linear, "WAYS", linear.WAYS | {"packed": other, "amx": other})
     sizes = Sizes(heads=1, width=32, hidden=32, inner=64, channels=0, windows=1, frames=50, precision="bfloat16")
-    found = choose_block_kernels(None, sizes)
+    found = choose_block_kernels(None, sizes, lambda model, kernels: None)
     assert found.kernels.linear == "torch" and [figure.way for figure in found.figures] == ["torch"]

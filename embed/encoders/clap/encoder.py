@@ -84,7 +84,7 @@ class ClapEncoder(TorchEncoder):
                     heads=heads, width=hidden // heads, hidden=hidden, inner=round(audio.mlp_ratio * hidden), channels=0,
                     windows=len(self._starts(samples)), frames=height * width, precision=self.precision,
                 )
-                self._use(choose_block_kernels(model, sizes), sizes)
+                self._use(choose_block_kernels(model, sizes, self._install), sizes)
         return self._model
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
