@@ -115,11 +115,11 @@ def test_reading_from_the_middle_equals_a_slice_of_the_whole(tmp_path, name):
 
 
 def test_a_missing_page_of_vorbis_is_flagged(tmp_path):
-    path = write(tmp_path / "a.ogg", melody(120))
+    path = write(tmp_path / "a.ogg", melody(60))
     assert scan_file(path).flags == []
-    damaged = scan_file(flip(path, 0.5, 0.5001))         # pages that do not decode are left out
+    damaged = scan_file(flip(path, 0.5, 0.5002))         # pages that do not decode are left out
     assert damaged.flags == ["damaged"]
-    assert 118.5 < damaged.duration_s < 120
+    assert 58.5 < damaged.duration_s < 60
 
 
 @pytest.mark.parametrize("name", ["hole.opus", "packet.m4a", "packet_255.m4a"])

@@ -65,9 +65,9 @@ def joined(path: Path) -> Path:
     return path
 
 
-def without_pages(path: Path, *places: float) -> Path:
-    """A minute of Opus that lacks a second at each of the places, shares of its length."""
-    data = encode(path, melody(60)).read_bytes()
+def without_pages(path: Path, *places: float, seconds: float = 30) -> Path:
+    """Opus that lacks a second at each of the places, shares of its length."""
+    data = encode(path, melody(seconds)).read_bytes()
     starts = [found.start() for found in re.finditer(b"OggS", data)]
     lost = {int(place * len(starts)) for place in places}
     pages = zip(starts, [*starts[1:], len(data)], strict=True)
@@ -134,7 +134,7 @@ REJECTED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cut.aiff": (lambda p: truncate(write(p, melody(20)), 0.5), "20.0 s promised"),
     "cut.mp3": (lambda p: truncate(encode(p, melody(20)), 0.5), "20.0 s promised"),
     "hole.flac": (lambda p: flip(write(p, melody(20)), 0.4, 0.5), ""),
-    "holes.opus": (lambda p: without_pages(p, 0.3, 0.6), "2.0 s of 60.0 s are missing"),
+    "holes.opus": (lambda p: without_pages(p, 0.3, 0.6), "2.0 s of 30.0 s are missing"),
     "twelve.wav": (many_channels, "12 channels"),
     "two_hertz.aiff": (lambda p: write(p, melody(3), rate=2), "claims 2 samples a second"),
     "gigahertz.wav": (lambda p: write(p, melody(3), rate=2_000_000_000), "claims 2,000,000,000 samples"),
@@ -165,8 +165,8 @@ ACCEPTED: dict[str, tuple[Callable[[Path], Path], float]] = {
     "no_xing.mp3": (lambda p: encode(p, melody(12), options={"write_xing": "0"}), 12.0),
     "stream.flac": (no_length, 3.0),
     "recorder.wav": (no_length, 3.0),
-    "hole.opus": (lambda p: without_pages(p, 0.5), 60.0),
-    "late.opus": (lambda p: without_pages(p, 0.04), 59.0),
+    "hole.opus": (lambda p: without_pages(p, 0.5, seconds=60), 60.0),
+    "late.opus": (lambda p: without_pages(p, 0.08), 29.0),
     "packet.m4a": (bad_packet, 20.0),
     "packet_255.m4a": (lambda p: bad_packet(p, 255), 20.0),
     "packet.mp3": (bad_packet, 20.0),

@@ -33,16 +33,29 @@ def _melody(seconds: float, seed: int, rate: int, channels: int) -> np.ndarray:
 
 def write(path: Path, sound: np.ndarray, rate: int = RATE, subtype: str | None = None,
           tags: dict[str, str] | None = None) -> Path:
-    """Write by libsndfile (wav, flac, ogg, aiff), with tags, in the format of the ending."""
+    """Write by libsndfile (wav, flac, ogg, aiff), with tags, in the format of the ending.  Vorbis made before is copied from
+    memory: encoding it takes as long as that of FFmpeg's formats."""
     import soundfile as sf
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    key = made_of(sound, path.suffix, rate, subtype, tags) if path.suffix == ".ogg" else b""
+    if key in _encoded:
+        path.write_bytes(_encoded[key])
+        return path
     with sf.SoundFile(path, "w", rate, sound.shape[1], subtype=subtype) as file:
         for name, text in (tags or {}).items():
             setattr(file, name, text)
         for first in range(0, len(sound), RATE):                     # libsndfile crashes over a minute of Vorbis at once
             file.write(sound[first : first + RATE])
+    if key:
+        _encoded[key] = path.read_bytes()
     return path
+
+
+def made_of(sound: np.ndarray, *settings: object) -> bytes:
+    """A key of a sound and of how it is encoded."""
+    described = repr((sound.shape, sound.dtype, *settings)).encode()
+    return hashlib.blake2b(np.ascontiguousarray(sound).tobytes() + described).digest()
 
 
 CODECS = {".mp3": ("mp3", "libmp3lame"), ".m4a": ("ipod", "aac"), ".opus": ("ogg", "libopus")}
@@ -51,8 +64,7 @@ CODECS = {".mp3": ("mp3", "libmp3lame"), ".m4a": ("ipod", "aac"), ".opus": ("ogg
 def encode(path: Path, sound: np.ndarray, rate: int = RATE, tags: dict[str, str] | None = None,
            options: dict[str, str] | None = None, bit_rate: int = 128_000) -> Path:
     """Write by FFmpeg (mp3, m4a, opus), with tags, in the format of the ending.  A file made before is copied from memory."""
-    settings = repr((path.suffix, sound.shape, rate, tags, options, bit_rate)).encode()
-    key = hashlib.blake2b(np.ascontiguousarray(sound).tobytes() + settings).digest()
+    key = made_of(sound, path.suffix, rate, tags, options, bit_rate)
     if key not in _encoded:
         _encoded[key] = _encode(path.suffix, sound, rate, tags or {}, options or {}, bit_rate)
     path.parent.mkdir(parents=True, exist_ok=True)
