@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -119,6 +119,9 @@ screenshots: $(READY)  ## pictures of every page of the app, docs/app/ (10 minut
 
 pretrain: $(READY)     ## train the small MERT again (an hour or two; resumes from small-work)
 	$(BIN)/python -m bench.pretrain --work small-work
+
+report-notes: $(READY) ## rewrite docs/notes.md: notes read from frames of rendered chorales (45 minutes); BASIC_PITCH=FOLDER of packages compares it
+	$(BIN)/python -m bench.notes $(if $(BASIC_PITCH),--basic-pitch $(BASIC_PITCH))
 
 report-probes: $(READY) ## rewrite docs/chorales-probes.md (15 minutes)
 	$(BIN)/python -m bench.chorale_probes
