@@ -22,7 +22,7 @@ from tonelake.probes.frames.frame_data import (
 )
 from tonelake.probes.frames.frame_losses import FrameLoss, positive_weights, start_of_bias
 from tonelake.probes.frames.grid import FrameGridResults, FrameSchedule, train
-from tonelake.probes.frames.heads import JOINT_SCALE, HeadShape
+from tonelake.probes.frames.heads import AUTOCAST, JOINT_SCALE, HeadShape
 from tonelake.probes.frames.held_out import FrameSplit, group_targets, make_frame_split
 from tonelake.probes.frames.tasks import FrameTask, frame_task
 from tonelake.probes.inputs import Preparation
@@ -111,6 +111,7 @@ class FrameExperiment:
             FrameLoss(self.task.kind, torch.from_numpy(weights).to(config.device)), self.task.groups, config.settings,
             range(config.seeds), FrameSchedule(epochs=config.epochs, patience=config.patience),
             bias=start_of_bias(self.task.kind, counts, frames, self.task.groups, weights), step=step,
+            autocast=config.head in AUTOCAST and config.precision == "bfloat16",
         )
         return results, preparation
 

@@ -81,17 +81,17 @@ class AdamW:
 def train(
     train_data: SegmentData, valid_data: Sequence[SegmentData], shape: HeadShape, loss: FrameLoss, groups: dict[str, slice],
     settings: Sequence[Setting], seeds: Sequence[int], schedule: FrameSchedule, *, bias: np.ndarray | None = None,
-    step: Callable[[], None] = lambda: None,
+    step: Callable[[], None] = lambda: None, autocast: bool = False,
 ) -> FrameGridResults:
     """Train every setting and seed; as many at once as fit in memory.
 
     `valid_data`: validation clips, in parts whose scores are averaged, or none; without them, each fit keeps its last state.
-    `bias`: start of the output layer's bias; `step` is called after each epoch.
+    `bias`: start of the output layer's bias; `step` is called after each epoch; `autocast`: see `make_stack`.
     """
     fits = [(seed, setting) for seed in seeds for setting in settings]
     at_once = max(MOST_PARAMETERS // max(shape.parameters(), 1), 1)
     found = [
-        Training(train_data, valid_data, shape, loss, groups, fits[i : i + at_once], bias).run(schedule, step)
+        Training(train_data, valid_data, shape, loss, groups, fits[i : i + at_once], bias, autocast).run(schedule, step)
         for i in range(0, len(fits), at_once)
     ]
     if len(found) == 1:
@@ -113,9 +113,10 @@ class Training:
     def __init__(
         self, train_data: SegmentData, valid_data: Sequence[SegmentData], shape: HeadShape, loss: FrameLoss,
         groups: dict[str, slice], fits: Sequence[tuple[int, Setting]], bias: np.ndarray | None,
+        autocast: bool,
     ) -> None:
         self.train_data, self.valid_data, self.loss, self.groups = train_data, valid_data, loss, groups
-        self.shape, self.stack = shape, make_stack(shape)
+        self.shape, self.stack = shape, make_stack(shape, autocast=autocast)
         self.device, self.dtype = train_data.device, train_data.dtype
         self.seeds = [seed for seed, _ in fits]
         start = None if bias is None else torch.from_numpy(bias)

@@ -134,4 +134,5 @@ def harmonic_head(shape: HeadShape) -> nn.Module:
 
 
 OTHER_HEADS: dict[str, Callable[[HeadShape], nn.Module]] = {"gru": GruHead, "harmonic": harmonic_head}
+AUTOCAST = ("harmonic",)                 # heads that are trained in bfloat16 where the processor has it: twice as fast
 JOINT_SCALE = ("harmonic",)              # heads whose states are standardised by one mean and deviation for all dimensions

@@ -43,9 +43,9 @@ class Stack(Protocol):
     def __call__(self, working: Tensors, x: torch.Tensor, masks: Masks, seeds: Sequence[int], draw: Sequence[int]) -> Pass: ...
 
 
-def make_stack(shape: HeadShape) -> Stack:
-    """Return the way to run heads of this architecture."""
-    return ConvStack(shape) if shape.kernels() is not None else ModuleStack(shape)
+def make_stack(shape: HeadShape, *, autocast: bool = False) -> Stack:
+    """Return the way to run heads of this architecture.  `autocast`: whether a module computes in bfloat16 where torch can."""
+    return ConvStack(shape) if shape.kernels() is not None else ModuleStack(shape, autocast=autocast)
 
 
 def initial_fits(shape: HeadShape, seeds: Sequence[int], bias: torch.Tensor | None = None) -> Tensors:
@@ -230,8 +230,8 @@ class ModuleStack:
 
     in_blocks = False
 
-    def __init__(self, shape: HeadShape) -> None:
-        self.shape, self.module = shape, shape.make()
+    def __init__(self, shape: HeadShape, *, autocast: bool = False) -> None:
+        self.shape, self.module, self.autocast = shape, shape.make(), autocast
 
     def masks(self, seeds: Sequence[int], draw: Sequence[int], batch: int, device: torch.device) -> Masks:
         return None if draw else []      # drawn by the module; empty: evaluate
@@ -244,7 +244,9 @@ class ModuleStack:
             with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(bool(draw)):
                 torch.manual_seed(seed_of(seed, draw))
                 states = x if self.shape.layers else x[0]
-                made.append(torch.func.functional_call(module, own, (states.float(),)).flatten(0, 1))
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+                    logits = torch.func.functional_call(module, own, (states.float(),))
+                made.append(logits.float().flatten(0, 1))
             leaves.append(own)
 
         def backward(gradient: torch.Tensor) -> Tensors:
