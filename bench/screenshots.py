@@ -28,8 +28,8 @@ def make_lake(path: Path) -> None:
     for layer in LAYERS:
         lake.map(layer, space=SPACE)
     if not len(lake.compare_probes()):
-        lake.probe("key", space=SPACE)
         lake.probe("key", space="spectral")
+        lake.probe("key", space=SPACE)   # the newest run is shown first
 
 
 def wait_for_sound(page: Any) -> None:
