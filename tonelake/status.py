@@ -21,6 +21,7 @@ class Status:
     hours: float
     flagged: int
     failures: int
+    events: int
     labels: tuple[str, ...]
     spaces: pl.DataFrame                 # of `list_spaces`
 
@@ -43,7 +44,7 @@ def read_status(lake: Lake) -> Status:
     songs = read_songs(lake.clips).of(clips["clip_id"])
     return Status(
         uri=lake.uri, clips=len(clips), tracks=len(np.unique(songs)), hours=float(clips["duration_s"].sum()) / 3600,
-        flagged=len(clips) - clips["flag"].null_count(), failures=lake.failures.count(),
+        flagged=len(clips) - clips["flag"].null_count(), failures=lake.failures.count(), events=lake.events.count(),
         labels=tuple(lake.clips.label_columns()), spaces=list_spaces(lake),
     )
 

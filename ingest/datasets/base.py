@@ -51,6 +51,7 @@ class DataSet:
     layout: str                          # example of the folder's layout, for error messages
     read: Callable[[Path], Listed]       # raises InputError if the folder does not hold the set
     seconds: float | None = None         # default length of a clip; None: whole files
+    events: bool = False                 # its folder holds label files of notes, beats or keys: see docs/events.md
 
 
 def find(folder: Path, name: str) -> Path | None:

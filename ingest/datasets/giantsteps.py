@@ -156,4 +156,5 @@ DATASET = DataSet(
     licence=UNKNOWN_LICENCE,
     layout="audio/10089.LOFI.mp3 beside annotations/key/10089.LOFI.key",
     read=read,
+    events=True,
 )

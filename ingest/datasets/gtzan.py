@@ -47,4 +47,5 @@ DATASET = DataSet(
     licence=UNKNOWN_LICENCE,
     layout="genres/jazz/jazz.00042.wav",
     read=read,
+    events=True,
 )

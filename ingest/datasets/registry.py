@@ -132,11 +132,24 @@ def ingest_dataset(
         cut = Cut(seconds or dataset.seconds, hop)
     report = ingest_recordings(lake, recordings, cut, dataset=name, workers=workers, root=folder)
     known = {file.path for file in files} | set(listed.left_out)
+    notes = event_notes(lake, folder, workers) if dataset.events else ()
     unlisted = [path for path in audio_below(folder) if path not in known]
     return replace(report, notes=(
         *listed.notes, *_missing_note(missing, len(listed.files)), *_link_note(links), *_unlisted_note(unlisted),
-        *note_on_folder(folder, AUDIO_SUFFIXES), *report.notes,
+        *note_on_folder(folder, AUDIO_SUFFIXES), *report.notes, *notes,
     ))
+
+
+def event_notes(lake: Lake, folder: Path, workers: int | None) -> tuple[str, ...]:
+    """Store the events of label files in a set's folder; return notes on them, none if it has no label files."""
+    from tonelake.ingest.events.sync import ingest_events
+
+    try:
+        report = ingest_events(lake, folder, workers=workers)
+    except InputError as error:
+        log.debug("no events: %s", error)
+        return ()
+    return (*report.notes, str(report))
 
 
 def _parts(files: Sequence[ListedFile]) -> list[Recording]:

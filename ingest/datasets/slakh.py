@@ -70,4 +70,5 @@ DATASET = DataSet(
     layout="train/Track00001/metadata.yaml beside mix.flac and stems/",
     read=read,
     seconds=30.0,
+    events=True,
 )

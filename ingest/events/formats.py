@@ -97,8 +97,9 @@ def format_of(path: PurePath, kinds: Sequence[str] | None = None) -> str | None:
         words = [word for word in re.split(r"[^a-z]+", name) if word and word not in FOLDER_WORDS]
         if len(words) == 1 and words[0] in FORMAT_OF_WORD:           # not a folder of music called `Key of Life`
             return FORMAT_OF_WORD[words[0]]
-    if kinds is not None and len(named := {OF_KIND[kind] for kind in kinds if kind in OF_KIND}) == 1:
-        return named.pop()
+    if kinds is not None and len(named := {OF_KIND.get(kind) for kind in kinds}) == 1:
+        found = named.pop()
+        return None if suffix == ".lab" and found in ("beats", "onsets") else found
     return "lab" if suffix == ".lab" else None
 
 

@@ -39,8 +39,6 @@ def answer_events(request: dict[str, Any]) -> dict[str, Any]:
     kinds = request["kinds"]
     if kinds is not None:
         events = events.filter(pl.col("kind").is_in(kinds))
-        if not len(events):
-            raise InputError(f"{name}: holds no {' or '.join(kinds)} events. Choose another --kind")
     return fitted(name, events, length_of(request), request["end_s"], repairs).to_dict()
 
 
@@ -86,7 +84,7 @@ def fitted(
     name: str, events: pl.DataFrame, length_s: float | None, clips_end_s: float, repairs: Counter[str]
 ) -> LabelEvents:
     """Events of a recording of that length.  Raises InputError if most of them are after its end."""
-    if length_s is None:
+    if length_s is None or not len(events):
         ends = pl.max_horizontal("start_s", pl.lit(clips_end_s))
         events = events.with_columns(end_s=pl.when(pl.col("end_s") == TO_THE_END).then(ends).otherwise("end_s"))
         return LabelEvents(events=events, repairs=repairs)

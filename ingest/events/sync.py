@@ -211,12 +211,13 @@ class _Sync:
             elif self.taken[key][1] != digest:
                 self.rivals.append(f"{kind} of {match.name}, since {self.taken[key][0]} has some")
         events = found.events.filter(pl.col("kind").is_in(kept))
-        self.put(events.with_columns(recording=pl.lit(recording), source=pl.lit(source)))
+        if len(events):
+            self.put(events.with_columns(recording=pl.lit(recording), source=pl.lit(source)))
         wanted = set(self.kinds) or set(EVENT_KINDS)
         self.covered[recording, source] |= (set(FORMATS[match.format].kinds) if match.format != "lab" else set(kept)) & wanted
         self.repairs += found.repairs
         sources = [to_source(part.path) for part in match.parts]
-        self.files.update(sources)
+        self.files.update(sources if len(events) else ())
         self.succeeded += [failure_id(STAGE, source) for source in sources]
 
     def read_chorales(self, pool: DecoderPool) -> None:

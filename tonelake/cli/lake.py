@@ -58,6 +58,8 @@ def status(lake: LakePath = "lake", as_json: Json = False) -> None:
 
     print(f"{found.uri}\n{found.clips:,} clips of {found.tracks:,} tracks, {found.hours:.1f} hours; "
           f"{found.flagged:,} flagged, {found.failures:,} failures")
+    if found.events:
+        print(f"{found.events:,} events (see `tonelake events`)")
     print(f"label columns: {', '.join(found.labels) or 'none'}")
     show_table(views.spaces(found.spaces), title="spaces", empty="no spaces yet")
     print(f"next: {found.next_step()}")

@@ -33,6 +33,7 @@ def verify(lake: Lake, *, repair: bool = False, sources: bool = True, digests: b
         return as_frame(found)           # other files of an older format may not be readable by this program
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("clips", lambda: stored.check_rows(lake.clips.table, "clips", repair)),
+        ("events", lambda: stored.check_events(lake, repair)),
     ]
     if sources or digests:
         checks.append(("sources", lambda: stored.check_sources(lake, digests, repair)))

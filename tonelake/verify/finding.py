@@ -14,7 +14,7 @@ REPAIR = "tonelake verify --repair"
 class Finding:
     """One problem."""
 
-    what: str                            # clips, vectors, sources, index, map, vocabulary, run, space, file, format
+    what: str                            # clips, events, vectors, sources, index, map, vocabulary, run, space, file, format
     where: str
     problem: str
     remedy: str                          # what a person can do; what was done, if it was mended

@@ -24,6 +24,7 @@ from tonelake.store import (
 )
 from tonelake.verify.finding import REPAIR, Finding, first_few
 
+ROWS_OF_EVENTS = 100_000
 ROWS_A_READ = 4096                       # of vectors, 80 MB of MERT-v1-95M
 
 
@@ -82,6 +83,27 @@ def check_rows(table: Table, name: str, repair: bool) -> Iterator[Finding]:
 def check_frames(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     yield from check_rows(lake.frames(space).table, f"frames_{space.name}", repair)
     yield from check_rows(lake.tokens(space).table, f"tokens_{space.name}", repair)
+
+
+def check_events(lake: Lake, repair: bool) -> Iterator[Finding]:
+    """Repeated events, and events of recordings that have no clips."""
+    table = lake.events.table
+    if not table.version:
+        return
+    yield from check_rows(table, "events", repair)
+    known = lake.clips.read(["recording"], superseded=True)["recording"].drop_nulls().unique()
+    orphans: set[str] = set()
+    for batch in table.batches(["recording"], rows=ROWS_OF_EVENTS):
+        found = pl.Series(batch.column("recording").to_pylist(), dtype=pl.String).unique()
+        orphans |= set(found.filter(~found.is_in(known.implode())))
+    if orphans:
+        if repair:
+            lake.events.forget(sorted(orphans))
+        yield Finding(
+            what="events", where="events",
+            problem=f"{len(orphans)} recordings with events have no clips: {first_few(pl.Series(sorted(orphans)))}",
+            remedy="their events were deleted" if repair else REPAIR, mended=repair,
+        )
 
 
 def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
