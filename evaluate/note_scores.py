@@ -25,6 +25,7 @@ from tonelake.evaluate.unisons import merge_unisons
 ONSET_S = 0.05
 OFFSET_RATIO = 0.2
 FRAME_S = 0.01
+NO_LENGTH_S = 1e-6                       # given to notes of no length, which mir_eval refuses
 TRIADS = ((0, 4, 7), (0, 3, 7), (0, 3, 6), (0, 4, 8))
 
 
@@ -65,6 +66,8 @@ def best_matching(reference: pl.DataFrame, estimate: pl.DataFrame, *, offsets: b
     from mir_eval.util import midi_to_hz
 
     spans = [table.select("start_s", "end_s").to_numpy().astype(np.float64).reshape(-1, 2) for table in (reference, estimate)]
+    for each in spans:
+        each[:, 1] = np.maximum(each[:, 1], each[:, 0] + NO_LENGTH_S)
     pitches = [table["pitch"].to_numpy().astype(np.float64) for table in (reference, estimate)]
     whole = all((each == np.round(each)).all() for each in pitches)
     pairs: list[tuple[int, int]] = []
