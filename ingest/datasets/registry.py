@@ -141,15 +141,18 @@ def ingest_dataset(
 
 
 def event_notes(lake: Lake, folder: Path, workers: int | None) -> tuple[str, ...]:
-    """Store the events of label files in a set's folder; return notes on them, none if it has no label files."""
-    from tonelake.ingest.events.sync import ingest_events
+    """Store the events of label files in a set's folder; return notes on them, none if it has no label files.
+
+    Label files of audio that the set leaves out are not mentioned.
+    """
+    from tonelake.ingest.events.sync import UNMATCHED, ingest_events
 
     try:
         report = ingest_events(lake, folder, workers=workers)
     except InputError as error:
         log.debug("no events: %s", error)
         return ()
-    return (*report.notes, str(report))
+    return (*(note for note in report.notes if UNMATCHED not in note), str(report))
 
 
 def _parts(files: Sequence[ListedFile]) -> list[Recording]:

@@ -12,7 +12,7 @@ the first of these places where there is one:
 
 Several recordings beside a label file or at its path (`song.wav`, `song.mp3`) all get its events; at every other place, and if
 two label files of one format are found for a recording there, the match is ambiguous and refused.  In names, case makes no
-difference, and if no name is equal, punctuation does not either.
+difference, and if no name is equal, punctuation and leading zeros do not either.
 """
 
 from __future__ import annotations
@@ -196,9 +196,10 @@ def form(name: str, is_loose: bool) -> str:
 
 
 def loose(name: str) -> str:
-    """A name without case and punctuation.
+    """A name without case, punctuation and zeros at its beginning.
 
-    >>> loose("01 - I Saw Her.Standing"), loose("gtzan_blues.00000")
-    ('01_i_saw_her_standing', 'gtzan_blues_00000')
+    >>> loose("01 - I Saw Her.Standing"), loose("gtzan_blues.00000"), loose("0010089.LOFI")
+    ('1_i_saw_her_standing', 'gtzan_blues_00000', '10089_lofi')
     """
-    return re.sub(r"[\W_]+", "_", to_nfc(name).casefold()).strip("_") or name
+    plain = re.sub(r"[\W_]+", "_", to_nfc(name).casefold()).strip("_")
+    return re.sub(r"^0+(?=\d)", "", plain) or name

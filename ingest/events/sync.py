@@ -33,6 +33,7 @@ from tonelake.store import EVENT_KINDS, Failure, InputError, Lake, check_kinds, 
 STAGE = "events"
 LABEL_SUFFIXES = frozenset(SUFFIXES) | TEXT_SUFFIXES
 ROWS_PER_WRITE = 200_000
+UNMATCHED = "belong to no recording of the lake"
 SHOWN = 3                                # files named in a note
 
 
@@ -286,7 +287,7 @@ class _Sync:
             names = ", ".join(clean_name(path.name) for path in self.unmatched[:SHOWN])
             more = ", …" if len(self.unmatched) > SHOWN else ""
             count = f"{len(self.unmatched):,} of {self.found_files:,} label files"
-            yield f"{count} belong to no recording of the lake: {names}{more}"
+            yield f"{count} {UNMATCHED}: {names}{more}"
         if self.rivals:
             more = ", …" if len(self.rivals) > SHOWN else ""
             yield f"left out events that another file has as well: {'; '.join(self.rivals[:SHOWN])}{more}"

@@ -25,7 +25,7 @@ def test_the_mtg_keys_are_training_data_though_they_have_a_file_for_each_key(lak
     assert {track: (row["key"], row["key_confidence"], row["split"]) for track, row in rows_of(lake).items()} == {
         "1001": ("D# minor", 2, "train"), "1002": ("A major", 2, "train"),
     }
-    assert report.notes == ()
+    assert report.notes == ("2 events (2 key) of 2 recordings from 2 label files",)
 
 
 def test_each_file_gets_the_split_and_key_of_its_own_giantsteps_set(lake, tmp_path):
@@ -56,7 +56,9 @@ def test_each_file_gets_the_split_and_key_of_its_own_giantsteps_set(lake, tmp_pa
         ("10089", "test", "D major", None, None), ("11", "test", None, 70.5, None), ("12", "test", None, 128.0, None),
         ("7", "test", "E minor", None, "trance"), ("7", "train", "A# minor", None, None),
     ]
-    assert report.notes == ("left out 2 files without a single key or a tempo",)
+    assert report.notes == (
+        "left out 2 files without a single key or a tempo", "3 events (3 key) of 3 recordings from 3 label files",
+    )
 
 
 def test_audio_of_both_sets_of_keys_in_one_folder_is_test_where_both_list_it(lake, tmp_path):
