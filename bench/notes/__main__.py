@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from bench.notes.lake import encoding_speeds, fill_lake
-from bench.notes.models import BEAT_MODELS, NOTES, BasicPitchClips, clip_events, run_all
+from bench.notes.models import BEAT_MODELS, FURTHER, NOTES, BasicPitchClips, clip_events, run_all
 from bench.notes.page import write_page
 from bench.notes.pieces import HELD_OUT, ORGAN, SEEN, SOUNDFONT, attack_ms, choose_pieces, render_pieces
 from bench.notes.results import write_note_results
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--soundfont", type=Path, default=SOUNDFONT)
     parser.add_argument("--basic-pitch", type=Path, help="Folder of Python packages with basic-pitch and onnxruntime.")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--fewer", action="store_true", help="Leave out some layers of small and musicnn.")
     options = parser.parse_args()
     about = circumstances("initial weights, dropout and the order of segments (seeded)")
     played = choose_pieces(options.workers)
@@ -36,7 +37,7 @@ def main() -> None:
     render_pieces(played, audio, options.soundfont, options.workers)
     attacks = {timbre: attack_ms(timbre, options.soundfont) for timbre in (*SEEN, *HELD_OUT, ORGAN)}
     lake = fill_lake(options.lake, played, audio)
-    results = run_all(lake, "notes", NOTES)
+    results = run_all(lake, "notes", NOTES if options.fewer else (*NOTES, *FURTHER))
     try:
         kept = options.lake.parent / f"{options.lake.name}-basic-pitch"
         results += BasicPitchClips(lake, kept, options.basic_pitch).results()
