@@ -1,4 +1,5 @@
 from .config import ProbeConfig
+from .frames.basic_pitch import BasicPitch
 from .frames.config import FrameProbeConfig
 from .frames.decode_settings import DecodeSettings
 from .frames.decoding import choose_decoding, decode
@@ -41,6 +42,7 @@ __all__ = [
     "PROTOCOLS",
     "TRAINING_PREDICTIONS",
     "TRAINING_SIDES",
+    "BasicPitch",
     "DecodeSettings",
     "EvaluatedRun",
     "EventPredictions",
