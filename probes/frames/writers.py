@@ -20,9 +20,9 @@ import polars as pl
 
 from tonelake.store import printable
 
-TICKS_PER_BEAT = 5_000                   # at 120 beats a minute, a tick is 0.1 ms
-TICKS_PER_S = 2 * TICKS_PER_BEAT
 TEMPO = 500_000                          # microseconds in a beat
+TICKS_PER_BEAT = 1_000                   # a tick is 0.5 ms
+LONG_S, LONG_TICKS_PER_BEAT = 4_800, 500 # readers such as pretty_midi refuse files of ten million ticks
 VELOCITY = 80                            # of notes without one
 DRUM_CHANNEL = 9
 CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
@@ -39,14 +39,15 @@ def write_midi(events: pl.DataFrame, path: Path, *, programs: dict[str, int] | N
     """Write the notes as a MIDI file of format 1 and return their number: a track and a channel for each instrument.
 
     The instrument is the `value` of a note, and the name of its track; `programs` has the General MIDI programs (0 to 127) of
-    instruments, others get none.  Times are exact to 0.05 ms, pitches rounded to semitones, and velocity 80 if unknown.  A note
+    instruments, others get none.  Times are exact to 0.25 ms (0.5 ms if there are more than 80 minutes), pitches rounded to semitones, and velocity 80 if unknown.  A note
     lasts at least a tick, and ends at the latest where its instrument plays its pitch again: synthesizers hold a note for ever
     whose end comes before its beginning.  With more than 15 instruments, channels are shared.
     """
     import mido
 
     notes = events.filter(pl.col("kind") == "note").sort("start_s", "pitch", maintain_order=True)
-    file = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT, charset="utf-8")
+    per_beat = LONG_TICKS_PER_BEAT if len(notes) and notes["end_s"].max() > LONG_S else TICKS_PER_BEAT
+    file = mido.MidiFile(type=1, ticks_per_beat=per_beat, charset="utf-8")
     file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=TEMPO, time=0)]))
     count = 0
     for number, instrument in enumerate(notes["value"].unique(maintain_order=True)):
@@ -57,7 +58,7 @@ def write_midi(events: pl.DataFrame, path: Path, *, programs: dict[str, int] | N
             track.append(mido.MetaMessage("track_name", name=printable(instrument)[:MOST_CHARACTERS], time=0))
         if programs and instrument in programs:
             track.append(mido.Message("program_change", channel=channel, program=programs[instrument], time=0))
-        rows = notes_in_ticks(own)
+        rows = notes_in_ticks(own, per_beat * 1_000_000 // TEMPO)
         count += len(rows)
         # At equal ticks, notes end before others begin.
         ends = [(end, 0, pitch, 0) for _, end, pitch, _ in rows]
@@ -72,10 +73,10 @@ def write_midi(events: pl.DataFrame, path: Path, *, programs: dict[str, int] | N
     return count
 
 
-def notes_in_ticks(notes: pl.DataFrame) -> list[tuple[int, int, int, int]]:
+def notes_in_ticks(notes: pl.DataFrame, per_s: int) -> list[tuple[int, int, int, int]]:
     """Return (start, end, pitch, velocity) of the notes of one instrument, without overlaps within a pitch."""
-    start = np.maximum((notes["start_s"].to_numpy() * TICKS_PER_S).round().astype(np.int64), 0)
-    end = np.maximum((notes["end_s"].to_numpy() * TICKS_PER_S).round().astype(np.int64), start + 1)
+    start = np.maximum((notes["start_s"].to_numpy() * per_s).round().astype(np.int64), 0)
+    end = np.maximum((notes["end_s"].to_numpy() * per_s).round().astype(np.int64), start + 1)
     pitch = np.clip(notes["pitch"].to_numpy().round(), 0, 127).astype(np.int64)
     velocity = np.clip(notes["velocity"].fill_null(VELOCITY).to_numpy(), 1, 127)
     order = np.lexsort((-end, start, pitch))                 # of notes that begin together, the longest is kept
