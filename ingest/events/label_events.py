@@ -88,7 +88,7 @@ def label_events(name: str, rows: Iterable[EventRow], repairs: Counter[str] | No
             kept.append(good)
     unique = list(dict.fromkeys(kept))
     counts["repeated rows left out"] += len(kept) - len(unique)
-    ordered = sorted(unique, key=lambda row: (row.start_s, row.end_s, row.pitch or 0.0))
+    ordered = sorted(unique, key=by_time)
     counts["rows sorted by time"] += sum(
         1 for kind in {row.kind for row in unique} if not is_sorted([row.start_s for row in unique if row.kind == kind])
     )
@@ -131,7 +131,11 @@ def without_overlap(rows: Sequence[EventRow], kind: str, counts: Counter[str]) -
             if before.start_s < row.start_s:
                 kept.append(before._replace(end_s=row.start_s))
         kept.append(row)
-    return sorted(others + kept, key=lambda row: (row.start_s, row.end_s, row.pitch or 0.0)) if kept else others
+    return sorted(others + kept, key=by_time) if kept else others
+
+
+def by_time(row: EventRow) -> tuple[float, float, float, str]:
+    return row.start_s, row.end_s, row.pitch or 0.0, row.value or ""
 
 
 def is_sorted(times: Sequence[float]) -> bool:

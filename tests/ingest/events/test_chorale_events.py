@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import mido
 import numpy as np
 import polars as pl
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from tonelake.ingest import ingest_chorales
 from tonelake.ingest.chorale_scores import Score, load_score
 from tonelake.ingest.events.chorale_events import NAMES, beats, chorale_events, harmonies
+from tonelake.ingest.events.midi import read_midi
 from tonelake.ingest.organ import render
+from tonelake.ingest.soundfont_rendering import midi_file
 
 SCORE = Score(
     name="test.mxl", notes=np.array([[0, 1, 60], [1, 0, 62], [0, 2, 64], [0, 2, 67], [3, 1, 67]], np.float64),
@@ -86,3 +89,30 @@ def test_ingest_stores_the_notes_that_are_rendered(organ):
     assert set(notes["value"]) == {"Soprano", "Alto", "Tenor", "Bass"}
     ingest_chorales(organ)
     assert organ.events.table.version == version
+
+
+def test_the_midi_file_of_a_rendering_ends_every_note_and_gives_each_voice_a_channel(tmp_path):
+    # Unisons of two voices, a repeated note, notes of no length at the beginning of another one and alone, and overlaps.
+    spans = [
+        (0, 1, 60, 0), (0, 1, 60, 1), (1, 1, 60, 0), (2, 0, 60, 0), (2, 1, 60, 0), (0, 0, 72, 2), (0, 2, 48, 3), (1, 2, 48, 3),
+    ]
+    notes, voice = np.array([span[:3] for span in spans], float), np.array([span[3] for span in spans])
+    path = tmp_path / "score.mid"
+    path.write_bytes(midi_file(notes, voice, (19, 40, 41, 42)))
+    sounding, channels, now = {}, {}, 0
+    for message in mido.MidiFile(path).tracks[0]:
+        now += message.time
+        if message.type == "program_change":
+            channels[message.program] = message.channel
+        elif message.type == "note_on" and message.velocity:
+            assert (message.channel, message.note) not in sounding
+            sounding[message.channel, message.note] = now
+        elif message.type in ("note_on", "note_off"):
+            assert sounding.pop((message.channel, message.note)) < now
+    assert not sounding and len(set(channels.values())) == 4 and 9 not in channels.values()
+    found = read_midi(path)
+    assert found.events.select("start_s", "end_s", "pitch", "value").rows() == [
+        (0.0, 1.0, 48.0, "Cello"), (0.0, 1.0, 60.0, "Church Organ"), (0.0, 1.0, 60.0, "Violin"),
+        (1.0, 2.0, 60.0, "Church Organ"), (1.0, 3.0, 48.0, "Cello"), (2.0, 3.0, 60.0, "Church Organ"),
+    ]
+    assert not found.repairs
