@@ -39,9 +39,9 @@ def write_midi(events: pl.DataFrame, path: Path, *, programs: dict[str, int] | N
     """Write the notes as a MIDI file of format 1 and return their number: a track and a channel for each instrument.
 
     The instrument is the `value` of a note, and the name of its track; `programs` has the General MIDI programs (0 to 127) of
-    instruments, others get none.  Times are exact to 0.25 ms (0.5 ms if there are more than 80 minutes), pitches rounded to semitones, and velocity 80 if unknown.  A note
-    lasts at least a tick, and ends at the latest where its instrument plays its pitch again: synthesizers hold a note for ever
-    whose end comes before its beginning.  With more than 15 instruments, channels are shared.
+    instruments, others get none.  Times are exact to 0.25 ms (0.5 ms beyond 80 minutes), pitches rounded to semitones, and
+    velocity is 80 if unknown.  A note lasts at least a tick, and ends at the latest where its instrument plays its pitch again:
+    synthesizers hold a note for ever whose end comes before its beginning.  With more than 15 instruments, channels are shared.
     """
     import mido
 
