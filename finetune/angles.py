@@ -46,9 +46,9 @@ def orthogonality(lake: Lake | None, run: str) -> Angles:
             raise InputError(f"{run}: not a checkpoint file")
         tuning = FinetuneRun.named(lake, run)
         weights = CheckpointWeights(pairs=read_adapter(resolve_adapter(tuning.adapter, lake.uri)).pairs)
-        head = tuning.head()["outer.weight"]
-        classes = tuning.table("classes")["name"].to_list() if tuning.config.task != "regression" else []
-        names = classes or [str(number) for number in range(len(head))]
+        head = tuning.head().get("outer.weight")             # a head that reads frames has none
+        classes = tuning.table("classes")["name"].to_list() if head is not None and tuning.config.task != "regression" else []
+        names = classes or [str(number) for number in range(0 if head is None else len(head))]
     if head is None and not weights.pairs:
         raise InputError(f"{run}: holds neither a head nor LoRA updates")
     return Angles(class_angles(names, head), layer_angles(weights.pairs))

@@ -83,22 +83,24 @@ class MeasuredSteps:
 
 def plan_finetune(
     lake: Lake, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, workers: int | None = None,
-    price: float = 0.0, read: ReadClips = read_clips, **settings: Any,
+    price: float = 0.0, encoder: str | None = None, read: ReadClips = read_clips, **settings: Any,
 ) -> FinetunePlan:
     """Estimate memory, time and cost of the same `finetune`, measured on a few steps on the longest clips.
 
-    `price`: of an hour of this machine.  Nothing is stored.  Raises InputError as `finetune`.
+    `price`: of an hour of this machine.  Nothing is stored but a space of `encoder`, if it is given.  Raises InputError as
+    `finetune`.
     """
-    from tonelake.finetune.setup import make_setup
+    from tonelake.finetune.setup import make_setup, use_encoder
     from tonelake.finetune.tuning import continued_config
 
-    setup = make_setup(lake, merge_settings(continued_config(lake, config, settings), column, settings))
+    merged = merge_settings(continued_config(lake, config, settings), column, settings)
+    setup = make_setup(lake, use_encoder(lake, merged, encoder))
     return derive_plan(setup, measure_steps(setup, read, workers), price)
 
 
 def plan_finetunes(
     lake: Lake, column: str | None = None, *, by: str = "stem", config: str | Path | FinetuneConfig | None = None,
-    workers: int | None = None, price: float = 0.0, read: ReadClips = read_clips, **settings: Any,
+    workers: int | None = None, price: float = 0.0, encoder: str | None = None, read: ReadClips = read_clips, **settings: Any,
 ) -> pl.DataFrame:
     """Estimate a fine-tuning for each value of a column, such as one adapter a stem, and their total.
 
@@ -106,10 +108,10 @@ def plan_finetunes(
     and what derived.  Steps are measured once, on the value with the most audio, since crops have one length.  `how` gives the
     reason for a value that cannot be learned.  Raises InputError if none can.
     """
-    from tonelake.finetune.setup import make_setup
+    from tonelake.finetune.setup import make_setup, use_encoder
     from tonelake.finetune.tuning import continued_config
 
-    merged = merge_settings(continued_config(lake, config, settings), column, settings)
+    merged = use_encoder(lake, merge_settings(continued_config(lake, config, settings), column, settings), encoder)
     lake.clips.check_column(by)
     clips = lake.clips.read([by, "duration_s"], where=merged.where).drop_nulls(by)
     if not can_group(clips[by].dtype) or clips[by].dtype.is_nested():
@@ -157,9 +159,9 @@ def measure_steps(setup: Any, read: ReadClips, workers: int | None) -> MeasuredS
 
     from tonelake.finetune.data import collate
     from tonelake.finetune.frozen import pooled_bytes
+    from tonelake.finetune.inputs import make_model, make_source
     from tonelake.finetune.results import count_trainable
     from tonelake.finetune.seed_steps import make_trainer
-    from tonelake.finetune.tuning import make_model, make_source
 
     batch = int(setup.config.batch or 1)
     long_first = setup.split.train[np.argsort(-setup.task.clips["duration_s"].to_numpy()[setup.split.train], kind="stable")]

@@ -122,9 +122,9 @@ def judge_columns(
 ) -> Figures:
     """Judge weights of a run that learned a label column (`tuned`) beside its own scores (`frozen`)."""
     from tonelake.finetune.evaluation import HeldOut, judge
+    from tonelake.finetune.inputs import make_model, make_source
     from tonelake.finetune.seeds import scores_of
     from tonelake.finetune.setup import make_setup
-    from tonelake.finetune.tuning import make_model, make_source
 
     stored = run.table("scores").filter(seed=seed)
     config = replace(run.config, split=f"run:{run.name}", start=None, resume=None, device="auto", seed=seed, seeds=1)
@@ -156,8 +156,8 @@ def judge_events(
     from tonelake.finetune.frames.scores import judge_scores
     from tonelake.finetune.frames.training import judge_model, training_events
     from tonelake.finetune.initial_weights import head_names
+    from tonelake.finetune.inputs import make_model, make_source
     from tonelake.finetune.setup import make_setup
-    from tonelake.finetune.tuning import make_model, make_source
 
     stored = run.table("scores").filter(seed=seed, model="tuned")
     config = replace(

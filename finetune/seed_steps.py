@@ -47,9 +47,13 @@ def seed_steps(config: FinetuneConfig) -> SeedSteps:
         ) -> Any:
             return train_frame_seed(setup, model, source, folder, start, is_main)
 
-        return SeedSteps(nothing, train, write_frame_seed, read_frame_seed, write_frame_results)
+        return SeedSteps(
+            prepare=nothing, train=train, write=write_frame_seed, read=read_frame_seed, write_results=write_frame_results
+        )
     from tonelake.finetune.frozen import pool_clips
     from tonelake.finetune.results import write_results
     from tonelake.finetune.seeds import read_seed, train_seed, write_seed
 
-    return SeedSteps(pool_clips, train_seed, write_seed, read_seed, write_results)
+    return SeedSteps(
+        prepare=pool_clips, train=train_seed, write=write_seed, read=read_seed, write_results=write_results
+    )

@@ -15,6 +15,7 @@ from tonelake.embed import (
     encoder_of,
     load_encoder,
     lora_targets_of,
+    open_space,
     refuse_projection,
     resolve_device,
 )
@@ -135,6 +136,16 @@ class Setup:
             round(float(self.config.window_s) * encoder.sample_rate), self.config.precision, self.config.device
         )
         return encoder
+
+
+def use_encoder(lake: Lake, config: FinetuneConfig, encoder: str | None) -> FinetuneConfig:
+    """Return settings with a space of `encoder`; it is made, without vectors, if the lake has none.  None: as they are."""
+    if encoder is None:
+        return config
+    space, _ = open_space(lake, EmbedSettings(
+        encoder, space=config.space, window_s=config.window_s, device=config.device, precision=config.precision
+    ))
+    return replace(config, space=space.name)
 
 
 def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:

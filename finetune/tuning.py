@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tonelake.embed import CLIP_COLUMNS, ReadClips
+from tonelake.embed import ReadClips
 from tonelake.finetune.config import FinetuneConfig, merge_settings
+from tonelake.finetune.inputs import make_model, make_source
 from tonelake.finetune.runs import FinetuneRun, claim_work, work_folder
 from tonelake.ingest import read_clips
 from tonelake.store import (
@@ -35,20 +36,21 @@ log = logging.getLogger(__name__)
 
 def finetune(
     lake: Lake, column: str | None = None, *, config: str | Path | FinetuneConfig | None = None, name: str | None = None,
-    again: bool = False, workers: int | None = None, read: ReadClips = read_clips, **settings: Any,
+    again: bool = False, encoder: str | None = None, workers: int | None = None, read: ReadClips = read_clips, **settings: Any,
 ) -> FinetuneRun:
     """Train LoRA updates of an encoder on a label column or on events, resume a run that was interrupted, or return the
     finished run of the same settings and data.
 
     `settings` are those of `FinetuneConfig`; they change what `config` (settings, or a file of them) says.
     `name`: of the run's folder; by default made of the column, the space and a digest of settings and data.  `again`: train a
-    finished run again, also if its data has changed.  `read`: gives the samples of clips at a rate.  Raises InputError if the
-    settings cannot be met, or if `name` belongs to another run or to other data (with what has changed).
+    finished run again, also if its data has changed.  `encoder`: to fine-tune, in place of a space; if the lake has no space of
+    it, one without vectors is made, which is enough for events.  `read`: gives the samples of clips at a rate.  Raises
+    InputError if the settings cannot be met, or if `name` belongs to another run or to other data (with what has changed).
     """
-    from tonelake.finetune.setup import make_setup
+    from tonelake.finetune.setup import make_setup, use_encoder
 
     log.info("reading labels")
-    config = merge_settings(continued_config(lake, config, settings), column, settings)
+    config = use_encoder(lake, merge_settings(continued_config(lake, config, settings), column, settings), encoder)
     setup = make_setup(lake, config)
     manifest = setup.manifest()
     chosen = name is not None
@@ -164,52 +166,6 @@ def world_size() -> int:
 def is_main_process() -> bool:
     """Return whether this process writes: the first of those that `torchrun` started, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def make_source(
-    setup: Any, encoder: Any, read: ReadClips, work: Path, workers: int | None
-) -> tuple[Any, dict[str, str]]:
-    """Return the source of clips (their decoded audio, with events if these are learned, or the stored frames), and the reason
-    for each clip that cannot be read."""
-    from accelerate import PartialState
-
-    from tonelake.finetune.audio import decode
-    from tonelake.finetune.data import AudioSource, FrameSource
-
-    config, task = setup.config, setup.task
-    if config.frames:
-        return FrameSource(
-            setup.lake, setup.space, task.ids.to_list(), task.clips["duration_s"].to_numpy(), config, encoder.frames_of
-        ), {}
-    stems = [] if setup.stems is None else setup.stems.clips["clip_id"].to_list()
-    wanted = setup.lake.clips.take(list(dict.fromkeys([*task.ids.to_list(), *stems])), CLIP_COLUMNS)
-    with PartialState(cpu=config.device == "cpu").local_main_process_first():
-        audio, failed = decode(work, wanted, read, encoder.sample_rate, workers=workers, progress=setup.lake.progress)
-    mixer = None if setup.stems is None else setup.mixer(set(failed))
-    source = AudioSource(audio, task.ids.to_list(), config, encoder.sample_rate, mixer)
-    if config.events:
-        from tonelake.finetune.frames.source import EventSource, FrameClock
-
-        return EventSource(source, setup, FrameClock(encoder, config.window_s)), failed
-    return source, failed
-
-
-def make_model(setup: Any, encoder: Any, source: Any = None) -> Any:
-    """Return the untrained model.  `source`: of training clips, by which events are weighed in the loss."""
-    import torch
-
-    from tonelake.finetune.model import LoraModel
-
-    if setup.config.events:
-        from tonelake.finetune.frames.model import FrameModel
-
-        outputs = len(setup.frame_task.outputs)
-        if source is None:
-            return FrameModel(encoder, setup.config, outputs, torch.ones(outputs), None)
-        weights, bias = source.balance()
-        return FrameModel(encoder, setup.config, outputs, torch.from_numpy(weights), bias)
-    weights = setup.class_weights()
-    return LoraModel(encoder, setup.config, len(setup.task.names), None if weights is None else torch.from_numpy(weights))
 
 
 def copy_tensorboard_log(files: Blobs, work: Path) -> None:

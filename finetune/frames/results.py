@@ -1,7 +1,7 @@
 """Results of a fine-tuning on events, written as the files of the run.
 
-Besides the files of every fine-tuning (`runs`): decoding.json (settings of the decoder, by seed), events (found in the test
-clips by the kept seed), scores (of each test clip, seed and model), groups (notes by octave and by instrument).
+In place of classes and predictions there are the tables events (found in the test clips by the kept seed), scores (of each test
+clip, seed and model) and groups (notes by octave and by instrument); the settings of the decoder are in metrics.json.
 """
 
 from __future__ import annotations

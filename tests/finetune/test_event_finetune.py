@@ -1,4 +1,4 @@
-"""Fine-tuning on events: times of frames, targets of crops and mixes, the model, and whole runs.  Random checkpoint, real audio."""
+"""Fine-tuning on events: times of frames, targets of crops and mixes, the model, whole runs.  Random checkpoint, real audio."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_events_take_the_place_of_a_column():
     assert merge_settings(None, None, {"events": "notes"}).column == "notes"
     assert merge_settings(NOTES, None, {"events": "beats"}).column == "beats"
     assert merge_settings(NOTES, None, {"rank": 8}).column == "notes"
-    with pytest.raises(InputError, match="label column: is required.*--events notes"):
+    with pytest.raises(InputError, match=r"label column: is required.*--events notes"):
         merge_settings(None, None, {"rank": 8})
     with pytest.raises(InputError, match="'meter' is given"):
         merge_settings(None, "meter", {"events": "notes"})

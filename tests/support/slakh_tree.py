@@ -32,16 +32,19 @@ STEMS = (
 Note = tuple[float, float, int, int]     # start and end in seconds, pitch, velocity
 
 
+SIDES = {"train": 0.6, "validation": 0.2, "test": 0.2}           # folders of Slakh2100-redux, and shares of the songs
+
+
 def make_slakh_tree(folder: Path, songs: int, seconds: float) -> Path:
-    """Write songs `Track00001`, … with metadata.yaml, mix.wav, MIDI/S00.mid and stems/S00.wav."""
-    for song in range(1, songs + 1):
-        home = folder / f"Track{song:05d}"
-        rng = np.random.default_rng(song)
+    """Write songs `train/Track00001`, … with metadata.yaml, mix.wav, MIDI/S00.mid and stems/S00.wav."""
+    sides = [side for side, share in SIDES.items() for _ in range(round(share * songs))]
+    for song, side in enumerate(sides, start=1):
+        home = folder / side / f"Track{song:05d}"
         total = np.zeros(round(seconds * RATE), np.float32)
         lines = ["UUID: 1", "stems:"]
         for number, stem in enumerate(STEMS):
-            notes = play(stem, seconds, rng)
-            sound = render(stem, notes, seconds, rng)
+            notes = notes_of(song, number, seconds)
+            sound = render(stem, notes, seconds, np.random.default_rng((song, number, 1)))
             total += sound
             write(home / "stems" / f"S{number:02d}.wav", sound[:, None], rate=RATE)
             write_midi(home / "MIDI" / f"S{number:02d}.mid", stem, notes)
@@ -55,8 +58,12 @@ def make_slakh_tree(folder: Path, songs: int, seconds: float) -> Path:
     return folder
 
 
+def notes_of(song: int, stem: int, seconds: float) -> list[Note]:
+    """Return the notes that one stem of a song plays: random pitches at a steady pace, with rests."""
+    return play(STEMS[stem], seconds, np.random.default_rng((song, stem)))
+
+
 def play(stem: Stem, seconds: float, rng: np.random.Generator) -> list[Note]:
-    """Return notes of random pitches at a steady pace, with rests."""
     starts = np.arange(rng.uniform(0.1, 0.3), seconds - stem.step_s, stem.step_s)
     return [
         (float(start), float(start + 0.8 * stem.step_s), int(rng.choice(stem.pitches)), int(rng.integers(70, 120)))

@@ -25,7 +25,12 @@ def finetune(
     context: typer.Context,
     column: Annotated[str | None, typer.Argument(help="Label column to predict.")] = None,
     lake: LakePath = "lake",
-    space: SpaceName = None, where: Where = None, config: ConfigFile = None, name: RunName = None, again: Again = False,
+    space: SpaceName = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Encoder to fine-tune, such as mert-95m; makes a space without vectors if the lake has none of it."),
+    ] = None,
+    where: Where = None, config: ConfigFile = None, name: RunName = None, again: Again = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only measure a few steps, and print data, memory, time, disk and cost.")
     ] = False,
@@ -46,14 +51,15 @@ def finetune(
         raise typer.BadParameter("--by plans an adapter for each value. Give --plan with it")
     if plan and by is not None:
         show(
-            opened.plan_finetunes(column, by=by, config=config, workers=workers, price=price, **settings), as_json, as_csv,
-            "finetune_plans",
+            opened.plan_finetunes(
+                column, by=by, config=config, workers=workers, price=price, encoder=encoder, **settings
+            ), as_json, as_csv, "finetune_plans",
         )
         return
     if plan:
-        print(opened.plan_finetune(column, config=config, workers=workers, price=price, **settings))
+        print(opened.plan_finetune(column, config=config, workers=workers, price=price, encoder=encoder, **settings))
         return
-    run = opened.finetune(column, config=config, name=name, again=again, workers=workers, **settings)
+    run = opened.finetune(column, config=config, name=name, again=again, encoder=encoder, workers=workers, **settings)
     say(run.summary())
     for note in run.metrics["notes"]:
         say(f"note: {note}")
