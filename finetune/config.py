@@ -78,7 +78,7 @@ class FinetuneConfig(Settings):
     lora_dropout: Share = Field(default=0.05, description="Dropout before each update.")
     targets: Texts | None = Field(
         default=None, description="Linear layers of each block that are adapted, such as q_proj, k_proj, v_proj, out_proj; "
-        "default: those that project queries and values, for MERT-v2 query_proj,value_proj.",
+        "default: those that project queries and values, for MERT-v2 query_proj,value_proj, for MuQ linear_q,linear_v.",
     )
     above: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Only blocks above this layer are trained; the head weights the layers from this one on."
