@@ -189,6 +189,7 @@ def test_clips_that_go_apart_have_the_vectors_of_clips_that_go_together(lake, mu
         assert encoder.clips_in_parallel == (2 if clips == "apart" else 1)
         found[clips] = lake.vectors(space).take(lake.clips.ids().to_list(), 2).vectors
     assert torch.get_num_threads() == 2
+    assert lake.spaces.get("apart").fingerprint == lake.spaces.get("together").fingerprint, "kernels are no part of a space"
     np.testing.assert_allclose(found["apart"], found["together"], atol=2e-3)
     assert len({row.tobytes() for row in found["apart"]}) == 18, "each clip has its own vector"
 

@@ -83,11 +83,15 @@ def test_values_that_are_not_finite_are_refused(bfloat16_here):
     assert choose_precision(lossy(np.nan)).encoder.precision == "float32"
 
 
-def test_a_processor_without_bfloat16_is_not_measured(monkeypatch):
+def test_a_processor_without_bfloat16_is_not_measured_and_the_doctor_says_so(checkpoints, monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
     monkeypatch.setattr(precision, "compare", lambda *_: pytest.fail("measured"))
     choice = choose_precision(lossy(0.0))
     assert (choice.encoder.precision, "no bfloat16 arithmetic" in choice.reason) == ("float32", True)
+    monkeypatch.setattr("tonelake.embed.cpu_has_bfloat16", lambda: False)
+    found = diagnose(str(checkpoints / "95M-tiny"))
+    assert found.verdict.startswith("auto chooses float32: this processor has no bfloat16 arithmetic")
+    assert found.facts["processor"].endswith("no bfloat16 arithmetic") and found.table is None
 
 
 def test_spectral_is_float32_only():
