@@ -158,10 +158,24 @@ def rank_queries(ordered: Ordered, fold_of_queries: np.ndarray, folds: Folds) ->
     for column in (hit_fold, number + folds.parts[hit_fold]):                        # a hit that is left out itself
         ranks[rows, place, column] = np.inf
         hits[rows, place, column] = 0
+    above = padded(ordered.first, np.inf) - counts_up_to(ordered.first) if ordered.tied.any() else None
+    figures = figures_of_ranks(hits, ranks, remaining, above)
+    counted = remaining > 0
+    counted[np.arange(queries), fold_of_queries] = False
+    counted[np.arange(queries), number + folds.parts[fold_of_queries]] = False
+    sums = np.where(counted, figures, 0).sum(axis=1)
+    return RankSums(sums, counted.sum(axis=0).astype(np.float64), figures[..., -1])
+
+
+def figures_of_ranks(hits: np.ndarray, ranks: np.ndarray, remaining: np.ndarray, above: np.ndarray | None) -> np.ndarray:
+    """Return (figure, query, column) RANK_FIGURES.
+
+    `hits` and `ranks`: (query, hit, column) how many hits, and how many candidates, score at least as much as each hit;
+    `above`: how many candidates score more, None if no scores are equal; `remaining`: (query, column) hits.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = (hits / ranks).sum(axis=1) / remaining
-        if ordered.tied.any():
-            above = padded(ordered.first, np.inf) - counts_up_to(ordered.first)
+        if above is not None:
             shares = (remaining[:, None] - above) / (ranks - above)
             r_precision = np.nan_to_num(np.clip(shares, 0, 1)).sum(axis=1) / remaining
             recall = recall_with_ties(hits, ranks, above)
@@ -169,12 +183,7 @@ def rank_queries(ordered: Ordered, fold_of_queries: np.ndarray, folds: Folds) ->
             r_precision = (ranks <= remaining[:, None]).sum(axis=1) / remaining
             nearest = ranks.min(axis=1)
             recall = [(nearest <= k).astype(np.float32) for k in RECALL_AT]
-    figures = np.stack([*recall, r_precision, precision]).astype(np.float64)         # (figure, query, column)
-    counted = remaining > 0
-    counted[np.arange(queries), fold_of_queries] = False
-    counted[np.arange(queries), number + folds.parts[fold_of_queries]] = False
-    sums = np.where(counted, figures, 0).sum(axis=1)
-    return RankSums(sums, counted.sum(axis=0).astype(np.float64), figures[..., -1])
+    return np.stack([*recall, r_precision, precision]).astype(np.float64)
 
 
 def hits_at_least(found: np.ndarray, rows: np.ndarray, place: np.ndarray, first_place: np.ndarray) -> np.ndarray:
