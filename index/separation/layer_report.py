@@ -60,7 +60,9 @@ class LayerReport:
             f"Layer {self.recommended} separates {self.column} best ({self.queries} queries, {self.groups} groups, "
             f"{self.clips} clips; {self.left_out} are excluded)"
         )
-        if self.equals:
+        if 2 < len(self.table) == len(self.equals) + 1:
+            text += "; no other layer is distinguishable from it at 95 %"
+        elif self.equals:
             text += f"; not distinguishable from it at 95 %: {', '.join(self.equals)}"
         elif len(self.table) > 1:
             text += "; every other layer is distinguishable from it at 95 %"
