@@ -262,6 +262,11 @@ class FinetuneConfig(Settings):
                 f"settings {', '.join(moved)}: change the audio, but not its events. Leave them out"
                 + (", or give --mix-stems with --mix" if "mix" in moved else "")
             )
+        if self.mix_stems and self.events in ("beats", "chords", "key") and self.mix_one_track < 1:
+            raise InputError(
+                f"setting 'mix_stems': joins stems of different tracks, whose {self.events} differ. Add --mix-one-track 1, or "
+                "leave it out"
+            )
         if self.frames:
             raise InputError("--frames: trains on a label column. Leave it out with --events")
         if self.monitor not in ("auto", "loss"):

@@ -107,7 +107,9 @@ def read_event_clips(lake: Lake, config: FinetuneConfig) -> tuple[FrameTask, Tar
     recordings = set[str]()
     for part in batches(clips["recording"].drop_nulls().unique(maintain_order=True)):
         events = lake.events.read(recordings=part, kinds=task.event_kinds, source=config.source)
-        recordings |= set(events.filter(~pl.col("source").str.starts_with(PREDICTED))["recording"].unique())
+        if config.source is None:
+            events = events.filter(~pl.col("source").str.starts_with(PREDICTED))
+        recordings |= set(events["recording"].unique())
     known = clips.filter(pl.col("recording").is_in(list(recordings))).sort("clip_id")
     if not len(known):
         source = f" from source {config.source!r}" if config.source else ""

@@ -1,8 +1,8 @@
 """Train a fine-tuning on events and its frozen baseline, and judge both on the test clips.
 
-After every epoch the validation clips are read whole, the settings of the decoder (thresholds of notes) are chosen on them, and
-the mean of the task's main score with these settings is the epoch's score.  The test clips are decoded with the settings that
-the best epoch's probabilities of the validation clips select, and have no influence on them.
+After every epoch the validation clips are read whole, the settings of the decoder (thresholds of notes) are chosen on up to 100
+of them, and the mean of the task's main score on these is the epoch's score.  The test clips are decoded with the settings that
+all validation clips select with the weights of the best epoch.
 
 A finished seed is three files in the run's work folder, the last of which marks it as finished:
 
@@ -39,7 +39,7 @@ from tonelake.finetune.seeds import frozen_digest, seed_file, seed_suffix
 from tonelake.finetune.trainer import Finetuner, last_checkpoint, train_from_last_checkpoint
 from tonelake.probes import DecodeSettings, choose_decoding, decode
 
-MOST_SCORED = 300                        # validation clips that are decoded after an epoch, evenly spread
+MOST_SCORED = 100                        # validation clips by which an epoch is scored, evenly spread; the loss is of all
 TUNED, FROZEN = "tuned", "frozen"
 
 log = getLogger(__name__)
@@ -90,9 +90,9 @@ class FrameFinetuner(Finetuner):
         """Return the loss and the score of the validation clips.  Each process of several computes both."""
         model = self.accelerator.unwrap_model(self.model)
         found, loss = validate(model, self.setup, self.source, self.work / f"valid-{os.environ.get('LOCAL_RANK', '0')}.bin")
-        settings = choose_decoding(self.setup.frame_task, found)
         chosen = np.unique(np.linspace(0, len(found) - 1, min(MOST_SCORED, len(found))).round().astype(int))
-        scores = score_decoded(self.setup, [found[int(i)] for i in chosen], settings)
+        clips = [found[int(i)] for i in chosen]
+        scores = score_decoded(self.setup, clips, choose_decoding(self.setup.frame_task, clips))
         score = scores[EVENT_METRICS[self.setup.frame_task.name]].to_numpy()
         known = score[np.isfinite(score)]
         mean = float(known.mean()) if len(known) else 0.0

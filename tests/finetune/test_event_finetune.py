@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 from quick import QUICK
+from sounds import melody
 
+from tonelake.embed import encode_clips, load_encoder
 from tonelake.finetune import FinetuneConfig, finetune
 from tonelake.finetune.config import merge_settings
 from tonelake.finetune.data import AudioSource
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NOTES = replace(
     QUICK, column="notes", events="notes", split="by:track", lowest=55, highest=82, hidden=16, dropout=0.0, label_smoothing=0.0
 )
-RATE = 24_000
+RATE, DATA = 24_000, Path(__file__).parents[1] / "data"
 
 
 def melody_notes(seed):
@@ -95,6 +97,25 @@ def test_frames_have_the_times_that_embed_stores(scored, prepared):
     assert len(whole.pieces) == 2 and sum(map(len, whole.pieces)) == samples             # crops of 4 s, windows of 2 s
     pieces = np.concatenate([source.clock.centres(len(piece)) for piece in whole.pieces])
     assert len(pieces) == len(stored.frame_s)
+
+
+@pytest.mark.parametrize("folder", ["mert/330M-tiny", "mert2/tiny", "muq/tiny"])
+def test_frames_of_a_training_pass_are_those_that_embed_computes(folder):
+    import torch
+    from torch.nn import functional
+
+    encoder = load_encoder(str(DATA / folder))
+    wave = melody(5.2, seed=4, rate=encoder.sample_rate)[:, 0]
+    expected = encode_clips(encoder, [wave], 2.0, frames=[1])[0]
+    config = replace(NOTES, task="multilabel", checkpointing=False)
+    model = FrameModel(encoder, config, 84, torch.ones(84), None).eval()
+    with torch.no_grad():
+        (states,) = model.states([torch.from_numpy(wave)])
+    stored = np.asarray(expected.frames[0], np.float32)
+    assert states[1].shape == stored.shape
+    np.testing.assert_allclose(FrameClock(encoder, 2.0).centres(len(wave)), expected.frame_s, atol=1e-5)
+    scaled = functional.layer_norm(torch.from_numpy(stored), stored.shape[1:])
+    torch.testing.assert_close(states[1], scaled, atol=5e-3, rtol=5e-3)
 
 
 def test_events_of_a_crop_are_those_that_the_lake_gives_for_such_a_clip(scored, prepared):
@@ -170,8 +191,6 @@ def test_before_training_frames_equal_the_stored_ones(scored, prepared):
     import torch
     from torch.nn import functional
 
-    from tonelake.embed import encode_clips
-
     setup, encoder, source = prepared
     wave = source.audio.audio.read(setup.task.ids[0])
     expected = encode_clips(encoder, [wave], 2.0, frames=[0, 1, 3])[0].frames
@@ -221,6 +240,7 @@ def test_loss_and_frozen_baseline_of_the_frame_model(prepared):
     ({"mix": 0.5}, "or give --mix-stems"), ({"frames": True}, "--frames: trains on a label column"),
     ({"column": "kind"}, "takes no label column"), ({"monitor": "map"}, "--monitor map: is a metric of label columns"),
     ({"lowest": 90}, "pitches 90 to 82: the range is empty"), ({"context": 4}, "context 4: is even"),
+    ({"events": "beats", "column": "beats", "mix": 0.5, "mix_stems": 2}, "whose beats differ. Add --mix-one-track 1"),
     ({"where": "track = 'none'"}, "the lake has no clips"), ({"source": "jams"}, "no clip has note events from source 'jams'"),
     ({"events": "beats", "column": "beats"}, "has beat or downbeat events.*tonelake ingest events"),
 ])
