@@ -18,10 +18,10 @@ from tonelake.probes.frames.beat_decoding import beat_decoders, decode_beats, de
 from tonelake.probes.frames.decode_settings import DecodeSettings
 from tonelake.probes.frames.note_decoding import decode_notes
 from tonelake.probes.frames.note_thresholds import (
+    LEAST_SEPARATION_S,
     LONGEST_S,
     MOST_CLIPS,
     MOST_DECODED,
-    SEPARATIONS,
     DecodedClip,
     choose_notes,
     evenly_spaced,
@@ -86,7 +86,7 @@ def choose_decoding(
 
 def choose_separation(columns: Sequence[Column], window_s: float) -> tuple[float, Optimum]:
     """Return the best separation of peaks and its best threshold; of equally good separations, the least."""
-    optima = {separation: choose_threshold(columns, window_s, separation) for separation in SEPARATIONS}
+    optima = {LEAST_SEPARATION_S: choose_threshold(columns, window_s, LEAST_SEPARATION_S)}
     while True:
         top = max(optimum.score for optimum in optima.values())
         best = min(one for one, optimum in optima.items() if not optimum.score < top - SAME_F1)

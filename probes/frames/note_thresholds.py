@@ -8,7 +8,7 @@ matched onsets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -36,11 +36,11 @@ from tonelake.probes.frames.threshold_search import (
 
 ONSET_S = 0.05
 SHORTEST = (0.0, 0.03, 0.06)             # seconds
-SEPARATIONS = (0.03, 0.06)
+LEAST_SEPARATION_S = 0.03                # doubled as long as that is better
 SHORTEST_GAP_S = 0.03                    # doubled as long as that is better
 LONGEST_S = 0.25                         # of a separation or shortest length
 MOST_CLIPS = 400                         # evenly spaced, for the thresholds
-MOST_DECODED = 60                        # for offsets and refinement
+MOST_DECODED = 24                        # for gaps, offsets and refinement, which are decoded many times
 BETTER_ERROR = 0.95                      # refined times must have at most this share of the median error
 FINE = 0.05                              # logits; bins of the histogram of frame probabilities
 
@@ -68,7 +68,7 @@ def choose_notes(task: FrameTask, clips: Sequence[DecodedClip]) -> DecodeSetting
 
         optima[choice] = search(evaluate)
 
-    pending = [(separation, shortest) for separation in SEPARATIONS for shortest in SHORTEST]
+    pending = [(LEAST_SEPARATION_S, shortest) for shortest in SHORTEST]
     while pending:
         for choice in pending:
             find(choice)
@@ -143,13 +143,20 @@ def with_measured_options(task: FrameTask, clips: Sequence[DecodedClip], setting
     def with_offsets(threshold: float) -> float:
         return offset_f1(matched_with(replace(base, offset_threshold=float(sigmoid(threshold)))))
 
+    if not any(clip[0][:, task.groups["offset"]].any() for clip in clips):       # a model without offsets
+        return refined_if_better(matched_with, base)
     value, reached = search_line(with_offsets, np.linspace(logit(0.02), logit(0.95), 7), (-LIMIT, LIMIT))
     if reached > score + SAME_F1:
         chosen = replace(base, offset_threshold=float(sigmoid(value)))
-    refined = replace(chosen, refine=True)
-    plain, again = matched_with(chosen), matched_with(refined)
+    return refined_if_better(matched_with, chosen)
+
+
+def refined_if_better(matched_with: Callable[[DecodeSettings], list[MatchedNotes]], settings: DecodeSettings) -> DecodeSettings:
+    """Return the settings with refined times if these are clearly nearer to the reference."""
+    refined = replace(settings, refine=True)
+    plain, again = matched_with(settings), matched_with(refined)
     better = is_refinement_better((onset_f1(plain), all_errors(plain)), (onset_f1(again), all_errors(again)))
-    return refined if better else chosen
+    return refined if better else settings
 
 
 def notes_of(reference: pl.DataFrame) -> pl.DataFrame:

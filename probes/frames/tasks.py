@@ -58,7 +58,7 @@ def frame_task(name: str, lowest: int = PIANO[0], highest: int = PIANO[1]) -> Fr
     """
     if name == "notes":
         if not 0 <= lowest <= highest <= 127:
-            raise InputError(f"pitches {lowest} to {highest}: not a range of MIDI numbers. Choose 0 <= lowest <= highest <= 127")
+            raise InputError(f"pitches {lowest} to {highest}: not a range of MIDI numbers. Give 0 <= lowest <= highest <= 127")
         count = highest - lowest + 1
         return FrameTask(
             name=name, kind="multilabel", event_kinds=("note",), lowest=lowest,
