@@ -45,19 +45,21 @@ def score_names(scores: pl.DataFrame) -> list[str]:
 
 
 def replicate_scores(scores: pl.DataFrame, units: Units, name: str) -> Replicates:
-    """Return the mean of a score over the clips for which it is defined, on their tracks and without each one."""
-    values = scores[name].to_numpy()
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return Replicates(np.array(np.nan), np.full(units.folds, np.nan))
-    return replicate_means(values[known], units.take(known))
+    """Return the mean of a score over the clips for which it is defined, on all tracks and without each one."""
+    return replicate_means(scores[name].to_numpy(), units)
 
 
 def estimate_scores(scores: pl.DataFrame, units: Units) -> dict[str, Estimate]:
     """Return the mean of each score over clips, and F1 of pooled notes and frames, with 95 % intervals over `units`."""
     found = {}
     for name in score_names(scores):
-        found[name] = replicate_scores(scores, units, name).estimate(None if name.endswith("_s") else SHARE)
+        values = scores[name].to_numpy()
+        known = np.flatnonzero(np.isfinite(values))          # tracks without a value are not units of this score
+        if len(known):
+            figure = replicate_means(values[known], units.take(known))
+            found[name] = figure.estimate(None if name.endswith("_s") else SHARE)
+        else:
+            found[name] = Estimate(np.nan, np.nan, np.nan)
     for name, columns in POOLED.items():
         if all(column in scores.columns for column in columns):
             found[name] = pooled_f1(*(scores[column].to_numpy() for column in columns), units).estimate(SHARE)
