@@ -88,7 +88,7 @@ def part_name(annotation: dict[str, Any]) -> str:
     about, sandbox = annotation.get("annotation_metadata"), annotation.get("sandbox")
     names = [sandbox.get("instrument")] if isinstance(sandbox, dict) else []
     names += [about.get("data_source")] if isinstance(about, dict) else []
-    return next((str(name).strip() for name in names if isinstance(name, str | int) and str(name).strip()), "")
+    return next((name for one in names if isinstance(one, str | int) and (name := section_label(str(one)))), "")
 
 
 def observations(path: Path, annotation: dict[str, Any]) -> Iterator[tuple[float, float, Any]]:

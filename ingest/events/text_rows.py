@@ -100,10 +100,13 @@ def has_decimal_commas(lines: Sequence[str], alone: bool = False) -> bool:
 def read_spans(path: Path) -> list[tuple[float, float, str]]:
     """(start, end, label) of each row: start, end and label, or boundaries with the label of what begins there.
 
-    The last boundary lasts until the recording ends, or is only an end if its label is `end`.
+    A third number is left out if every row has one before its label, as Isophonics' sections have.  The last boundary lasts
+    until the recording ends, or is only an end if its label is `end`.
     Raises InputError, naming the file and row, for rows of different forms.
     """
-    rows = read_number_rows(path, 2)
+    rows = read_number_rows(path, 3)
+    if not all(len(row.numbers) == 3 and row.text for row in rows):  # else the third number is a label, or its beginning
+        rows = read_number_rows(path, 2)
     short = [row for row in rows if len(row.numbers) == 1]
     if not short:
         return [(row.numbers[0], row.numbers[1], row.text) for row in rows]

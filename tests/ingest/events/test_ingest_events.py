@@ -13,6 +13,7 @@ from commands import rows, run
 from dataset_files import sound, text
 
 from tonelake import ingest
+from tonelake.ingest import ingest_chorales
 from tonelake.ingest.events.reading import fitted
 from tonelake.store import InputError, Lake
 
@@ -36,16 +37,19 @@ def sung(tmp_path_factory):
     home = tmp_path_factory.mktemp("sung")
     sound(home / "music" / "a" / "one.wav", 1)
     sound(home / "music" / "b" / "two.flac", 2)
-    ingest.ingest_folder(Lake(home / "lake"), home / "music", seconds=1.0, workers=1)
-    return home
+    ingest.ingest_folder(Lake(home / "pristine"), home / "music", seconds=1.0, workers=1)
+    return home, {*home.rglob("*")}
 
 
 @pytest.fixture
-def home(sung, tmp_path):
-    shutil.copytree(sung, tmp_path / "home")
-    copied = tmp_path / "home"
-    ingest.ingest_folder(Lake(copied / "lake"), copied / "music", seconds=1.0, workers=1)          # paths follow
-    return copied
+def home(sung):
+    """The folder, with a lake that the test may change: everything that it adds is removed."""
+    folder, files = sung
+    shutil.copytree(folder / "pristine", folder / "lake")
+    yield folder
+    shutil.rmtree(folder / "lake")
+    for path in sorted({*folder.rglob("*")} - files, reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def stored(lake, *columns):
@@ -148,6 +152,14 @@ def test_nothing_to_read_is_an_error_with_a_remedy(home, tmp_path):
     with pytest.raises(InputError, match=r"--labels .*gone: is not a folder"):
         ingest.ingest_events(lake, labels=tmp_path / "gone")
     assert str(ingest.ingest_events(lake, workers=1)) == "0 events (none) of 0 recordings from 0 label files, all known"
+
+
+def test_chorales_of_the_lake_are_read_from_their_scores(organ):
+    ingest_chorales(organ)
+    before = organ.events.read()
+    organ.events.drop("chorale")
+    report = ingest.ingest_events(organ, workers=1)
+    assert report.changed and report.files == 1 and organ.events.read().equals(before)
 
 
 def test_a_file_of_any_name_and_a_hostile_one_cost_one_failure(home):

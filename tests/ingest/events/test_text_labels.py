@@ -137,3 +137,25 @@ def test_lab_files_are_chords_keys_or_sections_by_their_labels(tmp_path):
 def test_other_files_are_errors_that_name_the_file(tmp_path, read, data):
     with pytest.raises(InputError, match=re.escape("song [1].lab")):
         read(write(tmp_path, data, "song [1].lab"))
+
+
+def test_isophonics_files_agree_with_mirdatas_loader(tmp_path):
+    beatles = pytest.importorskip("mirdata.datasets.beatles")
+    chords = write(tmp_path, "0.000000 2.612267 N\n2.612267 11.459070 E\n11.459070 12.921927 A:7/b7\n", "chords.lab")
+    theirs = beatles.load_chords(str(chords))
+    mine = read_chords(chords).events
+    assert mine.select("start_s", "end_s").rows() == [tuple(row) for row in theirs.intervals]
+    assert mine["value"].to_list() == ["N", "E:maj", "A:7/b7"] and list(theirs.labels) == ["N", "E", "A:7/b7"]
+    beats = write(tmp_path, "13.249 2\n13.959 3\n14.416 4\n14.965 1\n", "beats.txt")
+    found = beatles.load_beats(str(beats))
+    assert times(read_beats(beats), "beat") == [
+        (time, str(int(number))) for time, number in zip(found.times, found.positions, strict=True)
+    ]
+    sections = write(tmp_path, "0.000000\t0.465000\t0\tsilence\n0.465000\t14.933000\t1\tintro\n", "sections.lab")
+    parts = beatles.load_sections(str(sections))
+    assert spans(read_sections(sections)) == [
+        (*interval, label) for interval, label in zip(parts.intervals, parts.labels, strict=True)
+    ]
+    keys = write(tmp_path, "0.000\t0.333\tSilence\n0.333\t176.0\tKey\tE\n", "keys.lab")
+    named = beatles.load_key(str(keys))
+    assert spans(read_keys(keys)) == [(*named.intervals[-1], "E major")] and named.keys[-1] == "E"
