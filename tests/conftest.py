@@ -46,11 +46,14 @@ share_weights(Path(os.environ["TONELAKE_CACHE"]))
 DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
-    "situations", "ray", "browser", "chorales", "finetune_whole", "finetune", "sync", "small", "tour", "umap", "two_processes",
-    "devices", "interrupted", "cli", "decode", "stored_index", "pages", "probe_runs", "probe_inputs", "probes", "pretrain",
-    "adapters", "attention", "names", "songs", "names_table", "kernel_choice", "maps", "gpu_flow", "dataset_tables", "registry",
-    "python_docs", "wikimeter", "tagged_datasets", "duplicates", "verify", "ingest", "precision", "compaction",
-    "metric_learning", "embed", "tables", "facets", "tokens", "machine", "librosa_import",
+    "situations", "ray", "browser", "chorales", "finetune_whole", "finetune", "sync", "small", "tour", "umap",
+    "two_processes", "devices", "interrupted", "decode", "pages", "gpu_flow", "decoder_pool", "maps", "cli",
+    "stored_index", "songs", "layer_report", "metric_learning", "probes", "frame_runs", "compaction", "adapters", "house",
+    "names_table", "groups", "names", "facets", "mpeg_frames", "ingest", "pretrain", "verify", "security", "similar",
+    "attention", "kernel_choice", "words", "spaces", "tokens", "finetune_conformers", "compare_spaces", "invariance",
+    "properties", "mixture", "app_data", "deferred_import", "language", "duplicates", "probe_runs", "cli_probe",
+    "dataset_registry", "demo_music", "registry", "python_docs", "wikimeter", "precision", "embed", "tables", "machine",
+    "librosa_import",
 )
 ARTISTS = ("Ada", "Béla", "Cleo")
 
