@@ -23,6 +23,7 @@ EVENT_KINDS = ("note", "onset", "beat", "downbeat", "chord", "key", "section")
 INSTANTS = ("onset", "beat", "downbeat")         # kinds whose events have no length
 PREDICTED = "predicted:"                         # beginning of a source that is a run
 EDGE_S = 1e-6                                    # times that differ by less are equal, as in scores
+ROWS_A_READ = 100_000
 RECORDINGS_AT_ONCE = 1_000                       # whose events one commit replaces
 
 SCHEMA = pa.schema([
@@ -58,15 +59,23 @@ class Events:
 
         Of these kinds and source only, if given.  Raises InputError for an unknown kind.
         """
-        parts = [pl.DataFrame(schema={**{name: TYPES[name] for name in GROUP}, "events": pl.Int64})]
-        for batch in self.table.batches(GROUP, where=" AND ".join(conditions(kinds, source)) or None):
-            rows = to_frame(pa.Table.from_batches([batch]))
-            parts.append(rows.group_by(GROUP).agg(pl.len().cast(pl.Int64).alias("events")))
-        counts = pl.concat(parts).group_by("kind", "source").agg(
-            pl.col("recording").n_unique().cast(pl.Int64).alias("recordings"), pl.col("events").sum()
+        counts = self.groups(kinds=kinds, source=source).group_by("kind", "source").agg(
+            pl.len().cast(pl.Int64).alias("recordings"), pl.col("events").sum()
         )
         order = pl.col("kind").replace_strict({kind: i for i, kind in enumerate(EVENT_KINDS)}, default=len(EVENT_KINDS))
         return counts.sort(order, "source").select("kind", "source", "recordings", "events")
+
+    def groups(self, *, kinds: Sequence[str] | None = None, source: str | None = None) -> pl.DataFrame:
+        """Return one row per recording, kind and source that has events: recording, kind, source, events (their number).
+
+        Reads the table in parts, since it may not fit in memory.  Raises InputError for an unknown kind.
+        """
+        counts = pl.DataFrame(schema={**{name: TYPES[name] for name in GROUP}, "events": pl.Int64})
+        for batch in self.table.batches(GROUP, where=" AND ".join(conditions(kinds, source)) or None, rows=ROWS_A_READ):
+            rows = to_frame(pa.Table.from_batches([batch]))
+            part = rows.group_by(GROUP).agg(pl.len().cast(pl.Int64).alias("events"))
+            counts = pl.concat([counts, part]).group_by(GROUP).agg(pl.col("events").sum())
+        return counts.sort(GROUP)
 
     def read(
         self, *, recordings: Sequence[str] | None = None, kinds: Sequence[str] | None = None, source: str | None = None

@@ -269,9 +269,9 @@ class _Sync:
         ]
         if gone:
             also = pl.DataFrame(gone, schema=["recording", "source", "kind"], orient="row")
-            stored = self.lake.events.read(recordings=also["recording"].unique().to_list())
+            stored = self.lake.events.groups(kinds=also["kind"].unique().to_list())
             also = also.join(stored, on=["recording", "source", "kind"], how="semi")
-            self.lake.events.replace(stored.clear(), also=also)
+            self.lake.events.replace(self.lake.events.read(recordings=[]), also=also)
         tidy(self.lake.events.table)
         earlier = self.lake.failures.read(STAGE)["source"]
         self.lake.failures.clear([failure_id(STAGE, source) for source in earlier if is_gone(source)])
