@@ -74,7 +74,7 @@ WORDS = {                                # in names of files and folders
     "onsets": ("onset", "onsets"),
 }
 FOLDER_WORDS = frozenset({               # beside a word in the name of a folder: beat_annotations
-    "annotation", "annotations", "annotated", "label", "labels", "lab", "txt", "csv", "reference", "gt", "v",
+    "annotation", "annotations", "annotated", "label", "labels", "lab", "txt", "csv", "reference", "gt", "v", "and",
 })
 FORMAT_OF_WORD = {word: name for name, words in WORDS.items() for word in words}
 OF_KIND = {"beat": "beats", "downbeat": "beats", "chord": "chords", "key": "keys", "section": "sections", "onset": "onsets"}
@@ -94,9 +94,10 @@ def format_of(path: PurePath, kinds: Sequence[str] | None = None) -> str | None:
     if suffix not in TEXT_SUFFIXES:
         return None
     for name in (word_at_end(path.stem) or "", *(part.lower() for part in reversed(path.parent.parts))):
-        words = [word for word in re.split(r"[^a-z]+", name) if word and word not in FOLDER_WORDS]
-        if len(words) == 1 and words[0] in FORMAT_OF_WORD:           # not a folder of music called `Key of Life`
-            return FORMAT_OF_WORD[words[0]]
+        words = {word for word in re.split(r"[^a-z]+", name) if word} - FOLDER_WORDS
+        named_by_words = {FORMAT_OF_WORD.get(word) for word in words}
+        if len(named_by_words) == 1 and None not in named_by_words:  # not a folder of music called `Key of Life`
+            return named_by_words.pop()
     if kinds is not None and len(named := {OF_KIND.get(kind) for kind in kinds}) == 1:
         found = named.pop()
         return None if suffix == ".lab" and found in ("beats", "onsets") else found

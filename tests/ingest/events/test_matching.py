@@ -78,7 +78,7 @@ def test_formats_are_recognised_by_suffix_and_words():
         "beat_annotations/a.txt": "beats", "chordlab/The Beatles/a.lab": "chords", "keylab/a.lab": "keys",
         "seglab/a.lab": "sections",
         "a.lab": "lab", "a_chords.csv": "chords", "a.onset.txt": "onsets", "Key of Life/a.txt": None, "key of life.txt": None,
-        "lyrics.txt": None, "a.wav": None, "a.csv": None,
+        "beats_and_downbeats/a.txt": "beats", "lyrics.txt": None, "a.wav": None, "a.csv": None,
     }
     assert {path: format_of(PurePath(path)) for path in cases} == cases
     assert format_of(PurePath("a.txt"), ["downbeat", "beat"]) == "beats"
