@@ -25,7 +25,7 @@ MIDI, TABLE, SLAKH_TABLE = "midi", "table", "metadata.yaml"
 
 @dataclass(kw_only=True)
 class ListedMatches:
-    """What the tables below a folder say."""
+    """Matches that the tables below a folder state."""
 
     found: list[Match] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)            # label files that the tables account for

@@ -78,15 +78,15 @@ class Match:
 
 @dataclass(kw_only=True)
 class Matches:
-    """What became of the label files of a folder."""
+    """The label files of a folder: matched, ambiguous with the reason, and without a recording."""
 
     found: list[Match] = field(default_factory=list)
-    ambiguous: list[tuple[Path, str]] = field(default_factory=list)        # and why
+    ambiguous: list[tuple[Path, str]] = field(default_factory=list)        # file and reason
     unmatched: list[Path] = field(default_factory=list)
 
 
 class Key(NamedTuple):
-    """What files are looked up by: a place, folders there, and a name in one of two forms."""
+    """A key by which files are looked up: a place, folders there, and a name in one of two forms."""
 
     place: str
     folders: tuple[str, ...]

@@ -51,7 +51,7 @@ class Note(NamedTuple):
 
 @dataclass
 class Notes:
-    """What the tracks of one file hold, in ticks."""
+    """Notes, drum hits and pedals of the tracks of one file, in ticks."""
 
     notes: list[Note]
     hits: list[tuple[int, int]]          # (tick, velocity) of drums

@@ -282,7 +282,7 @@ class _Sync:
         )
 
     def notes(self) -> Iterator[str]:
-        """What the user has to know about files that were left out, and repairs."""
+        """Yield sentences for the report: files and events that were left out, and repairs."""
         if self.unmatched:
             names = ", ".join(clean_name(path.name) for path in self.unmatched[:SHOWN])
             more = ", …" if len(self.unmatched) > SHOWN else ""
