@@ -31,6 +31,7 @@ from tonelake.evaluate import (
     score_clips,
     stack_replicates,
 )
+from tonelake.probes.frames.baselines import frame_baselines
 from tonelake.probes.frames.decode_settings import DecodeSettings
 from tonelake.probes.frames.decoding import choose_decoding, decode
 from tonelake.probes.frames.experiment import FrameExperiment
@@ -222,6 +223,9 @@ def write_frame_results(
     notes = [f"no setting of layer {', '.join(diverged)} reached a finite loss; lower the learning rates"] if diverged else []
     heads, spec = best.chosen.heads(), best.chosen.spec
     estimates = estimate_scores(best.scores, tests.units)
+    baselines, missing = frame_baselines(
+        experiment, lambda events: estimate_scores(score_clips(experiment.task.name, tests.pairs(events)), tests.units)
+    )
     ids = experiment.targets.ids.gather(tests.rows)
     tables = {
         "fits": pl.concat(fits), "history": pl.concat(histories), "layers": layers_table(rows, figures, spec.name),
@@ -247,8 +251,9 @@ def write_frame_results(
         "judged": len(tests.rows), "main": main, "over": str(tests.units), "figures": estimates_as_dict(estimates),
         "validation": best.chosen.score, "decoding": best.decoding.as_dict(),
         "head": {"shape": asdict(heads.shape), "kind": heads.kind, "input": asdict(heads.spec)},
-        "baselines": {}, "leaks": leaks(experiment.targets, [experiment.split.split]).to_dicts(),
-        "notes": [*experiment.notes, *notes], "weights_of_layers": layer_weights(experiment, heads),
+        "baselines": {baseline: estimates_as_dict(found) for baseline, found in baselines.items()},
+        "leaks": leaks(experiment.targets, [experiment.split.split]).to_dicts(),
+        "notes": [*experiment.notes, *notes, *missing], "weights_of_layers": layer_weights(experiment, heads),
         "started": started.isoformat(timespec="seconds"), "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
     metrics["summary"] = summary(metrics, estimates)

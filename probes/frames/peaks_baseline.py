@@ -17,6 +17,7 @@ from tonelake.probes.frames.peaks import frames_within, median_period
 from tonelake.probes.frames.tasks import FrameTask
 from tonelake.store import InputError
 
+SPECTRA = ("vqt", "cqt", "logmel")       # encoders whose frames are spectra
 RANGE_DB = 50.0
 DB_PER_UNIT = 40.0                       # of stored spectra: log10(amplitude) / 2 + 1
 LOUDEST = 0.999                          # quantile of a clip's values

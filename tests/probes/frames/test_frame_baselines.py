@@ -7,15 +7,21 @@ import polars as pl
 import pytest
 from event_tables import instants, notes, spans
 
+from tonelake import Lake
 from tonelake.embed.encoders.spectral_frames.constant_q import frequencies
 from tonelake.embed.encoders.spectral_frames.encoder import CqtEncoder, LogMelEncoder, VqtEncoder
 from tonelake.embed.encoders.spectral_frames.mel import constants
-from tonelake.evaluate import score_events
+from tonelake.embed.settings import describe_space
+from tonelake.evaluate import estimate_scores, score_clips, score_events
+from tonelake.probes.frames import frame_results
+from tonelake.probes.frames.baselines import frame_baselines
+from tonelake.probes.frames.config import FrameProbeConfig
 from tonelake.probes.frames.decoding import choose_decoding, decode
+from tonelake.probes.frames.experiment import make_frame_experiment
 from tonelake.probes.frames.peaks_baseline import spectral_peaks, spectrum_frequencies
 from tonelake.probes.frames.tasks import frame_task
 from tonelake.probes.frames.trivial_baselines import fit_trivial
-from tonelake.store import InputError
+from tonelake.store import FrameStates, InputError
 
 RATE = 22_050
 TASK = frame_task("notes")
@@ -81,3 +87,36 @@ def test_guesses_are_what_is_usual_in_the_training_set():
 @pytest.mark.parametrize("name", ["notes", "onsets", "beats", "chords", "key"])
 def test_without_training_events_there_is_no_guess(name):
     assert len(fit_trivial(frame_task(name), [notes()]).events(5.0)) == 0
+
+
+def baselines_of(lake: Lake, task: str):
+    experiment = make_frame_experiment(lake, FrameProbeConfig(task, layers=("notes",), head="linear", lowest=60, highest=65))
+    tests = frame_results.TestClips(experiment)
+    return frame_baselines(experiment, lambda events: estimate_scores(score_clips(task, tests.pairs(events)), tests.units))
+
+
+def test_runs_are_judged_beside_guesses(noted):
+    found, missing = baselines_of(noted, "beats")
+    assert found.keys() == {"grid"} and not missing
+    assert 0 < found["grid"]["f1"].value < 0.6               # the right tempo at a wrong phase
+    found, _ = baselines_of(noted, "key")
+    assert found["most frequent"]["key_score"].value == pytest.approx(0.5, abs=0.45)
+
+
+def test_runs_on_notes_are_judged_beside_peaks_of_a_spectrum_with_frames(own_notes):
+    found, missing = baselines_of(own_notes, "notes")
+    assert not found and "--encoder vqt --frames vqt" in missing[0]
+    space = own_notes.spaces.make(describe_space(VqtEncoder.__new__(VqtEncoder), "spectrum", 30.0))
+    ideal = own_notes.frames(own_notes.spaces.get("notes")).each(layer=1)
+    own_notes.frames(space).add([shown_as_spectrum(frames) for frames in ideal])
+    found, missing = baselines_of(own_notes, "notes")
+    assert found.keys() == {"peaks of spectrum"} and not missing
+    assert found["peaks of spectrum"]["onset_f1"].value > 0.6
+
+
+def shown_as_spectrum(frames: FrameStates) -> FrameStates:
+    """The notes of a clip as pure tones in 309 bins."""
+    states = np.full((len(frames.frame_s), 309), -1.0, np.float16)
+    for pitch in range(6):
+        states[:, 3 * (60 + pitch - 21) + 1] = np.where(frames.states[:, 6 + pitch] > 0.5, 1.0, -1.0)
+    return FrameStates(frames.clip_id, 0, frames.frame_s, states)
