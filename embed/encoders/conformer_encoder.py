@@ -11,6 +11,7 @@ import numpy as np
 from tonelake.embed.encoders.base import FrameSpan, Pooled
 from tonelake.embed.encoders.torch_encoder import TorchEncoder
 from tonelake.embed.encoders.training import TrainingPass
+from tonelake.embed.kernels import linear
 from tonelake.embed.kernels.choice import Kernels, Sizes, choose_conformer_kernels
 from tonelake.store import InputError
 
@@ -76,9 +77,9 @@ class ConformerEncoder(TorchEncoder):
         self._use(choose_conformer_kernels(self._model, found, self._install), found)
 
     def _install(self, model: Any, kernels: Kernels) -> None:
-        from tonelake.embed.encoders.conformer import Attending
+        from tonelake.embed.encoders.conformer import Attending, Pointwise
 
-        super()._install(model, kernels)
+        linear.use(model, kernels.linear, self.cast_parts, (Pointwise,))
         for module in model.modules():
             if isinstance(module, Attending):
                 module.attention_way = kernels.attention

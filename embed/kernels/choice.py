@@ -289,7 +289,7 @@ def linear_ways(model: Any, sizes: Sizes) -> Ways:
     for name in linear.ways_here(sizes.hidden, sizes.inner):
         try:
             first, second = (linear.WAYS[name](weight, None) for weight in weights)
-            run = lambda first=first, second=second: second(first(states, "gelu"), "none")       # type: ignore[misc]  # noqa: E731
+            run = lambda first=first, second=second: second(first(states, "gelu"), "none")       # noqa: E731
             error = relative_error(run(), expected)
         except Exception:                # a kernel that cannot be compiled or run here is not a way here
             continue

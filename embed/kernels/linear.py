@@ -84,24 +84,23 @@ def amx_computes(before: int, after: int) -> bool:
     return has_matrix_unit() and before % 32 == 0 and after % 32 == 0
 
 
-def use(model: Any, way: str, parts: tuple[str, ...]) -> None:
+def use(model: Any, way: str, parts: tuple[str, ...], others: tuple[type, ...] = ()) -> None:
     """Make the linear layers below `parts` that hold bfloat16 compute in this way; those that it does not fit stay as they are.
 
-    Convolutions of width 1 that multiply like linear layers (`embed.encoders.conformer.Pointwise`) are included.  Afterwards
-    `weight` of these layers has its shape, but no values.
+    `others`: convolutions of width 1 that multiply (..., in) like linear layers.  Afterwards `weight` of these layers has its
+    shape, but no values.
     """
     import torch
-
-    from tonelake.embed.encoders.conformer import Pointwise
 
     if way == SAFE:
         return
     for name, module in model.named_modules():
-        if not (name.startswith(parts) and isinstance(module, torch.nn.Linear | Pointwise)):
+        if not (name.startswith(parts) and isinstance(module, (torch.nn.Linear, *others))):
             continue
-        weight = module.weight.detach()
+        layer: Any = module
+        weight = layer.weight.detach()
         after, before = weight.shape[:2]
         if weight.dtype != torch.bfloat16 or weight.is_meta or way not in ways_here(before, after):
             continue
-        module.forward = Packed(WAYS[way](weight.reshape(after, before), module.bias))
-        module.weight = torch.nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)
+        layer.forward = Packed(WAYS[way](weight.reshape(after, before), layer.bias))
+        layer.weight = torch.nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=False)

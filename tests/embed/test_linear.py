@@ -94,7 +94,7 @@ def test_a_model_keeps_its_results_whatever_way_its_layers_compute(way):
     expected = run()
     for module in (first, second, third):
         module.to(torch.bfloat16)
-    linear.use(model, way, ("inner.",))
+    linear.use(model, way, ("inner.",), (Pointwise,))
     torch.testing.assert_close(run(), expected, atol=0.02, rtol=0.02)
     replaced = [isinstance(module.forward, Packed) for module in (first, second, third, model["other"])]
     assert replaced == ([False] * 4 if way == "torch" else [True, True, way == "packed", False]), "amx takes multiples of 32"
