@@ -138,12 +138,12 @@ def piano_roll(notes: pl.DataFrame, duration_s: float) -> np.ndarray:
         return np.ceil(np.asarray(times, np.float64) / FRAME_S - 1e-6).astype(np.int64)
 
     count = int(moment(duration_s))
-    change = np.zeros((count + 1, 128), np.int32)
+    change = np.zeros((count + 1, 128), np.int16)
     first, last = (np.clip(moment(notes[name].to_numpy()), 0, count) for name in ("start_s", "end_s"))
     pitch = np.clip(notes["pitch"].to_numpy().round(), 0, 127).astype(int)
     np.add.at(change, (first, pitch), 1)
     np.add.at(change, (np.maximum(first, last), pitch), -1)
-    return change.cumsum(axis=0)[:-1] > 0
+    return np.cumsum(change, axis=0, dtype=np.int16, out=change)[:-1] > 0
 
 
 def beat_times(events: pl.DataFrame) -> np.ndarray:

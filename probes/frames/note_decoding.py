@@ -115,6 +115,6 @@ def next_true(found: np.ndarray) -> np.ndarray:
     The number of frames where there is none.
     """
     count = len(found)
-    numbers = np.where(found, np.arange(count)[:, None], count)
-    numbers = np.concatenate([numbers, np.full((1, found.shape[1]), count)])
+    numbers = np.full((count + 1, found.shape[1]), count, np.int32)
+    np.copyto(numbers[:-1], np.arange(count, dtype=np.int32)[:, None], where=found)
     return np.minimum.accumulate(numbers[::-1], axis=0)[::-1]

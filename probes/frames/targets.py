@@ -86,10 +86,10 @@ def note_targets(task: FrameTask, events: pl.DataFrame, centres: np.ndarray, per
     offset = np.where(ends & (end > start), nearest_frames(end, centres, period_s), -1)
     first, last = covered_frames(start, end, centres)
     held, offsets, onsets = (found[:, task.groups[name]] for name in ("frame", "offset", "onset"))
-    change = np.zeros((len(centres) + 1, len(task.pitches)), np.int32)
+    change = np.zeros((len(centres) + 1, len(task.pitches)), np.int16)
     np.add.at(change, (first, numbers), 1)
     np.add.at(change, (last, numbers), -1)
-    held[:] = change.cumsum(axis=0)[:-1] > 0
+    held[:] = np.cumsum(change, axis=0, dtype=np.int16, out=change)[:-1] > 0
     order = np.argsort(numbers, kind="stable")
     earlier, later = order[:-1], order[1:]
     gap = onset[later] - 1               # the frame before a new onset that directly follows a note of the pitch
