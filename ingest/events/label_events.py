@@ -59,7 +59,7 @@ class LabelEvents:
     """Events of one label file or score."""
 
     events: pl.DataFrame                 # columns of TYPES, sorted by start
-    repairs: Counter[str] = field(default_factory=Counter)           # what was changed or left out: number of events
+    repairs: Counter[str] = field(default_factory=Counter)           # number of events by kind of repair
 
     def to_dict(self) -> dict[str, Any]:
         """Fields for JSON, with every number exact; a span to the end of the recording has no end.  See `from_dict`."""
