@@ -26,7 +26,7 @@ from tonelake.finetune.augment import augment
 from tonelake.finetune.config import FinetuneConfig
 from tonelake.finetune.data import AudioSource, ClipDataset, FrameSource
 from tonelake.finetune.model import FrozenModel, Head, LoraModel
-from tonelake.finetune.setup import Setup
+from tonelake.finetune.resolved import Setup
 from tonelake.finetune.trainer import Finetuner, train_from_last_checkpoint
 from tonelake.store import LakeError, Progress
 

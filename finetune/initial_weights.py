@@ -23,6 +23,9 @@ from tonelake.finetune.runs import HEAD, FinetuneRun
 from tonelake.store import InputError, Lake
 
 HEAD_PREFIXES = ("head.", "classifier.", "mlp.", "fc.")
+MIXES = ("head.layer_scores", "head.mix")                # the weighting of the layers, in a head of clips and one of frames
+LAYER_SHARES = re.compile(r"layer|weight|score|mix")
+LOSS = re.compile(r"pos_?weight|class_?weight|criterion|loss")
 ENCODER_PART = re.compile(r"(?:^|\.)(encoder|layers\.\d+|feature_extractor|feature_projection|pos_conv\w*)\.")
 
 
@@ -180,31 +183,43 @@ def output_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int] | None
 def match_head(others: dict[str, Any], trainable: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """Return (name in the checkpoint, name in the model, tensor) of a head: by name, else by the order of its layers.
 
-    A head's names begin with one of HEAD_PREFIXES; if none does, all tensors are taken for the head's.
+    A head's names begin with one of HEAD_PREFIXES; if no layer's does, all tensors are taken for the head's.  Linear layers and
+    convolutions are matched in order if there are equally many, else only the last ones.
     """
-    heads = {name: tensor for name, tensor in others.items() if name.startswith(HEAD_PREFIXES)} or others
-    beside = [(name, name, tensor) for name, tensor in others.items() if name not in heads]
+    heads = {name: tensor for name, tensor in others.items() if name.startswith(HEAD_PREFIXES)}
+    if not any(tensor.ndim in (2, 3) for tensor in heads.values()):
+        heads = others
     if any(name in trainable for name in heads):
         return [(name, name, tensor) for name, tensor in others.items()]
     layers: dict[str, dict[str, Any]] = {}
     for name, tensor in heads.items():
-        prefix, _, own = name.rpartition(".")
-        layers.setdefault(prefix, {})[own] = tensor
-    linear = [prefix for prefix, own in layers.items() if "weight" in own and own["weight"].ndim == 2]
-    norms = [
-        prefix for prefix, own in layers.items() if own.keys() == {"weight", "bias"} and own["weight"].ndim == 1
+        prefix, _, last = name.rpartition(".")
+        layers.setdefault(prefix, {})[last] = tensor
+    theirs = [prefix for prefix, parts in layers.items() if "weight" in parts and parts["weight"].ndim in (2, 3)]
+    norms = [prefix for prefix, parts in layers.items() if parts.keys() == {"weight", "bias"} and parts["weight"].ndim == 1]
+    ours = [
+        name.removesuffix(".weight") for name, tensor in trainable.items()
+        if name.startswith("head.") and name.endswith(".weight") and tensor.ndim >= 2
     ]
-    places = dict(zip(linear, ("inner", "outer"), strict=True)) if len(linear) == 2 else dict.fromkeys(linear[-1:], "outer")
-    places |= dict.fromkeys(norms[:1], "norm")
-    found = beside
-    for prefix, parts in layers.items():
-        for last, tensor in parts.items():
-            name = f"head.{places[prefix]}.{last}" if prefix in places else f"{prefix}.{last}"
-            single = prefix not in places and tensor.numel() == max(tensor.shape, default=0)
-            if single and re.search(r"layer|weight|score|mix", last) and last not in ("weight", "bias"):
-                name, tensor = "head.layer_scores", tensor.flatten()             # one weight for each layer of the encoder
-            found.append((f"{prefix}.{last}", name, tensor))
+    same = len(theirs) == len(ours)
+    places = dict(zip(theirs, ours, strict=True)) if same else dict(zip(theirs[-1:], ours[-1:], strict=False))
+    places |= dict.fromkeys(norms[:1], "head.norm")
+    found = []
+    for name, tensor in others.items():
+        prefix, _, last = name.rpartition(".")
+        own = f"{places[prefix]}.{last}" if prefix in places and name in heads else name
+        single = own == name and tensor.numel() == max(tensor.shape, default=0)
+        if single and name in heads and LAYER_SHARES.search(last) and last not in ("weight", "bias") and not LOSS.search(name):
+            own, tensor = next((key for key in MIXES if key in trainable), name), tensor.flatten()   # a weight for each layer
+        elif own in trainable and squeezed(tensor) == squeezed(trainable[own]):
+            tensor = tensor.reshape(trainable[own].shape)                                # a convolution over one frame
+        found.append((name, own, tensor))
     return found
+
+
+def squeezed(tensor: Any) -> tuple[int, ...]:
+    """Return the shape of a tensor without dimensions of one."""
+    return tuple(size for size in tensor.shape if size > 1)
 
 
 def readable_name(name: str) -> str:

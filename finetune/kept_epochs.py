@@ -27,7 +27,7 @@ from tonelake.store import Blobs, InputError, Lake
 
 if TYPE_CHECKING:
     from tonelake.finetune.evaluation import Figures
-    from tonelake.finetune.setup import Setup
+    from tonelake.finetune.resolved import Setup
 
 EPOCHS = "epochs"
 EPOCH_FILE = re.compile(r"epoch-(\d+)\.safetensors")
@@ -154,6 +154,7 @@ def judge_events(
     from tonelake.evaluate import Split, make_units
     from tonelake.finetune.evaluation import WORD
     from tonelake.finetune.frames.scores import judge_scores
+    from tonelake.finetune.frames.setup import FrameSetup
     from tonelake.finetune.frames.training import judge_model, training_events
     from tonelake.finetune.initial_weights import head_names
     from tonelake.finetune.inputs import make_model, make_source
@@ -164,13 +165,12 @@ def judge_events(
         run.config, split=f"run:{run.name}", start=None, resume=None, device="auto", seed=seed, seeds=1, mix_stems=None, mix=0.0
     )
     setup = make_setup(lake, config)
+    assert isinstance(setup, FrameSetup)
     if tuple(setup.frame_task.outputs) != tuple(head_names(run)):
         raise InputError(f"run {run.name!r}: its outputs have changed since it was trained. Train it again")
     sides = run.table("split").filter(pl.col("side") != "train")
     known = setup.task.ids.is_in(sides["clip_id"].implode()).to_numpy()
-    valid, test = (np.flatnonzero(known & np.isin(np.arange(len(setup.task)), rows)) for rows in (
-        setup.split.valid, setup.split.test
-    ))
+    valid, test = (rows[known[rows]] for rows in (setup.split.valid, setup.split.test))
     if not len(valid) or not len(test):
         raise InputError(f"run {run.name!r}: its validation or test clips have left the lake. Train it again")
     training, rows = training_events(setup), np.concatenate([valid, test])

@@ -21,9 +21,9 @@ from tonelake.finetune.config import VALIDATION_METRICS, FinetuneConfig
 from tonelake.finetune.evaluation import HeldOut, class_tables, judge
 from tonelake.finetune.model import LoraModel
 from tonelake.finetune.report import format_difference, write_report
+from tonelake.finetune.resolved import Setup
 from tonelake.finetune.runs import HEAD
 from tonelake.finetune.seeds import SeedResult, Trained, main_metric
-from tonelake.finetune.setup import Setup
 from tonelake.probes import (
     TRAINING_PREDICTIONS,
     clip_losses,

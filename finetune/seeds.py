@@ -26,7 +26,7 @@ from tonelake.finetune.foreign_checkpoint import begin_at_epoch
 from tonelake.finetune.frozen import PooledSource, train_frozen_head
 from tonelake.finetune.initial_weights import load_initial_weights
 from tonelake.finetune.model import HeadModel, LoraModel
-from tonelake.finetune.setup import Setup
+from tonelake.finetune.resolved import Setup
 from tonelake.finetune.trainer import Finetuner, last_checkpoint, predict, probabilities, train_from_last_checkpoint
 from tonelake.probes import TRAINING_SIDES
 

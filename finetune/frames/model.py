@@ -42,9 +42,13 @@ class FrameModel(LoraModel):
         )
 
     def forward(
-        self, labels: Sequence[torch.Tensor] | None = None, audio: Sequence[torch.Tensor] = (), rows: torch.Tensor | None = None
+        self, labels: Any = None, audio: Sequence[torch.Tensor] = (), frames: Sequence[Sequence[torch.Tensor]] = (),
+        rows: torch.Tensor | None = None,
     ) -> dict[str, Any]:
-        """`audio`: (samples,) for each clip; `labels`: (frame, output), or (frame,) of classes, for each clip."""
+        """`audio`: (samples,) for each clip; `labels`: (frame, output), or (frame,) of classes, for each clip.
+
+        `frames`, of a label column, are not used.
+        """
         logits = self.read(self.states(audio), self.head)
         return {"logits": logits} if labels is None else {"loss": self.frame_loss(logits, labels), "logits": logits}
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from tonelake.evaluate import Targets
 from tonelake.finetune.config import FinetuneConfig
-from tonelake.finetune.setup import Setup
+from tonelake.finetune.resolved import Setup
 from tonelake.finetune.stem_mixing import DRUMS, MIX, STEM, StemMixer
 from tonelake.probes import FrameTask, digest_events, frame_task
 from tonelake.store import InputError, Lake, Manifest, read_songs

@@ -232,6 +232,29 @@ def test_loss_and_frozen_baseline_of_the_frame_model(prepared):
     assert float(model.frame_loss([logits], [torch.full((3,), -1)]).detach()) == 0
 
 
+def test_what_fits_of_a_foreign_frame_head_is_loaded(prepared, tmp_path):
+    """Linear layers over one frame fit convolutions of one frame; layers are matched in order."""
+    import torch
+
+    from tonelake.finetune.initial_weights import load_initial_weights, read_initial_weights
+
+    setup, _, _ = prepared
+    config = replace(setup.config, head="mlp")
+    model = FrameModel(setup.load_encoder(), config, 84, torch.ones(84), None)
+    width = model.head.head.layers[0].in_channels
+    theirs = {
+        "model.frame_head.0.weight": torch.randn(16, width), "model.frame_head.0.bias": torch.randn(16),
+        "model.frame_head.3.weight": torch.randn(84, 16), "model.frame_head.3.bias": torch.randn(84),
+        "model.layer_weights": torch.randn(4), "criterion.pos_weight": torch.ones(4),
+    }
+    torch.save({"state_dict": theirs, "epoch": 1, "pytorch-lightning_version": "2.4.0"}, tmp_path / "best.ckpt")
+    report = load_initial_weights(model, read_initial_weights(setup.lake, str(tmp_path / "best.ckpt")))
+    assert report.skipped == ["criterion.pos_weight (not in this model)"] and len(report.loaded) == 5
+    torch.testing.assert_close(model.head.head.layers[0].weight[:, :, 0].detach(), theirs["model.frame_head.0.weight"])
+    torch.testing.assert_close(model.head.head.layers[1].bias.detach(), theirs["model.frame_head.3.bias"])
+    torch.testing.assert_close(model.head.mix.detach(), theirs["model.layer_weights"])
+
+
 # -- settings
 
 
