@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import polars as pl
 import pytest
+from app_encoder import ENCODER, LAYER, OTHER
 from fakes import clip_rows, fill
 from sounds import melody, write
 
@@ -185,18 +186,18 @@ def test_a_query_embedded_once_gives_the_hits_of_the_file(lake, music, tmp_path)
 
     ingest_folder(lake, music, seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
-    opened.embed("spectral")
+    opened.embed(ENCODER, precision="float32")
     write(tmp_path / "new.wav", melody(4, seed=77))
     heard = opened.read_query(tmp_path / "new.wav")
-    for settings in ({"layer": "mfcc"}, {"layer": "chroma"}, {"layers": "mfcc:1,mel:2"}, {"layer": "mfcc", "like": "artist"}):
+    for settings in ({"layer": OTHER}, {"layers": f"{OTHER}:1,{LAYER}:2"}, {"layer": OTHER, "like": "artist"}):
         assert opened.similar(heard, **settings).equals(opened.similar(str(tmp_path / "new.wav"), **settings))
     (tmp_path / "new.wav").unlink()
-    assert len(opened.similar([heard, lake.clips.ids()[0]], layer="mfcc")) == 5           # songs other than that clip's own
+    assert len(opened.similar([heard, lake.clips.ids()[0]], layer=OTHER)) == 5           # songs other than that clip's own
     fill(lake, 3, 2, seed=0)
     with pytest.raises(SpaceMismatch, match="encoded in a space other than"):
         opened.similar(heard, space="fake")
     with pytest.raises(Exception, match="cannot be read"):
-        read_query(lake, tmp_path / "new.wav", space="spectral")
+        read_query(lake, tmp_path / "new.wav", space=ENCODER)
 
 
 # -- keys and threads

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from app_encoder import ENCODER, LAYER, OTHER, TAGGED
 
 from tonelake.store import Lake
 
@@ -28,15 +29,15 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on thi
 
 @pytest.fixture(scope="module")
 def chorales(tmp_path_factory) -> Lake:
-    """A lake of eight chorales, embedded by `spectral`, with two mapped layers and a probe of their keys."""
+    """A lake of eight chorales, embedded by the app's encoder, with two mapped layers and a probe of their keys."""
     import tonelake
 
     lake = tonelake.open(tmp_path_factory.mktemp("browser") / "lake", progress=False)
     lake.ingest_chorales(limit=8)
-    lake.embed("spectral")
-    for layer in ("chroma", "mfcc"):
+    lake.embed(ENCODER, precision="float32")
+    for layer in (LAYER, OTHER):
         lake.map(layer, method="pca")
-    lake.probe("key", layers=("chroma",), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="keys")
+    lake.probe("key", layers=(LAYER,), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="keys")
     return lake
 
 
@@ -115,7 +116,7 @@ def point_of(view, the_map, row: int) -> tuple[float, float]:
 def test_a_click_on_a_point_plays_it_and_lists_the_hits_of_the_command(view, served, chorales):
     import tonelake
 
-    the_map = open_map(view, served, "?layer=chroma")
+    the_map = open_map(view, served, f"?layer={LAYER}")
     assert the_map.get_attribute("data-points") == str(chorales.clips.count())
     view.mouse.click(*point_of(view, the_map, 3))
     side = the_map.locator(".side[data-answered]")
@@ -124,7 +125,7 @@ def test_a_click_on_a_point_plays_it_and_lists_the_hits_of_the_command(view, ser
     audio = side.locator("audio")
     assert audio.evaluate("audio => new URL(audio.src).pathname") == f"/tonelake/audio/{clip}"
     view.wait_for_function("() => performance.getEntriesByName('tonelake:sound').length > 0")
-    expected = tonelake.open(chorales.uri).similar(clip, layer="chroma", k=12)
+    expected = tonelake.open(chorales.uri).similar(clip, layer=LAYER, k=12)
     shown = side.locator("li")
     assert [shown.nth(i).get_attribute("data-clip") for i in range(shown.count())] == expected["clip_id"].to_list()
     scores = side.locator("li .score").all_inner_texts()
@@ -146,7 +147,7 @@ def test_a_click_on_a_point_plays_it_and_lists_the_hits_of_the_command(view, ser
 
 @needs_chromium
 def test_a_lasso_selection_can_be_saved_and_used_as_a_filter(view, served, chorales):
-    the_map = open_map(view, served, "?layer=chroma")
+    the_map = open_map(view, served, f"?layer={LAYER}")
     box = the_map.locator("canvas.points").bounding_box()
     corners = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in
                ((0.3, 0.15), (0.75, 0.15), (0.75, 0.98), (0.3, 0.98))]
@@ -169,7 +170,7 @@ def test_a_lasso_selection_can_be_saved_and_used_as_a_filter(view, served, chora
     )
     within = {row for row, x, y in inside if corners[0][0] <= x + box["x"] <= corners[1][0]
               and corners[0][1] <= y + box["y"] <= corners[2][1]}
-    ids = {json.load(ask(served, f"/tonelake/map/spectral/chroma/point?row={row}"))["clip_id"] for row in within}
+    ids = {json.load(ask(served, f"/tonelake/map/{ENCODER}/{LAYER}/point?row={row}"))["clip_id"] for row in within}
     assert set(saved["clip_id"]) == ids and len(saved) == count
     view.wait_for_url("**lasso=**")
     view.goto(view.url.replace("/map?", "/groups?column=key&"))
@@ -178,23 +179,23 @@ def test_a_lasso_selection_can_be_saved_and_used_as_a_filter(view, served, chora
 
 @needs_chromium
 def test_picked_clips_survive_a_change_of_layer_and_maps_side_by_side_are_linked(view, served):
-    the_map = open_map(view, served, "?layer=chroma&beside=mfcc&colour=key")
+    the_map = open_map(view, served, f"?layer={LAYER}&beside={OTHER}&colour=key")
     maps = view.locator(".map[data-points]")
     maps.nth(1).wait_for()
-    assert [maps.nth(i).get_attribute("data-layer") for i in range(2)] == ["chroma", "mfcc"]
+    assert [maps.nth(i).get_attribute("data-layer") for i in range(2)] == [LAYER, OTHER]
     view.mouse.click(*point_of(view, the_map, 5))
     view.locator(".side[data-answered]").nth(1).wait_for()
     clips = [view.locator(".side[data-answered]").nth(i).get_attribute("data-answered") for i in range(2)]
     assert clips[0] == clips[1]
     picked = the_map.evaluate("map => map.screenOf(5)")
-    view.goto(f"{served}/map?layer=mfcc&pick={clips[0]}")
-    view.locator(f".map[data-layer=mfcc] .side[data-answered='{clips[0]}']").wait_for()
+    view.goto(f"{served}/map?layer={OTHER}&pick={clips[0]}")
+    view.locator(f".map[data-layer='{OTHER}'] .side[data-answered='{clips[0]}']").wait_for()
     assert len(picked) == 2
 
 
 @needs_chromium
 def test_search_and_legend_highlight_the_matching_points(view, served, chorales):
-    the_map = open_map(view, served, "?layer=chroma&colour=key")
+    the_map = open_map(view, served, f"?layer={LAYER}&colour=key")
     names = the_map.locator(".legend .name").all_inner_texts()
     counts = chorales.clips.read(["key"])["key"].value_counts()
     assert set(names) == set(counts["key"])
@@ -221,10 +222,11 @@ def test_every_page_opens_and_hits_can_be_played_by_keys(view, served, chorales)
     for link, heading in headings.items():
         view.get_by_role("link", name=link).click()
         view.get_by_role("heading", name=heading, exact=True).wait_for()
-    view.goto(f"{served}/similar?clip={chorales.clips.ids()[2]}&layer=chroma")
+    view.goto(f"{served}/similar?clip={chorales.clips.ids()[2]}&layer={LAYER}")
     hits = view.locator(".clips[data-count='7']")        # of eight songs, all but the query's own
     hits.wait_for()
     assert hits.locator("svg polyline.own").count() == 7
+    assert hits.locator(".words .tags").count() == (7 if TAGGED else 0)
     hits.focus()
     view.keyboard.press("ArrowDown")
     view.keyboard.press(" ")
@@ -243,7 +245,7 @@ def test_an_uploaded_file_finds_itself_in_the_lake(view, served, chorales, tmp_p
     clip = chorales.clips.ids()[7]
     samples = tonelake.open(chorales.uri).audio(clip, 24_000)
     soundfile.write(tmp_path / "mine.wav", samples, 24_000)
-    view.goto(f"{served}/similar?layer=chroma")
+    view.goto(f"{served}/similar?layer={LAYER}")
     view.locator("input[type=file]").set_input_files(tmp_path / "mine.wav")
     hits = view.locator(".clips[data-count='8']")
     hits.wait_for()
@@ -258,7 +260,7 @@ def test_an_upload_past_the_limit_is_refused_by_the_page_and_by_the_server(view,
     with huge.open("wb") as file:
         file.truncate(201 << 20)
     (tmp_path / "small.wav").write_bytes(b"RIFF")
-    view.goto(f"{served}/similar?layer=chroma")
+    view.goto(f"{served}/similar?layer={LAYER}")
     chooser = view.locator("input[type=file]")
     chooser.set_input_files(huge)
     view.get_by_text("200.0MB or smaller").wait_for()
@@ -313,7 +315,7 @@ def test_the_app_listens_on_loopback_only_and_rejects_other_host_names(served):
     listening = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     local = [line.split()[1].split(":") for line in listening.splitlines() if "local_address" not in line]
     assert {address for address, of_port in local if of_port == f"{port:04X}"} == {"0100007F"}       # 127.0.0.1 in hex
-    for path in ("/", "/tonelake/map/spectral/chroma/points"):
+    for path in ("/", f"/tonelake/map/{ENCODER}/{LAYER}/points"):
         with pytest.raises(urllib.error.HTTPError) as info:
             ask(served, path, Host="evil.example")
         assert info.value.code == 400
@@ -346,7 +348,7 @@ def test_several_viewers_get_the_same_answers_at_once(served, chorales):
     from concurrent.futures import ThreadPoolExecutor
 
     ids = chorales.clips.ids().to_list()[:6]
-    paths = [f"/tonelake/near/spectral/{layer}/{clip}?k=5" for clip in ids for layer in ("chroma", "mfcc")]
+    paths = [f"/tonelake/near/{ENCODER}/{layer}/{clip}?k=5" for clip in ids for layer in (LAYER, OTHER)]
     paths += [f"/tonelake/audio/{clip}" for clip in ids]
     alone = [ask(served, path).read() for path in paths]
     with ThreadPoolExecutor(8) as pool:

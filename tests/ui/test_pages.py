@@ -7,6 +7,7 @@ import sys
 
 import polars as pl
 import pytest
+from app_encoder import ENCODER, LAYER, OTHER
 from app_pages import PAGES, page
 from fakes import TagsEncoder, clip_rows, fill
 from streamlit.testing.v1 import AppTest
@@ -30,16 +31,16 @@ def text_of(test: AppTest) -> str:
 
 @pytest.fixture(scope="module")
 def audible(tmp_path_factory, music):
-    """A lake of the test music, embedded by `spectral`, with maps and a probe."""
+    """A lake of the test music, embedded by the app's encoder, with maps and a probe."""
     import tonelake
 
     lake = Lake(tmp_path_factory.mktemp("ui") / "lake")
     ingest_folder(lake, music, seconds=3.0)
     opened = tonelake.open(lake.uri, progress=False)
-    opened.embed("spectral")
-    for layer in ("mfcc", "chroma"):
+    opened.embed(ENCODER, precision="float32")
+    for layer in (OTHER, LAYER):
         opened.map(layer, method="pca")
-    opened.probe("artist", layers=("mfcc",), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="artists")
+    opened.probe("artist", layers=(OTHER,), epochs=3, seeds=1, split="random", rates=(1e-2,), decays=(0.0,), name="artists")
     return lake
 
 
@@ -90,8 +91,8 @@ def test_a_first_map_is_made_by_the_method_of_choice(lake, monkeypatch):
 
 
 def test_the_map_page_keeps_the_picked_clip_and_the_selection(audible, monkeypatch):
-    test = page("map", audible, monkeypatch, layer="chroma")
-    assert test.select_slider(key="layer").value == "chroma"
+    test = page("map", audible, monkeypatch, layer=LAYER)
+    assert test.select_slider(key="layer").value == LAYER
     clip = audible.clips.ids()[3]
     test.session_state["map"] = {"pick": clip, "lasso": None}
     test.run()
@@ -100,13 +101,13 @@ def test_the_map_page_keeps_the_picked_clip_and_the_selection(audible, monkeypat
     test.session_state["map"] = {"pick": clip, "lasso": everything}
     test.run()
     assert "Selected: 18 clips" in text_of(test)
-    assert test.query_params["lasso"] == "spectral~chroma~-99_-99_99_-99_99_99_-99_99"
+    assert test.query_params["lasso"] == f"{ENCODER}~{LAYER}~-99_-99_99_-99_99_99_-99_99"
     # Another page, opened by the same address, offers the selection as a filter.
-    small = "spectral~chroma~-99_-99_-98_-99_-98_-98"
+    small = f"{ENCODER}~{LAYER}~-99_-99_-98_-99_-98_-98"
     other = page("groups", audible, monkeypatch, lasso=test.query_params["lasso"])
     offered = "Only the 18 selected on the map"
     assert offered in [toggle.label for toggle in other.toggle]
-    for others in (small, "spectral~chroma~nonsense"):
+    for others in (small, f"{ENCODER}~{LAYER}~nonsense"):
         assert not any("selected" in toggle.label for toggle in page("groups", audible, monkeypatch, lasso=others).toggle)
 
 
@@ -115,7 +116,7 @@ def test_the_similar_page_shows_the_hits_of_the_command(audible, monkeypatch):
 
     opened = tonelake.open(audible.uri, progress=False)
     ids = audible.clips.ids()
-    for layer, minus in (("mfcc", ""), ("chroma", ids[9])):
+    for layer, minus in ((OTHER, ""), (LAYER, ids[9])):
         shown = listed(monkeypatch)
         page("similar", audible, monkeypatch, clip=f"{ids[0]},{ids[4]}", minus=minus, layer=layer)
         expected = opened.similar(
@@ -228,18 +229,18 @@ def test_groups_are_those_of_the_command(audible, monkeypatch):
     import tonelake
 
     lake = tonelake.open(audible.uri)
-    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", fewest="2")
+    test = page("groups", audible, monkeypatch, column="artist", layer=OTHER, fewest="2")
     plain = ["artist", "clips", "tracks", "cohesion", "similarity"]
-    expected = lake.groups("artist", layer="mfcc", min_tracks=2).select(plain)
+    expected = lake.groups("artist", layer=OTHER, min_tracks=2).select(plain)
     assert pl.from_pandas(test.dataframe[0].value[plain]).equals(expected)
-    test = page("groups", audible, monkeypatch, column="artist", layer="mfcc", group="Ada", fewest="2")
-    assert test.dataframe[0].value["artist"].to_list() == lake.groups("artist", "Ada", layer="mfcc", min_tracks=2)[
+    test = page("groups", audible, monkeypatch, column="artist", layer=OTHER, group="Ada", fewest="2")
+    assert test.dataframe[0].value["artist"].to_list() == lake.groups("artist", "Ada", layer=OTHER, min_tracks=2)[
         "artist"].to_list()
     assert page("groups", audible, monkeypatch, column="artist", tab="Matrix", fewest="2").get("plotly_chart")
     assert "Choose a smaller --min-tracks" in text_of(page("groups", audible, monkeypatch, column="artist"))
     shown = listed(monkeypatch)
-    page("groups", audible, monkeypatch, column="artist", tab="Typical and unusual", layer="mfcc")
-    expected = tonelake.open(audible.uri).typical("artist", k=10, layer="mfcc")
+    page("groups", audible, monkeypatch, column="artist", tab="Typical and unusual", layer=OTHER)
+    expected = tonelake.open(audible.uri).typical("artist", k=10, layer=OTHER)
     shown_ids = [row["clip_id"] for kind in ("typical", "unusual") for row in shown[kind]["clips"]]
     assert shown_ids == expected["clip_id"].to_list()
 
@@ -334,7 +335,7 @@ def test_a_clip_with_a_missing_file_keeps_its_neighbours(lake, tmp_path, music, 
 
     shutil.copytree(music / "Ada", tmp_path / "m")
     ingest_folder(lake, tmp_path / "m", seconds=3.0)
-    tonelake.open(lake.uri, progress=False).embed("spectral")
+    tonelake.open(lake.uri, progress=False).embed(ENCODER, precision="float32")
     shutil.rmtree(tmp_path / "m")
     shown = listed(monkeypatch)
     page("similar", lake, monkeypatch, clip=lake.clips.ids()[0], differ="anything")
