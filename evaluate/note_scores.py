@@ -5,7 +5,7 @@
     frame         pitches that sound at moments 10 ms apart, counted over all of a clip's moments; for whole pitches these are
                   the counts of mir_eval.multipitch
     triad recall  share of beats with a triad (major, minor, diminished or augmented) in the middle of which the estimate has
-                  all three pitch classes; needs beats in the reference
+                  all three pitch classes; triad class recall is the share of the three that it has.  Needs reference beats
 
 Each reference note is matched with at most one estimated note, by the largest possible matching (mir_eval.transcription; Bay,
 Ehmann and Downie 2009, ISMIR).  Unisons are merged in the reference (`merge_unisons`).  A note held over from before the clip
@@ -86,7 +86,7 @@ def best_matching(reference: pl.DataFrame, estimate: pl.DataFrame, *, offsets: b
 def note_scores(reference: pl.DataFrame, estimate: pl.DataFrame, duration_s: float) -> dict[str, float]:
     """Return the scores and counts of one clip; NaN where a score is undefined.
 
-    `reference` and `estimate` have kind, start_s, end_s and pitch; beats in the reference give triad_recall.  Errors are
+    `reference` and `estimate` have kind, start_s, end_s and pitch; beats in the reference give triad recalls.  Errors are
     estimated minus reference onsets of matched notes: median_error_s shows a shift, median_absolute_error_s the spread.
     """
     notes, found = (table.filter(pl.col("kind") == "note") for table in (reference, estimate))
@@ -110,7 +110,7 @@ def note_scores(reference: pl.DataFrame, estimate: pl.DataFrame, duration_s: flo
     scores |= rates("frame", *frames.values())
     beats = beat_times(reference)
     if len(beats) > 1:
-        scores["triad_recall"] = triad_recall(notes, found, beats)
+        scores["triad_recall"], scores["triad_class_recall"] = triad_recalls(notes, found, beats)
     return {**scores, **{name: float(count) for name, count in {**counts, **frames}.items()}}
 
 
@@ -152,13 +152,18 @@ def beat_times(events: pl.DataFrame) -> np.ndarray:
     return times[np.diff(times, prepend=-np.inf) > 1e-3] if len(times) else times
 
 
-def triad_recall(reference: pl.DataFrame, estimate: pl.DataFrame, beats: np.ndarray) -> float:
-    """Return the share of triads of the reference, at the middles of beats, that the estimate has; NaN without a triad."""
+def triad_recalls(reference: pl.DataFrame, estimate: pl.DataFrame, beats: np.ndarray) -> tuple[float, float]:
+    """Return which shares of the reference's triads, at the middles of beats, and of their pitch classes the estimate has.
+
+    NaN without a triad.
+    """
     middles = (beats[1:] + beats[:-1]) / 2
     sought = [frozenset(classes) for classes in sounding_classes(reference, middles)]
     known = {frozenset((root + step) % 12 for step in triad) for triad in TRIADS for root in range(12)}
-    hits = [wanted <= had for wanted, had in zip(sought, sounding_classes(estimate, middles), strict=True) if wanted in known]
-    return float(np.mean(hits)) if hits else np.nan
+    common = [
+        len(wanted & had) for wanted, had in zip(sought, sounding_classes(estimate, middles), strict=True) if wanted in known
+    ]
+    return (float(np.mean([found == 3 for found in common])), float(np.mean(common)) / 3) if common else (np.nan, np.nan)
 
 
 def sounding_classes(notes: pl.DataFrame, times: np.ndarray) -> list[set[int]]:

@@ -136,7 +136,9 @@ def test_triad_recall_counts_beats_whose_three_pitch_classes_are_found():
         instants("beat", [0, 1, 2, 3]),
     ])
     found = notes((0, 1, 60), (0, 1, 64), (0, 1, 67), (0, 1, 70), (1, 2, 50), (2, 3, 45), (2, 3, 60))
-    assert score_events("notes", reference, found, 3.0)["triad_recall"] == 0.5           # D and A alone are not a triad
+    scores = score_events("notes", reference, found, 3.0)
+    assert scores["triad_recall"] == 0.5                                 # D and A alone are not a triad
+    assert scores["triad_class_recall"] == pytest.approx(5 / 6)
     assert "triad_recall" not in score_events("notes", reference.filter(pl.col("kind") == "note"), found, 3.0)
 
 
