@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +20,7 @@ from tonelake.store import MissingExtra, require_extra
 PIECES = 40
 COLUMN = "key"
 MADE_UP_CLIP_S = 10.0
+WIDTH = 110                              # of a line of text
 HOP, LARGE_HOP = 2, 8                    # bars: a third of the clips for MERT, which encodes 7 s of audio a second on two cores
 
 
@@ -38,10 +43,12 @@ def run_demo(path: str) -> None:
 
     print(f"3. Which layer separates pieces by {COLUMN} best?  (pairs of one piece are excluded)")
     layers = lake.layers(COLUMN, space=embedded.space)
-    show_table(views.layers(layers.table))
+    show_table(views.layers(layers.table).drop("span", "matrix", "anisotropy"))
     picture = Path(path) / "pictures" / f"layers-{COLUMN}.png"
     draw_layers(layers, picture)
-    print(f"   {layers.summary()}\n   Picture: {picture}\n")
+    print(textwrap.fill(layers.summary(), WIDTH, initial_indent="   ", subsequent_indent="   "))
+    print(f"   AUC, recall@1 and mAP: how well clips of one {COLUMN} are found by similarity; 1 is perfect.")
+    print(f"   Picture: {picture}\n")
 
     query = lake.clips.read(where="start_s = 0").row(0, named=True)
     print(f"4. Which other pieces sound like {query['piece']} ({query['key']}), at layer {layers.recommended}?")
@@ -57,12 +64,22 @@ def run_demo(path: str) -> None:
     for layer in mapped:
         print(f"   {lake.map(layer, space=space.name, method=method)}")
 
+    command = command_name()
     print(f"""
 Next:
-  tonelake ui --lake {path}                                 open the app: see and hear the lake
-  tonelake layers meter --lake {path}                       another label column, on the same vectors
-  tonelake groups key "d minor" --lake {path}               which keys are similar
-  tonelake ingest folder ~/Music && tonelake embed          your own music, in ./lake""")
+  {command} ui --lake {path}                        open the app: see and hear the lake
+  {command} layers meter --lake {path}              another label column, on the same vectors
+  {command} groups key "d minor" --lake {path}      which keys are similar
+  {command} ingest folder ~/Music                   your own music, into ./lake,
+  {command} embed                                   and its vectors""")
+
+
+def command_name() -> str:
+    """Return how the command is called here: its name, or its path where the shell would not find it."""
+    called = Path(sys.argv[0])
+    if called.name != "tonelake" or shutil.which("tonelake"):
+        return "tonelake"
+    return os.path.relpath(called)
 
 
 def choose_encoder() -> tuple[str, str]:
