@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import streamlit as st
@@ -172,10 +173,11 @@ if upload is not None:
         st.text(note)
     st.audio(upload)
 elif wanted:
-    query = [answer_or_stop(lake.clips.find, clip)["clip_id"] for clip in wanted]
+    chosen = [answer_or_stop(lake.clips.find, clip)["clip_id"] for clip in wanted]
+    query = chosen
     minus = [answer_or_stop(lake.clips.find, clip)["clip_id"] for clip in minus]
     st.subheader("Similar to")
-    queried = [row | {"score": "", "rank": ""} for row in rows_for_list(lake.clips.take(query))]
+    queried = [row | {"score": "", "rank": ""} for row in rows_for_list(lake.clips.take(chosen))]
     result = clip_list(queried, key="query", actions=("map",) if len(query) == 1 else ("open", "less", "map"), keys=False)
     act(result)
     if minus:
@@ -192,6 +194,7 @@ else:
 
 mixed, profiles = mixture or None, bool(profiles) and not words and other is None
 unlike_in = None if differ == ANYTHING else differ
+compared: dict[str, Any]
 if words:
     compared = {"space": space.name, "text": words}
     scope = "Score of the words"
