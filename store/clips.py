@@ -254,7 +254,8 @@ class Clips:
         rows = rows.with_columns(without_nan(rows[name]) for name in rows.columns)
         schema, arrow = self.table.schema, rows.to_arrow()
         stored = to_frame(schema.empty_table()).schema
-        new, cast = [], []
+        new: list[pa.Field] = []
+        cast: list[pl.Series] = []
         for name in rows.columns:
             if name in stored:
                 cast.append(cast_to_stored(rows[name], stored[name]))
