@@ -35,7 +35,9 @@ def answer_events(request: dict[str, Any]) -> dict[str, Any]:
     found = [read_part(part, request["format"], request["sustain"]) for part in request["parts"]]
     name = to_path(request["parts"][0]["source"]).name
     events = pl.concat([part.events for part in with_all_onsets(found)]).sort("start_s", "end_s", "pitch", maintain_order=True)
-    repairs = sum((part.repairs for part in found), Counter())
+    repairs: Counter[str] = Counter()
+    for part in found:
+        repairs.update(part.repairs)
     kinds = request["kinds"]
     if kinds is not None:
         events = events.filter(pl.col("kind").is_in(kinds))
@@ -90,13 +92,13 @@ def fitted(
         return LabelEvents(events=events, repairs=repairs)
     limit = length_s + TOLERANCE_S
     beyond = events["start_s"] > limit
-    if beyond.mean() > MOST_BEYOND:      # type: ignore[operator]  # not None, since there are events
+    if (late := int(beyond.sum())) > MOST_BEYOND * len(events):
         raise InputError(
-            f"{name}: {int(beyond.sum()):,} of {len(events):,} events are after the recording's end ({length_s:.1f} s). "
+            f"{name}: {late:,} of {len(events):,} events are after the recording's end ({length_s:.1f} s). "
             "Give labels of the same recording"
         )
     cut = ~beyond & (events["end_s"] > limit)
-    repairs["events after the recording's end left out"] += int(beyond.sum())
+    repairs["events after the recording's end left out"] += late
     repairs["spans that last beyond the recording's end cut"] += int((cut & (events["end_s"] != TO_THE_END)).sum())
     events = events.with_columns(end_s=pl.when(cut).then(pl.max_horizontal("start_s", pl.lit(length_s))).otherwise("end_s"))
     return LabelEvents(events=events.filter(~beyond), repairs=+repairs)
