@@ -18,11 +18,14 @@ class DecodeSettings(Settings):
 
     onset_threshold: Threshold = Field(default=0.5, description="Least probability of an onset, or of a beat by peaks.")
     frame_threshold: Threshold = Field(default=0.5, description="Least probability of a frame that belongs to a note.")
+    support_threshold: Threshold | None = Field(
+        default=None, description="Least probability of the first frames of a note; default: frame_threshold.",
+    )
     offset_threshold: Threshold | None = Field(
         default=None, description="Least probability of an offset that ends a note; default: frames alone end it.",
     )
     shortest_s: NonNegative = Field(
-        default=0.03, description="Seconds that a note's frames must stay above their threshold; 0: an onset alone is a note.",
+        default=0.03, description="Seconds that a note's first frames must stay above their threshold; 0: an onset is enough.",
     )
     gap_s: NonNegative = Field(default=0.0, description="Seconds for which a note's frames may be below their threshold.")
     separation_s: Positive = Field(default=0.03, description="Seconds to both sides in which an onset or beat is the maximum.")

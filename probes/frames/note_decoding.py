@@ -3,8 +3,8 @@
 A note begins at a peak of its onset probability that reaches the onset threshold.  It lasts while its frame probability
 reaches the frame threshold, except for gaps of at most `gap_s`; frames may rise up to LAG_S after the onset, because an encoder
 shows an attack late.  The next onset of the pitch ends it, and so does an offset if there is an offset threshold.  An onset
-whose frames do not stay up for the shortest length is not a note; if that length is 0, an onset without frames is a note of one
-frame.
+whose frames do not stay up for the shortest length, above the support threshold if there is one, is not a note; if that length
+is 0, an onset without frames is a note of one frame.
 
 Times: an onset is at its frame's centre (or refined by a parabola), an end by frames half-way to the first frame below the
 threshold, an end by offset at the offset's centre.  Velocity is null: heads do not learn it.
@@ -71,9 +71,10 @@ def decode_notes(task: FrameTask, probabilities: np.ndarray, frame_s: np.ndarray
     p = np.asarray(probabilities, np.float32)
     onsets, frames, offsets = (p[:, task.groups[name]] for name in ("onset", "frame", "offset"))
     peaks = note_peaks(onsets, frames, frame_s, separation_s=settings.separation_s, shortest_s=settings.shortest_s)
-    kept = (peaks.onset >= settings.onset_threshold) & (peaks.support >= settings.frame_threshold)
-    if settings.shortest_s == 0:
-        kept = peaks.onset >= settings.onset_threshold
+    support = settings.frame_threshold if settings.support_threshold is None else settings.support_threshold
+    kept = peaks.onset >= settings.onset_threshold
+    if settings.shortest_s > 0:
+        kept &= peaks.support >= support
     frame, pitch = peaks.frame[kept], peaks.pitch[kept]
     if not len(frame):
         return pl.DataFrame(schema=EVENT_SCHEMA)
@@ -93,7 +94,8 @@ def note_ends(
 ) -> np.ndarray:
     """Return (note,) ends in seconds of notes with an onset at `frame` and `pitch`, whatever notes follow."""
     period, count = median_period(frame_s), len(frames)
-    sounding = held_minimum(frames, shortest_frames(settings.shortest_s, period)) >= settings.frame_threshold
+    length = shortest_frames(settings.shortest_s, period) if settings.support_threshold is None else 1
+    sounding = held_minimum(frames, length) >= settings.frame_threshold
     rise = next_true(sounding)[frame, pitch]
     late = rise > frame + frames_within(LAG_S, period)
     rise = np.where(late, frame, rise)                       # no frames: the onset's own

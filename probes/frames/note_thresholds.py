@@ -1,9 +1,9 @@
 """Thresholds of note assembly, chosen on validation clips by the mean onset F1 (50 ms, with pitch).
 
 Onset and frame thresholds are searched together for each shortest length and separation; of thresholds whose mean F1 is within
-0.002 of the best, the one with the best F1 of frames.  Gaps, offsets and the refinement of times are used only where they were
-measured to be better on the same clips: gaps and offsets by onset+offset F1, refinement by the median absolute error of
-matched onsets.
+0.002 of the best, the one with the best F1 of frames.  Gaps, another frame threshold for the length of notes, offsets and the
+refinement of times are used only where they were measured to be better on the same clips: refinement by the median absolute
+error of matched onsets, the others by onset+offset F1.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tonelake.probes.frames.tasks import FrameTask
 from tonelake.probes.frames.threshold_search import (
     LIMIT,
     SAME_F1,
+    STEP,
     Axes,
     ClipPeaks,
     Optimum,
@@ -138,7 +139,16 @@ def with_measured_options(task: FrameTask, clips: Sequence[DecodedClip], setting
         if reached > score + SAME_F1:
             chosen, score = candidate, reached
         gap *= 2
-    base = chosen
+    base, support = chosen, settings.frame_threshold
+
+    def with_frames(threshold: float) -> float:
+        return offset_f1(matched_with(with_frame_threshold(base, float(sigmoid(threshold)), support)))
+
+    around = float(logit(support)) + STEP * np.arange(-2, 3)
+    value, reached = search_line(with_frames, around, (-LIMIT, LIMIT))
+    if reached > score + SAME_F1:
+        base = chosen = with_frame_threshold(base, float(sigmoid(value)), support)
+        score = reached
 
     def with_offsets(threshold: float) -> float:
         return offset_f1(matched_with(replace(base, offset_threshold=float(sigmoid(threshold)))))
@@ -149,6 +159,11 @@ def with_measured_options(task: FrameTask, clips: Sequence[DecodedClip], setting
     if reached > score + SAME_F1:
         chosen = replace(base, offset_threshold=float(sigmoid(value)))
     return refined_if_better(matched_with, chosen)
+
+
+def with_frame_threshold(settings: DecodeSettings, threshold: float, support: float) -> DecodeSettings:
+    """Return the settings with another threshold for the length of notes; which onsets are notes stays as it is."""
+    return replace(settings, frame_threshold=threshold, support_threshold=support)
 
 
 def refined_if_better(matched_with: Callable[[DecodeSettings], list[MatchedNotes]], settings: DecodeSettings) -> DecodeSettings:

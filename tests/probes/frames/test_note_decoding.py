@@ -216,3 +216,27 @@ def test_no_validation_clips_give_the_defaults_and_silent_ones_some_settings():
     assert choose_decoding(WIDE, []) == DecodeSettings()
     silent = (np.zeros((861, len(WIDE.outputs)), np.float32), FINE, notes(), 10.0)
     assert len(decode(WIDE, silent[0], FINE, choose_decoding(WIDE, [silent]))) == 0
+
+
+def test_a_support_threshold_decides_which_onsets_are_notes_and_the_frame_threshold_how_long_they_are():
+    low = DecodeSettings(separation_s=0.1, shortest_s=0.2, frame_threshold=0.3, support_threshold=0.8)
+    assert decoded("080000080000", "099944077440", settings=low) == [(0.15, 0.6)]
+    one = DecodeSettings(separation_s=0.1, shortest_s=0.2, frame_threshold=0.3)
+    assert decoded("080000080000", "099944077440", settings=one) == [(0.15, 0.6), (0.75, 1.1)]
+
+
+def test_the_length_of_notes_has_a_threshold_of_its_own_where_that_is_better():
+    clips = []
+    for seed in range(2):
+        p, frame_s, reference, duration = uncertain(seed)
+        targets = frame_targets(WIDE, reference, FINE, period_s=PERIOD)
+        frame = WIDE.groups["frame"]
+        p = p.copy()
+        p[:, WIDE.groups["offset"]] = 0
+        p[:, frame] = np.where(targets[:, frame] > 0, 0.3, 0.05)         # quiet notes, beginnings that are clear
+        p[:, frame] = np.maximum(p[:, frame], 0.9 * targets[:, WIDE.groups["onset"]])
+        clips.append((p, frame_s, reference, duration))
+    settings = choose_decoding(WIDE, clips)
+    assert 0.05 < settings.frame_threshold < 0.3
+    found = [score_events("notes", clip[2], decode(WIDE, clip[0], FINE, settings), 10.0)["onset_offset_f1"] for clip in clips]
+    assert np.mean(found) > 0.9
