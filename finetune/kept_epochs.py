@@ -181,7 +181,9 @@ def judge_events(
     encoder = setup.load_encoder()
     with TemporaryDirectory() as folder:
         source, failed = make_source(setup, encoder, read, Path(folder), workers)
-        setup = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
+        remaining = setup.without_clips(set(failed), "; ".join(sorted(set(failed.values()))[:3]))
+        assert isinstance(remaining, FrameSetup)
+        setup = remaining
         source.use(setup)
         model = make_model(setup, encoder, source)
         load_trained(model, weights, run)

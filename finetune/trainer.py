@@ -80,7 +80,7 @@ class Finetuner(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Create the learning-rate schedule: that of transformers, or cosine with a floor."""
-        if self.lr_scheduler is None and self.config.schedule == "cosine" and self.config.cosine_floor:
+        if getattr(self, "lr_scheduler", None) is None and self.config.schedule == "cosine" and self.config.cosine_floor:
             chosen = self.optimizer if optimizer is None else optimizer
             assert chosen is not None
             warmup = self.args.get_warmup_steps(num_training_steps)

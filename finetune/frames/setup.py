@@ -117,7 +117,7 @@ def read_event_clips(lake: Lake, config: FinetuneConfig) -> tuple[FrameTask, Tar
             f"{task.name}: no clip{filtered} has {' or '.join(task.event_kinds)} events{source}. Run `tonelake ingest events` "
             "on the folder of their annotations"
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(known) < len(clips):
         left = len(clips) - len(known)
         notes = (f"{left:,} clips of recordings without {' or '.join(task.event_kinds)} events are left out",)

@@ -75,6 +75,8 @@ class FrameSeedResult:
 class FrameFinetuner(Finetuner):
     """Trainer of a fine-tuning on events, or of its frozen baseline."""
 
+    control: Any                         # of transformers, which declares no type
+
     def __init__(
         self, model: Any, setup: FrameSetup, source: EventSource, work: Path, *, quiet: bool = False
     ) -> None:
