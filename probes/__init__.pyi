@@ -11,6 +11,7 @@ from .frames.run import FrameRun, Posteriors, named_run
 from .frames.targets import frame_targets
 from .frames.tasks import FRAME_TASKS, PIANO, FrameTask, frame_task
 from .frames.training import probe_frames
+from .frames.writers import event_file_name, write_event_csv, write_jams, write_midi
 from .losses import balanced_weights
 from .marble import differences_of
 from .metric_learning import extend_metric, learn_metric
@@ -65,6 +66,7 @@ __all__ = [
     "digest_events",
     "draw_confusion",
     "draw_weights",
+    "event_file_name",
     "extend_metric",
     "format_interval",
     "format_number",
@@ -95,6 +97,9 @@ __all__ = [
     "sort_orders",
     "stages_of",
     "start_of_bias",
+    "write_event_csv",
+    "write_jams",
+    "write_midi",
     "write_predictions",
     "write_table",
     "write_tensors",
