@@ -22,7 +22,7 @@ LOWEST, HIGHEST = 36, 84                 # MIDI; pitches of the chorales are bet
 # Without class weights: decoding finds thresholds below 0.1, and onsets stay sharp.
 SETTINGS: dict[str, Any] = {"split": "column:part", "hold_out": "timbre", "class_weights": "none"}
 RANGE = {"lowest": LOWEST, "highest": HIGHEST}
-HARMONIC: dict[str, Any] = {"head": "harmonic", "rates": (2e-3,), "batch": 4, "epochs": 20, "patience": 6}
+HARMONIC: dict[str, Any] = {"head": "harmonic", "rates": (2e-3,), "batch": 4, "epochs": 24, "patience": 6}
 CONV: dict[str, Any] = {"head": "conv", "rates": (1e-3,), "epochs": 24, "patience": 5}
 LINEAR: dict[str, Any] = {"head": "linear", "rates": (3e-3,), "epochs": 20, "patience": 4}
 BEATS: dict[str, Any] = {"head": "conv", "context": 27, "rates": (1e-3,), "epochs": 24, "patience": 5}

@@ -31,7 +31,7 @@ INTERVALS = (-24, -19, -12, -7, -5, 5, 7, 12, 19, 24)                # semitones
 GROUPS = 3                               # onset, frame, offset
 LOCAL, MIXED, HIDDEN, SHARED = 16, 32, 24, 8
 RARE = (-5.0, -2.5, -5.0)                # start of the bias: onsets and offsets are rare
-GAIN, COLOUR, POINTS = 0.15, 0.25, 8     # deviations of the colouring, in standard deviations of the states
+GAIN, COLOUR, POINTS = 0.3, 0.7, 8       # deviations of the colouring, in deviations of the states: about 4 and 10 dB
 
 
 class HarmonicHead(nn.Module):
