@@ -7,7 +7,8 @@ from .frames.event_prediction import EventPredictions, predict_events
 from .frames.experiment import digest_events
 from .frames.frame_losses import positive_weights, start_of_bias
 from .frames.heads import make_head
-from .frames.run import FrameRun, Posteriors, named_run
+from .frames.probabilities import Posteriors
+from .frames.run import FrameRun, named_run
 from .frames.targets import frame_targets
 from .frames.tasks import FRAME_TASKS, PIANO, FrameTask, frame_task
 from .frames.training import probe_frames
@@ -33,7 +34,8 @@ from .report import (
     mean_history,
 )
 from .review_clips import TRAINING_PREDICTIONS, TRAINING_SIDES, EvaluatedRun, review, sort_orders
-from .runs import Run, compare_probes, read_tensors, write_table, write_tensors
+from .run_comparison import compare_probes
+from .runs import Run, read_tensors, write_table, write_tensors
 from .training_clips import predictions_of_side
 
 __all__ = [

@@ -12,13 +12,15 @@ import torch
 
 from tonelake.probes.frames.frame_data import FrameInput, read_times
 from tonelake.probes.frames.heads import HeadShape
-from tonelake.probes.frames.run import FrameRun, Posteriors
+from tonelake.probes.frames.probabilities import Posteriors
 from tonelake.probes.heads import Tensors
 from tonelake.probes.inputs import Preparation
 from tonelake.store import InputError, Lake, LakeError, Space
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from tonelake.probes.frames.run import FrameRun
 
 CLIPS_AT_ONCE = 16                       # read from the store
 

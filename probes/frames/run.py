@@ -20,12 +20,12 @@ Probabilities are means over seeds: what is judged is what `posteriors` and `pre
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-import numpy as np
 import polars as pl
 
 from tonelake.probes.frames.config import FrameProbeConfig
+from tonelake.probes.frames.probabilities import Posteriors
 from tonelake.probes.runs import WEIGHTS, Run, check_kind, is_on_frames, read_tensors
 from tonelake.store import FinishedRun, Lake, SpaceMismatch, choose_run
 
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
     from tonelake.probes.frames.tasks import FrameTask
 
 FRAMES = "frames"                        # metrics.json: `on` of these runs
-
-
-class Posteriors(NamedTuple):
-    """Probabilities of one clip over time."""
-
-    clip_id: str
-    frame_s: np.ndarray                  # (frame,) centres, seconds from the clip's start
-    probabilities: np.ndarray            # (frame, output) float32
 
 
 class FrameRun(FinishedRun[FrameProbeConfig]):
