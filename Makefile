@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-frames bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -68,6 +68,9 @@ bench-files: $(READY)  ## 1,200 audio files in every situation, compared with wh
 
 bench-finetune: $(READY)  ## LoRA steps and memory against loops with PEFT (5 minutes)
 	$(BIN)/python -m bench.finetune
+
+bench-frames: $(READY)  ## a grid of heads on frames against one fit after another (10 minutes)
+	$(BIN)/python -m bench.frames
 
 bench-growth: $(READY)  ## time and memory for 1,000 to 100,000 clips (an hour)
 	$(BIN)/python -m bench.growth
