@@ -82,7 +82,7 @@ def beat_scores(reference: pl.DataFrame, estimate: pl.DataFrame, duration_s: flo
             _, correct, _, any_level = continuity(sought, found)
     downbeats = [beat_times(table.filter(pl.col("kind") == "downbeat")) for table in (reference, estimate)]
     if len(downbeats[0]):                # a reference that names no downbeat says nothing about them
-        scores["downbeat_f1"] = instant_scores(*downbeats, BEAT_S, "")["f1"]
+        scores["downbeat_f1"] = instant_scores(downbeats[0], downbeats[1], BEAT_S, "")["f1"]
     return {**scores, "cmlt": float(correct), "amlt": float(any_level)}
 
 

@@ -62,7 +62,8 @@ def estimate_scores(scores: pl.DataFrame, units: Units) -> dict[str, Estimate]:
             found[name] = Estimate(np.nan, np.nan, np.nan)
     for name, columns in POOLED.items():
         if all(column in scores.columns for column in columns):
-            found[name] = pooled_f1(*(scores[column].to_numpy() for column in columns), units).estimate(SHARE)
+            matched, reference, estimated = (scores[column].to_numpy() for column in columns)
+            found[name] = pooled_f1(matched, reference, estimated, units).estimate(SHARE)
     return found
 
 
@@ -110,7 +111,7 @@ def estimates_by_notes(clips: Sequence[ClipEvents], units: Units, by: str) -> pl
         having = int((columns["reference"] > 0).sum())
         figures = {"recall": pooled_f1(columns["matched"] / 2, columns["reference"], np.zeros(len(clips)), units)}
         if not own["estimated"].null_count():
-            figures["f1"] = pooled_f1(*columns.values(), units)
+            figures["f1"] = pooled_f1(columns["matched"], columns["reference"], columns["estimated"], units)
         for name, figure in figures.items():
             estimate = figure.estimate(SHARE)
             rows.append((group, having, name, estimate.value, estimate.low, estimate.high))

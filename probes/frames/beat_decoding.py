@@ -11,12 +11,13 @@ A downbeat is returned twice, as a beat and as a downbeat.  `value` of a beat is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
 
-from tonelake.probes.frames.decode_settings import DecodeSettings
+from tonelake.probes.frames.decode_settings import Decoder, DecodeSettings
 from tonelake.probes.frames.note_decoding import EVENT_SCHEMA
 from tonelake.probes.frames.peaks import frames_within, local_maxima, median_period, refined_times
 from tonelake.probes.frames.tasks import FrameTask
@@ -26,7 +27,7 @@ DBN_HZ = 50.0                            # most frames a second of the dbn, whos
 SHORTEST_S = 2.0                         # a tempo cannot be found in less
 
 
-def beat_decoders() -> tuple[str, ...]:
+def beat_decoders() -> tuple[Decoder, ...]:
     """Return the names of the decoders that are installed."""
     return ("peaks", "dp", "dbn") if find_spec("madmom_infer") else ("peaks", "dp")
 
@@ -57,15 +58,15 @@ def peak_times(p: np.ndarray, frame_s: np.ndarray, threshold: float, settings: D
     return refined_times(column, frame_s, frames, outputs) if settings.refine else np.asarray(frame_s, np.float64)[frames]
 
 
-def beat_events(times: np.ndarray, numbers: list[str | None], downbeats: np.ndarray) -> pl.DataFrame:
+def beat_events(times: np.ndarray, numbers: Sequence[str | None], downbeats: np.ndarray) -> pl.DataFrame:
     found = pl.concat([instants("beat", times, numbers), instants("downbeat", downbeats, ["1"] * len(downbeats))])
     return found.sort("start_s", "kind", maintain_order=True)
 
 
-def instants(kind: str, times: np.ndarray, values: list[str | None]) -> pl.DataFrame:
+def instants(kind: str, times: np.ndarray, values: Sequence[str | None]) -> pl.DataFrame:
     """Return events without length."""
     return pl.DataFrame({
-        "kind": [kind] * len(times), "start_s": times, "end_s": times, "value": values, "pitch": [None] * len(times),
+        "kind": [kind] * len(times), "start_s": times, "end_s": times, "value": list(values), "pitch": [None] * len(times),
         "velocity": [None] * len(times),
     }, schema=EVENT_SCHEMA)
 

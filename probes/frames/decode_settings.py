@@ -9,6 +9,7 @@ from pydantic import Field
 from tonelake.store import NonNegative, Positive, Settings, frozen_settings
 
 Threshold = Annotated[float, Field(ge=0, le=1)]
+Decoder = Literal["dbn", "dp", "peaks"]
 Beats = Annotated[int, Field(ge=2, le=16)]
 
 
@@ -31,7 +32,7 @@ class DecodeSettings(Settings):
     separation_s: Positive = Field(default=0.03, description="Seconds to both sides in which an onset or beat is the maximum.")
     refine: bool = Field(default=False, description="Move times between frames by a parabola through the peak.")
 
-    decoder: Literal["dbn", "dp", "peaks"] = Field(
+    decoder: Decoder = Field(
         default="peaks",
         description="Decoder of beats. dbn: bar-pointer model, by madmom-infer; dp: dynamic programming, by librosa; peaks: "
         "peaks above onset_threshold.",

@@ -15,7 +15,7 @@ import polars as pl
 
 from tonelake.evaluate import beat_times, key_scores, onset_times, score_events
 from tonelake.probes.frames.beat_decoding import beat_decoders, decode_beats, decode_onsets
-from tonelake.probes.frames.decode_settings import DecodeSettings
+from tonelake.probes.frames.decode_settings import Decoder, DecodeSettings
 from tonelake.probes.frames.note_decoding import decode_notes
 from tonelake.probes.frames.note_thresholds import (
     LEAST_SEPARATION_S,
@@ -64,7 +64,7 @@ def decode(task: FrameTask, probabilities: np.ndarray, frame_s: np.ndarray, sett
 
 def choose_decoding(
     task: FrameTask, clips: Sequence[DecodedClip], *, training: Sequence[pl.DataFrame] = (),
-    decoders: Sequence[str] | None = None,
+    decoders: Sequence[Decoder] | None = None,
 ) -> DecodeSettings:
     """Return the settings that score best on validation clips; the defaults without clips.
 
@@ -124,7 +124,7 @@ def choose_onsets(task: FrameTask, clips: Sequence[DecodedClip]) -> DecodeSettin
     return refined_if_better(task, chosen[:MOST_DECODED], settings)
 
 
-def choose_beats(task: FrameTask, clips: Sequence[DecodedClip], decoders: Sequence[str]) -> DecodeSettings:
+def choose_beats(task: FrameTask, clips: Sequence[DecodedClip], decoders: Sequence[Decoder]) -> DecodeSettings:
     """Return the decoder with the best mean F1 of beats; of decoders that are equally good, the first of `decoders`."""
     chosen = [clips[number] for number in evenly_spaced(clips, MOST_CLIPS)]
     few = [clips[number] for number in evenly_spaced(clips, MOST_DECODED)]

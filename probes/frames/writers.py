@@ -125,8 +125,12 @@ def write_jams(
         },
         "sandbox": {},
     }
-    text = json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False)
-    write_whole(path, lambda beside: beside.write_text(text + "\n", encoding="utf-8") and None)
+    data = (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+    def write(beside: Path) -> None:
+        beside.write_bytes(data)
+
+    write_whole(path, write)
     return sum(len(one["data"]) for one in found)
 
 
