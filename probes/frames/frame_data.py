@@ -24,6 +24,7 @@ from tonelake.probes.inputs import Preparation
 from tonelake.store import Frames, InputError, Lake, Space, in_list
 
 STRETCH_S = 1_200.0                      # seconds of audio read at once
+FRAMES_AT_ONCE = 4_096                   # standardised at once, so that they stay in the cache
 NEIGHBOURS = {"beats": 0.5, "onsets": 0.5}       # weight of the frames beside a beat or onset, in training
 
 
@@ -206,44 +207,59 @@ def make_segments(n_frames: np.ndarray, clips: np.ndarray, frames: int) -> Segme
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Segments of one batch: states (1 or layer, segment, frame, width), and targets of their frames."""
+    """Segments of one batch."""
 
-    x: torch.Tensor
-    targets: np.ndarray                  # (segment, frame, output) or (segment, frame)
-    unjudged: np.ndarray                 # (segment, frame) bool
+    x: torch.Tensor                      # (1 or layer, segment, frame, width) states
+    stretch: Stretch
+    spans: list[tuple[int, int, int]]    # of each segment: first frame in the stretch, frames, first judged frame
     number: int                          # of the batch in its epoch
 
     def block(self, start: int, stop: int) -> tuple[torch.Tensor, FrameTargets, torch.Tensor | None]:
         """Return states, targets and unjudged rows of some of the segments."""
-        device, skipped = self.x.device, self.unjudged[start:stop].reshape(-1)
-        targets = self.targets[start:stop].reshape(-1, *self.targets.shape[2:])
-        unjudged = torch.from_numpy(np.flatnonzero(skipped)).to(device) if skipped.any() else None
-        if targets.ndim == 1:
-            own: FrameTargets = torch.from_numpy(np.where(skipped, -1, targets)).to(device)
-        else:
-            rows, outputs = np.nonzero(targets)
-            kept = ~skipped[rows]
-            rows, outputs = rows[kept], outputs[kept]
-            amounts = targets[rows, outputs].astype(np.float32)
-            own = Cells(*(torch.from_numpy(part).to(device) for part in (rows, outputs, amounts)))
-        return self.x[:, start:stop], own, unjudged
-
-    @property
-    def judged_rows(self) -> int:
-        return int((~self.unjudged).sum())
+        device, frames = self.x.device, self.x.shape[2]
+        spans = self.spans[start:stop]
+        skipped = [
+            np.concatenate([np.arange(judged), np.arange(length, frames)]) + number * frames
+            for number, (_, length, judged) in enumerate(spans) if judged or length < frames
+        ]
+        unjudged = torch.from_numpy(np.concatenate(skipped)).to(device) if skipped else None
+        return self.x[:, start:stop], self.stretch.targets_of(spans, frames, device), unjudged
 
 
 class Stretch:
-    """States and targets of some clips in memory."""
+    """Standardised states, and targets, of some clips in memory."""
 
-    def __init__(self, reader: StateReader, clips: np.ndarray, *, soft: bool) -> None:
-        self.clips = clips
-        states = reader(clips)
-        self.states = np.concatenate(states, axis=-2) if len(states) != 1 else states[0]
-        own = [reader.clips.targets(int(clip), soft=soft) for clip in clips]
-        self.targets = np.concatenate(own) if own else np.zeros(0)
-        lengths = reader.clips.n_frames[clips]
-        self.first = dict(zip(clips.tolist(), (np.cumsum(lengths) - lengths).tolist(), strict=True))     # row of each clip
+    def __init__(self, data: SegmentData, clips: np.ndarray) -> None:
+        states = data.reader(clips)
+        together = np.concatenate(states, axis=-2) if len(states) != 1 else states[0]
+        self.states = data.standardised(together)                                # (…, frame, width)
+        own = [data.reader.clips.targets(int(clip), soft=data.soft) for clip in clips]
+        self.classes: np.ndarray | None = None
+        if own[0].ndim == 1:
+            self.classes = np.concatenate(own)                                   # (frame,) int64
+        else:
+            cells = [np.nonzero(targets) for targets in own]
+            amounts = [targets[cell].astype(np.float32) for targets, cell in zip(own, cells, strict=True)]
+            ends = np.cumsum([len(targets) for targets in own])
+            rows = [cell[0] + end - len(targets) for cell, end, targets in zip(cells, ends, own, strict=True)]
+            self._rows, self._outputs = np.concatenate(rows), np.concatenate([cell[1] for cell in cells])
+            self._amounts = np.concatenate(amounts)
+            self._first_cell = np.searchsorted(self._rows, np.arange(int(ends[-1]) + 1))         # of each frame
+        lengths = data.reader.clips.n_frames[clips]
+        self.first = dict(zip(clips.tolist(), (np.cumsum(lengths) - lengths).tolist(), strict=True))     # frame of each clip
+
+    def targets_of(self, spans: Sequence[tuple[int, int, int]], frames: int, device: torch.device) -> FrameTargets:
+        """Return the targets of segments as rows of a block; only judged frames have any."""
+        if self.classes is not None:
+            found = np.full((len(spans), frames), -1, np.int64)
+            for number, (first, length, judged) in enumerate(spans):
+                found[number, judged:length] = self.classes[first + judged : first + length]
+            return torch.from_numpy(found.reshape(-1)).to(device)
+        cells = [slice(*self._first_cell[[first + judged, first + length]]) for first, length, judged in spans]
+        shifts = [number * frames - first for number, (first, _, _) in enumerate(spans)]
+        rows = np.concatenate([self._rows[cell] + shift for cell, shift in zip(cells, shifts, strict=True)])
+        outputs, amounts = (np.concatenate([held[cell] for cell in cells]) for held in (self._outputs, self._amounts))
+        return Cells(*(torch.from_numpy(part).to(device) for part in (rows, outputs, amounts)))
 
 
 class SegmentData:
@@ -257,8 +273,16 @@ class SegmentData:
         self.segments = make_segments(reader.clips.n_frames, clips, frames)
         self.device, self.dtype = torch.device(device), dtype
         assert preparation.mean is not None and preparation.scale is not None
-        self.mean, self.scale = torch.from_numpy(preparation.mean), torch.from_numpy(1 / preparation.scale)
-        self._held = Stretch(reader, clips, soft=soft) if in_memory and len(clips) else None
+        self._mean, self._scale = torch.from_numpy(preparation.mean), torch.from_numpy(1 / preparation.scale)
+        self._held = Stretch(self, clips) if in_memory and len(clips) else None
+
+    def standardised(self, states: np.ndarray) -> torch.Tensor:
+        """Return (…, frame, width) states on the CPU, standardised, in the type of the products."""
+        found = torch.empty(states.shape, dtype=self.dtype)
+        for start in range(0, states.shape[-2], FRAMES_AT_ONCE):
+            part = (..., slice(start, start + FRAMES_AT_ONCE), slice(None))
+            found[part] = torch.from_numpy(states[part].astype(np.float32)).sub_(self._mean).mul_(self._scale)
+        return found
 
     def batches(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         """Yield batches of segments: in random order, or in their own order without a generator."""
@@ -282,36 +306,24 @@ class SegmentData:
             yield from ((self._held, chosen) for _, chosen in plan)
             return
         with ThreadPoolExecutor(1) as pool:
-            ahead = [pool.submit(Stretch, self.reader, clips, soft=self.soft) for clips, _ in plan[:1]]
+            ahead = [pool.submit(Stretch, self, clips) for clips, _ in plan[:1]]
             for number, (_, chosen) in enumerate(plan):
                 stretch = ahead.pop().result()
                 if number + 1 < len(plan):
-                    ahead.append(pool.submit(Stretch, self.reader, plan[number + 1][0], soft=self.soft))
+                    ahead.append(pool.submit(Stretch, self, plan[number + 1][0]))
                 yield stretch, chosen
 
     def _gather(self, stretch: Stretch, chosen: np.ndarray, number: int) -> Batch:
-        own, length = self.segments, int(self.segments.length[chosen].max())
-        shape = (*stretch.states.shape[:-2], len(chosen), length, stretch.states.shape[-1])
-        states = np.zeros(shape, np.float16)
-        targets = np.zeros((len(chosen), length, *stretch.targets.shape[1:]), stretch.targets.dtype)
-        unjudged = np.ones((len(chosen), length), bool)
-        padded = []
+        own, states = self.segments, stretch.states
+        frames = int(own.length[chosen].max())
+        x = torch.zeros(*states.shape[:-2], len(chosen), frames, states.shape[-1], dtype=self.dtype)     # padding is zero
+        spans = []
         for row, segment in enumerate(chosen):
-            count = int(own.length[segment])
+            length = int(own.length[segment])
             first = stretch.first[int(own.clip[segment])] + int(own.start[segment])
-            states[..., row, :count, :] = stretch.states[..., first : first + count, :]
-            targets[row, :count] = stretch.targets[first : first + count]
-            unjudged[row, own.judged[segment] : count] = False
-            if count < length:
-                padded.append((row, count))
-        x = torch.from_numpy(states).to(self.device)
-        mean, scale = self.mean.to(self.device), self.scale.to(self.device)
-        if mean.dim() == 3:                      # weighted: (layer, 1, width) against (layer, segment, frame, width)
-            mean, scale = mean[:, None], scale[:, None]
-        x = x.float().sub_(mean).mul_(scale)
-        for row, count in padded:                # zeros, as beyond the ends of a clip
-            x[..., row, count:, :] = 0
-        return Batch(x=x.to(self.dtype).view(-1, *x.shape[-3:]), targets=targets, unjudged=unjudged, number=number)
+            x[..., row, :length, :] = states[..., first : first + length, :]
+            spans.append((first, length, int(own.judged[segment])))
+        return Batch(x=x.to(self.device).view(-1, *x.shape[-3:]), stretch=stretch, spans=spans, number=number)
 
     def count_targets(self, outputs: int) -> tuple[np.ndarray, int]:
         """Return (output,) positive or labelled frames, and the number of frames."""

@@ -8,9 +8,9 @@ Multilabel: binary cross entropy, positives weighted by group, the mean over jud
 the dense part (a sigmoid or softplus) treats every cell as negative and positive cells are corrected one by one.
 Multiclass: cross entropy, weighted by class, the mean over labelled frames.
 
-The validation score is average precision, the mean over groups of outputs (onset, frame, …), from a histogram of logits; of
-classes it is the accuracy.  Where groups of a column are held out in validation, it is the mean of clips of seen groups and
-of the others.
+The validation score is average precision, the mean over groups of outputs (onset, frame, …); of classes it is the accuracy.
+Average precision and loss are computed from a histogram of logits.  Where groups of a column are held out in validation, the
+score is the mean of those of clips of seen groups and of the others.
 """
 
 from __future__ import annotations
@@ -129,35 +129,55 @@ class ValidationSums:
         shape = (fits, parts, len(self.groups))
         self.every = torch.zeros(*shape, BINS, dtype=torch.int64, device=device)
         self.positive = torch.zeros(*shape, BINS, dtype=torch.int64, device=device)
+        self.widths = torch.tensor([group.stop - group.start for group in self.groups], device=device)
+        numbers = np.concatenate([np.full(int(width), number) for number, width in enumerate(self.widths.tolist())])
+        self.offsets = torch.from_numpy(numbers.astype(np.int32) * BINS).to(device)      # (output,) groups follow one another
         self.hits = torch.zeros(fits, parts, dtype=torch.int64, device=device)
         self.labelled = torch.zeros(parts, dtype=torch.int64, device=device)
 
     def add(self, logits: torch.Tensor, targets: FrameTargets, unjudged: torch.Tensor | None, part: int) -> None:
         """Take a block of one part into account."""
         rows = logits.shape[1] - (0 if unjudged is None else len(unjudged))
-        self.total += self.loss.value(logits, targets, unjudged)
         self.weight += self.loss.amount(targets, rows, logits.shape[2])
         if isinstance(targets, Cells):
-            self._count(logits, targets, part)
-            if unjudged is not None:             # `value` set them below every bin
-                self.every[:, part, :, 0] -= len(unjudged) * torch.tensor(
-                    [group.stop - group.start for group in self.groups], device=logits.device
-                )
+            self._count(logits, targets, unjudged, part)
         else:
+            self.total += self.loss.value(logits, targets, unjudged)
             known = targets >= 0
             self.hits[:, part] += ((logits.argmax(dim=2) == targets) & known).sum(dim=1)
             self.labelled[part] += known.sum()
 
-    def _count(self, logits: torch.Tensor, targets: Cells, part: int) -> None:
-        hard = targets.amounts == 1
-        rows, outputs = targets.rows[hard], targets.outputs[hard]
-        for number, group in enumerate(self.groups):
-            self.every[:, part, number] += histogram(logits[:, :, group].flatten(1))
-            inside = (outputs >= group.start) & (outputs < group.stop)
-            self.positive[:, part, number] += histogram(logits[:, rows[inside], outputs[inside]])
+    def _count(self, logits: torch.Tensor, targets: Cells, unjudged: torch.Tensor | None, part: int) -> None:
+        """Count logits in bins; the targets are 0 or 1."""
+        if unjudged is not None:                 # into the lowest bin, from which they are taken away
+            logits = logits.index_fill_(1, unjudged, -2 * REACH)
+        bins = self.bins_of(logits)
+        counts = torch.bincount(bins.flatten(), minlength=self.every[:, 0].numel())
+        self.every[:, part] += counts.view(self.every[:, 0].shape)
+        if unjudged is not None:
+            self.every[:, part, :, 0] -= len(unjudged) * self.widths
+        positive = torch.bincount(bins[:, targets.rows, targets.outputs].flatten(), minlength=self.every[:, 0].numel())
+        self.positive[:, part] += positive.view(self.every[:, 0].shape)
+
+    def bins_of(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return (fit, row, output) int32: the bin of each logit, numbered over fits and groups."""
+        scaled = logits.mul(BINS / (2 * REACH)) if logits.dtype == torch.float32 else logits.float().mul_(BINS / (2 * REACH))
+        scaled.add_(BINS / 2).nan_to_num_(0)     # of diverged fits, which their parameters show
+        fits = torch.arange(len(logits), dtype=torch.int32, device=logits.device)[:, None, None] * len(self.groups) * BINS
+        return scaled.clamp_(0, BINS - 1).to(torch.int32).add_(fits + self.offsets)
+
+    def _loss_of_bins(self) -> torch.Tensor:
+        """Return (fit,) summed losses, the logits of a bin being its middle."""
+        middle = (torch.arange(BINS, dtype=torch.float64, device=self.every.device) + 0.5) * (2 * REACH / BINS) - REACH
+        weights = torch.stack([self.loss.weights[group.start] for group in self.groups]).double()        # one a group
+        negative = (self.every - self.positive) * functional.softplus(middle)
+        positive = self.positive * functional.softplus(-middle) * weights[:, None]
+        return (negative + positive).sum(dim=(1, 2, 3))
 
     def results(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (fit,) mean losses and (fit,) scores."""
+        if self.loss.kind == "multilabel":
+            self.total = self._loss_of_bins()
         loss = (self.total / self.weight.clamp_min(1e-12)).cpu().numpy()
         if self.loss.kind == "multiclass":
             shares = (self.hits / self.labelled.clamp_min(1)).cpu().numpy()
@@ -168,14 +188,6 @@ class ValidationSums:
             shares = (precision * known).sum(axis=2) / np.maximum(known.sum(axis=1), 1)
             used = known.any(axis=1)
         return loss, shares[:, used].mean(axis=1) if used.any() else -loss
-
-
-def histogram(logits: torch.Tensor) -> torch.Tensor:
-    """Return (fit, bin) counts of (fit, cell) logits."""
-    fits = len(logits)
-    number = ((logits.float() + REACH) * (BINS / (2 * REACH))).nan_to_num_(0).clamp_(0, BINS - 1).to(torch.int64)
-    number += torch.arange(fits, device=logits.device)[:, None] * BINS
-    return torch.bincount(number.flatten(), minlength=fits * BINS).view(fits, BINS)
 
 
 def average_precision(every: np.ndarray, positive: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from tonelake.probes.heads import Tensors
 BLOCK_CELLS = 1 << 20                    # hidden values and logits of a block on a CPU, so that they stay in its cache
 BLOCK_CELLS_GPU = 1 << 28
 MOST_PARAMETERS = 200_000_000            # of the fits trained at once, each with two moments, a gradient and a best state
-LOSS_EVERY = 8                           # batches between those whose training loss is computed
+LOSS_EVERY = 16                          # batches between those whose training loss is computed
 HISTORY = ("train_loss", "valid_loss", "score")
 
 
@@ -138,7 +138,7 @@ class Training:
             figures[active] = np.stack([train_loss, valid_loss, score], axis=1)
             history.append(figures)
             epochs[active] = epoch
-            finite = np.isfinite(valid_loss) & np.isfinite(train_loss)
+            finite = np.isfinite(valid_loss) & np.isfinite(train_loss) & self.finite()
             better = np.where(finite, score, -np.inf) > best[active]
             for row in np.flatnonzero(better):
                 for name, value in self.optimizer.parameters.items():
@@ -193,6 +193,11 @@ class Training:
                     x, targets, unjudged = batch.block(first, stop)
                     sums.add(self.stack(working, x, None, seeds, ()).logits, targets, unjudged, part)
         return sums.results()
+
+    def finite(self) -> np.ndarray:
+        """Return (fit,) whether all parameters are finite."""
+        sums = [value.flatten(1).sum(dim=1) for value in self.optimizer.parameters.values()]
+        return torch.isfinite(torch.stack(sums)).all(dim=0).cpu().numpy()
 
     def working(self) -> Tensors:
         """Return the parameters in the type of the products."""

@@ -132,7 +132,7 @@ class ConvStack:
             weight, bias = (working[f"{self.prefix}layers.{number}.{part}"] for part in ("weight", "bias"))
             windows = windowed(signal, kernel)                                   # (1 or fit, batch · frame, kernel · width)
             seen.append(windows)
-            out = product(windows, weight_matrix(weight)).add_(bias[:, None].to(x.dtype))        # (fit, batch · frame, output)
+            out = product(windows, weight_matrix(weight), bias.to(x.dtype))      # (fit, batch · frame, output)
             if number < last:
                 signal = out.relu_().view(len(weight), batch, frames, outputs)
                 if masks is not None:
@@ -146,7 +146,7 @@ class ConvStack:
                 kernel, outputs = self.kernels[number]
                 name = f"{self.prefix}layers.{number}"
                 weight = working[f"{name}.weight"]
-                found[f"{name}.bias"] = gradient.sum(dim=1, dtype=torch.float32)
+                found[f"{name}.bias"] = sum_of_rows(gradient)
                 product_gradient = weight_gradient(gradient, seen[number])       # (fit, output, kernel · width)
                 found[f"{name}.weight"] = product_gradient.float().view(len(weight), outputs, kernel, -1).transpose(2, 3)
                 if number == 0 and not inputs:
@@ -205,15 +205,24 @@ def seen_centre(windows: torch.Tensor, kernel: int, shape: torch.Size) -> torch.
     return windows.view(fits, batch, frames, kernel, width)[:, :, :, kernel // 2]
 
 
-def product(windows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def product(windows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Return (fit, row, output): one product for all fits if they share the windows (1, row, inputs), else a batch of products.
 
-    `weight`: (fit, output, inputs).
+    `weight`: (fit, output, inputs); `bias`: (fit, output).
     """
     if len(windows) == 1:
-        together = windows[0] @ weight.flatten(0, 1).T                           # (row, fit · output)
+        together = torch.addmm(bias.flatten(), windows[0], weight.flatten(0, 1).T)       # (row, fit · output)
         return together.view(len(together), *weight.shape[:2]).transpose(0, 1)
-    return torch.bmm(windows, weight.transpose(1, 2))
+    return torch.baddbmm(bias[:, None], windows, weight.transpose(1, 2))
+
+
+def sum_of_rows(gradient: torch.Tensor) -> torch.Tensor:
+    """Return (fit, output) float32 sums of (fit, row, output) over rows: as a product, which is faster than a reduction."""
+    fits, rows, outputs = gradient.shape
+    ones = gradient.new_ones(1, rows)
+    if gradient.stride(0) < gradient.stride(1):              # the layout of a shared product
+        return (ones @ gradient.transpose(0, 1).reshape(rows, -1)).float().view(fits, outputs)
+    return torch.matmul(ones, gradient).float()[:, 0]
 
 
 def weight_gradient(gradient: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
