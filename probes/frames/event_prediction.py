@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tonelake.probes.frames.run import FrameRun
+from tonelake.probes.frames.run import FrameRun, Posteriors
 from tonelake.store import PREDICTED, InputError, Lake
 
 NAMES = ("title", "artist", "track")     # clip columns that name files, the first that exists
@@ -56,9 +56,10 @@ def predict_events(
     clips = choose_clips(lake, found, where)
     recordings = clips["recording"].unique(maintain_order=True).to_list()
     by_recording = clips.partition_by("recording", as_dict=True)
+    posteriors = found.posteriors(lake, clips["clip_id"].to_list())
     tables = []
     for recording in lake.progress(recordings, len(recordings), "finding events"):
-        events = events_of_recording(lake, found, by_recording[(recording,)])
+        events = events_of_recording(found, by_recording[(recording,)], posteriors)
         tables.append(events.select(pl.lit(recording).alias("recording"), pl.all()))
     predictions = EventPredictions(run=found.name, recordings=recording_rows(clips), events=pl.concat(tables))
     if save:
@@ -95,8 +96,8 @@ def recording_rows(clips: pl.DataFrame) -> pl.DataFrame:
     ).select("recording", "name", pl.col("first_s").alias("start_s"), (pl.col("end_s") - pl.col("first_s")).alias("duration_s"))
 
 
-def events_of_recording(lake: Lake, run: FrameRun, clips: pl.DataFrame) -> pl.DataFrame:
-    """Return the events in the clips of one recording, which are sorted by start."""
+def events_of_recording(run: FrameRun, clips: pl.DataFrame, posteriors: Iterator[Posteriors]) -> pl.DataFrame:
+    """Return the events in the clips of one recording, which are sorted by start; `posteriors` yields those of each next."""
     from tonelake.probes.frames.decoding import decode
 
     start, length = clips["start_s"].to_numpy(), clips["duration_s"].to_numpy()
@@ -114,7 +115,8 @@ def events_of_recording(lake: Lake, run: FrameRun, clips: pl.DataFrame) -> pl.Da
         times.clear()
         values.clear()
 
-    for (first, last), begin, clip in zip(own, start, run.posteriors(lake, clips["clip_id"].to_list()), strict=True):
+    for (first, last), begin in zip(own, start, strict=True):
+        clip = next(posteriors)
         centres = clip.frame_s.astype(np.float64) + begin
         inside = (centres >= first) & (centres < last)
         inside &= centres > (times[-1][-1] if times else -np.inf)

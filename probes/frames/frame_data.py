@@ -9,19 +9,21 @@ States are standardised by mean and standard deviation over the training frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from tonelake.probes.frames.frame_losses import Cells, FrameTargets
 from tonelake.probes.frames.targets import frame_targets
 from tonelake.probes.frames.tasks import FrameTask
 from tonelake.probes.inputs import Preparation
-from tonelake.store import Frames, InputError, Lake, Space, in_list
+from tonelake.store import Frames, InputError, Lake, Space
 
 STRETCH_S = 1_200.0                      # seconds of audio read at once
 FRAMES_AT_ONCE = 4_096                   # standardised at once, so that they stay in the cache
@@ -74,12 +76,24 @@ def frame_inputs(frames: Frames, names: Sequence[str]) -> list[FrameInput]:
     return list(dict.fromkeys(found))
 
 
-def read_times(frames: Frames, layer: int, clip_ids: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return the frame times of one layer, of some clips or of all: clip_id, n_frames, frame_s (a list)."""
-    where = f"layer = {layer}" + ("" if clip_ids is None else f" AND {in_list('clip_id', clip_ids)}")
-    found = pl.from_arrow(frames.table.read(["clip_id", "n_frames", "frame_s"], where=where))
+def read_times(frames: Frames, layer: int) -> pl.DataFrame:
+    """Return the frame times of one layer: clip_id, n_frames, frame_s (a list)."""
+    found = pl.from_arrow(frames.table.read(["clip_id", "n_frames", "frame_s"], where=f"layer = {layer}"))
     assert isinstance(found, pl.DataFrame)
     return found
+
+
+def times_reader(frames: Frames, clip_ids: Sequence[str], layer: int) -> Callable[[Sequence[int]], list[np.ndarray]]:
+    """A function that reads the (frame,) float32 centres of some of these clips, given by index: as `Frames.reader`."""
+    snapshot = frames.table.snapshot()
+    keys = pa.array([f"{clip}-{layer:02d}" for clip in clip_ids], pa.string())
+    rows = pc.index_in(keys, value_set=snapshot.keys).to_numpy(zero_copy_only=False)
+
+    def read(wanted: Sequence[int]) -> list[np.ndarray]:
+        taken = frames.table.take_rows(snapshot, rows[list(wanted)], ["frame_s"]).column("frame_s").combine_chunks()
+        return [taken[i].values.to_numpy(zero_copy_only=True) for i in range(len(taken))]
+
+    return read
 
 
 class FrameClips:

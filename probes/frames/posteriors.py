@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tonelake.probes.frames.frame_data import FrameInput, read_times
+from tonelake.probes.frames.frame_data import FrameInput, times_reader
 from tonelake.probes.frames.heads import HeadShape
 from tonelake.probes.frames.probabilities import Posteriors
 from tonelake.probes.heads import Tensors
@@ -89,14 +89,12 @@ def clip_posteriors(lake: Lake, space: Space, heads: StoredHeads, ids: Sequence[
     """Yield the probabilities of clips in their order.  Raises InputError if their frames are not stored."""
     frames = lake.frames(space)
     readers = [frames.reader(ids, layer) for layer in heads.spec.layers]
-    layer = heads.spec.layers[0]
+    read_centres = times_reader(frames, ids, heads.spec.layers[0])
     for start in range(0, len(ids), CLIPS_AT_ONCE):
         part = list(range(start, min(start + CLIPS_AT_ONCE, len(ids))))
-        own = [ids[number] for number in part]
-        rows = read_times(frames, layer, own)
-        times = dict(zip(rows["clip_id"], rows["frame_s"], strict=True))
-        for number, *states in zip(part, *(read(part) for read in readers), strict=True):
+        times = read_centres(part)
+        for number, centres, *states in zip(part, times, *(read(part) for read in readers), strict=True):
             if len({len(one) for one in states}) > 1:
                 raise InputError(f"clip {ids[number]}: its layers have different numbers of frames. Embed it again")
             joined = np.stack(states) if heads.spec.parts else np.concatenate(states, axis=1)
-            yield Posteriors(ids[number], times[ids[number]].to_numpy(), heads(joined))
+            yield Posteriors(ids[number], centres, heads(joined))

@@ -23,7 +23,7 @@ from tonelake.store import InputError, SpaceMismatch
 
 QUICK = {
     "lowest": 60, "highest": 65, "layers": ("each",), "head": "conv", "context": 5, "hidden": 32, "rates": (3e-2,),
-    "epochs": 14, "segment_s": 2.0, "dropout": 0.0,
+    "epochs": 18, "segment_s": 2.0, "dropout": 0.0,
 }
 
 
@@ -173,7 +173,7 @@ def call(lake, *words):
 def test_the_commands_train_show_and_apply_a_run(probed, tmp_path, capsys):
     lake, run = probed
     given = ["--lowest", "60", "--highest", "65", "--layers", "each", "--context", "5", "--hidden", "32", "--rates", "3e-2",
-             "--epochs", "14", "--segment-s", "2", "--dropout", "0", "--hold-out", "timbre", "--name", "first"]
+             "--epochs", "18", "--segment-s", "2", "--dropout", "0", "--hold-out", "timbre", "--name", "first"]
     done = call(lake, "probe", "notes", "--frames", *given, "--json")
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines()]
