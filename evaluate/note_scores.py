@@ -71,7 +71,7 @@ def best_matching(reference: pl.DataFrame, estimate: pl.DataFrame, *, offsets: b
     pitches = [table["pitch"].to_numpy().astype(np.float64) for table in (reference, estimate)]
     whole = all((each == np.round(each)).all() for each in pitches)
     pairs: list[tuple[int, int]] = []
-    for pitch in np.intersect1d(*pitches) if whole else [None]:
+    for pitch in np.intersect1d(pitches[0], pitches[1]) if whole else [None]:
         rows = [np.arange(len(each)) if pitch is None else np.flatnonzero(each == pitch) for each in pitches]
         if not all(map(len, rows)):
             continue

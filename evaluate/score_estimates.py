@@ -99,8 +99,8 @@ def estimates_by_notes(clips: Sequence[ClipEvents], units: Units, by: str) -> pl
     """
     tables = []
     for number, (reference, estimate, _) in enumerate(clips):
-        notes, found = (table.filter(pl.col("kind") == "note") for table in (reference, estimate))
-        tables.append(count_notes_by(match_notes(notes, found), by).with_columns(pl.lit(number).alias("clip")))
+        matched = match_notes(*(table.filter(pl.col("kind") == "note") for table in (reference, estimate)))
+        tables.append(count_notes_by(matched, by).with_columns(pl.lit(number).alias("clip")))
     counts = pl.concat(tables) if tables else pl.DataFrame(schema={"group": pl.String})
     rows = []
     for group in counts["group"].unique().sort():
@@ -113,8 +113,8 @@ def estimates_by_notes(clips: Sequence[ClipEvents], units: Units, by: str) -> pl
         if not own["estimated"].null_count():
             figures["f1"] = pooled_f1(columns["matched"], columns["reference"], columns["estimated"], units)
         for name, figure in figures.items():
-            estimate = figure.estimate(SHARE)
-            rows.append((group, having, name, estimate.value, estimate.low, estimate.high))
+            found = figure.estimate(SHARE)
+            rows.append((group, having, name, found.value, found.low, found.high))
     return pl.DataFrame(rows, GROUP_SCHEMA, orient="row")
 
 

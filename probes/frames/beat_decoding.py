@@ -86,14 +86,14 @@ def by_dp(
     beat: np.ndarray, downbeat: np.ndarray, frame_s: np.ndarray, settings: DecodeSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (beat,) times and (beat,) int numbers in the bar."""
-    import librosa
-
     period = median_period(frame_s)
     values, start = regular(beat, frame_s, period)
     if not values.any():
         return np.empty(0), np.empty(0, np.int64)
     with explain_unwritable_cache():
-        _, frames = librosa.beat.beat_track(
+        from librosa.beat import beat_track
+
+        _, frames = beat_track(
             onset_envelope=values, sr=1 / period, hop_length=1, tightness=settings.tightness, trim=False
         )
     times = start + period * np.asarray(frames, np.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import log
 
 import numpy as np
@@ -195,16 +196,16 @@ def choose_transitions(task: FrameTask, clips: Sequence[DecodedClip], training: 
     points = key_scores(task.outputs) if task.name == "key" else np.eye(len(task.outputs))
     assert points is not None
 
-    def score(stay_s: float, changes: Sequence[float]) -> float:
+    def score(changes: Sequence[float], log_stay: float) -> float:
         values = []
         for p, period, target in prepared:
-            path = viterbi(p, transition_matrix(len(task.outputs), stay_s, period, changes))
+            path = viterbi(p, transition_matrix(len(task.outputs), 2.0**log_stay, period, changes))
             values.append(points[target, path][target >= 0].mean())
         return float(np.mean(values))
 
     best: tuple[float, DecodeSettings] | None = None
     for changes in options:
-        value, reached = search_line(lambda x, c=changes: score(2.0**x, c), np.log2(STAYS_S), (-6.0, 14.0))
+        value, reached = search_line(partial(score, changes), np.log2(STAYS_S), (-6.0, 14.0))
         if best is None or reached > best[0] + SAME_F1:
             best = reached, DecodeSettings(stay_s=2.0**value, changes=changes)
     assert best is not None

@@ -151,8 +151,8 @@ def chord_class(label: str) -> int:
         return UNLABELLED
     if root < 0:
         return NO_CHORD if label.strip() == "N" else UNLABELLED
-    triad = tuple(np.flatnonzero(intervals[:8]))
-    return {(0, 4, 7): int(root), (0, 3, 7): int(root) + 12}.get(triad, UNLABELLED)
+    triad = np.flatnonzero(intervals[:8]).tolist()
+    return int(root) if triad == [0, 4, 7] else int(root) + 12 if triad == [0, 3, 7] else UNLABELLED
 
 
 def key_class(name: str) -> int:

@@ -115,7 +115,7 @@ def search(evaluate: Evaluate, *, supports: bool = True) -> Optimum:
     in steps of STEP logits.  While its optimum is at an end that can be moved, it is extended there; then a finer grid covers
     the neighbourhood of the optimum.  Without `supports`, the support threshold is not searched.
     """
-    start = np.arange(logit(LOWEST), logit(HIGHEST) + STEP, STEP)
+    start = np.arange(float(logit(LOWEST)), float(logit(HIGHEST)) + STEP, STEP)
     axes = Axes(start, start if supports else np.array([-LIMIT]))
     while True:
         scores, seconds = evaluate(axes)

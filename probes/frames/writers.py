@@ -46,7 +46,7 @@ def write_midi(events: pl.DataFrame, path: Path, *, programs: dict[str, int] | N
     import mido
 
     notes = events.filter(pl.col("kind") == "note").sort("start_s", "pitch", maintain_order=True)
-    per_beat = LONG_TICKS_PER_BEAT if len(notes) and notes["end_s"].max() > LONG_S else TICKS_PER_BEAT
+    per_beat = LONG_TICKS_PER_BEAT if (notes["end_s"] > LONG_S).any() else TICKS_PER_BEAT
     file = mido.MidiFile(type=1, ticks_per_beat=per_beat, charset="utf-8")
     file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=TEMPO, time=0)]))
     count = 0
