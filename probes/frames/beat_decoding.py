@@ -17,6 +17,7 @@ from importlib.util import find_spec
 import numpy as np
 import polars as pl
 
+from tonelake.embed import load_librosa
 from tonelake.probes.frames.decode_settings import Decoder, DecodeSettings
 from tonelake.probes.frames.note_decoding import EVENT_SCHEMA
 from tonelake.probes.frames.peaks import frames_within, local_maxima, median_period, refined_times
@@ -91,9 +92,7 @@ def by_dp(
     if not values.any():
         return np.empty(0), np.empty(0, np.int64)
     with explain_unwritable_cache():
-        from librosa.beat import beat_track
-
-        _, frames = beat_track(
+        _, frames = load_librosa().beat.beat_track(
             onset_envelope=values, sr=1 / period, hop_length=1, tightness=settings.tightness, trim=False
         )
     times = start + period * np.asarray(frames, np.float64)
