@@ -20,7 +20,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tonelake.ingest.events.beats import beat_number, beat_rows
 from tonelake.ingest.events.chords import chord_value
@@ -152,7 +152,7 @@ def midi_pitch(namespace: str, value: Any) -> float | None:
     return 69.0 + 12.0 * math.log2(value / 440.0) if value > 0 else None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value of JSON is a number that fits a float; NaN and infinity, which Python's JSON knows, included."""
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000)
 
