@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -269,26 +268,34 @@ WRITERS: dict[str, tuple[str, str]] = {
 }
 
 
-def event_file(shown: ClipEvents, form: str, *, predicted: bool) -> tuple[str, bytes]:
-    """Return the name and content of a file with the events of one side, times from the clip's start.
+def file_name(shown: ClipEvents, form: str, *, predicted: bool) -> str:
+    """Return a safe name for a file with the events of one side.  `form`: one of WRITERS."""
+    source = shown.prediction_name if predicted else shown.reference_name
+    return probes.event_file_name(title_of(shown), f"{shown.clip['clip_id']} {source}", WRITERS[form][0])
+
+
+def event_file(shown: ClipEvents, form: str, *, predicted: bool) -> bytes:
+    """Return the content of a file with the events of one side, times from the clip's start.
 
     `form`: one of WRITERS.  Raises InputError for MIDI without notes.
     """
     events = shown.estimate if predicted else shown.reference
     if form == "MIDI" and not (events["kind"] == "note").any():
         raise InputError(f"clip {shown.clip['clip_id']}: has no notes, which MIDI needs. Choose JAMS or CSV")
-    title = str(shown.clip.get("title") or shown.clip.get("track") or "clip")
-    annotator = shown.prediction_name if predicted else shown.reference_name
-    write: dict[str, Callable[[Path], Any]] = {
-        "MIDI": lambda path: probes.write_midi(events, path),
-        "JAMS": lambda path: probes.write_jams(
-            events, path, duration_s=shown.clip["duration_s"], title=title, artist=str(shown.clip.get("artist") or ""),
-            annotator=annotator,
-        ),
-        "CSV": lambda path: probes.write_event_csv(events, path),
-    }
-    name = probes.event_file_name(title, shown.clip["clip_id"] + annotator, WRITERS[form][0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"events{WRITERS[form][0]}"
-        write[form](path)
-        return name, path.read_bytes()
+        if form == "MIDI":
+            probes.write_midi(events, path)
+        elif form == "JAMS":
+            probes.write_jams(
+                events, path, duration_s=shown.clip["duration_s"], title=title_of(shown),
+                artist=str(shown.clip.get("artist") or ""),
+                annotator=shown.prediction_name if predicted else shown.reference_name,
+            )
+        else:
+            probes.write_event_csv(events, path)
+        return path.read_bytes()
+
+
+def title_of(shown: ClipEvents) -> str:
+    return str(shown.clip.get("title") or shown.clip.get("track") or "clip")

@@ -34,6 +34,14 @@ def part_count(duration_s: float) -> int:
     return max(1, int(np.ceil(duration_s / PART_S - 1e-6)))
 
 
+def grid_of(duration_s: float) -> dict[str, float]:
+    """Return the sizes that are needed to draw the parts of a clip."""
+    return {
+        "parts": part_count(duration_s), "part_s": PART_S, "column_s": COLUMN_S, "bins": BINS, "per_pitch": BINS_PER_SEMITONE,
+        "lowest": LOWEST_PITCH, "highest": HIGHEST_PITCH,
+    }
+
+
 @lru_cache(maxsize=KEPT_PARTS)
 def spectrogram_part(lake: Lake, clip_id: str, part: int) -> np.ndarray:
     """Return one part as (column, bin) uint8: 0 is -80 dB, 255 a sine at full scale; the last part is as short as it is.

@@ -17,5 +17,6 @@ pages = [
     st.Page("pages/groups.py", title="Groups", url_path="groups"),
     st.Page("pages/layers.py", title="Layers", url_path="layers"),
     st.Page("pages/runs.py", title="Probes", url_path="probes"),
+    st.Page("pages/notes.py", title="Notes", url_path="notes"),
 ]
 st.navigation(pages, position="top").run()

@@ -1,4 +1,4 @@
-"""Custom Streamlit components: the map, and a playable list of clips.
+"""Custom Streamlit components: the map, a playable list of clips, and a piano roll.
 
 They fetch their data from the routes in `routes.py` and return the user's actions as values.  Only pages import this
 module, because components can be registered only where Streamlit runs.
@@ -41,6 +41,7 @@ def register(name: str, *modules: str) -> Any:
 
 MAP = register("map", "colours", "grid", "legend", "neighbours", "player", "points", "view")
 CLIPS = register("clips", "player")
+ROLL = register("roll", "player")
 ACTIONS = ("open", "more", "less", "map")
 
 
@@ -78,6 +79,14 @@ def clip_list(
             "keys": keys,
         },
     )
+
+
+def piano_roll(drawing: dict[str, Any], spectrogram: dict[str, Any], clip_id: str, *, key: str, height: int = 440) -> None:
+    """Show the events of a clip over its spectrogram, with a player.
+
+    `drawing`: as of `ClipEvents.drawing`; `spectrogram`: as of `pitch_spectrogram.grid_of`; `height`: of the notes in pixels.
+    """
+    ROLL(key=key, data={"clip": clip_id, "spectrogram": spectrogram, "height": height, **drawing})
 
 
 def no_action() -> None:

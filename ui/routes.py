@@ -9,6 +9,7 @@
     /tonelake/near/{space}/{layer}/{clip}       result of `tonelake similar`, with map rows
     /tonelake/audio/{clip}                      WAV, supports byte ranges
     /tonelake/spectrogram/{clip}                PNG
+    /tonelake/roll/{clip}/{part}                (column, bin) uint8: a part of the spectrogram over pitch
     /tonelake/static/                           scripts of the components
 
 Requests name clips of the lake, never paths, and nothing is written.  Binary bodies are sent uncompressed, because the
@@ -31,6 +32,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tonelake import Lake
+from tonelake.pitch_spectrogram import spectrogram_part
 from tonelake.store import ClipNotFound, InputError, Space, SpaceNotFound, TonelakeError
 from tonelake.ui.opened import opened_lake
 from tonelake.ui.points import Points, load_points
@@ -38,6 +40,7 @@ from tonelake.ui.sound import Sound, parse_range
 
 HEADERS = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 MAX_NEIGHBOURS = 200
+MAX_DIGITS = 6                           # of the number of a part
 SPECTROGRAM_S = 30.0                     # from the start of a clip
 WARM_UP_AFTER_S = 0.7                    # by then the page has been drawn
 Answer = Callable[[Request], Response]
@@ -170,6 +173,14 @@ def spectrogram(request: Request) -> Response:
     return Response(picture, 200, HEADERS | {"Cache-Control": "private, max-age=3600"}, "image/png")
 
 
+@errors_as_json
+def roll(request: Request) -> Response:
+    part = request.path_params["part"]
+    if not part.isdecimal() or len(part) > MAX_DIGITS:
+        raise InputError(f"part {part[:20]!r}: not a whole number. Ask for one from 0 on")
+    return binary(spectrogram_part(opened_lake(), request.path_params["clip"], int(part)).tobytes())
+
+
 @lru_cache(maxsize=512)                  # about 20 KB each
 def spectrogram_of(lake: Lake, clip: str) -> bytes:
     return lake.spectrogram(clip, seconds=SPECTROGRAM_S)
@@ -182,7 +193,7 @@ def routes() -> list[BaseRoute]:
         f"{one_map}/points": points, f"{one_map}/colours": colours, f"{one_map}/legend": legend,
         f"{one_map}/clusters": clusters, f"{one_map}/search": search, f"{one_map}/point": point,
         "/tonelake/near/{space}/{layer}/{clip}": near, "/tonelake/audio/{clip}": audio,
-        "/tonelake/spectrogram/{clip}": spectrogram,
+        "/tonelake/spectrogram/{clip}": spectrogram, "/tonelake/roll/{clip}/{part}": roll,
     }
     scripts = Mount("/tonelake/static", StaticFiles(directory=Path(__file__).parent / "static"))
     return [scripts, *(Route(path, answer) for path, answer in answers.items())]

@@ -13,7 +13,7 @@ from tonelake.ui.serve import APP
 # The harness looks through the metadata of all installed packages before each page, which takes most of its time: once will do.
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
-PAGES = ("library", "map", "similar", "groups", "layers", "runs")
+PAGES = ("library", "map", "similar", "groups", "layers", "runs", "notes")
 
 
 def page(name: str, lake: Lake, monkeypatch, **state: str) -> AppTest:

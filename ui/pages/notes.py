@@ -1,0 +1,131 @@
+"""Notes page: notes, beats, chords and sections of a clip over its spectrogram, labels beside a prediction, and a player."""
+
+from functools import partial
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from tonelake.clip_events import (
+    MOST_DRAWN,
+    WRITERS,
+    ClipEvents,
+    clip_events,
+    clips_with_events,
+    event_file,
+    file_name,
+    prediction_names,
+    reference_names,
+)
+from tonelake.pitch_spectrogram import grid_of
+from tonelake.ui.components import piano_roll
+from tonelake.ui.shared import answer_or_stop, count_phrase, drop_invalid_choice, page_lake, stop_with_hint
+
+MAX_CHOICES = 200                        # clips in the list; a search finds the others
+NO_PREDICTION = "none"
+SIDES = {
+    "train": "The run was trained on this clip, so the scores are too high.",
+    "valid": "The run chose its settings on this clip, so the scores are too high.",
+    "test": "The run has not seen this clip: it is in its test set.",
+}
+
+lake = page_lake()
+st.title("Notes")
+if not lake.clips.count():
+    stop_with_hint("This lake has no clips yet.", "tonelake ingest folder PATH")
+
+
+def matching(clips: pl.DataFrame, words: str) -> pl.DataFrame:
+    """Return the clips whose artist, title and track together contain all words."""
+    names = [name for name in ("artist", "title", "track") if name in clips.columns]
+    text = pl.concat_str([pl.col(name).fill_null("") for name in names], separator=" ").str.to_lowercase()
+    for word in words.lower().split():
+        clips = clips.filter(text.str.contains(word, literal=True))
+    return clips
+
+
+def name_of(clip: dict[str, Any]) -> str:
+    """Return artist, title and position of a clip as plain text."""
+    title = clip.get("title") or clip.get("track") or clip["clip_id"]
+    place = f"{int(clip['start_s'] // 60)}:{clip['start_s'] % 60:04.1f}"
+    return " · ".join(str(part) for part in (clip.get("artist"), title, place) if part)
+
+
+names = answer_or_stop(prediction_names, lake)
+first, second, third, fourth = st.columns([3, 3, 4, 2])
+drop_invalid_choice("prediction", [NO_PREDICTION, *names])
+prediction = first.selectbox(
+    "Prediction", [NO_PREDICTION, *names], index=min(1, len(names)), key="prediction", bind="query-params", disabled=not names,
+    help="A run on frames (`tonelake probe notes --frames`), or events that one has stored (`tonelake predict RUN --save`).",
+)
+chosen_run = None if prediction == NO_PREDICTION else prediction
+clips = answer_or_stop(clips_with_events, lake, chosen_run)
+if not len(clips):
+    st.info("No recording has notes, beats or other events yet. They are read from MIDI, JAMS and text files beside the audio.")
+    st.code("tonelake ingest events PATH", language="bash")
+    stop_with_hint("Once a run on frames has learned from some, it finds them in other clips.", "tonelake probe notes --frames")
+
+words = second.text_input("Search", key="q", bind="query-params", placeholder="artist or title").strip()
+wanted = st.query_params.get("clip", "")
+found = matching(clips, words)
+if not len(found):
+    st.info("No clip with events matches.")
+    st.stop()
+listed = found.head(MAX_CHOICES)
+if wanted in found["clip_id"] and wanted not in listed["clip_id"]:
+    listed = pl.concat([found.filter(pl.col("clip_id") == wanted), listed.head(MAX_CHOICES - 1)])
+labels = {row["clip_id"]: name_of(row) for row in listed.iter_rows(named=True)}
+if st.session_state.get("listed clip") not in labels:
+    st.session_state["listed clip"] = wanted if wanted in labels else next(iter(labels))
+clip_id = third.selectbox("Clip", list(labels), format_func=labels.__getitem__, key="listed clip")
+st.query_params["clip"] = clip_id
+recording = clips.filter(pl.col("clip_id") == clip_id)["recording"][0]
+sources = answer_or_stop(reference_names, lake, recording)
+drop_invalid_choice("labels", sources)
+reference = fourth.selectbox(
+    "Labels", sources or ["none"], key="labels", bind="query-params", disabled=len(sources) < 2,
+    help="Kind of file that the labels were read from.",
+)
+if len(found) > MAX_CHOICES:
+    st.caption(f"The list has {MAX_CHOICES} of {len(found):,} clips. A search finds the others.")
+
+shown: ClipEvents = answer_or_stop(clip_events, lake, clip_id, reference=reference, prediction=chosen_run)
+drawing = shown.drawing()
+wide, narrow = st.columns([5, 1], gap="medium")
+with wide:
+    piano_roll(drawing, grid_of(shown.clip["duration_s"]), clip_id, key="roll")
+    for side in drawing["sides"]:
+        if side["count"] > MOST_DRAWN:
+            st.text(f"The first {MOST_DRAWN:,} of {side['count']:,} notes ({side['label']}) are drawn. Files hold all of them.")
+    st.caption("A click seeks, a drag moves, + and − zoom. With the roll in focus, space plays, arrows seek (Shift: 5 s).")
+
+with narrow:
+    if shown.problem:
+        st.markdown("**No prediction**")
+        st.text(shown.problem)
+    elif not shown.prediction_name:
+        st.text("No prediction is chosen." if names else "No run has been trained on frames.")
+        if not names:
+            st.code("tonelake probe notes --frames", language="bash")
+    elif not shown.reference_name:
+        st.text("This recording has no labels to compare with.")
+        st.code("tonelake ingest events PATH", language="bash")
+    elif not shown.scores:
+        st.text("The labels and the prediction have no kind of event in common in this clip.")
+    for name, value in shown.scores.items():
+        st.metric(name, f"{value:.2f}")
+    if shown.scores:
+        st.caption("For this clip alone." + (f" {SIDES[shown.side]}" if shown.side in SIDES else ""))
+
+kept = [(True, shown.estimate, "Prediction")] if len(shown.estimate) else []
+kept += [(False, shown.reference, "Labels")] if len(shown.reference) else []
+for predicted, events, title in kept:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text(f"{title}, {count_phrase(len(events), 'event')}:")
+        for form in WRITERS:
+            if form == "MIDI" and not (events["kind"] == "note").any():
+                continue
+            st.download_button(
+                form, partial(event_file, shown, form, predicted=predicted), file_name(shown, form, predicted=predicted),
+                WRITERS[form][1], key=f"{title} {form}", on_click="ignore",
+            )
