@@ -11,7 +11,7 @@ from tonelake.probes.frames import experiment as experiments
 from tonelake.probes.frames import frame_data
 from tonelake.probes.frames.config import FrameProbeConfig
 from tonelake.probes.frames.experiment import make_frame_experiment
-from tonelake.probes.frames.frame_data import make_segments
+from tonelake.probes.frames.frame_data import fit_standardisation, make_segments
 from tonelake.store import InputError
 
 QUICK = {
@@ -46,6 +46,17 @@ def test_streamed_frames_give_the_results_of_frames_in_memory(noted, monkeypatch
     for name, value in held.states.items():
         assert streamed.states[name].equal(value)
     np.testing.assert_array_equal(streamed.history, held.history)
+
+
+def test_states_are_standardised_by_the_training_frames_each_dimension_or_jointly(noted):
+    experiment = make_frame_experiment(noted, config())
+    reader, train = experiment.clips.reader(experiment.specs[0]), experiment.split.split.train
+    together = np.concatenate([part.astype(np.float64) for part in reader(train)])
+    each, jointly = (fit_standardisation(reader, train, jointly=way) for way in (False, True))
+    np.testing.assert_allclose(each.mean, together.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(each.scale, together.std(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(jointly.mean, np.full(20, together.mean()), atol=1e-5)
+    np.testing.assert_allclose(jointly.scale, np.full(20, together.std()), rtol=1e-4)
 
 
 def test_every_frame_is_judged_once():
