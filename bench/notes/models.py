@@ -79,10 +79,12 @@ def run_probe(lake: tonelake.Lake, task: str, model: Model) -> Result:
     own = SETTINGS | (RANGE if task == "notes" else {}) | dict(model.settings)
     run = lake.probe_frames(task, space=model.space, layers=(model.layer,), **own)
     decoding = run.metrics["decoding"]
-    thresholds = f"onset {decoding['onset_threshold']:.2f}, frame {decoding['frame_threshold']:.2f}"
+    best = run.table("fits").filter(pl.col("chosen"))["epoch"].max()
+    thresholds = f"onset {decoding['onset_threshold']:.3f}, frame {decoding['frame_threshold']:.2f}"
     return Result(
         model=model, scores=run.table("clips"), events=run.table("predictions"),
-        about=f"{run.metrics['parameters']:,} parameters; {thresholds if task == 'notes' else decoding['decoder']}",
+        about=f"{run.metrics['parameters']:,} parameters; best epoch {best} of at most {run.config.epochs}; "
+        + (thresholds if task == "notes" else decoding["decoder"]),
     )
 
 

@@ -74,7 +74,8 @@ def repeated_recall(
         ends = merge_unisons(reference).select("pitch", pl.col("end_s").alias("before_s")).sort("before_s")
         notes = matched.reference.with_row_index("row").sort("start_s")
         joined = notes.join_asof(
-            ends, left_on="start_s", right_on="before_s", by="pitch", strategy="nearest", tolerance=REPEATED_S
+            ends, left_on="start_s", right_on="before_s", by="pitch", strategy="nearest", tolerance=REPEATED_S,
+            check_sortedness=False,      # both are sorted
         ).sort("row")
         repeated = joined["before_s"].is_not_null().to_numpy()
         hit = np.zeros(len(notes), bool)
