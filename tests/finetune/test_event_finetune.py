@@ -361,10 +361,10 @@ def test_a_killed_run_on_events_resumes_and_its_epochs_can_be_evaluated(scored, 
     longer = lake.finetune(resume="run", epochs=4, name="longer")
     assert longer.table("history")["epoch"].to_list() == [1, 2, 3, 4]
     assert longer.table("history").head(3).drop("rate").equals(history.drop("rate"))
-    lake.embed(adapter="run", space="tuned", device="cpu", window=2.0)
-    tuned = lake.spaces.get("tuned")
-    assert tuned.adapter == whole.metrics["adapter"] and len(lake.vectors(tuned).ids()) == 12
     plan = lake.plan_finetune(config=config)
     assert plan.audio_s == pytest.approx(12 * 5.2) and plan.tracks == 12 and "(measured here)" in str(plan)
     assert frame_targets(make_setup(lake, config).frame_task, found[scores["clip_id"][0],].with_columns(
         begins=True, ends=True), np.arange(0, 5, 0.02), period_s=0.02).any()
+    lake.embed(adapter="run", space="tuned", device="cpu", window=2.0)
+    tuned = lake.spaces.get("tuned")
+    assert tuned.adapter == whole.metrics["adapter"] and len(lake.vectors(tuned).ids()) == 12
