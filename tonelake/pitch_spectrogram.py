@@ -1,5 +1,6 @@
-"""Spectrogram of a clip over pitch, in parts of 16 s: the variable-Q transform, three bins a semitone from A0.
+"""Spectrogram of a clip over pitch, in parts of 16 s: three bins a semitone from A0.
 
+A value is the lesser of the constant-Q transform, which is exact in pitch, and the variable-Q transform, which is exact in time.
 Parts follow one another without a gap: part i covers the columns from `PART_COLUMNS` i on, each of `COLUMN_S` seconds.  A part
 is decoded and computed alone, so that an hour takes no more memory than a minute.
 """
@@ -19,7 +20,7 @@ FRAMES_A_COLUMN = 2                      # the louder of two frames is kept
 COLUMN_S = FRAMES_A_COLUMN * HOP / RATE
 PART_COLUMNS = 688
 PART_S = PART_COLUMNS * COLUMN_S
-MARGIN_FRAMES = 8                        # computed on either side and cut off: longer than the longest filter, 49 ms
+MARGIN_FRAMES = 88                       # computed on either side and cut off: more than half of the longest filter, 1.9 s
 HIGHEST_PITCH = 108                      # overtones above a piano's highest key are left out
 BINS = BINS_PER_SEMITONE * (HIGHEST_PITCH - LOWEST_PITCH + 1)
 KEPT_PARTS = 64                          # 180 kB each
@@ -54,7 +55,8 @@ def spectrogram_part(lake: Lake, clip_id: str, part: int) -> np.ndarray:
     before = MARGIN_FRAMES if part else 0
     start_s = part * PART_S - before * HOP / RATE
     seconds = PART_S + (before + MARGIN_FRAMES) * HOP / RATE
-    frames = load_encoder("vqt").states(lake.audio(clip_id, RATE, start=start_s, seconds=seconds), 0)
+    audio = lake.audio(clip_id, RATE, start=start_s, seconds=seconds)
+    frames = np.minimum(*(load_encoder(name).states(audio, 0) for name in ("cqt", "vqt")))       # (frame, bin)
     frames = frames[before : before + PART_COLUMNS * FRAMES_A_COLUMN, :BINS]
     if len(frames) % FRAMES_A_COLUMN:
         frames = np.concatenate([frames, frames[-1:]])

@@ -2,7 +2,7 @@
 
 import { askBytes, clock, element, joinPlayers, mountable, play } from "./player.js";
 
-const GUTTER = 34, AXIS = 18, LANE = 19; // pixels: names of pitches, times below, a row of labels above
+const GUTTER = 46, AXIS = 18, LANE = 19; // pixels: names of pitches, times below, a row of labels above
 const NAMES = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];
 const KEPT_PARTS = 24;                   // of the spectrogram
 const RANGE = 50 * 127.5 / 40;           // levels in 50 dB, which are shown below the loudest
@@ -277,7 +277,7 @@ class Roll {
     pen.globalAlpha = 0.75;
     pen.fillStyle = ink;
     pen.textAlign = "left";
-    lanes.forEach((lane, i) => pen.fillText(lane.kind.slice(0, 5), 0, i * LANE + LANE / 2));
+    lanes.forEach((lane, i) => pen.fillText(lane.kind, 0, i * LANE + LANE / 2));
     pen.globalAlpha = 1;
     this.root.dataset.notes = String(notes);
     this.root.dataset.span = this.span.toFixed(2);
