@@ -218,7 +218,9 @@ def test_search_and_legend_highlight_the_matching_points(view, served, chorales)
 def test_every_page_opens_and_hits_can_be_played_by_keys(view, served, chorales):
     view.goto(served)
     view.get_by_role("heading", name="Library").wait_for()
-    headings = {"Groups": "Groups", "Layers": "Layers", "Probes": "Probes and fine-tunes", "Similar": "Similar"}
+    headings = {
+        "Groups": "Groups", "Layers": "Layers", "Probes": "Probes and fine-tunes", "Notes": "Notes", "Similar": "Similar",
+    }
     for link, heading in headings.items():
         view.get_by_role("link", name=link).click()
         view.get_by_role("heading", name=heading, exact=True).wait_for()
@@ -234,6 +236,34 @@ def test_every_page_opens_and_hits_can_be_played_by_keys(view, served, chorales)
     view.locator(f".clips[data-playing='{first}']").wait_for()
     view.keyboard.press("Enter")
     view.wait_for_url(f"**clip={first}**")
+
+
+@needs_chromium
+def test_the_piano_roll_plays_and_its_playhead_moves(view, served, chorales):
+    clip = chorales.clips.ids()[1]
+    notes = chorales.events.read(kinds=["note"]).with_columns(source=pl.lit("predicted:heads"))
+    chorales.events.replace(notes.with_columns(pl.col("start_s", "end_s") + 0.01))
+    view.goto(f"{served}/notes?clip={clip}")
+    roll = view.locator(".roll[data-parts]")
+    roll.wait_for()
+    drawn = int(roll.get_attribute("data-notes"))
+    roll.get_by_label("Labels (chorale)").uncheck()
+    assert 0 < int(roll.get_attribute("data-notes")) < drawn
+    view.locator("[data-testid=stMetricValue]", has_text="1.00").first.wait_for()
+    box = roll.locator(".view").bounding_box()
+    view.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    sought = float(roll.get_attribute("data-at"))
+    assert sought > 0.5 and roll.get_attribute("data-playing") == "false"
+    view.keyboard.press(" ")
+    view.wait_for_function(
+        "sought => [...document.querySelectorAll('*')].some(e => e.shadowRoot?.querySelector('.roll')?.dataset.at > sought)",
+        arg=sought + 0.5,
+    )
+    moved = roll.locator(".head").bounding_box()["x"]
+    assert moved > box["x"] + box["width"] / 2
+    view.keyboard.press(" ")
+    view.keyboard.press("Home")
+    view.locator(".roll[data-at='0.000'][data-playing='false']").wait_for()
 
 
 @needs_chromium
