@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +77,5 @@ def load_session() -> Session:
             f"{missing}: not installed, and the baseline basic-pitch needs it. "
             f"Install with: {pip} onnxruntime && {pip} --no-deps {RELEASE}"
         )
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    runtime: Any = import_module("onnxruntime")
+    return runtime.InferenceSession(str(model), providers=["CPUExecutionProvider"])

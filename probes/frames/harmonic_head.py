@@ -57,6 +57,7 @@ class HarmonicHead(nn.Module):
         self.time = nn.Conv2d(HIDDEN, HIDDEN, (5, 1), padding=(4, 0), dilation=(2, 1))
         self.output = nn.Conv2d(HIDDEN, GROUPS, (7, 1), padding=(3, 0))
         self.dropout = nn.Dropout2d(dropout)
+        assert self.output.bias is not None
         with torch.no_grad():
             self.output.bias.copy_(torch.tensor(RARE))
 

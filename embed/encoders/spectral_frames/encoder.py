@@ -10,8 +10,8 @@ silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,7 +31,11 @@ class SpectralFramesEncoder(Encoder):
     sample_rate = SAMPLE_RATE
     frame_samples = HOP
     learned = False
-    amplitudes: ClassVar[Callable[[np.ndarray], np.ndarray]]         # (samples,) -> (frame, dim) float32
+
+    @staticmethod
+    @abstractmethod
+    def amplitudes(samples: np.ndarray) -> np.ndarray:
+        """(samples,) float32 -> (frame, dim) float32, 1 for a sine at full scale."""
 
     def frames_of(self, samples: int) -> int:
         """Number of frames of a window: one per 256 samples, at least one."""
@@ -43,7 +47,7 @@ class SpectralFramesEncoder(Encoder):
 
     def states(self, window: np.ndarray, layer: int) -> np.ndarray:
         """(samples,) -> (frame, dim) float32 of the only layer."""
-        return compress(type(self).amplitudes(np.asarray(window, np.float32)))
+        return compress(self.amplitudes(np.asarray(window, np.float32)))
 
 
 class LogMelEncoder(SpectralFramesEncoder):
@@ -51,7 +55,10 @@ class LogMelEncoder(SpectralFramesEncoder):
 
     name = location = "logmel"
     layers, dims = ("mel",), (BANDS,)
-    amplitudes = staticmethod(mel_amplitudes)
+
+    @staticmethod
+    def amplitudes(samples: np.ndarray) -> np.ndarray:
+        return mel_amplitudes(samples)
 
 
 class VqtEncoder(SpectralFramesEncoder):
