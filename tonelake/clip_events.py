@@ -106,7 +106,7 @@ class ClipEvents:
     prediction_name: str = ""            # a run; "" without a prediction
     predicted_kinds: tuple[str, ...] = ()            # kinds that the run finds, whether it found any in this clip or not
     side: str = ""                       # the set of the run that the clip is in: train, valid or test
-    problem: str = ""                    # why there is no prediction
+    problem: str = ""                    # why the prediction is missing
     scores: dict[str, float] = field(default_factory=dict)       # by name in words; only those that are defined
 
     def drawing(self) -> dict[str, Any]:
@@ -228,7 +228,8 @@ def pitch_range(pitches: pl.Series) -> tuple[int, int]:
     """
     if not len(pitches):
         return 36, 96
-    low, high = math.floor(pitches.min()) - 3, math.ceil(pitches.max()) + 3
+    values = pitches.to_numpy()
+    low, high = math.floor(values.min()) - 3, math.ceil(values.max()) + 3
     lacking = max(0, 24 - (high - low))
     return low - (lacking + 1) // 2, high + lacking // 2
 

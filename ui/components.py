@@ -41,7 +41,7 @@ def register(name: str, *modules: str) -> Any:
 
 MAP = register("map", "colours", "grid", "legend", "neighbours", "player", "points", "view")
 CLIPS = register("clips", "player")
-ROLL = register("roll", "player")
+ROLL = register("roll", "player", "spectrogram")
 ACTIONS = ("open", "more", "less", "map")
 
 

@@ -1,12 +1,10 @@
 // A piano roll over the spectrogram of a clip.  Space plays, a click or the arrows seek, a drag moves, + and − zoom.
 
-import { askBytes, clock, element, joinPlayers, mountable, play } from "./player.js";
+import { clock, element, joinPlayers, mountable, play } from "./player.js";
+import { Spectrogram } from "./spectrogram.js";
 
 const GUTTER = 46, AXIS = 18, LANE = 19; // pixels: names of pitches, times below, a row of labels above
 const NAMES = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];
-const KEPT_PARTS = 24;                   // of the spectrogram
-const RANGE = 50 * 127.5 / 40;           // levels in 50 dB, which are shown below the loudest
-const QUIETEST = 95;                     // level of -50 dB; parts below are not raised to full contrast
 const SHORTEST_S = 1, LONGEST_S = 120;   // of the time that is shown at once
 const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60];
 const STYLES = getComputedStyle;
@@ -22,7 +20,7 @@ class Roll {
     joinPlayers(this.audio);
     this.at = 0;
     this.off = new Set();                // layers that are hidden
-    this.parts = new Map();
+    this.spectrogram = new Spectrogram((parts) => { this.root.dataset.parts = String(parts); this.draw(); }, (sentence) => this.say(sentence));
     find(".play").onclick = () => this.toggle();
     find(".in").onclick = () => this.zoom(0.5);
     find(".out").onclick = () => this.zoom(2);
@@ -55,8 +53,8 @@ class Roll {
     this.audio.pause();
     this.audio.removeAttribute("src");
     delete this.audio.dataset.clip;
-    this.parts.clear();
-    [this.at, this.from, this.loudest] = [0, 0, QUIETEST];
+    this.spectrogram.open(data.clip, data.spectrogram);
+    [this.at, this.from] = [0, 0];
     this.span = Math.min(data.duration, Math.max(4, (this.view.clientWidth || 900) / 75));
     this.say("");
   }
@@ -85,8 +83,8 @@ class Roll {
     this.root.classList.toggle("dark", dark);
     const [reference, predicted] = ["--reference", "--predicted"].map((name) => STYLES(this.root).getPropertyValue(name).trim());
     const key = [ground, ink].join();
-    if (this.colours?.key !== key) for (const part of this.parts.values()) part.picture = null;
-    this.colours = { key, ground, ink, reference, predicted, strength: dark ? 0.7 : 0.6 };
+    if (this.colours?.key !== key) this.spectrogram.colour(ground, ink, dark ? 0.7 : 0.6);
+    this.colours = { key, ink, reference, predicted };
   }
 
   legend() {
@@ -265,7 +263,8 @@ class Roll {
     pen.globalAlpha = 0.04;
     pen.fillRect(GUTTER, top, width, tall);
     pen.globalAlpha = 1;
-    if (!this.off.has("spectrogram")) this.spectrogram(pen, top, tall);
+    if (!this.off.has("spectrogram")) this.spectrogram.draw(pen, {
+      low, high, top, row, from: this.from, until: this.from + this.span, x: (time) => this.x(time) });
     this.octaves(pen, width, row, y, ink);
     for (const side of this.data.sides) if (!this.off.has(side.name)) this.lines(pen, side, top, tall);
     let notes = 0;
@@ -282,66 +281,6 @@ class Roll {
     this.root.dataset.notes = String(notes);
     this.root.dataset.span = this.span.toFixed(2);
     this.marks();
-  }
-
-  spectrogram(pen, top, tall) {
-    const { spectrogram: grid, low, high } = this.data, first = Math.floor(this.from / grid.part_s);
-    const last = Math.min(grid.parts - 1, Math.floor((this.from + this.span) / grid.part_s));
-    pen.imageSmoothingEnabled = true;
-    for (let number = first; number <= last; number++) {
-      const part = this.part(number);
-      if (!part.levels) continue;
-      part.picture ??= this.picture(part);
-      const above = grid.highest - high, upper = Math.max(0, above), lower = Math.max(0, low - grid.lowest);
-      const from = upper * grid.per_pitch, rows = grid.bins - from - lower * grid.per_pitch;
-      if (rows <= 0) continue;
-      const row = tall / (high - low + 1), start = this.x(number * grid.part_s);
-      const wide = part.columns * grid.column_s / this.span * this.width();
-      pen.drawImage(part.picture, 0, from, part.columns, rows, start, top + Math.max(0, -above) * row, wide, rows / grid.per_pitch * row);
-    }
-  }
-
-  // One part of the spectrogram, which is requested the first time.
-  part(number) {
-    const known = this.parts.get(number);
-    if (known) {
-      this.parts.delete(number);
-      this.parts.set(number, known);
-      return known;
-    }
-    const part = {}, { clip, spectrogram: grid } = this.data;
-    this.parts.set(number, part);
-    if (this.parts.size > KEPT_PARTS) this.parts.delete(this.parts.keys().next().value);
-    askBytes(`/tonelake/roll/${encodeURIComponent(clip)}/${number}`).then(({ buffer }) => {
-      if (this.data.clip !== clip) return;
-      part.levels = new Uint8Array(buffer);
-      part.columns = part.levels.length / grid.bins;
-      const loudest = percentile(part.levels, 0.998);
-      if (loudest > this.loudest) {
-        this.loudest = loudest;
-        for (const one of this.parts.values()) one.picture = null;
-      }
-      this.root.dataset.parts = String([...this.parts.values()].filter((one) => one.levels).length);
-      this.draw();
-    }).catch((error) => { if (this.data.clip === clip) this.say(error.message); });
-    return part;
-  }
-
-  // Levels as a picture, from the colour of the page to that of its text; the highest bin is at the top.
-  picture({ levels, columns }) {
-    const { bins } = this.data.spectrogram, { ground, ink, strength } = this.colours;
-    const palette = new Uint32Array(256), bytes = new Uint8Array(palette.buffer);
-    for (let level = 0; level < 256; level++) {
-      const share = strength * Math.min(Math.max((level - this.loudest + RANGE) / RANGE, 0), 1) ** 1.5;
-      bytes.set([...ground.map((value, i) => Math.round(value + (ink[i] - value) * share)), 255], 4 * level);
-    }
-    const made = element("canvas", { width: Math.max(1, columns), height: bins }), pen = made.getContext("2d");
-    const image = pen.createImageData(made.width, bins), pixels = new Uint32Array(image.data.buffer);
-    for (let column = 0; column < columns; column++) {
-      for (let bin = 0; bin < bins; bin++) pixels[(bins - 1 - bin) * columns + column] = palette[levels[column * bins + bin]];
-    }
-    pen.putImageData(image, 0, 0);
-    return made;
   }
 
   octaves(pen, width, row, y, ink) {
@@ -476,14 +415,6 @@ class Roll {
     cancelAnimationFrame(this.frame);
     this.audio.pause();
   }
-}
-
-function percentile(levels, share) {
-  const counts = new Uint32Array(256);
-  for (const level of levels) counts[level]++;
-  let rest = (1 - share) * levels.length;
-  for (let level = 255; level > 0; level--) if ((rest -= counts[level]) < 0) return level;
-  return 0;
 }
 
 export const { mount, unmount } = mountable(Roll);
