@@ -27,10 +27,10 @@ SCORED_KINDS = {"notes": "note", "onsets": "onset", "beats": "beat", "chords": "
 SCORES = {                               # those that are shown, with their names in words
     "notes": {
         "onset_f1": "Note F1", "onset_precision": "Note precision", "onset_recall": "Note recall",
-        "onset_offset_f1": "Note F1 with offsets", "frame_f1": "Frame F1",
+        "onset_offset_f1": "F1 with offsets", "frame_f1": "Frame F1",
     },
     "onsets": {"f1": "Onset F1"}, "beats": {"f1": "Beat F1", "downbeat_f1": "Downbeat F1"},
-    "chords": {"majmin": "Chords, major or minor", "root": "Chord roots"}, "key": {"key_score": "Key score"},
+    "chords": {"majmin": "Major or minor chords", "root": "Chord roots"}, "key": {"key_score": "Key score"},
 }
 CLIP_COLUMNS = ("clip_id", "recording", "start_s", "duration_s", "track", "title", "artist")
 EVENT_TYPES: dict[str, Any] = {

@@ -18,10 +18,13 @@ def serve_app(lake_uri: str, *, port: int = 8501, address: str = "127.0.0.1", br
     import streamlit as st
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from streamlit.runtime.pages_manager import PagesManager
 
     from tonelake.ui.opened import LAKE_VARIABLE
     from tonelake.ui.routes import routes
 
+    # app.py lists the pages.  Without this, a first visit to an address such as /map would run that page alone, without app.py.
+    PagesManager.uses_pages_directory = False
     port = free_port(address, port)
     os.environ[LAKE_VARIABLE] = lake_uri
     # Against DNS rebinding: a foreign page that resolves its own name to this address sends its own Host header.

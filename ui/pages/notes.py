@@ -112,8 +112,11 @@ with narrow:
         st.code("tonelake ingest events PATH", language="bash")
     elif not shown.scores:
         st.text("The labels and the prediction have no kind of event in common in this clip.")
-    for name, value in shown.scores.items():
+    for name, value in list(shown.scores.items())[:1]:
         st.metric(name, f"{value:.2f}")
+    if len(shown.scores) > 1:
+        others = pl.DataFrame(list(shown.scores.items())[1:], schema=["score", "value"], orient="row")
+        st.dataframe(others.with_columns(pl.col("value").round(2)), hide_index=True)
     if shown.scores:
         st.caption("For this clip alone." + (f" {SIDES[shown.side]}" if shown.side in SIDES else ""))
 
