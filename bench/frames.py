@@ -210,10 +210,12 @@ def main() -> None:
                 print(table(["head", "way", "s", "ms a fit", "× loop", "score"], found), sentence, more, sep="\n", flush=True)
     if options.only:
         return
-    ratios["grid_vs_loop"] = min(ratios["grid_vs_loop_linear"], ratios["grid_vs_loop_conv"])
+    ratios["grid_vs_loop"] = ratios["grid_vs_loop_linear"]
     text = table(["head", "way", "s", "ms a fit", "× loop", "score"], rows) + "\n" + "\n".join(notes) + (
         "\n\nThe score is the mean average precision of onsets, frames and offsets on the validation clips, of the best fit.  "
-        "Both read frames from the store, the loop once for each fit.  `grid_vs_loop` is the smaller of the two ratios."
+        "Both read frames from the store, the loop once for each fit.  `grid_vs_loop` is the ratio of the grid over all "
+        "layers, linear."
+        "\n\nNotes read from frames, by encoder and head: docs/notes.md"
     )
     kept = RESULTS / "frames.json"
     others = json.loads(kept.read_text()) if kept.exists() else {}

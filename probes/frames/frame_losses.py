@@ -186,7 +186,7 @@ class ValidationSums:
             precision = average_precision(self.every.cpu().numpy(), self.positive.cpu().numpy())     # (fit, part, group)
             known = self.positive[0].sum(dim=-1).cpu().numpy() >= FEW_POSITIVES
             shares = (precision * known).sum(axis=2) / np.maximum(known.sum(axis=1), 1)
-            used = known.any(axis=1)
+            used = np.asarray(known.any(axis=1))
         return loss, shares[:, used].mean(axis=1) if used.any() else -loss
 
 

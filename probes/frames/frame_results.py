@@ -154,7 +154,7 @@ class TestClips:
                 valid, clip_posteriors(experiment.lake, experiment.space, heads, ids.gather(valid).to_list()), strict=True
             )
         ]
-        training = experiment.split.split.train[:TRAINING_CLIPS] if task.kind == "multiclass" else []
+        training = experiment.split.split.train[: TRAINING_CLIPS if task.kind == "multiclass" else 0]
         decoding = choose_decoding(task, known, training=[experiment.clips.events_of(int(row)) for row in training])
         del known
         estimates = [
@@ -200,7 +200,8 @@ def write_frame_results(
     """
     config, main = experiment.config, EVENT_METRICS[experiment.task.name]
     tests = TestClips(experiment)
-    rows, figures, fits, histories, diverged = [], [], [], [], []
+    rows: list[dict[str, Any]] = []
+    figures, fits, histories, diverged = [], [], [], []
     best: Judged | None = None
     for spec in experiment.lake.progress(experiment.specs, len(experiment.specs), "decoding"):
         chosen = ChosenFits(experiment, spec, read_tensors(partial, part_name(experiment, spec), name))

@@ -165,7 +165,8 @@ class Training:
             draw = (epoch, batch.number)
             working = self.working()
             masks = self.stack.masks(seeds, draw, batch.x.shape[1], self.device)
-            gradients, amount = Tensors(), 0.0
+            gradients = Tensors()
+            amount: torch.Tensor | float = 0.0
             logged = batch.number % LOSS_EVERY == 0
             for first, stop in self.blocks(batch.x, len(seeds)):
                 x, targets, unjudged = batch.block(first, stop)
