@@ -240,6 +240,9 @@ def test_every_page_opens_and_hits_can_be_played_by_keys(view, served, chorales)
 
 @needs_chromium
 def test_the_piano_roll_plays_and_its_playhead_moves(view, served, chorales):
+    import tonelake
+    from tonelake.clip_events import clip_events
+
     clip = chorales.clips.ids()[1]
     notes = chorales.events.read(kinds=["note"]).with_columns(source=pl.lit("predicted:heads"))
     chorales.events.replace(notes.with_columns(pl.col("start_s", "end_s") + 0.01))
@@ -249,7 +252,8 @@ def test_the_piano_roll_plays_and_its_playhead_moves(view, served, chorales):
     drawn = int(roll.get_attribute("data-notes"))
     roll.get_by_label("Labels (chorale)").uncheck()
     assert 0 < int(roll.get_attribute("data-notes")) < drawn
-    view.locator("[data-testid=stMetricValue]", has_text="1.00").first.wait_for()
+    expected = clip_events(tonelake.open(chorales.uri), clip, prediction="heads").scores["Note F1"]
+    view.locator("[data-testid=stMetricValue]", has_text=f"{expected:.2f}").wait_for()
     box = roll.locator(".view").bounding_box()
     view.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     sought = float(roll.get_attribute("data-at"))

@@ -116,7 +116,8 @@ with narrow:
         st.metric(name, f"{value:.2f}")
     if len(shown.scores) > 1:
         others = pl.DataFrame(list(shown.scores.items())[1:], schema=["score", "value"], orient="row")
-        st.dataframe(others.with_columns(pl.col("value").round(2)), hide_index=True)
+        two_places = {"value": st.column_config.NumberColumn(format="%.2f")}
+        st.dataframe(others, hide_index=True, column_config=two_places)
     if shown.scores:
         st.caption("For this clip alone." + (f" {SIDES[shown.side]}" if shown.side in SIDES else ""))
 
