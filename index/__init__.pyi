@@ -1,3 +1,4 @@
+from .gestures.clips import compute_gestures, gestures_of_clip
 from .hubness import DEFAULT_HUBS, HUBS
 from .maps.layout import METHODS
 from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
@@ -64,6 +65,7 @@ __all__ = [
     "build_index",
     "build_indexes",
     "compare",
+    "compute_gestures",
     "continuation",
     "cosine",
     "drop_indexes",
@@ -74,6 +76,7 @@ __all__ = [
     "find_named",
     "find_songs",
     "fit_vocabulary",
+    "gestures_of_clip",
     "group_matrix",
     "group_pairs",
     "groups",

@@ -32,6 +32,7 @@ from .forgetting import ForgetReport, forget
 from .format import format_of, newest_format, write_format
 from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames
+from .gestures import GESTURE_COLUMNS, Gestures
 from .key_rows import KeyRows
 from .lake import Lake
 from .locks import exclusive_lock, lock_of_module
@@ -88,6 +89,7 @@ __all__ = [
     "FILE_TAGS",
     "FIXED_COLUMNS",
     "FIXED_GROUP_COLUMNS",
+    "GESTURE_COLUMNS",
     "INSTANTS",
     "MANIFEST_FILE",
     "MANY_FRAGMENTS",
@@ -118,6 +120,7 @@ __all__ = [
     "Fragment",
     "FrameStates",
     "Frames",
+    "Gestures",
     "InputError",
     "KeyRows",
     "Lake",

@@ -51,7 +51,7 @@ def tables_of(lake: Lake) -> Iterator[Table]:
     """Yield the existing tables of a lake, clips first."""
     tables = [lake.clips.table, lake.paths.table, lake.failures.table, lake.events.table]
     for space in lake.spaces.all():
-        tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table]
+        tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table, lake.gestures(space).table]
     yield from (table for table in tables if table.version)
 
 

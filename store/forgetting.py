@@ -1,4 +1,4 @@
-"""Delete clips for good, with their vectors, frames, tokens, events, files and failures.
+"""Delete clips for good, with their vectors, frames, tokens, gestures, events, files and failures.
 
 What depends on clips is deleted before them, and files after them, so that a run that was killed can be repeated: the clips
 that it was asked for are still there.  Indexes, maps and runs notice by the tables' versions that clips are gone.
@@ -90,10 +90,10 @@ def forget(
 
 
 def tables_with_clips(lake: Lake) -> list[Table]:
-    """Vectors, frames and tokens of every space."""
+    """Vectors, frames, tokens and gestures of every space."""
     tables: list[Table] = []
     for space in lake.spaces.all():
-        tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table]
+        tables += [lake.vectors(space).table, lake.frames(space).table, lake.tokens(space).table, lake.gestures(space).table]
     return [table for table in tables if table.version]
 
 

@@ -24,6 +24,7 @@ from tonelake.store.files import Files
 from tonelake.store.format import FILE as FORMAT_FILE
 from tonelake.store.format import FIRST_WITH_STATES, check_format, identity_of, refusal_to_write, write_format
 from tonelake.store.frames import Frames
+from tonelake.store.gestures import Gestures
 from tonelake.store.progress import Progress, silent_progress
 from tonelake.store.space import Space, Spaces
 from tonelake.store.tokens import Tokens
@@ -93,6 +94,10 @@ class Lake:
     def tokens(self, space: Space | str | None = None) -> Tokens:
         """The stored token sequences of a space, given as for `vectors`."""
         return Tokens(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
+
+    def gestures(self, space: Space | str | None = None) -> Gestures:
+        """The stored gestures of a space, given as for `vectors`."""
+        return Gestures(self._connection, space if isinstance(space, Space) else self.spaces.get(space))
 
     def files(self, folder: str) -> Blobs:
         """The small files below a folder of the lake, beside its tables: derived files, runs."""

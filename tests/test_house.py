@@ -18,7 +18,10 @@ FLOOR = {
 }
 DRAWN_BESIDE = {"ui": {"tonelake"}, "tonelake": {"ui"}}          # the app opens a lake, the command starts the app
 # Shelves of index/: each imports only from lower ones.
-SHELVES = {"vectors": 0, "log_odds": 0, "names": 0, "hubness": 0, "search": 1, "separation": 2, "maps": 2, "tokens": 2}
+SHELVES = {
+    "vectors": 0, "log_odds": 0, "ratios": 0, "names": 0, "hubness": 0, "search": 1, "separation": 2, "maps": 2, "tokens": 2,
+    "gestures": 3,
+}
 
 
 def files_of(room: str) -> Iterator[Path]:

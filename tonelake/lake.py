@@ -31,8 +31,8 @@ class Lake(store.Lake):
     """An opened lake and everything that can be done with it.
 
     Most methods are functions of a room: `lake.similar(…)` is `tonelake.index.similar(lake, …)`.  The lake's own data:
-    `lake.clips`, `lake.events`, `lake.spaces`, `lake.failures`, `lake.vectors(space)`, `lake.frames(space)` and
-    `lake.tokens(space)`.
+    `lake.clips`, `lake.events`, `lake.spaces`, `lake.failures`, `lake.vectors(space)`, `lake.frames(space)`,
+    `lake.tokens(space)` and `lake.gestures(space)`.
     Long jobs show their progress through `lake.progress` and log to `tonelake.<room>`.
     """
 
@@ -177,6 +177,8 @@ class Lake(store.Lake):
     apply_vocabulary = index.apply_vocabulary
     list_vocabularies = index.list_vocabularies
     runs_of_clip = index.runs_of_clip
+    compute_gestures = index.compute_gestures
+    gestures_of_clip = index.gestures_of_clip
     similar_by_tokens = index.similar_by_tokens
     typical_tokens = index.typical_tokens
     repeats = index.repeats

@@ -262,6 +262,15 @@ def vocabularies(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def gestures(frame: pl.DataFrame) -> pl.DataFrame:
+    """Gestures of a clip, with rounded figures; pitch classes are left out."""
+    return frame.select(
+        number(pl.col("start_s"), ".2f"), number(pl.col("end_s"), ".2f"), "token", number(pl.col("loudness"), ".1f"),
+        number(pl.col("centroid"), ".0f"), number(pl.col("pitch"), ".1f"), number(pl.col("consonance"), ".2f"),
+        number(pl.col("ioi_s"), ".2f"), "ratio",
+    )
+
+
 def token_hits(frame: pl.DataFrame) -> pl.DataFrame:
     """Clips that share tokens, with the times of the shared passages."""
     return frame.select(
@@ -283,6 +292,7 @@ def continued(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.group_by(stretch, maintain_order=True).agg(
         pl.first("clip_id", "title"), clock(pl.first("start_s")).alias("from"), clock(pl.last("end_s")).alias("to"),
         pl.len().alias("runs"), pl.first("context"), pl.col("token").cast(pl.String).str.join(" ").alias("tokens"),
+        pl.col("relaxed").list.explode().drop_nulls().unique(maintain_order=True).str.join("; "),
     )
 
 

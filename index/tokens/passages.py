@@ -1,70 +1,18 @@
-"""Find repeated passages in the token sequences of a lake, and continue a sequence: a factor oracle over runs of tokens.
-
-Clips are joined with a unique number between them, so that no passage crosses their ends.  Runs are used rather than frames:
-a slower performance has the same runs, and a held sound is one run.
-"""
+"""Find repeated passages in the token sequences of a lake, and continue a sequence: a factor oracle over runs of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from tonelake.index.search.names import find_clip
-from tonelake.index.tokens.factor_oracle import FactorOracle
-from tonelake.index.tokens.sequences import Sequences, read_sequences
+from tonelake.index.tokens.joined import PATH, JoinedRuns, read_joined_gestures, read_joined_runs
+from tonelake.index.tokens.requested_path import GESTURE_FEATURES, last_interval, log_relaxed, request_of, requested_path
+from tonelake.index.tokens.requests import parse_condition
 from tonelake.store import InputError, Lake, read_songs
-
-MOST_RUNS = 2_000_000                    # an oracle of 2 GB, built in 8 s
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinedRuns:
-    """The runs of many clips in sequence, with their times, under one oracle."""
-
-    sequences: Sequences
-    numbers: np.ndarray                  # (run,) token, or -1 - clip between clips
-    clip: np.ndarray                     # (run,) number of the clip
-    start_s: np.ndarray                  # (run,) seconds from the clip's start
-    end_s: np.ndarray
-    oracle: FactorOracle
-
-    def span(self, first: int, last: int) -> tuple[str, float, float]:
-        """Return (clip, start, end in seconds) of the runs `first` to `last`."""
-        return self.sequences.clips[self.clip[first]].clip_id, float(self.start_s[first]), float(self.end_s[last])
-
-
-def read_joined_runs(
-    lake: Lake, name: str | None = None, *, space: str | None = None, where: str | None = None, others: Sequence[str] = ()
-) -> JoinedRuns:
-    """Read the runs of the clips that a filter keeps, and of `others`.  Raises InputError for too many."""
-    found = read_sequences(lake, name, space=space, where=where, others=others)
-    numbers: list[np.ndarray] = []
-    clip: list[np.ndarray] = []
-    start_s: list[np.ndarray] = []
-    end_s: list[np.ndarray] = []
-    between = np.array([np.nan])
-    for row, one in enumerate(found.clips):
-        tokens, starts = one.runs()
-        if not len(tokens):
-            continue
-        ends = np.append(one.frame_s[starts[1:]], one.frame_s[-1])
-        numbers += [tokens.astype(np.int64), np.array([-1 - row])]
-        clip.append(np.full(len(tokens) + 1, row))
-        start_s += [one.frame_s[starts], between]
-        end_s += [ends, between]
-    joined = np.concatenate(numbers)
-    if len(joined) > MOST_RUNS:
-        raise InputError(
-            f"{len(joined):,} runs of tokens are too many for one oracle, which takes {MOST_RUNS:,}. Choose clips by --where"
-        )
-    return JoinedRuns(
-        sequences=found, numbers=joined, clip=np.concatenate(clip), start_s=np.concatenate(start_s),
-        end_s=np.concatenate(end_s), oracle=FactorOracle(joined),
-    )
 
 
 def repeats(
@@ -107,47 +55,88 @@ def repeats(
 
 def continuation(
     lake: Lake, sequence: str | Sequence[int], name: str | None = None, *, steps: int = 32, least: int = 2, jump: float = 0.3,
-    token: int | None = None, other_tracks: bool = False, space: str | None = None, where: str | None = None, seed: int = 0,
+    token: int | None = None, want: Sequence[str] = (), prefer: Sequence[str] = (), other_tracks: bool = False,
+    space: str | None = None, where: str | None = None, seed: int = 0,
 ) -> pl.DataFrame:
     """Continue a sequence with stretches of the lake's own clips: a path through the oracle.
 
     `sequence`: a clip, continued from its end, or tokens.  The path begins at the place with the longest context in common
     with the end of the sequence, follows that clip, and at each step, with probability `jump` (always at a clip's end), jumps
     to another place with at least `least` runs of common context.  It stays within the clips that `where` keeps (labels, or
-    ranges of numbers such as "consonance BETWEEN 0.2 AND 0.6"); `token` sets its first token, and `other_tracks` excludes
-    the clip's own track.  Returns step, token, clip_id, start_s, end_s, context (common runs before this one), jumped.
-    Raises InputError if no place has `least` runs of common context.
+    ranges of numbers such as "consonance BETWEEN 0.2 AND 0.6"), and `other_tracks` excludes the clip's own track.
+
+    `token`: asks for the first token.  `want` and `prefer`: conditions on each event, "consonance >= 0.6", "ratio = 1:2",
+    relaxed in the order of `tokens.requests` instead of failing; a jump is then made to fulfil them, with less context if
+    necessary.  Events are runs of tokens; they are gestures (`compute_gestures`) if a condition names one of their features.
+
+    Returns step, token, clip_id, start_s, end_s, context (common events before this one), jumped, held and relaxed (the
+    conditions that the event meets, and those that it does not).  Raises InputError if no clip may be used, and, where nothing
+    was asked for, if no place has `least` runs of common context.
     """
     if steps < 1 or least < 1 or not 0 <= jump <= 1:
         raise InputError(f"{steps} steps, {least} runs of context, probability {jump:g}: must be 1 or more of each, and 0 to 1")
     own: list[str] = []
     if isinstance(sequence, str):
         own = [find_clip(lake, sequence)["clip_id"]]
-    joined = read_joined_runs(lake, name, space=space, where=where, others=own)
-    oracle, count = joined.oracle, len(joined.numbers)
-    if isinstance(sequence, str):
-        row = joined.sequences.row(own[0])
-        word = joined.sequences.clips[row].runs()[0].astype(np.int64).tolist()
+    wanted = [parse_condition(text) for text in want]
+    preferred = [parse_condition(text, weighted=True) for text in prefer]
+    names = {one.name for one in (*wanted, *preferred)}
+    if names & GESTURE_FEATURES:
+        joined = read_joined_gestures(lake, name, space=space, where=where, others=own)
     else:
+        joined = read_joined_runs(lake, name, space=space, where=where, others=own)
+    count = len(joined.numbers)
+    if own:
+        of_clip = (joined.clip == joined.sequences.row(own[0])) & (joined.numbers >= 0)
+        word = joined.numbers[of_clip].tolist()
+    else:
+        of_clip = np.zeros(count, bool)
         word = [int(one) for one in sequence]
     # A state can be continued if the run after it is allowed.
     continues = np.zeros(count + 1, bool)
     continues[:count] = allowed_runs(lake, joined, where, own, other_tracks)
-    shared = np.where(continues, oracle.contexts(word), 0)
-    if token is not None:
-        shared[:count][joined.numbers != token] = 0
-    best = int(shared.max(initial=0))
-    if best < min(least, len(word)):
-        before_token = f" before token {token}" if token is not None else ""
-        raise InputError(
-            f"no allowed place{before_token} shares {least} runs with the end of the sequence. Allow fewer with --context"
-        )
+    if not continues.any():
+        raise InputError("continuation: no clip with tokens may be used. Choose more with --where, or allow the own track")
     rng = np.random.default_rng(seed)
+    if names:
+        request = request_of(lake, joined, wanted, preferred)
+        path = requested_path(
+            joined, continues[:count], word, request, token=token, steps=steps, least=least, jump=jump,
+            previous_s=last_interval(joined, of_clip), rng=rng,
+        )
+    else:
+        path = oracle_path(joined, continues, word, token=token, steps=steps, least=least, jump=jump, rng=rng)
+    log_relaxed(path)
+    titles = lake.clips.take(path["clip_id"].unique().to_list(), ["title", "artist"])
+    return path.join(titles, on="clip_id", how="left", maintain_order="left")
+
+
+def oracle_path(
+    joined: JoinedRuns, continues: np.ndarray, word: list[int], *, token: int | None, steps: int, least: int, jump: float,
+    rng: np.random.Generator,
+) -> pl.DataFrame:
+    """Return the path of `continuation` without conditions, and with at most a first token.
+
+    A token that no place with `least` runs of context has is taken where there is less context, down to none; one that no
+    place has at all is relaxed.  Raises InputError without a token, if no place has `least` runs of context.
+    """
+    oracle = joined.oracle
+    shared = np.where(continues, oracle.contexts(word), -1)
+    held: list[str] = []
+    relaxed: list[str] = []
+    if token is not None:
+        has = np.append(joined.numbers == token, False) & continues
+        (held if has.any() else relaxed).append(f"token = {token}")
+        shared[~has & has.any()] = -1
+    best = int(shared.max(initial=0))
+    if token is None and best < min(least, len(word)):
+        raise InputError(f"no allowed place shares {least} runs with the end of the sequence. Allow fewer with --context")
     state = int(rng.choice(np.flatnonzero(shared == best)))
     rows, context, jumped = [], best, True
     for step in range(steps):
         clip_id, start_s, end_s = joined.span(state, state)
-        rows.append((step, int(joined.numbers[state]), clip_id, start_s, end_s, context, jumped))
+        rows.append((step, int(joined.numbers[state]), clip_id, start_s, end_s, context, jumped, held, relaxed))
+        held, relaxed = [], []
         state, context, jumped = state + 1, context + 1, False
         if not continues[state] or rng.random() < jump:
             # Only context that has been played counts, not what the clip had before the last jump.
@@ -159,13 +148,7 @@ def continuation(
                 jumped = True
             elif not continues[state]:
                 break                    # no continuation: the path ends with its clip
-    schema: dict[str, Any] = {
-        "step": pl.Int64, "token": pl.Int64, "clip_id": pl.String, "start_s": pl.Float64, "end_s": pl.Float64,
-        "context": pl.Int64, "jumped": pl.Boolean,
-    }
-    table = pl.DataFrame(rows, schema=schema, orient="row")
-    names = lake.clips.take(table["clip_id"].unique().to_list(), ["title", "artist"])
-    return table.join(names, on="clip_id", how="left", maintain_order="left")
+    return pl.DataFrame(rows, schema=PATH, orient="row")
 
 
 def allowed_runs(

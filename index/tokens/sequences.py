@@ -52,12 +52,13 @@ def apply_vocabulary(
 
 
 def drop_outdated(lake: Lake, space: Space) -> None:
-    """Delete sequences of vocabularies that no longer exist."""
+    """Delete sequences and gestures of vocabularies that no longer exist."""
     files = lake.files(f"vocabularies/{space.name}").names(".safetensors")
     known = {read_vocabulary(lake, file.removesuffix(".safetensors"), space=space.name).digest for file in files}
     tokens = lake.tokens(space)
     for digest in set(tokens.table.read(["vocabulary"]).column("vocabulary").to_pylist()) - known:
         tokens.drop(digest)
+        lake.gestures(space).drop(digest)
 
 
 def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str | None = None) -> pl.DataFrame:

@@ -23,6 +23,7 @@ from tonelake.cli.shared import (
     NotSame,
     SpaceName,
     Where,
+    WorkerCount,
     open_lake,
     say,
     show,
@@ -77,6 +78,25 @@ def apply(
     say(f"{done:,} clips: tokens of {vocabulary.name} stored{known}")
 
 
+@tokens_app.command(name="gestures")
+def gestures_(
+    name: Annotated[str | None, typer.Argument(help="Name of the vocabulary; required if there are several.")] = None,
+    lake: LakePath = "lake", space: SpaceName = None,
+    grid: Annotated[
+        float | None, typer.Option("--grid", help="Seconds of a gesture on a fixed grid; default: from onset to onset.")
+    ] = None,
+    where: Where = None, workers: WorkerCount = None,
+) -> None:
+    """Store the gestures of each clip with tokens: times, token, loudness, pitch, consonance and rhythm.
+
+    Example: tonelake tokens gestures 7-2048
+    """
+    vocabulary, done, failed = open_lake(lake).compute_gestures(name, grid_s=grid, space=space, where=where, workers=workers)
+    known = "" if done or failed else "; every clip with tokens already has them"
+    lost = f"; {failed:,} clips could not be read" if failed else ""
+    say(f"{done:,} clips: gestures in {vocabulary.name} stored{known}{lost}")
+
+
 @tokens_app.command(name="list")
 def list_(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -> None:
     """List the vocabularies, with measures of their quality.
@@ -90,14 +110,20 @@ def list_(lake: LakePath = "lake", as_json: Json = False, as_csv: Csv = False) -
 @tokens_app.command(name="show")
 def show_(
     clip: ClipId,
+    gestures: Annotated[bool, typer.Option("--gestures", help="Show its gestures instead, with their features.")] = False,
     vocabulary: Vocabulary = None, lake: LakePath = "lake", space: SpaceName = None, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
-    """Show a clip as runs of tokens.
+    """Show a clip as runs of tokens, or as gestures.
 
     Example: tonelake tokens show 3fa9
     """
     opened = open_lake(lake)
-    show(opened.runs_of_clip(named_clip(opened, clip), vocabulary, space=space), as_json, as_csv)
+    clip_id = named_clip(opened, clip)
+    if gestures:
+        found = opened.gestures_of_clip(clip_id, vocabulary, space=space)
+        show(found, as_json, as_csv, "gestures", "no gestures: run `tonelake tokens gestures`")
+        return
+    show(opened.runs_of_clip(clip_id, vocabulary, space=space), as_json, as_csv)
 
 
 @tokens_app.command(cls=library_command("tonelake.index:similar_by_tokens"))
@@ -172,6 +198,14 @@ def continue_(
     jump: Annotated[float, typer.Option(min=0, max=1, help="Probability of a jump to another passage, at each step.")]
     = FROM_LIBRARY,
     token: Annotated[int | None, typer.Option(help="Token to start with.")] = None,
+    want: Annotated[
+        list[str] | None,
+        typer.Option(help="Condition on each event, repeatable, the most important first: \"consonance >= 0.6\", "
+                          "\"ratio = 1:2\", \"token = 12\". It is relaxed where no event meets it."),
+    ] = None,
+    prefer: Annotated[
+        list[str] | None, typer.Option(help="Preference, repeatable, with a weight if wanted: \"loudness > -20 weight 2\".")
+    ] = None,
     other_tracks: Annotated[bool, typer.Option("--other-tracks", help="Leave out the clip's own track.")] = False,
     where: Annotated[
         str | None, typer.Option(help="Use only these clips: labels or ranges, \"consonance BETWEEN 0.2 AND 0.6\".")
@@ -181,7 +215,7 @@ def continue_(
 ) -> None:
     """Continue a sequence in the lake's own sounds.
 
-    Example: tonelake oracle continue 3fa9 --other-tracks
+    Example: tonelake oracle continue 3fa9 --want "consonance >= 0.6" --want "ratio = 1:2" --prefer "loudness > -20"
     """
     opened = open_lake(lake)
     query: str | list[int]
@@ -194,8 +228,8 @@ def continue_(
                 f"{sequence!r}: neither a clip nor a list of tokens. Separate tokens by commas: 12,7,7,130"
             )
     found = opened.continuation(
-        query, vocabulary, steps=steps, least=context, jump=jump, token=token, other_tracks=other_tracks, space=space,
-        where=where, seed=seed,
+        query, vocabulary, steps=steps, least=context, jump=jump, token=token, want=want or (), prefer=prefer or (),
+        other_tracks=other_tracks, space=space, where=where, seed=seed,
     )
     show(found, as_json, as_csv, "continued")
 

@@ -83,6 +83,7 @@ def check_rows(table: Table, name: str, repair: bool) -> Iterator[Finding]:
 def check_frames(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     yield from check_rows(lake.frames(space).table, f"frames_{space.name}", repair)
     yield from check_rows(lake.tokens(space).table, f"tokens_{space.name}", repair)
+    yield from check_rows(lake.gestures(space).table, f"gestures_{space.name}", repair)
 
 
 def check_events(lake: Lake, repair: bool) -> Iterator[Finding]:
