@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -248,3 +250,27 @@ def test_the_commands_show_gestures(made):
     assert answer.exit_code == 0 and "already has them" in answer.output
     answer = run.invoke(tonelake.cli.app, ["tokens", "show", clip, "--gestures", "--lake", made.uri])
     assert answer.exit_code == 0 and "2:1" in answer.output
+
+
+def test_a_continuation_is_written_as_audio_and_as_midi(made, played, tmp_path):
+    import mido
+    import soundfile
+
+    clip = clip_of(made, "one.wav")
+    word = made.gestures_of_clip(clip)["token"].to_list()
+    words = ["oracle", "continue", f"{word[0]},", "--lake", made.uri, "--steps", "3", "--context", "1", "--jump", "0"]
+    words += ["--want", "ioi_s > 0", "--where", f"clip_id = '{clip}'", "--want", "consonance > 0"]
+    answer = CliRunner().invoke(tonelake.cli.app, [
+        *words, "--json", "--wav", str(tmp_path / "duet.wav"), "--midi", str(tmp_path / "duet.mid"),
+    ])
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    path = pl.DataFrame([json.loads(line) for line in answer.stdout.splitlines()])
+    length = (path["end_s"] - path["start_s"]).sum()
+    sound, rate = soundfile.read(tmp_path / "duet.wav")
+    assert len(sound) / rate == pytest.approx(length, abs=0.1) and np.abs(sound).max() > 0.05
+    notes = [message for message in mido.MidiFile(tmp_path / "duet.mid") if message.type == "note_on"]
+    stored = made.gestures_of_clip(clip)
+    pitches = dict(zip(stored["start_s"].round(4), stored["pitch"].round(), strict=True))
+    assert [note.note for note in notes] == [int(pitches[round(start, 4)]) for start in path["start_s"]]
+    answer = CliRunner().invoke(tonelake.cli.app, [*words, "--wav", str(tmp_path / "no" / "duet.wav")])
+    assert answer.exit_code == 1 and "cannot be written" in str(answer.output) + str(answer.exception)

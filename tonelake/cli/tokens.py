@@ -211,6 +211,10 @@ def continue_(
         str | None, typer.Option(help="Use only these clips: labels or ranges, \"consonance BETWEEN 0.2 AND 0.6\".")
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = FROM_LIBRARY,
+    wav: Annotated[Path | None, typer.Option("--wav", help="Write the audio of the continuation to this file.")] = None,
+    midi: Annotated[
+        Path | None, typer.Option("--midi", help="Write the pitches of its gestures to this MIDI file.")
+    ] = None,
     as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Continue a sequence in the lake's own sounds.
@@ -231,6 +235,11 @@ def continue_(
         query, vocabulary, steps=steps, least=context, jump=jump, token=token, want=want or (), prefer=prefer or (),
         other_tracks=other_tracks, space=space, where=where, seed=seed,
     )
+    if wav is not None or midi is not None:
+        from tonelake.recombine import write_continuation
+
+        for sentence in write_continuation(opened, found, vocabulary, space=space, wav=wav, midi=midi):
+            say(sentence)
     show(found, as_json, as_csv, "continued")
 
 
