@@ -131,7 +131,7 @@ def clip_events(lake: Lake, clip_id: str, *, reference: str | None = None, predi
     Raises ClipNotFound.  A prediction that cannot be made is explained in `problem`.
     """
     found = lake.clips.find(clip_id)
-    clip = {name: found.get(name) for name in CLIP_COLUMNS}
+    clip: dict[str, Any] = {name: found.get(name) for name in CLIP_COLUMNS}
     names = reference_names(lake, clip["recording"])
     chosen = reference if reference in names else (names[0] if names else "")
     row = pl.DataFrame([clip]).select("clip_id", "recording", "start_s", "duration_s")
@@ -204,7 +204,7 @@ def scores_in_words(
 ) -> dict[str, float]:
     """Return the scores of the kinds that are labelled and predicted, by name in words, as far as they are defined."""
     labelled = set(reference["kind"])
-    shown = {}
+    shown: dict[str, float] = {}
     for task, kind in SCORED_KINDS.items():
         if kind in kinds and (kind in labelled or (task == "onsets" and "note" in labelled)):
             scores = score_events(task, reference, estimate, duration_s)
