@@ -1,4 +1,5 @@
 from .gestures.clips import compute_gestures, gestures_of_clip
+from .gestures.live import LiveGestures
 from .hubness import DEFAULT_HUBS, HUBS
 from .maps.layout import METHODS
 from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
@@ -47,6 +48,7 @@ __all__ = [
     "LayerReport",
     "LearnedWeights",
     "LiveEncoder",
+    "LiveGestures",
     "LiveStep",
     "Map",
     "Match",

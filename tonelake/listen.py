@@ -14,14 +14,14 @@ from tonelake.ingest import DecoderPool, to_source
 from tonelake.store import InputError
 
 if TYPE_CHECKING:
-    from tonelake.index import LiveEncoder, LiveStep
+    from tonelake.index import LiveEncoder, LiveGestures, LiveStep
 
 PIECE_S = 0.1                            # seconds of a stream pushed at once
 DECODED_S = 10.0                         # seconds of a file decoded at once, in a process of its own
 FORMATS = {"s16le": ("<i2", 32768.0), "s32le": ("<i4", 2147483648.0), "f32le": ("<f4", 1.0)}
 
 
-def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> Iterator[LiveStep]:
+def listen_to_file(live: LiveEncoder | LiveGestures, path: Path, *, real_time: bool = True) -> Iterator[LiveStep]:
     """Yield steps of the live encoder while a file plays, or as fast as possible without `real_time`.  Raises AudioError."""
     source, rate = to_source(path), live.frames.rate
     begun = time.monotonic()
@@ -42,7 +42,7 @@ def listen_to_file(live: LiveEncoder, path: Path, *, real_time: bool = True) -> 
 
 
 def listen_to_stream(
-    live: LiveEncoder, stream: BinaryIO, *, channels: int = 1, form: str = "s16le"
+    live: LiveEncoder | LiveGestures, stream: BinaryIO, *, channels: int = 1, form: str = "s16le"
 ) -> Iterator[LiveStep]:
     """Yield steps of the live encoder for raw interleaved samples, until the stream ends.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -241,6 +242,19 @@ def test_live_gestures_equal_those_of_the_clip(made, played):
     assert [row["ratio"] for row in rows] == stored["ratio"].to_list()
     with pytest.raises(InputError, match="--vocabulary"):
         LiveGestures(made.live(rate=RATE, k=0))
+
+
+def test_listen_prints_the_gestures_of_a_file(made):
+    file = Path(made.uri).parent / "music" / "one.wav"
+    words = ["listen", str(file), "--lake", made.uri, "--vocabulary", "sounds", "--window", "1", "--gestures", "--fast"]
+    words.append("--json")
+    answer = CliRunner().invoke(tonelake.cli.app, words)
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    found = [row["gesture"] for row in map(json.loads, answer.stdout.splitlines()) if "gesture" in row]
+    assert [row["start_s"] for row in found] == pytest.approx(TIMES, abs=0.012)
+    assert [row["ratio"] for row in found] == [None, "2:1", "1:2", "4:1", None]
+    answer = CliRunner().invoke(tonelake.cli.app, [word for word in words if word not in ("--vocabulary", "sounds")])
+    assert answer.exit_code == 1 and "--vocabulary" in answer.output + str(answer.exception)
 
 
 def test_the_commands_show_gestures(made):

@@ -185,6 +185,16 @@ def test_requests_without_gestures_name_the_command_to_run(made):
         made.continuation([1, 2], want=["colour = red"])
 
 
+def test_notes_need_gestures(made):
+    from tonelake.recombine import notes_of_path
+
+    path = made.continuation([1, 2], steps=2)
+    notes = notes_of_path(made, path)
+    assert notes["start_s"].to_list() == [0.0, pytest.approx((path["end_s"] - path["start_s"])[0])]
+    with pytest.raises(InputError, match="has no gestures in sounds, whose pitches are the notes"):
+        notes_of_path(made, path.with_columns(clip_id=pl.lit("f" * 20)))
+
+
 def test_the_command_takes_requests(made):
     run = CliRunner()
     words = ["oracle", "continue", "1,2", "--steps", "3", "--want", "token = 9", "--prefer", "loudness > -20 weight 2"]

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ from tonelake.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from tonelake.index import LiveStep
+    from tonelake.index import LiveGestures, LiveStep
 
 app = typer.Typer()
 tokens_app = typer.Typer(
@@ -258,6 +258,9 @@ def listen(
     device: Annotated[
         str | None, typer.Option(help="Device: cpu, cuda or mps; default: an accelerator if there is one.")
     ] = None,
+    gestures: Annotated[
+        bool, typer.Option("--gestures", help="Also print each gesture with its features; needs --vocabulary.")
+    ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Read a file as fast as possible, not in real time.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -274,19 +277,39 @@ def listen(
     )
     say(f"space {live.space.name}, layer {live.space.layers[live.layer]}: frames are {live.frames.latency_s:.2f} s behind "
         "their sound, plus the time to compute them")
+    cut: LiveGestures | None = None
+    if gestures:
+        from tonelake.index import LiveGestures
+
+        cut = LiveGestures(live)
+        say(f"gestures are complete at most {cut.latency_s:.2f} s after their end, plus that time")
     if source == "-":
-        pieces = listen_to_stream(live, standard_input(), channels=channels, form=form)
+        pieces = listen_to_stream(cut or live, standard_input(), channels=channels, form=form)
     else:
-        pieces = listen_to_file(live, path, real_time=not fast)
+        pieces = listen_to_file(cut or live, path, real_time=not fast)
     late = Lateness()
     shown: list[str] | None = None
     plain = as_json or not sys.stdout.isatty()
     for one in pieces:
         if one.tokens is not None and len(one.tokens) and plain:
             print(json.dumps({"at_s": round(float(one.time_s[-1]), 3), "tokens": one.tokens.tolist()}), flush=True)
+        for row in cut.take() if cut is not None else ():
+            print_gesture(row, plain)
         shown = print_hits(one, shown, plain)
         if len(one.time_s) and not fast and (sentence := late.note(float(one.time_s[-1]))):
             say(sentence)
+
+
+def print_gesture(row: dict[str, Any], plain: bool) -> None:
+    """Print a gesture: its row as JSON, or its main features on a line."""
+    if plain:
+        print(json.dumps({"at_s": round(row["end_s"], 3), "gesture": row}), flush=True)
+        return
+    figures = [f"token {row['token']}", f"{row['loudness']:.0f} dB"]
+    figures += [f"pitch {row['pitch']:.1f}", f"consonance {row['consonance']:.2f}"] if row["pitch"] is not None else []
+    figures += [row["ratio"]] if row["ratio"] else []
+    minutes, seconds = divmod(row["start_s"], 60)
+    typer.echo(f"{minutes:3.0f}:{seconds:04.1f}  {'  '.join(figures)}")
 
 
 def print_hits(step: LiveStep, shown: list[str] | None, plain: bool) -> list[str] | None:
