@@ -15,7 +15,7 @@ import polars as pl
 from tonelake.embed import ReadClips, peak_memory
 from tonelake.finetune.config import FinetuneConfig, merge_settings
 from tonelake.ingest import read_clips
-from tonelake.store import InputError, Lake, can_group, in_list, read_songs
+from tonelake.store import InputError, Lake, can_group, in_list, is_list, read_songs
 
 STEPS = 3                                # measured, after one for warm-up
 
@@ -114,7 +114,7 @@ def plan_finetunes(
     merged = use_encoder(lake, merge_settings(continued_config(lake, config, settings), column, settings), encoder)
     lake.clips.check_column(by)
     clips = lake.clips.read([by, "duration_s"], where=merged.where).drop_nulls(by)
-    if not can_group(clips[by].dtype) or clips[by].dtype.is_nested():
+    if not can_group(clips[by].dtype) or is_list(clips[by].dtype):
         raise InputError(f"--by {by}: does not hold one name or whole number a clip. Choose a column such as stem")
     order = clips.group_by(by).agg(pl.col("duration_s").sum()).sort("duration_s", by, descending=[True, False])
     measured: MeasuredSteps | None = None

@@ -1,6 +1,6 @@
 """Spectrogram of a clip over pitch, in parts of 16 s: three bins a semitone from A0.
 
-A value is the lesser of the constant-Q transform, which is exact in pitch, and the variable-Q transform, which is exact in time.
+A value is the lesser of the constant-Q transform, exact in pitch, and the variable-Q transform, exact in time.
 Parts follow one another without a gap: part i covers the columns from `PART_COLUMNS` i on, each of `COLUMN_S` seconds.  A part
 is decoded and computed alone, so that an hour takes no more memory than a minute.
 """

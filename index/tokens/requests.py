@@ -26,7 +26,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.ratios import small_ratios
-from tonelake.store import InputError, is_list
+from tonelake.store import InputError, is_list, is_number
 
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, "=": operator.eq, ">": operator.gt, "<": operator.lt,
@@ -52,7 +52,7 @@ class Condition:
 
         Raises InputError for text compared with numbers, and for text that is to be smaller or larger.
         """
-        if values.dtype.is_numeric():
+        if is_number(values.dtype):
             if self.number is None:
                 raise InputError(f"condition {self.text!r}: {self.name!r} holds numbers. Compare it with one")
             number = float(np.float32(self.number)) if values.dtype == pl.Float32 else self.number       # as it is stored

@@ -15,7 +15,7 @@ import polars as pl
 
 from tonelake.evaluate import Split, Targets, closed_groups, make_splits
 from tonelake.probes.frames.config import FrameProbeConfig
-from tonelake.store import InputError, can_group
+from tonelake.store import InputError, can_group, is_list
 
 TEST_SHARE, VALID_SHARE = 0.25, 0.15     # of the groups, at least one each
 FEWEST_GROUPS = 3                        # training, validation, test
@@ -46,7 +46,7 @@ def group_values(clips: pl.DataFrame, column: str) -> pl.Series:
     """Return the group of each clip as text.  Raises InputError if the column does not exist or has no groups."""
     if column not in clips.columns:
         raise InputError(f"--hold-out {column}: no such column. Clips have {', '.join(clips.columns)}")
-    if not can_group(clips[column].dtype) or clips[column].dtype.is_nested():
+    if not can_group(clips[column].dtype) or is_list(clips[column].dtype):
         raise InputError(f"--hold-out {column}: does not hold one name a clip. Choose a column such as artist")
     return clips[column].cast(pl.String)
 

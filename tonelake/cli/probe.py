@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -43,7 +43,8 @@ def probe(
         bool, typer.Option("--frames", help="Find events over time, from stored frames: notes, onsets, beats, chords or key.")
     ] = False,
     task: Annotated[
-        str | None, typer.Option(help="Kind of task: multiclass, multilabel or regression; default: by the type of the column.")
+        Literal["multiclass", "multilabel", "regression"] | None,
+        typer.Option(help="Kind of task; default: by the type of the column."),
     ] = None,
     space: SpaceName = None, where: Where = None,
     protocol: Annotated[
@@ -54,7 +55,7 @@ def probe(
 ) -> None:
     """Train probes on stored vectors, or heads on stored frames: every learning rate and seed at once.
 
-    Examples: tonelake probe artist --split by:album; tonelake probe notes --frames --hold-out timbre
+    Example: tonelake probe artist --split by:album, or tonelake probe notes --frames --hold-out timbre
     """
     opened = open_lake(lake)
     if frames:
@@ -160,7 +161,7 @@ def predict(
 ) -> None:
     """Apply a probe to clips, or choose a label for each by words, without training.
 
-    Examples: tonelake predict artist --where "artist IS NULL" --save; tonelake predict notes --midi transcribed
+    Example: tonelake predict artist --where "artist IS NULL" --save, or tonelake predict notes --midi transcribed
     """
     if (run is None) == (text is None):
         raise typer.BadParameter("Name a run, or give labels by --text")
