@@ -42,7 +42,7 @@ from bench.report import RESULTS, circumstances, commit, table, write_results
 DIM = 16
 LAYERS = 13
 RESULTS_FILE = RESULTS / "statistics.json"
-# What a valid procedure finds in 5 % of lakes; mixtures in 2.5 %, since only an interval above 0 counts.
+# A valid procedure finds something in 5 % of lakes; mixtures in 2.5 %, since only an interval above 0 counts.
 FALSE = ("layers_distinguished", "nearest_named", "significant", "relied_on_mixture")
 SETS = 2                                 # of fixed artists; a figure's expectation is that of its set
 LEVEL = (0.93, 0.97)                     # where coverage should be

@@ -40,13 +40,22 @@ def write_report(
             "## Classes", classes_table(tables["classes"]), describe_accuracy(metrics),
             markdown_image(drawn, "confusion.png", "confusion"),
         ]
-    parts += ["## Layer weights", markdown_image(drawn, "weights.png", "learned share of each layer")]
-    parts += ["## Epochs", frame_table(tables["history"])]
-    parts += ["## Overlap between training and test", leaks_table(metrics), "## Cautions", cautions(config, metrics)]
-    parts += [
+    return join_parts([*parts, *last_parts(metrics, tables, drawn, cautions(config, metrics))])
+
+
+def last_parts(metrics: dict[str, Any], tables: dict[str, pl.DataFrame], drawn: Sequence[str], cautions: str) -> list[str]:
+    """Return the parts with which the report of any fine-tuning ends: layers, epochs, overlap, cautions and commands."""
+    return [
+        "## Layer weights", markdown_image(drawn, "weights.png", "learned share of each layer"),
+        "## Epochs", frame_table(tables["history"]),
+        "## Overlap between training and test", leaks_table(metrics), "## Cautions", cautions,
         "## Reproduce", f"    tonelake finetune --config {shlex.quote('adapters/' + metrics['run'] + '/config.yaml')}",
         "## Embed with this adapter", f"    tonelake embed --adapter {shlex.quote(metrics['run'])}",
     ]
+
+
+def join_parts(parts: Sequence[str]) -> str:
+    """Return parts of a page as Markdown; empty ones are left out."""
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

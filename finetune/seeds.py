@@ -34,12 +34,9 @@ log = getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """One training: scores of the clips, the main metric on the training clips, and an entry an epoch."""
+class EpochHistory:
+    """One training, with an entry an epoch."""
 
-    test: np.ndarray                     # (clip, output) probabilities, or values in the targets' units
-    training: dict[str, np.ndarray]      # likewise of the sides train and valid, by the final weights; of the fine-tuning only
-    train: float | None
     history: Sequence[dict[str, float]]
 
     def best_valid(self, config: FinetuneConfig) -> float:
@@ -47,6 +44,15 @@ class Trained:
         key = f"eval_{config.monitored}"
         best = max if config.higher_is_better else min
         return best((line[key] for line in self.history if key in line), default=float("nan"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(EpochHistory):
+    """One training: scores of the clips, the main metric on the training clips, and an entry an epoch."""
+
+    test: np.ndarray                     # (clip, output) probabilities, or values in the targets' units
+    training: dict[str, np.ndarray]      # likewise of the sides train and valid, by the final weights; of the fine-tuning only
+    train: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from bench.notes.models import Result
 from bench.notes.pieces import HELD_OUT, ORGAN, SEEN
-from tonelake.evaluate import estimates_by_clips, make_units, match_notes, merge_unisons
+from tonelake.evaluate import Estimate, estimates_by_clips, make_units, match_notes, merge_unisons
 
 FAST_MS = 20                             # a timbre attacks fast if it reaches half of its level within this time
 REPEATED_S = 0.02                        # longest gap before a note that repeats the pitch of the one before
@@ -18,13 +17,8 @@ SEEN_GROUP, HELD_GROUP = "seen", "held out"
 FAST_SEEN, FAST_HELD = "fast, seen", "fast, held out"
 
 
-@dataclass(frozen=True)
-class Figure:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+class Figure(Estimate):
+    """An estimate with its 95 % interval, shown with two decimals."""
 
     def __str__(self) -> str:
         if not np.isfinite(self.value):

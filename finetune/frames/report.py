@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import polars as pl
 
 from tonelake.evaluate import Split
 from tonelake.finetune.config import FinetuneConfig
-from tonelake.finetune.report import cautions, describe_seeds, format_difference
+from tonelake.finetune.report import cautions, describe_seeds, format_difference, join_parts, last_parts
 from tonelake.probes import (
     DecodeSettings,
     format_interval,
     frame_table,
     leak_warning,
-    leaks_table,
-    markdown_image,
     markdown_table,
 )
 
@@ -33,14 +30,7 @@ def write_event_report(
         for (by,), group in tables["groups"].group_by("by", maintain_order=True):
             parts += [f"## Notes by {by}", groups_table(group)]
     parts += ["## Decoder", f"Chosen on the validation clips: {describe_decoding(metrics['decoding'])}."]
-    parts += ["## Layer weights", markdown_image(["weights.png"], "weights.png", "learned share of each layer")]
-    parts += ["## Epochs", frame_table(tables["history"])]
-    parts += ["## Overlap between training and test", leaks_table(metrics), "## Cautions", cautions(config, metrics)]
-    parts += [
-        "## Reproduce", f"    tonelake finetune --config {shlex.quote('adapters/' + metrics['run'] + '/config.yaml')}",
-        "## Embed with this adapter", f"    tonelake embed --adapter {shlex.quote(metrics['run'])}",
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return join_parts([*parts, *last_parts(metrics, tables, ["weights.png"], cautions(config, metrics))])
 
 
 def summary(metrics: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ import torch
 
 from tonelake.evaluate import EVENT_METRICS, score_clips
 from tonelake.finetune.checkpoint_file import CheckpointWeights
-from tonelake.finetune.config import SCORE, FinetuneConfig
+from tonelake.finetune.config import SCORE
 from tonelake.finetune.data import ClipDataset
 from tonelake.finetune.foreign_checkpoint import begin_at_epoch
 from tonelake.finetune.frames.model import FrameModel, FrozenFrameModel
@@ -35,7 +35,7 @@ from tonelake.finetune.frames.posteriors import StoredPosteriors, clip_logits, p
 from tonelake.finetune.frames.setup import FrameSetup
 from tonelake.finetune.frames.source import EventSource
 from tonelake.finetune.initial_weights import load_initial_weights
-from tonelake.finetune.seeds import frozen_digest, seed_file, seed_suffix
+from tonelake.finetune.seeds import EpochHistory, frozen_digest, seed_file, seed_suffix
 from tonelake.finetune.trainer import Finetuner, last_checkpoint, train_from_last_checkpoint
 from tonelake.probes import DecodeSettings, choose_decoding, decode
 
@@ -46,18 +46,11 @@ log = getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameTrained:
+class FrameTrained(EpochHistory):
     """One training, judged."""
 
     decoding: DecodeSettings             # chosen on the validation clips
     scores: pl.DataFrame                 # a row a test clip, in the order of the split
-    history: Sequence[dict[str, float]]
-
-    def best_valid(self, config: FinetuneConfig) -> float:
-        """Return the best value of the monitored validation metric."""
-        key = f"eval_{config.monitored}"
-        best = max if config.higher_is_better else min
-        return best((line[key] for line in self.history if key in line), default=float("nan"))
 
 
 @dataclass(frozen=True, kw_only=True)

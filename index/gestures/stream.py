@@ -64,7 +64,7 @@ class GestureStream:
         return self._complete(self._heard_s)
 
     def finish(self) -> list[dict[str, Any]]:
-        """End the stream; return the remaining gestures, of which the last has no inter-onset interval."""
+        """End the stream; return the remaining gestures.  The last one has no inter-onset interval."""
         if self._finder is not None:
             self._add_onsets(self._finder.finish(), self._count)
         done = self._complete(np.inf)

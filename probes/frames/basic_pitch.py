@@ -35,7 +35,7 @@ FRAME_OUTPUT, ONSET_OUTPUT = "StatefulPartitionedCall:1", "StatefulPartitionedCa
 
 
 class Session(Protocol):
-    """What is needed of an onnxruntime.InferenceSession."""
+    """The methods of onnxruntime.InferenceSession that are used."""
 
     def run(self, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> Sequence[Any]: ...
 

@@ -68,7 +68,7 @@ class FrameProbeConfig(Settings):
         description="Split into training, validation and test set: random, by:COLUMN or column:COLUMN.",
     )
     hold_out: str | None = Field(
-        default=None, description="Column, such as timbre, of which some groups are in the test set only and others in the "
+        default=None, description="Column, such as timbre: some of its groups are in the test set only, others in the "
         "validation set only.",
     )
     shares: Annotated[tuple[float, ...], Field(strict=False)] = Field(

@@ -5,7 +5,7 @@ Stored frames of `vqt`, `cqt` or `logmel` (log amplitudes) -> probabilities like
 
     strength     log amplitude at a pitch, 0 at 50 dB below the clip's loudest moments, 1 there
     salience     strength, times the mean strength of its overtones 2 to 4 as far as the spectrum has them; less half of the
-                 salience an octave, a twelfth and two octaves below, of which it can be an overtone; local maxima over pitch
+                 salience an octave, a twelfth and two octaves below, whose overtone it can be; local maxima over pitch
     onset        rise of the salience over ONSET_S, centred at the frame
 """
 

@@ -111,7 +111,7 @@ with st.sidebar:
     tagging = next((one for one in (space, *(other or ())[:1]) if has_tags(one)), None)
     tagged = st.toggle(
         "Tags", value=True, key="tags", bind="query-params", disabled=tagging is None,
-        help="What the encoder hears in each hit: its likeliest tags, such as “guitar, slow”." if tagging else
+        help="The likeliest tags of each hit, by the encoder, such as “guitar, slow”." if tagging else
         "The encoder of this space names no tags. musicnn does: `tonelake embed --encoder musicnn`.",
     )
 
