@@ -157,10 +157,31 @@ def seed_file(work: Path, seed: int) -> Path:
     return work / f"seed-{seed}.safetensors"
 
 
-def write_seed(work: Path, result: SeedResult) -> None:
-    """Write a finished seed; the file appears complete."""
+def write_seed_file(work: Path, seed: int, tensors: dict[str, torch.Tensor], key: str, described: dict[str, Any]) -> None:
+    """Write tensors, with `described` as JSON under `key` in the header; the file appears complete."""
     from safetensors.torch import save_file
 
+    path = seed_file(work, seed)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={key: json.dumps(described)})
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_seed_file(work: Path, seed: int, key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Read what `write_seed_file` wrote; None if the seed is not finished."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(seed_file(work, seed), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[key])  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def write_seed(work: Path, result: SeedResult) -> None:
+    """Write a finished seed; the file appears complete."""
     tensors = {f"weights.{name}": tensor for name, tensor in result.weights.items()}
     described: dict[str, Any] = {"seed": result.seed, "loaded": result.loaded}
     for key, trained in (("tuned", result.tuned), ("frozen", result.frozen)):
@@ -168,24 +189,15 @@ def write_seed(work: Path, result: SeedResult) -> None:
         for side, scores in trained.training.items():
             tensors[f"{key}.{side}"] = torch.from_numpy(np.ascontiguousarray(scores))
         described[key] = {"train": trained.train, "history": list(trained.history)}
-    path = seed_file(work, result.seed)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"result": json.dumps(described)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_seed_file(work, result.seed, tensors, "result", described)
 
 
 def read_seed(work: Path, seed: int) -> SeedResult | None:
     """Read a finished seed; None if it is not finished."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(seed_file(work, seed), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            described = json.loads(file.metadata()["result"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    stored = read_seed_file(work, seed, "result")
+    if stored is None:
         return None
+    tensors, described = stored
     tuned, frozen = (
         Trained(
             test=tensors[key].numpy(), train=described[key]["train"], history=described[key]["history"],

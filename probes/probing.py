@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING
 
 from tonelake.evaluate import Split, counted
 from tonelake.probes.config import ProbeConfig
-from tonelake.probes.runs import Run, check_kind, write_tensors
+from tonelake.probes.run_training import train_run
+from tonelake.probes.runs import Run, write_tensors
 from tonelake.store import (
-    CONFIG_FILE,
-    MANIFEST_FILE,
-    METRICS_FILE,
     Blobs,
     Lake,
-    check_same_run,
-    lock_run,
-    notes_on_earlier_runs,
-    settings_to_yaml,
-    write_manifest,
 )
 
 if TYPE_CHECKING:
@@ -44,31 +37,9 @@ def probe(
 
     log.info("reading labels")
     experiment = make_experiment(lake, config, splits)
-    manifest = experiment.manifest()
-    chosen = name is not None
-    if name is None:
-        name = f"{'-'.join(experiment.config.columns)}-{experiment.space.name}-{manifest.digest[:8]}"[-120:]
-    files, partial = Run.folder(lake, name), lake.files(f"probes/{name}/partial")
-    check_kind(files, name, on_frames=False)
-    check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
-    done = Run.find(lake, name)
-    if done is not None and not again:
-        return done
-    with lock_run(files, name):                 # another process may have started or finished it meanwhile
-        check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
-        done = Run.find(lake, name)
-        if done is not None and not again:
-            return done
-        if again or files.read(CONFIG_FILE) is None:         # fits without settings are of an unknown run
-            delete_results(files, partial)
-        if not chosen:
-            experiment.notes += log_notes(notes_on_earlier_runs(lake, Run, manifest))
-        write_manifest(files, manifest)
-        files.put_text(CONFIG_FILE, settings_to_yaml(experiment.config, manifest.digest))
-        train_and_evaluate(experiment, name, files, partial)
-    found = Run.find(lake, name)
-    assert found is not None
-    return found
+    return train_run(
+        Run, lake, experiment, name, label="-".join(experiment.config.columns), again=again, train=train_and_evaluate
+    )
 
 
 def train_and_evaluate(experiment: Experiment, name: str, files: Blobs, partial: Blobs) -> None:
@@ -89,19 +60,5 @@ def train_and_evaluate(experiment: Experiment, name: str, files: Blobs, partial:
                 write_tensors(partial, part_name(experiment, fold, spec), part_tensors(results, number, preparation))
     log.info("evaluating")
     write_results(experiment, name, files, partial, started, resumed)
-    for part in partial.names(".safetensors"):
-        partial.remove(part)
-
-
-def log_notes(notes: list[str]) -> list[str]:
-    for note in notes:
-        log.info("%s", note)
-    return notes
-
-
-def delete_results(files: Blobs, partial: Blobs) -> None:
-    """Delete the results of a run, finished or partial, starting with its metrics, which mark it as finished."""
-    for name in (METRICS_FILE, CONFIG_FILE, MANIFEST_FILE):
-        files.remove(name)
     for part in partial.names(".safetensors"):
         partial.remove(part)

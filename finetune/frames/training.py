@@ -13,7 +13,6 @@ A finished seed is three files in the run's work folder, the last of which marks
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ from tonelake.finetune.frames.posteriors import StoredPosteriors, clip_logits, p
 from tonelake.finetune.frames.setup import FrameSetup
 from tonelake.finetune.frames.source import EventSource
 from tonelake.finetune.initial_weights import load_initial_weights
-from tonelake.finetune.seeds import EpochHistory, frozen_digest, seed_file, seed_suffix
+from tonelake.finetune.seeds import EpochHistory, frozen_digest, read_seed_file, seed_suffix, write_seed_file
 from tonelake.finetune.trainer import Finetuner, last_checkpoint, train_from_last_checkpoint
 from tonelake.probes import DecodeSettings, choose_decoding, decode
 
@@ -221,8 +220,6 @@ def table_file(work: Path, seed: int, table: str) -> Path:
 
 def write_frame_seed(work: Path, result: FrameSeedResult) -> None:
     """Write a finished seed; its last file appears complete."""
-    from safetensors.torch import save_file
-
     scores = pl.concat([
         part.scores.with_columns(pl.lit(name).alias("model")) for name, part in ((TUNED, result.tuned), (FROZEN, result.frozen))
     ], how="diagonal")
@@ -232,24 +229,18 @@ def write_frame_seed(work: Path, result: FrameSeedResult) -> None:
         name: {"decoding": part.decoding.as_dict(), "history": list(part.history)}
         for name, part in ((TUNED, result.tuned), (FROZEN, result.frozen))
     }
-    path = seed_file(work, result.seed)
-    partial = path.with_suffix(".partial")
-    save_file(result.weights, partial, metadata={"frames": json.dumps(described)})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_seed_file(work, result.seed, result.weights, "frames", described)
 
 
 def read_frame_seed(work: Path, seed: int) -> FrameSeedResult | None:
     """Read a finished seed; None if it is not finished."""
-    from safetensors import SafetensorError, safe_open
-
+    stored = read_seed_file(work, seed, "frames")
+    if stored is None:
+        return None
+    weights, described = stored
     try:
-        with safe_open(seed_file(work, seed), framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            described = json.loads(file.metadata()["frames"])
         scores, events = (pl.read_parquet(table_file(work, seed, table)) for table in ("scores", "events"))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError):
+    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError):
         return None
     parts = {
         name: FrameTrained(

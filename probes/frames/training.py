@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any
 from tonelake.evaluate import counted
 from tonelake.probes.frames.config import FrameProbeConfig
 from tonelake.probes.frames.run import FrameRun
-from tonelake.probes.probing import delete_results, log_notes
-from tonelake.probes.runs import check_kind, write_tensors
+from tonelake.probes.run_training import train_run
+from tonelake.probes.runs import write_tensors
 from tonelake.store import (
-    CONFIG_FILE,
     Blobs,
     InputError,
     Lake,
-    check_same_run,
-    lock_run,
-    notes_on_earlier_runs,
-    settings_to_yaml,
-    write_manifest,
 )
 
 if TYPE_CHECKING:
@@ -50,31 +44,7 @@ def probe_frames(
     base = config if config is not None else FrameProbeConfig(task=task)         # type: ignore[arg-type]  # it checks the name
     log.info("reading events")
     experiment = make_frame_experiment(lake, base.with_(task=task, **settings))
-    manifest = experiment.manifest()
-    chosen = name is not None
-    if name is None:
-        name = f"{experiment.config.task}-{experiment.space.name}-{manifest.digest[:8]}"[-120:]
-    files, partial = FrameRun.folder(lake, name), lake.files(f"probes/{name}/partial")
-    check_kind(files, name, on_frames=True)
-    check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
-    done = FrameRun.find(lake, name)
-    if done is not None and not again:
-        return done
-    with lock_run(files, name):                 # another process may have started or finished it meanwhile
-        check_same_run(files, name, experiment.config, manifest, "experiment", again=again)
-        done = FrameRun.find(lake, name)
-        if done is not None and not again:
-            return done
-        if again or files.read(CONFIG_FILE) is None:         # fits without settings are of an unknown run
-            delete_results(files, partial)
-        if not chosen:
-            experiment.notes += log_notes(notes_on_earlier_runs(lake, FrameRun, manifest))
-        write_manifest(files, manifest)
-        files.put_text(CONFIG_FILE, settings_to_yaml(experiment.config, manifest.digest))
-        train_and_judge(experiment, name, files, partial)
-    found = FrameRun.find(lake, name)
-    assert found is not None
-    return found
+    return train_run(FrameRun, lake, experiment, name, label=experiment.config.task, again=again, train=train_and_judge)
 
 
 def train_and_judge(experiment: FrameExperiment, name: str, files: Blobs, partial: Blobs) -> None:

@@ -88,3 +88,13 @@ def second_node(ray_cluster):
     yield node
     if node in ray_cluster.list_all_nodes():
         ray_cluster.remove_node(node)
+
+
+@pytest.fixture
+def two_threads():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -26,14 +26,6 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
 def calm(monkeypatch):
     """Accept any spread, since tests share the processor."""
     monkeypatch.setattr(choice, "MAX_SPREAD", np.inf)

@@ -20,14 +20,6 @@ def skip_without_matrix_unit(way):
         pytest.skip("this processor has no AMX")
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def layer(before, after, bias=True):
     torch.manual_seed(before)
     return (torch.randn(after, before) / before**0.5).bfloat16(), torch.randn(after).bfloat16() if bias else None

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from fakes import fill
 
-from tonelake.probes import ProbeConfig, Run, predict, probe, probing
+from tonelake.probes import ProbeConfig, Run, predict, probe, run_training
 from tonelake.probes.experiment import Experiment
 from tonelake.store import InputError, Lake
 
@@ -119,15 +119,15 @@ def test_a_half_finished_run_is_not_resumed_with_other_sets(lake, monkeypatch):
 
 
 def test_a_run_that_another_process_made_of_other_data_meanwhile_is_not_returned(lake, monkeypatch):
-    real = probing.lock_run
+    real = run_training.lock_run
 
     def meanwhile(files, name):
-        monkeypatch.setattr(probing, "lock_run", real)
+        monkeypatch.setattr(run_training, "lock_run", real)
         correct_the_split(lake)
         probe(lake, CONFIG, name="new")
         return real(files, name)
 
-    monkeypatch.setattr(probing, "lock_run", meanwhile)
+    monkeypatch.setattr(run_training, "lock_run", meanwhile)
     with pytest.raises(InputError, match="run 'new': was made from other data"):
         probe(lake, CONFIG, name="new")
 
