@@ -33,7 +33,7 @@ test: $(READY)   ## the tests but the slow ones; with COVERAGE=1 also lists the 
 	$(PYTEST) -m "not slow" $(if $(COVERAGE),--cov)
 
 test-slow: $(READY)  ## the slow tests: kills, clusters, whole training runs
-	$(PYTEST) -m slow $(SELECT)
+	$(PYTEST) --numprocesses $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)') -m slow $(SELECT)    # many wait for other processes
 
 lint: $(READY)   ## ruff
 	$(BIN)/ruff check .
@@ -85,7 +85,7 @@ mutants: $(READY)      ## mutation testing: put small errors into the code and l
 	$(BIN)/python -m pip install --quiet cosmic-ray
 	$(BIN)/python -m bench.mutants
 
-bench-live: $(READY)   ## live audio's latency by layer, and k-means against scikit-learn (5 minutes)
+bench-live: $(READY)   ## live audio's latency by encoder and layer, and k-means against scikit-learn (15 minutes)
 	$(BIN)/python -m bench.live
 
 bench-probes: $(READY)  ## a grid of probes against a PyTorch loop and scikit-learn (half an hour)
@@ -114,10 +114,10 @@ bench-statistics: $(READY)  ## coverage of the printed intervals in simulated la
 	$(BIN)/python -m bench.statistics
 	$(BIN)/python -m bench.statistics --lakes 1000 --designs classes tags numbers seeds overlap groups groups_unequal groups_anisotropic
 
-bench-ui: $(READY)     ## the app's map in Chromium: first points, clicks, frames (10 minutes)
+bench-ui: $(READY)     ## the app in Chromium: the first points of a map, clicks, frames, the page of a song (10 minutes)
 	$(BIN)/python -m bench.ui
 
-screenshots: $(READY)  ## pictures of every page of the app, docs/app/ (10 minutes)
+screenshots: $(READY)  ## pictures of every page of the app, docs/app/ (first 1.5 GB of music and half an hour, then 10 minutes)
 	$(BIN)/python -m bench.screenshots
 
 pretrain: $(READY)     ## train the small MERT again (an hour or two; resumes from small-work)

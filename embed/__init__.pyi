@@ -13,6 +13,7 @@ from .encoders.default import default_encoder
 from .encoders.fetching import fetch_weights
 from .encoders.hubert import HubertEncoder, normalize
 from .encoders.listing import list_encoders
+from .encoders.live_pass import LivePass
 from .encoders.projection import ProjectReport, project_space
 from .encoders.registry import encoder_names, have_weights, load_encoder, lora_targets_of, tags_of
 from .encoders.spectral_frames.constant_q import BINS_PER_SEMITONE, LOWEST_PITCH
@@ -20,8 +21,10 @@ from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SECOND_ENCODER, S
 from .encoders.training import TrainingPass
 from .engines import ENGINES, embed_lake
 from .errors import CheckpointError, EncoderError
+from .hybrid import HybridReport, find_hybrid, hybrid_space
 from .librosa_import import load_librosa
-from .live import LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
+from .live import LIVE_DRIFT, LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
+from .live_spaces import LiveSpaces
 from .memory import peak_memory
 from .pipeline import EmbedReport, embed_clips
 from .plan import Plan, make_plan, plan_embed, stored_bytes
@@ -32,8 +35,9 @@ from .settings import (
     encoder_of,
     find_or_describe,
     open_space,
-    refuse_projection,
+    refuse_derived,
     resolve_device,
+    stored_space,
 )
 from .tagging import TagReport, list_clip_tags, read_tags, tag_clips
 from .windows import MIN_TAIL_S, ClipVectors, encode_clips, place_windows
@@ -49,6 +53,7 @@ __all__ = [
     "CLIP_COLUMNS",
     "DEFAULT_ENCODER",
     "ENGINES",
+    "LIVE_DRIFT",
     "LIVE_HOP_S",
     "LIVE_WINDOW_S",
     "LORA_PAIR",
@@ -66,7 +71,10 @@ __all__ = [
     "FrameBatch",
     "FrameSpan",
     "HubertEncoder",
+    "HybridReport",
     "LiveFrames",
+    "LivePass",
+    "LiveSpaces",
     "Plan",
     "Pooled",
     "ProjectReport",
@@ -87,8 +95,10 @@ __all__ = [
     "encoder_names",
     "encoder_of",
     "fetch_weights",
+    "find_hybrid",
     "find_or_describe",
     "have_weights",
+    "hybrid_space",
     "list_clip_tags",
     "list_encoders",
     "load_encoder",
@@ -106,12 +116,13 @@ __all__ = [
     "project_space",
     "read_adapter",
     "read_tags",
-    "refuse_projection",
+    "refuse_derived",
     "resolve_adapter",
     "resolve_device",
     "source_of",
     "spaces_with_words",
     "stored_bytes",
+    "stored_space",
     "tag_clips",
     "tags_of",
     "word_encoder",

@@ -16,7 +16,19 @@ from tonelake.embed.encoders.registry import full_name, load_encoder, runs_on_cp
 from tonelake.embed.encoders.table import DEFAULT_ENCODER
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import Choice, choose_precision, float32_note
-from tonelake.store import InputError, Lake, Settings, Space, SpaceMismatch, check_name, frozen_settings, is_projection
+from tonelake.store import (
+    InputError,
+    Lake,
+    Settings,
+    Space,
+    SpaceMismatch,
+    SpaceNotFound,
+    check_name,
+    extend_command,
+    frozen_settings,
+    is_derived,
+    is_hybrid,
+)
 
 log = logging.getLogger(__name__)
 MIN_WINDOW_S, MIN_HOP_S = 1.0, 0.5
@@ -78,7 +90,7 @@ def find_or_describe(lake: Lake, settings: EmbedSettings) -> tuple[Space, Encode
     settings = with_adapter_base(lake, with_default_encoder(lake, settings))
     stored = find_space(lake, settings)
     if stored is not None:
-        refuse_projection(stored)
+        refuse_derived(stored)
     name = settings.encoder or (stored.location if stored else DEFAULT_ENCODER)
     precision = settings.precision if settings.precision != "auto" or stored is None else stored.precision
     adapter = settings.adapter or (stored.adapter_location if stored else "")
@@ -102,6 +114,8 @@ def encoder_location(lake: Lake, settings: EmbedSettings) -> str:
     """The location of the encoder that the settings name, or that the space has to which they refer."""
     settings = with_default_encoder(lake, settings)
     stored = find_space(lake, settings)
+    if stored is not None:
+        refuse_derived(stored)
     return full_name(settings.encoder or (stored.location if stored else DEFAULT_ENCODER))
 
 
@@ -115,13 +129,13 @@ def with_default_encoder(lake: Lake, settings: EmbedSettings) -> EmbedSettings:
     spaces = lake.spaces.all()
     if settings.encoder is not None or settings.adapter is not None or settings.space in {space.name for space in spaces}:
         return settings
-    embedded = [space for space in spaces if not is_projection(space)]
+    embedded = [space for space in spaces if not is_derived(space)]
     if not embedded:
         name, sentence = default_encoder()
         log.info("%s; choose another with --encoder", sentence)
         return replace(settings, encoder=name)
     space, reason = lake.spaces.default(spaces)
-    if is_projection(space):
+    if is_derived(space):
         space, reason = lake.spaces.default(embedded)
     log.info("encoder %s, of space %s, %s; choose another with --encoder", space.encoder, space.name, reason)
     if settings == EmbedSettings(device=settings.device):
@@ -153,7 +167,7 @@ def encoder_of(space: Space, device: str | None = None, *, home: str = "", downl
     `home`: the lake's URI, which may contain the adapter; `download=False` uses only weights that are on this machine.  Raises
     EncoderError if the weights at hand are not those of the space.
     """
-    refuse_projection(space)
+    refuse_derived(space)
     device = device or (space.device if device_is_here(space.device) else "cpu")
     encoder = load_encoder(
         space.location, precision=space.precision, device=device, adapter=space.adapter_location, home=home, download=download
@@ -167,13 +181,13 @@ def encoder_of(space: Space, device: str | None = None, *, home: str = "", downl
     return encoder
 
 
-def refuse_projection(space: Space) -> None:
-    """Raise InputError for a projection, which no encoder fills."""
-    if is_projection(space):
-        raise InputError(
-            f"space {space.name!r}: a projection of another space. Embed into that one, then run "
-            f"`tonelake metric --extend {space.name}`"
-        )
+def refuse_derived(space: Space) -> None:
+    """Raise InputError for a projection or a hybrid, which no encoder fills."""
+    if is_derived(space):
+        kind = "a projection of another space. Embed into that one"
+        if is_hybrid(space):
+            kind = "a hybrid of other spaces. Embed (and store frames) in these"
+        raise InputError(f"space {space.name!r}: {kind}, then run `{extend_command(space)}`")
 
 
 def describe_space(encoder: Encoder, name: str, window_s: float, hop_s: float | None = None) -> Space:
@@ -219,6 +233,17 @@ def find_space(lake: Lake, settings: EmbedSettings) -> Space | None:
         if same and asked == space and settings.precision in ("auto", space.precision):
             found.append(space)
     return next((space for space in found if space.revision == found[-1].revision), None)     # the newest revision
+
+
+def stored_space(lake: Lake, settings: EmbedSettings) -> Space:
+    """The stored space that settings with an encoder or an adapter describe.  Raises SpaceNotFound if there is none."""
+    found = find_space(lake, with_adapter_base(lake, settings))
+    if found is None:
+        named = f"adapter {settings.adapter}" if settings.encoder is None else f"encoder {settings.encoder}"
+        raise SpaceNotFound(
+            f"{named}: no space of this lake is embedded with it and these settings. Run `tonelake embed`, or name a space"
+        )
+    return found
 
 
 def load_in_precision(name: str, precision: str, device: str, adapter: str = "", home: str = "") -> Choice:

@@ -12,7 +12,7 @@ import polars as pl
 from tonelake.embed.encoders.base import Encoder
 from tonelake.embed.encoders.registry import has_tags
 from tonelake.embed.settings import encoder_of
-from tonelake.store import InputError, Lake, Space, chunks, is_projection
+from tonelake.store import InputError, Lake, Space, chunks, is_derived
 
 LEAST_SCORE = 0.1                        # of a tag that is stored; networks trained on rare tags score low
 MOST_TAGS = 10                           # of a clip
@@ -80,7 +80,7 @@ def list_clip_tags(
 
     Raises EncoderError if the weights that score them are not on this machine.
     """
-    if is_projection(space) or not has_tags(space.location):
+    if is_derived(space) or not has_tags(space.location):
         return None
     encoder = encoder_of(space, home=lake.uri, download=False)
     if not clips:

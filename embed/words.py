@@ -20,7 +20,7 @@ from tonelake.embed.encoders.registry import has_tags, has_words
 from tonelake.embed.encoders.table import WORDS_ENCODER
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.settings import encoder_of
-from tonelake.store import InputError, Lake, Space, is_projection, to_nfc
+from tonelake.store import InputError, Lake, Space, is_derived, to_nfc
 
 WordKind = Literal["words", "tags"]
 
@@ -39,7 +39,7 @@ def word_kind(space: Space) -> WordKind | None:
 
     Raises CheckpointError or EncoderError if its encoder cannot be found.
     """
-    if is_projection(space):
+    if is_derived(space):
         return None
     return "words" if has_words(space.location) else "tags" if has_tags(space.location) else None
 

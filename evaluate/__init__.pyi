@@ -59,6 +59,7 @@ from .ranking import (
     rank_queries,
     replicates_of_ranks,
 )
+from .sample_size import FEW_UNITS, units_for_share
 from .score_estimates import (
     compare_scores,
     estimate_scores,
@@ -95,6 +96,7 @@ __all__ = [
     "DEFAULT_SPLIT",
     "EVENT_METRICS",
     "EXCLUDED",
+    "FEW_UNITS",
     "LEAK_COLUMNS",
     "MAIN_METRIC",
     "METRICS_BY_KIND",
@@ -200,6 +202,7 @@ __all__ = [
     "task_parts",
     "task_values",
     "top_hits",
+    "units_for_share",
     "variances_of_strata",
     "weighted_medians",
 ]

@@ -136,9 +136,10 @@ def stack_replicates(figures: list[Replicates]) -> Replicates:
 def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
     """Return the squared standard errors (…) of figures from their (unit, …) leave-one-out values.
 
-    NaN for fewer than two units, and where a figure is undefined without some unit.
+    NaN for fewer than two units, and where a figure is undefined, NaN or infinite, without some unit.
     """
     left_out = np.asarray(left_out, np.float64)
+    left_out = np.where(np.isfinite(left_out), left_out, np.nan)     # inf - inf would warn
     units = len(left_out)
     if units < 2:
         return np.full(left_out.shape[1:], np.nan)

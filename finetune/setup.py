@@ -12,7 +12,7 @@ from tonelake.embed import (
     cpu_has_bfloat16,
     lora_targets_of,
     open_space,
-    refuse_projection,
+    refuse_derived,
     resolve_device,
 )
 from tonelake.evaluate import SIDE_NAMES, Split, Targets, check_sides, check_val_share, make_splits, read_targets
@@ -42,7 +42,7 @@ def make_setup(lake: Lake, config: FinetuneConfig) -> Setup:
     for library in ("peft", "accelerate", "tensorboard"):
         require_extra(library, "finetune", "fine-tuning")
     space = lake.spaces.get(config.space)
-    refuse_projection(space)
+    refuse_derived(space)
     if not space.learned:
         raise InputError(f"space {space.name!r}: {space.encoder} descriptors have no trainable weights. Embed with MERT")
     if space.adapter:

@@ -2,14 +2,18 @@ from .gestures.clips import compute_gestures, gestures_of_clip
 from .gestures.live import LiveGestures
 from .hubness import DEFAULT_HUBS, HUBS
 from .maps.layout import METHODS
-from .maps.make import Map, make_map, map_stamp, mapped_layers, read_map, read_points
+from .maps.make import Map, make_map, map_stamp, mapped_layers, read_clusters, read_map, read_points
+from .maps.songs import song_rows, value_places
 from .maps.umap import load_umap
-from .names.find import find_songs
+from .names.find import find_songs, match_songs
 from .names.rank import Song
+from .names.songs import file_names, song_of_clip
+from .search.agreement import layer_agreement
 from .search.alignment import Match, add_parts, align
 from .search.duplicates import duplicates
 from .search.facets import facet_report
 from .search.mixture import LearnedWeights, learn_weights
+from .search.moments import best_moments
 from .search.names import SeveralSongs, find_clip, find_named
 from .search.path import path
 from .search.query import Query, QueryPart, is_file, read_query
@@ -20,19 +24,33 @@ from .search.two_sounds import cosine
 from .search.words import answers_words
 from .search.zero_shot import label_by_words
 from .separation.compare_spaces import compare
+from .separation.entry_songs import entry_songs
 from .separation.group_pairs import group_pairs
 from .separation.group_similarity import DEFAULT_MEASURE, MEASURES
+from .separation.group_sizes import group_sizes
 from .separation.groups import MIN_TRACKS, group_matrix, groups
 from .separation.layer_report import LayerReport, effects, layers, retrieval_at
 from .separation.mixture_report import MixtureReport, report_mixture
 from .separation.overlap import Overlap, overlap_with
 from .separation.pairs import PAIR_FIGURES
 from .separation.preparations import PREPARATIONS
+from .separation.stored_report import BestLayer, best_layer
 from .separation.typical import typical
+from .tokens.continuer import Continuer
 from .tokens.live import LiveEncoder, LiveStep
+from .tokens.live_session import LiveSession
 from .tokens.passages import continuation, repeats
 from .tokens.sequences import apply_vocabulary, runs_of_clip, similar_by_tokens, typical_tokens
-from .tokens.vocabulary import Vocabulary, fit_vocabulary, list_vocabularies, read_vocabulary
+from .tokens.vocabulary import (
+    MOST_TOKENS,
+    Vocabulary,
+    default_vocabulary_name,
+    find_vocabulary,
+    fit_vocabulary,
+    list_vocabularies,
+    read_vocabulary,
+    vocabulary_names,
+)
 from .vectors import METRICS
 
 __all__ = [
@@ -43,12 +61,16 @@ __all__ = [
     "METHODS",
     "METRICS",
     "MIN_TRACKS",
+    "MOST_TOKENS",
     "PAIR_FIGURES",
     "PREPARATIONS",
+    "BestLayer",
+    "Continuer",
     "LayerReport",
     "LearnedWeights",
     "LiveEncoder",
     "LiveGestures",
+    "LiveSession",
     "LiveStep",
     "Map",
     "Match",
@@ -64,27 +86,35 @@ __all__ = [
     "align",
     "answers_words",
     "apply_vocabulary",
+    "best_layer",
+    "best_moments",
     "build_index",
     "build_indexes",
     "compare",
     "compute_gestures",
     "continuation",
     "cosine",
+    "default_vocabulary_name",
     "drop_indexes",
     "duplicates",
     "effects",
+    "entry_songs",
     "facet_report",
+    "file_names",
     "find_clip",
     "find_named",
     "find_songs",
+    "find_vocabulary",
     "fit_vocabulary",
     "gestures_of_clip",
     "group_matrix",
     "group_pairs",
+    "group_sizes",
     "groups",
     "index_folder",
     "is_file",
     "label_by_words",
+    "layer_agreement",
     "layers",
     "learn_weights",
     "list_indexes",
@@ -93,8 +123,10 @@ __all__ = [
     "make_map",
     "map_stamp",
     "mapped_layers",
+    "match_songs",
     "overlap_with",
     "path",
+    "read_clusters",
     "read_indexes",
     "read_map",
     "read_points",
@@ -107,6 +139,10 @@ __all__ = [
     "similar",
     "similar_by_tokens",
     "similar_many",
+    "song_of_clip",
+    "song_rows",
     "typical",
     "typical_tokens",
+    "value_places",
+    "vocabulary_names",
 ]

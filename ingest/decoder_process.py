@@ -22,7 +22,7 @@ ALWAYS_USED = ("chorale_scores", "recording_hash", "scan", "sources", "tags")
 
 
 def answer(request: dict) -> tuple[dict, bytes]:
-    """Reply to one request, whose `do` is `digest`, `identify`, `scan`, `parse`, `events`, `read` or `libraries`."""
+    """Reply to one request, whose `do` is `digest`, `length`, `identify`, `scan`, `parse`, `events`, `read` or `libraries`."""
     from tonelake.ingest.chorale_scores import load_score
     from tonelake.ingest.chorale_sources import parse_chorale
     from tonelake.ingest.libraries import library_versions
@@ -33,6 +33,8 @@ def answer(request: dict) -> tuple[dict, bytes]:
     source, skip = request["source"], request.get("skip", 0)
     if request["do"] == "libraries":
         return {"libraries": library_versions()}, b""
+    if request["do"] == "length":
+        return {"length_s": promised_length(to_path(source))}, b""
     if request["do"] == "digest":
         length_s = promised_length(to_path(source)) if request.get("length") else None
         return {"digest": file_digest(to_path(source)), "length_s": length_s}, b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from tonelake.ingest.scan import MIN_SECONDS, SILENCE
@@ -9,6 +10,7 @@ from tonelake.store import InputError
 
 MAX_WHOLE_S = 3600.0                     # a clip is decoded into memory at once: an hour is 346 MB at 24 kHz
 MIN_TAIL_S = 5.0                         # a remainder of at least this length becomes a clip
+NAME = re.compile(r"([\d.e+-]+)s(?:/([\d.e+-]+)s)?(?: x (\d+))?")          # of a rule, as `str` writes it
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ class Cut:
             return "whole"
         name = f"{self.seconds:g}s" + (f"/{self.hop_s:g}s" if self.hop_s not in (None, self.seconds) else "")
         return name + (f" x {self.per_track}" if self.per_track is not None else "")
+
+    @classmethod
+    def named(cls, name: str) -> Cut | None:
+        """The rule that `str` writes as `name`; None for spans that no rule made, such as those of a manifest.
+
+        >>> [Cut.named(name) for name in ("whole", "30s/15s x 2", "manifest")]
+        [Cut(seconds=None, hop_s=None, per_track=None), Cut(seconds=30.0, hop_s=15.0, per_track=2), None]
+        """
+        if name == "whole":
+            return cls(None)
+        found = NAME.fullmatch(name)
+        if found is None:
+            return None
+        seconds, hop_s, per_track = found.groups()
+        return cls(float(seconds), float(hop_s) if hop_s else None, int(per_track) if per_track else None)
 
     def complete(self) -> Cut:
         """The rule without the limit on clips of a recording."""

@@ -1,4 +1,5 @@
 from .config import ProbeConfig
+from .confusions import rank_confusions
 from .frames.basic_pitch import BasicPitch
 from .frames.config import FrameProbeConfig
 from .frames.decode_settings import DecodeSettings
@@ -8,6 +9,7 @@ from .frames.experiment import digest_events
 from .frames.frame_losses import positive_weights, start_of_bias
 from .frames.heads import make_head
 from .frames.probabilities import Posteriors
+from .frames.report import SCORE_LABELS, frame_history
 from .frames.run import FrameRun, named_run
 from .frames.targets import frame_targets
 from .frames.tasks import FRAME_TASKS, PIANO, FrameTask, frame_task
@@ -19,6 +21,7 @@ from .metric_learning import extend_metric, learn_metric
 from .metric_runs import LearnedMetric
 from .outputs import clip_losses, prediction_columns, readable_targets
 from .plots import draw_confusion, draw_weights, save_plot
+from .precision import describe_precision
 from .prediction import Predictions, count_saved, predict, save_predictions, write_predictions
 from .probing import probe
 from .protocols import PROTOCOLS, Stage, probe_all, stages_of
@@ -43,6 +46,7 @@ __all__ = [
     "METRIC_LABELS",
     "PIANO",
     "PROTOCOLS",
+    "SCORE_LABELS",
     "TRAINING_PREDICTIONS",
     "TRAINING_SIDES",
     "BasicPitch",
@@ -64,6 +68,7 @@ __all__ = [
     "compare_probes",
     "count_saved",
     "decode",
+    "describe_precision",
     "differences_of",
     "digest_events",
     "draw_confusion",
@@ -72,6 +77,7 @@ __all__ = [
     "extend_metric",
     "format_interval",
     "format_number",
+    "frame_history",
     "frame_table",
     "frame_targets",
     "frame_task",
@@ -91,6 +97,7 @@ __all__ = [
     "probe",
     "probe_all",
     "probe_frames",
+    "rank_confusions",
     "read_tensors",
     "readable_targets",
     "review",

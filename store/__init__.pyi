@@ -28,11 +28,25 @@ from .events import EVENT_COLUMNS, EVENT_KINDS, INSTANTS, PREDICTED, Events, che
 from .extras import MissingExtra, import_extra, install_command, require_extra
 from .failures import Failure, Failures, failure_id
 from .files import FILE_TAGS, STAMP, Files, file_rows
+from .filters import quote
 from .forgetting import ForgetReport, forget
 from .format import format_of, newest_format, write_format
 from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames
 from .gestures import GESTURE_COLUMNS, Gestures
+from .hybrid import (
+    Hybrid,
+    HybridPart,
+    check_hybrid_parts,
+    extend_command,
+    extend_hybrid,
+    extend_hybrid_frames,
+    join_frames,
+    nearest,
+    read_hybrid,
+    rounded_weights,
+    slowest,
+)
 from .key_rows import KeyRows
 from .lake import Lake
 from .locks import exclusive_lock, lock_of_module
@@ -41,7 +55,16 @@ from .manifest import COLUMN_PART, MANIFEST_FILE, MOST_NAMES, Manifest, enumerat
 from .names import Names
 from .numba_cache import compiler_lock, explain_unwritable_cache
 from .process import prepare_process
-from .progress import Progress, silent_progress
+from .progress import (
+    AS_LINES,
+    PROGRESS_VARIABLE,
+    Progress,
+    ProgressRecord,
+    progress_lines,
+    read_record,
+    silent_progress,
+    wants_lines,
+)
 from .projection import ACTIVATIONS, Projection, extend_projected, is_projection, make_projected, read_projection
 from .runs import (
     CONFIG_FILE,
@@ -67,7 +90,8 @@ from .settings import (
     setting_fields,
     settings_to_yaml,
 )
-from .space import Space, Spaces, check_name
+from .space import Space, Spaces, check_name, is_derived, is_hybrid
+from .space_parts import SpaceWeights, parse_parts
 from .states import states_of
 from .sync import Synced, sync_clips
 from .table import Snapshot, Table, chunks, in_list, release_memory
@@ -80,6 +104,7 @@ from .vectors import LayerVectors, Vectors, fits
 
 __all__ = [
     "ACTIVATIONS",
+    "AS_LINES",
     "COLUMN_PART",
     "CONFIG_FILE",
     "DTYPES",
@@ -97,6 +122,7 @@ __all__ = [
     "MISSING",
     "MOST_NAMES",
     "PREDICTED",
+    "PROGRESS_VARIABLE",
     "REPORT_FILE",
     "SEPARATED_FROM",
     "SETTABLE_COLUMNS",
@@ -121,6 +147,8 @@ __all__ = [
     "FrameStates",
     "Frames",
     "Gestures",
+    "Hybrid",
+    "HybridPart",
     "InputError",
     "KeyRows",
     "Lake",
@@ -132,6 +160,7 @@ __all__ = [
     "NonNegative",
     "Positive",
     "Progress",
+    "ProgressRecord",
     "Projection",
     "SettingField",
     "Settings",
@@ -141,6 +170,7 @@ __all__ = [
     "Space",
     "SpaceMismatch",
     "SpaceNotFound",
+    "SpaceWeights",
     "Spaces",
     "Synced",
     "Table",
@@ -152,6 +182,7 @@ __all__ = [
     "append_fragments",
     "cache_folder",
     "can_group",
+    "check_hybrid_parts",
     "check_kinds",
     "check_name",
     "check_same_run",
@@ -166,6 +197,9 @@ __all__ = [
     "enumerated",
     "exclusive_lock",
     "explain_unwritable_cache",
+    "extend_command",
+    "extend_hybrid",
+    "extend_hybrid_frames",
     "extend_projected",
     "failure_id",
     "file_rows",
@@ -177,10 +211,13 @@ __all__ = [
     "import_extra",
     "in_list",
     "install_command",
+    "is_derived",
+    "is_hybrid",
     "is_list",
     "is_local",
     "is_number",
     "is_projection",
+    "join_frames",
     "joined_lists",
     "kind_of",
     "label_columns",
@@ -189,25 +226,33 @@ __all__ = [
     "lock_run",
     "make_projected",
     "memory_bytes",
+    "nearest",
     "newest_format",
     "notes_on_earlier_runs",
     "optimize",
+    "parse_parts",
     "parse_settings",
     "pending_upgrades",
     "prepare_process",
     "printable",
     "processor_name",
+    "progress_lines",
+    "quote",
+    "read_hybrid",
     "read_manifest",
     "read_projection",
+    "read_record",
     "read_songs",
     "release_memory",
     "release_versions_quietly",
     "require_extra",
+    "rounded_weights",
     "rows_of",
     "setting_fields",
     "settings_to_yaml",
     "share_cores",
     "silent_progress",
+    "slowest",
     "song_columns",
     "source_exists",
     "states_of",
@@ -219,6 +264,7 @@ __all__ = [
     "trim_quietly",
     "upgrade_lake",
     "value_rows",
+    "wants_lines",
     "write_format",
     "write_fragment",
     "write_manifest",

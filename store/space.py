@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 STATS = ("mean", "max")
 PROJECTED = "projection"                  # the location of a space computed from another one (`store.projection`)
+HYBRID = "hybrid"                         # begins the location of a space joined from others (`store.hybrid`)
 COMPUTED_THEN = "spectral"                # the one computed encoder of releases whose spaces did not record `learned`
 
 log = logging.getLogger(__name__)
@@ -76,19 +77,24 @@ class Space:
         return f"emb_{self.name}"
 
     def layer_index(self, layer: int | str | None) -> int:
-        """The number of a layer given by number or name; None means the default.  Raises InputError for an unknown one."""
+        """The number of a layer given by number or name; None means the default.
+
+        Negative numbers count from the end: -1 is the last layer, -2 the one before it; -0 is 0, the first.  A name is tried
+        before a number.  Raises InputError for an unknown layer.
+        """
         if layer is None:
             return self.default_layer
         if str(layer) in self.layers:
             return self.layers.index(str(layer))
+        count = len(self.layers)
         try:
             number = int(layer)
         except ValueError:
-            number = -1
-        if not 0 <= number < len(self.layers):
+            number = count
+        if not -count <= number < count:
             shown = ", ".join(f"{i} ({n})" if str(i) != n else n for i, n in enumerate(self.layers))
-            raise InputError(f"space {self.name!r}: has no layer {layer!r}. Choose one of {shown}")
-        return number
+            raise InputError(f"space {self.name!r}: has no layer {layer!r}. Choose one of {shown}; -1 is the last")
+        return number % count
 
     def column(self, layer: int, stat: str = "mean") -> str:
         """Name of the column that holds a layer, such as `mean_07`."""
@@ -132,6 +138,16 @@ DESCRIPTION = {
 }
 
 
+def is_hybrid(space: Space) -> bool:
+    """Whether a space's vectors are those of other spaces, side by side."""
+    return space.location.startswith(f"{HYBRID}:") and "/" in space.location     # a class location, module:Class, has none
+
+
+def is_derived(space: Space) -> bool:
+    """Whether a space's vectors are computed from those of other spaces, not from audio: a projection or a hybrid."""
+    return space.location == PROJECTED or is_hybrid(space)
+
+
 def check_name(name: str) -> None:
     """Raise InputError unless `name` is valid for a space.
 
@@ -173,7 +189,7 @@ class Spaces:
         if name is not None:
             raise SpaceNotFound(f"no space {name!r} in this lake. Choose one of {', '.join(s.name for s in spaces)}")
         chosen, reason = self.default(spaces)
-        if sum(space.location != PROJECTED for space in spaces) > 1 and chosen.name not in self._reported:
+        if sum(not is_derived(space) for space in spaces) > 1 and chosen.name not in self._reported:
             self._reported.add(chosen.name)
             log.info("space %s, %s; choose another with --space: %s", chosen.name, reason, ", ".join(s.name for s in spaces))
         return chosen
@@ -181,14 +197,14 @@ class Spaces:
     def default(self, spaces: Sequence[Space]) -> tuple[Space, str]:
         """The space, of one or more, that is used where none is named, and why it is this one.
 
-        It is the one that `set_default` set; else the newest whose encoder was learned; else the newest.  A projection of
-        another space is not taken unless it was set.
+        It is the one that `set_default` set; else the newest whose encoder was learned; else the newest.  A projection or a
+        hybrid of other spaces is not taken unless it was set.
         """
         wanted = default_space_of(self._lake_files)
         for space in spaces:
             if space.name == wanted:
                 return space, "the lake's default"
-        embedded = [space for space in spaces if space.location != PROJECTED]
+        embedded = [space for space in spaces if not is_derived(space)]
         learned = [space for space in embedded if space.learned]
         if learned:
             return learned[-1], "the newest learned one"

@@ -72,6 +72,11 @@ class Table:
         handle = self._open()
         return 0 if handle is None else handle.version
 
+    def written_at(self) -> float | None:
+        """When the newest version was written, in seconds since the epoch; None without a table."""
+        handle = self._open()
+        return None if handle is None else max(version["timestamp"].timestamp() for version in handle.to_lance().versions())
+
     def count(self, where: str | None = None) -> int:
         handle = self._open()
         if handle is None:

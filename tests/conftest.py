@@ -6,6 +6,7 @@ import contextlib
 import gc
 import getpass
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,9 @@ share_weights(Path(os.environ["TONELAKE_CACHE"]))
 DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
-    "situations", "ray", "browser", "chorales", "finetune_whole", "finetune", "sync", "small", "tour", "umap",
-    "two_processes", "devices", "interrupted", "decode", "pages", "gpu_flow", "decoder_pool", "maps", "cli",
+    "stems_page", "ray", "axe", "listen_browser", "map_browser", "player", "served", "chorales", "situations",
+    "finetune_whole", "beat_meter", "finetune", "sync", "small", "tour", "umap", "two_processes", "devices", "interrupted",
+    "decode", "pages", "gpu_flow", "decoder_pool", "maps", "cli",
     "stored_index", "songs", "layer_report", "metric_learning", "probes", "frame_runs", "compaction", "adapters", "house",
     "names_table", "groups", "names", "facets", "mpeg_frames", "ingest", "pretrain", "verify", "security", "similar",
     "attention", "kernel_choice", "words", "spaces", "tokens", "finetune_conformers", "compare_spaces", "invariance",
@@ -77,6 +79,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _kept_decoders() -> Iterator[None]:
     with kept_decoders():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_set() -> Iterator[None]:
+    """Reset torch's number of threads where a test, or a library that it loaded, left another one.
+
+    With as many threads as processors the tests of small models took several times their processor time.
+    """
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and os.environ["OMP_NUM_THREADS"].isdigit() and hasattr(torch, "get_num_threads"):
+        threads = int(os.environ["OMP_NUM_THREADS"])
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,7 +32,7 @@ SCORES = {                               # those that are shown, with their name
     "onsets": {"f1": "Onset F1"}, "beats": {"f1": "Beat F1", "downbeat_f1": "Downbeat F1"},
     "chords": {"majmin": "Major or minor chords", "root": "Chord roots"}, "key": {"key_score": "Key score"},
 }
-CLIP_COLUMNS = ("clip_id", "recording", "start_s", "duration_s", "track", "title", "artist")
+CLIP_COLUMNS = ("clip_id", "recording", "start_s", "duration_s", "track", "title", "artist", "source")
 EVENT_TYPES: dict[str, Any] = {
     "kind": pl.String, "start_s": pl.Float64, "end_s": pl.Float64, "value": pl.String, "pitch": pl.Float32,
     "velocity": pl.Int32, "begins": pl.Boolean, "ends": pl.Boolean,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from functools import cached_property
@@ -20,11 +21,11 @@ from tonelake.verify import verify as verify_lake
 if TYPE_CHECKING:
     from tonelake.embed import EmbedReport, Plan
     from tonelake.finetune import FinetuneRun
-    from tonelake.index import LiveEncoder
+    from tonelake.index import LiveEncoder, LiveSession
     from tonelake.probes import EvaluatedRun, FrameRun, LearnedMetric, Run
     from tonelake.store import ForgetReport
 
-PLAYERS = 2                              # processes that decode audio for playback
+PLAYERS = 2                              # processes that decode audio for the app, and as many for what is played
 
 
 class Lake(store.Lake):
@@ -75,21 +76,45 @@ class Lake(store.Lake):
 
     # -- audio out
 
-    def audio(self, clip: str, rate: int = 24_000, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+    def audio(
+        self, clip: str, rate: int = 24_000, *, start: float = 0.0, seconds: float | None = None, whole: bool = False,
+        urgent: bool = False,
+    ) -> np.ndarray:
         """The samples of one clip, or `seconds` of it from `start`: (samples,) float32 at `rate` Hz.
 
         `clip`: an id or its first digits, or the name of a song, whose first clip is read.
+        `whole`: read the recording that the clip is part of; `start` counts from its start.
+        `urgent`: it is about to be played; it does not wait for samples that pictures are drawn of.
 
         Raises AudioError if its source is missing or has changed, InputError if the span is outside the clip.
         """
         row = index.find_clip(self, clip)
-        length = row["duration_s"] - start if seconds is None else min(seconds, row["duration_s"] - start)
+        begin, end = (0.0, math.inf) if whole else (row["start_s"], row["duration_s"])
+        if whole and seconds is None:
+            end = self.recording_length(clip)
+        length = end - start if seconds is None else min(seconds, end - start)
         if start < 0 or length <= 0:
             raise store.InputError(
-                f"clip {row['clip_id']}: {row['duration_s']:g} s long, so nothing starts at {start:g} s. Start earlier"
+                f"clip {row['clip_id']}: {end:g} s long, so nothing starts at {start:g} s. Start earlier"
             )
-        span = {"source": row["source"], "start_s": row["start_s"] + start, "duration_s": length, "digest": row["digest"]}
-        return self._decoders.ask({"do": "read", "rate": rate} | span)["samples"]
+        span = {"source": row["source"], "start_s": begin + start, "duration_s": length, "digest": row["digest"]}
+        return (self._players if urgent else self._decoders).ask({"do": "read", "rate": rate} | span)["samples"]
+
+    def recording_length(self, clip: str, *, urgent: bool = False) -> float:
+        """The length in seconds of the recording that a clip is part of, by its file's header.
+
+        Where the header has none, or there is no file, the recording reaches to the end of its last clip.  `urgent`: as for
+        `audio`.  Raises AudioError if the file is missing.
+        """
+        row = index.find_clip(self, clip)
+        end = row["start_s"] + row["duration_s"]
+        if not row["source"].startswith("chorale:"):
+            decoders = self._players if urgent else self._decoders
+            stated = decoders.ask({"do": "length", "source": row["source"]})["length_s"]
+            if stated is not None:
+                return max(stated, end)
+        spans = self.clips.read(["start_s", "duration_s"], where=store.in_list("source", [row["source"]]))
+        return max(end, (spans["start_s"] + spans["duration_s"]).max())
 
     def spectrogram(self, clip: str, *, seconds: float | None = None) -> bytes:
         """The mel spectrogram of a clip, or of its first `seconds`, as a PNG file.  Raises AudioError as `audio`."""
@@ -97,9 +122,20 @@ class Lake(store.Lake):
 
         return draw_spectrogram(self.audio(clip, 24_000, seconds=seconds), 24_000)
 
+    def prepare_playing(self) -> None:
+        """Start the process that decodes urgent audio, so that the first sound does not wait for its imports."""
+        self._players.ask({"do": "libraries", "source": ""})
+
     @cached_property
     def _decoders(self) -> ingest.DecoderPool:
-        """Processes that decode audio for playback: a file that crashes one of them does not crash the app."""
+        """Processes that decode audio: a file that crashes one of them does not crash the app."""
+        return self._decoder_pool()
+
+    @cached_property
+    def _players(self) -> ingest.DecoderPool:
+        return self._decoder_pool()
+
+    def _decoder_pool(self) -> ingest.DecoderPool:
         pool = ingest.DecoderPool(PLAYERS)
         weakref.finalize(self, pool.close)
         return pool
@@ -125,6 +161,7 @@ class Lake(store.Lake):
         )
 
     project = embedding.project_space
+    hybrid = embedding.hybrid_space
     tag_clips = embedding.tag_clips
     read_tags = embedding.read_tags
 
@@ -164,8 +201,11 @@ class Lake(store.Lake):
     groups = index.groups
     group_matrix = index.group_matrix
     group_pairs = index.group_pairs
+    group_sizes = index.group_sizes
     typical = index.typical
+    entry_songs = index.entry_songs
     layers = index.layers
+    best_layer = index.best_layer
     report_mixture = index.report_mixture
     effects = index.effects
     compare = index.compare
@@ -187,6 +227,10 @@ class Lake(store.Lake):
     def live(self, *, rate: int, **settings: Any) -> LiveEncoder:
         """Compare a stream of `rate` Hz with the lake while it comes.  `settings`: those of `index.LiveEncoder`."""
         return index.LiveEncoder(self, rate=rate, **settings)
+
+    def live_session(self, vocabularies: Sequence[str] = (), *, rate: int, **settings: Any) -> LiveSession:
+        """Follow a stream of `rate` Hz in several vocabularies at once.  `settings`: those of `index.LiveSession`."""
+        return index.LiveSession(self, vocabularies, rate=rate, **settings)
 
     # -- probes
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from tonelake.index import read_vocabulary
+from tonelake.index import find_vocabulary
 from tonelake.probes import write_midi
 from tonelake.store import InputError
 
@@ -94,9 +94,9 @@ def notes_of_path(
     Pitch and loudness are those of the stored gesture in which an event begins; events without a pitch are left out.
     Raises InputError if a clip has no gestures.
     """
-    chosen = read_vocabulary(lake, vocabulary, space=space)
+    chosen = find_vocabulary(lake, vocabulary, space=space)
     ids = path["clip_id"].unique().sort().to_list()
-    gestures = lake.gestures(space).read(chosen.digest, ids, ["start_s", "pitch", "loudness"])
+    gestures = lake.gestures(chosen.space).read(chosen.digest, ids, ["start_s", "pitch", "loudness"])
     without = sorted(set(ids).difference(gestures["clip_id"]))
     if without:
         raise InputError(
@@ -113,6 +113,15 @@ def notes_of_path(
         kind=pl.lit("note"), start_s="at", end_s=pl.col("at") + pl.col("length"), value=pl.lit("tonelake"),
         pitch=pl.col("pitch").round(), velocity=velocity,
     )
+
+
+def velocity_of(loudness: float | None) -> int:
+    """Return the MIDI velocity of a loudness in dB re full scale: that of `notes_of_path`, and 80 if it is unknown.
+
+    >>> velocity_of(0.0), velocity_of(-30.0), velocity_of(-90.0)
+    (127, 64, 1)
+    """
+    return 80 if loudness is None else min(127, max(1, round(1 + 126 * (1 + loudness / QUIETEST_DB))))
 
 
 def write_continuation(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tonelake.store import printable
+from tonelake.store import printable, progress_lines, wants_lines
 
 if TYPE_CHECKING:
     import polars as pl
@@ -91,7 +91,13 @@ def cell(name: str, value: Any) -> str:
 
 
 def progress_bar(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
-    """Yield items while a bar on standard error shows the rate and the time left; no bar if that is not a terminal."""
+    """Yield items while a bar on standard error shows the rate and the time left; no bar if that is not a terminal.
+
+    With TONELAKE_PROGRESS=lines in the environment, records of progress for a program are written instead.
+    """
+    if wants_lines():
+        yield from progress_lines(items, total, label)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

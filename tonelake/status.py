@@ -31,11 +31,15 @@ class Status:
             return "tonelake ingest folder PATH"
         if not len(self.spaces):
             return "tonelake embed"
-        outdated = pl.col("run").fill_null("").str.contains(r" \((replaced|missing)\)$")        # cannot be extended
-        behind = self.spaces.filter((pl.col("missing") > 0) & ~outdated)
+        behind = self.behind()
         if len(behind):
             return f"tonelake embed --space {behind['name'][0]}"
         return "tonelake similar CLIP, tonelake layers COLUMN, or tonelake ui"
+
+    def behind(self) -> pl.DataFrame:
+        """The spaces that lack clips and can be extended: the encoder of a replaced or missing run is not there any more."""
+        outdated = pl.col("run").fill_null("").str.contains(r" \((replaced|missing)\)$")
+        return self.spaces.filter((pl.col("missing") > 0) & ~outdated)
 
 
 def read_status(lake: Lake) -> Status:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tonelake.embed.encoders.live_pass import LivePass
 from tonelake.embed.errors import EncoderError
 from tonelake.store import InputError
 
@@ -114,6 +115,24 @@ class Encoder(ABC):
         An encoder of many layers overrides this to leave out the layers above.
         """
         return self.encode(window[None], frames=(layer,)).frames[0][0].astype(np.float32)
+
+    def states_of(self, window: np.ndarray, layers: Sequence[int]) -> list[np.ndarray]:
+        """(samples,) -> (frame, dim) float32 of each of these layers, in their order, by one pass.
+
+        An encoder that overrides `states` alone computes them one by one.
+        """
+        if len(layers) == 1 or type(self).states is not Encoder.states:
+            return [self.states(window, layer) for layer in layers]
+        return [of_layer[0].astype(np.float32) for of_layer in self.encode(window[None], frames=tuple(layers)).frames]
+
+    def live_pass(self, layers: Sequence[int], drift: float) -> LivePass:
+        """How live audio computes these layers, window after window of one stream; by default one offline pass over each.
+
+        An encoder that reuses what it computed for the window before overrides this.  `drift`: the largest relative change of
+        what it takes from the whole window, such as a norm over time, up to which it may; 0: frames equal those of an offline
+        pass.  Called after `prepare`.
+        """
+        return LivePass(self, layers)
 
     def at(self, precision: str) -> Encoder:
         """This encoder in one of `precisions`.  Raises InputError for another precision."""

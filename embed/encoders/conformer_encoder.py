@@ -43,6 +43,10 @@ class ConformerEncoder(TorchEncoder):
         self._check_length(len(window))
         return super().states(window, layer)
 
+    def states_of(self, window: np.ndarray, layers: Sequence[int]) -> list[np.ndarray]:
+        self._check_length(len(window))
+        return super().states_of(window, layers)
+
     def _check_length(self, samples: int) -> None:
         if samples < self._least:
             raise InputError(f"{self.name}: a window of {samples} samples is too short. Use {self._least:,} or more")

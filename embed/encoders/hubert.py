@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tonelake.embed.encoders.checkpoint import fill_model, read_config, read_json, read_state, state_digest
+from tonelake.embed.encoders.live_pass import LivePass
 from tonelake.embed.encoders.taps import run_tapped, run_up_to
 from tonelake.embed.encoders.torch_encoder import TorchEncoder, shared_tensors
 from tonelake.embed.encoders.training import TrainingPass
@@ -104,6 +105,13 @@ class HubertEncoder(TorchEncoder):
 
     def _input(self, batch: Any) -> Any:
         return normalize(batch) if self.normalizes else batch
+
+    def live_pass(self, layers: Sequence[int], drift: float) -> LivePass:
+        from tonelake.embed.encoders.hubert_live import HubertLivePass, can_stream
+
+        if not can_stream(self):
+            return super().live_pass(layers, drift)
+        return HubertLivePass(self, layers, drift, self._sizes(self._prepared_samples))
 
     def frames_of(self, samples: int) -> int:
         """Number of frames that the encoder makes of a window."""

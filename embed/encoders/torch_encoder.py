@@ -10,7 +10,7 @@ import copy
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from tonelake.embed.batches import MOST_WINDOWS, Batches
 from tonelake.embed.encoders.adapter import Adapter
 from tonelake.embed.encoders.base import PRECISIONS, Encoder, FrameSpan, Pooled
+from tonelake.embed.encoders.taps import LayerReached
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.kernels import linear
 from tonelake.embed.kernels.choice import APART, KernelChoice, Kernels, Sizes, threads_for_clips
@@ -132,6 +133,24 @@ class TorchEncoder(Encoder):
         with torch.inference_mode(), self._autocast():
             hidden = self._run_up_to(self._own_model(len(window)), self._input(batch), layer)
             return hidden[0].float().cpu().numpy()
+
+    def states_of(self, window: np.ndarray, layers: Sequence[int]) -> list[np.ndarray]:
+        """(samples,) -> (frame, dim) float32 of each of these layers by one pass, which ends with the highest of them."""
+        if len(layers) == 1:
+            return [self.states(window, layers[0])]
+        found: dict[int, np.ndarray] = {}
+        number = itertools.count()
+
+        def take(hidden: Any) -> None:
+            layer = next(number)
+            if layer in layers:
+                found[layer] = hidden[0].float().cpu().numpy()
+            if layer == max(layers):
+                raise LayerReached
+
+        with suppress(LayerReached):
+            self._run(window[None], take)
+        return [found[layer] for layer in layers]
 
     def hidden_states(self, window: np.ndarray) -> np.ndarray:
         """(samples,) -> (layer, frame, dim) float32: the unpooled states of one window."""

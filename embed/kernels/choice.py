@@ -116,6 +116,11 @@ def choose_block_kernels(model: Any, sizes: Sizes, apply: Install) -> KernelChoi
     return choose(model, sizes, BLOCKS, apply)
 
 
+def choose_live_kernels(model: Any, sizes: Sizes) -> KernelChoice:
+    """Choose attention and linear layers for one window at a time on all threads; as `choose_kernels`, but changes no model."""
+    return choose(model, sizes, LIVE, lambda model, kernels: None)
+
+
 def choose(model: Any, sizes: Sizes, parts: Parts, apply: Install) -> KernelChoice:
     """Choose these parts: pinned, kept from before, or measured now.  Raises InputError for an unknown TONELAKE_KERNELS."""
     pins = pinned(os.environ.get(VARIABLE, ""))
@@ -368,3 +373,4 @@ HUBERT = Parts("kernels", {"clips": hubert_clip_ways, "attention": attention_way
 # with the kernels that were chosen.
 CONFORMER = Parts("conformer kernels", {"attention": attention_ways, "linear": linear_ways, "clips": block_clip_ways})
 BLOCKS = Parts("block kernels", {"linear": linear_ways, "clips": block_clip_ways})
+LIVE = Parts("live kernels", {"clips": lambda model, sizes: {}, "attention": attention_ways, "linear": linear_ways})

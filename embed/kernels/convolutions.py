@@ -65,11 +65,23 @@ class Tiled:
 
     def _one(self, samples: Any, dtype: Any) -> Any:
         """(samples,) -> (frame, channel)."""
+        frames = self.cut(samples)
+        return self.run(frames, *normalized(self.first, frames), dtype)
+
+    @property
+    def first(self) -> Any:
+        """The first convolution, with the norm after it."""
+        return self._layers[0]
+
+    def cut(self, samples: Any) -> Any:
+        """(samples,) -> (frame, sample) inputs of the first convolution, a view."""
+        return samples.unfold(0, self.first.conv.kernel_size[0], self.first.conv.stride[0])
+
+    def run(self, frames: Any, weights: Any, shift: Any, dtype: Any) -> Any:
+        """Inputs of the first convolution, its weights and shift as of `fold_norm` -> (frame, channel) of the last layer."""
         import torch
 
         first, *others = self._layers
-        frames = samples.unfold(0, first.conv.kernel_size[0], first.conv.stride[0])      # (frame, 10), a view
-        weights, shift = normalized(first, frames)
         weights, shift = weights.to(dtype), shift.to(dtype)
         pieces = self._pieces(dtype)
         shapes = [(layer.conv.kernel_size[0], layer.conv.stride[0]) for layer in others]
@@ -97,13 +109,27 @@ class Tiled:
 
 def normalized(layer: Any, frames: Any) -> tuple[Any, Any]:
     """The first convolution and the norm after it, as one: weights (kernel, channel) and shift (channel,), float64."""
-    kernel, norm = layer.conv.weight[:, 0].double(), layer.layer_norm            # (channel, kernel)
     exact = frames.double()
-    first_moment, second_moment = exact.mean(dim=0), exact.T @ exact / len(exact)
+    mean, variance = channel_moments(layer, exact.mean(dim=0), exact.T @ exact / len(exact))
+    return fold_norm(layer, mean, (variance + layer.layer_norm.eps).sqrt())
+
+
+def channel_moments(layer: Any, first_moment: Any, second_moment: Any) -> tuple[Any, Any]:
+    """Mean and variance (channel,) of the first convolution's output, from the moments (kernel,) and (kernel, kernel) of its
+    inputs; float64."""
+    kernel = layer.conv.weight[:, 0].double()                        # (channel, kernel)
     mean = kernel @ first_moment
     variance = ((kernel @ second_moment) * kernel).sum(dim=1) - mean.square()
-    scale = norm.weight.double() / (variance.clamp(min=0) + norm.eps).sqrt()
-    return (kernel * scale[:, None]).T.contiguous(), norm.bias.double() - mean * scale
+    return mean, variance.clamp(min=0)
+
+
+def fold_norm(layer: Any, mean: Any, deviation: Any) -> tuple[Any, Any]:
+    """The first convolution and a norm by these means and deviations (channel,) as one: weights (kernel, channel) and shift
+    (channel,), float64."""
+    norm = layer.layer_norm
+    scale = norm.weight.double() / deviation
+    weights = layer.conv.weight[:, 0].double() * scale[:, None]
+    return weights.T.contiguous(), norm.bias.double() - mean * scale
 
 
 def split_kernel(conv: Any, dtype: Any) -> list[Any]:

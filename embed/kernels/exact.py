@@ -62,13 +62,13 @@ class InFloat32:
     """Replaces a module's forward: computes in float32 whatever precision autocast asks for."""
 
     def __init__(self, module: Any) -> None:
-        self._plain = module.forward
+        self.plain = module.forward
 
     def __call__(self, inputs: Any, *others: Any) -> Any:
         import torch
 
         with torch.autocast(inputs.device.type, enabled=False):
-            return self._plain(inputs.float(), *others)
+            return self.plain(inputs.float(), *others)
 
 
 def keep_float32(model: Any, names: Iterable[str]) -> None:
@@ -77,3 +77,8 @@ def keep_float32(model: Any, names: Iterable[str]) -> None:
         module = model.get_submodule(name)
         if not isinstance(module.forward, InFloat32):
             module.forward = InFloat32(module)
+
+
+def plain_forward(module: Any) -> Any:
+    """The forward of a module as it was before `keep_float32`."""
+    return module.forward.plain if isinstance(module.forward, InFloat32) else module.forward

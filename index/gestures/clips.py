@@ -11,7 +11,7 @@ from tonelake.index.gestures.onsets import RATE
 from tonelake.index.gestures.stream import GestureStream
 from tonelake.index.search.names import find_clip
 from tonelake.index.tokens.sequences import drop_outdated
-from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
+from tonelake.index.tokens.vocabulary import Vocabulary, find_vocabulary
 from tonelake.ingest import read_clips
 from tonelake.store import Lake, chunks
 
@@ -36,8 +36,8 @@ def compute_gestures(
     kind are replaced.  A clip whose audio cannot be read is left out with a warning.  An interrupted call can be resumed.
     Raises InputError for a grid out of range.
     """
-    chosen = lake.spaces.get(space)
-    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    vocabulary = find_vocabulary(lake, name, space=space)
+    chosen = lake.spaces.get(vocabulary.space)
     stored, digest = lake.gestures(chosen), vocabulary.digest
     GestureStream(grid_s=grid_s)
     drop_outdated(lake, chosen)
@@ -67,6 +67,6 @@ def compute_gestures(
 
 def gestures_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str | None = None) -> pl.DataFrame:
     """Return the gestures of one clip, one row each, with the columns of `store.Gestures`; no rows if there are none."""
-    chosen = lake.spaces.get(space)
-    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    vocabulary = find_vocabulary(lake, name, space=space)
+    chosen = lake.spaces.get(vocabulary.space)
     return lake.gestures(chosen).read(vocabulary.digest, [find_clip(lake, clip)["clip_id"]]).drop("clip_id")

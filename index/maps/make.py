@@ -25,7 +25,7 @@ from tonelake.index.maps.layout import EXTENT, METHODS, Layout, lay_out, place_n
 from tonelake.index.maps.tsne import MOST_PERPLEXITY, check_tsne
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
-from tonelake.store import InputError, Lake, Space, descriptive_columns, rows_of
+from tonelake.store import InputError, Lake, Space, descriptive_columns, read_songs, rows_of
 
 PLACED_SHARE = 0.3                       # of the old clips; more new clips than this lead to a new layout
 NAMED = ("title", "artist", "album", "track", "start_s")
@@ -40,7 +40,7 @@ class Map:
     space: str
     layer: str
     points: pl.DataFrame                 # clip_id, projection_x, projection_y, cluster, neighbors, and NAMED
-    clusters: pl.DataFrame               # cluster, clips, x, y, labels
+    clusters: pl.DataFrame               # cluster, clips, x, y, labels, name
     settings: dict[str, Any]             # that the map was made with
     done: str                            # what the call did: made, placed new clips, or left unchanged
     file: str
@@ -199,14 +199,25 @@ def write_names(lake: Lake, space: Space, layer: int, points: pl.DataFrame, sett
 
 
 def assemble(lake: Lake, space: Space, layer: int, frame: pl.DataFrame, settings: dict[str, Any], done: str) -> Map:
-    """Return a map with its clusters described by the clips' current labels."""
-    labels = descriptive_columns(lake.clips.columns())
-    clips = frame.select("clip_id").join(lake.clips.read(["clip_id", *labels]), on="clip_id", how="left", maintain_order="left")
-    clusters = describe_clusters(xy(frame), frame["cluster"].to_numpy(), clips)
+    """Return a map with its clusters."""
     file = f"{lake.uri.rstrip('/')}/maps/{space.name}/{layer:02d}.parquet"
+    clusters = clusters_of(lake, frame)
     return Map(
         space=space.name, layer=space.layers[layer], points=frame, clusters=clusters, settings=settings, done=done, file=file
     )
+
+
+def clusters_of(lake: Lake, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the clusters of a map's points (clip_id, projection_x, projection_y, cluster), described by current labels."""
+    known = lake.clips.read(["clip_id", "title", *descriptive_columns(lake.clips.columns())])
+    clips = frame.select("clip_id").join(known, on="clip_id", how="left", maintain_order="left")
+    return describe_clusters(xy(frame), frame["cluster"].to_numpy(), clips, read_songs(lake.clips).of(frame["clip_id"]))
+
+
+def read_clusters(lake: Lake, space: Space, layer: int) -> pl.DataFrame:
+    """Return the clusters of a stored map, as `Map.clusters`, without reading its neighbours.  Raises InputError without it."""
+    found = read_points(lake, space, layer, ["clip_id", "projection_x", "projection_y", "cluster"])
+    return read_map(lake, space=space.name, layer=layer).clusters if found is None else clusters_of(lake, found[0])
 
 
 def read_map(lake: Lake, *, space: str | None = None, layer: int | str | None = None) -> Map:

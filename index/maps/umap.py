@@ -7,8 +7,10 @@ time: two at once can leave cache files that do not match each other (numba issu
 
 from __future__ import annotations
 
+import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,8 +52,27 @@ def load_umap() -> None:
     ring = np.arange(8)
     nearest = np.stack([(ring + 1) % 8, (ring - 1) % 8], axis=1)
     points = np.stack([np.cos(ring), np.sin(ring)], axis=1)
-    with compiler_lock(Path(umap_.__file__)):
+    with compiler_lock(Path(umap_.__file__)), keep_openmp_threads():
         _optimise(nearest, np.ones((8, 2), np.float32), points, 0.1, 0)
+
+
+@contextmanager
+def keep_openmp_threads() -> Iterator[None]:
+    """Restore OpenMP's number of threads, which numba raises when it starts its own: torch would use as many from then on."""
+    from threadpoolctl import ThreadpoolController
+
+    def libraries() -> list[Any]:
+        return ThreadpoolController().select(user_api="openmp").lib_controllers
+
+    before = {library.filepath: library.num_threads for library in libraries()}
+    try:
+        yield
+    finally:
+        explicit = os.environ.get("OMP_NUM_THREADS", "")
+        for library in libraries():
+            threads = before.get(library.filepath, int(explicit) if explicit.isdigit() else 0)
+            if threads:
+                library.set_num_threads(threads)
 
 
 def _optimise(nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, min_dist: float, seed: int) -> np.ndarray:

@@ -17,7 +17,17 @@ from tonelake.index.search.exact import ExactLayer
 from tonelake.index.search.names import find_named
 from tonelake.index.vectors import check_finite, comparable, unit
 from tonelake.ingest import DecoderPool, to_source
-from tonelake.store import InputError, Lake, Space, SpaceMismatch, is_projection, read_projection
+from tonelake.store import (
+    InputError,
+    Lake,
+    Space,
+    SpaceMismatch,
+    is_hybrid,
+    is_projection,
+    join_frames,
+    read_hybrid,
+    read_projection,
+)
 
 MAX_QUERY_S = 600.0                      # longest part of a file outside the lake that is encoded
 MIN_QUERY_S = 1.0                        # a shorter sound is repeated up to this length, the shortest clip of a lake
@@ -178,14 +188,9 @@ def _resolve_file(lake: Lake, path: Path, space: Space, layers: Sequence[int]) -
             pooled = {layer: lake.vectors(space).take(embedded, layer).vectors.mean(axis=0) for layer in layers}
             note = f"{path.name}: this file is in the lake as {song_name(stored.row(0, named=True))}"
             return Query(pooled, own=frozenset(stored["clip_id"]), labels=(stored.row(0, named=True),), notes=(note,))
-        projection = read_projection(lake, space) if is_projection(space) else None
-        encoded, tags, notes = encode_file(lake, path, lake.spaces.get(projection.parent) if projection else space, pool)
+        encoded, tags, notes = encode_file(lake, path, space, pool)
     labels = (stored.row(0, named=True),) if len(stored) else (tags,)
-    if projection is not None:
-        joined = np.concatenate([encoded.mean[layer] for layer in projection.layers])
-        vectors = {0: projection.apply(joined[None])[0]}
-    else:
-        vectors = {layer: encoded.mean[layer] for layer in layers}
+    vectors = {layer: encoded.mean[layer] for layer in layers}
     if len(stored):
         notes = (f"{path.name}: this file is in the lake as {song_name(labels[0])}, not embedded in this space yet", *notes)
     return Query(vectors, own=frozenset(stored["clip_id"]), labels=labels, notes=notes)
@@ -211,7 +216,12 @@ def encode_file(
 
     If a file is longer than MAX_QUERY_S, its beginning is encoded.  A sound shorter than MIN_QUERY_S is repeated up to that
     length, as encoders and clips begin there; it is never padded with silence, which would be compared as well.
+    For a projection the space that it was made from is encoded in, for a hybrid the space of each part.
     """
+    if is_projection(space):
+        return project_file(lake, path, space, pool)
+    if is_hybrid(space):
+        return join_file(lake, path, space, pool, frames)
     source = to_source(path)
     scanned = pool.ask({"do": "scan", "source": source, "shortest_s": 0.0})
     encoder = encoder_of(space, home=lake.uri)
@@ -230,6 +240,43 @@ def encode_file(
         samples = np.resize(samples, round(MIN_QUERY_S * encoder.sample_rate))       # repeats
         notes = (f"{path.name}: {whole_s:.2f} s long; repeated up to {MIN_QUERY_S:g} s, the shortest sound that is compared",)
     return encode_clips(encoder, [samples], space.window_s, space.hop_s, tuple(frames))[0], scanned["tags"], notes
+
+
+def project_file(
+    lake: Lake, path: Path, space: Space, pool: DecoderPool
+) -> tuple[ClipVectors, dict[str, Any], tuple[str, ...]]:
+    """Encode a file as `encode_file` in the space that a projection was made from, and project its vectors."""
+    projection = read_projection(lake, space)
+    encoded, tags, notes = encode_file(lake, path, lake.spaces.get(projection.parent), pool)
+    mean, largest = (
+        projection.apply(np.concatenate([one[layer] for layer in projection.layers])[None])[0]
+        for one in (encoded.mean, encoded.max)
+    )
+    return replace(encoded, mean=[mean], max=[largest]), tags, notes
+
+
+def join_file(
+    lake: Lake, path: Path, space: Space, pool: DecoderPool, frames: Sequence[int] = ()
+) -> tuple[ClipVectors, dict[str, Any], tuple[str, ...]]:
+    """Encode a file as `encode_file` in the space of each part of a hybrid, and join its vectors and frames."""
+    hybrid = read_hybrid(lake, space)
+    encoded: dict[str, ClipVectors] = {}
+    tags: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    layers = {part.space.name: sorted({p.layer for p in hybrid.parts if p.space == part.space}) for part in hybrid.parts}
+    for part in hybrid.parts:
+        if part.space.name not in encoded:
+            wanted = layers[part.space.name] if frames else ()
+            encoded[part.space.name], tags, notes = encode_file(lake, path, part.space, pool, wanted)
+    parts = [(encoded[part.space.name], part.layer, layers[part.space.name].index(part.layer)) for part in hybrid.parts]
+    mean, largest = (hybrid.join([vectors[None] for vectors in some])[0] for some in (
+        [one.mean[layer] for one, layer, _ in parts], [one.max[layer] for one, layer, _ in parts],
+    ))
+    joined = ClipVectors(mean=[mean], max=[largest], n_frames=0, frames=[], frame_s=np.empty(0, np.float32))
+    if frames:
+        frame_s, states = join_frames(hybrid, [one.frame_s for one, _, _ in parts], [one.frames[row] for one, _, row in parts])
+        joined = replace(joined, n_frames=len(frame_s), frames=[states.astype(np.float16)], frame_s=frame_s)
+    return joined, tags, notes
 
 
 def clock(seconds: float) -> str:

@@ -18,13 +18,12 @@ from tonelake.index.search.hit_tags import tags_of_hits
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
 from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import nearest_songs, nearest_songs_stored, read_cap
-from tonelake.index.search.space_mixture import SpaceWeights
 from tonelake.index.search.spaces import refuse_with_spaces, similar_in_spaces
 from tonelake.index.search.stored_index import find_index, search_stored
 from tonelake.index.search.walk import ORDERS, walk
 from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, prepare
-from tonelake.store import InputError, Lake, Space, read_songs, rows_of
+from tonelake.store import InputError, Lake, Space, SpaceWeights, read_songs, rows_of
 
 SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "state", "source")
 

@@ -9,7 +9,7 @@ Only clips that are embedded in every space of the mixture are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,14 +17,12 @@ import polars as pl
 
 from tonelake.index.search.exact import cache_version
 from tonelake.index.vectors import prepare, unit
-from tonelake.store import InputError, Lake, Space
+from tonelake.store import InputError, Lake, Space, SpaceWeights, parse_parts
 
 SAMPLE = 4_096                           # clips; a mean over them is within .016 standard deviations of that of all clips
 SAMPLE_SEED = 0
 CACHED = 4                               # entries of `_shared`: 13 MB a part at 768 dimensions
 EXAMPLE = "Write for example musicnn:0.7,spectral:0.3, with a layer musicnn/penultimate:0.7"
-
-SpaceWeights = str | Mapping[str, float]                 # `A:0.7,B/3:0.3`, or the same as a mapping
 
 _shared: dict[tuple, SharedClips] = {}
 
@@ -50,29 +48,8 @@ def parse_spaces(lake: Lake, spaces: SpaceWeights) -> list[MixturePart]:
     Raises InputError for fewer than two layers, a layer that is named twice, a weight that is missing, no number or not finite,
     or without a weight above zero; SpaceNotFound for an unknown space.
     """
-    if isinstance(spaces, Mapping):
-        text = ",".join(f"{name}:{weight}" for name, weight in spaces.items())
-        named = [(str(name), str(weight)) for name, weight in spaces.items()]
-    else:
-        text = spaces
-        named = [split_weight(part.strip()) for part in spaces.split(",")]
-    given = [bool(number) for _, number in named]
-    if any(given) and not all(given):
-        raise InputError(f"--spaces {text}: some spaces have no weight. {EXAMPLE}")
-    parts: list[MixturePart] = []
-    for name, number in named:
-        space_name, _, layer = name.partition("/")
-        space = lake.spaces.get(space_name)
-        try:
-            weight = float(number) if number else 1.0
-        except ValueError:
-            weight = np.nan
-        if not np.isfinite(weight):
-            raise InputError(f"--spaces {text}: {number!r} is not a number. {EXAMPLE}")
-        part = MixturePart(space=space, layer=space.layer_index(layer or None), weight=weight)
-        if any((part.space.name, part.layer) == (known.space.name, known.layer) for known in parts):
-            raise InputError(f"--spaces {text}: {part.layer_name} is named twice. Name each space or layer once")
-        parts.append(part)
+    text, found = parse_parts(lake.spaces, spaces, option="--spaces", example=EXAMPLE)
+    parts = [MixturePart(space=space, layer=layer, weight=weight) for space, layer, weight in found]
     total = sum(abs(part.weight) for part in parts)
     if not any(part.weight > 0 for part in parts):
         raise InputError(f"--spaces {text}: at least one weight must be above zero. {EXAMPLE}")
@@ -83,16 +60,6 @@ def parse_spaces(lake: Lake, spaces: SpaceWeights) -> list[MixturePart]:
         one = kept[0].space.name
         raise InputError(f"--spaces {text}: a mixture needs two spaces or layers with a weight. Search one with --space {one}")
     return kept
-
-
-def split_weight(part: str) -> tuple[str, str]:
-    """Split `name:weight` at its last colon.
-
-    >>> split_weight("musicnn/penultimate:0.7"), split_weight("spectral")
-    (('musicnn/penultimate', '0.7'), ('spectral', ''))
-    """
-    name, _, number = part.rpartition(":") if ":" in part else (part, "", "")
-    return name.strip(), number.strip()
 
 
 def part_names(parts: Sequence[MixturePart]) -> list[str]:

@@ -33,7 +33,6 @@ from tonelake.index.search.songs import (
 from tonelake.index.search.space_mixture import (
     MixturePart,
     SharedClips,
-    SpaceWeights,
     formula,
     parse_spaces,
     part_names,
@@ -42,7 +41,7 @@ from tonelake.index.search.space_mixture import (
 from tonelake.index.search.stored_index import find_index, search_stored
 from tonelake.index.search.walk import walk
 from tonelake.index.vectors import prepare, unit
-from tonelake.store import InputError, Lake, rows_of
+from tonelake.store import InputError, Lake, SpaceWeights, rows_of
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ for its own pair: of many pairs of equally similar groups, one in twenty has an 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from tonelake.index.separation.groups import MIN_TRACKS, Groups, read_groups
 from tonelake.store import InputError, Lake
 
 HELD_PAIRS = 1_000_000                   # beyond k: 40 MB
+FEW_SHARE = 4                            # if fewer than a fourth of all pairs are wanted, not all intervals are computed
 COLUMNS = ("rank", "other", "similarity", "low", "high", "tracks", "other_tracks", "clips", "other_clips")
 
 log = logging.getLogger(__name__)
@@ -55,15 +57,34 @@ def group_pairs(
 def most_similar_pairs(lake: Lake, found: Groups, k: int | None) -> pl.DataFrame:
     """Return the k most similar pairs of groups, or all, most similar first: one, two (rows of groups), similarity, low, high.
 
+    If k is small, all similarities are computed first, without intervals, which take far longer; then the intervals of the
+    groups that the k pairs begin with.
+    """
+    number = len(found.names)
+    firsts: Sequence[int] = range(number - 1)
+    few = k is not None and FEW_SHARE * k < number * (number - 1) / 2
+    if few:
+        values = (found.row(one, intervals=False).values for one in lake.progress(firsts, number - 1, "comparing groups"))
+        kept = collect_pairs(((one, {"similarity": row}) for one, row in enumerate(values)), k)
+        firsts = kept["one"].unique().sort().to_list()
+    title = f"comparing pairs of {found.labelled.column}"
+    measured = ((one, found.intervals(one)) for one in lake.progress(firsts, len(firsts), title))
+    return collect_pairs(
+        ((one, dict(zip(("similarity", "low", "high"), parts, strict=True))) for one, parts in measured), k
+    )
+
+
+def collect_pairs(rows: Iterable[tuple[int, dict[str, np.ndarray]]], k: int | None) -> pl.DataFrame:
+    """Return the k most similar pairs, or all, of groups with their (group,) figures, of which `similarity` is one.
+
     Pairs are collected group by group and cut to k whenever many are held, so that memory does not grow with their number.
     """
     parts: list[pl.DataFrame] = []
-    held, number = 0, len(found.names)
-    for one in lake.progress(range(number - 1), number - 1, f"comparing pairs of {found.labelled.column}"):
-        values, low, high = found.intervals(one)
-        two = one + 1 + np.flatnonzero(np.isfinite(values[one + 1 :]))
-        parts.append(pl.DataFrame({
-            "one": np.full(len(two), one), "two": two, "similarity": values[two], "low": low[two], "high": high[two]
+    held = 0
+    for one, figures in rows:
+        two = one + 1 + np.flatnonzero(np.isfinite(figures["similarity"][one + 1 :]))
+        parts.append(pl.DataFrame({"one": np.full(len(two), one), "two": two} | {
+            name: values[two] for name, values in figures.items()
         }))
         held += len(two)
         if k is not None and held > k + HELD_PAIRS:

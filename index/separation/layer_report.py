@@ -18,6 +18,7 @@ from tonelake.index.hubness import DEFAULT_HUBS, check_hubs, neighbourhoods
 from tonelake.index.separation.pair_set import PairSet, choose_pairs
 from tonelake.index.separation.pairs import Separation, crossfit_map, measure_separation
 from tonelake.index.separation.preparations import PREPARATIONS, check_preparation
+from tonelake.index.separation.stored_report import BestLayer, store_best_layer, table_versions
 from tonelake.store import InputError, Lake, Space
 
 MOST_EXACT = 50_000_000                  # numbers prepared in float64: 400 MB
@@ -51,6 +52,15 @@ class LayerReport:
     def chance(self) -> float:
         """mAP of a random order."""
         return self.chances["map"]
+
+    @property
+    def best(self) -> BestLayer:
+        """The recommended layer; its text is the report's answer in one sentence."""
+        row = self.table.filter("best").row(0, named=True)
+        return BestLayer(
+            column=self.column, layer=self.recommended, figure=float("nan") if row["map"] is None else row["map"],
+            low=row["map_low"], high=row["map_high"], chance=self.chance, stale=False,
+        )
 
     def summary(self) -> str:
         """Summarise the report in a few sentences."""
@@ -87,7 +97,7 @@ def layers(
     lake: Lake, column: str, *, space: str | None = None, where: str | None = None, prepare: str = "l2",
     across: str | None = None, over: str | None = None, within: str | None = None, hubs: str = DEFAULT_HUBS, seed: int = 0,
 ) -> LayerReport:
-    """Report on all layers for one column.
+    """Report on all layers for one column.  The best layer of a report of default settings is kept for `best_layer`.
 
     `across`: leave out pairs of clips that share this column's value (and those of one track), or with `none` only pairs that
     share audio; default: track, or none where no group has two tracks.  `over`: the column whose values are the units of the
@@ -99,6 +109,7 @@ def layers(
     check_preparation(prepare)
     check_corrected(hubs, prepare)
     chosen = lake.spaces.get(space)
+    versions = table_versions(lake, chosen)
     pairs = choose_pairs(lake, read_labelled(lake, chosen, column, where), across=across, over=over, within=within, seed=seed)
     found, histograms = [], []
     for number in lake.progress(range(len(chosen.layers)), len(chosen.layers), f"comparing layers by {column}"):
@@ -114,7 +125,7 @@ def layers(
     ]).with_columns(
         pl.selectors.float().fill_nan(None), p_value=pl.Series(compared.p_values), best=pl.col("layer") == compared.best
     )
-    return LayerReport(
+    report = LayerReport(
         column=column, space=chosen.name, prepared=prepare, hubs=hubs, table=table, histograms=pl.concat(histograms),
         recommended=chosen.layers[compared.best],
         equals=[name for name, tied in zip(chosen.layers, compared.tied, strict=True) if tied],
@@ -122,6 +133,9 @@ def layers(
         queries=len(pairs.rows), chances=pairs.chances, across=pairs.across, left_out=pairs.left_out, units=str(pairs.units),
         rule=pairs.rule,
     )
+    if (where, across, over, within, prepare, hubs) == (None, None, None, None, "l2", DEFAULT_HUBS):
+        store_best_layer(lake, chosen, report.best, versions)
+    return report
 
 
 def retrieval_at(

@@ -26,7 +26,6 @@ from tonelake.evaluate import (
 from tonelake.index.search.space_mixture import (
     MixturePart,
     SharedClips,
-    SpaceWeights,
     formula,
     parse_spaces,
     shared_clips,
@@ -34,7 +33,7 @@ from tonelake.index.search.space_mixture import (
 from tonelake.index.separation.pair_set import PairSet, choose_pairs
 from tonelake.index.separation.pairs import RankedBlocks, replicates_of_chosen
 from tonelake.index.vectors import unit
-from tonelake.store import Lake
+from tonelake.store import Lake, SpaceWeights
 
 MIXTURE = "mixture"                      # name of its row
 FIGURES = ("map", "recall_1")

@@ -15,7 +15,7 @@ import polars as pl
 
 from tonelake.index.tokens.factor_oracle import FactorOracle
 from tonelake.index.tokens.sequences import Sequences, read_sequences
-from tonelake.index.tokens.vocabulary import read_vocabulary
+from tonelake.index.tokens.vocabulary import find_vocabulary
 from tonelake.store import InputError, Lake, TokenSequence
 
 MOST_RUNS = 2_000_000                    # an oracle of 2 GB, built in 8 s
@@ -76,8 +76,8 @@ def read_joined_gestures(
 
     Raises InputError for too many, and if no clip that `where` keeps, or one of `others`, has gestures.
     """
-    chosen = lake.spaces.get(space)
-    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    vocabulary = find_vocabulary(lake, name, space=space)
+    chosen = lake.spaces.get(vocabulary.space)
     kept = {*lake.clips.ids(where), *others}
     rows = lake.gestures(chosen).read(vocabulary.digest)
     rows = rows.filter(pl.col("clip_id").is_in(list(kept)) & pl.col("token").is_not_null())

@@ -11,7 +11,7 @@ import polars as pl
 from tonelake.index.search.names import find_clip
 from tonelake.index.tokens.joined import PATH, JoinedRuns, read_joined_gestures, read_joined_runs
 from tonelake.index.tokens.requested_path import GESTURE_FEATURES, last_interval, log_relaxed, request_of, requested_path
-from tonelake.index.tokens.requests import parse_condition
+from tonelake.index.tokens.requests import check_steps, parse_condition
 from tonelake.store import InputError, Lake, read_songs
 
 
@@ -65,9 +65,10 @@ def continuation(
     to another place with at least `least` runs of common context.  It stays within the clips that `where` keeps (labels, or
     ranges of numbers such as "consonance BETWEEN 0.2 AND 0.6"), and `other_tracks` excludes the clip's own track.
 
-    `token`: asks for the first token.  `want` and `prefer`: conditions on each event, "consonance >= 0.6", "ratio = 1:2",
-    relaxed in the order of `tokens.requests` instead of failing; a jump is then made to fulfil them, with less context if
-    necessary.  Events are runs of tokens; they are gestures (`compute_gestures`) if a condition names one of their features.
+    `token`: asks for the first token.  `want` and `prefer`: conditions on each event, "consonance >= 0.6", "ratio = 1:2", or on
+    some steps, "3: consonance >= 0.8", "2-5: token = 12", relaxed in the order of `tokens.requests` instead of failing; a jump
+    is then made to fulfil them, with less context if necessary.  Events are runs of tokens; they are gestures
+    (`compute_gestures`) if a condition names one of their features.
 
     Returns step, token, clip_id, start_s, end_s, context (common events before this one), jumped, held and relaxed (the
     conditions that the event meets, and those that it does not).  Raises InputError if no clip may be used, and, where nothing
@@ -80,6 +81,7 @@ def continuation(
         own = [find_clip(lake, sequence)["clip_id"]]
     wanted = [parse_condition(text) for text in want]
     preferred = [parse_condition(text, weighted=True) for text in prefer]
+    check_steps((*wanted, *preferred), steps)
     names = {one.name for one in (*wanted, *preferred)}
     if names & GESTURE_FEATURES:
         joined = read_joined_gestures(lake, name, space=space, where=where, others=own)

@@ -68,11 +68,11 @@ def requested_path(
         asked = request if step else with_token
         contexts = joined.oracle.contexts(played)[:-1]
         longest = least if step else len(joined.numbers)
-        best = asked.choose(continues, contexts, longest, previous_s)
+        best = asked.choose(continues, contexts, longest, previous_s, step)
         others = best[best != following]
         follows = len(others) < len(best) and (not len(others) or rng.random() >= jump)
         event = following if follows else int(others[int(rng.integers(len(others)))])
-        held, relaxed = asked.held(event, previous_s)
+        held, relaxed = asked.held(event, previous_s, step)
         clip_id, start_s, end_s = joined.span(event, event)
         number = int(joined.numbers[event])
         rows.append((step, number, clip_id, start_s, end_s, int(contexts[event]), not follows, held, relaxed))

@@ -1,10 +1,12 @@
 """Requests for a continuation: conditions on each event, read from text, and events that meet as many as possible.
 
     token = 12        consonance >= 0.6        ratio = 1:2        artist = Nina        loudness > -20 weight 2
+    3: token = 12     2-5: consonance >= 0.8   6-: artist = Nina  @3 token = 12
 
 A condition is a name, one of OPERATORS, and a number, a ratio of two whole numbers, or text (in quotes if it has spaces at its
 ends).  Names are columns of the events: their token, their features, and any column of their clips.  An event without a value
-does not meet it.  Nothing of the text reaches the database.
+does not meet it.  Nothing of the text reaches the database.  Steps before a condition restrict it to these events of the
+continuation, counted from 0 as in its column `step`; at the others it is not asked for.
 
 Order of relaxation, at each event, among those that may be used:
 
@@ -32,6 +34,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, "=": operator.eq, ">": operator.gt, "<": operator.lt,
 }
 CONDITION = re.compile(r"\s*([A-Za-z_][\w ]*?)\s*(>=|<=|!=|==?|>|<)\s*(.+?)\s*(?:\sweight\s+(\S+)\s*)?")
+STEPS = re.compile(r"\s*(@?)\s*(\d+)\s*(?:(-)\s*(\d+)?)?\s*(:?)\s*([A-Za-z_].*)")
 RATIO = re.compile(r"(\d+)\s*:\s*(\d+)")
 EXAMPLE = "Write for example \"consonance >= 0.6\", \"ratio = 1:2\" or \"artist = Nina\""
 
@@ -46,6 +49,14 @@ class Condition:
     raw: str                             # the value as text, without quotes
     number: float | None                 # the value as a number, or the quotient of a ratio; None for text
     weight: float = 1.0                  # as a preference
+    steps: tuple[int, int | None] | None = None      # first and last step, None for no last one; None for every step
+
+    def applies(self, step: int) -> bool:
+        """Whether the condition is on this step of a continuation, counted from 0."""
+        if self.steps is None:
+            return True
+        first, last = self.steps
+        return first <= step and (last is None or step <= last)
 
     def meets(self, values: pl.Series) -> np.ndarray:
         """Return the (value,) mask of values that meet it; a list meets = and != by whether it contains the value.
@@ -85,8 +96,11 @@ def parse_condition(text: str, *, weighted: bool = False) -> Condition:
     (0.6, 0.5)
     >>> parse_condition("artist = 'Nina'").raw
     'Nina'
+    >>> parse_condition("@2-5 token = 12").text, parse_condition("3: token = 12").steps
+    ('2-5: token = 12', (3, 3))
     """
-    found = CONDITION.fullmatch(text)
+    steps, prefix, condition = split_steps(text)
+    found = CONDITION.fullmatch(condition)
     if found is None:
         raise InputError(f"condition {text!r}: not a name, a comparison and a value. {EXAMPLE}")
     name, symbol, raw, weight = found.groups()
@@ -100,10 +114,38 @@ def parse_condition(text: str, *, weighted: bool = False) -> Condition:
         raise InputError(f"condition {text!r}: weight {weight!r} is not a positive number. Write for example \"weight 2\"")
     quoted = len(raw) > 1 and raw[0] == raw[-1] and raw[0] in "'\""
     return Condition(
-        text=text.strip() if weight is None else f"{name} {symbol} {raw}", name=name.lower(),
+        text=prefix + (condition.strip() if weight is None else f"{name} {symbol} {raw}"), name=name.lower(), steps=steps,
         symbol="=" if symbol == "==" else symbol, raw=raw[1:-1] if quoted else raw, weight=heavy,
         number=to_number(raw) if ratio is None else int(ratio[1]) / int(ratio[2]),
     )
+
+
+def split_steps(text: str) -> tuple[tuple[int, int | None] | None, str, str]:
+    """Return the steps before a condition (None for every step), as text to write before it, and the condition without them.
+
+    Raises InputError for steps whose last one is before the first.
+
+    >>> split_steps("@3 token = 1"), split_steps("4 - : token = 1")
+    (((3, 3), '3: ', 'token = 1'), ((4, None), '4-: ', 'token = 1'))
+    """
+    found = STEPS.fullmatch(text)
+    if found is None or not (found[1] or found[5]):
+        return None, "", text
+    first = int(found[2])
+    last = first if not found[3] else int(found[4]) if found[4] else None
+    if last is not None and last < first:
+        raise InputError(f"condition {text!r}: step {last} is before step {first}. Write for example \"2-5: token = 12\"")
+    shown = f"{first}" if last == first else f"{first}-{'' if last is None else last}"
+    return (first, last), f"{shown}: ", found[6]
+
+
+def check_steps(conditions: Sequence[Condition], steps: int) -> None:
+    """Raise InputError for a condition on steps that a continuation of `steps` events does not have."""
+    for one in conditions:
+        if one.steps is not None and one.steps[0] >= steps:
+            raise InputError(
+                f"condition {one.text!r}: the continuation has steps 0 to {steps - 1}. Give earlier steps, or more with --steps"
+            )
 
 
 def to_number(raw: str) -> float | None:
@@ -141,25 +183,28 @@ class Request:
             quotients = self.ioi_s / previous_s
         return [one.meets_ratio(quotients) if one.name == "ratio" else self._fixed[one.text] for one in conditions]
 
-    def choose(self, allowed: np.ndarray, contexts: np.ndarray, least: int, previous_s: float) -> np.ndarray:
+    def choose(
+        self, allowed: np.ndarray, contexts: np.ndarray, least: int, previous_s: float, step: int = 0
+    ) -> np.ndarray:
         """Return the numbers of the events that the order of relaxation leaves, of those that are `allowed` (at least one).
 
-        `contexts`: (event,) how much of what was played precedes each.
+        `contexts`: (event,) how much of what was played precedes each; `step`: of the continuation.
         """
-        for mask in self.masks(self.want, previous_s):
+        for mask in self.masks([one for one in self.want if one.applies(step)], previous_s):
             both = allowed & mask
             if both.any():
                 allowed = both
         rows = np.flatnonzero(allowed)
         rows = rows[contexts[rows] >= min(least, int(contexts[rows].max()))]
         score = np.zeros(len(rows))
-        for one, mask in zip(self.prefer, self.masks(self.prefer, previous_s), strict=True):
+        preferred = [one for one in self.prefer if one.applies(step)]
+        for one, mask in zip(preferred, self.masks(preferred, previous_s), strict=True):
             score += one.weight * mask[rows]
         return rows[score >= score.max() - 1e-9]
 
-    def held(self, event: int, previous_s: float) -> tuple[list[str], list[str]]:
-        """Return the texts of the conditions and preferences that an event meets, and of those that it does not."""
-        conditions = [*self.want, *self.prefer]
+    def held(self, event: int, previous_s: float, step: int = 0) -> tuple[list[str], list[str]]:
+        """Return the texts of the conditions and preferences on a step that an event meets, and of those that it does not."""
+        conditions = [one for one in (*self.want, *self.prefer) if one.applies(step)]
         met = [bool(mask[event]) for mask in self.masks(conditions, previous_s)]
         texts = [one.text for one in conditions]
         return ([text for text, yes in zip(texts, met, strict=True) if yes],

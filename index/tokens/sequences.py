@@ -18,7 +18,7 @@ from tonelake.index.search.candidates import Embedded, rows_sharing
 from tonelake.index.search.names import find_clip
 from tonelake.index.search.query import Query
 from tonelake.index.search.similar import SHOWN
-from tonelake.index.tokens.vocabulary import Vocabulary, read_vocabulary
+from tonelake.index.tokens.vocabulary import Vocabulary, find_vocabulary, read_vocabulary
 from tonelake.store import InputError, Lake, Space, TokenSequence, chunks, is_list
 
 CLIPS_PER_WRITE = 512
@@ -33,8 +33,8 @@ def apply_vocabulary(
 
     Sequences of an older vocabulary of the same name are deleted.  An interrupted call is resumed by the next one.
     """
-    chosen = lake.spaces.get(space)
-    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    vocabulary = find_vocabulary(lake, name, space=space)
+    chosen = lake.spaces.get(vocabulary.space)
     layer = chosen.layer_index(vocabulary.layer)
     stored, tokens = lake.frames(chosen), lake.tokens(chosen)
     drop_outdated(lake, chosen)
@@ -63,8 +63,8 @@ def drop_outdated(lake: Lake, space: Space) -> None:
 
 def runs_of_clip(lake: Lake, clip: str, name: str | None = None, *, space: str | None = None) -> pl.DataFrame:
     """Return the tokens of one clip as runs: token, start_s, end_s (the middles of the first and last frame), frames."""
-    chosen = lake.spaces.get(space)
-    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    vocabulary = find_vocabulary(lake, name, space=space)
+    chosen = lake.spaces.get(vocabulary.space)
     clip_id = find_clip(lake, clip)["clip_id"]
     stored = Sequences(vocabulary, list(lake.tokens(chosen).each(vocabulary.digest, [clip_id])))
     one = stored.clips[stored.row(clip_id)]
@@ -96,9 +96,10 @@ class Sequences:
         for row, one in enumerate(self.clips):
             if one.clip_id == clip_id:
                 return row
+        name, embed = self.vocabulary.name, f"tonelake embed --space {self.vocabulary.space} --frames {self.vocabulary.layer}"
         raise InputError(
-            f"clip {clip_id} has no tokens in {self.vocabulary.name}. Run `tonelake tokens apply {self.vocabulary.name}`, "
-            f"after `tonelake embed --frames {self.vocabulary.layer}` if its frames are not stored"
+            f"clip {clip_id} has no tokens in {name}. Run `tonelake tokens apply {name}`, after `{embed}` if its frames are "
+            "not stored"
         )
 
 
@@ -106,8 +107,8 @@ def read_sequences(
     lake: Lake, name: str | None = None, *, space: str | None = None, where: str | None = None, others: Sequence[str] = ()
 ) -> Sequences:
     """Read the sequences of the clips that a filter keeps, and of `others`.  Raises InputError if there are none."""
-    chosen = lake.spaces.get(space)
-    vocabulary = read_vocabulary(lake, name, space=chosen.name)
+    vocabulary = find_vocabulary(lake, name, space=space)
+    chosen = lake.spaces.get(vocabulary.space)
     kept = set(lake.clips.ids(where)) | set(others)
     clips = [one for one in lake.tokens(chosen).each(vocabulary.digest) if one.clip_id in kept]
     if not clips:

@@ -118,7 +118,7 @@ def fit_vocabulary(
         raise InputError(f"{k} tokens: must be 2 to {MOST_TOKENS:,}")
     chosen = lake.spaces.get(space)
     number = layer_with_frames(lake.frames(space), chosen, layer)
-    final_name = name or f"{chosen.layers[number]}-{k}" + ("" if metric == "euclidean" else f"-{metric}")
+    final_name = name or default_vocabulary_name(chosen.layers[number], k, metric)
     if not NAME.fullmatch(final_name):
         raise InputError(f"{final_name!r} cannot name a vocabulary. Use letters, digits, '.', '-' and '_'")
     sample = sample_frames(frames_of_clips(lake, chosen, number, where), FRAMES_PER_TOKEN * k, seed)
@@ -143,6 +143,14 @@ def fit_vocabulary(
     )
     write_vocabulary(lake, fitted)
     return fitted
+
+
+def default_vocabulary_name(layer: str, k: int, metric: str) -> str:
+    """
+    >>> default_vocabulary_name("7", 2048, "euclidean"), default_vocabulary_name("7", 64, "cosine")
+    ('7-2048', '7-64-cosine')
+    """
+    return f"{layer}-{k}" + ("" if metric == "euclidean" else f"-{metric}")
 
 
 def frames_of_clips(lake: Lake, space: Space, layer: int, where: str | None) -> Iterable[np.ndarray]:
@@ -212,8 +220,7 @@ def write_vocabulary(lake: Lake, vocabulary: Vocabulary) -> None:
 def read_vocabulary(lake: Lake, name: str | None = None, *, space: str | None = None) -> Vocabulary:
     """Read a vocabulary of a space by name, or its only one.  Raises InputError if there is none, or no unique one."""
     chosen = lake.spaces.get(space)
-    files = lake.files(f"vocabularies/{chosen.name}")
-    names = [file.removesuffix(".safetensors") for file in files.names(".safetensors")]
+    files, names = lake.files(f"vocabularies/{chosen.name}"), vocabulary_names(lake, chosen.name)
     if not names:
         raise InputError(f"space {chosen.name!r} has no vocabulary. Run `tonelake tokens fit --space {chosen.name}`")
     if (name is None and len(names) > 1) or (name is not None and name not in names):
@@ -236,12 +243,38 @@ def read_vocabulary(lake: Lake, name: str | None = None, *, space: str | None = 
     return found
 
 
+def vocabulary_names(lake: Lake, space: str) -> list[str]:
+    """The names of a space's vocabularies."""
+    return [file.removesuffix(".safetensors") for file in lake.files(f"vocabularies/{space}").names(".safetensors")]
+
+
+def find_vocabulary(lake: Lake, name: str | None = None, *, space: str | None = None) -> Vocabulary:
+    """Read a vocabulary by name, wherever it is: in `space` if given, else in the default space, else in the only space that
+    has one of this name.  `name` can also be `space/name`; None is the only vocabulary of the space.
+
+    Raises InputError if there is none, or if several other spaces have it.
+    """
+    if name is not None and "/" in name:
+        own, _, name = name.partition("/")
+        if space is not None and space != own:
+            raise InputError(f"vocabulary {own}/{name}: is not in space {space!r}. Leave out --space, or name another one")
+        space = own
+    if name is None or space is not None:
+        return read_vocabulary(lake, name, space=space)
+    spaces = [one.name for one in lake.spaces.all() if name in vocabulary_names(lake, one.name)]
+    default = lake.spaces.default(lake.spaces.all())[0].name if spaces else None
+    if default not in spaces and len(spaces) > 1:
+        listed = ", ".join(f"{one}/{name}" for one in spaces)
+        raise InputError(f"vocabulary {name!r}: {len(spaces)} spaces have one of this name. Choose {listed}")
+    return read_vocabulary(lake, name, space=default if default in spaces else spaces[0] if spaces else None)
+
+
 def list_vocabularies(lake: Lake) -> pl.DataFrame:
     """Return one row per vocabulary: its size, its figures, and the number of clips with tokens in it."""
     rows = []
     for space in lake.spaces.all():
-        for file in lake.files(f"vocabularies/{space.name}").names(".safetensors"):
-            one = read_vocabulary(lake, file.removesuffix(".safetensors"), space=space.name)
+        for name in vocabulary_names(lake, space.name):
+            one = read_vocabulary(lake, name, space=space.name)
             rows.append({
                 "vocabulary": one.name, "space": space.name, "layer": one.layer, "tokens": len(one), "metric": one.metric,
                 "frames": one.frames, "used": one.used, "perplexity": one.perplexity, "explained": one.explained,

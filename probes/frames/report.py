@@ -129,14 +129,19 @@ def decoding_part(metrics: Mapping[str, Any]) -> str:
 
 def training_part(metrics: Mapping[str, Any], history: pl.DataFrame) -> str:
     """Return the epochs of the chosen fits, means over seeds."""
-    own = history.filter(pl.col("chosen") & (pl.col("layer") == metrics["layer"]))
-    means = own.group_by("epoch").agg(pl.col("train_loss", "valid_loss", "score").mean()).sort("epoch")
+    means = frame_history(history, metrics["layer"])
     shown = means if len(means) <= 12 else pl.concat([means.head(6), means.tail(6)])
     rows = [
         [str(row["epoch"]), *(format_number(row[name]) for name in ("train_loss", "valid_loss", "score"))]
         for row in shown.to_dicts()
     ]
     return markdown_table(["epoch", "loss, training", "loss, validation", "validation score"], rows)
+
+
+def frame_history(history: pl.DataFrame, layer: str) -> pl.DataFrame:
+    """Return a row an epoch of a layer's chosen setting: train_loss, valid_loss and score, means over seeds."""
+    own = history.filter(pl.col("chosen") & (pl.col("layer") == layer))
+    return own.group_by("epoch").agg(pl.col("train_loss", "valid_loss", "score").mean()).sort("epoch")
 
 
 def cautions(metrics: Mapping[str, Any]) -> str:

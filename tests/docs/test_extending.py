@@ -105,6 +105,8 @@ def test_the_page_lists_its_table_and_fits_the_navigation(tmp_path, monkeypatch)
     lake = Lake(tmp_path / "lake")
     fill(lake, 8, 3, seed=0)
     (tmp_path / "durations.py").write_text(block("ui/pages/durations.py"))
+    from tonelake.ui import frame
+
     monkeypatch.setenv("TONELAKE_LAKE", lake.uri)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     test = AppTest.from_file(str(tmp_path / "durations.py"), default_timeout=60)
@@ -113,9 +115,10 @@ def test_the_page_lists_its_table_and_fits_the_navigation(tmp_path, monkeypatch)
     assert not test.exception, test.exception
     table = pl.from_pandas(test.dataframe[0].value)
     assert dict(table.iter_rows()) == {"Artist 0": 120.0, "Artist 1": 120.0}
-    line = block("ui/app.py").strip()
-    page = re.fullmatch(r"pages\.append\((st\.Page\(.*\))\)", line)
-    assert page and re.search(r'^    st\.Page\("pages/library\.py", title="Library"', (HOME / "ui/app.py").read_text(), re.M)
+    pages = dict(frame.PAGES)
+    exec(block("ui/frame.py"), {"PAGES": pages})                         # noqa: S102 - the page's own code
+    assert pages == frame.PAGES | {"durations": "Durations"} and pages["library"] == "Library"
+    assert all((HOME / f"ui/pages/{name}.py").exists() for name in frame.PAGES)
 
 
 def patched(text: str, diff: str) -> str:

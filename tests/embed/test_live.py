@@ -61,6 +61,21 @@ def test_a_single_layer_equals_that_of_a_full_pass(checkpoints, music_2s, layer)
         assert np.abs(alone - encoder.hidden_states(music_2s[:RATE])[number]).max() < 1e-5
 
 
+def test_several_layers_come_from_one_pass_that_ends_with_the_highest(checkpoints, music_2s):
+    for name in ("95M-tiny", "330M-tiny"):
+        encoder = load_encoder(str(checkpoints / name), device="cpu")
+        calls: list[int] = []
+        hooks = [block.register_forward_hook(lambda *_, calls=calls: calls.append(1)) for block in encoder.model.encoder.layers]
+        for layers in ((1, 0), (len(encoder.layers) - 1, 1)):
+            calls.clear()
+            several = encoder.states_of(music_2s[:RATE], layers)
+            assert len(calls) <= max(layers)
+            for layer, states in zip(layers, several, strict=True):
+                assert np.abs(states - encoder.states(music_2s[:RATE], layer)).max() < 1e-5
+        for hook in hooks:
+            hook.remove()
+
+
 @pytest.mark.parametrize("piece_s", [0.001, 0.013, 0.5, 5.0])
 def test_frames_do_not_depend_on_the_size_of_the_pieces(encoder, music_2s, piece_s):
     whole = streamed(LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S), music_2s, len(music_2s))
@@ -70,7 +85,7 @@ def test_frames_do_not_depend_on_the_size_of_the_pieces(encoder, music_2s, piece
 
 @pytest.mark.parametrize("ahead_s", [0.0, 0.1])
 def test_frames_equal_those_of_an_offline_pass_over_the_window(encoder, music_2s, ahead_s):
-    live = LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S, ahead_s=ahead_s)
+    live = LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S, ahead_s=ahead_s, drift=0)
     time_s, states = streamed(live, music_2s, 777)
     hop, ahead, window, step, field = 15, round(ahead_s * 75), 75, 320, 400
     assert len(states) == encoder.frames_of(len(music_2s))
@@ -81,7 +96,7 @@ def test_frames_equal_those_of_an_offline_pass_over_the_window(encoder, music_2s
         assert np.abs(states[first : first + hop] - offline[first - begin : first + hop - begin]).max() < 1e-5
     # A stream that fits into one window equals the offline pass over all of it.
     short = music_2s[: 36 * step + field]
-    one = streamed(LiveFrames(encoder, 1, RATE, window_s=2.0, hop_s=1.0), short, 100)
+    one = streamed(LiveFrames(encoder, 1, RATE, window_s=2.0, hop_s=1.0, drift=0), short, 100)
     assert np.abs(one[1] - encoder.hidden_states(short)[1]).max() < 1e-5
     assert time_s[:3] == pytest.approx([200 / RATE, 520 / RATE, 840 / RATE])
 
@@ -89,9 +104,9 @@ def test_frames_equal_those_of_an_offline_pass_over_the_window(encoder, music_2s
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
 def test_a_stream_of_any_rate_gives_the_frames_of_the_resampled_recording(encoder, rate):
     samples = melody(1.3, seed=5, rate=rate)[:, 0]
-    time_s, states = streamed(LiveFrames(encoder, 1, rate, window_s=WINDOW_S, hop_s=HOP_S), samples, 997)
+    time_s, states = streamed(LiveFrames(encoder, 1, rate, window_s=WINDOW_S, hop_s=HOP_S, drift=0), samples, 997)
     offline = soxr.resample(samples, rate, RATE, quality="HQ")
-    again = streamed(LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S), offline, 4_000)
+    again = streamed(LiveFrames(encoder, 1, RATE, window_s=WINDOW_S, hop_s=HOP_S, drift=0), offline, 4_000)
     assert abs(len(states) - len(again[1])) <= 1
     both = min(len(states), len(again[1]))
     scale = np.abs(again[1]).max()
@@ -115,7 +130,7 @@ def test_an_hour_of_stream_has_no_gap_no_overlap_and_constant_memory(encoder):
             return window[: (count - 1) * 320 + 1 : 320, None].copy()
 
     live = LiveFrames(Counting(), 0, RATE, window_s=5.0, hop_s=0.5)
-    size = live._buffer.nbytes
+    size = live.stream._buffer.nbytes
     seen, at = 0, 0
     rng = np.random.default_rng(0)
     total = 3_600 * RATE
@@ -128,7 +143,7 @@ def test_an_hour_of_stream_has_no_gap_no_overlap_and_constant_memory(encoder):
         assert np.array_equal(part.time_s, (expected * 320 + 200) / RATE)
         seen, at = seen + len(expected), at + count
     seen += len(live.finish().states)
-    assert seen == (total - 400) // 320 + 1 and live._buffer.nbytes == size < 2e6
+    assert seen == (total - 400) // 320 + 1 and live.stream._buffer.nbytes == size < 2e6
 
 
 def test_invalid_settings_and_samples_are_errors(encoder):
@@ -184,7 +199,7 @@ def test_live_audio_retrieves_the_nearest_clips(played, music):
 
 def test_silence_in_a_stream_is_not_searched_with_and_does_not_end_it(filled, monkeypatch, caplog):
     """Zero vectors have no direction; what a running sum leaves of earlier sound would be one."""
-    monkeypatch.setattr("tonelake.index.tokens.live.encoder_of", lambda space, device, home: FakeEncoder())
+    monkeypatch.setattr("tonelake.embed.live_spaces.encoder_of", lambda space, device, home: FakeEncoder())
     caplog.set_level(logging.INFO, "tonelake")
     live = LiveEncoder(filled, rate=8_000, layer=0, k=2, window_s=1.0, hop_s=0.5, heard_s=1.0, every_s=0.5)
     sound = 0.3 * np.random.default_rng(0).standard_normal(20_000).astype(np.float32)

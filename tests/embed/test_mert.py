@@ -12,6 +12,7 @@ import torch
 
 from tonelake.embed import CheckpointError, EncoderError, load_encoder
 from tonelake.embed.encoders.hubert import HubertEncoder
+from tonelake.embed.encoders.hubert_live import HubertLivePass
 from tonelake.store import InputError
 
 VARIANTS = ("95M-tiny", "330M-tiny")
@@ -259,6 +260,11 @@ def test_hubert_and_wav2vec2_folders_are_loaded_too(tmp_path, kind):
         np.testing.assert_allclose(ours[layer], theirs.hidden_states[layer][0], atol=1e-5)
     if kind != "wav2vec2-ctc":
         np.testing.assert_allclose(ours[2], theirs.last_hidden_state[0], atol=1e-5)
+    encoder.prepare(len(samples))
+    live = encoder.live_pass((0, 2), 0.0)
+    assert isinstance(live, HubertLivePass) == (kind != "hubert-large"), "its norms see one frame each"
+    for found, layer in zip(live.states(samples, 0, slice(5, 40)), (0, 2), strict=True):
+        np.testing.assert_allclose(found, ours[layer][5:40], atol=1e-5)
 
 
 def test_missing_weights_are_an_error_with_the_download_command(tmp_path, monkeypatch):

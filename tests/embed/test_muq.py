@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from safetensors_folders import WAVES, edit_state, wave
+from safetensors_folders import STATE_TOLERANCE, WAVES, edit_state, wave
 
 from tonelake.embed import CheckpointError, compare, encode_clips, load_encoder
 from tonelake.embed.encoders.adapter import read_adapter
@@ -48,10 +48,10 @@ def test_every_layer_equals_the_published_forward_pass(tiny, checkpoints, name):
     ours = tiny.hidden_states(samples)
     assert isinstance(tiny, MuqEncoder) and ours.shape == theirs.shape
     for layer, (mine, original) in enumerate(zip(ours, theirs, strict=True)):
-        assert np.abs(mine - original).max() <= 2e-5 * np.abs(original).max(), f"layer {layer}"
+        assert np.abs(mine - original).max() <= STATE_TOLERANCE * np.abs(original).max(), f"layer {layer}"
     pooled = tiny.encode(samples[None], keep=[(3, -2)], frames=[1])
     for layer, original in enumerate(theirs):
-        limit = 2e-5 * np.abs(original).max()
+        limit = STATE_TOLERANCE * np.abs(original).max()
         np.testing.assert_allclose(pooled.mean[layer][0], original[3:-2].mean(axis=0), atol=limit)
         np.testing.assert_allclose(pooled.max[layer][0], original[3:-2].max(axis=0), atol=limit)
     np.testing.assert_array_equal(pooled.frames[0][0], ours[1, 3:-2].astype(np.float16))

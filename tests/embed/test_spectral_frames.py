@@ -53,6 +53,11 @@ def test_constant_q_frames_equal_the_convolution_written_out(sound, gamma_hz):
         np.testing.assert_allclose(found[frame, some], expected / (length_s * RATE), rtol=0.01, atol=1e-4)
 
 
+@pytest.mark.parametrize("frames", [15, 27, 51, 240])
+def test_windows_whose_padding_fits_a_fast_transform_exactly_have_all_frames(sound, frames):
+    assert constant_q(sound[: frames * HOP], gamma_hz=0.0).shape == (frames, BINS)
+
+
 @pytest.mark.parametrize(("gamma_hz", "lowest_bin"), [(0.0, 108), (20.0, 216)])
 def test_constant_q_agrees_with_librosa_above_some_pitch(sound, gamma_hz, lowest_bin):
     """Lower bins differ, because librosa rounds lengths to samples at rates of a few hundred hertz."""

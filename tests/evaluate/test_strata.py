@@ -39,6 +39,7 @@ def test_the_interval_of_a_difference_of_means_is_welchs():
 
 def test_a_set_of_one_unit_has_no_variance():
     assert np.isnan(jackknife_variance(np.array([[1.0, 2.0]]))).all()
+    np.testing.assert_array_equal(jackknife_variance(np.array([[-np.inf, 1.0], [np.inf, 1.0]])), [np.nan, 0.0])
     low, high = interval_of_strata(np.array([0.5]), np.array([[np.nan], [0.1]]), np.array([[1.0], [5.0]]))
     assert np.isnan(low).all() and np.isnan(high).all()
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from fakes import FakeEncoder
+from performances import END_S, PITCHES, TIMES, performance, tone
 from sounds import write
 from typer.testing import CliRunner
 
@@ -21,28 +22,11 @@ from tonelake.index.ratios import TOLERANCE, fractions, small_ratios
 from tonelake.index.tokens.vocabulary import read_vocabulary
 from tonelake.store import InputError
 
-TIMES = (0.3, 0.55, 1.05, 1.3, 2.3)      # onsets
-PITCHES = (55, 60, 62, 64, 67)
-END_S = 3.3
-
-
-def tone(pitch: float, seconds: float, amplitude: float = 0.1) -> np.ndarray:
-    """Ten harmonics with amplitudes 1/n."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    hz = 440 * 2 ** ((pitch - 69) / 12)
-    return amplitude * sum(np.sin(2 * np.pi * hz * n * time) / n for n in range(1, 11))
-
 
 @pytest.fixture(scope="module")
 def played() -> np.ndarray:
     """Five decaying tones over faint noise."""
-    sound = 1e-4 * np.random.default_rng(0).standard_normal(round(END_S * RATE))
-    for pitch, start, end in zip(PITCHES, TIMES, (*TIMES[1:], END_S), strict=True):
-        note = tone(pitch, end - start)
-        note *= np.exp(-3 * np.arange(len(note)) / RATE)
-        at = round(start * RATE)
-        sound[at : at + len(note)] += note[: len(sound) - at]
-    return sound.astype(np.float32)
+    return performance()
 
 
 FRAME_S = np.arange(0.05, END_S, 0.1)

@@ -66,6 +66,9 @@ def test_the_first_pairs_are_the_same_however_many_are_held_at_once(lake, monkey
     whole = index.group_pairs(lake, "band")
     monkeypatch.setattr(group_pairs, "HELD_PAIRS", 3)
     assert index.group_pairs(lake, "band", k=5).equals(whole.head(5))
+    for choice in ({"measure": "chamfer"}, {"hubs": "corrected", "centre": False}):
+        for k in (1, 5, 20):             # intervals of few pairs are computed for their groups alone
+            assert index.group_pairs(lake, "band", k=k, **choice).equals(index.group_pairs(lake, "band", **choice).head(k))
     with pytest.raises(InputError, match="-k 0: must be at least 1"):
         index.group_pairs(lake, "band", k=0)
 

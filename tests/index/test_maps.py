@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tonelake import index
 from tonelake.cli import app
-from tonelake.index.maps.clusters import characteristic_values, find_clusters
+from tonelake.index.maps.clusters import characteristic_values, describe_clusters, find_clusters
 from tonelake.index.maps.layout import align_points, lay_out
 from tonelake.index.maps.umap import EPOCHS
 from tonelake.index.search.neighbour_graph import neighbour_graph
@@ -99,7 +99,7 @@ def test_characteristic_values_equal_the_papers_formula(lists):
     names = np.array(["a", "b", "c"])[rng.integers(3, size=240)]
     names[:150:2], names[150:170] = "a", "b"
     values = pl.Series("mood", [["all", name] for name in names] if lists else names)
-    found = {(which, text.split()[1]): (score, text) for which, score, text in characteristic_values(values, cluster)}
+    found = {(one.cluster, one.value): (one.score, str(one)) for one in characteristic_values(values, cluster)}
     wanted = {}
     for which, size in ((0, 150), (1, 40), (2, 20)):
         for name in "abc":
@@ -326,9 +326,9 @@ def test_only_labels_beyond_chance_characterise_a_cluster():
     rng = np.random.default_rng(0)
     cluster = rng.integers(-1, 3, 2000)
     label = pl.Series("mood", np.where((cluster == 1) & (rng.random(2000) < 0.7), "calm", "other"))
-    found = {(which, text.split(" (")[0]) for which, _, text in characteristic_values(label, cluster)}
-    assert (1, "mood calm") in found
-    assert {which for which, text in found if text == "mood calm"} == {1}
+    found = {(one.cluster, one.value) for one in characteristic_values(label, cluster)}
+    assert (1, "calm") in found
+    assert {which for which, value in found if value == "calm"} == {1}
     assert characteristic_values(pl.Series("chance", rng.integers(0, 5, 2000).astype(str)), cluster) == []
     assert characteristic_values(pl.Series("number", rng.random(2000)), cluster) == []
 
@@ -340,3 +340,67 @@ def test_the_command(mapped, tmp_path):
         assert json.loads(run.stdout.splitlines()[0])["clips"] == 100
         assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
     assert "unchanged" in run.stderr
+
+
+def named(labels: dict[str, list], cluster: list[int], songs: list[int] | None = None) -> list[str | None]:
+    """Return the names of the clusters of some points on a line."""
+    points = np.column_stack([np.arange(len(cluster)), np.zeros(len(cluster))])
+    found = describe_clusters(points, np.array(cluster), pl.DataFrame(labels), None if songs is None else np.array(songs))
+    return found["name"].to_list()
+
+
+def test_clusters_are_named_by_what_sets_them_apart_not_by_ids():
+    """Ids, numbers without words and values that nearly every song has do not name; a weak name is completed by a second."""
+    cluster = [0] * 40 + [1] * 30 + [2] * 30
+    number = [str(n) for n in range(100)]
+    genre = ["folk"] * 40 + ["jazz"] * 15 + ["blues"] * 15 + [None] * 30
+    year = [1950 + n % 20 for n in range(70)] + [1990 + n % 9 for n in range(30)]
+    tune = ["0 7 4"] * 35 + ["0 2"] * 65
+    labels = {"bwv": number, "tune": tune, "genre": genre, "year": year, "meter": ["4/4"] * 99 + ["3/4"]}
+    first, second, third = named(labels, cluster)
+    assert (first, third) == ("folk", "1990s")
+    assert second in ("jazz · blues", "blues · jazz")
+    # A tag of each song, from a list longer than half the songs' number, still names.
+    tags = [["calm", f"t{n % 60}"] if n < 40 else [f"t{n % 60}"] for n in range(100)]
+    assert named({"tags": tags}, cluster)[0] == "calm"
+
+
+def test_a_small_cluster_without_labels_is_named_by_a_song():
+    cluster, titles = [0] * 30 + [1] * 12 + [2] * 9, [f"Title {n}" for n in range(51)]
+    assert named({"title": titles}, cluster) == [None, "near Title 35", "near Title 46"]
+    # Clips of one song: its title, whatever labels it has.
+    songs = [*range(30), *[30] * 12, *range(31, 40)]
+    labels = {"title": titles[:30] + ["One"] * 12 + titles[42:], "genre": ["folk"] * 30 + ["jazz"] * 12 + ["folk"] * 9}
+    assert named(labels, cluster, songs)[1] == "One"
+
+
+def test_songs_count_once_however_many_clips_they_have():
+    """One song of many clips says no more about a cluster than a song of one clip; a label of half its clips counts by half."""
+    cluster = np.array([0] * 40 + [1] * 40)
+    songs = np.array([0] * 31 + list(range(1, 10)) + list(range(10, 50)))
+    mood = pl.Series("mood", ["calm"] * 31 + ["odd"] * 9 + ["even"] * 40)
+    shares = {one.value: one.share for one in characteristic_values(mood, cluster, songs)}
+    assert shares["odd"] == pytest.approx(0.9) and "calm" not in shares
+    mixed = pl.Series("mood", ["calm", "loud"] * 20 + ["even"] * 40)
+    twice = np.repeat(np.arange(40), 2)
+    assert {one.value: one.share for one in characteristic_values(mixed, cluster, twice)}["calm"] == pytest.approx(0.5)
+
+
+def test_a_song_is_drawn_at_its_clip_in_the_middle_and_names_are_placed_where_their_points_are():
+    from tonelake.index import song_rows, value_places
+
+    rng = np.random.default_rng(0)
+    songs = rng.integers(0, 30, 400)
+    at = rng.standard_normal((30, 2))[songs] * 9 + 0.3 * rng.standard_normal((400, 2))
+    rows = song_rows(at, songs)
+    assert songs[rows].tolist() == list(range(30))
+    for song, row in enumerate(rows):
+        own = np.flatnonzero(songs == song)
+        assert row == own[np.linalg.norm(at[own] - at[own].mean(axis=0), axis=1).argmin()]
+    assert len(song_rows(np.empty((0, 2)), np.empty(0, int))) == 0
+    artists = pl.Series([f"Artist {song}" if song < 20 else ("everywhere" if song < 29 else None) for song in songs])
+    places = value_places(at, artists, least=3)
+    assert set(places["name"]) == {f"Artist {song}" for song in range(20)}            # not the one who is everywhere
+    assert places["points"].is_sorted(descending=True) and places["points"].sum() == (songs < 20).sum()
+    one = places.filter(name="Artist 3").row(0, named=True)
+    assert (one["x"], one["y"]) == pytest.approx(tuple(np.median(at[songs == 3], axis=0)))

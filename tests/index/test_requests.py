@@ -9,6 +9,7 @@ from fakes import fill
 from typer.testing import CliRunner
 
 import tonelake
+from tonelake.index import Continuer
 from tonelake.index.gestures.clips import SCHEMA
 from tonelake.index.tokens.joined import read_joined_runs
 from tonelake.index.tokens.passages import oracle_path
@@ -122,6 +123,120 @@ def test_a_rhythm_is_compared_with_the_event_played_before():
     assert request.choose(np.ones(4, bool), np.zeros(4, int), 1, np.nan).tolist() == [0, 1, 2, 3]
     faster = Request([parse_condition("ratio < 1:1")], [], events, np.array([0.52, 1.0, 2.0, np.nan]))
     assert faster.choose(np.ones(4, bool), np.zeros(4, int), 1, 2.0).tolist() == [0, 1]
+
+
+# -- conditions on steps
+
+
+@pytest.mark.parametrize("text, steps, shown", [
+    ("3: x > 1", (3, 3), "3: x > 1"), ("@3 x > 1", (3, 3), "3: x > 1"), (" @ 2 - 5 : x>1 ", (2, 5), "2-5: x>1"),
+    ("4-: x = 1:2", (4, None), "4-: x = 1:2"), ("0:x = a: b", (0, 0), "0: x = a: b"), ("x = 3: y", None, "x = 3: y"),
+])
+def test_steps_come_before_a_condition(text, steps, shown):
+    one = parse_condition(text)
+    assert (one.steps, one.text, one.name) == (steps, shown, "x")
+    assert [step for step in range(9) if one.applies(step)] == [
+        step for step in range(9) if steps is None or steps[0] <= step <= (8 if steps[1] is None else steps[1])
+    ]
+
+
+@pytest.mark.parametrize("text, message", [
+    ("5-2: x > 1", "step 2 is before step 5"), ("3 x > 1", "not a name, a comparison"), ("@x > 1", "not a name"),
+    ("-3: x > 1", "not a name"), ("3: x", "not a name"), ("3: x > 1 weight 2", "has no weight"),
+])
+def test_text_that_is_no_condition_on_steps_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_condition(text)
+
+
+def test_conditions_hold_at_their_steps_only(made):
+    path = made.continuation([1, 2], steps=6, want=["3: token = 40", "4-5: loudness > -2"], seed=1)
+    assert path["token"][3] == 40 and (path["token"][4:] < 2).all()
+    texts = [["3: token = 40"] if step == 3 else ["4-5: loudness > -2"] if step > 3 else [] for step in range(6)]
+    assert path["held"].to_list() == texts and path["relaxed"].to_list() == [[]] * 6
+    never = made.continuation(
+        [1, 2], steps=3, want=["1: token = 99", "2: centroid = 100"], prefer=["@2 token = 9 weight 3", "2: token = 8"]
+    )
+    assert never["relaxed"].to_list() == [[], ["1: token = 99"], ["2: token = 8"]] and never["token"][2] == 9
+    first = made.continuation([1, 2], steps=2, token=7, want=["0: token = 8", "1: token = 9"])
+    assert first["token"].to_list() == [7, 9] and first["relaxed"][0].to_list() == ["0: token = 8"]
+    with pytest.raises(InputError, match="condition '3: token = 9': the continuation has steps 0 to 2"):
+        made.continuation([1, 2], steps=3, want=["3: token = 9"])
+
+
+def test_answers_of_one_oracle_take_conditions_on_steps(made):
+    continuer = Continuer(made, want=["1: token = 40"], prefer=["2-: loudness > -2"])
+    path = continuer.path([1, 2], steps=4)
+    assert path["token"][1] == 40 and path["held"].to_list()[1] == ["1: token = 40"] and path["held"][0].to_list() == []
+    continuer.check_steps(3)
+    with pytest.raises(InputError, match=r"condition '2-: loudness > -2': the continuation has steps 0 to 1\. Give earlier"):
+        continuer.check_steps(2)
+
+
+def best_events(numbers, played, want, prefer, least, step, values):
+    """The events that the documented order leaves at a step, by explicit comparison of every event with what was played."""
+    events = list(range(len(numbers)))
+    for name, wanted, steps in want:
+        met = [event for event in events if values[name][event] == wanted]
+        events = met if step in steps and met else events
+
+    def context(event):
+        same = 0
+        while same < min(event, len(played)) and numbers[event - 1 - same] == played[-1 - same]:
+            same += 1
+        return same
+
+    longest = max(context(event) for event in events)
+    events = [event for event in events if context(event) >= min(least, longest)]
+    score = {
+        event: sum(weight for name, wanted, steps, weight in prefer if step in steps and values[name][event] == wanted)
+        for event in events
+    }
+    return {event for event in events if score[event] == max(score.values())}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_paths_are_those_of_an_exhaustive_search(seed):
+    """Every path of the tiny oracle that obeys the order at each step is found, and no other one."""
+    from tonelake.index.tokens.factor_oracle import FactorOracle
+    from tonelake.index.tokens.joined import JoinedRuns
+    from tonelake.index.tokens.requested_path import requested_path
+    from tonelake.index.tokens.sequences import Sequences
+
+    rng = np.random.default_rng(seed)
+    numbers = rng.integers(3, size=7)
+    values = {"token": numbers, "size": rng.integers(2, size=7)}
+    joined = JoinedRuns(
+        sequences=Sequences(None, [TokenSequence("clip", numbers, np.arange(7.0))]), numbers=numbers,
+        clip=np.zeros(7, int), start_s=np.arange(7.0), end_s=np.arange(7.0) + 1, oracle=FactorOracle(numbers),
+    )
+    want = [("size", 1, {1, 2}), ("token", 2, {2}), ("token", 9, {0, 1, 2})]
+    prefer = [("token", 0, {0}, 2.0), ("size", 0, {0, 1, 2}, 1.0)]
+    request = Request(
+        [parse_condition(text) for text in ("1-2: size = 1", "@2 token = 2", "token = 9")],
+        [parse_condition(text, weighted=True) for text in ("0: token = 0 weight 2", "size = 0")],
+        pl.DataFrame(values), np.full(7, np.nan),
+    )
+    word, least = [0, 1], 1
+    expected = {()}
+    for step in range(3):
+        expected = {
+            (*path, event) for path in expected
+            for event in best_events(
+                numbers, [*word, *(numbers[one] for one in path)], want, prefer, least if step else 7, step, values
+            )
+        }
+    found = set()
+    for draw in range(3_000):
+        path = requested_path(
+            joined, np.ones(7, bool), word, request, token=None, steps=3, least=least, jump=0.6, previous_s=np.nan,
+            rng=np.random.default_rng(draw),
+        )
+        found.add(tuple(path["start_s"].cast(int)))
+        assert found <= expected
+        if draw > 60 and found == expected:
+            break
+    assert found == expected
 
 
 # -- continuations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,16 @@ print(len(compiled), len(found), points.tobytes().hex())
 def laid_out(cache: Path) -> list[str]:
     done = subprocess.run([sys.executable, "-c", CODE, str(cache)], capture_output=True, text=True, check=True, cwd=HOME)
     return done.stdout.split()
+
+
+def test_loading_umap_leaves_the_number_of_torchs_threads(one_thread):
+    """numba raises OpenMP's number of threads, with which small tensors take several times the processor time."""
+    import torch
+
+    from tonelake.index.maps.umap import load_umap
+
+    load_umap()
+    assert torch.get_num_threads() == 1 == int(os.environ["OMP_NUM_THREADS"])
 
 
 @pytest.mark.slow                        # compiles umap-learn's functions in an empty cache

@@ -355,8 +355,9 @@ def test_the_error_for_a_missing_space_names_the_existing_ones(lake):
 def test_a_layer_is_given_by_number_or_name(filled):
     space = filled.spaces.get()
     assert [space.layer_index(x) for x in (0, "1", "low", "high", None)] == [0, 1, 0, 1, 1]
-    for wrong in ("2", -1, "middle"):
-        with pytest.raises(InputError, match=r"Choose one of 0 \(low\), 1 \(high\)"):
+    assert [space.layer_index(x) for x in (-1, "-1", -2, "-2", "-0")] == [1, 1, 0, 0, 0]         # from the end
+    for wrong in ("2", -3, "-3", "middle", "1.0"):
+        with pytest.raises(InputError, match=r"Choose one of 0 \(low\), 1 \(high\); -1 is the last"):
             space.layer_index(wrong)
 
 

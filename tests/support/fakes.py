@@ -31,16 +31,29 @@ class FakeEncoder(Encoder):
     frame_offset = FRAME // 2
 
     def encode(self, windows: np.ndarray, keep: Sequence[FrameSpan] | None = None, frames: Sequence[int] = ()) -> Pooled:
-        framed = windows[:, : windows.shape[1] // FRAME * FRAME].reshape(len(windows), -1, FRAME)
+        step = self.frame_samples
+        framed = windows[:, : windows.shape[1] // step * step].reshape(len(windows), -1, step)
         spans = [slice(*span) for span in keep or [(0, None)] * len(windows)]
         means, maxima, kept = [], [], {}
         for layer, dim in enumerate(self.dims):
-            weights = np.cos(np.outer(np.arange(FRAME), np.arange(1, dim + 1)) * (layer + 1) / 9).astype(np.float32)
+            weights = np.cos(np.outer(np.arange(step), np.arange(1, dim + 1)) * (layer + 1) / 9).astype(np.float32)
             states = [window[span] @ weights for window, span in zip(framed, spans, strict=True)]     # (frame, dim) each
             means.append(np.stack([s.mean(axis=0) for s in states]))
             maxima.append(np.stack([s.max(axis=0) for s in states]))
             kept[layer] = [s.astype(np.float16) for s in states]
         return Pooled(means, maxima, np.array([len(s) for s in states]), [kept[layer] for layer in frames])
+
+
+class CoarseEncoder(FakeEncoder):
+    """`FakeEncoder` with frames of 160 samples, at another rate, and one layer."""
+
+    name = revision = "coarse"
+    location = "fakes:CoarseEncoder"
+    layers = ("whole",)
+    dims = (5,)
+    default_layer = 0
+    frame_samples = 160
+    frame_offset = 80
 
 
 class TaggingFakeEncoder(FakeEncoder):

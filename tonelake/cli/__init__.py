@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tonelake.cli import analysis, embed, finetune, ingest, lake, maintenance, names, probe, search, tokens
+from tonelake.cli import analysis, embed, finetune, ingest, lake, listen, maintenance, names, probe, search, tokens
 from tonelake.cli.shared import MARKUP, say, show_logs
 
 FIRST = ("demo", "status", "ui", "ingest")          # of the commands in --help, which lists groups of commands last
@@ -27,7 +27,9 @@ app = typer.Typer(
     help="An embedding store and similarity search for music audio.\n\n"
     "Start with: tonelake demo.  Or: tonelake ingest folder MUSIC, tonelake embed, tonelake similar FILE.",
 )
-for _module in (lake, ingest, embed, names, search, analysis, probe, finetune, tokens, maintenance):     # as --help lists them
+# As --help lists them.
+MODULES = (lake, ingest, embed, names, search, analysis, probe, finetune, tokens, listen, maintenance)
+for _module in MODULES:
     app.add_typer(_module.app)
 
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT

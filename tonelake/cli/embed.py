@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
-from tonelake.cli.shared import EMBED, Csv, Json, LakePath, Strict, WorkerCount, open_lake, say, show
+from tonelake.cli.shared import EMBED, Csv, Json, LakePath, Strict, WorkerCount, config_option, open_lake, say, show
 
 app = typer.Typer()
 
@@ -53,6 +53,12 @@ def embed(
     head: Annotated[
         str | None, typer.Option(help="With --projection: prefix of the tensors, for a file with several heads.")
     ] = None,
+    hybrid: Annotated[
+        str | None,
+        typer.Option(
+            help="Make a space of stored ones side by side: A/LAYER,B/LAYER, or with weights A/LAYER:0.7,B/LAYER:0.3."
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="Where to run: local (this machine) or ray (a cluster).")] = FROM_LIBRARY,
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: this machine's.")] = None,
     plan: Annotated[
@@ -69,14 +75,21 @@ def embed(
         int | None, typer.Option(min=1, rich_help_panel=STUDY, help="Clips of a track; default: all that fit.")
     ] = None,
     workers: WorkerCount = None, strict: Strict = False,
+    config: Annotated[Any, config_option("embed_options")] = None,
 ) -> None:
     """Embed every clip that has no vector yet, at every layer.  Resumes if it was interrupted.
 
     Example: tonelake embed --encoder mert-95m
     """
     layers = [layer.strip() for layer in frames.split(",")] if frames else []
+    encodes = bool(encoder or adapter or window or hop or layers or tags or plan or artists is not None)
+    if hybrid is not None:
+        if encodes or projection or source or activation or head:
+            raise typer.BadParameter("--hybrid encodes nothing. Give only --space with it")
+        say(str(open_lake(lake).hybrid(hybrid, name=space)))
+        return
     if projection is not None:
-        if encoder or adapter or window or hop or layers or tags or plan or artists is not None:
+        if encodes:
             raise typer.BadParameter("--projection encodes nothing. Give only --from, --activation, --head and --space with it")
         say(str(open_lake(lake).project(projection, source=source, activation=activation, head=head, name=space)))
         return

@@ -217,7 +217,8 @@ def duplicates(
         bool, typer.Option("--save", help="Store the confirmed sets as label column same_as; each set then counts as one song.")
     ] = False,
     layer: Annotated[
-        str | None, typer.Option("--layer", help="Layer by number or name; default: chroma, else the space's default layer.")
+        str | None,
+        typer.Option("--layer", help="Layer by number or name, -1 for the last; default: chroma, else the space's default."),
     ] = None,
     space: SpaceName = None, where: Where = None, clips: EachClip = False, m3u: M3u = None, workers: WorkerCount = None,
     as_json: Json = False, as_csv: Csv = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from tonelake import Lake
+    from tonelake.configuration import Configuration
     from tonelake.ingest import EventReport, IngestReport
 
 # Panels of `tonelake --help`, in their order.
@@ -28,7 +29,9 @@ Hubs = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines, as into a pipe.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")]
 SpaceName = Annotated[str | None, typer.Option("--space", help="Embedding space; default: the lake's default space.")]
-Layer = Annotated[str | None, typer.Option("--layer", help="Layer by number or name; default: the space's default layer.")]
+Layer = Annotated[
+    str | None, typer.Option("--layer", help="Layer by number or name, -1 for the last; default: the space's default layer.")
+]
 Where = Annotated[str | None, typer.Option("--where", help="SQL filter over clip columns: \"artist = 'X' AND year > 1990\".")]
 Like = Annotated[str | None, typer.Option("--like", help="Compare only by what separates the groups of this label column.")]
 Unlike = Annotated[str | None, typer.Option("--unlike", help="Ignore what separates the groups of this label column.")]
@@ -44,6 +47,39 @@ M3u = Annotated[
     Path | None, typer.Option("--m3u", help="Also write the songs as a playlist to this file (.m3u or .m3u8).")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
+
+
+def config_option(options: str = "") -> Any:
+    """`--config FILE`.  The command gets the `tonelake.configuration.Configuration`, or None.
+
+    `options`: name of the method of Configuration whose values become the defaults of the command's options.
+    """
+
+    def read(context: typer.Context, file: str | None) -> Any:       # Any: Typer evaluates annotations
+        if file is None:
+            return None
+        from tonelake.configuration import Configuration
+
+        found = Configuration.from_file(Path(file).expanduser())
+        if options:
+            values = getattr(found, options)()
+            context.default_map = {name: value for name, value in values.items() if value is not None}
+        return found
+
+    return typer.Option(
+        "--config", metavar="FILE", parser=str, callback=read, is_eager=True,
+        help="YAML file with encoder, layer, quantizer and further settings; other options win over it.",
+    )
+
+
+def configured(
+    lake: Lake, config: Configuration | None, space: str | None, vocabulary: str | None = None
+) -> tuple[str | None, str | None]:
+    """Space and vocabulary of a command, from a configuration where they are not given."""
+    return (space, vocabulary) if config is None else config.for_command(lake, space, vocabulary)
+
+
+Config = Annotated[Any, config_option()]
 
 
 class LogLines(logging.Handler):

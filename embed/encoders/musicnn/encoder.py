@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tonelake.embed.encoders.base import PRECISIONS, Encoder, FrameSpan, Pooled
+from tonelake.embed.encoders.live_pass import LivePass
 from tonelake.embed.encoders.musicnn.mel import HOP, MIN_SAMPLES, SAMPLE_RATE, log_mel
 from tonelake.embed.encoders.musicnn.network import DENSE, PATCH, SPANS, STATES, Network, PatchStates
 from tonelake.embed.encoders.musicnn.patches import Patch, place_patches
@@ -109,7 +110,7 @@ class MusicnnEncoder(Encoder):
                 means.append(mean)
                 maxima.append(most)
                 for number, layer in enumerate(frames):
-                    of_layer = self._frames(outputs, layer, patches)
+                    of_layer = self.frames(outputs, layer, patches)
                     states[number] += [
                         window[slice(*span)].numpy() for window, span in zip(of_layer, counted[rows], strict=True)
                     ]
@@ -121,12 +122,30 @@ class MusicnnEncoder(Encoder):
 
     def states(self, window: np.ndarray, layer: int) -> np.ndarray:
         """(samples,) -> (frame, dim) float32 of one layer, to the last frame of the window, however short the rest."""
+        return self.states_of(window, (layer,))[0]
+
+    def states_of(self, window: np.ndarray, layers: Sequence[int]) -> list[np.ndarray]:
         import torch
 
         patches = place_patches(len(window), least_rest=1)
         with torch.inference_mode():
             ((_, outputs),) = self._run(window[None], patches)
-            return self._frames(outputs, layer, patches)[0].float().numpy()
+            return [self.frames(outputs, layer, patches)[0].float().numpy() for layer in layers]
+
+    def live_pass(self, layers: Sequence[int], drift: float) -> LivePass:
+        if self.device != "cpu":
+            return super().live_pass(layers, drift)
+        from tonelake.embed.encoders.musicnn.live import MusicnnLivePass
+
+        return MusicnnLivePass(self, layers)
+
+    def networks_of(self, layers: Sequence[int]) -> dict[int, Network]:
+        """The networks that compute these layers, by number."""
+        joined = len(self.layers) - 1
+        return {
+            number: network for number, network in enumerate(self._networks)
+            if any(layer == joined or layer // len(WIDTHS) == number for layer in layers)
+        }
 
     def score_tags(self, means: Sequence[np.ndarray]) -> np.ndarray:
         """(clip, 200) mean vectors of both penultimate layers -> (clip, tag) scores from 0 to 1.
@@ -196,16 +215,20 @@ class MusicnnEncoder(Encoder):
         add(join(unit))
         return Statistics(mean=means, max=maxima)
 
-    def _frames(self, outputs: Sequence[PatchStates], layer: int, patches: Sequence[Patch]) -> Any:
-        """(window, frame, dim) float16 of one layer, on the CPU."""
+    def frames(self, outputs: Sequence[PatchStates] | Mapping[int, PatchStates], layer: int, patches: Sequence[Patch]) -> Any:
+        """(window, frame, dim) float16 of one layer, on the CPU, of the frames that these patches answer for.
+
+        `outputs`: of each network, at least of those that the layer needs.
+        """
         import torch
 
         network, kind = divmod(layer, len(WIDTHS))
-        name = JOINED if network == len(outputs) else list(WIDTHS)[kind]
+        name = JOINED if network == len(self._networks) else list(WIDTHS)[kind]
         if name in SPANS:
             values = self._networks[network].full(outputs[network].live)[..., slice(*SPANS[name])]
         else:
-            of_patch = join([o.penultimate for o in outputs]) if name == JOINED else getattr(outputs[network], name)
+            both = range(len(self._networks))
+            of_patch = join([outputs[i].penultimate for i in both]) if name == JOINED else getattr(outputs[network], name)
             values = of_patch[:, None].expand(-1, PATCH, -1)
         values = values.unflatten(0, (-1, len(patches)))             # (window, patch, frame, dim)
         parts = [

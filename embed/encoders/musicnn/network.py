@@ -175,6 +175,7 @@ class Network:
             ))
         self.live, self.constants = on_device(np.flatnonzero(live), torch.int64), on_device(constants)
         self.front = int(live[:FRONT].sum())                         # live columns of the front end
+        self.timbral_width = int(live[:TIMBRAL].sum())
         self.middle = []
         for number in range(5, 8):
             kernel = conv_kernel(tensors, number)                    # (frames, channels in, filters)
@@ -203,10 +204,24 @@ class Network:
         states = torch.empty(*mel.shape[:2], len(self.live), device=self.device)
         for first in range(0, len(mel), at_once):
             part = slice(first, first + at_once)
-            normalized = (mel[part] * self.input_scale + self.input_shift).to(self.dtype)
-            done = self._timbral(normalized, states[part])
-            self._temporal(normalized, states[part, :, done:])
-            self._middle(states[part])
+            normalized = self.normalize(mel[part])
+            states[part, :, : self.timbral_width] = self.timbral_of(timbral_rows(normalized)).unflatten(0, (-1, PATCH))
+            self.fill_rest(normalized, states[part])
+        return self.pool(states)
+
+    def normalize(self, mel: Any) -> Any:
+        """Log mel bands as the convolutions take them."""
+        return (mel * self.input_scale + self.input_shift).to(self.dtype)
+
+    def fill_rest(self, normalized: Any, states: Any) -> None:
+        """Fill (patch, 187, live) states, whose timbral columns are there, with all others."""
+        self._temporal(normalized, states[:, :, self.timbral_width :])
+        self._middle(states)
+
+    def pool(self, states: Any) -> PatchStates:
+        """(patch, 187, live) states -> all that the network makes of them."""
+        import torch
+
         most, mean = self.full(states.amax(dim=1)), self.full(states.mean(dim=1))
         dense = torch.addmm(self.dense_bias, most, self.dense_max).addmm_(mean, self.dense_mean)
         penultimate = dense.relu_() * self.dense_scale + self.dense_shift
@@ -220,14 +235,11 @@ class Network:
         """(..., live) columns -> (..., 753): with the constant ones, in the order of `SPANS`."""
         return self.constants.expand(*live.shape[:-1], STATES).index_copy(live.ndim - 1, self.live, live)
 
-    def _timbral(self, mel: Any, states: Any) -> int:
-        """Fill the first columns of the states; returns their number."""
+    def timbral_of(self, rows: Any) -> Any:
+        """(row, band · frame) as `timbral_rows` makes them -> (row, timbral filter) float32."""
         import torch
 
-        patches, half, done = len(mel), TIMBRAL_FRAMES // 2, 0
-        padded = torch.nn.functional.pad(mel, (0, 0, half, half))
-        # (patch, frame) rows; columns (band, frame of the kernel), so that neighbouring bands are one range.
-        rows = padded.unfold(1, TIMBRAL_FRAMES, 1).reshape(patches * PATCH, BANDS * TIMBRAL_FRAMES)
+        parts = []
         for filters, bands in zip(self.timbral, TIMBRAL_BANDS, strict=True):
             products = rows.new_empty(len(rows), filters.band.shape[1])
             most = rows.new_full((len(rows), len(filters)), -torch.inf)
@@ -236,9 +248,8 @@ class Network:
                 torch.mm(rows[:, begin : begin + len(filters.band)], filters.band, out=products)
                 for at_position in products.view(len(rows), filters.positions, -1).unbind(1):
                     torch.maximum(most, at_position, out=most)
-            states[:, :, done : done + len(filters)] = filters.finish(most).view(patches, PATCH, -1)
-            done += len(filters)
-        return done
+            parts.append(filters.finish(most))
+        return torch.cat(parts, dim=1)
 
     def _temporal(self, mel: Any, states: Any) -> None:
         import torch
@@ -272,6 +283,18 @@ class Network:
             residual = inputs
             states[:, :, done : done + MIDDLE_FILTERS] = inputs
             done += MIDDLE_FILTERS
+
+
+def timbral_rows(mel: Any) -> Any:
+    """(patch, 187, 96) -> (patch · frame, band · frame of the kernel): the inputs of the timbral filters at each frame.
+
+    Bands come before frames, so that neighbouring bands are one range.
+    """
+    import torch
+
+    half = TIMBRAL_FRAMES // 2
+    padded = torch.nn.functional.pad(mel, (0, 0, half, half))
+    return padded.unfold(1, TIMBRAL_FRAMES, 1).reshape(-1, BANDS * TIMBRAL_FRAMES)
 
 
 def conv_kernel(tensors: Mapping[str, np.ndarray], number: int) -> np.ndarray:

@@ -24,6 +24,9 @@ LOWEST_PITCH, HIGHEST_PITCH = 21, 123                                # MIDI; the
 BINS = BINS_PER_SEMITONE * (HIGHEST_PITCH - LOWEST_PITCH + 1)
 PER_OCTAVE = 12 * BINS_PER_SEMITONE
 VQT_GAMMA_HZ, CQT_GAMMA_HZ = 20.0, 0.0
+# Frames before a frame that it depends on.  Filters see 2.2; the decimation rings further, which changes a value by 0.003 at
+# most (0.12 dB), where amplitudes are near the floor.
+VQT_REACH = 32
 SHORTEST = 64                                                        # samples of a filter: fewer sample its window too coarsely
 
 
@@ -44,7 +47,11 @@ def constant_q(samples: np.ndarray, *, gamma_hz: float) -> np.ndarray:
     count = frame_count(len(samples))
     before = first_centre(octaves) - CENTRE
     least = before + max(len(samples), count * HOP) + before         # silence at the end: decimated signals are periodic
-    padded = np.zeros(HOP * scipy.fft.next_fast_len(-(-least // HOP), real=True), np.float32)
+    length = scipy.fft.next_fast_len(-(-least // HOP), real=True)    # in hops
+    needed = max(-(-last_sample(octave, before, count) // HOP) for octave in octaves)
+    if length < needed:
+        length = scipy.fft.next_fast_len(needed, real=True)
+    padded = np.zeros(HOP * length, np.float32)
     padded[before : before + len(samples)] = samples
     spectrum = scipy.fft.rfft(padded)
     found = np.empty((count, BINS), np.float32)
@@ -67,6 +74,12 @@ def first_centre(octaves: tuple[Octave, ...]) -> int:
     """Centre of the first frame after padding: a multiple of the hop, so that it exists at every rate, beyond half a filter."""
     half = max(len(octave.kernels) // 2 * octave.decimation for octave in octaves)
     return HOP * -(-max(half, CENTRE) // HOP)
+
+
+def last_sample(octave: Octave, before: int, count: int) -> int:
+    """One past the last sample that an octave's filters see in `count` frames of a signal with `before` samples of padding."""
+    centre = (before + CENTRE + (count - 1) * HOP) // octave.decimation
+    return (centre + len(octave.kernels) // 2 + 1) * octave.decimation
 
 
 def frequencies() -> np.ndarray:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tonelake.embed.encoders.base import Encoder, FrameSpan, Pooled, pool_states
-from tonelake.embed.encoders.spectral_frames.constant_q import BINS, CQT_GAMMA_HZ, VQT_GAMMA_HZ, constant_q
-from tonelake.embed.encoders.spectral_frames.mel import BANDS, mel_amplitudes
+from tonelake.embed.encoders.live_pass import LivePass, LocalPass
+from tonelake.embed.encoders.spectral_frames.constant_q import BINS, CQT_GAMMA_HZ, VQT_GAMMA_HZ, VQT_REACH, constant_q
+from tonelake.embed.encoders.spectral_frames.mel import BANDS, REACH, mel_amplitudes
 from tonelake.embed.encoders.spectral_frames.timing import HOP, SAMPLE_RATE, frame_count
 
 REVISION = "1"                           # increase it whenever a value changes
@@ -31,6 +32,8 @@ class SpectralFramesEncoder(Encoder):
     sample_rate = SAMPLE_RATE
     frame_samples = HOP
     learned = False
+    reach: int | None = None             # frames before a frame that it depends on, where they are few
+    exact_reach = True                   # whether it depends on no others at all
 
     @staticmethod
     @abstractmethod
@@ -49,12 +52,18 @@ class SpectralFramesEncoder(Encoder):
         """(samples,) -> (frame, dim) float32 of the only layer."""
         return compress(self.amplitudes(np.asarray(window, np.float32)))
 
+    def live_pass(self, layers: Sequence[int], drift: float) -> LivePass:
+        if self.reach is None or not (self.exact_reach or drift):
+            return super().live_pass(layers, drift)
+        return LocalPass(self, layers, self.reach)
+
 
 class LogMelEncoder(SpectralFramesEncoder):
     """229 mel bands, as Onsets and Frames reads them."""
 
     name = location = "logmel"
     layers, dims = ("mel",), (BANDS,)
+    reach = REACH
 
     @staticmethod
     def amplitudes(samples: np.ndarray) -> np.ndarray:
@@ -66,6 +75,7 @@ class VqtEncoder(SpectralFramesEncoder):
 
     name = location = "vqt"
     layers, dims = ("vqt",), (BINS,)
+    reach, exact_reach = VQT_REACH, False
 
     @staticmethod
     def amplitudes(samples: np.ndarray) -> np.ndarray:

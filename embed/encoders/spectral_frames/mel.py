@@ -16,6 +16,7 @@ from tonelake.embed.encoders.spectral_frames.timing import CENTRE, HOP, SAMPLE_R
 BANDS = 229
 FFT = 2048
 LOWEST_HZ, HIGHEST_HZ = 30.0, 8_000.0
+REACH = -(-(FFT // 2 - CENTRE) // HOP)                               # frames before a frame that share samples with it
 BINS = int(HIGHEST_HZ * FFT / SAMPLE_RATE) + 1                       # up to the highest frequency; those above are in no band
 
 
