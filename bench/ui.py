@@ -1,9 +1,11 @@
-"""The app's map in a real browser: time from navigation to visible points, and from a click to its answer.
+"""The app in a real browser: time from navigation to the map's visible points, from a click to its answer, and from
+navigation to a song's page with its similar songs.
 
 The lake has synthetic clips, all cut from one minute of noise, with vectors of 64 numbers around 2,000 centres, an index from
 the size at which one is recommended, and a map of synthetic points: the app is timed, not the layout.  Chromium without a GPU
 renders in software, so frame rates with a GPU are higher.  "First points" are measured in a browser with an empty cache; the
 first visit, which reads the map from disk, and later visits of one browser are listed separately.  Clicks are a second apart.
+Every clip is a point of the map; a song has ten clips.  A song's page is opened by its address in a new tab, songs in turn.
 
     python -m bench.ui --points 1000 10000 100000 1000000
 """
@@ -29,7 +31,7 @@ import polars as pl
 
 from bench.report import circumstances, table, write_results
 
-DIM, CENTRES, ROUNDS, CLICKS = 64, 2_000, 3, 7
+DIM, CENTRES, ROUNDS, CLICKS, SONGS = 64, 2_000, 3, 7, 7
 INDEXED = 50_000                         # number of clips from which the lake has an index, as the docs advise
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--autoplay-policy=no-user-gesture-required"]
@@ -41,6 +43,7 @@ SHOWN = {                                # figure: heading, factor, format
     "click_s": ("click to neighbours, ms", 1e3, "{:.0f}"), "first_click_s": ("… the first click", 1e3, "{:.0f}"),
     "sound_s": ("click to sound, ms", 1e3, "{:.0f}"), "pan_fps": ("frames a second, dragging", 1, "{:.0f}"),
     "payload_mb": ("payload, MB", 1, "{:.2f}"),
+    "song_page_s": ("a song's page, s", 1, "{:.2f}"), "first_song_page_s": ("… the first one", 1, "{:.2f}"),
 }
 HOME = Path(__file__).resolve().parent.parent
 
@@ -113,7 +116,7 @@ def served(lake: Path) -> tuple[subprocess.Popen, str]:
 def open_map(visitor: Any, address: str, count: int) -> tuple[Any, float]:
     """Open the map; return the page, and the milliseconds from navigation to visible points."""
     page = visitor.new_page()
-    page.goto(f"{address}/map", wait_until="commit")
+    page.goto(f"{address}/map?points=clips", wait_until="commit")
     page.wait_for_function("performance.getEntriesByName('tonelake:points').length > 0", timeout=120_000)
     assert page.locator(f".map[data-points='{count}']").count() == 1
     return page, page.evaluate("performance.getEntriesByName('tonelake:points')[0].startTime")
@@ -155,6 +158,17 @@ def pan(page: Any) -> float:
     return frames / seconds
 
 
+def open_song(visitor: Any, address: str, clip: str) -> float:
+    """Open the page of a clip's song; return the milliseconds from navigation to the drawn list of similar songs."""
+    page = visitor.new_page()
+    page.goto(f"{address}/?song={clip}", wait_until="commit")
+    page.wait_for_function("performance.getEntriesByName('tonelake:list').length > 0", timeout=120_000)
+    milliseconds = page.evaluate("performance.getEntriesByName('tonelake:list')[0].startTime")
+    assert page.locator(".st-key-hits .row[data-clip]").count() > 1
+    page.close()
+    return milliseconds
+
+
 def payload(address: str) -> float:
     """Return the megabytes of points and colours."""
     place = f"{address}/tonelake/map/bench/0"
@@ -180,11 +194,14 @@ def measure(count: int) -> dict[str, float]:
                 page.wait_for_timeout(2_500)             # time for names and colours to arrive
                 first, *clicks = [click(page, 1 + 11 * i) for i in range(1 + CLICKS)]
                 frames = pan(page)
+                page.close()
+                songs = [open_song(visitor, address, f"{number * (count // (SONGS + 1)):020x}") for number in range(SONGS + 1)]
                 browser.close()
             return {
                 "first_points_s": middle(opened), "first_points_cold_s": cold / 1e3, "first_points_again_s": middle(again[1:]),
                 "click_s": middle(c["answer"] for c in clicks), "first_click_s": first["answer"] / 1e3,
                 "sound_s": middle(c["sound"] for c in clicks), "pan_fps": frames, "payload_mb": payload(address),
+                "song_page_s": middle(songs[1:]), "first_song_page_s": songs[0] / 1e3,
             }
         finally:
             process.terminate()
@@ -218,7 +235,7 @@ def main() -> None:
                 for n, values in found.items()]
         about = circumstances("vectors, places and noise, seed 0; Chromium's software rendering, headless, 1400 × 900")
         text = table(["points", *(words for words, _, _ in SHOWN.values())], rows)
-        write_results("ui", "The map in a browser", text, about, {}, **{
+        write_results("ui", "The app in a browser", text, about, {}, **{
             name: {str(n): round(values[name], 4) for n, values in found.items()} for name in SHOWN
         })
 

@@ -1,13 +1,11 @@
 """HTTP routes that the custom components fetch from: points, colours, neighbours, audio, spectrograms.
 
-    /tonelake/map/{space}/{layer}/points        (point, 2) float32: x, y; header X-Order identifies the row order
-    /tonelake/map/{space}/{layer}/colours       (point,) uint16, by ?column=
-    /tonelake/map/{space}/{layer}/legend        meaning of the colour codes
-    /tonelake/map/{space}/{layer}/clusters      names and positions of clusters
-    /tonelake/map/{space}/{layer}/search        (found,) uint32 rows, by ?q=
-    /tonelake/map/{space}/{layer}/point         names of one ?row= or one ?clip=
-    /tonelake/near/{space}/{layer}/{clip}       result of `tonelake similar`, with map rows
+    /tonelake/map/…, /tonelake/songs/…, /tonelake/near/…         as in `map_routes`
+    /tonelake/suggest, values, albums, picture, heard            as in `listen_routes`
     /tonelake/audio/{clip}                      WAV, supports byte ranges
+    /tonelake/recording/{clip}                  the whole recording that a clip is part of, likewise
+    /tonelake/ready                             a POST starts the process that decodes what is played
+    /tonelake/playlist                          M3U of the clips in the JSON body {"clips": […]}, by POST
     /tonelake/spectrogram/{clip}                PNG
     /tonelake/roll/{clip}/{part}                (column, bin) uint8: a part of the spectrogram over pitch
     /tonelake/static/                           scripts of the components
@@ -19,143 +17,73 @@ framework's compression would take longer than sending them over loopback.
 from __future__ import annotations
 
 import contextlib
-import time
+import json
 from collections.abc import Callable, Iterator
-from functools import lru_cache, wraps
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from starlette.background import BackgroundTask
+import polars as pl
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tonelake import Lake
+from tonelake.ingest import AudioError, to_path
 from tonelake.pitch_spectrogram import spectrogram_part
-from tonelake.store import ClipNotFound, InputError, Space, SpaceNotFound, TonelakeError
+from tonelake.playlists import playlist
+from tonelake.store import InputError, TonelakeError
+from tonelake.ui.answers import HEADERS, binary, errors_as_json
+from tonelake.ui.listen_routes import listen_routes
+from tonelake.ui.map_routes import map_routes
 from tonelake.ui.opened import opened_lake
-from tonelake.ui.points import Points, load_points
-from tonelake.ui.sound import Sound, parse_range
+from tonelake.ui.sound import Sound, is_file_there, parse_range, recording_length
 
-HEADERS = {"Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-MAX_NEIGHBOURS = 200
+MAX_BODY_BYTES = 1 << 20
 MAX_DIGITS = 6                           # of the number of a part
 SPECTROGRAM_S = 30.0                     # from the start of a clip
-WARM_UP_AFTER_S = 0.7                    # by then the page has been drawn
-Answer = Callable[[Request], Response]
-
-
-def errors_as_json(answer: Answer) -> Answer:
-    """Decorate a route so that a TonelakeError becomes a JSON message with status 400 or 404."""
-
-    @wraps(answer)
-    def route(request: Request) -> Response:
-        try:
-            return answer(request)
-        except TonelakeError as error:
-            wrong = isinstance(error, InputError) and not isinstance(error, ClipNotFound | SpaceNotFound)
-            return JSONResponse({"error": str(error)}, 400 if wrong else 404, HEADERS)
-
-    return route
-
-
-def requested_points(request: Request) -> Points:
-    lake = opened_lake()
-    space, layer = space_and_layer(lake, request)
-    return load_points(lake, space, layer)
-
-
-def space_and_layer(lake: Lake, request: Request) -> tuple[Space, int]:
-    space = lake.spaces.get(request.path_params["space"])
-    return space, space.layer_index(request.path_params["layer"])
-
-
-def binary(body: bytes, after: BackgroundTask | None = None, **headers: str) -> Response:
-    return Response(body, 200, HEADERS | {"Content-Encoding": "identity"} | headers, "application/octet-stream", after)
-
-
-@errors_as_json
-def points(request: Request) -> Response:
-    found = requested_points(request)
-    return binary(found.xy.tobytes(), BackgroundTask(warm_up, found), **{"X-Order": found.order})
-
-
-def warm_up(found: Points) -> None:
-    """Prepare for the first click: load the ids and the layer or its index, and start a decoder process."""
-    if found.warm or not len(found.ids):
-        return
-    found.warm = True
-    time.sleep(WARM_UP_AFTER_S)
-    with contextlib.suppress(TonelakeError):         # the first click reports the error
-        lake = opened_lake()
-        lake.similar(found.ids[0], space=found.space.name, layer=found.space.layers[found.layer])
-        lake.audio(found.ids[0], seconds=0.1)
-
-
-@errors_as_json
-def colours(request: Request) -> Response:
-    return binary(requested_points(request).colours(request.query_params.get("column", "cluster")).codes.tobytes())
-
-
-@errors_as_json
-def legend(request: Request) -> Response:
-    return JSONResponse(requested_points(request).colours(request.query_params.get("column", "cluster")).legend, 200, HEADERS)
-
-
-@errors_as_json
-def clusters(request: Request) -> Response:
-    return JSONResponse(requested_points(request).clusters, 200, HEADERS)
-
-
-@errors_as_json
-def search(request: Request) -> Response:
-    return binary(requested_points(request).search(request.query_params.get("q", "")).tobytes())
-
-
-@errors_as_json
-def point(request: Request) -> Response:
-    found = requested_points(request)
-    clip = request.query_params.get("clip")
-    row = found.rows_of([clip])[0] if clip is not None else whole_number(request, "row", 0, len(found.ids) - 1)
-    if row is None:
-        raise ClipNotFound(f"clip {clip!r} is not on this map")
-    return JSONResponse({"row": row} | found.frame.row(row, named=True), 200, HEADERS)
-
-
-@errors_as_json
-def near(request: Request) -> Response:
-    lake = opened_lake()
-    space, layer = space_and_layer(lake, request)
-    count = whole_number(request, "k", 1, MAX_NEIGHBOURS)
-    hits = lake.similar(
-        request.path_params["clip"], space=space.name, layer=space.layers[layer], k=count,
-        not_same=request.query_params.get("not_same") or None,
-    )
-    rows = load_points(lake, space, layer).rows_of(hits["clip_id"].to_list())
-    return JSONResponse([hit | {"row": row} for hit, row in zip(hits.to_dicts(), rows, strict=True)], 200, HEADERS)
-
-
-def whole_number(request: Request, name: str, low: int, high: int) -> int:
-    text = request.query_params.get(name, str(low))
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise InputError(f"{name}={text!r}: not a whole number from {low} to {high}")
-    return int(text)
 
 
 @errors_as_json
 def audio(request: Request) -> Response:
     lake = opened_lake()
     clip = lake.clips.find(request.path_params["clip"])
-    sound = Sound(lake, clip["clip_id"], clip["duration_s"])
-    wanted = parse_range(request.headers.get("range"), sound.size)
-    if wanted is None and request.headers.get("range"):
-        return Response(status_code=416, headers=HEADERS | {"Content-Range": f"bytes */{sound.size}"})
-    first, last = wanted or (0, sound.size - 1)
-    pieces = sound.bytes(first, last)
-    begun = [next(pieces)]
-    if first < 44 <= last:               # decode the first block now, while an error status can still be sent
-        begun.append(next(pieces, b""))
+    return wav(request, clip, lambda: Sound(lake, clip["clip_id"], clip["duration_s"]))
+
+
+@errors_as_json
+def recording(request: Request) -> Response:
+    lake = opened_lake()
+    clip = lake.clips.find(request.path_params["clip"])
+    return wav(request, clip, lambda: Sound(lake, clip["clip_id"], recording_length(lake, clip["clip_id"]), whole=True))
+
+
+def ready(request: Request) -> Response:
+    """Start what the first sound needs.  Errors are left to the request for that sound."""
+    with contextlib.suppress(TonelakeError):
+        opened_lake().prepare_playing()
+    return Response(status_code=204, headers=HEADERS)
+
+
+def wav(request: Request, clip: dict[str, Any], find: Callable[[], Sound]) -> Response:
+    """Answer with the requested bytes of a sound.  Raises AudioError if its file is gone or cannot be decoded."""
+    try:
+        sound = find()
+        wanted = parse_range(request.headers.get("range"), sound.size)
+        if wanted is None and request.headers.get("range"):
+            return Response(status_code=416, headers=HEADERS | {"Content-Range": f"bytes */{sound.size}"})
+        first, last = wanted or (0, sound.size - 1)
+        pieces = sound.bytes(first, last)
+        begun = [next(pieces)]
+        if first < 44 <= last:           # decode the first block now, while an error status can still be sent
+            begun.append(next(pieces, b""))
+    except AudioError as error:
+        if is_file_there(clip["source"]):
+            raise
+        name = to_path(clip["source"]).name
+        raise AudioError(f"{name}: the file is gone. Put it back, or ingest its folder again to mark it as missing") from error
 
     def body() -> Iterator[bytes]:
         yield from begun
@@ -165,6 +93,29 @@ def audio(request: Request) -> Response:
     if wanted is not None:
         headers["Content-Range"] = f"bytes {first}-{last}/{sound.size}"
     return StreamingResponse(body(), 206 if wanted else 200, headers, "audio/wav")
+
+
+async def save_playlist(request: Request) -> Response:
+    """M3U playlist of clips.  A JSON body cannot be sent by a page of another origin."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            break
+    try:
+        clips = json.loads(body)["clips"] if len(body) <= MAX_BODY_BYTES else None
+    except (ValueError, KeyError, TypeError):
+        clips = None
+    if request.headers.get("content-type") != "application/json" or not isinstance(clips, list) or not all(
+        isinstance(clip, str) for clip in clips
+    ):
+        return JSONResponse({"error": 'playlist: send {"clips": [ID, …]} as JSON, at most 1 MB'}, 400, HEADERS)
+    listed = pl.DataFrame({"clip_id": clips}, {"clip_id": pl.String})
+    try:
+        text, _ = await run_in_threadpool(lambda: playlist(opened_lake(), listed))
+    except TonelakeError as error:
+        return JSONResponse({"error": str(error)}, 404, HEADERS)
+    return Response(text, 200, HEADERS, "audio/x-mpegurl")
 
 
 @errors_as_json
@@ -188,12 +139,12 @@ def spectrogram_of(lake: Lake, clip: str) -> bytes:
 
 def routes() -> list[BaseRoute]:
     """Return all routes, for the app's server."""
-    one_map = "/tonelake/map/{space}/{layer}"
     answers: dict[str, Any] = {
-        f"{one_map}/points": points, f"{one_map}/colours": colours, f"{one_map}/legend": legend,
-        f"{one_map}/clusters": clusters, f"{one_map}/search": search, f"{one_map}/point": point,
-        "/tonelake/near/{space}/{layer}/{clip}": near, "/tonelake/audio/{clip}": audio,
-        "/tonelake/spectrogram/{clip}": spectrogram, "/tonelake/roll/{clip}/{part}": roll,
+        "/tonelake/audio/{clip}": audio, "/tonelake/recording/{clip}": recording, "/tonelake/spectrogram/{clip}": spectrogram,
+        "/tonelake/roll/{clip}/{part}": roll,
     }
+    posts = [
+        Route("/tonelake/playlist", save_playlist, methods=["POST"]), Route("/tonelake/ready", ready, methods=["POST"]),
+    ]
     scripts = Mount("/tonelake/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    return [scripts, *(Route(path, answer) for path, answer in answers.items())]
+    return [scripts, *map_routes(), *listen_routes(), *(Route(path, answer) for path, answer in answers.items()), *posts]

@@ -20,6 +20,8 @@ def serve_app(lake_uri: str, *, port: int = 8501, address: str = "127.0.0.1", br
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from streamlit.runtime.pages_manager import PagesManager
 
+    from tonelake.ui.frame import MOVED, PAGES, THEME
+    from tonelake.ui.index_page import index_routes
     from tonelake.ui.opened import LAKE_VARIABLE
     from tonelake.ui.routes import routes
 
@@ -30,13 +32,14 @@ def serve_app(lake_uri: str, *, port: int = 8501, address: str = "127.0.0.1", br
     # Against DNS rebinding: a foreign page that resolves its own name to this address sends its own Host header.
     hosts = ["*"] if address in ("0.0.0.0", "::") else ["localhost", "127.0.0.1", "[::1]", address]
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
-    server = st.App(APP, routes=routes(), middleware=[guard])
+    server = st.App(APP, routes=[*routes(), *index_routes([*PAGES, *MOVED])], middleware=[guard])
     print(f"tonelake: {lake_uri} at http://{address}:{port}  (Ctrl-C to stop)", flush=True)
-    server.run(config={
+    server.run(config=THEME | {
         "server.address": address, "server.port": port, "server.headless": not browser,
         "browser.gatherUsageStats": False, "browser.serverAddress": address, "client.toolbarMode": "viewer",
         "server.fileWatcherType": "none", "server.maxUploadSize": 200,
         "client.showErrorDetails": "none",       # a sentence in the browser; the traceback goes to the terminal
+        "client.showErrorLinks": False,          # they lead to other hosts
     })
 
 

@@ -5,19 +5,25 @@ User input and text from files is shown by `st.text` and similar, never as marku
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from tonelake import Lake
+from tonelake.index import BestLayer
 from tonelake.playlists import playlist
+from tonelake.shelf import narrowing_columns
 from tonelake.store import InputError, Space, TonelakeError, joined_lists, read_songs
 from tonelake.ui import opened
 
 MAX_LISTED = 50                          # clips in one list
 NO_OTHER = "none"
+MARKUP = re.compile(r"[\\`*_{}\[\]()<>#+\-.!|~:$&^=]")        # characters with a meaning in Markdown
 Result = TypeVar("Result")
 
 
@@ -35,18 +41,23 @@ def answer_or_stop(question: Callable[..., Result], *arguments: Any, **settings:
         raise
 
 
-def stop_with_error(error: TonelakeError) -> None:
-    """Show an error as plain text (it may quote a file name or tag), and end the page."""
+def error_box(error: TonelakeError | str) -> None:
+    """Show an error as plain text (it may quote a file name or tag).  The page continues, so earlier results can stay."""
     with st.container(border=True):
         st.markdown("**This did not work**")
         st.text(str(error))
+
+
+def stop_with_error(error: TonelakeError) -> None:
+    """Show an error as plain text, and end the page."""
+    error_box(error)
     st.stop()
 
 
 def stop_with_hint(sentence: str, command: str) -> None:
     """Show an empty state: what is missing and the command that creates it.  Ends the page."""
     st.info(sentence)
-    st.code(command, language="bash")
+    st.code(command, language=None, wrap_lines=True)
     st.stop()
 
 
@@ -89,59 +100,73 @@ def choose_other_space(lake: Lake, space: Space, place: Any = st) -> tuple[Space
     return others[name], percent / 100
 
 
-def choose_layer(space: Space, place: Any = st, layers: Sequence[str] | None = None) -> str:
-    """Return the chosen layer's name.  Default: the space's default layer, or the nearest one among `layers`."""
+def choose_layer(
+    space: Space, place: Any = st, layers: Sequence[str] | None = None, *, best: BestLayer | None = None
+) -> str:
+    """Return the chosen layer's name.  Default: that of `best`, else of the space, or the nearest one among `layers`."""
     offered = list(layers or space.layers)
     drop_invalid_choice("layer", offered)
     if len(offered) == 1:
         place.text(f"Layer {offered[0]}")
         return offered[0]
-    nearest = min(offered, key=lambda name: abs(space.layers.index(name) - space.default_layer))
-    return place.select_slider("Layer", offered, value=nearest, key="layer", bind="query-params")
+    start = space.default_layer if best is None else space.layers.index(best.layer)
+    nearest = min(offered, key=lambda name: abs(space.layers.index(name) - start))
+    about = None if best is None else f"{best} ({'older' if best.stale else 'last'} layer report)."
+    return place.select_slider("Layer", offered, value=nearest, key="layer", bind="query-params", help=about)
+
+
+def lazy_expander(place: Any, label: str, parameters: Sequence[str], *, key: str) -> Any:
+    """Return an expander for controls, or None while they need not be drawn, which takes the browser a while.
+
+    They need not be while the expander is closed and the address has none of their `parameters`, so that all are at their
+    defaults.  It is open at first if the address has one.
+    """
+    chosen = any(name in st.query_params for name in parameters)
+    expanded = st.session_state.setdefault(f"{key} at first", chosen)
+    box = place.expander(label, expanded=expanded, key=key, on_change="rerun")
+    return box if box.open or chosen else None
 
 
 def choose_column(lake: Lake, place: Any = st, key: str = "column") -> str:
+    """Return the chosen label column, at first `artist` unless all songs are by one.  Ends the page if clips have no labels."""
     columns = lake.clips.group_columns()
     if not columns:
         stop_with_hint("The clips have no labels to group them by.", "tonelake ingest folder PATH --labels FILE.csv")
     drop_invalid_choice(key, columns)
-    return place.selectbox("Label column", columns, key=key, bind="query-params")
-
-
-def filter_box(lake: Lake, place: Any = st) -> str | None:
-    """Return an SQL filter over clip columns, combined with the map selection.  Ends the page if the SQL is invalid."""
-    typed = place.text_input(
-        "Filter", key="where", bind="query-params", placeholder="artist = 'X' AND year > 1990",
-        help=f"SQL expression over {', '.join(lake.clips.columns())}.",
-    ).strip()
-    if typed:
-        answer_or_stop(lake.clips.count, typed)
-    parts = [f"({typed})"] if typed else []
-    chosen = selected_ids(lake)
-    if len(chosen) and place.toggle(f"Only the {len(chosen):,} selected on the map", key="selected", bind="query-params"):
-        parts.append(f"clip_id IN ({', '.join(repr(str(clip_id)) for clip_id in chosen)})")
-    return " AND ".join(parts) or None
+    several = [name for name in narrowing_columns(lake) if name in columns and name != "year"]
+    first = columns.index(several[0]) if several else 0
+    return place.selectbox("Label column", columns, index=first, key=key, bind="query-params")
 
 
 # -- the selection made on the map
 
 
-def remember_lasso(space: Space, layer: str, corners: Sequence[Sequence[float]] | None) -> None:
+class Lasso(NamedTuple):
+    """A selection on the map of a layer."""
+
+    space: str
+    layer: str
+    corners: list[list[float]]
+    songs: bool                          # whether the points of the map are songs
+
+
+def remember_lasso(space: Space, layer: str, corners: Sequence[Sequence[float]] | None, *, songs: bool = False) -> None:
     """Keep a selection in the session, for the other pages, and in the address."""
     if not corners:
         st.session_state.pop("lasso", None)
         st.query_params.pop("lasso", None)
         return
     text = f"{space.name}~{layer}~" + "_".join(f"{value:.5g}" for corner in corners for value in corner)
+    text += "~songs" if songs else ""
     st.session_state["lasso"] = text
     st.query_params["lasso"] = text
 
 
-def read_lasso() -> tuple[str, str, list[list[float]]] | None:
-    """Return (space, layer, corners) of the selection kept in the address or the session, or None."""
+def read_lasso() -> Lasso | None:
+    """Return the selection kept in the address or the session, or None."""
     text = st.query_params.get("lasso") or st.session_state.get("lasso", "")
     try:
-        space, layer, corners = text.split("~")
+        space, layer, corners, *songs = text.split("~")
         values = [float(value) for value in corners.split("_")]
     except ValueError:
         return None
@@ -149,7 +174,7 @@ def read_lasso() -> tuple[str, str, list[list[float]]] | None:
     st.session_state["lasso"] = text
     if st.query_params.get("lasso") != text:
         st.query_params["lasso"] = text
-    return space, layer, polygon
+    return Lasso(space, layer, polygon, songs == ["songs"])
 
 
 def selected_ids(lake: Lake) -> pl.Series:
@@ -159,8 +184,9 @@ def selected_ids(lake: Lake) -> pl.Series:
     found = read_lasso()
     if found is not None:
         try:
-            space = lake.spaces.get(found[0])
-            return load_points(lake, space, space.layer_index(found[1])).within_polygon(found[2])
+            space = lake.spaces.get(found.space)
+            points = load_points(lake, space, space.layer_index(found.layer), songs=found.songs)
+            return points.within_polygon(found.corners)
         except InputError:
             st.session_state.pop("lasso", None)
     return pl.Series("clip_id", [], dtype=pl.String)
@@ -171,7 +197,7 @@ def selected_ids(lake: Lake) -> pl.Series:
 
 def rows_for_list(clips: pl.DataFrame, *, score: str | None = None, note: pl.Expr | None = None) -> list[dict[str, Any]]:
     """Return clips as rows for `components.clip_list`."""
-    kept = ("clip_id", "rank", "title", "artist", "album", "track", "start_s", "duration_s", "source")
+    kept = ("clip_id", "rank", "title", "artist", "album", "track", "start_s", "duration_s", "moment_s", "why", "source")
     columns: list[Any] = [name for name in kept if name in clips.columns]
     if score is not None:
         columns.append(pl.col(score).alias("score"))
@@ -192,23 +218,62 @@ def count_note(name: str = "clips") -> pl.Expr:
     return pl.when(pl.col(name) > 1).then(pl.format("{} clips", name))
 
 
-def open_similar(clip_id: str, space: Space | None = None, layer: str | None = None) -> None:
-    """Open the Similar page for a clip."""
-    state = {"clip": clip_id} | ({"space": space.name} if space else {}) | ({"layer": layer} if layer else {})
-    st.switch_page("pages/similar.py", query_params=state)
+def song_title(row: dict[str, Any]) -> str:
+    """Return the title of a clip's song; without one its file name, never a path.
+
+    >>> song_title({"title": None, "source": "/music/Ada/one.flac"}), song_title({"title": "One", "track": "x"})
+    ('one.flac', 'One')
+    """
+    return row.get("title") or file_title(row.get("source")) or file_title(row.get("track")) or "Untitled"
+
+
+def file_title(path: str | None) -> str:
+    """Return the last part of a path or of a `file:` URI; "" without one."""
+    last = (path or "").rstrip("/").rpartition("/")[2]
+    return unquote(last, errors="replace") if (path or "").startswith("file://") else last
+
+
+def open_page(page: str, state: dict[str, str]) -> None:
+    """Open a page with these parameters in its address, also with those that a widget of this page is bound to.
+
+    Streamlit lets only the bound widget set a parameter, even while it leaves the page, so these widgets are unbound first.
+    """
+    context = get_script_run_ctx()
+    if context is not None:
+        with context.session_state.query_params() as parameters:
+            for name in state:
+                bound = parameters.get_binding_for_param(name)
+                if bound is not None:
+                    parameters.unbind_widget(bound.widget_id)
+    st.switch_page(page, query_params=state)
+
+
+def open_listen(clip_id: str, space: Space | None = None, layer: str | None = None) -> None:
+    """Open the Listen page for a clip's song."""
+    state = {"song": clip_id} | ({"space": space.name} if space else {}) | ({"layer": layer} if layer else {})
+    open_page("pages/listen.py", state)
 
 
 def open_map(clip_id: str, space: Space, layer: str) -> None:
     """Open the Map page with a clip picked."""
-    st.switch_page("pages/map.py", query_params={"pick": clip_id, "space": space.name, "layer": layer})
+    open_page("pages/map.py", {"pick": clip_id, "space": space.name, "layer": layer})
 
 
 def follow_action(result: Any, space: Space, layer: str) -> None:
     """Perform the action that was triggered in a list of clips."""
     if getattr(result, "open", None):
-        open_similar(result.open, space, layer)
+        open_listen(result.open, space, layer)
     if getattr(result, "map", None):
         open_map(result.map, space, layer)
+
+
+def plain(text: str) -> str:
+    """Escape text from files for places that take Markdown, such as labels of buttons.
+
+    >>> plain("[x](y) :red[z]")
+    '\\\\[x\\\\]\\\\(y\\\\) \\\\:red\\\\[z\\\\]'
+    """
+    return MARKUP.sub(r"\\\g<0>", text)
 
 
 def count_phrase(number: int, singular: str, plural: str | None = None) -> str:
@@ -216,14 +281,20 @@ def count_phrase(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def csv_button(table: pl.DataFrame, name: str, place: Any = st, **settings: Any) -> None:
-    """Show a button that downloads a table as CSV, with list values joined by ";"."""
-    place.download_button(name, with_joined_lists(table).write_csv(), name, "text/csv", on_click="ignore", **settings)
+def csv_button(table: pl.DataFrame, name: str, place: Any = st, label: str | None = None, **settings: Any) -> None:
+    """Show a button that downloads a table as the file `name`, CSV with list values joined by ";"."""
+    place.download_button(
+        label or name, lambda: with_joined_lists(table).write_csv(), name, "text/csv", on_click="ignore", **settings
+    )
 
 
-def playlist_button(lake: Lake, hits: pl.DataFrame, name: str, place: Any = st, **settings: Any) -> None:
-    """Show a button that downloads the files of a list as a playlist."""
-    place.download_button(name, playlist(lake, hits)[0], name, "audio/x-mpegurl", on_click="ignore", **settings)
+def playlist_button(
+    lake: Lake, hits: pl.DataFrame, name: str, place: Any = st, label: str | None = None, **settings: Any
+) -> None:
+    """Show a button that downloads the files of a list as the playlist `name`."""
+    place.download_button(
+        label or name, lambda: playlist(lake, hits)[0], name, "audio/x-mpegurl", on_click="ignore", **settings
+    )
 
 
 def with_joined_lists(table: pl.DataFrame) -> pl.DataFrame:

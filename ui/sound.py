@@ -1,7 +1,7 @@
-"""Serve a clip as a virtual WAV file, decoding byte ranges on request.
+"""Serve a clip, or the recording it is part of, as a virtual WAV file, decoding byte ranges on request.
 
 Playback starts within a moment at any position and in any format that can be decoded, including those browsers do not
-support, and an hour-long clip takes no more memory than a short one.  16-bit mono at 24 kHz, decoded in a separate process.
+support, and an hour takes no more memory than a minute.  16-bit mono at 24 kHz, decoded in a separate process.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from functools import lru_cache
 import numpy as np
 
 from tonelake import Lake
+from tonelake.ingest import AudioError, to_path
 
 RATE = 24_000                            # Hz
 BLOCK_S = 10.0                           # audio decoded at a time
 MARGIN_S = 0.1                           # extra audio decoded on either side of a block, so that resampling leaves no seam
 HEADER = 44                              # bytes before the samples of a WAV file
 KEPT_BLOCKS = 64                         # 31 MB
+KEPT_LENGTHS = 1_000
 MAX_DATA_BYTES = (1 << 32) - 64          # largest sample size in bytes that a WAV header can state: 24 hours
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The virtual WAV file of a clip."""
+    """The virtual WAV file of a clip, or with `whole` of the recording that it is part of."""
 
     lake: Lake
     clip_id: str
     duration_s: float
+    whole: bool = False
 
     @property
     def size(self) -> int:
@@ -44,7 +47,8 @@ class Sound:
             first = HEADER
         while first <= last:
             number, offset = divmod(first - HEADER, self._block_bytes)
-            piece = decoded_block(self.lake, self.clip_id, number, self.duration_s)[offset : offset + last + 1 - first]
+            block = decoded_block(self.lake, self.clip_id, number, self.duration_s, self.whole)
+            piece = block[offset : offset + last + 1 - first]
             if not piece:                # the source is slightly shorter than recorded: pad with silence to the stated size
                 piece = bytes(min(last + 1 - first, self._block_bytes - offset))
             yield piece
@@ -55,14 +59,33 @@ class Sound:
         return 2 * round(BLOCK_S * RATE)
 
 
+@lru_cache(maxsize=KEPT_LENGTHS)
+def recording_length(lake: Lake, clip_id: str) -> float:
+    """Return the length in seconds of the recording that a clip is part of.  Raises AudioError if its file is missing."""
+    return lake.recording_length(clip_id, urgent=True)
+
+
 @lru_cache(maxsize=KEPT_BLOCKS)
-def decoded_block(lake: Lake, clip_id: str, number: int, duration_s: float) -> bytes:
-    """Return one block of a clip as little-endian 16-bit samples."""
+def decoded_block(lake: Lake, clip_id: str, number: int, duration_s: float, whole: bool = False) -> bytes:
+    """Return one block of a clip or recording as little-endian 16-bit samples."""
     begin, end = number * BLOCK_S, min((number + 1) * BLOCK_S, duration_s)
     before, after = min(MARGIN_S, begin), min(MARGIN_S, duration_s - end)
-    samples = lake.audio(clip_id, RATE, start=begin - before, seconds=end + after - begin + before)
+    try:
+        seconds = end + after - begin + before
+        samples = lake.audio(clip_id, RATE, start=begin - before, seconds=seconds, whole=whole, urgent=True)
+    except AudioError:
+        # A header may promise more than the file holds; what no clip covers may be damaged.  Both are played as silence.
+        clip = lake.clips.find(clip_id)
+        if not whole or number * BLOCK_S < clip["start_s"] + clip["duration_s"] or not is_file_there(clip["source"]):
+            raise
+        samples = np.zeros(0, np.float32)
     skip, count = round(before * RATE), round(end * RATE) - round(begin * RATE)
     return np.round(np.clip(samples[skip : skip + count], -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def is_file_there(source: str) -> bool:
+    """Whether the file of a source exists.  Sources that are no files, such as chorales, always do."""
+    return source.startswith("chorale:") or to_path(source).exists()
 
 
 def wav_header(data: int) -> bytes:

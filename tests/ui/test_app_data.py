@@ -104,7 +104,7 @@ def test_missing_and_non_finite_values_get_code_zero():
     assert found.legend["missing"] == 3
     assert Colours("x", pl.Series("x", [None, None], dtype=pl.String)).codes.tolist() == [0, 0]
     many = Colours("x", pl.Series("x", [f"v{i}" for i in range(70_000)]))
-    assert many.legend["more"] == 70_000 - 65_535 and many.codes.max() == 65_535
+    assert (many.legend["values"], many.legend["codes"]) == (70_000, 65_535) and many.codes.max() == 65_535
 
 
 # -- sound
@@ -162,6 +162,86 @@ def test_reading_part_of_a_clip_equals_slicing_the_whole(long_clip):
     for start in (-1.0, 25.0):
         with pytest.raises(InputError, match="25 s long"):
             long_clip.audio(clip, start=start)
+
+
+def test_a_recording_is_served_whole_also_where_no_clip_covers_it(long_clip, music, monkeypatch):
+    import soundfile
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from tonelake.ui.routes import routes
+
+    monkeypatch.setenv("TONELAKE_LAKE", long_clip.uri)
+    clip, source = long_clip.clips.read(["clip_id", "source"]).row(0)
+    whole, rate = soundfile.read(source, dtype="float32")
+    assert long_clip.recording_length(clip) == len(whole) / rate == 28.0
+    with TestClient(Starlette(routes=routes())) as client:
+        answer = client.get(f"/tonelake/recording/{clip}", headers={"Range": "bytes=0-"})
+        assert answer.status_code == 206 and len(answer.content) == HEADER + 2 * 28 * RATE
+        heard = np.frombuffer(answer.content[HEADER:], "<i2") / 32767
+        direct = long_clip.audio(clip, RATE, whole=True)
+        assert np.abs(heard - np.clip(direct, -1, 1)).max() < 2e-4
+        first, last = HEADER + 6 * RATE, HEADER + 8 * RATE - 1
+        part = client.get(f"/tonelake/recording/{clip}", headers={"Range": f"bytes={first}-{last}"})
+        assert part.content == answer.content[first : last + 1]
+        assert client.get("/tonelake/recording/ffffffffffffffffffff").status_code == 404
+
+
+def test_the_queue_is_saved_as_a_playlist_and_a_file_that_is_gone_is_named(lake, music, tmp_path, monkeypatch):
+    import shutil
+
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from tonelake.ui.routes import routes
+
+    shutil.copytree(music / "Ada", tmp_path / "m")
+    ingest_folder(lake, tmp_path / "m", seconds=None)
+    clips = lake.clips.read(["clip_id", "source"])
+    monkeypatch.setenv("TONELAKE_LAKE", lake.uri)
+    with TestClient(Starlette(routes=routes())) as client:
+        listed = client.post("/tonelake/playlist", json={"clips": clips["clip_id"].to_list()[::-1]})
+        assert listed.text.splitlines()[2::2] == clips["source"].to_list()[::-1]
+        json = {"Content-Type": "application/json"}
+        for body, head in ((b'{"clips": [1]}', json), (b"nothing", json), (b'{"clips": []}', {}), (b" " * (2 << 20), json)):
+            answer = client.post("/tonelake/playlist", content=body, headers=head)
+            assert answer.status_code == 400 and answer.json()["error"].startswith("playlist: send")
+        shutil.rmtree(tmp_path / "m")
+        for route in ("recording", "audio"):
+            answer = client.get(f"/tonelake/{route}/{clips['clip_id'][0]}", headers={"Range": "bytes=0-99"})
+            assert answer.status_code == 404
+            assert ": the file is gone. Put it back, or ingest its folder again" in answer.json()["error"]
+
+
+# -- the lake
+
+
+def test_a_lake_that_was_replaced_is_opened_again(tmp_path, monkeypatch):
+    import shutil
+
+    from tonelake.store import LakeError
+    from tonelake.ui.opened import opened_lake
+
+    path = tmp_path / "lake"
+    Lake(path).clips.add(clip_rows(2, 1))
+    monkeypatch.setenv("TONELAKE_LAKE", str(path))
+    first = opened_lake()
+    assert first.clips.count() == 2 and opened_lake() is first
+    shutil.rmtree(path)
+    with pytest.raises(LakeError, match="is not a lake"):
+        opened_lake()
+    Lake(path).clips.add(clip_rows(3, 1))
+    assert opened_lake().clips.count() == 3
+
+
+def test_a_song_is_named_by_its_title_or_file_never_by_a_path():
+    from tonelake.ui.shared import song_title
+
+    assert song_title({"title": "One", "source": "/m/a.mp3", "track": "x"}) == "One"
+    assert song_title({"title": "", "source": "/m/Ada/a b.mp3", "track": "Ada/a b.mp3"}) == "a b.mp3"
+    assert song_title({"title": None, "source": "file:///m/a%20b%ff.mp3"}) == "a b\ufffd.mp3"
+    assert song_title({"title": None, "track": "Ada/one.mp3"}) == "one.mp3"
+    assert song_title({"title": None, "source": None, "track": None}) == "Untitled"
 
 
 def test_a_spectrogram_is_bright_where_the_clip_is_loud():

@@ -122,7 +122,7 @@ def test_the_page_shows_the_clip_of_its_address_with_scores_and_names_as_text(la
     real = components.ROLL
     monkeypatch.setattr(components, "ROLL", lambda **settings: (shown.append(settings["data"]), real(**settings)))
     clip = f"{1:020x}"
-    test = page("notes", labelled, monkeypatch, clip=clip)
+    test = page("frames", labelled, monkeypatch, clip=clip)
     expected = clip_events(labelled, clip, prediction="heads")
     assert shown[0]["clip"] == clip and shown[0]["sides"] == expected.drawing()["sides"]
     assert [(metric.label, metric.value) for metric in test.metric] == [("Note F1", "0.50")]
@@ -130,10 +130,10 @@ def test_the_page_shows_the_clip_of_its_address_with_scores_and_names_as_text(la
     assert others == {name: value for name, value in expected.scores.items() if name != "Note F1"}
     assert not any("onerror" in part.value for part in (*test.markdown, *test.caption, *test.info, *test.title))
     assert [button.label for button in test.get("download_button")] == ["MIDI", "JAMS", "CSV"] * 2
-    alone = page("notes", labelled, monkeypatch, clip=clip, prediction="none", labels="beats")
+    alone = page("frames", labelled, monkeypatch, clip=clip, prediction="none", labels="beats")
     assert not alone.metric and [side["name"] for side in shown[-1]["sides"]] == ["reference"]
     assert [button.label for button in alone.get("download_button")] == ["JAMS", "CSV"]
-    assert "No clip with events matches." in [part.value for part in page("notes", labelled, monkeypatch, q="xyz").info]
+    assert "No clip with events matches." in [part.value for part in page("frames", labelled, monkeypatch, q="xyz").info]
 
 
 def test_parts_of_the_spectrogram_join_without_a_seam_and_show_pitches(tmp_path):
@@ -158,7 +158,7 @@ def test_parts_of_the_spectrogram_join_without_a_seam_and_show_pitches(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_run_finds_events_in_clips_whose_frames_are_stored(tmp_path):
+def test_a_run_finds_events_in_clips_whose_frames_are_stored_and_has_a_page(tmp_path, monkeypatch):
     lake = tonelake.open(fill_with_notes(tmp_path / "lake", tracks=12).uri, progress=False)
     run = lake.probe_frames(
         "notes", lowest=60, highest=65, layers=("notes",), head="linear", rates=(3e-2,), epochs=4, segment_s=2.0, name="run",
@@ -172,3 +172,10 @@ def test_a_run_finds_events_in_clips_whose_frames_are_stored(tmp_path):
             judged = run.table("clips").filter(pl.col("clip_id") == clip)
             assert found.scores["Note F1"] == pytest.approx(judged["onset_f1"][0])
     assert len(clips_with_events(lake, "run")) == 12
+    shown = page("frames", lake, monkeypatch, tab="Run", prediction="run")
+    scores = shown.dataframe[0].value
+    expected = [figure["value"] for figure in run.metrics["figures"].values()]
+    assert scores["value"].dropna().to_list() == [value for value in expected if value is not None]
+    text = [part.value for part in shown.text]
+    assert run.metrics["summary"] in text and any("The interval is" in one for one in text)
+    assert len(shown.get("plotly_chart")) >= 2           # losses and validation scores by epoch

@@ -4,48 +4,28 @@ import polars as pl
 import streamlit as st
 
 from tonelake.index import DEFAULT_HUBS, HUBS, PAIR_FIGURES, PREPARATIONS, LayerReport
-from tonelake.ui import opened
+from tonelake.ui.cached import cached_answer
+from tonelake.ui.narrow import narrow_chips
 from tonelake.ui.plotly_charts import curves, figure_label, histogram, show
 from tonelake.ui.shared import (
-    answer_or_stop,
     choose_column,
     choose_space,
     csv_button,
     drop_invalid_choice,
-    filter_box,
+    open_page,
     page_lake,
 )
 
+SHORT = st.column_config.NumberColumn(format="%.3f")
+
 lake = page_lake()
 st.title("Layers")
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def report_of(
-    uri: str, versions: tuple[int, int], space: str, column: str, where: str | None, prepare: str, across: str | None,
-    over: str | None, hubs: str,
-) -> LayerReport:
-    """Return the layer report, cached until clips or vectors change."""
-    return opened.opened_lake().layers(
-        column, space=space, where=where, prepare=prepare, across=across, over=over, hubs=hubs
-    )
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def comparison_of(
-    uri: str, versions: tuple[int, ...], first: str, second: str, column: str, where: str | None, across: str | None,
-    over: str | None,
-) -> pl.DataFrame:
-    """Return the comparison of two spaces, cached until clips or vectors change."""
-    return opened.opened_lake().compare(first, second, column, where=where, across=across, over=over)
-
-
 with st.sidebar:
     space = choose_space(lake)
     column = choose_column(lake)
     prepare = st.selectbox("Vector preparation", list(PREPARATIONS), key="prepare", bind="query-params",
                            help="l2: vectors are compared by cosine, as in searches.")
-    where = filter_box(lake)
+    where = narrow_chips(lake, st.container())
     groupings = [name for name in lake.clips.group_columns() if name != "track"]
     drop_invalid_choice("across", ["default", "track", "none", *groupings])
     across = st.selectbox(
@@ -68,18 +48,22 @@ with st.sidebar:
         second = None if second == "none" else second
 
 
-def versions(name: str) -> tuple[str, int, int]:
-    return lake.identity, lake.clips.table.version, lake.vectors(name).table.version
+def report_of(name: str) -> LayerReport:
+    """Return the layer report of a space."""
+    settings = {"space": name, "where": where, "prepare": prepare, "across": rule[0], "over": rule[1], "hubs": hubs}
+    return cached_answer(lake, (name,), "layers", column, **settings)
 
 
 with st.spinner(f"Comparing {len(space.layers)} layers by {column}"):
-    report = answer_or_stop(report_of, lake.uri, versions(space.name), space.name, column, where, prepare, *rule, hubs)
-    beside = None
-    if second:
-        beside = answer_or_stop(report_of, lake.uri, versions(second), second, column, where, prepare, *rule, hubs)
+    report = report_of(space.name)
+    beside = report_of(second) if second else None
+first, answered = st.columns([4, 1], vertical_alignment="center")
+first.text(str(report.best))
+if answered.button("Use this layer", help="Opens Listen, which then compares songs in this layer.", width="stretch"):
+    open_page("pages/listen.py", {"space": space.name, "layer": report.recommended})
 st.text(report.summary())
 if beside is not None:
-    st.text(f"{second}: {beside.summary()}")
+    st.text(f"{second}: {beside.best}. {beside.summary()}")
 
 names = ["map", *(name for name in PAIR_FIGURES if name != "map")]
 figure = st.segmented_control(
@@ -106,16 +90,19 @@ with right:
     st.caption("Hubness above 0: a few clips are neighbours of many others. Anisotropy near 1: all vectors point in similar "
                "directions.")
     geometry = [("hubness", report.table, "hubness"), ("anisotropy", report.table, "anisotropy")]
-    show(curves(geometry, y="", height=320), "geometry", "Hubness and anisotropy by layer")
+    show(curves(geometry, y="", height=340), "geometry", "Hubness and anisotropy by layer")
 
 if second:
     st.subheader(f"{space.name} and {second}, layer by layer")
     with st.spinner("Comparing the spaces"):
-        now = (*versions(space.name), *versions(second))
-        both = answer_or_stop(comparison_of, lake.uri, now, space.name, second, column, where, *rule)
+        both = cached_answer(
+            lake, (space.name, second), "compare", space.name, second, column, where=where, across=rule[0], over=rule[1]
+        )
     st.caption("agreement: share of common neighbours; cka: similarity of geometries; gain: mAP of the second minus the first, "
                "with its paired 95 % interval; matrix_span: range of the mean cosines of two groups.")
-    st.dataframe(both, hide_index=True)
+    st.dataframe(both, hide_index=True, column_config={name: SHORT for name, kind in both.schema.items() if kind.is_float()})
 st.subheader("All figures")
-st.dataframe(report.table, hide_index=True)
+st.dataframe(
+    report.table, hide_index=True, column_config={name: SHORT for name, kind in report.table.schema.items() if kind.is_float()}
+)
 csv_button(report.table, "layers.csv")

@@ -40,6 +40,21 @@ export class Grid {
     }
     return found;
   }
+
+  // Points within a rectangle, in no order; null if there are more than `most`.
+  inside({ left, right, low, high }, most) {
+    const found = [], last = this.column(right), top = this.row(high);
+    for (let row = this.row(low); row <= top; row++) {
+      for (let column = this.column(left); column <= last; column++) {
+        const cell = row * this.side + column;
+        for (let i = this.starts[cell]; i < this.starts[cell + 1]; i++) {
+          const point = this.order[i], x = this.xy[2 * point], y = this.xy[2 * point + 1];
+          if (x >= left && x <= right && y >= low && y <= high && found.push(point) > most) return null;
+        }
+      }
+    }
+    return found;
+  }
 }
 
 // Bounding box of points.

@@ -1,35 +1,38 @@
-// The map of clips: fetches and draws points, and handles clicks, keys and the lasso in the browser.  Picks and selections are
-// sent to Python, which decides which map to show.
+// The map: fetches and draws points (songs or clips), and handles picks, keys and selections in the browser.  Picks and selections
+// are sent to Python, which decides which map to show.  The panel beside the points (on a phone: below) never covers them.
 
-import { paletteOf } from "./colours.js";
+import { Selection } from "./map_selection.js";
+import { isDark, paletteOf } from "./colours.js";
+import { Search } from "./map_search.js";
+import { Tips } from "./map_tips.js";
+import { listenToPointers } from "./map_gestures.js";
 import { boundsOf, fewer, Grid, within } from "./grid.js";
+import { listenToKeys } from "./map_keys.js";
+import { Names } from "./map_labels.js";
+import { Links } from "./map_links.js";
 import { Legend } from "./legend.js";
 import { Neighbours } from "./neighbours.js";
 import { BRIGHT, DIM, HIDDEN, PointRenderer } from "./points.js";
-import { askBytes, askJson, element, mountable, placeOf, titleOf, typing } from "./player.js";
+import { askBytes, askJson, mountable, playing, playNow } from "./player.js";
+import { markSounding, moveByArrows, songRow } from "./map_rows.js";
 import { drawOverlay, pointStyle, View } from "./view.js";
 
 const MAX_WHILE_MOVING = 200_000;        // points drawn while the view moves; rows are shuffled, so they are a random sample
-const SETTLE_MS = 180;                   // time after the last wheel event until all points are drawn again
+const SETTLE_MS = 180;                   // time after the last movement until all points and new names are drawn
 const GLIDE_MS = 700;                    // duration of the move from one layer to the next, for up to MAX_GLIDING points
 const MAX_GLIDING = 300_000;
-const REACH_PX = 9;                      // largest distance of the pointer from a point it selects
 const LASSO_PX = 1.5;                    // tolerance when simplifying a lasso
-const LINK = "tonelake:linked";          // event that links maps shown side by side
+const MOST_LISTED = 50;                  // songs in view
+const LEAST_HEIGHT = 340;                // px; a lower window scrolls
 
 class ClipMap {
   constructor(host) {
     this.root = host.querySelector(".map");
     this.find = (selector) => this.root.querySelector(selector);
-    this.view = new View();
+    this.stage = this.find(".stage");
+    Object.assign(this, { view: new View(), lasso: [], hovered: -1, sounding: -1 });
+    Object.assign(this, { picked: null, chosenBeside: null, pending: {}, cleanups: [], dragging: false });
     this.view.fitted = false;
-    this.lasso = [];
-    this.places = [];
-    this.tips = new Map();               // tooltip promises by row
-    this.hovered = -1;
-    this.picked = null;
-    this.pending = {};
-    this.cleanups = [];
     this.ratio = Math.min(window.devicePixelRatio || 1, 2);
     try {
       this.renderer = new PointRenderer(this.find("canvas.points"));
@@ -39,33 +42,45 @@ class ClipMap {
     }
     this.renderer.onrestored = () => this.draw();
     this.overlay = this.find("canvas.overlay").getContext("2d");
-    this.legend = new Legend(this.find(".legend"), () => this.mask());
+    this.legend = new Legend(this.find(".legend"), {
+      recoloured: () => this.recolour(), changed: ({ linked }) => { this.mask(); if (linked) this.links.legend(); },
+    });
+    this.names = new Names(this);
+    this.tips = new Tips(this);
     this.neighbours = new Neighbours(this);
+    this.search = new Search(this);
+    this.selection = new Selection(this);
     this.listen();
     this.root.screenOf = (row) => this.view.toScreen(this.xy[2 * row], this.xy[2 * row + 1]);
   }
 
   say(sentence) { this.find(".sentence").textContent = sentence; }
+  counted(points) { const one = this.data.points === "songs" ? "song" : "clip"; return `${points.toLocaleString()} ${one}${points === 1 ? "" : "s"}`; }
 
   // -- updates from Python
 
-  update({ data, setStateValue }) {
+  update({ data, setStateValue, setTriggerValue }) {
     if (!this.renderer) return;
     this.tell = setStateValue;
+    this.ask = setTriggerValue;
     const before = this.data ?? {};
     this.data = data;
-    this.root.style.setProperty("--height", `${data.height}px`);
-    this.resize();
+    this.fill();
     const style = getComputedStyle(this.root), take = (name, other) => style.getPropertyValue(name).trim() || other;
     this.look = {
-      ink: take("--st-text-color", "#333"), ground: take("--st-secondary-background-color", "#fff"),
+      ink: take("--st-text-color", "#333"), ground: take("--st-background-color", "#fff"),
       accent: take("--st-primary-color", "#ff4b4b"), font: take("--st-font", "sans-serif"),
     };
+    this.legend.theme(isDark(getComputedStyle(this.stage).backgroundColor));
     const other = data.base !== before.base || data.stamp !== before.stamp;
     if (other) this.load();
     else if (data.colour !== before.colour) this.colour();
     if (!other && (data.near !== before.near || data.notSame !== before.notSame) && this.picked) this.neighbours.ask(this.picked);
-    if (JSON.stringify(data.lasso ?? []) !== JSON.stringify(this.lasso)) { this.lasso = data.lasso ?? []; this.mask(); }
+    if (other || JSON.stringify(data.lasso ?? []) !== JSON.stringify(this.lasso)) {
+      this.lasso = data.lasso ?? [];
+      if (!other) { this.mask(); this.links.selection(); }
+      this.selection.show(this.lasso);
+    }
     if (data.pick !== this.picked?.clip_id && data.pick !== before.pick) this.pickClip(data.pick);
     this.drawAbove();
   }
@@ -82,24 +97,29 @@ class ClipMap {
       const glides = order === this.order && this.xy && xy.length / 2 <= MAX_GLIDING
         && !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
       const before = glides ? this.xy : null;
-      if (order !== this.order) { this.codes = null; this.tips.clear(); }
+      if (order !== this.order) { this.codes = null; this.states = null; this.search.clear({ focus: false }); }
+      this.tips.clear();                 // the clip that a song is drawn at can be another
+      this.names.clear();
+      this.hovered = -1;
       [this.xy, this.order, this.grid] = [xy, order, null];
       this.renderer.setPoints(xy, before);
-      this.say(xy.length ? "" : "This map has no points.");
+      this.say(xy.length ? "" : "This map has no points. `tonelake map` lays out the clips that are embedded.");
       this.bounds = null;
-      if (this.data.pick) this.find(".side").classList.add("open");      // open it first, so that the view is fitted beside it
       if (!this.view.fitted) this.home();
       if (before) this.glide(); else this.draw();
       requestAnimationFrame(() => requestAnimationFrame(() => {      // the second callback runs after the first frame was shown
         this.root.dataset.points = String(xy.length / 2);
         this.root.dataset.layer = this.data.layer;
+        this.find(".hint .about").textContent = `${this.counted(xy.length / 2)} in layer ${this.data.layer}`;
         performance.mark("tonelake:points", { detail: { points: xy.length / 2 } });
-        setTimeout(() => this.index(), 0);
+        setTimeout(() => { this.index(); this.settle(); }, 0);
       }));
       this.picked = this.picked && { ...this.picked, row: null };
       this.colour();
-      this.namePlaces(mine.signal);
+      this.names.load(mine.signal);
       if (this.data.pick) this.pickClip(this.data.pick);
+      this.markPlaying();
+      this.links.send({ asks: "selection" });
     } catch (error) {
       if (error.name !== "AbortError") this.say(error.message);
     }
@@ -109,14 +129,14 @@ class ClipMap {
     const { base, colour } = this.data, mine = this.restart("colour");
     try {
       const by = `column=${encodeURIComponent(colour)}`;
-      const [legend, { buffer }] = await Promise.all([
+      const [legend, { buffer, order }] = await Promise.all([
         askJson(`${base}/legend?${by}`, mine.signal), askBytes(`${base}/colours?${by}`, mine.signal)]);
-      const codes = new Uint16Array(buffer);
-      if (codes.length !== this.renderer.count) return;              // belongs to a map that was replaced meanwhile
-      this.codes = codes;
-      this.renderer.setCodes(codes);
-      this.renderer.setPalette(paletteOf(legend));
-      this.legend.show(legend);
+      if (order !== this.order) return;                              // belongs to a map that was replaced meanwhile
+      this.codes = new Uint16Array(buffer);
+      this.renderer.setCodes(this.codes);
+      this.legend.about = this.names.ofClusters(legend);
+      this.legend.show(legend, `${base}/legend?${by}`);
+      this.recolour();
       this.root.dataset.colour = colour;
       this.mask();
     } catch (error) {
@@ -124,14 +144,9 @@ class ClipMap {
     }
   }
 
-  async namePlaces(signal) {
-    try {
-      const found = await askJson(`${this.data.base}/clusters`, signal);
-      this.places = found.map((place) => ({ ...place, name: place.labels[0] ?? "" })).filter((place) => place.name);
-      this.drawAbove();
-    } catch (error) {
-      if (error.name !== "AbortError") this.places = [];
-    }
+  recolour() {
+    this.renderer.setPalette(paletteOf(this.legend.legend, this.legend.slots, this.legend.dark));
+    if (this.xy) this.draw();
   }
 
   // Abort a pending request of this kind, and return a controller for the new one.
@@ -145,37 +160,55 @@ class ClipMap {
     return this.grid;
   }
 
-  // -- drawing
+  // -- size: the map fills the window between its place on the page and the player
+
+  fill() {
+    const bar = document.querySelector("#tonelake-player")?.shadowRoot?.querySelector(".bar")?.offsetHeight ?? 0;
+    const page = this.root.closest?.(".stMain") ?? document.querySelector("[data-testid=stMain]");
+    const top = this.root.getBoundingClientRect().top + (page?.scrollTop ?? 0);
+    const height = Math.max(LEAST_HEIGHT, Math.floor(window.innerHeight - top - bar - 8));
+    if (height !== this.height) this.root.style.setProperty("--height", `${(this.height = height)}px`);
+    this.resize();
+  }
 
   resize() {
-    const { clientWidth: width, clientHeight: height } = this.root;
+    const { clientWidth: width, clientHeight: height } = this.stage;
     if (!width || !height || (width === this.view.width && height === this.view.height)) return;
     const old = this.view.width > 1 && this.view.fitted ? Math.min(width / this.view.width, height / this.view.height) : 1;
+    const whole = this.view.fitted && this.view.zoom === this.view.home;
     Object.assign(this.view, { width, height, zoom: this.view.zoom * old, home: this.view.home * old });
     for (const canvas of this.root.querySelectorAll("canvas")) {
       canvas.width = width * this.ratio;
       canvas.height = height * this.ratio;
     }
-    if (this.xy) this.draw();
+    if (!this.xy) return;
+    if (whole) this.home();
+    this.draw();
+    this.settle();
+  }
+
+  openPanel(open = true) {
+    this.root.classList.toggle("opened", open);
+    this.find(".handle").setAttribute("aria-expanded", String(open));
   }
 
   home() {
-    const { grid } = this;
-    this.bounds ??= grid ? grid.bounds : boundsOf(this.xy);
-    const card = this.find(".side.open"), wide = this.view.width > 2.5 * (card?.offsetWidth ?? 0);
-    this.view.fit(this.bounds, 0.06, card && wide ? card.offsetWidth + 16 : 0);
+    this.bounds ??= this.grid ? this.grid.bounds : boundsOf(this.xy);
+    this.view.fit(this.bounds);
     this.view.home = this.view.zoom;
     this.view.fitted = true;
   }
+
+  // -- drawing
 
   draw(moving = false, moved = 1) {
     const count = moving ? Math.min(this.renderer.count, MAX_WHILE_MOVING) : this.renderer.count;
     const style = pointStyle(this.renderer.count, this.view, this.ratio);
     const alpha = Math.min(0.9, style.alpha * Math.sqrt(this.renderer.count / Math.max(count, 1)));
-    this.renderer.draw({ ...this.view.transform(), size: style.size, alpha, dim: Math.min(0.1, alpha * 0.25), moved, count });
+    this.renderer.draw({ ...this.view.transform(), size: style.size, alpha, dim: Math.min(0.14, alpha * 0.3), moved, count });
     this.drawAbove();
     clearTimeout(this.settling);
-    if (moving && count < this.renderer.count && !this.drag) this.settling = setTimeout(() => this.draw(), SETTLE_MS);
+    if (moving && !this.dragging) this.settling = setTimeout(() => this.settle(), SETTLE_MS);
   }
 
   // Runs at most once a frame, however many events request it.
@@ -183,12 +216,28 @@ class ClipMap {
     this.waiting ??= requestAnimationFrame(() => { this.waiting = null; this.draw(true); });
   }
 
+  // Draw everything, now that the view is still, and decide which names fit.
+  settle() {
+    clearTimeout(this.settling);
+    if (!this.xy || !this.look) return;
+    this.names.place();
+    this.draw();
+    this.names.nameSongs();
+  }
+
+  // Rows in view and not hidden; null if there are more than `most`.
+  rowsInView(most) {
+    const [left, high] = this.view.toMap(0, 0), [right, low] = this.view.toMap(this.view.width, this.view.height);
+    const rows = this.index()?.inside({ left, right, low, high }, most);
+    return rows && rows.filter((row) => this.states?.[row] !== HIDDEN);
+  }
+
   glide(begun = performance.now()) {
     cancelAnimationFrame(this.gliding);
     const step = () => {
       const share = Math.min(1, (performance.now() - begun) / GLIDE_MS);
       this.draw(share < 1, share * share * (3 - 2 * share));
-      if (share < 1) this.gliding = requestAnimationFrame(step);
+      if (share < 1) this.gliding = requestAnimationFrame(step); else this.settle();
     };
     step();
   }
@@ -197,24 +246,28 @@ class ClipMap {
     if (!this.xy || !this.look) return;
     const place = (row) => (row === null || row === undefined || row < 0 ? null : [this.xy[2 * row], this.xy[2 * row + 1]]);
     drawOverlay(this.overlay, this.view, this.ratio, {
-      ...this.look, picked: place(this.picked?.row), hovered: place(this.hovered), lasso: this.lasso,
-      near: this.neighbours.hits.map((hit) => place(hit.row)).filter(Boolean),
-      places: this.find(".names").getAttribute("aria-pressed") === "true" ? this.places : [],
+      ...this.look, picked: place(this.picked?.row), hovered: place(this.hovered), sounding: place(this.sounding), lasso: this.lasso,
+      near: this.neighbours.hits.map((hit) => place(hit.row)).filter(Boolean), labels: this.names.placed,
     });
   }
+
+  // Whether each point is selected, here or on the map beside; null without a selection.
+  inside() { return this.lasso.length > 2 ? within(this.xy, this.lasso) : this.chosenBeside; }
 
   // Brighten the points that the legend shows, the search found and the lasso contains.
   mask() {
     if (!this.xy) return;
-    const count = this.xy.length / 2, hidden = this.legend.hidden, codes = this.codes;
-    const inside = this.lasso.length > 2 ? within(this.xy, this.lasso) : null;
-    if (!hidden.size && !inside && !this.found) {
+    const count = this.xy.length / 2, { codes } = this, hidden = codes ? this.legend.hiddenCodes() : null;
+    const inside = this.inside();
+    let found = null;
+    if (this.search.rows?.length) { found = new Uint8Array(count); for (const row of this.search.rows) found[row] = 1; }
+    if (!hidden && !inside && !found) {
       this.states = null;
     } else {
       this.states = new Uint8Array(count);
       for (let i = 0; i < count; i++) {
-        if (hidden.size && codes && hidden.has(codes[i])) this.states[i] = HIDDEN;
-        else this.states[i] = (!inside || inside[i]) && (!this.found || this.found[i]) ? BRIGHT : DIM;
+        if (hidden && hidden[codes[i]]) this.states[i] = HIDDEN;
+        else this.states[i] = (!inside || inside[i]) && (!found || found[i]) ? BRIGHT : DIM;
       }
     }
     this.renderer.setStates(this.states);
@@ -222,139 +275,107 @@ class ClipMap {
     this.draw();
   }
 
+  // Fit the view to these points.
+  showRows(rows) {
+    if (!rows?.length) return;
+    const some = new Float32Array(2 * rows.length);
+    rows.forEach((row, i) => some.set(this.xy.subarray(2 * row, 2 * row + 2), 2 * i));
+    this.view.fit(boundsOf(some), 0.2);
+    this.view.zoom = Math.min(this.view.zoom, this.view.home * 30);
+    this.settle();
+  }
+
   // -- user input
 
   listen() {
-    const canvas = this.find("canvas.points");
-    const at = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
     const on = (target, kind, act, options) => {
       target.addEventListener(kind, act, options);
       this.cleanups.push(() => target.removeEventListener(kind, act, options));
     };
-    on(canvas, "pointerdown", (event) => {
-      if (event.button !== 0) return;
-      canvas.setPointerCapture(event.pointerId);
-      this.root.focus({ preventScroll: true });
-      const [x, y] = at(event);
-      this.drag = { x, y, far: 0, selects: event.shiftKey || this.root.classList.contains("lassoing") };
-      if (this.drag.selects) this.lasso = [this.view.toMap(x, y)];
-    });
-    on(canvas, "pointermove", (event) => {
-      const [x, y] = at(event), { drag } = this;
-      if (!drag) { this.hover(x, y); return; }
-      drag.far = Math.max(drag.far, Math.hypot(x - drag.x, y - drag.y));
-      if (drag.selects) {
-        this.lasso.push(this.view.toMap(x, y));
-        this.drawAbove();
-      } else if (drag.far > 3) {
-        this.root.classList.add("moving");
-        this.tip(-1);
-        this.view.moveBy(x - (drag.lastX ?? drag.x), y - (drag.lastY ?? drag.y));
-        this.drawSoon();
-      }
-      [drag.lastX, drag.lastY] = [x, y];
-    });
-    on(canvas, "pointerup", (event) => {
-      const { drag } = this;
-      this.drag = null;
-      this.root.classList.remove("moving");
-      if (!drag) return;
-      if (drag.selects) this.select(drag.far > 5);
-      else if (drag.far > 3) this.draw();              // draw all points, now that the view is still
-      else {
-        performance.mark("tonelake:click", { startTime: event.timeStamp });
-        this.click(...at(event));
-      }
-    });
-    on(canvas, "pointercancel", () => { this.drag = null; });
-    on(canvas, "pointerleave", () => this.tip(-1));
-    on(canvas, "wheel", (event) => {
-      event.preventDefault();
-      this.view.zoomAt(...at(event), Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)));
-      this.drawSoon();
-    }, { passive: false });
-    on(canvas, "dblclick", (event) => { this.view.zoomAt(...at(event), 2); this.drawSoon(); });
-    on(document, "keydown", (event) => this.key(event));
-    on(window, LINK, (event) => this.follow(event.detail));
-    const input = this.find("input");
-    on(input, "input", () => { clearTimeout(this.typed); this.typed = setTimeout(() => this.search(input.value), 150); });
-    on(input, "keydown", (event) => {
-      event.stopPropagation();           // keep typed keys from the page's own shortcuts
-      if (event.key === "Enter") this.showFound();
-      if (event.key === "Escape") { input.value = ""; this.search(""); this.root.focus(); }
-    });
-    on(this.find(".select"), "click", () => this.arm(!this.root.classList.contains("lassoing")));
+    listenToPointers(this, this.find("canvas.points"), on);
+    listenToKeys(this, on);
+    this.links = new Links(this, on);
+    on(window, "resize", () => this.fill());
+    on(window, "tonelake:queue", () => this.fill());
+    on(window, "tonelake:playing", () => this.markPlaying());
+    on(this.find(".select"), "click", () => this.arm(!this.selecting()));
     on(this.find(".names"), "click", (event) => {
       const shown = event.currentTarget.getAttribute("aria-pressed") !== "true";
       event.currentTarget.setAttribute("aria-pressed", String(shown));
-      this.drawAbove();
+      this.settle();
     });
-    on(this.find(".whole"), "click", () => { this.home(); this.draw(); });
-    on(this.find(".close"), "click", () => this.clear());
-    const watch = new ResizeObserver(() => this.resize());
-    watch.observe(this.root);
+    on(this.find(".nearer"), "click", () => this.zoom(1.6));
+    on(this.find(".farther"), "click", () => this.zoom(1 / 1.6));
+    on(this.find(".whole"), "click", () => { this.home(); this.settle(); });
+    on(this.find(".handle"), "click", () => this.openPanel(!this.root.classList.contains("opened")));
+    on(this.find(".view"), "click", () => this.listInView());
+    moveByArrows(this.find(".hint .songs"));
+    const watch = new ResizeObserver(() => this.fill());
+    watch.observe(this.stage);
+    watch.observe(document.documentElement);
     this.cleanups.push(() => watch.disconnect());
   }
+
+  zoom(factor) { this.view.zoomAt(this.view.width / 2, this.view.height / 2, factor); this.drawSoon(); }
+  selecting() { return this.root.classList.contains("lassoing"); }
 
   arm(selecting) {
     this.root.classList.toggle("lassoing", selecting);
     this.find(".select").setAttribute("aria-pressed", String(selecting));
   }
 
-  at(x, y) {
-    const [mapX, mapY] = this.view.toMap(x, y);
-    return this.index()?.nearest(mapX, mapY, REACH_PX / this.view.zoom, (row) => this.states?.[row] !== HIDDEN) ?? -1;
-  }
-
-  hover(x, y) {
-    const row = this.at(x, y);
+  hover(x, y, reach) {
+    const row = this.at(x, y, reach);
     this.root.classList.toggle("over", row >= 0);
-    if (row !== this.hovered) { this.tip(row); this.link({ row }); }
-    const tip = this.find(".tip");
-    tip.style.left = `${Math.min(x + 14, this.view.width - 220)}px`;
-    tip.style.top = `${Math.min(y + 14, this.view.height - 60)}px`;
+    if (row !== this.hovered) { this.mark(row); this.links.send({ row }); }
+    this.tips.moveTo(x, y);
   }
 
-  async tip(row) {
+  at(x, y, reach) {
+    const [mapX, mapY] = this.view.toMap(x, y);
+    return this.index()?.nearest(mapX, mapY, reach / this.view.zoom, (row) => this.states?.[row] !== HIDDEN) ?? -1;
+  }
+
+  // Mark a point as hovered and show its names; -1: none.  `show`: bring it into view instead.
+  mark(row, { show = false } = {}) {
     this.hovered = row;
+    if (show && row >= 0) this.bringIntoView(row);
     this.drawAbove();
-    const tip = this.find(".tip");
-    if (row < 0) { tip.style.display = "none"; return; }
-    try {
-      const clip = await this.clipAt(row);
-      if (this.hovered !== row) return;
-      tip.replaceChildren(element("b", { text: titleOf(clip) }), element("span", { text: placeOf(clip) }));
-      tip.style.display = "block";
-    } catch { /* no tooltip for this point; the next request may succeed */ }
+    this.tips.show(show ? -1 : row);
   }
 
-  async clipAt(row) {
-    if (!this.tips.has(row)) {           // keep the promise, so that a click reuses the request made on hover
-      const answer = askJson(`${this.data.base}/point?row=${row}`);
-      answer.catch(() => this.tips.delete(row));
-      this.tips.set(row, answer);
-    }
-    return this.tips.get(row);
+  bringIntoView(row) {
+    const [x, y] = [this.xy[2 * row], this.xy[2 * row + 1]];
+    if (this.view.shows(x, y)) return;
+    Object.assign(this.view, { x, y });
+    this.settle();
   }
 
-  async click(x, y) {
-    const row = this.at(x, y);
+  async click(x, y, reach) {
+    const row = this.at(x, y, reach);
     if (row < 0) return;
     try {
-      this.pick(await this.clipAt(row));
+      this.pick(await this.tips.clipAt(row));
     } catch (error) {
       this.say(error.message);
     }
   }
 
-  // Show a clip, play it, list its neighbours; then notify Python and the other maps, whose work would delay the answer.
+  play(song) {
+    playNow(song);
+    this.mark(song.row ?? -1, { show: true });
+  }
+
+  // Show a song, play it, list its neighbours; then notify Python and the other maps, whose work would delay the answer.
   async pick(clip, { silent = false } = {}) {
     this.picked = clip;
+    if (!silent) this.openPanel();
+    if (clip.row !== null && clip.row >= 0) this.bringIntoView(clip.row);
     this.drawAbove();
     await this.neighbours.show(clip, { silent });
     if (!silent && this.picked === clip) {
       this.tell("pick", clip.clip_id);
-      this.link({ clip: clip.clip_id });
+      this.links.send({ clip: clip.clip_id });
     }
   }
 
@@ -369,86 +390,62 @@ class ClipMap {
   }
 
   clear({ silent = false } = {}) {
+    const known = this.picked;
     this.picked = null;
     this.neighbours.close();
-    if (!silent) {
-      this.tell("pick", null);
-      if (this.lasso.length) { this.lasso = []; this.mask(); this.tell("lasso", null); }
-      this.arm(false);
-    }
+    if (!silent && known) this.tell("pick", null);
+    if (!silent) this.arm(false);
+    this.drawAbove();
+  }
+
+  drawLasso(at, first = false) {
+    if (!at) this.lasso = [];
+    else if (first) this.lasso = [this.view.toMap(...at)];
+    else this.lasso.push(this.view.toMap(...at));
     this.drawAbove();
   }
 
   select(drawn) {
     const corners = drawn ? fewer(this.lasso, LASSO_PX / this.view.zoom) : [];
-    this.lasso = corners.length > 2 ? corners.map((corner) => corner.map((value) => Number(value.toFixed(4)))) : [];
+    this.lasso = corners.length > 2 ? corners.map((corner) => corner.map((value) => Number(value.toPrecision(5)))) : [];
     this.arm(false);
+    this.chosenBeside = null;
     this.mask();
+    this.links.selection();
+    this.selection.show(this.lasso);
     this.tell("lasso", this.lasso.length ? this.lasso : null);
   }
 
-  async search(text) {
-    const said = this.find(".found"), mine = this.restart("search");
-    if (!text.trim()) {
-      said.textContent = "";
-      this.found = null;
-      this.mask();
-      return;
-    }
-    try {
-      const { buffer } = await askBytes(`${this.data.base}/search?q=${encodeURIComponent(text)}`, mine.signal);
-      const rows = new Uint32Array(buffer);
-      this.found = new Uint8Array(this.xy.length / 2);
-      for (const row of rows) this.found[row] = 1;
-      this.foundRows = rows;
-      said.textContent = `${rows.length.toLocaleString()} found`;
-      this.mask();
-    } catch (error) {
-      if (error.name !== "AbortError") said.textContent = error.message;
-    }
+  unselect() {
+    this.lasso = [];
+    this.select(false);
+    this.stage.focus({ preventScroll: true });
   }
 
-  showFound() {
-    if (!this.found || !this.foundRows.length) return;
-    const some = new Float32Array(2 * this.foundRows.length);
-    this.foundRows.forEach((row, i) => some.set(this.xy.subarray(2 * row, 2 * row + 2), 2 * i));
-    this.view.fit(boundsOf(some), 0.2);
-    this.view.zoom = Math.min(this.view.zoom, this.view.home * 30);
-    this.draw();
+  // List the songs in view: what the points are, for those who cannot see them.
+  async listInView() {
+    const place = this.find(".hint .songs"), all = this.rowsInView(this.xy.length) ?? [], rows = all.sort((a, b) => a - b).slice(0, MOST_LISTED);
+    this.find(".view").textContent = `In view: ${this.counted(all.length)}. List again`;
+    if (!rows.length) { place.replaceChildren(); return; }
+    const songs = await askJson(`${this.data.base}/rows?rows=${rows.join(",")}`).catch((error) => { this.say(error.message); return []; });
+    place.replaceChildren(...songs.map((song) => songRow(song, { play: () => this.play(song), pick: () => this.pick(song) })));
   }
 
-  key(event) {
-    if (typing(event) || !this.root.isConnected) return;
-    const inside = event.composedPath().includes(this.root), idle = event.composedPath()[0] === document.body;
-    if (!inside && !(idle && this.data.keys)) return;
-    const step = 60, pan = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] }[event.key];
-    const grow = { "+": 1.4, "=": 1.4, "-": 1 / 1.4 }[event.key];
-    if (event.key === " " && this.picked) this.neighbours.toggle();
-    else if (event.key === "Escape") this.clear();
-    else if (event.key === "/") this.find("input").focus();
-    else if (event.key === "0") { this.home(); this.draw(); }
-    else if (grow) { this.view.zoomAt(this.view.width / 2, this.view.height / 2, grow); this.drawSoon(); }
-    else if (event.key === "Enter" && this.picked) this.neighbours.follow();
-    else if (pan && this.picked && pan[0] === 0) this.neighbours.move(event.key === "ArrowDown" ? 1 : -1);
-    else if (pan) { this.view.moveBy(...pan); this.drawSoon(); }
-    else return;
-    event.preventDefault();
-  }
-
-  // -- maps side by side
-
-  link(what) { window.dispatchEvent(new CustomEvent(LINK, { detail: { ...what, order: this.order, from: this } })); }
-
-  follow({ from, order, row, clip }) {
-    if (from === this || !this.xy) return;
-    if (clip !== undefined) this.pickClip(clip);
-    else if (order === this.order) { this.hovered = row; this.drawAbove(); }
+  async markPlaying() {
+    const clip = playing();
+    markSounding(this.root, clip);
+    this.neighbours.sounds();
+    const known = [this.picked, ...this.neighbours.hits].find((one) => one?.clip_id === clip);
+    this.sounding = known?.row ?? -1;
+    this.drawAbove();
+    if (!clip || known || !this.data) return;
+    const found = await askJson(`${this.data.base}/point?clip=${encodeURIComponent(clip)}`).catch(() => null);
+    if (found && playing() === clip) { this.sounding = found.row; this.drawAbove(); }
   }
 
   free() {
     this.cleanups.forEach((undo) => undo());
     Object.values(this.pending).forEach((asked) => asked.abort());
-    this.find("audio").pause();
     this.renderer?.free();
   }
 }

@@ -1,56 +1,49 @@
-// The card beside the map: the picked clip, its player, and similar clips.
+// The picked song in the panel: its names and picture, and the songs nearest to it.
 
-import { askJson, element, joinPlayers, pictureOf, placeOf, play, titleOf } from "./player.js";
+import { askJson, current, enqueue, paused, pictureOf, placeOf, playing, playNow, titleOf, toggle } from "./player.js";
+import { moveByArrows, songRow } from "./map_rows.js";
 
 export class Neighbours {
   constructor(map) {
     this.map = map;
     this.card = map.find(".side");
-    this.audio = map.find("audio");
-    this.list = map.find("ol");
+    this.find = (selector) => this.card.querySelector(selector);
+    this.list = this.find("ol");
     this.hits = [];
-    this.current = -1;                   // index of the playing hit; -1: the picked clip itself
-    joinPlayers(this.audio);
-    this.audio.addEventListener("playing", () => performance.mark("tonelake:sound"));
+    this.current = -1;                   // index of the hit that is shown; -1: the picked song itself
+    moveByArrows(this.list);
+    this.find(".play").onclick = () => (playing() === this.clip?.clip_id ? toggle() : playNow(this.clip));
+    this.find(".enqueue").onclick = () => enqueue([this.clip]);
+    this.find(".listen").onclick = () => map.ask("open", this.clip.clip_id);
+    this.find(".close").onclick = () => map.clear();
   }
-
-  trouble(sentence) { this.map.find(".trouble").textContent = sentence; }
 
   async show(clip, { silent }) {
-    this.card.classList.add("open");
-    this.introduce(clip);
-    this.map.find("img").removeAttribute("src");
-    this.card.dataset.clip = clip.clip_id;
+    this.card.hidden = false;
     this.clip = clip;
     this.current = -1;
+    this.find(".title").textContent = titleOf(clip);
+    this.find(".place").textContent = placeOf(clip);
+    this.find("img").removeAttribute("src");
+    this.card.dataset.clip = clip.clip_id;
     const answer = this.ask(clip);
-    if (silent) {
-      this.audio.removeAttribute("src");
-      this.audio.dataset.clip = "";
-    } else this.listen(clip);
+    if (!silent) playNow(clip);
+    this.sounds();
     await answer;
-    if (this.clip === clip && this.current < 0) this.picture(clip);
+    if (this.clip === clip) this.find("img").src = pictureOf(clip.clip_id);
   }
-
-  introduce(clip) {
-    this.map.find("h4").textContent = titleOf(clip);
-    this.map.find(".place").textContent = placeOf(clip);
-  }
-
-  picture(clip) { this.map.find("img").src = pictureOf(clip.clip_id); }
-
-  listen(clip) { play(this.audio, clip.clip_id, (sentence) => this.trouble(sentence)); }
 
   async ask(clip) {
-    const { near, k, notSame, layer } = this.map.data, mine = this.map.restart("near");
-    const about = this.map.find(".about");
+    const { near, k, notSame, layer, points } = this.map.data, mine = this.map.restart("near"), about = this.find(".about");
     about.textContent = `Nearest in layer ${layer}`;
     this.hits = [];
     try {
-      const by = new URLSearchParams({ k, not_same: notSame ?? "" });
+      const by = new URLSearchParams({ k, not_same: notSame ?? "", points });
       this.hits = await askJson(`${near}/${encodeURIComponent(clip.clip_id)}?${by}`, mine.signal);
-      this.list.replaceChildren(...this.hits.map((hit, i) => this.row(hit, i)));
-      if (!this.hits.length) about.textContent = "No other clip to compare with.";
+      this.list.replaceChildren(...this.hits.map((hit, i) => songRow(hit, {
+        score: hit.score, play: () => this.choose(i), pick: hit.row === null ? null : () => this.map.pick(hit),
+      })));
+      if (!this.hits.length) about.textContent = "No other song to compare with.";
       this.card.dataset.answered = clip.clip_id;
       this.card.dataset.layer = layer;
       requestAnimationFrame(() => performance.mark("tonelake:answer"));
@@ -62,49 +55,34 @@ export class Neighbours {
     }
   }
 
-  row(hit, i) {
-    const words = element("span", { className: "words", children: [
-      element("b", { text: titleOf(hit) }), element("span", { text: placeOf(hit) })] });
-    const go = element("button", { type: "button", text: "→", title: hit.row === null ? "Not on this map. `tonelake map` adds new clips" : "Show its neighbours (Enter)" });
-    go.disabled = hit.row === null;
-    go.onclick = (event) => { event.stopPropagation(); this.choose(i); this.follow(); };
-    const row = element("li", { children: [words, element("span", { className: "score", text: hit.score.toFixed(3) }), go] });
-    row.dataset.clip = hit.clip_id;
-    row.onclick = () => this.choose(i);
-    return row;
-  }
-
-  // Play the i-th hit, or the picked clip for -1.
+  // Play the i-th hit, or the picked song for -1, and mark it on the map.
   choose(i) {
     this.current = i;
     const clip = i < 0 ? this.clip : this.hits[i];
-    this.introduce(clip);
-    this.picture(clip);
-    this.listen(clip);
+    playNow(clip);
     [...this.list.children].forEach((row, number) => row.classList.toggle("current", number === i));
     this.list.children[i]?.scrollIntoView({ block: "nearest" });
-    this.map.hovered = clip.row ?? -1;
-    this.map.drawAbove();
+    this.map.mark(clip.row ?? -1);
   }
 
   move(step) { if (this.hits.length) this.choose(Math.min(Math.max(this.current + step, -1), this.hits.length - 1)); }
 
-  // Make the playing hit the picked clip.
+  // Make the hit that is shown the picked song.
   follow() {
     const hit = this.hits[this.current];
     if (hit && hit.row !== null) this.map.pick(hit);
+    return Boolean(hit);
   }
 
-  toggle() {
-    if (this.audio.paused) { if (this.audio.dataset.clip) this.audio.play().catch(() => {}); else this.listen(this.clip); }
-    else this.audio.pause();
+  sounds() {
+    const sounding = current() && playing() === this.clip?.clip_id && !paused();
+    this.find(".play").textContent = sounding ? "Pause" : "Play";
   }
 
   close() {
     this.map.restart("near");
-    this.audio.pause();
     this.hits = [];
-    this.card.classList.remove("open");
+    this.card.hidden = true;
     delete this.card.dataset.answered;
     delete this.card.dataset.clip;
   }

@@ -1,13 +1,14 @@
 // The view: its centre in map coordinates, and pixels per unit.  Also draws the overlay above the points.
 
+import { drawLabels } from "./map_labels.js";
+
 export class View {
   constructor() { this.x = 0; this.y = 0; this.zoom = 1; this.width = 1; this.height = 1; this.home = 1; }
 
-  // `covered`: width in pixels on the right that is hidden by the card.
-  fit({ left, right, low, high }, margin = 0.06, covered = 0) {
-    const room = 1 - 2 * margin, width = this.width - covered;
-    this.zoom = Math.min(width * room / Math.max(right - left, 1e-6), this.height * room / Math.max(high - low, 1e-6));
-    this.x = (left + right) / 2 + covered / 2 / this.zoom;
+  fit({ left, right, low, high }, margin = 0.06) {
+    const room = 1 - 2 * margin;
+    this.zoom = Math.min(this.width * room / Math.max(right - left, 1e-6), this.height * room / Math.max(high - low, 1e-6));
+    this.x = (left + right) / 2;
     this.y = (low + high) / 2;
   }
 
@@ -20,6 +21,12 @@ export class View {
     this.zoom = Math.min(Math.max(this.zoom * factor, this.home * 0.3), this.home * 3000);
     this.x = x - (px - this.width / 2) / this.zoom;
     this.y = y + (py - this.height / 2) / this.zoom;
+  }
+
+  // Whether a place is in view, and not at its very edge.
+  shows(x, y) {
+    const [px, py] = this.toScreen(x, y);
+    return px > 20 && py > 20 && px < this.width - 20 && py < this.height - 20;
   }
 
   // Scale and offset for the renderer: map coordinates to [-1, 1].
@@ -38,10 +45,8 @@ export function pointStyle(count, view, ratio) {
   return { size: Math.min(size, 9 + nearer) * ratio, alpha };
 }
 
-const POINTS_BESIDE = 60;                // largest number of place names considered for each drawing
-
 // Draw rings, lines, names and the lasso, without redrawing the points.
-export function drawOverlay(context, view, ratio, { picked, near, hovered, places, lasso, ink, ground, accent, font }) {
+export function drawOverlay(context, view, ratio, { picked, near, hovered, sounding, labels, lasso, ink, ground, accent, font }) {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, view.width, view.height);
   if (picked && near.length) {
@@ -64,8 +69,9 @@ export function drawOverlay(context, view, ratio, { picked, near, hovered, place
   };
   for (const one of near) ring(one, 5, 1.5, accent);
   if (hovered) ring(hovered, 6, 1.5, ink);
+  if (sounding) ring(sounding, 12, 2, ink);
   if (picked) ring(picked, 8, 2.5, accent);
-  drawPlaces(context, view, places, { ink, ground, font });
+  drawLabels(context, view, labels, { ink, ground, font });
   if (lasso.length > 1) {
     context.beginPath();
     lasso.forEach((corner, i) => context[i ? "lineTo" : "moveTo"](...view.toScreen(...corner)));
@@ -79,29 +85,5 @@ export function drawOverlay(context, view, ratio, { picked, near, hovered, place
     context.setLineDash([5, 4]);
     context.stroke();
     context.setLineDash([]);
-  }
-}
-
-// Draw names of the largest places first; a name that would overlap another is omitted until there is room.
-function drawPlaces(context, view, places, { ink, ground, font }) {
-  context.font = `600 12px ${font}`;
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.lineJoin = "round";
-  const taken = [];
-  for (const place of places.slice(0, POINTS_BESIDE)) {
-    const [x, y] = view.toScreen(place.x, place.y);
-    if (x < 0 || y < 0 || x > view.width || y > view.height) continue;
-    const half = context.measureText(place.name).width / 2 + 4;
-    const box = [x - half, y - 9, x + half, y + 9];
-    if (taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1])) continue;
-    taken.push(box);
-    context.strokeStyle = ground;
-    context.lineWidth = 4;
-    context.globalAlpha = 0.85;
-    context.strokeText(place.name, x, y);
-    context.globalAlpha = 1;
-    context.fillStyle = ink;
-    context.fillText(place.name, x, y);
   }
 }

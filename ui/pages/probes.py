@@ -7,8 +7,18 @@ import streamlit as st
 from tonelake import finetune, probes
 from tonelake.index import mapped_layers
 from tonelake.store import InputError, Space
-from tonelake.ui.components import clip_list
-from tonelake.ui.plotly_charts import curves, escaped, figure_label, matrix, show, with_layout
+from tonelake.ui.components import clip_list, list_actions
+from tonelake.ui.plotly_charts import (
+    axis_labels,
+    by_epoch,
+    curves,
+    figure_label,
+    intervals,
+    matrix,
+    share_colours,
+    shares,
+    show,
+)
 from tonelake.ui.shared import (
     MAX_LISTED,
     answer_or_stop,
@@ -24,6 +34,12 @@ from tonelake.ui.shared import (
 )
 
 MAX_CLASSES = 120                        # classes in the confusion matrix; of more, the most confused ones are shown
+MAX_RANKED = 200                         # confusions in the list
+RANKED = {
+    "clips": st.column_config.NumberColumn(format="%.1f", help="Test clips, the mean over seeds"),
+    "share": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%d %%", help="Share of the test clips"),
+    "support": st.column_config.NumberColumn("labelled", format="%d", help="Test clips with this label"),
+}
 
 lake = page_lake()
 st.title("Probes and fine-tunes")
@@ -41,28 +57,22 @@ with st.expander(f"All {len(found)} runs" if len(found) > 1 else "The run and it
             st.dataframe(table, hide_index=True)
     mains = [run for run in found.values() if run.metrics["figures"].get(run.metrics["main"])]
     if len(mains) > 1:
-        from plotly import graph_objects
-
-        chart = graph_objects.Figure()
         values = [run.metrics["figures"][run.metrics["main"]] for run in mains]
-        chart.add_scatter(
-            x=[value["value"] for value in values], y=[escaped(run.name) for run in mains], mode="markers",
-            marker={"size": 9},
-            error_x={
-                "type": "data", "symmetric": False, "array": [value["high"] - value["value"] for value in values],
-                "arrayminus": [value["value"] - value["low"] for value in values],
-            },
-            customdata=[figure_label(run.metrics["main"]) for run in mains],
-            hovertemplate="%{y}<br>%{customdata} %{x:.3f}<extra></extra>",
-        )
-        drawn = with_layout(chart, 120 + 26 * len(mains), xaxis={"title": "main figure, 95 %"})
-        show(drawn, "runs", "The main figure of each run with its interval")
+        show(intervals(
+            [run.name for run in mains], *([value[end] for value in values] for end in ("value", "low", "high")),
+            x="main figure, with its 95 % interval",
+            notes=[f"{figure_label(run.metrics['main'])} {run.metrics.get('over') or ''}" for run in mains],
+        ), "runs", "The main figure of each run with its 95 % interval")
+        st.caption("Compare runs on the same test clips only.")
 
 drop_invalid_choice("run", list(found))
 name = st.selectbox("Run", list(found), index=len(found) - 1, key="run", bind="query-params")
 run = found[name]
 metrics, kind = run.metrics, run.metrics["task"]
 st.text(metrics["summary"])
+precision = probes.describe_precision(metrics, run.config.split if isinstance(run, probes.Run) else None)
+if precision:
+    st.text(precision)
 for note in metrics["notes"]:
     st.text(f"Note: {note}")
 
@@ -87,18 +97,26 @@ def place_of_run() -> tuple[Space | None, str]:
 
 space, layer = place_of_run()
 mapped = space is not None and space.layer_index(layer) in mapped_layers(lake, space)
-actions = ("open", "map") if mapped else ("open",)
+actions = ("open", "queue", "map") if mapped else ("open", "queue")
 classes, confusion = table_of("classes"), table_of("confusion")
 
 
-def cell() -> tuple[str | None, str | None]:
-    """Return (label, prediction) of the cell clicked last or named by the address."""
+def follow_selection(ranked: pl.DataFrame, labels: list[str]) -> None:
+    """Choose the label and the prediction that were last selected, as a cell of the matrix or as a row of the list.
+
+    `ranked`: the list; `labels`: those of the matrix, in the order of `shown_names`.
+    """
     points = (st.session_state.get("confusion") or {}).get("selection", {}).get("points", [])
-    if points and points[0] != st.session_state.get("cell"):
-        st.session_state["cell"] = points[0]
-        truth, said = shown_names[int(points[0]["y"])], shown_names[int(points[0]["x"])]
-        st.session_state["true"], st.session_state["said"] = truth, said
-    return st.session_state.get("true"), st.session_state.get("said")
+    rows = (st.session_state.get("ranked") or {}).get("selection", {}).get("rows", [])
+    chosen: dict[str, tuple[str, ...] | None] = {"cell": None, "row": None}
+    if points and points[0].get("x") in labels and points[0].get("y") in labels:
+        chosen["cell"] = (shown_names[labels.index(points[0]["y"])], shown_names[labels.index(points[0]["x"])])
+    if rows and rows[0] < len(ranked):
+        chosen["row"] = tuple(ranked.row(rows[0])[:2])
+    for kind, pair in chosen.items():
+        if pair is not None and pair != st.session_state.get(f"last {kind}"):
+            st.session_state["true"], st.session_state["said"] = pair
+        st.session_state[f"last {kind}"] = pair
 
 
 def beside(key: str) -> dict[str, float | None]:
@@ -148,7 +166,8 @@ if tabs["Overview"].open:
                 st.caption(f"Intervals are 95 %, {metrics['over']} of the test set.")
         elif layers is not None and "share" in layers.columns:
             st.subheader("The head's share of each layer")
-            st.bar_chart(layers, x="layer", y="share", sort=False)
+            drawn = shares(layers["layer"].cast(pl.String).to_list(), layers["share"].to_list(), y="share")
+            show(drawn, "layer-shares", "The head's share of each layer")
         decays = table_of("decays")
         if decays is not None:
             st.subheader("Weight decay")
@@ -157,17 +176,22 @@ if tabs["Overview"].open:
         if history is not None and "layer" in history.columns:
             st.subheader("Learning curves")
             epochs = probes.mean_history(history, metrics["layer"])
-            sides = {name: [f"train_{name}", f"valid_{name}"] for name in ("top_1", "top_5", "loss")}
-            drawn_sides = [y for y in sides.values() if epochs[y[0]].null_count() < len(epochs)]
-            for place, y in zip(st.columns(len(drawn_sides)), drawn_sides, strict=True):
-                place.line_chart(epochs, x="epoch", y=y)
+            measured = [part for part in ("top_1", "top_5", "loss") if epochs[f"train_{part}"].null_count() < len(epochs)]
+            for place, part in zip(st.columns(len(measured)), measured, strict=True):
+                with place:
+                    sides = {f"train_{part}": "training", f"valid_{part}": "validation"}
+                    show(by_epoch(epochs, sides, y=figure_label(part)), f"{part} by epoch", f"{figure_label(part)} by epoch")
             st.caption("Selected fits, the mean over seeds and folds. Training figures are those of the batches.")
         elif history is not None and isinstance(run, finetune.FinetuneRun):
             st.subheader("Learning curves")
             left, right = st.columns(2)
-            left.line_chart(history, x="epoch", y=["loss", "valid_loss"])
-            measured = [name for name in history.columns if name.startswith("valid_") and name != "valid_loss"]
-            right.line_chart(history, x="epoch", y=measured or "valid")
+            with left:
+                losses = {"loss": "training", "valid_loss": "validation"}
+                show(by_epoch(history, losses, y="loss"), "losses", "Loss by epoch")
+            with right:
+                measured = [part for part in history.columns if part.startswith("valid_") and part != "valid_loss"]
+                labels = {part: figure_label(part.removeprefix("valid_")) for part in measured} or {"valid": "validation"}
+                show(by_epoch(history, labels, y="on the validation clips"), "validation", "Validation figures by epoch")
             st.caption(f"The {figure_label(run.config.monitored)} of the validation clips decides when training stops.")
         if fits is not None:
             st.subheader("Fits")
@@ -202,24 +226,37 @@ if "Classes" in tabs and tabs["Classes"].open:
 shown_names: list[str] = []
 if confusion is not None:
     counts = confusion[:, 1:].to_numpy().astype(float)
-    every = confusion[:, 0].to_list()
+    every = confusion[:, 0].cast(pl.String).to_list()
     wrong = counts - np.diag(np.diag(counts))
     kept = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:MAX_CLASSES])
     shown_names, counts = [every[i] for i in kept], counts[np.ix_(kept, kept)]
-    cell()
+    ranked = probes.rank_confusions(confusion)
+    follow_selection(ranked, axis_labels(shown_names))
 
 if "Confusion" in tabs and tabs["Confusion"].open:
     with tabs["Confusion"]:
-        st.caption("Rows: label; columns: prediction. Click a cell to list its clips below.")
-        if len(every) > MAX_CLASSES:
-            st.text(f"The {MAX_CLASSES} of {len(every)} most confused classes.")
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
-        drawn = matrix(
-            np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours="Blues", clickable=True,
-            axes=("label", "prediction"),
-            hover="label %{customdata[0]}<br>prediction %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
-        )
-        show(drawn, "confusion", "Confusion matrix", on_select="rerun", selection_mode="points")
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            st.caption("Rows: label; columns: prediction. Click a cell to list its clips below.")
+            if len(every) > MAX_CLASSES:
+                st.text(f"The {MAX_CLASSES} of {len(every)} most confused classes.")
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
+            drawn = matrix(
+                np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours=share_colours(), clickable=True,
+                axes=("label", "prediction"),
+                hover="label %{customdata[0]}<br>prediction %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
+            )
+            show(drawn, "confusion", "Confusion matrix", on_select="rerun", selection_mode="points", tools=True)
+        with right:
+            if len(ranked):
+                st.caption("Confusions, most clips first. Select a row to hear them below.")
+                st.dataframe(
+                    ranked.head(MAX_RANKED).with_columns((pl.col("share") * 100).round(0)), hide_index=True, key="ranked",
+                    on_select="rerun", height=520, selection_mode="single-row", column_config=RANKED,
+                )
+                csv_button(ranked, "confusions.csv")
+            else:
+                st.info("This run confuses no classes: every test clip is predicted as labelled.")
 
 if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
     place = tabs["Clips"] if tabs["Clips"].open else tabs["Confusion"]
@@ -253,9 +290,9 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
         rows = rows_for_list(clips.head(MAX_LISTED), score=figure, note=note)
         meaning = "the probability of the prediction" if figure == "probability" else "the loss"
         st.caption(f"Label → prediction; the figure is {meaning}.")
+        list_actions(lake, clips, key="judged actions", name="clips")
         result = clip_list(rows, key="judged", actions=actions)
         if space is not None:
             follow_action(result, space, layer)
         if len(clips) > MAX_LISTED:
             st.text(f"The first {MAX_LISTED} of {len(clips):,}.")
-        csv_button(clips, "clips.csv")
