@@ -17,7 +17,7 @@ import polars as pl
 
 from tonelake.embed import spaces_with_words
 from tonelake.index import answers_words
-from tonelake.store import Lake, Space, can_group, descriptive_columns, read_songs, value_rows
+from tonelake.store import Lake, Space, can_group, descriptive_columns, kind_of, read_songs, value_rows
 
 SONG_COLUMNS = ("title", "artist", "album", "track", "start_s", "duration_s", "source", "state")     # shown of a song
 NEVER_CHIPS = ("dataset", "split", "stem", "artists", "album_artist", "track_number")    # columns that do not narrow a list
@@ -210,7 +210,7 @@ def _read_narrowing(lake: Lake) -> list[str]:
     others = [name for name in descriptive_columns(present) if name not in (*first, *NEVER_CHIPS)]
     found: list[str] = []
     for name in [*first, *others] if songs > 1 else []:
-        if not can_group(types[name]) or types[name].is_temporal():
+        if not can_group(types[name]) or kind_of(types[name]) == "time":
             continue
         values = values_of(lake, name)
         identifier = name not in first and len(values) > max(FEW_VALUES, songs / 2)
@@ -221,7 +221,7 @@ def _read_narrowing(lake: Lake) -> list[str]:
 
 def is_range(lake: Lake, column: str) -> bool:
     """Whether a column is narrowed by a first and a last number rather than by single values: the year."""
-    return column == "year" and lake.clips.read([column], where="false").schema[column].is_integer()
+    return column == "year" and kind_of(lake.clips.read([column], where="false").schema[column]) == "integer"
 
 
 # -- names that resemble what was typed, and words

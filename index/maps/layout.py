@@ -55,12 +55,13 @@ def lay_out(
     kept = Layout(np.empty((0, 2), np.float32), nearest[:, :neighbours], cosines[:, :neighbours])
     if method == "pca" or rows < (LEAST_ROWS if method == "tsne" else neighbours + 2):
         return kept._replace(points=components if start is None else start.astype(np.float32))
+    from_map = start is not None
     if start is None:
         start = components / max(np.abs(components).max(), 1e-9) * EXTENT
         start = start + 1e-4 * rng.standard_normal(start.shape)      # separates the points of equal clips
     distances = np.sqrt(np.maximum(2 - 2 * cosines, 0))
     if method == "tsne":
-        points = tsne.optimise(nearest, distances, start, wanted, seed)
+        points = tsne.optimise(nearest, distances, start, wanted, seed, from_map=from_map)
     else:
         points = umap.optimise(nearest, distances, start, min_dist, seed)
     return kept._replace(points=align_points(points, start))

@@ -11,13 +11,19 @@ from tonelake.store import InputError
 
 NEIGHBOURS_PER_PERPLEXITY = 3            # as in the author's implementation: further ones have no weight
 DEVIATION = 0.01                         # of the initial points: at 0.0001, scikit-learn's, layouts of few clips lose the start
+EXAGGERATION = 12.0                      # of early attraction; scikit-learn's default
+EXAGGERATION_FROM_MAP = 4.0              # the paper's value; with 12, small maps often lose the order of the start
 MOST_PERPLEXITY = 500.0                  # 1,501 neighbours of each clip
 SLOW_ROWS = 20_000
 MOST_ROWS = 200_000                      # takes an hour or more
 
 
-def optimise(nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
+def optimise(
+    nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, perplexity: float, seed: int, *, from_map: bool = False
+) -> np.ndarray:
     """Optimise (clip, 2) points from `start` for a graph of (clip, k) `nearest` rows and distances: (clip, 2) float32.
+
+    `from_map`: whether `start` is another map, near which points are to stay.
 
     `k` has to be at least `neighbours_needed`.  The result is reproducible: everything runs on one thread.
     """
@@ -33,7 +39,8 @@ def optimise(nearest: np.ndarray, distances: np.ndarray, start: np.ndarray, perp
     spread = max(float(start.std(axis=0).max()), 1e-12)
     scaled = ((start - start.mean(axis=0)) * (DEVIATION / spread)).astype(np.float32)
     model = TSNE(
-        perplexity=perplexity, metric="precomputed", init=scaled, learning_rate="auto", random_state=seed, n_jobs=1
+        perplexity=perplexity, metric="precomputed", init=scaled, learning_rate="auto", random_state=seed, n_jobs=1,
+        early_exaggeration=EXAGGERATION_FROM_MAP if from_map else EXAGGERATION,
     )
     with threadpool_limits(1, user_api="openmp"):
         return np.asarray(model.fit_transform(graph), np.float32)

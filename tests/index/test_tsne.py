@@ -62,7 +62,7 @@ def test_the_layout_equals_scikit_learns_own_for_the_same_start(monkeypatch):
         vectors, start = vectors_of(), np.random.default_rng(3).standard_normal((CLIPS, 2)) * [5, 1]
         found = lay_out(vectors, method="tsne", start=start, neighbours=9, perplexity=7.0)
         scaled = ((start - start.mean(axis=0)) * (tsne.DEVIATION / start[:, 0].std())).astype(np.float32)
-        theirs = manifold.TSNE(perplexity=7.0, init=scaled).fit_transform(vectors)
+        theirs = manifold.TSNE(perplexity=7.0, init=scaled, early_exaggeration=4.0).fit_transform(vectors)
     apart = [np.linalg.norm(at[:, None] - at[None], axis=2) for at in (found.points, theirs)]
     np.testing.assert_allclose(apart[0], apart[1], atol=1e-3 * apart[1].max())
     exact = np.argsort(-(vectors @ vectors.T), axis=1)[:, 1:10]
@@ -108,6 +108,9 @@ def test_a_map_starts_from_that_of_another_layer_or_method(lake):
     chained = points(index.make_map(lake, "b", method="tsne", neighbours=8))
     alone = lay_out(vectors_of(1), method="tsne", neighbours=8).points
     assert moved(first, chained) < 0.6 and moved(first, chained) < moved(first, alone)
+    for seed in (4, 6, 8):               # with scikit-learn's early exaggeration, up to 0.84
+        start = lay_out(vectors_of(seed), method="tsne", neighbours=8).points
+        assert moved(start, lay_out(vectors_of(seed + 1), method="tsne", neighbours=8, start=start).points) < 0.5
     other = points(index.make_map(lake, "b", method="umap", neighbours=8))
     assert moved(chained / np.abs(chained).max(), other / np.abs(other).max()) < 0.6
     assert np.abs(other).max() < 30          # from the extent of an initial layout, not of t-SNE's

@@ -10,7 +10,7 @@ import streamlit as st
 
 from tonelake import Lake
 from tonelake.shelf import clips_of_song, narrowing_columns
-from tonelake.store import MISSING, Space, printable
+from tonelake.store import MISSING, Space, is_list, printable
 from tonelake.ui.components import register
 from tonelake.ui.listening.address import Asked, change_songs, follow_choice
 from tonelake.ui.listening.hits import Found
@@ -62,7 +62,7 @@ def facts_of(clips: pl.DataFrame, columns: Sequence[str]) -> list[list[str]]:
     facts: list[list[str]] = []
     for name in (name for name in columns if name in clips.columns and name not in ("artist", "album")):
         values = clips[name].drop_nulls()
-        if isinstance(values.dtype, pl.List):
+        if is_list(values.dtype):
             values = values.explode().drop_nulls()
         texts = [text for value in values.unique(maintain_order=True).to_list() if (text := fact_text(value))]
         if texts:

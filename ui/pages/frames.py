@@ -20,6 +20,7 @@ from tonelake.clip_events import (
     reference_names,
 )
 from tonelake.pitch_spectrogram import grid_of
+from tonelake.store import is_number
 from tonelake.ui.components import piano_roll
 from tonelake.ui.plotly_charts import by_epoch, curves, figure_label, intervals, show
 from tonelake.ui.shared import answer_or_stop, count_phrase, drop_invalid_choice, page_lake, song_title, stop_with_hint
@@ -163,7 +164,7 @@ def show_run(run: probes.FrameRun) -> None:
             baseline: known.get(name, {}).get("value") for baseline, known in metrics["baselines"].items()
         } for name, figure in metrics["figures"].items()
     ], infer_schema_length=None)
-    three = {name: st.column_config.NumberColumn(format="%.3f") for name, kind in scores.schema.items() if kind.is_numeric()}
+    three = {name: st.column_config.NumberColumn(format="%.3f") for name, kind in scores.schema.items() if is_number(kind)}
     st.dataframe(scores, hide_index=True, column_config=three)
     st.caption(f"On {count_phrase(metrics['judged'], 'test clip')}, with 95 % intervals {metrics['over']}.")
     layers = run.table("layers")

@@ -1,9 +1,12 @@
 """Layers page: how well each layer separates the groups of a label column, with intervals; cosines, hubness, two spaces."""
 
+from typing import Any
+
 import polars as pl
 import streamlit as st
 
 from tonelake.index import DEFAULT_HUBS, HUBS, PAIR_FIGURES, PREPARATIONS, LayerReport
+from tonelake.store import kind_of
 from tonelake.ui.cached import cached_answer
 from tonelake.ui.narrow import narrow_chips
 from tonelake.ui.plotly_charts import curves, figure_label, histogram, show
@@ -17,6 +20,12 @@ from tonelake.ui.shared import (
 )
 
 SHORT = st.column_config.NumberColumn(format="%.3f")
+
+
+def short_decimals(table: pl.DataFrame) -> dict[str, Any]:
+    """Return the format of a table's decimal columns: three places."""
+    return {name: SHORT for name, kind in table.schema.items() if kind_of(kind) == "decimal"}
+
 
 lake = page_lake()
 st.title("Layers")
@@ -100,9 +109,9 @@ if second:
         )
     st.caption("agreement: share of common neighbours; cka: similarity of geometries; gain: mAP of the second minus the first, "
                "with its paired 95 % interval; matrix_span: range of the mean cosines of two groups.")
-    st.dataframe(both, hide_index=True, column_config={name: SHORT for name, kind in both.schema.items() if kind.is_float()})
+    st.dataframe(both, hide_index=True, column_config=short_decimals(both))
 st.subheader("All figures")
 st.dataframe(
-    report.table, hide_index=True, column_config={name: SHORT for name, kind in report.table.schema.items() if kind.is_float()}
+    report.table, hide_index=True, column_config=short_decimals(report.table)
 )
 csv_button(report.table, "layers.csv")

@@ -240,9 +240,9 @@ if "Confusion" in tabs and tabs["Confusion"].open:
             st.caption("Rows: label; columns: prediction. Click a cell to list its clips below.")
             if len(every) > MAX_CLASSES:
                 st.text(f"The {MAX_CLASSES} of {len(every)} most confused classes.")
-            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
+            by_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)
             drawn = matrix(
-                np.where(counts > 0, shares, np.nan), shown_names, limits=(0.0, 1.0), colours=share_colours(), clickable=True,
+                np.where(counts > 0, by_label, np.nan), shown_names, limits=(0.0, 1.0), colours=share_colours(), clickable=True,
                 axes=("label", "prediction"),
                 hover="label %{customdata[0]}<br>prediction %{customdata[1]}<br>%{z:.0%} of the label's clips<extra></extra>",
             )
