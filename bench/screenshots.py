@@ -1,6 +1,6 @@
 """Take pictures of every page of the app for the docs, in a window and on a phone, light and dark.
 
-The music is that of `bench.real`: freely licensed game music from Debian packages, of which pictures show titles, artists and
+The music is that of `bench.real`: freely licensed game music from Debian packages; pictures show titles, artists and
 spectrograms.  The piano roll needs notes, so the page Frames shows a chorale.  Both lakes are made on the first run.
 
     python -m bench.screenshots                       # fetches 1.5 GB first, once; half an hour, later ten minutes

@@ -7,7 +7,7 @@ from .maps.songs import song_rows, value_places
 from .maps.umap import load_umap
 from .names.find import find_songs, match_songs
 from .names.rank import Song
-from .names.songs import file_names, song_of_clip
+from .names.songs import file_names, file_titles, song_of_clip
 from .search.agreement import layer_agreement
 from .search.alignment import Match, add_parts, align
 from .search.duplicates import duplicates
@@ -101,6 +101,7 @@ __all__ = [
     "entry_songs",
     "facet_report",
     "file_names",
+    "file_titles",
     "find_clip",
     "find_named",
     "find_songs",

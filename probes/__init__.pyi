@@ -21,7 +21,7 @@ from .metric_learning import extend_metric, learn_metric
 from .metric_runs import LearnedMetric
 from .outputs import clip_losses, prediction_columns, readable_targets
 from .plots import draw_confusion, draw_weights, save_plot
-from .precision import describe_precision
+from .precision import describe_precision, wider_split
 from .prediction import Predictions, count_saved, predict, save_predictions, write_predictions
 from .probing import probe
 from .protocols import PROTOCOLS, Stage, probe_all, stages_of
@@ -106,6 +106,7 @@ __all__ = [
     "sort_orders",
     "stages_of",
     "start_of_bias",
+    "wider_split",
     "write_event_csv",
     "write_jams",
     "write_midi",

@@ -56,14 +56,31 @@ def grown(count: int, needed: int, split: str | None) -> str:
     library = f"with the same split, a library {needed / count:.1f} times as large"
     if split is None or split.startswith("folds:"):
         return library
-    return f"{library}; --split folds:5{column_of(split)} tests every clip of this one"
+    return f"{library}; {in_folds(split)} tests every clip of this one"
 
 
 def wider_test(split: str | None) -> str:
     """Return the advice for a test set that is too small."""
     if split is None or split.startswith("folds:"):
         return "Add labelled songs, and train it again"
-    return f"Train it with --split folds:5{column_of(split)}, which tests every clip, or add labelled songs"
+    return f"Train it by {in_folds(split)}, which tests every clip, or add labelled songs"
+
+
+def in_folds(split: str) -> str:
+    """Return in words how `wider_split` divides clips.
+
+    >>> in_folds("by:artist"), in_folds("random")
+    ('cross-validation in five folds of whole artist groups', 'cross-validation in five folds')
+    """
+    column = column_of(split)[1:]
+    return "cross-validation in five folds" + (f" of whole {column} groups" if column else "")
+
+
+def wider_split(split: str | None) -> str | None:
+    """Return the command whose split tests every clip; None if this one does, or for runs that have no folds."""
+    if split is None or split.startswith("folds:"):
+        return None
+    return f"`tonelake probe COLUMN --split folds:5{column_of(split)}`"
 
 
 def column_of(split: str) -> str:

@@ -78,7 +78,8 @@ def _clips_with_events(lake: Lake, run_name: str | None, versions: tuple[int, ..
         space = lake.spaces.get(run.config.space)
         readable = lake.frames(space).complete([space.layer_index(name) for name in run.layer_names()])
     few = not len(readable) and len(recordings) <= FEW_RECORDINGS
-    clips = lake.clips.read(columns, where=in_list("recording", recordings) if few else None)
+    where = (in_list("recording", recordings) if recordings else "false") if few else None
+    clips = lake.clips.read(columns, where=where)
     chosen = pl.col("recording").is_in(recordings) | pl.col("clip_id").is_in(readable.implode())
     order = [name for name in ("artist", "title", "track", "start_s") if name in columns]
     return clips.filter(chosen & pl.col("recording").is_not_null()).sort(order, nulls_last=True, maintain_order=True)

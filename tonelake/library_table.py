@@ -12,8 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from tonelake.index import file_names
-from tonelake.ingest import SUFFIXES
+from tonelake.index import file_titles
 from tonelake.store import DUPLICATE_COLUMN, MISSING, SUPERSEDED, Lake, is_list, joined_lists, read_songs
 
 PRESENT, FAILED = "present", "failed"
@@ -32,10 +31,9 @@ FAILURE_SCHEMA: dict[str, Any] = {
     "clip_id": pl.String, "source": pl.String,
 }
 SAME_AUDIO, CONFIRMED = "same audio", "confirmed duplicate"
-SUFFIX = rf"(?i)\.(?:{'|'.join(sorted(suffix[1:] for suffix in SUFFIXES))})$"
 MARKS = r"[\u0300-\u036f]"               # accents, once letters are decomposed
 
-# What helps against a problem that names no remedy itself, by what the sentence says.
+# Remedies for problems whose sentence names none, by words of the sentence.
 REMEDIES = (
     (r"is empty", "Copy the file again from where it came from"),
     (r"folder named like", "Rename the folder, so that its name does not end like that of an audio file"),
@@ -189,8 +187,7 @@ def _songs(clips: pl.DataFrame, lake: Lake) -> pl.DataFrame:
 
 def _title(titles: pl.Series, sources: pl.Series) -> pl.Series:
     """The titles, and the names of files without a title, less their suffix."""
-    names = file_names(sources).str.replace(SUFFIX, "")
-    return pl.select(pl.coalesce(titles, names)).to_series()
+    return pl.select(pl.coalesce(titles, file_titles(sources))).to_series()
 
 
 def _present_files(lake: Lake) -> pl.DataFrame:

@@ -45,8 +45,8 @@ def register(name: str, *modules: str) -> Any:
 
 
 MAP = register(
-    "map", "colours", "grid", "legend", "map_gestures", "map_keys", "map_labels", "map_links", "map_rows", "map_search",
-    "map_selection", "map_tips", "neighbours", "player", "points", "view",
+    "map", "colours", "grid", "legend", "map_gestures", "map_keys", "map_labels", "map_links", "map_loading", "map_rows",
+    "map_search", "map_selection", "map_tips", "neighbours", "player", "points", "view",
 )
 CLIPS = register("clips", "player")
 LIST_ACTIONS = register("actions", "player")
@@ -89,9 +89,10 @@ def clip_list(
     """List playable clips in this order.  Returns, for each of `actions`, the id of the clip it was triggered on, or None.
 
     A clip needs clip_id, track and start_s.  Optional: rank, score, title, artist, album, duration_s, source, note, why (a
-    sentence), moment_s (the best moment, in seconds of the recording, from which it is played), tags (a list), and profile
-    (cosine to the query at each of `layers`, shown beside `usual`, the cosine of an average clip).  The action "queue" is
-    handled in the browser.  `bar`: draw the score as a bar between these values; True: between the lowest and the highest.
+    sentence), tags (a list), and profile (cosine to the query at each of `layers`, shown beside `usual`, the cosine of an
+    average clip).  A row plays from moment_s, in seconds of the recording, and in the queue from queue_s; without them from
+    the beginning.  The action "queue" is handled in the browser.  `bar`: draw the score as a bar between these values; True:
+    between the lowest and the highest.
     """
     return CLIPS(
         key=key, **{f"on_{action}_change": no_action for action in SENT_ACTIONS},
@@ -102,9 +103,10 @@ def clip_list(
     )
 
 
-def list_actions(lake: Lake, clips: pl.DataFrame, *, key: str, name: str) -> None:
+def list_actions(lake: Lake, clips: pl.DataFrame, *, key: str, name: str, whole: bool = True) -> None:
     """Show one row of buttons for a list of clips: Play all, Add to queue, M3U, CSV.
 
+    With `whole`, each song is played from the beginning of its recording, else from its clip.
     `clips`: a frame with clip_id; its columns are those of the CSV file.  `name`: of the files, without a suffix.  Titles that
     `clips` lacks are read from the lake.  At most MAX_QUEUED songs are sent to the player.
     """
@@ -112,7 +114,7 @@ def list_actions(lake: Lake, clips: pl.DataFrame, *, key: str, name: str) -> Non
     if not {"title", "start_s", "track"} <= set(heard.columns):
         heard = lake.clips.take(heard["clip_id"].to_list())
     with st.container(horizontal=True, vertical_alignment="center", gap="xxsmall"):     # one row on a phone
-        LIST_ACTIONS(key=key, width="content", data={"songs": rows_for_list(heard)})
+        LIST_ACTIONS(key=key, width="content", data={"songs": rows_for_list(heard, whole=whole)})
         playlist_button(lake, clips, f"{name}.m3u8", label="M3U", key=f"{key} playlist", help="Save as a playlist")
         csv_button(clips, f"{name}.csv", label="CSV", key=f"{key} csv", help="Save as a table")
 

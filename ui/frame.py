@@ -20,8 +20,8 @@ log = logging.getLogger("tonelake")
 # Room at the foot of the page and of the sidebar for the player, which covers it while it holds a song.  Grey text has more
 # contrast than Streamlit's; `!important` because its own rules, which come later, are as specific.
 STYLE = """
-.stMainBlockContainer { padding-top: 4.4rem; padding-bottom: 3rem; }
-.stMainBlockContainer h1 { padding: 0; font-size: 1.9rem; }
+.stMainBlockContainer { padding-top: 2.4rem; padding-bottom: 3rem; }
+.stMainBlockContainer h1 { font-size: 1.35rem; padding: 0 0 0.5rem; }
 .tonelake-playing .stMainBlockContainer, .tonelake-playing [data-testid=stSidebarContent] { padding-bottom: 9rem; }
 [data-testid=stTopNavLink], [data-testid=stSidebarNavLink] { min-height: 2.75rem; display: flex; align-items: center; }
 [data-testid=stCaptionContainer] { opacity: 1; }
@@ -29,11 +29,11 @@ STYLE = """
 [data-testid=stWidgetLabel] [data-testid=stMarkdownContainer] { color: light-dark(#2f2d2b, #edebe8) !important; }
 [data-testid=stBaseButton-primary] { color: light-dark(#ffffff, #08222a) !important; }
 :is(a, button, summary, [role=tab]):focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
-[data-testid=stHeading] h2 { font-size: 1.6rem; }
-.st-key-small-title h1 { font-size: 1.25rem; padding: 0 0 0.25rem; }
+[data-testid=stHeading] h2 { font-size: 1.15rem; padding: 0.75rem 0 0.25rem; }
+[data-testid=stHeading] h3 { font-size: 1.05rem; padding: 0.5rem 0 0.25rem; }
 [data-testid=stExpandSidebarButton] { min-height: 2.75rem; min-width: 2.75rem; width: auto; }
 @media (max-width: 640px) {
-  .stMainBlockContainer { padding: 3.75rem 0.9rem 3rem; }
+  .stMainBlockContainer { padding: 2.4rem 0.9rem 3rem; }
   [data-testid=stExpandSidebarButton]::after { content: "Menu"; }
 }
 @media (prefers-reduced-motion: reduce) {

@@ -79,7 +79,7 @@ class RunningJob:
         return list(self._lines)
 
     def result(self) -> str:
-        """What the command reported at its end, or its error."""
+        """The last sentence of the command: its report, or its error."""
         found = [line for line in self._report if line and not Path(line).is_absolute()]
         errors = [line for line in found if line.startswith("error: ")]
         if self.state == FAILED and errors:

@@ -142,6 +142,7 @@ def near(request: Request) -> Response:
     rows = load_points(lake, space, layer, songs=songs).rows_of(hits["clip_id"])
     if "source" in hits.columns:
         hits = hits.with_columns(source=file_names(hits["source"]))
+    hits = hits if songs else hits.with_columns(queue_s="start_s")
     return JSONResponse([hit | {"row": row} for hit, row in zip(hits.to_dicts(), rows, strict=True)], 200, HEADERS)
 
 

@@ -100,6 +100,7 @@ class Points:
         found = self.lake.clips.take(self.ids.gather(list(rows)).to_list(), SHOWN)
         place = dict(zip(self.ids.gather(list(rows)), rows, strict=True))
         found = found.with_columns(source=file_names(found["source"]))
+        found = found if self.songs else found.with_columns(queue_s="start_s")
         return [{"row": place[clip["clip_id"]]} | clip for clip in found.to_dicts()]
 
     def places(self) -> list[dict[str, Any]]:

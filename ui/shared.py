@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 import polars as pl
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from tonelake import Lake
-from tonelake.index import BestLayer
+from tonelake.index import BestLayer, file_titles
 from tonelake.playlists import playlist
 from tonelake.shelf import narrowing_columns
 from tonelake.store import InputError, Space, TonelakeError, joined_lists, read_songs
@@ -195,10 +194,18 @@ def selected_ids(lake: Lake) -> pl.Series:
 # -- clips
 
 
-def rows_for_list(clips: pl.DataFrame, *, score: str | None = None, note: pl.Expr | None = None) -> list[dict[str, Any]]:
-    """Return clips as rows for `components.clip_list`."""
-    kept = ("clip_id", "rank", "title", "artist", "album", "track", "start_s", "duration_s", "moment_s", "why", "source")
+def rows_for_list(
+    clips: pl.DataFrame, *, score: str | None = None, note: pl.Expr | None = None, moments: bool = False, whole: bool = True
+) -> list[dict[str, Any]]:
+    """Return clips as rows for `components.clip_list`.
+
+    `moments`: the rows show and play the clips themselves, not their songs from the beginning.  `whole`: in the queue, each
+    still begins at the beginning of its recording; else at its clip.
+    """
+    kept = ("clip_id", "rank", "title", "artist", "album", "track", "start_s", "duration_s", "why", "source")
     columns: list[Any] = [name for name in kept if name in clips.columns]
+    columns += [pl.col("start_s").alias("moment_s")] if moments else []
+    columns += [] if whole else [pl.col("start_s").alias("queue_s")]
     if score is not None:
         columns.append(pl.col(score).alias("score"))
     if note is not None:
@@ -219,18 +226,13 @@ def count_note(name: str = "clips") -> pl.Expr:
 
 
 def song_title(row: dict[str, Any]) -> str:
-    """Return the title of a clip's song; without one its file name, never a path.
+    """Return the title of a clip's song; without one the name of its file without the audio suffix, never a path.
 
     >>> song_title({"title": None, "source": "/music/Ada/one.flac"}), song_title({"title": "One", "track": "x"})
-    ('one.flac', 'One')
+    ('one', 'One')
     """
-    return row.get("title") or file_title(row.get("source")) or file_title(row.get("track")) or "Untitled"
-
-
-def file_title(path: str | None) -> str:
-    """Return the last part of a path or of a `file:` URI; "" without one."""
-    last = (path or "").rstrip("/").rpartition("/")[2]
-    return unquote(last, errors="replace") if (path or "").startswith("file://") else last
+    names = file_titles(pl.Series([row.get("source"), row.get("track")], dtype=pl.String))
+    return row.get("title") or names[0] or names[1] or "Untitled"
 
 
 def open_page(page: str, state: dict[str, str]) -> None:

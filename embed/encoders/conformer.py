@@ -6,6 +6,7 @@ stay in place.  Parameters have the names and shapes of `torch.nn.Conv1d`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -54,20 +55,20 @@ class Attending(nn.Module):
 Angles = tuple[torch.Tensor, torch.Tensor]
 
 
-class ConformerNetwork(nn.Module):
+class ConformerNetwork(nn.Module, ABC):
     """A front end with subsampling, and blocks that take the states and each frame's (cosine, sine)."""
 
     @property
-    def blocks(self) -> nn.ModuleList:
-        raise NotImplementedError
+    @abstractmethod
+    def blocks(self) -> nn.ModuleList: ...
 
+    @abstractmethod
     def first_layer(self, samples: torch.Tensor) -> torch.Tensor:
         """(batch, samples) -> (batch, frame, hidden) that enters the first block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def angles(self, states: torch.Tensor) -> Angles:
         """Cosine and sine of the angles of each frame of (batch, frame, hidden)."""
-        raise NotImplementedError
 
     def last_layer(self, states: torch.Tensor) -> torch.Tensor:
         """The states that leave the last block -> the last layer; unchanged by default."""

@@ -155,7 +155,7 @@ def characteristic_values(values: pl.Series, cluster: np.ndarray, songs: np.ndar
         return []
     rows = np.arange(len(values))
     pairs = pl.DataFrame({"row": rows, "cluster": cluster, "song": rows if songs is None else songs})
-    # What is counted is a song within a cluster, and of a value the share of the song's clips there that have it.
+    # A song counts once within a cluster, and a value by the share of the song's clips there that have it.
     units = pairs.group_by("cluster", "song").len("clips")
     frame = value_rows(values)
     if element_kind(values.dtype) == "integer" and are_years(values):

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from tonelake.index.names.normalise import without_suffix
+from tonelake.index.names.normalise import AUDIO_SUFFIX, without_suffix
 from tonelake.index.names.rank import Song
 from tonelake.store import Lake, in_list, joined_lists, read_songs, song_columns, track_numbers
 
@@ -61,6 +61,11 @@ def file_names(sources: pl.Series) -> pl.Series:
         return last
     decoded = last.map_elements(lambda name: unquote(name, errors="replace"), return_dtype=pl.String)
     return pl.select(pl.when(escaped).then(decoded).otherwise(last)).to_series()
+
+
+def file_titles(sources: pl.Series) -> pl.Series:
+    """The names of files without the suffix of an audio format, for songs without a title."""
+    return file_names(sources).str.replace(f"(?i){AUDIO_SUFFIX.pattern}", "")
 
 
 def song_of_clip(lake: Lake, clip_id: str) -> Song:

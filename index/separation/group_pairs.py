@@ -75,7 +75,7 @@ def most_similar_pairs(lake: Lake, found: Groups, k: int | None) -> pl.DataFrame
 
 
 def collect_pairs(rows: Iterable[tuple[int, dict[str, np.ndarray]]], k: int | None) -> pl.DataFrame:
-    """Return the k most similar pairs, or all, of groups with their (group,) figures, of which `similarity` is one.
+    """Return the k most similar pairs, or all, of groups with their (group,) figures, among them `similarity`.
 
     Pairs are collected group by group and cut to k whenever many are held, so that memory does not grow with their number.
     """

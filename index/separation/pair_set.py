@@ -102,13 +102,13 @@ class PairSet:
     @property
     def rule(self) -> str:
         """A sentence on what is left out and why, on the units, and on how few clips are queries."""
-        text = f"--across {self.across}" + ("" if self.chosen else ", the default" if self.across == TRACK else (
-            f", the default since no {self.labelled.column} has two tracks")) + f"; intervals {self.units}."
+        text = f"P{self.left_out[1:]} are left out" + ("" if self.chosen else " by default" if self.across == TRACK else (
+            f", since no {self.labelled.column} has two tracks")) + f"; intervals {self.units}."
         clips = len(self.labelled.ids)
         if self.is_whole and len(self.rows) < FEW_QUERIES * clips:
             text += (
                 f"  Only {len(self.rows):,} of {clips:,} clips have another clip of their {self.labelled.column} to find"
-                + (f"; --across {NONE} also compares clips of one track." if self.across != NONE else ".")
+                + (". Leave out only pairs that share audio to compare clips of one track too." if self.across != NONE else ".")
             )
         return text
 

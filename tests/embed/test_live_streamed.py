@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from musicnn_files import random_tensors
+from musicnn_files import write_random_weights
 from sounds import melody
 
 from tonelake.embed import LiveFrames, load_encoder
@@ -12,7 +12,7 @@ from tonelake.embed.encoders.hubert_live import HubertLivePass
 from tonelake.embed.encoders.live_pass import LivePass, LocalPass
 from tonelake.embed.encoders.musicnn.encoder import MusicnnEncoder
 from tonelake.embed.encoders.musicnn.live import MusicnnLivePass
-from tonelake.embed.encoders.musicnn.weights import NETWORKS, WheelWeights, file_name
+from tonelake.embed.encoders.musicnn.weights import WheelWeights
 from tonelake.embed.live import LiveLayers
 from tonelake.store import InputError
 
@@ -175,13 +175,7 @@ def test_accelerators_and_other_precisions_keep_the_plain_pass(checkpoints):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Random weights of both networks."""
-    from safetensors.numpy import save_file
-
-    folder = tmp_path_factory.mktemp("musicnn")
-    for seed, network in enumerate(NETWORKS):
-        save_file(random_tensors(seed), folder / file_name(network))
-    return folder
+    return write_random_weights(tmp_path_factory.mktemp("musicnn"))
 
 
 @pytest.mark.parametrize(("window_s", "hop_s", "ahead_s"), [(2.0, 0.5, 0.0), (5.0, 0.3, 0.2), (3.3, 0.7, 0.0), (0.1, 0.1, 0.0)])

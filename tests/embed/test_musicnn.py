@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from musicnn_files import random_tensors
+from musicnn_files import write_random_weights
 
 from bench.plain_musicnn import plain_network
 from tonelake.embed import load_librosa
@@ -13,7 +13,7 @@ from tonelake.embed.encoders.musicnn.mel import log_mel
 from tonelake.embed.encoders.musicnn.network import PATCH, SPANS, Network
 from tonelake.embed.encoders.musicnn.patches import place_patches
 from tonelake.embed.encoders.musicnn.tags import MSD, MTT, merge_scores, tag_names
-from tonelake.embed.encoders.musicnn.weights import NETWORKS, WheelWeights, file_name, read_networks, weights_folder
+from tonelake.embed.encoders.musicnn.weights import WheelWeights, read_networks, weights_folder
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.precision import compare
 from tonelake.embed.sample import sample_music
@@ -23,13 +23,7 @@ from tonelake.store import InputError
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Random weights of both networks, as `weights.convert` writes them."""
-    from safetensors.numpy import save_file
-
-    folder = tmp_path_factory.mktemp("musicnn")
-    for seed, network in enumerate(NETWORKS):
-        save_file(random_tensors(seed), folder / file_name(network))
-    return folder
+    return write_random_weights(tmp_path_factory.mktemp("musicnn"))
 
 
 @pytest.fixture(scope="module")

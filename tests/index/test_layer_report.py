@@ -159,7 +159,7 @@ def test_the_matrix_span_leaves_out_pairs_of_a_track_that_two_groups_share(fille
 def test_what_is_left_out_is_part_of_the_report_and_follows_from_the_option(filled):
     plain = index.layers(filled, "artist")
     assert (plain.across, plain.left_out, plain.units) == ("track", "pairs of one track", "over 24 tracks")
-    assert "--across track, the default; intervals over 24 tracks" in plain.summary()
+    assert "Pairs of one track are left out by default; intervals over 24 tracks" in plain.summary()
     same = index.layers(filled, "artist", across="track")
     assert same.table.equals(plain.table) and ", the default" not in same.rule
     inside = index.layers(filled, "artist", across="none")
@@ -180,7 +180,7 @@ def test_what_is_left_out_is_part_of_the_report_and_follows_from_the_option(fill
 def test_few_queries_are_pointed_out(filled):
     """Two tracks of one artist, and one track of each other artist."""
     report = index.layers(filled, "artist", where="year IN (1960, 1961, 1964, 1968, 1972, 1976)")
-    assert "Only 20 of 60 clips have another clip of their artist to find; --across none also compares" in report.summary()
+    assert "Only 20 of 60 clips have another clip of their artist to find. Leave out only pairs that" in report.summary()
     assert np.isnan(report.held_out.value) and "it is nan" not in report.summary()
     assert "too few tracks to choose the layer on half of them" in report.summary()
 

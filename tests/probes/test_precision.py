@@ -38,10 +38,10 @@ def test_the_sentence_names_units_width_and_what_half_of_it_takes():
     text = describe_precision(metrics("over 12 artists"), "by:artist")
     assert text.startswith("The interval is 0.30 wide, over 12 artists of the test set.")
     assert "One half as wide takes about 41 artists, 29 more" in text
-    assert "a library 3.4 times as large; --split folds:5:artist tests every clip" in text
+    assert "a library 3.4 times as large; cross-validation in five folds of whole artist groups tests every clip" in text
     assert "Chance (0.10) is below the interval." in text and "uncertain" not in text
     for split in (None, "folds:5"):
-        assert "folds:" not in describe_precision(metrics("over 12 artists"), split)
+        assert "folds" not in describe_precision(metrics("over 12 artists"), split)
     assert "may have learned nothing" in describe_precision(metrics("over 12 artists", chance=0.5))
     assert "1,000 tracks of the test set. One half as wide takes about 4,000" in describe_precision(
         metrics("over 1,000 tracks in 100 folds")
@@ -53,5 +53,5 @@ def test_few_units_seeds_and_runs_without_an_interval_are_said():
     for over in ("over 20 tracks and 2 seeds", "over 20 tracks and seeds"):
         assert "It covers the seeds as well" in describe_precision(metrics(over))
     alone = describe_precision(metrics("over 1 artists", low=None, high=None), "by:artist")
-    assert alone.startswith("The test set has 1 artist, which is too few for an interval.") and "folds:5:artist" in alone
+    assert alone.startswith("The test set has 1 artist, which is too few for an interval.") and "five folds" in alone
     assert describe_precision(metrics("")) == describe_precision({"main": "accuracy", "figures": {}}) == ""

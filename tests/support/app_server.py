@@ -51,7 +51,7 @@ def served_lake(uri: str) -> Iterator[str]:
 
 @dataclass
 class Noted:
-    """What went wrong in a browser page.  A test that provokes an error empties `errors` afterwards."""
+    """Errors of a browser page and its requests.  A test that provokes an error empties `errors` afterwards."""
 
     served: str
     errors: list[str] = field(default_factory=list)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 
 from tonelake.embed.encoders.musicnn.checkpoint import masked_crc
 from tonelake.embed.encoders.musicnn.network import expected_shapes
+from tonelake.embed.encoders.musicnn.weights import NETWORKS, file_name
+
+
+def write_random_weights(folder: Path) -> Path:
+    """Write random weights of both networks into a folder, as `weights.convert` writes them; returns the folder."""
+    from safetensors.numpy import save_file
+
+    for seed, network in enumerate(NETWORKS):
+        save_file(random_tensors(seed), folder / file_name(network))
+    return folder
 
 
 def random_tensors(seed: int) -> dict[str, np.ndarray]:

@@ -11,9 +11,9 @@ import soundfile as sf
 from safetensors.torch import load_file, save_file
 
 WAVES = ("b_3.7s", "d_1.02s")
-# Of the largest state.  The mel front ends compute in float32, and these sounds have bands with 1e-10 of their frame's energy,
-# whose decibels depend on how a processor's FFT rounds: with the FFT in float64, states differ from the published ones by 2e-5,
-# with float32 on AMD by 6e-5.
+# Relative to the largest state.  The mel front ends compute in float32, and these sounds have bands with 1e-10 of their
+# frame's energy, whose decibels depend on how a processor's FFT rounds: with the FFT in float64, states differ from the
+# published ones by 2e-5, with float32 on AMD by 6e-5.
 STATE_TOLERANCE = 1e-4
 
 

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from commands import run
 from fake_sounddevice import perform
-from loopbacks import memory_ports, osc_server, wait_for
+from loopbacks import wait_for
 from performances import END_S, PITCHES, RATE, TIMES, make_lake, performance
 
 import tonelake
@@ -35,20 +35,6 @@ from tonelake.store import InputError
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     return make_lake(tmp_path_factory.mktemp("duet"))
-
-
-@pytest.fixture
-def server():
-    """A real OSC server: its port, and the messages that it received."""
-    with osc_server() as found:
-        yield found
-
-
-@pytest.fixture
-def ports():
-    """Ports in memory."""
-    with memory_ports() as found:
-        yield found
 
 
 # -- answers

@@ -12,7 +12,7 @@ import mido
 import numpy as np
 import polars as pl
 import pytest
-from loopbacks import memory_ports, osc_server, wait_for
+from loopbacks import wait_for
 
 from tonelake.live_midi import MidiPort, MidiRecording, midi_ports, notes_of
 from tonelake.live_outputs import Answer, JsonLines, LiveEvent, Osc, Outputs
@@ -25,20 +25,6 @@ GESTURE = {
     "pitch": 60.4, "pitch_classes": [1.0] + [0.0] * 11, "consonance": 0.75, "ioi_s": 0.1, "ratio": "1:2",
     "ratio_numerator": 1, "ratio_denominator": 2,
 }
-
-
-@pytest.fixture
-def server():
-    """A real OSC server: its port, and the messages that it received."""
-    with osc_server() as found:
-        yield found
-
-
-@pytest.fixture
-def ports():
-    """Ports in memory."""
-    with memory_ports() as found:
-        yield found
 
 
 def path(pitches, length_s: float = 0.05) -> pl.DataFrame:

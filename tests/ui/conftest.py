@@ -61,3 +61,9 @@ def phone(browser, noted):
     """A page of 390 × 844 with touch, otherwise as `view`."""
     with browser_page(browser, noted, viewport=PHONE, has_touch=True, is_mobile=True) as page:
         yield page
+
+
+@pytest.fixture(params=["view", "phone"])
+def either(request):
+    """A page of a window, then of a phone."""
+    return request.getfixturevalue(request.param)

@@ -238,9 +238,10 @@ def test_a_song_is_named_by_its_title_or_file_never_by_a_path():
     from tonelake.ui.shared import song_title
 
     assert song_title({"title": "One", "source": "/m/a.mp3", "track": "x"}) == "One"
-    assert song_title({"title": "", "source": "/m/Ada/a b.mp3", "track": "Ada/a b.mp3"}) == "a b.mp3"
-    assert song_title({"title": None, "source": "file:///m/a%20b%ff.mp3"}) == "a b\ufffd.mp3"
-    assert song_title({"title": None, "track": "Ada/one.mp3"}) == "one.mp3"
+    assert song_title({"title": "", "source": "/m/Ada/a b.mp3", "track": "Ada/a b.mp3"}) == "a b"
+    assert song_title({"title": None, "source": "file:///m/a%20b%ff.MP3"}) == "a b\ufffd"
+    assert song_title({"title": None, "track": "Ada/one.mp3"}) == "one"
+    assert song_title({"title": None, "source": "/m/Mr. Blue"}) == "Mr. Blue"        # not the suffix of an audio format
     assert song_title({"title": None, "source": None, "track": None}) == "Untitled"
 
 

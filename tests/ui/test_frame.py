@@ -70,6 +70,12 @@ def exported(script: str) -> set[str]:
     return names
 
 
+def test_names_of_files_lose_the_same_suffixes_in_the_browser():
+    from tonelake.index.names.normalise import AUDIO_SUFFIX
+
+    assert f"AUDIO_SUFFIX = /{AUDIO_SUFFIX.pattern}/i;" in (STATIC / "parts.js").read_text(encoding="utf-8")
+
+
 def test_scripts_import_only_what_others_export():
     """The browser refuses the whole component otherwise."""
     scripts = {file.name: file.read_text(encoding="utf-8") for file in STATIC.glob("*.js")}

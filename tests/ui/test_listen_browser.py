@@ -16,12 +16,6 @@ SOUNDING = """clip => {
 }"""
 
 
-@pytest.fixture(params=["view", "phone"])
-def either(request):
-    """A page of a window, then of a phone."""
-    return request.getfixturevalue(request.param)
-
-
 def open_listen(page, served: str, state: str = ""):
     """Open the page and return its box, once that is ready."""
     page.goto(f"{served}/{state}")
@@ -139,25 +133,25 @@ def test_uploads_are_refused_from_other_pages_and_past_the_limit(served, music):
     assert post(body, **own, **{"Sec-Fetch-Site": "same-origin"}) == 200          # the server still works
 
 
-def test_a_song_is_found_opened_and_played_by_keys_alone(view, served, songs):
-    open_listen(view, served)
-    view.keyboard.press("/")
-    view.keyboard.type("Béla")
-    view.get_by_role("option").first.wait_for()
-    view.keyboard.press("ArrowDown")
-    chosen = view.get_by_role("option", selected=True)
+def test_a_song_is_found_opened_and_played_by_keys_alone(either, served, songs):
+    open_listen(either, served)
+    either.keyboard.press("/")
+    either.keyboard.type("Béla")
+    either.get_by_role("option").first.wait_for()
+    either.keyboard.press("ArrowDown")
+    chosen = either.get_by_role("option", selected=True)
     assert "Béla" in chosen.inner_text()
-    view.keyboard.press("Escape")
-    assert view.get_by_role("option").count() == 0
-    view.keyboard.press("ArrowDown")
-    view.keyboard.press("Enter")
-    view.wait_for_url("**artist=**")
-    view.get_by_role("heading", name="2 songs").wait_for()
-    hits_of(view, 2).first.locator("button.title").focus()
-    view.keyboard.press("Enter")
-    view.wait_for_url("**song=**")
-    play = view.locator(".song button.play")
+    either.keyboard.press("Escape")
+    assert either.get_by_role("option").count() == 0
+    either.keyboard.press("ArrowDown")
+    either.keyboard.press("Enter")
+    either.wait_for_url("**artist=**")
+    either.get_by_role("heading", name="2 songs").wait_for()
+    hits_of(either, 2).first.locator("button.title").focus()
+    either.keyboard.press("Enter")
+    either.wait_for_url("**song=**")
+    play = either.locator(".song button.play")
     play.wait_for()
     play.focus()
-    view.keyboard.press("Enter")
-    view.locator(".song[data-playing=yes]").wait_for()
+    either.keyboard.press("Enter")
+    either.locator(".song[data-playing=yes]").wait_for()

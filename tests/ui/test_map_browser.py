@@ -71,43 +71,43 @@ def test_a_click_plays_the_song_and_lists_the_hits_of_the_command(view, served, 
     assert view.locator(".map").get_attribute("data-points") == "6"
 
 
-def test_search_lists_songs_and_enter_plays_the_first_by_keys_alone(view, served):
-    the_map = open_map(view, served)
-    view.keyboard.press("/")
-    view.keyboard.type("sonng 3")
+def test_search_lists_songs_and_enter_plays_the_first_by_keys_alone(either, served):
+    the_map = open_map(either, served)
+    either.keyboard.press("/")
+    either.keyboard.type("sonng 3")
     the_map.locator(".found[data-answered='sonng 3']").wait_for()
     first = the_map.locator(".found .songs li").first
     assert "Song 3" in first.inner_text()
     assert int(the_map.get_attribute("data-bright")) == the_map.locator(".found .songs li").count()
-    view.keyboard.press("Enter")
+    either.keyboard.press("Enter")
     clip = first.get_attribute("data-clip")
-    view.locator(f".side[data-answered='{clip}']").wait_for()
-    assert clip_in_player(view) == clip and "sounds" in first.get_attribute("class")
+    either.locator(f".side[data-answered='{clip}']").wait_for()
+    assert clip_in_player(either) == clip and "sounds" in first.get_attribute("class")
     # Artists are listed too; the arrows lead into the list and back; Escape clears.
     the_map.locator(".tools input").fill("béla")
     the_map.locator(".found[data-answered='béla']").wait_for()
-    view.keyboard.press("ArrowDown")
+    either.keyboard.press("ArrowDown")
     assert the_map.locator(".found .artists button").evaluate("button => button === button.getRootNode().activeElement")
     assert "2 songs" in the_map.locator(".found .artists").inner_text()
-    view.keyboard.press("Escape")
+    either.keyboard.press("Escape")
     the_map.locator(".found").wait_for(state="hidden")
     assert the_map.get_attribute("data-bright") == "6"
     # Keys on the map: zoom, move, and pick what is in the middle.
     zoomed = the_map.evaluate("map => map.screenOf(0)[0] - map.screenOf(1)[0]")
-    view.keyboard.press("+")
+    either.keyboard.press("+")
     assert abs(the_map.evaluate("map => map.screenOf(0)[0] - map.screenOf(1)[0]")) > 1.3 * abs(zoomed)
     before = the_map.evaluate("map => map.screenOf(0)")
-    view.keyboard.press("ArrowRight")
+    either.keyboard.press("ArrowRight")
     assert the_map.evaluate("map => map.screenOf(0)")[0] == pytest.approx(before[0] - 60)
-    view.keyboard.press("0")
-    view.keyboard.press("Enter")
+    either.keyboard.press("0")
+    either.keyboard.press("Enter")
     box = the_map.locator(".stage").bounding_box()
     nearest = the_map.evaluate(
         "(map, [x, y]) => [0, 1, 2, 3, 4, 5].sort((a, b) => Math.hypot(map.screenOf(a)[0] - x, map.screenOf(a)[1] - y)"
         " - Math.hypot(map.screenOf(b)[0] - x, map.screenOf(b)[1] - y))[0]", [box["width"] / 2, box["height"] / 2]
     )
-    row = view.request.get(f"{served}/tonelake/songs/{ENCODER}/{LAYER}/point?row={nearest}").json()
-    view.locator(f".side[data-answered='{row['clip_id']}']").wait_for()
+    row = either.request.get(f"{served}/tonelake/songs/{ENCODER}/{LAYER}/point?row={nearest}").json()
+    either.locator(f".side[data-answered='{row['clip_id']}']").wait_for()
 
 
 def test_the_legend_shows_hides_and_recolours_values(view, served):
@@ -119,7 +119,7 @@ def test_the_legend_shows_hides_and_recolours_values(view, served):
     assert the_map.get_attribute("data-bright") == "4"
     the_map.locator(".legend .all").click()
     assert the_map.get_attribute("data-bright") == "6"
-    # Of more values than colours, twelve have one; a value that is chosen takes the colour of the least frequent.
+    # Twelve values have a colour, the most frequent ones; a value that is chosen takes the colour of the least frequent.
     shown = view.evaluate("""async () => {
       const { Legend } = await import("/tonelake/static/legend.js"), place = document.createElement("div");
       const legend = new Legend(place, { recoloured() {}, changed() {} });
@@ -135,47 +135,47 @@ def test_the_legend_shows_hides_and_recolours_values(view, served):
     assert shown[2] == [0, *[0] * 11, *[1] * 18, 1]
 
 
-def test_a_selection_is_queued_saved_and_offered_as_a_filter(view, served, songs):
-    the_map = open_map(view, served)
-    view.keyboard.down("Shift")
-    draw_around_everything(view, the_map)
-    view.keyboard.up("Shift")
+def test_a_selection_is_queued_saved_and_offered_as_a_filter(either, served, songs):
+    the_map = open_map(either, served)
+    either.keyboard.down("Shift")
+    draw_around_everything(either, the_map)
+    either.keyboard.up("Shift")
     chosen = the_map.locator(".chosen[data-answered]")
     chosen.wait_for()
     assert chosen.locator("h2").inner_text() == "Selected: 6 songs, 18 clips"
     chosen.get_by_role("button", name="Add to queue").click()
-    assert view.locator("#tonelake-player .bar").get_attribute("data-count") == "6"
-    with view.expect_download() as waiting:
+    assert either.locator("#tonelake-player .bar").get_attribute("data-count") == "6"
+    with either.expect_download() as waiting:
         chosen.get_by_role("link", name="M3U").click()
     saved = waiting.value.path().read_text(encoding="utf-8").splitlines()[2::2]
     assert sorted(saved) == sorted(songs.clips.read(["source"])["source"].unique())
-    with view.expect_download() as waiting:
+    with either.expect_download() as waiting:
         chosen.get_by_role("link", name="CSV").click()
     assert sorted(pl.read_csv(waiting.value.path())["clip_id"]) == sorted(songs.clips.ids())
-    view.wait_for_url(re.compile("lasso=[^&]*~songs"))
-    lasso = re.search("lasso=[^&]*", view.url)[0]
+    either.wait_for_url(re.compile("lasso=[^&]*~songs"))
+    lasso = re.search("lasso=[^&]*", either.url)[0]
     chosen.get_by_role("button", name="Play all").click()
-    view.locator("#tonelake-player .bar[data-playing=true]").wait_for()
+    either.locator("#tonelake-player .bar[data-playing=true]").wait_for()
     chosen.get_by_label("Clear the selection").click()
     the_map.locator(".chosen").wait_for(state="hidden")
-    view.goto(f"{served}/artists?{lasso}")
-    view.get_by_text("Only the 18 selected on the map").wait_for(state="attached")
+    either.goto(f"{served}/artists?{lasso}")
+    either.get_by_text("Only the 18 selected on the map").wait_for(state="attached")
 
 
-def test_a_layer_beside_is_linked(view, served):
-    the_map = open_map(view, served, f"&beside={OTHER}&colour=artist")
-    maps = view.locator(".map[data-colour]")
+def test_a_layer_beside_is_linked(either, served):
+    the_map = open_map(either, served, f"&beside={OTHER}&colour=artist")
+    maps = either.locator(".map[data-colour]")
     maps.nth(1).wait_for()
     assert [maps.nth(i).get_attribute("data-layer") for i in range(2)] == [LAYER, OTHER]
-    view.mouse.click(*point_of(the_map, 5))
-    sides = view.locator(".side[data-answered]")
+    either.mouse.click(*point_of(the_map, 5))
+    sides = either.locator(".side[data-answered]")
     sides.nth(1).wait_for()
     assert sides.nth(0).get_attribute("data-answered") == sides.nth(1).get_attribute("data-answered")
     maps.nth(1).get_by_label("Show only Cleo").click()
-    view.locator(".map[data-bright='2']").nth(1).wait_for()
+    either.locator(".map[data-bright='2']").nth(1).wait_for()
     maps.nth(1).locator(".legend .all").click()
     the_map.get_by_label("Select by drawing around points").click()
-    draw_around_everything(view, the_map)
+    draw_around_everything(either, the_map)
     the_map.locator(".chosen[data-answered]").wait_for()
     assert maps.nth(1).get_attribute("data-bright") == "6"
 

@@ -226,7 +226,7 @@ def test_colours_stand_out_from_the_background_and_from_each_other_with_colour_v
         for ground in linear(grounds) @ luminance:
             pair = np.stack([linear(palettes()[name]) @ luminance, np.full(len(palettes()[name]), ground)])
             assert ((pair.max(axis=0) + 0.05) / (pair.min(axis=0) + 0.05)).min() >= 3        # WCAG 2.2, 1.4.11
-    # Machado, Oliveira and Fernandes 2009, severity 1; distances in OKLab, of which 0.02 is just noticeable.
+    # Machado, Oliveira and Fernandes 2009, severity 1; distances in OKLab, where 0.02 is just noticeable.
     seen = {
         "all": np.eye(3),
         "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],

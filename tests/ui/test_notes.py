@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from app_pages import page
+from fakes import clip_rows
 from framed_notes import fill_with_notes
 from sounds import write
 
@@ -78,6 +79,11 @@ def test_a_clip_has_its_labels_and_its_prediction_with_the_scores_of_evaluate(la
     assert first.reference.filter(pl.col("kind") == "note")["end_s"].to_list() == [10.0] and len(first.estimate) == 1
     assert first.scores["Note F1"] == 0.0
     assert clip_events(labelled, clip).scores == {}
+
+
+def test_a_lake_without_events_has_no_clips_to_show(lake):
+    lake.clips.add(clip_rows(1, 1))
+    assert not len(clips_with_events(lake))
 
 
 def test_labels_of_several_files_are_shown_together_or_one_by_one(labelled):

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from tonelake.index import song_of_clip
+
 pytestmark = pytest.mark.slow
 BAR = "#tonelake-player .bar"
 WAIT = """([selector, name, test]) => {
@@ -81,11 +83,11 @@ def test_space_plays_and_arrows_seek_also_after_a_click_on_a_button(view, served
     wait_for(view, "playing", "value === 'true'")
 
 
-def test_the_queue_is_ordered_saved_and_cleared(view, served, songs):
-    listed = open_songs(view, served, songs)
-    view.get_by_role("group", name=re.compile("^Play or queue")).get_by_role("button", name="Add to queue").click()
-    wait_for(view, "count", "value === '5'")
-    bar = view.locator(BAR)
+def test_the_queue_is_ordered_saved_and_cleared(either, served, songs):
+    listed = open_songs(either, served, songs)
+    either.get_by_role("group", name=re.compile("^Play or queue")).get_by_role("button", name="Add to queue").click()
+    wait_for(either, "count", "value === '5'")
+    bar = either.locator(BAR)
     assert bar.get_attribute("data-playing") == "false"
     bar.get_by_role("button", name=re.compile("^Queue, 5 songs")).click()
     panel = bar.get_by_role("region", name="Queue")
@@ -93,19 +95,38 @@ def test_the_queue_is_ordered_saved_and_cleared(view, served, songs):
     panel.get_by_role("button", name=f"Move {titles[0]} down").click()
     panel.get_by_role("button", name=f"Remove {titles[4]} from the queue").click()
     assert panel.locator("li b").all_inner_texts() == [titles[1], titles[0], *titles[2:4]]
-    with view.expect_download() as saved:
+    with either.expect_download() as saved:
         panel.get_by_role("button", name="Save the queue").click()
     lines = saved.value.path().read_text().splitlines()
     paths = dict(songs.clips.take(listed).select("clip_id", "source").iter_rows())
     assert lines[2::2] == [paths[listed[i]] for i in (1, 0, 2, 3)]
     panel.get_by_role("button", name=f"Play {titles[3]}").click()
-    wait_for(view, "playing", "value === 'true'")
+    wait_for(either, "playing", "value === 'true'")
     assert bar.get_attribute("data-clip") == listed[3]
-    view.keyboard.press("Escape")
-    assert panel.count() == 0 and view.locator(BAR).get_by_role("button", name="Next song").is_disabled()
+    either.keyboard.press("Escape")
+    assert panel.count() == 0 and either.locator(BAR).get_by_role("button", name="Next song").is_disabled()
     bar.get_by_role("button", name=re.compile("^Queue, 4 songs")).click()
     panel.get_by_role("button", name="Clear the queue").click()
-    view.locator(BAR).wait_for(state="hidden")
+    either.locator(BAR).wait_for(state="hidden")
+
+
+def test_hits_play_from_their_moment_and_songs_and_the_queue_from_the_beginning(view, served, songs):
+    song = songs.clips.ids()[0]
+    hits = songs.similar(song_of_clip(songs, song), k=12, not_same="track")
+    late = next(row for row in hits.iter_rows(named=True) if row["start_s"] > 0)
+    view.goto(f"{served}/?song={song}")
+    row = view.locator(f".row[data-clip='{late['clip_id']}']")
+    row.get_by_role("button", name=re.compile("^Play ")).click()
+    wait_for(view, "at", f"value >= {late['start_s']}")
+    view.locator(BAR).get_by_role("button", name="Pause").click()
+    view.get_by_role("group", name=re.compile("^Play or queue")).get_by_role("button", name="Play all").click()
+    wait_for(view, "at", "value < 1")
+    starts = view.evaluate("JSON.parse(sessionStorage.getItem('tonelake.player')).songs.map((song) => song.start_s)")
+    assert starts == [0] * 5
+    view.goto(f"{served}/")
+    row = view.locator(".clips .row").first              # songs to start from
+    row.wait_for()
+    assert ":" not in row.locator(".place").inner_text()
 
 
 def test_a_file_that_is_gone_is_named_in_a_sentence(view, served, songs, noted):

@@ -172,7 +172,7 @@ def rows_of_hits(
     notes += [pl.when(pl.col("state") == "missing").then(pl.lit("its file is missing"))] if "state" in hits.columns else []
     note = pl.concat_str(notes, separator=", ", ignore_nulls=True) if notes else None
     near = dict(hits.select("clip_id", "clips").iter_rows()) if "clips" in hits.columns else {}
-    rows = rows_for_list(hits.with_columns(moment_s="start_s"), score="score", note=note)
+    rows = rows_for_list(hits, score="score", note=note, moments=True, whole=songs)
     for row, tags in zip(rows, heard, strict=True):
         both = [tag for tag in tags if tag in asked_tags][:BOTH_TAGS]
         reasons = [f"both {', '.join(both)}"] if both else []

@@ -45,7 +45,7 @@ SIMILARITY = st.column_config.NumberColumn(format="%.3f")
 COLUMNS = dict.fromkeys(("similarity", "low", "high", "cohesion", "cohesion_low", "cohesion_high"), SIMILARITY)
 
 lake = page_lake()
-st.title("Artists")
+st.title("Artists", anchor=False)
 with st.sidebar:
     space = choose_space(lake)
     column = choose_column(lake)
@@ -101,7 +101,7 @@ def answer(method: str, *arguments: Any, **settings: Any) -> pl.DataFrame:
 
 def song_rows(found: pl.DataFrame) -> list[dict[str, Any]]:
     """Return entry songs as rows of a list, each with the song of the first group that it is nearest to."""
-    rows = rows_for_list(found, score="score")
+    rows = rows_for_list(found, score="score", moments=True)
     for row, near in zip(rows, found.iter_rows(named=True), strict=True):
         row["why"] = f"near {song_title({'title': near['near_title'], 'source': near['near_source']})}"
     return rows
@@ -230,10 +230,11 @@ if within.open:
             st.caption(about)
             part = found.filter(pl.col("kind") == kind)
             own, nearest = pl.col(column).cast(pl.String), pl.col("nearest")
-            note = pl.when(own == nearest).then(own).otherwise(pl.format("{}, but nearest to {}", own, nearest))
+            known = pl.lit(None, pl.String) if column == "artist" else own       # rows show the artist
+            note = pl.when(own == nearest).then(known).otherwise(pl.format("{}, but nearest to {}", own, nearest))
             list_actions(lake, part, key=f"{kind} actions", name=f"{kind} songs")
             follow_action(clip_list(
-                rows_for_list(part, score="score", note=note), key=kind, actions=("open", "queue", "map"),
+                rows_for_list(part, score="score", note=note, moments=True), key=kind, actions=("open", "queue", "map"),
                 keys=kind == "typical",
             ), space, layer)
 if every.open:

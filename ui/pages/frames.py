@@ -34,7 +34,7 @@ SIDES = {
 }
 
 lake = page_lake()
-st.title("Frames")
+st.title("Frames", anchor=False)
 if not lake.clips.count():
     stop_with_hint("This lake has no clips yet.", "tonelake ingest folder PATH")
 

@@ -28,7 +28,7 @@ def short_decimals(table: pl.DataFrame) -> dict[str, Any]:
 
 
 lake = page_lake()
-st.title("Layers")
+st.title("Layers", anchor=False)
 with st.sidebar:
     space = choose_space(lake)
     column = choose_column(lake)
@@ -39,12 +39,14 @@ with st.sidebar:
     drop_invalid_choice("across", ["default", "track", "none", *groupings])
     across = st.selectbox(
         "Pairs left out", ["default", "track", "none", *groupings], key="across",
-        bind="query-params", help="Pairs of clips that share this column's value; with none, only pairs that share audio.",
+        bind="query-params",
+        help="Pairs of clips that share this column's value; with none, only pairs that share audio. Option `--across`.",
     )
     drop_invalid_choice("over", ["default", "track", *groupings])
     over = st.selectbox(
         "Intervals over", ["default", "track", *groupings], key="over",
-        bind="query-params", help="The units that other lakes would have instead: tracks of these artists, or other artists.",
+        bind="query-params",
+        help="The units that other lakes would have instead: tracks of these artists, or other artists. Option `--over`.",
     )
     hubs = st.selectbox("Hubs", list(HUBS), index=HUBS.index(DEFAULT_HUBS), key="hubs", bind="query-params",
                         help="corrected: cosines less those of each clip's neighbourhood.")
@@ -70,7 +72,8 @@ first, answered = st.columns([4, 1], vertical_alignment="center")
 first.text(str(report.best))
 if answered.button("Use this layer", help="Opens Listen, which then compares songs in this layer.", width="stretch"):
     open_page("pages/listen.py", {"space": space.name, "layer": report.recommended})
-st.text(report.summary())
+with st.expander("How far layers differ, and what was compared"):
+    st.text(report.summary())
 if beside is not None:
     st.text(f"{second}: {beside.best}. {beside.summary()}")
 

@@ -272,8 +272,7 @@ def show_labels(lake: Lake, status: Status) -> None:
 
 
 lake = page_lake()
-with st.container(key="small-title"):
-    st.title("Library")
+st.title("Library", anchor=False)
 versions = answer_or_stop(versions_of, lake)
 status, jobs = answer_or_stop(status_and_jobs, versions)
 songs = answer_or_stop(songs_of, versions)

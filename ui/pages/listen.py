@@ -21,8 +21,7 @@ FINDER = register("finder", "player", "parts")
 LONGEST_SHOWN = 60                       # characters of an unknown id
 
 lake = page_lake()
-with st.container(key="small-title"):
-    st.title("Listen")
+st.title("Listen", anchor=False)
 if not lake.clips.count():
     stop_with_hint("This lake has no music yet. Ingest a folder of audio files, then embed it.", "tonelake ingest folder PATH")
 
@@ -107,7 +106,9 @@ def show_hits(found: Found, comparison: SearchChoices, asked: Asked, actions: An
         )
         return
     with actions:
-        list_actions(lake, found.hits.drop("by_layer", strict=False), key="hits actions", name="similar")
+        list_actions(
+            lake, found.hits.drop("by_layer", strict=False), key="hits actions", name="similar", whole=comparison.songs
+        )
     profiles = any("profile" in row for row in found.rows)
     can_vary = bool(asked.songs)
     act(clip_list(

@@ -25,10 +25,14 @@ POINTS = ["songs", "clips"]
 # The map reaches down to the player, so nothing is below it.  A constant, as all markup that the app writes unescaped.
 STYLE = """<style>
 .stMainBlockContainer, .tonelake-playing .stMainBlockContainer { padding: 2.2rem 1rem 0; }
-.stMainBlockContainer h1 { font-size: 1.35rem; padding: 0; }
+.stMainBlockContainer h1 { padding: 0; }
 @media (max-width: 640px) {
   .stMainBlockContainer [data-testid=stElementContainer]:has(h1) { position: absolute; clip-path: inset(50%); }
 }
+</style>"""
+# On a phone two maps are below each other, and the player must not cover the second one's foot.
+STACKED = """<style>
+@media (max-width: 640px) { .tonelake-playing .stMainBlockContainer { padding-bottom: 9rem; } }
 </style>"""
 
 st.html(STYLE)
@@ -92,6 +96,8 @@ if pick:
 else:
     st.query_params.pop("pick", None)
 
+if len(shown_layers) > 1:
+    st.html(STACKED)
 places = st.columns(2) if len(shown_layers) > 1 else [st.container()]
 for place, (key, name) in zip(places, shown_layers.items(), strict=True):
     with place:

@@ -42,7 +42,7 @@ RANKED = {
 }
 
 lake = page_lake()
-st.title("Probes and fine-tunes")
+st.title("Probes", anchor=False)
 found: dict[str, probes.Run | finetune.FinetuneRun] = {}
 for one in answer_or_stop(probes.Run.all, lake):
     found[one.name] = one
@@ -70,9 +70,10 @@ name = st.selectbox("Run", list(found), index=len(found) - 1, key="run", bind="q
 run = found[name]
 metrics, kind = run.metrics, run.metrics["task"]
 st.text(metrics["summary"])
-precision = probes.describe_precision(metrics, run.config.split if isinstance(run, probes.Run) else None)
+split = run.config.split if isinstance(run, probes.Run) else None
+precision = probes.describe_precision(metrics, split)
 if precision:
-    st.text(precision)
+    st.text(precision, help=probes.wider_split(split))
 for note in metrics["notes"]:
     st.text(f"Note: {note}")
 
@@ -272,8 +273,7 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
             truth = first.selectbox("Label", options, key="true", bind="query-params")
             said = second.selectbox("Prediction", options, key="said", bind="query-params")
         if not orders:
-            st.info("This run has neither losses nor confidences. Train it again with --again.")
-            st.stop()
+            stop_with_hint("This run has neither losses nor confidences. Train it again.", "tonelake probe COLUMN --again")
         drop_invalid_choice("by", orders)
         by = third.selectbox("Worst first by", orders, key="by", bind="query-params",
                              help="loss: the run contradicts the label; confidence: the run is unsure.")
@@ -287,10 +287,10 @@ if tabs["Clips"].open or ("Confusion" in tabs and tabs["Confusion"].open):
         pair = existing_columns(clips, ["target", "predicted"])
         note = pl.format("{} → {}", *pair) if len(pair) == 2 else None
         figure = "probability" if "probability" in clips.columns else "loss"
-        rows = rows_for_list(clips.head(MAX_LISTED), score=figure, note=note)
+        rows = rows_for_list(clips.head(MAX_LISTED), score=figure, note=note, moments=True, whole=False)
         meaning = "the probability of the prediction" if figure == "probability" else "the loss"
         st.caption(f"Label → prediction; the figure is {meaning}.")
-        list_actions(lake, clips, key="judged actions", name="clips")
+        list_actions(lake, clips, key="judged actions", name="clips", whole=False)
         result = clip_list(rows, key="judged", actions=actions)
         if space is not None:
             follow_action(result, space, layer)

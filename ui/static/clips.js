@@ -1,7 +1,7 @@
 // A list of playable songs: each row has play, title, artist, moment, score, layer profile and actions.  Up and down move, Space plays
 // the row, Enter opens it.  The player at the foot of the window plays it; rows mark the song that sounds.
 
-import { element, enqueue, icon, loadPicture, mountable, paused, pictureOf, placeOf, playing, playNow, place, titleOf, toggle, typing } from "./player.js";
+import { byOf, element, enqueue, icon, loadPicture, mountable, paused, pictureOf, placeOf, playing, playNow, place, titleOf, toggle, typing } from "./player.js";
 
 const PICTURED_S = 30;                   // duration shown in a spectrogram
 const ACTIONS = {                        // icon, label and title of a row's buttons; all but "queue" are sent to Python with the clip
@@ -11,6 +11,9 @@ const ACTIONS = {                        // icon, label and title of a row's but
   less: ["minus", "Less like", "Less like this song: subtract it from the query"],
   map: ["map", "Map", "Show it on the map"],
 };
+
+// Only a list of moments shows times.
+const about = (clip) => (typeof clip.moment_s === "number" ? placeOf(clip, clip.moment_s) : byOf(clip));
 
 class ClipList {
   constructor(host) {
@@ -54,11 +57,11 @@ class ClipList {
     const title = element(opens ? "button" : "b", { className: "title", text: titleOf(clip) });
     if (opens) Object.assign(title, { type: "button", onclick: () => this.act("open", i) });
     const words = element("div", { className: "words", children: [
-      title, element("span", { className: "place", text: placeOf(clip) }),
+      title, element("span", { className: "place", text: about(clip) }),
       ...["why", "note"].filter((name) => clip[name]).map((name) => element("span", { className: name, text: clip[name] })),
       ...(clip.tags?.length ? [element("span", { className: "tags", text: clip.tags.join(", ") })] : []),
       element("span", { className: "trouble" })] });
-    words.title = [titleOf(clip), placeOf(clip), clip.why, clip.tags?.join(", ")].filter(Boolean).join("\n");
+    words.title = [titleOf(clip), about(clip), clip.why, clip.tags?.join(", ")].filter(Boolean).join("\n");
     const menu = element("button", { type: "button", className: "menu", children: [icon("more")] });
     menu.setAttribute("aria-label", `Actions for ${titleOf(clip)}`);
     menu.setAttribute("aria-expanded", "false");
@@ -92,7 +95,7 @@ class ClipList {
       this.shut();
       return this.tell(action, this.data.clips[i].clip_id);
     }
-    const added = enqueue([this.song(i)]), button = this.root.children[i].querySelector("[data-action=queue]");
+    const added = enqueue([this.data.clips[i]]), button = this.root.children[i].querySelector("[data-action=queue]");
     button.classList.add("done");
     button.querySelector(".word").textContent = added ? "Added to the queue" : "Already in the queue";
     setTimeout(() => {
@@ -102,10 +105,10 @@ class ClipList {
     }, 1200);
   }
 
-  // The song as the player plays it: from its best moment, where the list has one.
+  // The song as a row plays it: from its moment in a list of moments, else from the beginning.
   song(i) {
     const clip = this.data.clips[i];
-    return { ...clip, start_s: clip.moment_s ?? clip.start_s };
+    return { ...clip, start_s: clip.moment_s ?? 0 };
   }
 
   score(clip) {

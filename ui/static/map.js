@@ -11,16 +11,16 @@ import { listenToKeys } from "./map_keys.js";
 import { Names } from "./map_labels.js";
 import { Links } from "./map_links.js";
 import { Legend } from "./legend.js";
+import { loadColours, loadPoints } from "./map_loading.js";
 import { Neighbours } from "./neighbours.js";
 import { BRIGHT, DIM, HIDDEN, PointRenderer } from "./points.js";
-import { askBytes, askJson, mountable, playing, playNow } from "./player.js";
+import { askJson, mountable, playing, playNow } from "./player.js";
 import { markSounding, moveByArrows, songRow } from "./map_rows.js";
 import { drawOverlay, pointStyle, View } from "./view.js";
 
 const MAX_WHILE_MOVING = 200_000;        // points drawn while the view moves; rows are shuffled, so they are a random sample
 const SETTLE_MS = 180;                   // time after the last movement until all points and new names are drawn
-const GLIDE_MS = 700;                    // duration of the move from one layer to the next, for up to MAX_GLIDING points
-const MAX_GLIDING = 300_000;
+const GLIDE_MS = 700;                    // duration of the move from one layer to the next
 const LASSO_PX = 1.5;                    // tolerance when simplifying a lasso
 const MOST_LISTED = 50;                  // songs in view
 const LEAST_HEIGHT = 340;                // px; a lower window scrolls
@@ -73,8 +73,8 @@ class ClipMap {
     };
     this.legend.theme(isDark(getComputedStyle(this.stage).backgroundColor));
     const other = data.base !== before.base || data.stamp !== before.stamp;
-    if (other) this.load();
-    else if (data.colour !== before.colour) this.colour();
+    if (other) loadPoints(this);
+    else if (data.colour !== before.colour) loadColours(this);
     if (!other && (data.near !== before.near || data.notSame !== before.notSame) && this.picked) this.neighbours.ask(this.picked);
     if (other || JSON.stringify(data.lasso ?? []) !== JSON.stringify(this.lasso)) {
       this.lasso = data.lasso ?? [];
@@ -83,65 +83,6 @@ class ClipMap {
     }
     if (data.pick !== this.picked?.clip_id && data.pick !== before.pick) this.pickClip(data.pick);
     this.drawAbove();
-  }
-
-  async load() {
-    const { base } = this.data;
-    const mine = this.restart("load");
-    try {
-      const early = globalThis.tonelakeEarly?.get(base + this.data.stamp);
-      globalThis.tonelakeEarly?.set(base + this.data.stamp, null);
-      const { buffer, order } = await askBytes(early ?? `${base}/points`, mine.signal);
-      if (mine.signal.aborted) return;
-      const xy = new Float32Array(buffer);
-      const glides = order === this.order && this.xy && xy.length / 2 <= MAX_GLIDING
-        && !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-      const before = glides ? this.xy : null;
-      if (order !== this.order) { this.codes = null; this.states = null; this.search.clear({ focus: false }); }
-      this.tips.clear();                 // the clip that a song is drawn at can be another
-      this.names.clear();
-      this.hovered = -1;
-      [this.xy, this.order, this.grid] = [xy, order, null];
-      this.renderer.setPoints(xy, before);
-      this.say(xy.length ? "" : "This map has no points. `tonelake map` lays out the clips that are embedded.");
-      this.bounds = null;
-      if (!this.view.fitted) this.home();
-      if (before) this.glide(); else this.draw();
-      requestAnimationFrame(() => requestAnimationFrame(() => {      // the second callback runs after the first frame was shown
-        this.root.dataset.points = String(xy.length / 2);
-        this.root.dataset.layer = this.data.layer;
-        this.find(".hint .about").textContent = `${this.counted(xy.length / 2)} in layer ${this.data.layer}`;
-        performance.mark("tonelake:points", { detail: { points: xy.length / 2 } });
-        setTimeout(() => { this.index(); this.settle(); }, 0);
-      }));
-      this.picked = this.picked && { ...this.picked, row: null };
-      this.colour();
-      this.names.load(mine.signal);
-      if (this.data.pick) this.pickClip(this.data.pick);
-      this.markPlaying();
-      this.links.send({ asks: "selection" });
-    } catch (error) {
-      if (error.name !== "AbortError") this.say(error.message);
-    }
-  }
-
-  async colour() {
-    const { base, colour } = this.data, mine = this.restart("colour");
-    try {
-      const by = `column=${encodeURIComponent(colour)}`;
-      const [legend, { buffer, order }] = await Promise.all([
-        askJson(`${base}/legend?${by}`, mine.signal), askBytes(`${base}/colours?${by}`, mine.signal)]);
-      if (order !== this.order) return;                              // belongs to a map that was replaced meanwhile
-      this.codes = new Uint16Array(buffer);
-      this.renderer.setCodes(this.codes);
-      this.legend.about = this.names.ofClusters(legend);
-      this.legend.show(legend, `${base}/legend?${by}`);
-      this.recolour();
-      this.root.dataset.colour = colour;
-      this.mask();
-    } catch (error) {
-      if (error.name !== "AbortError") this.say(error.message);
-    }
   }
 
   recolour() {

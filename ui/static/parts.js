@@ -22,14 +22,17 @@ export const pictureOf = (clip) => `/tonelake/spectrogram/${encodeURIComponent(c
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 // Minutes and whole seconds, as players show them.
 export const minutes = (seconds) => `${Math.floor(Math.round(seconds) / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")}`;
-// The title of a song; without one its file name, never a path.
+const AUDIO_SUFFIX = /\.(?:flac|mp[234]|og[ag]|opus|m4[ab]|wave?|w64|aac|ac3|wma|wv|ape|tta|mka|webm|aif[fc]?|au|caf)$/i;
+// The title of a song; without one the name of its file without the audio suffix, never a path.
 export const titleOf = (clip) => clip.title || fileName(clip.source) || fileName(clip.track) || "Untitled";
-export const placeOf = (clip) => [clip.artist, clip.album, minutes(clip.moment_s ?? clip.start_s ?? 0)].filter(Boolean).join(" · ");
+export const byOf = (clip) => [clip.artist, clip.album].filter(Boolean).join(" · ");
+// Artist, album and the time of a moment, in seconds of the recording.
+export const placeOf = (clip, at_s = clip.start_s ?? 0) => [byOf(clip), minutes(at_s)].filter(Boolean).join(" · ");
 
 function fileName(path) {
-  const last = (path ?? "").split("/").filter(Boolean).pop() ?? "";
-  if (!(path ?? "").startsWith("file://")) return last;
-  try { return decodeURIComponent(last); } catch { return last; }
+  const last = (path ?? "").split("/").filter(Boolean).pop() ?? "", name = last.replace(AUDIO_SUFFIX, "");
+  if (!(path ?? "").startsWith("file://")) return name;
+  try { return decodeURIComponent(last).replace(AUDIO_SUFFIX, ""); } catch { return name; }
 }
 
 // Create an element with text, never markup: names come from untrusted files.

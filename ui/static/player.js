@@ -1,7 +1,8 @@
 // The player: the app's only <audio> element, its queue and keys.  It is attached to the page's body, so it survives page changes and
 // reruns; the queue and the place are kept in the tab's session storage and survive a reload.  `bar.js` draws it.
 //
-// A song: {clip_id, title, artist, album, start_s, duration_s, track}.  The whole recording is played, from the start of the clip.
+// A song: {clip_id, title, artist, album, start_s, duration_s, track}.  `playNow` plays the whole recording from start_s, the start of the
+// clip; in the queue a song begins at queue_s, without it at the beginning of the recording.
 // Window events: "tonelake:playing" {clip_id, paused} when the sounding song starts, pauses or changes; "tonelake:time" {clip_id, time_s}
 // while it plays (seconds from the start of the recording); "tonelake:queue" when the queue or a message changes.
 
@@ -38,7 +39,7 @@ export function playNow(song, at_s) {
 // Append songs to the queue.  The first one is made ready, but does not start, if the queue was empty.
 export function enqueue(songs) {
   const known = new Set(state.queue.slice(Math.max(state.at, 0)).map((song) => song.clip_id));
-  const added = songs.map(songOf).filter((song) => !known.has(song.clip_id));
+  const added = songs.map(queued).filter((song) => !known.has(song.clip_id));
   const first = state.queue.length === 0 && added.length > 0;
   state.queue.push(...added);
   shorten();
@@ -52,7 +53,7 @@ export function enqueue(songs) {
 
 // Replace the queue by these songs and play the first one.
 export function playAll(songs) {
-  state.queue = songs.slice(0, LONGEST_QUEUE).map(songOf);
+  state.queue = songs.slice(0, LONGEST_QUEUE).map(queued);
   state.at = state.queue.length ? 0 : -1;
   if (state.at === 0) start(state.queue[0].start_s); else changed();
 }
@@ -147,6 +148,8 @@ function songOf(song) {
     start_s: song.start_s ?? 0, duration_s: song.duration_s ?? null,
   };
 }
+
+const queued = (song) => ({ ...songOf(song), start_s: song.queue_s ?? 0 });
 
 function shorten() {
   const over = state.queue.length - LONGEST_QUEUE;

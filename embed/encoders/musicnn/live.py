@@ -79,7 +79,7 @@ class MusicnnLivePass(LivePass):
         self._end = begin + count
 
     def _run(self, patches: Sequence[Patch]) -> dict[int, PatchStates]:
-        """What each network makes of these patches of the window."""
+        """The states of each network for these patches of the window."""
         import torch
 
         count = len(self._mel)
