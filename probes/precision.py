@@ -70,10 +70,10 @@ def in_folds(split: str) -> str:
     """Return in words how `wider_split` divides clips.
 
     >>> in_folds("by:artist"), in_folds("random")
-    ('cross-validation in five folds of whole artist groups', 'cross-validation in five folds')
+    ('cross-validation in five folds that keep every artist whole', 'cross-validation in five folds')
     """
     column = column_of(split)[1:]
-    return "cross-validation in five folds" + (f" of whole {column} groups" if column else "")
+    return "cross-validation in five folds" + (f" that keep every {column} whole" if column else "")
 
 
 def wider_split(split: str | None) -> str | None:

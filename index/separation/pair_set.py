@@ -102,8 +102,9 @@ class PairSet:
     @property
     def rule(self) -> str:
         """A sentence on what is left out and why, on the units, and on how few clips are queries."""
-        text = f"P{self.left_out[1:]} are left out" + ("" if self.chosen else " by default" if self.across == TRACK else (
-            f", since no {self.labelled.column} has two tracks")) + f"; intervals {self.units}."
+        reason = "" if self.chosen else " by default" if self.across == TRACK else (
+            f", since no {self.labelled.column} has two tracks")
+        text = f"Pairs{self.left_out.removeprefix('pairs')} are left out{reason}; intervals {self.units}."
         clips = len(self.labelled.ids)
         if self.is_whole and len(self.rows) < FEW_QUERIES * clips:
             text += (

@@ -38,7 +38,7 @@ def test_the_sentence_names_units_width_and_what_half_of_it_takes():
     text = describe_precision(metrics("over 12 artists"), "by:artist")
     assert text.startswith("The interval is 0.30 wide, over 12 artists of the test set.")
     assert "One half as wide takes about 41 artists, 29 more" in text
-    assert "a library 3.4 times as large; cross-validation in five folds of whole artist groups tests every clip" in text
+    assert "3.4 times as large; cross-validation in five folds that keep every artist whole tests every clip" in text
     assert "Chance (0.10) is below the interval." in text and "uncertain" not in text
     for split in (None, "folds:5"):
         assert "folds" not in describe_precision(metrics("over 12 artists"), split)
