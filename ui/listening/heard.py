@@ -23,6 +23,7 @@ from tonelake.ui.answers import HEADERS
 from tonelake.ui.opened import opened_lake
 
 LARGEST_MB = 200
+DRAINED_MB = 2 * LARGEST_MB              # of a refused upload; after more, the connection is closed
 KEPT = 200                               # uploads whose vectors are known at once
 LONGEST_NAME = 120                       # characters
 
@@ -66,6 +67,7 @@ def hear(lake: Lake, path: Path, name: str, spaces: Sequence[str | None]) -> str
 async def receive_upload(request: Request) -> JSONResponse:
     """Answer a POST of a file's bytes, ?name=…&space=…&beside=…, with {"token": …} or {"error": …}."""
     if not from_own_page(request):
+        await drain(request)
         return refused("upload: it was not sent by a page of this app. Drop the file on the page", 403)
     name = file_name(request.query_params.get("name", ""))
     spaces = list(dict.fromkeys(request.query_params.get(key) or None for key in ("space", "beside")))
@@ -76,6 +78,7 @@ async def receive_upload(request: Request) -> JSONResponse:
             async for part in request.stream():
                 size += len(part)
                 if size > LARGEST_MB << 20:
+                    await drain(request)
                     return refused(f"{name}: larger than {LARGEST_MB} MB. Drop a shorter or compressed file", 413)
                 file.write(part)
         if not size:
@@ -89,6 +92,15 @@ async def receive_upload(request: Request) -> JSONResponse:
                 sentence = f"{name}: this file has no audio that can be read. Drop an audio file, such as MP3, FLAC or WAV"
             return refused(sentence, 400)
     return JSONResponse({"token": token, "name": name}, 200, HEADERS)
+
+
+async def drain(request: Request) -> None:
+    """Read the rest of a request, as a browser shows an answer only after it has sent everything."""
+    left = DRAINED_MB << 20
+    async for part in request.stream():
+        left -= len(part)
+        if left < 0:
+            return
 
 
 def refused(sentence: str, status: int) -> JSONResponse:

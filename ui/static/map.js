@@ -31,7 +31,7 @@ class ClipMap {
     this.find = (selector) => this.root.querySelector(selector);
     this.stage = this.find(".stage");
     Object.assign(this, { view: new View(), lasso: [], hovered: -1, sounding: -1 });
-    Object.assign(this, { picked: null, chosenBeside: null, pending: {}, cleanups: [], dragging: false });
+    Object.assign(this, { picked: null, told: [], chosenBeside: null, pending: {}, cleanups: [], dragging: false });
     this.view.fitted = false;
     this.ratio = Math.min(window.devicePixelRatio || 1, 2);
     try {
@@ -81,8 +81,20 @@ class ClipMap {
       if (!other) { this.mask(); this.links.selection(); }
       this.selection.show(this.lasso);
     }
-    if (data.pick !== this.picked?.clip_id && data.pick !== before.pick) this.pickClip(data.pick);
+    if (data.pick !== before.pick && !this.returned(data.pick) && data.pick !== this.picked?.clip_id) this.pickClip(data.pick);
     this.drawAbove();
+  }
+
+  tellPick(clipId) {
+    this.told.push(clipId);
+    this.tell("pick", clipId);
+  }
+
+  // Whether Python returns a pick that this map sent.  It may be late, when the next one has been made here already.
+  returned(clipId) {
+    const sent = this.told.indexOf(clipId ?? null);
+    this.told.splice(0, sent + 1);
+    return sent >= 0;
   }
 
   recolour() {
@@ -286,6 +298,7 @@ class ClipMap {
   }
 
   bringIntoView(row) {
+    if (!this.xy) return;                // the song was known before the points; they bring it into view when they come
     const [x, y] = [this.xy[2 * row], this.xy[2 * row + 1]];
     if (this.view.shows(x, y)) return;
     Object.assign(this.view, { x, y });
@@ -315,7 +328,7 @@ class ClipMap {
     this.drawAbove();
     await this.neighbours.show(clip, { silent });
     if (!silent && this.picked === clip) {
-      this.tell("pick", clip.clip_id);
+      this.tellPick(clip.clip_id);
       this.links.send({ clip: clip.clip_id });
     }
   }
@@ -334,7 +347,7 @@ class ClipMap {
     const known = this.picked;
     this.picked = null;
     this.neighbours.close();
-    if (!silent && known) this.tell("pick", null);
+    if (!silent && known) this.tellPick(null);
     if (!silent) this.arm(false);
     this.drawAbove();
   }
