@@ -42,7 +42,7 @@ class LiveSpaces:
         spaces: dict[str, Space] = {}
         layers: dict[str, list[int]] = {}
         for space, layer in (part for parts in self._parts for part in parts):
-            refuse_derived(space)
+            check_encoded(space)
             spaces[space.fingerprint] = space
             layers[space.fingerprint] = sorted({*layers.get(space.fingerprint, ()), layer})
         self._streams = {
@@ -118,7 +118,7 @@ class HybridFrames:
         return FrameBatch(grid_s[:ready], joined)
 
 
-def refuse_derived(space: Space) -> None:
+def check_encoded(space: Space) -> None:
     """Raise InputError for a space whose frames cannot be computed from audio by one encoder."""
     if is_projection(space):
         raise InputError(f"space {space.name!r} is a projection. Choose the space that it was made from")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from app_encoder import ENCODER, LAYER, OTHER
 from app_server import ARGUMENTS, CHROMIUM, DESKTOP, PHONE, Noted, browser_page, served_lake
 
 from tonelake.store import Lake
+
+
+@pytest.fixture(autouse=True)
+def _restored_main(monkeypatch):
+    """Restore `__main__`: the harness of pages replaces it with the page, which processes of later tests would run."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
-import pytest
 from fakes import clip_rows
 from streamlit.testing.v1 import AppTest
 
@@ -22,12 +20,6 @@ def failing_page():
         import streamlit as st
 
         st.session_state["before"]()
-
-
-@pytest.fixture(autouse=True)
-def restore_main(monkeypatch):
-    """Restore `__main__`, which the harness replaces."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def shown(before, monkeypatch, lake) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
-from app_pages import page
+from app_pages import page, text_of
 from app_server import served_lake
 from fakes import clip_rows, fill
 from sounds import melody, write
@@ -22,12 +21,6 @@ from tonelake.store import Failure, InputError, Lake
 from tonelake.ui import jobs
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
-
-
-@pytest.fixture(autouse=True)
-def restore_main(monkeypatch):
-    """Restore `__main__`: the harness replaces it with the page, which processes of later tests would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture
@@ -62,12 +55,6 @@ def kept(tmp_path_factory):
     write(music / "song2.wav", melody(4, seed=9), tags={"title": "Song 2", "artist": "Ada"})
     ingest_folder(lake, music, seconds=3.0)
     return lake
-
-
-def text_of(test: AppTest) -> str:
-    """Return all text of a page."""
-    parts = (*test.text, *test.info, *test.caption, *test.markdown, *test.code, *test.subheader)
-    return "\n".join(str(part.value) for part in parts)
 
 
 def table(test: AppTest, number: int = 0) -> pl.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 import polars as pl
 import pytest
@@ -15,12 +14,6 @@ import tonelake
 from tonelake.index import song_of_clip
 from tonelake.store import InputError
 from tonelake.ui.narrow import condition_on
-
-
-@pytest.fixture(autouse=True)
-def restore_main(monkeypatch):
-    """Restore `__main__`: the harness replaces it with the page, which processes of later tests would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="module")

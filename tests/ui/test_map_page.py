@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import re
-import sys
 
 import numpy as np
 import polars as pl
@@ -20,12 +19,6 @@ from tonelake.ui.serve import APP
 
 ALL = [[-99.0, -99.0], [99.0, -99.0], [99.0, 99.0], [-99.0, 99.0]]
 ALL_TEXT = "-99_-99_99_-99_99_99_-99_99"
-
-
-@pytest.fixture(autouse=True)
-def restore_main(monkeypatch):
-    """Restore `__main__`: the harness replaces it with the page, which processes of later tests would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture

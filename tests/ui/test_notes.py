@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 
 import mido
 import numpy as np
@@ -33,12 +32,6 @@ from tonelake.store import InputError
 
 HOSTILE = "<img src=x onerror=alert(1)> **bold** ../../x"
 RECORDING = "r" * 32
-
-
-@pytest.fixture(autouse=True)
-def restore_main(monkeypatch):
-    """Restore `__main__`, which the harness of pages replaces."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def event(kind: str, start_s: float, end_s: float | None = None, **others) -> dict:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import polars as pl
 import pytest
 from app_pages import PAGES, page, text_of
@@ -11,13 +9,6 @@ from fakes import clip_rows, fill
 from streamlit.testing.v1 import AppTest
 
 from tonelake.ui.serve import APP
-
-
-@pytest.fixture(autouse=True)
-def restore_main(monkeypatch):
-    """Restore `__main__`: the harness replaces it with the page, which processes of later tests would run."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
 
 # -- empty, partial and changing lakes
 
