@@ -96,7 +96,7 @@ def random_network(kind: Any, sizes: Any) -> Any:
     """A network with torch's random weights, and the front end filled."""
     import torch
 
-    from tonelake.embed.encoders.mel import mel_bands
+    from tonelake.embed.encoders.mel import htk_bands
 
     torch.manual_seed(0)
     network = kind(sizes).eval().requires_grad_(False)
@@ -104,7 +104,7 @@ def random_network(kind: Any, sizes: Any) -> Any:
     front.mel_mean.zero_()
     front.mel_std.fill_(20.0)
     front.spectrogram.window.copy_(torch.hann_window(front.fft))
-    front.mel_scale.fb.copy_(mel_bands(sizes.bands, front.fft, 24_000))
+    front.mel_scale.fb.copy_(htk_bands(sizes.bands, front.fft, 24_000))
     return network
 
 

@@ -26,7 +26,7 @@ def main() -> None:
 
     from tonelake.store import TonelakeError, prepare_process
 
-    prepare_process()
+    prepare_process(pandas=False)
 
     try:
         send(report=asdict(embed_share(share, send)))

@@ -7,7 +7,6 @@ clips at random.  Expectations are over its guesses, for the test clips as they 
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from tonelake.evaluate.metrics import safe_divide
 
@@ -28,6 +27,8 @@ def expected_f1(support: np.ndarray, total: int, probability: np.ndarray | float
     The number of guesses is binomial, and their hits are hypergeometric, so F1 is 2 · guesses · support / total over
     (guesses + support), in expectation over the guesses.
     """
+    from scipy import stats              # a third of a second, which short commands do not wait for
+
     support, probability = np.broadcast_arrays(np.asarray(support, np.float64), np.asarray(probability, np.float64))
     guesses = np.arange(total + 1)[:, None]                                          # (guesses, class)
     chances = stats.binom.pmf(guesses, total, probability[None, :])

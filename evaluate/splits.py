@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from tonelake.evaluate.jackknife import counted, plural
 from tonelake.evaluate.targets import Targets
@@ -101,6 +100,8 @@ def closed_groups(task: Targets, column: str) -> np.ndarray:
 
     Clips without a value form a group per track.
     """
+    from scipy.sparse.csgraph import connected_components
+
     if column not in task.clips.columns:
         raise InputError(f"--split by {column!r}: no column {column!r}. Clips have {', '.join(task.clips.columns)}")
     values = task.clips[column]

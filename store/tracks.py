@@ -29,12 +29,12 @@ def track_numbers(clips: pl.DataFrame) -> np.ndarray:
 
     `clips` has `track`, and those of SONG_COLUMNS and SCOPE_COLUMNS that the lake has.
     """
-    from scipy import sparse
-    from scipy.sparse.csgraph import connected_components
-
     track = _names_by_set(clips) if _has_sets(clips) else (clips["track"].rank("dense") - 1).to_numpy().astype(np.int64)
     if DUPLICATE_COLUMN not in clips.columns:
         return track
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
     marked = clips[DUPLICATE_COLUMN].is_not_null().to_numpy()
     sets = clips[DUPLICATE_COLUMN].filter(pl.Series(marked)).rank("dense").to_numpy().astype(np.int64) - 1
     tracks = int(track.max(initial=-1)) + 1

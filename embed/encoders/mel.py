@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from tonelake.embed.encoders.mel_bands import mel_bands
+
 STD_FLOOR, POWER_FLOOR = 1e-5, 1e-10
 
 
@@ -54,9 +56,6 @@ class FrontEnd(Buffers):
             return (decibels - self.mel_mean) / self.mel_std.clamp(min=STD_FLOOR)
 
 
-def mel_bands(bands: int, fft: int, sample_rate: int) -> torch.Tensor:
+def htk_bands(bands: int, fft: int, sample_rate: int) -> torch.Tensor:
     """(bin, band) float32: HTK mel bands from 0 Hz to half the sample rate, without area normalisation."""
-    from transformers.audio_utils import mel_filter_bank
-
-    filters = mel_filter_bank(fft // 2 + 1, bands, 0.0, sample_rate / 2, sample_rate, norm=None, mel_scale="htk")
-    return torch.from_numpy(filters).float()
+    return torch.from_numpy(mel_bands(fft // 2 + 1, bands, 0.0, sample_rate / 2, sample_rate, scale="htk")).float()

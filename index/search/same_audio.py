@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from tonelake.embed import ReadClips
 from tonelake.store import Progress
@@ -99,6 +98,8 @@ def correlate(first: np.ndarray, second: np.ndarray, rate_hz: int) -> tuple[floa
 
 def components_of(pairs: Iterable[tuple[int, int]], count: int) -> np.ndarray:
     """Return the (count,) number of each row's connected component in the graph of pairs."""
+    from scipy.sparse.csgraph import connected_components
+
     edges = np.array(list(pairs), np.int64).reshape(-1, 2)
     graph = sparse.coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
     return connected_components(graph, directed=False)[1]

@@ -14,7 +14,7 @@ from safetensors_folders import STATE_TOLERANCE, WAVES, edit_state, wave
 
 from tonelake.embed import CheckpointError, compare, encode_clips, load_encoder
 from tonelake.embed.encoders.adapter import read_adapter
-from tonelake.embed.encoders.mel import mel_bands
+from tonelake.embed.encoders.mel import htk_bands
 from tonelake.embed.encoders.muq.encoder import MuqEncoder
 from tonelake.store import InputError
 
@@ -115,7 +115,7 @@ def test_a_lower_precision_keeps_every_layer_and_the_front_end_in_float32(tiny):
 
 def test_our_mel_bands_are_those_that_other_checkpoints_store():
     stored = load_file(DATA / "mert2" / "tiny" / "model.safetensors")["feature_extractor.mel_scale.fb"]
-    torch.testing.assert_close(mel_bands(32, 2_048, 24_000), stored, atol=1e-5, rtol=0)
+    torch.testing.assert_close(htk_bands(32, 2_048, 24_000), stored, atol=1e-5, rtol=0)
 
 
 def test_an_adapter_of_its_projections_is_added_to_the_weights(tiny, checkpoints, tmp_path):

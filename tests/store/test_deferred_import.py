@@ -62,3 +62,26 @@ print(client.JsonArrowSchema is JsonArrowSchema, TableApi(ApiClient()).api_clien
 
 def test_a_client_loaded_before_stays_loaded(loaded_before):
     assert loaded_before[1:] == ["True True"]
+
+
+def test_a_short_command_does_without_pandas_until_something_is_converted_to_it():
+    code = """
+import sys
+from tonelake import store
+store.prepare_process(pandas=False)
+import lance, lancedb, polars as pl, pyarrow as pa
+table = pa.table({"a": pa.array([1, None, 3])})
+print("pandas" in sys.modules)
+print(table.to_pandas()["a"].tolist(), pl.DataFrame({"a": [1]}).to_pandas()["a"].tolist())
+"""
+    assert output_of(code).splitlines() == ["False", "[1.0, nan, 3.0] [1]"]
+
+
+def test_other_processes_know_the_missing_values_of_pandas():
+    code = """
+from tonelake import store
+store.prepare_process()
+import pandas as pd, pyarrow as pa
+print(pa.Table.from_pandas(pd.DataFrame({"b": [2, pd.NA]})).to_pydict())
+"""
+    assert output_of(code).splitlines() == ["{'b': [2, None]}"]

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from tonelake.cli import analysis, embed, finetune, ingest, lake, listen, maintenance, names, probe, search, tokens
+from tonelake.cli import analysis, embed, finetune, ingest, lake, listen, maintenance, mcp, names, probe, search, tokens
 from tonelake.cli.shared import MARKUP, say, show_logs
 
 FIRST = ("demo", "status", "ui", "ingest")          # of the commands in --help, which lists groups of commands last
@@ -28,10 +29,11 @@ app = typer.Typer(
     "Start with: tonelake demo.  Or: tonelake ingest folder MUSIC, tonelake embed, tonelake similar FILE.",
 )
 # As --help lists them.
-MODULES = (lake, ingest, embed, names, search, analysis, probe, finetune, tokens, listen, maintenance)
+MODULES = (lake, mcp, ingest, embed, names, search, analysis, probe, finetune, tokens, listen, maintenance)
 for _module in MODULES:
     app.add_typer(_module.app)
 
+COLLECTED_AT = 50_000                    # new objects; Python looks for garbage after 700, a tenth of a short command's time
 INTERRUPTED = 130                        # the exit code of a program that Ctrl-C ended: 128 + SIGINT
 
 
@@ -54,6 +56,7 @@ def every_command(
 
 def main() -> None:
     """The console script: run a command, turn our errors into one message and an exit code."""
+    gc.set_threshold(COLLECTED_AT)       # importing makes half a million objects, none of them garbage
     try:
         app()
     except SystemExit as end:

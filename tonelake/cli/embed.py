@@ -112,7 +112,7 @@ def embed(
             workers=workers, price=price,
         ))
         return
-    opened = open_lake(lake)
+    opened = open_lake(lake, pandas=True)            # Ray uses it
     if plan:
         print(opened.plan(
             encoder, space=space, window=window, hop=hop, precision=precision, device=device, adapter=adapter, frames=layers,

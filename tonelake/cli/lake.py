@@ -80,7 +80,7 @@ def ui(
     """
     from tonelake.ui import serve_app
 
-    serve_app(open_lake(lake).uri, port=port, address=address, browser=browser)
+    serve_app(open_lake(lake, pandas=True).uri, port=port, address=address, browser=browser)
 
 
 @app.command(rich_help_panel=AUDIO)

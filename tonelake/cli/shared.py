@@ -97,12 +97,15 @@ def show_logs() -> None:
         log.setLevel(logging.INFO)
 
 
-def open_lake(path: str, *, create: bool = False, older: bool = False) -> Lake:
-    """The lake, its long jobs with a progress bar.  Raises LakeError if there is none, unless `create`."""
+def open_lake(path: str, *, create: bool = False, older: bool = False, pandas: bool | None = None) -> Lake:
+    """The lake, its long jobs with a progress bar.  Raises LakeError if there is none, unless `create`.
+
+    `pandas`: whether the command may use pandas through a library of others; by default if it creates lakes.
+    """
     import tonelake
     from tonelake.store import prepare_process
 
-    prepare_process()
+    prepare_process(pandas=create if pandas is None else pandas)
     return tonelake.open(path, create=create, older=older)
 
 

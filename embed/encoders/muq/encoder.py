@@ -52,7 +52,7 @@ def load_network(folder: Path, config: dict[str, Any]) -> tuple[Any, str]:
     """(network in eval mode, digest of weights and configuration).  Raises CheckpointError."""
     import torch
 
-    from tonelake.embed.encoders.mel import mel_bands
+    from tonelake.embed.encoders.mel import htk_bands
     from tonelake.embed.encoders.muq.network import FFT, MuqNetwork, fold_batch_norms
 
     sizes = read_sizes(folder, config)
@@ -64,7 +64,7 @@ def load_network(folder: Path, config: dict[str, Any]) -> tuple[Any, str]:
         "feature_extractor.mel_mean": torch.full((sizes.bands,), mean),
         "feature_extractor.mel_std": torch.full((sizes.bands,), std),
         "feature_extractor.spectrogram.window": torch.hann_window(FFT),
-        "feature_extractor.mel_scale.fb": mel_bands(sizes.bands, FFT, SAMPLE_RATE),
+        "feature_extractor.mel_scale.fb": htk_bands(sizes.bands, FFT, SAMPLE_RATE),
     } | {name: torch.zeros(()) for name in network.state_dict() if name.endswith(COUNTERS)}
     fill_model(folder, network, state)
     network.eval().requires_grad_(False)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from tonelake.embed.encoders.mel_bands import mel_bands
+
 SAMPLE_RATE = 16_000
 FFT = 512
 HOP = 256                                # 62.5 frames a second
@@ -31,7 +33,6 @@ def log_mel(samples: Any, frames: int) -> Any:
 def constants(device: str) -> tuple[Any, Any]:
     """The (512,) window and the (257, 96) triangles of the mel bands, on a device."""
     import torch
-    from transformers.audio_utils import mel_filter_bank
 
-    bands = mel_filter_bank(FFT // 2 + 1, BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+    bands = mel_bands(FFT // 2 + 1, BANDS, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, scale="slaney", equal_area=True)
     return torch.hann_window(FFT, device=device), torch.from_numpy(bands).float().to(device)

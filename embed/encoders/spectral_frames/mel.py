@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 
+from tonelake.embed.encoders.mel_bands import mel_bands
 from tonelake.embed.encoders.spectral_frames.timing import CENTRE, HOP, SAMPLE_RATE, cut_frames, frame_count
 
 BANDS = 229
@@ -40,8 +41,7 @@ def mel_amplitudes(samples: np.ndarray) -> np.ndarray:
 def constants() -> tuple[np.ndarray, np.ndarray]:
     """The (2048,) window, scaled to an amplitude of 1 for a sine at full scale, and the (bin, band) triangles."""
     from scipy.signal.windows import hann
-    from transformers.audio_utils import mel_filter_bank
 
     window = hann(FFT, sym=False)
-    bands = mel_filter_bank(FFT // 2 + 1, BANDS, LOWEST_HZ, HIGHEST_HZ, SAMPLE_RATE, norm=None, mel_scale="htk")
+    bands = mel_bands(FFT // 2 + 1, BANDS, LOWEST_HZ, HIGHEST_HZ, SAMPLE_RATE, scale="htk")
     return (window / (window.sum() / 2)).astype(np.float32), np.ascontiguousarray(bands[:BINS], np.float32)
