@@ -27,7 +27,7 @@ def expected_f1(support: np.ndarray, total: int, probability: np.ndarray | float
     The number of guesses is binomial, and their hits are hypergeometric, so F1 is 2 · guesses · support / total over
     (guesses + support), in expectation over the guesses.
     """
-    from scipy import stats              # a third of a second, which short commands do not wait for
+    from scipy import stats  # a third of a second, which short commands do not wait for
 
     support, probability = np.broadcast_arrays(np.asarray(support, np.float64), np.asarray(probability, np.float64))
     guesses = np.arange(total + 1)[:, None]                                          # (guesses, class)
