@@ -22,6 +22,7 @@ import numpy as np
 
 from bench.reading import made_up_clips
 from bench.report import circumstances, table, write_results
+from bench.start_up import start_up
 
 DIM, K, QUERIES, RECALL = 768, 10, 256, 0.95
 EF = (10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)          # equal steps for all
@@ -319,7 +320,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     arguments = parser.parse_args()
     about = circumstances("all vectors (seeded clusters); recall refers to these, other vectors may be harder")
-    texts, ratios = [], {}
+    text, seconds = start_up()
+    texts, ratios = [f"## Start-up\n\n{text}"], {"start_up_s": seconds}
     for rows in arguments.rows:
         text, found = measure(rows)
         texts.append(text)
