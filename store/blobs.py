@@ -1,7 +1,7 @@
 """Small files of a lake beside its tables, on a local disk or an object store.  A file appears whole or not at all.
 
-Locally a file is written under a temporary name, fsynced, and linked to its own; on an object store an upload is atomic by
-itself and goes through Lance's own client, so that tables and files always use the same credentials.
+Locally a file is written under a temporary name, fsynced, and linked to its own.  On an object store an upload is atomic by
+itself (`store.object_blobs`), and a lease takes the place of a lock (`store.lease`).
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import contextlib
 import os
 import secrets
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tonelake.store.errors import LakeError
+from tonelake.store.lease import Lease, leased
 from tonelake.store.locks import exclusive_lock
+from tonelake.store.object_blobs import ObjectBlobs, upload
 
 LOCK = ".lock"                           # in a folder that one run at a time may write; stays, empty
 
@@ -45,66 +46,64 @@ class Blobs:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self._lease: Lease | None = None         # held: writes check it first
 
     def names(self, suffix: str = ".json") -> list[str]:
         """Names of the files with this suffix, sorted; empty if the folder does not exist."""
         if is_local(self.uri):
             folder = Path(self.uri)
             return sorted(f.name for f in folder.iterdir() if f.suffix == suffix) if folder.is_dir() else []
-        return sorted(name for name in self._session().list() if name.endswith(suffix) and "/" not in name)
+        return sorted(name for name in ObjectBlobs(self.uri).names() if name.endswith(suffix))
 
     def folders(self) -> list[str]:
         """Names of the subfolders, sorted."""
         if is_local(self.uri):
             folder = Path(self.uri)
             return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
-        return sorted({name.split("/")[0] for name in self._session().list() if "/" in name})
+        return sorted(ObjectBlobs(self.uri).folders())
 
     def remove(self, name: str) -> None:
         """Delete a file if it exists."""
         if is_local(self.uri):
             (Path(self.uri) / name).unlink(missing_ok=True)
-        elif self._session().contains(name):
-            self._session().delete_file(name)
+        else:
+            self._check_lease()
+            ObjectBlobs(self.uri).remove(name)
 
     def stamp(self, name: str) -> str | None:
-        """A text that changes when the file is rewritten; None if there is no such file.
-
-        On an object store it changes every ten minutes, because the store is not asked for the file's age.
-        """
+        """A text that changes when the file is rewritten, on an object store with other content; None if there is no such
+        file."""
         if is_local(self.uri):
             try:
                 found = (Path(self.uri) / name).stat()
             except FileNotFoundError:
                 return None
             return f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
-        return f"{time.time() // 600:.0f}" if self._session().contains(name) else None
+        return ObjectBlobs(self.uri).stamp(name)
 
     def read(self, name: str) -> str | None:
         """The text of a file, or None if it does not exist.  Raises LakeError if it is not valid UTF-8."""
-        with self.fetched(name) as path:
-            if path is None:
-                return None
+        content: bytes | None
+        if is_local(self.uri):
+            path = Path(self.uri) / name
             try:
-                return path.read_text(encoding="utf-8")
+                content = path.read_bytes() if path.is_file() else None
             except FileNotFoundError:    # deleted in the meantime
-                return None
-            except UnicodeDecodeError as error:
-                raise LakeError(
-                    f"{self.uri}/{name}: is damaged (not UTF-8 text from byte {error.start} on). Restore or delete it"
-                ) from error
+                content = None
+        else:
+            content = ObjectBlobs(self.uri).read(name)
+        try:
+            return None if content is None else content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as error:
+            raise LakeError(
+                f"{self.uri}/{name}: is damaged (not UTF-8 text from byte {error.start} on). Restore or delete it"
+            ) from error
 
     def write_once(self, name: str, text: str) -> bool:
         """Create a file; if it exists already, write nothing and return False.  Raises LakeError if it cannot be written."""
         if not is_local(self.uri):
-            session = self._session()
-            if session.contains(name):
-                return False
-            with tempfile.TemporaryDirectory() as folder:
-                copy = Path(folder) / "file"
-                copy.write_text(text, encoding="utf-8")
-                session.upload_file(str(copy), name)
-            return True
+            self._check_lease()
+            return ObjectBlobs(self.uri).write_once(name, text.encode("utf-8"))
         target = Path(self.uri) / name
         beside = temporary_name(target)
         try:
@@ -129,9 +128,11 @@ class Blobs:
         Raises LakeError if it cannot be written; an older file is then left unchanged.
         """
         if not is_local(self.uri):
-            with tempfile.TemporaryDirectory() as folder:
-                write(Path(folder) / "file")
-                self._session().upload_file(str(Path(folder) / "file"), name)
+            def write_and_check(path: Path) -> None:
+                write(path)              # which may take long
+                self._check_lease()
+
+            upload(ObjectBlobs(self.uri), name, write_and_check)
             return
         target = Path(self.uri) / name
         beside = temporary_name(target)
@@ -161,22 +162,25 @@ class Blobs:
             path = Path(self.uri) / name
             yield path if path.is_file() else None
             return
-        session = self._session()
         with tempfile.TemporaryDirectory() as folder:
-            found = session.contains(name)
-            if found:
-                session.download_file(name, str(Path(folder) / "file"))
-            yield Path(folder) / "file" if found else None
+            path = Path(folder) / "file"
+            yield path if ObjectBlobs(self.uri).fetch(name, path) else None
 
     @contextmanager
     def locked(self, problem: str) -> Iterator[None]:
-        """Keep other runs on this machine out of the folder; a process that ends, however it ends, releases the lock.
+        """Keep other runs out of the folder: those of this machine by a lock, on an object store all by a lease.
 
-        Raises InputError with `problem` if another run holds it.  A no-op on an object store and where the file system has no
-        locks.
+        Raises InputError with `problem` if another run holds it.  A process that ends, however it ends, releases a lock at
+        once, and a lease within a minute.  Without conditional writes in the store, or locks in the file system, a no-op.
+
+        Under a lease, writes and deletions through this object raise LakeError once another process has taken it over.
         """
         if not is_local(self.uri):
-            yield
+            with leased(ObjectBlobs(self.uri), LOCK, problem) as self._lease:
+                try:
+                    yield
+                finally:
+                    self._lease = None
             return
         target = Path(self.uri) / LOCK
         try:
@@ -187,7 +191,6 @@ class Blobs:
         with exclusive_lock(target, problem):
             yield
 
-    def _session(self):
-        from lance.file import LanceFileSession
-
-        return LanceFileSession(self.uri)
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()

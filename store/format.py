@@ -30,7 +30,11 @@ def newest_format() -> int:
 
 def format_of(files: Blobs) -> int:
     """The format of a lake; 1 for a lake made before formats were written.  Raises LakeError if the file is damaged."""
-    text = files.read(FILE)
+    return format_in(files.read(FILE), files.uri)
+
+
+def format_in(text: str | None, uri: str) -> int:
+    """The format in the content of `lake.json`, as `format_of`; `uri` names the lake in errors."""
     if text is None:
         return FIRST
     try:
@@ -40,23 +44,28 @@ def format_of(files: Blobs) -> int:
         return found
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(
-            f"{FILE} of the lake at {files.uri}: cannot be read ({error}). Write {{\"format\": {newest_format()}}} into it"
+            f"{FILE} of the lake at {uri}: cannot be read ({error}). Write {{\"format\": {newest_format()}}} into it"
         ) from error
 
 
 def read_values(files: Blobs) -> dict[str, Any]:
     """The content of `lake.json`; empty if it does not exist or is damaged.  Keys of other programs are kept when it is
     written."""
+    return values_in(files.read(FILE))
+
+
+def values_in(text: str | None) -> dict[str, Any]:
+    """The values in the content of `lake.json`, as `read_values`."""
     try:
-        found = json.loads(files.read(FILE) or "{}")
+        found = json.loads(text or "{}")
     except ValueError:
         found = None
     return found if isinstance(found, dict) else {}
 
 
-def identity_of(files: Blobs) -> str:
+def identity_in(values: dict[str, Any]) -> str:
     """The identity of a lake, made once with it; empty for a lake that was made before there were any."""
-    found = read_values(files).get("identity")
+    found = values.get("identity")
     return found if isinstance(found, str) else ""
 
 
@@ -72,15 +81,16 @@ def write_default_space(files: Blobs, name: str | None) -> None:
     files.put_text(FILE, json.dumps({key: value for key, value in values.items() if value is not None}) + "\n")
 
 
-def check_format(files: Blobs) -> int:
-    """The format of a lake.  Raises LakeError if this program does not know it."""
-    found = format_of(files)
+def check_format(text: str | None, uri: str) -> tuple[int, str]:
+    """The format and the identity in the content of `lake.json`.  Raises LakeError for a format that this program does not
+    know; `uri` names the lake."""
+    found = format_in(text, uri)
     if found > newest_format():
         raise LakeError(
-            f"lake at {files.uri}: has format {found}, but this tonelake knows formats up to {newest_format()}. Install a "
+            f"lake at {uri}: has format {found}, but this tonelake knows formats up to {newest_format()}. Install a "
             "newer tonelake"
         )
-    return found
+    return found, identity_in(values_in(text))
 
 
 def refusal_to_write(uri: str, found: int) -> str:
@@ -96,9 +106,10 @@ def refusal_to_write(uri: str, found: int) -> str:
 def write_format(files: Blobs, version: int | None = None) -> None:
     """Write the newest format unless one is written already; with `version`, replace it by that one."""
     about = "a lake of tonelake: clips, vectors, indexes, runs"
-    identity = identity_of(files) or uuid.uuid4().hex
+    stored = read_values(files)
+    identity = identity_in(stored) or uuid.uuid4().hex
     values = {"format": version or newest_format(), "about": about, "identity": identity}
-    text = json.dumps(read_values(files) | values) + "\n"
+    text = json.dumps(stored | values) + "\n"
     if version is None:
         files.write_once(FILE, text)
     else:

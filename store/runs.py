@@ -179,7 +179,7 @@ def run_folder(lake: Lake, kind: str, name: str) -> Blobs:
 
 
 def lock_run(files: Blobs, name: str) -> AbstractContextManager[None]:
-    """Lock a run's folder on this machine while it is trained.  Raises InputError if another process holds the lock."""
+    """Lock a run's folder while it is trained (`Blobs.locked`).  Raises InputError if another process holds it."""
     return files.locked(f"run {name!r}: is being trained by another process. Wait until it has finished")
 
 

@@ -155,15 +155,25 @@ def filled(tmp_path_factory):
 def s3_server() -> Iterator[str]:
     """The address of an S3 server of this process: starting and stopping one takes as long as most tests of it."""
     import logging
+    import threading
 
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    one_at_a_time, put_object = threading.Lock(), S3Response.put_object
+
+    def put_atomically(self):            # as S3 does; moto checks the condition of a request before it writes, without a lock
+        with one_at_a_time:
+            return put_object(self)
+
+    S3Response.put_object = put_atomically
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    S3Response.put_object = put_object
 
 
 @pytest.fixture
