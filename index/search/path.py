@@ -33,7 +33,7 @@ def path(
     lake: Lake, start: QueryPart | None = None, end: QueryPart | None = None, *, start_text: str | Sequence[str] = (),
     end_text: str | Sequence[str] = (), steps: int = 5, space: str | None = None, layer: int | str | None = None,
     layers: str | Mapping[int | str, float] | None = None, where: str | None = None, like: str | None = None,
-    unlike: str | None = None, clips: bool = False,
+    unlike: str | None = None, clips: bool = False, among: Sequence[str] | pl.Series | None = None,
 ) -> pl.DataFrame:
     """Return `steps` songs that lead from `start` to `end` (clips, songs or files), and the two ends if they are in the lake.
 
@@ -42,8 +42,8 @@ def path(
     A song is shown by the clip nearest to its point.  With `clips`, the stations are clips, and a song may have several.
     Returns step, place (0 at the start, 1 at the end), score (to the point on the arc), to_start and to_end (to the two ends),
     clip_id, clips (unless `clips` is True: how many clips of the song may be stations) and columns that describe the clip.
-    `where`, `layers`, `like` and `unlike` are as for `similar`; the ends themselves need not satisfy the filter.  Fewer
-    stations are returned only if fewer are allowed.
+    `where`, `layers`, `like` and `unlike` are as for `similar`; `among`: ids of the clips that may be stations.  The ends
+    themselves need not satisfy either.  Fewer stations are returned only if fewer are allowed.
     Raises InputError if the ends are the same clip, or opposite in a layer, or if one is zero in a layer, and as `similar` for
     words.
     """
@@ -64,6 +64,11 @@ def path(
     own = Query({}, own=ends[0].own | ends[1].own)
     known = embedded_in_layer(lake, chosen, ids)
     allowed = allowed_rows(lake, known, own, where, None, own_songs=not clips)
+    if among is not None:
+        rows = known.rows.of(among)
+        among_rows = np.zeros(len(ids), bool)
+        among_rows[rows[rows >= 0]] = True
+        allowed = among_rows if allowed is None else allowed & among_rows
     scores = np.stack([search.scores(weights, point)[1] for point in points])             # (station, clip)
     songs = known.each_clip if clips else known.songs
     stations, rows = assign(scores, allowed, songs.numbers)
