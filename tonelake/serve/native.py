@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import anyio
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
@@ -145,7 +144,7 @@ def native_router(answers: Answers) -> APIRouter:
             sound = answers.sound(song_id, as_wav=wav)
             return sound_response(request, answers.opened(), sound)
 
-        return await anyio.to_thread.run_sync(answer)
+        return await in_slot(request, answer, sound=True) or Response(status_code=LEFT)
 
     sent = {"description": "The bytes of the file", "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}}}
     ranged = {

@@ -71,7 +71,8 @@ def subsonic_router(answers: Answers, accounts: Accounts) -> APIRouter:
             given = await read_parameters(request)
         except Refused as error:
             return refused(error, FORMS[0])
-        found = await in_slot(request, lambda: answer(library, accounts, request, name.removesuffix(SUFFIX), given))
+        called = name.removesuffix(SUFFIX)
+        found = await in_slot(request, lambda: answer(library, accounts, request, called, given), sound=called in SOUNDS)
         return Response(status_code=LEFT) if found is None else found
 
     return router
