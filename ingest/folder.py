@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +15,7 @@ from tonelake.ingest.recordings import Recording, ingest_recordings
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.segment import Cut
 from tonelake.ingest.sources import to_source
-from tonelake.ingest.tables import ListColumns
+from tonelake.ingest.tables import ListColumns, list_separators
 from tonelake.store import InputError, Lake
 
 # Choices of `track_by` beside label columns: what names the track of a file, given its path below the folder.
@@ -26,7 +27,7 @@ TRACK_BY: dict[str, Callable[[PurePosixPath], str]] = {
 def ingest_folder(
     lake: Lake, folder: str | Path, *, seconds: float | None = 30.0, hop: float | None = None,
     per_track: int | None = None, labels: str | Path | None = None, multi: ListColumns = (), track_by: str | None = None,
-    dataset: str | None = None, workers: int | None = None,
+    dataset: str | None = None, workers: int | None = None, leave_out: Collection[Path] = (),
 ) -> IngestReport:
     """Bring the lake in step with a folder: every audio file below `folder` as clips, with the columns that its tags fill.
 
@@ -39,6 +40,7 @@ def ingest_folder(
     `multi`: columns that become lists, split at `|` or `;`, or at the separator in `tags=,` or {"tags": ","}.
     `track_by`: which files are one track: those that share a value of this label column, `folder`, or `name` (without its
     suffix); by default each recording is a track, named by its path below `folder`.
+    `leave_out`: files that are being written; they are neither read nor marked missing.
     Raises InputError, before anything is written, if the folder or the labels are unusable.
     """
     cut, folder = Cut(seconds, hop, per_track), Path(folder).expanduser()
@@ -57,6 +59,8 @@ def ingest_folder(
     recordings: list[Recording] = []
     others: Counter[str] = Counter()
     for path in audio_files(folder, passed_over=others):
+        if path in leave_out:
+            continue
         track = clean_name(path.relative_to(folder).as_posix())
         found = table.match(path, track) if table else {}
         if track_by is not None:
@@ -71,5 +75,10 @@ def ingest_folder(
     if labels is not None and folder.resolve() in Path(labels).expanduser().resolve().parents:
         others[Path(labels).suffix.lower()] -= 1                     # it was read, as labels
         others = +others
+    lake.check_writable()
+    lake.ingests.record("folder", os.path.abspath(folder), {         # noqa: PTH100 - keeps links
+        "seconds": seconds, "hop": hop, "per_track": per_track, "multi": list_separators(multi), "track_by": track_by,
+        "dataset": dataset, "labels": None if labels is None else os.path.abspath(Path(labels).expanduser()),   # noqa: PTH100
+    })
     report = ingest_recordings(lake, recordings, cut, dataset=dataset, workers=workers, root=folder)
     return replace(report, skipped=others.total() - others[""], notes=(*notes, *report.notes, *passed_over_note(others)))

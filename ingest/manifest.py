@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from tonelake.ingest.number_cells import is_missing
 from tonelake.ingest.recordings import Recording, ingest_recordings
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.sources import as_on_disk, is_there, to_source
-from tonelake.ingest.tables import ListColumns, Table, read_numbered_table
+from tonelake.ingest.tables import ListColumns, Table, list_separators, read_numbered_table
 from tonelake.store import InputError, Lake
 
 START_NAMES = ("start", "start_s", "offset")
@@ -36,6 +37,10 @@ def ingest_manifest(
     file = Path(file).expanduser()
     recordings, labels = read_manifest(file, multi, stored_as_text(lake))
     check_labels(lake, file, labels.frame, labels.numbers)
+    lake.check_writable()
+    lake.ingests.record("manifest", os.path.abspath(file), {         # noqa: PTH100 - keeps links
+        "multi": list_separators(multi), "dataset": dataset,
+    })
     report = ingest_recordings(lake, recordings, None, dataset=dataset, workers=workers)
     return replace(report, notes=(f"{file.name}: {len(labels.numbers)} rows of {len(recordings)} files", *report.notes))
 

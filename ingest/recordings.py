@@ -6,9 +6,7 @@ others are scanned and cut.  Afterwards clips follow their files: names, tags an
 
 from __future__ import annotations
 
-import os
-import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +21,7 @@ from tonelake.ingest.known_clips import KnownClips, labelled_columns
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.scan import CHANNELS_CANCEL, MIN_SECONDS, Scan, clip_id
 from tonelake.ingest.segment import MAX_WHOLE_S, Cut, is_silent
-from tonelake.ingest.sources import to_source
+from tonelake.ingest.sources import has_entries, sources_below, to_path
 from tonelake.store import Lake, cores, sync_clips, tidy
 
 MANIFEST = "manifest"                    # rule by which clips at given spans are cut
@@ -41,6 +39,8 @@ class Recording:
     named_by_path: bool = False          # `track` is the path below a folder, so that it follows the file and is kept unique
     empties: bool = False                # a label that is None empties the column; else it says nothing
     identity: str | None = None          # of derived audio; None: the hash of the file's audio
+    stamp: Stamp | None = None           # of a song of a music server, where `stamp_of` knows none
+    tags: dict[str, Any] = field(default_factory=dict)               # fill the columns that the file's own tags leave empty
 
     @property
     def needs_length(self) -> bool:
@@ -49,19 +49,24 @@ class Recording:
 
 
 Facts = dict[str, Any]                   # of a file: recording, digest, tags, length_s
+# Yields the sources that can be read now, downloaded where need be, in order; calls (source, reason) for each other one.
+Fetch = Callable[[Sequence[str], Callable[[str, str], None]], Iterator[str]]
 
 
 def ingest_recordings(
     lake: Lake, recordings: Sequence[Recording], cut: Cut | None, *, dataset: str | None = None,
-    workers: int | None = None, root: Path | None = None,
+    workers: int | None = None, root: Path | None = None, checked: Collection[str] = (), gone: Collection[str] = (),
+    fetch: Fetch | None = None,
 ) -> IngestReport:
     """Cut recordings into clips and add them.  `cut` None: at the spans of each recording (a manifest).
 
-    `root`: the folder that `recordings` are all audio files of.  Known files below it that do not exist are marked missing.
+    `root`: the folder that `recordings` are all audio files of.  Known files below it that do not exist are marked missing, and
+    so are those of `checked`, further sources, and all of `gone`.
+    `fetch`: brings songs of a music server to this disk while earlier ones are decoded.
     Raises LakeError if the lake has an older format, so that it has to be upgraded first.
     """
     lake.check_writable()
-    ingest = _Ingest(lake, recordings, cut, dataset, root)
+    ingest = _Ingest(lake, recordings, cut, dataset, root, checked, gone, fetch)
     try:
         with DecoderPool(workers or cores()) as pool:                    # every core: no encoder runs meanwhile
             unknown = ingest.examine(pool)
@@ -76,9 +81,11 @@ class _Ingest:
     """One run of `ingest_recordings`."""
 
     def __init__(
-        self, lake: Lake, recordings: Sequence[Recording], cut: Cut | None, dataset: str | None, root: Path | None
+        self, lake: Lake, recordings: Sequence[Recording], cut: Cut | None, dataset: str | None, root: Path | None,
+        checked: Collection[str] = (), known_gone: Collection[str] = (), fetch: Fetch | None = None,
     ) -> None:
-        self.lake, self.cut, self.root = lake, cut, root
+        self.lake, self.cut, self.root, self.checked = lake, cut, root, checked
+        self.known_gone, self.fetch = known_gone, fetch
         self.by_source = {recording.source: recording for recording in recordings}
         self.count = len(recordings)
         self.files = FileTable(lake)
@@ -94,12 +101,13 @@ class _Ingest:
         if self.is_first:
             return list(self.by_source)
         lengths: dict[str, float | None] = {}
-        stamps = {source: stamp_of(source) for source in self.by_source}
+        stamps = {source: self._stamp(source) for source in self.by_source}
         changed: list[str] = []
+        served: list[str] = []           # are downloaded once, for the scan, which identifies them too
         for source, recording in self.by_source.items():
             found = None if recording.needs_length else self.files.unchanged(source, stamps[source])
             if found is None:
-                changed.append(source)
+                (changed if recording.stamp is None else served).append(source)
             else:
                 self.known.recording_of[source] = found
                 self.files.note_present(source, recording.track if recording.named_by_path else None)
@@ -114,7 +122,7 @@ class _Ingest:
         self._mark_gone()
         self.files.flush()
         here = [source for source in self.by_source if source in self.known.recording_of]
-        return [source for source in here if not self._is_known(source, lengths)]
+        return [source for source in here if not self._is_known(source, lengths)] + served
 
     def _is_known(self, source: str, lengths: dict[str, float | None]) -> bool:
         """Whether all clips of a file are in the lake; if so, its labels are kept for `update_known`."""
@@ -145,8 +153,8 @@ class _Ingest:
         stamps: dict[str, Stamp | None] = {}
 
         def requests() -> Iterator[dict[str, Any]]:
-            for source in sources:
-                stamps[source] = stamp_of(source)
+            for source in self.fetch(sources, self._fail) if self.fetch is not None else sources:
+                stamps[source] = self._stamp(source)
                 yield {"do": "scan", "source": source, "recording": self.known.recording_of.get(source)}
 
         for request, reply in self.lake.progress(pool.map(requests()), len(sources), "decoding"):
@@ -156,6 +164,7 @@ class _Ingest:
                 self._fail(source, str(reply))
                 continue
             recording = self.by_source[source]
+            reply["tags"] = completed(reply["tags"], recording.tags)
             if request["recording"] is None:
                 self._note_read(source, stamp, reply | {"digest": reply["scan"]["digest"]})
             identity = self.known.recording_of[source]
@@ -170,12 +179,18 @@ class _Ingest:
                 self.collector.succeed(source)
 
     def _mark_gone(self) -> None:
-        """Mark known files that do not exist as missing: below the folder, asked for, or with audio that moved."""
-        candidates = set(self.failed) | set(self.files.of_recordings(set(self.known.recording_of.values())))
+        """Mark known files that do not exist as missing: below the folder, asked for, or with audio that moved.
+
+        None if the folder itself went away during the ingest, with the drive that it is on.
+        """
+        if self.root is not None and not has_entries(self.root):
+            return
+        candidates = {*self.failed, *self.checked, *self.known_gone}
+        candidates |= set(self.files.of_recordings(set(self.known.recording_of.values())))
         if self.root is not None:
-            for prefix in _sources_of(self.root):
+            for prefix in sources_below(self.root):
                 candidates |= set(self.files.below(prefix))
-        self.gone = self.files.note_gone(sorted(candidates - (set(self.by_source) - set(self.failed))))
+        self.gone = self.files.note_gone(sorted(candidates - (set(self.by_source) - set(self.failed))), self.known_gone)
 
     def finish(self) -> IngestReport:
         """Bring all clips in step with their files, and count."""
@@ -194,7 +209,13 @@ class _Ingest:
             notes=self.collector.copies.notes(),
         )
 
+    def _stamp(self, source: str) -> Stamp | None:
+        return self.by_source[source].stamp or stamp_of(source)
+
     def _fail(self, source: str, error: str) -> None:
+        recording = self.by_source[source]
+        if recording.stamp is not None:  # its file in the cache is named by a hash
+            error = error.replace(to_path(source).name, recording.track.rsplit("/", 1)[-1])
         self.collector.fail(source, error)
         self.failed.append(source)
 
@@ -210,10 +231,16 @@ class _Ingest:
         return identity
 
 
-def _sources_of(root: Path) -> tuple[str, str]:
-    """How the sources of the files below a folder begin: as paths, and as URIs where a path is not valid UTF-8."""
-    quoted = urllib.parse.quote_from_bytes(os.fsencode(os.path.abspath(root)))  # noqa: PTH100 - keeps links
-    return to_source(root), f"file://{quoted}"
+def completed(tags: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Tags of a file, and `others` for those that it lacks.  Its artists and their first belong together.
+
+    >>> completed({"title": "So What"}, {"title": "?", "artist": "Miles Davis", "artists": ["Miles Davis"], "year": None})
+    {'title': 'So What', 'artist': 'Miles Davis', 'artists': ['Miles Davis']}
+    """
+    own = {name: value for name, value in tags.items() if value is not None}
+    if "artist" in own or "artists" in own:
+        others = {name: value for name, value in others.items() if name not in ("artist", "artists")}
+    return own | {name: value for name, value in others.items() if value is not None and name not in own}
 
 
 def _rows_of_scan(

@@ -34,6 +34,7 @@ from .format import format_of, newest_format, write_format
 from .fragments import Fragment, append_fragments, write_fragment
 from .frames import Frames, FrameStates, layer_with_frames
 from .gestures import GESTURE_COLUMNS, Gestures
+from .hold import Hold, Holding, look_once
 from .hybrid import (
     Hybrid,
     HybridPart,
@@ -47,6 +48,7 @@ from .hybrid import (
     rounded_weights,
     slowest,
 )
+from .ingests import Ingest, Ingests
 from .key_rows import KeyRows
 from .lake import Lake
 from .locks import exclusive_lock, lock_of_module
@@ -147,8 +149,12 @@ __all__ = [
     "FrameStates",
     "Frames",
     "Gestures",
+    "Hold",
+    "Holding",
     "Hybrid",
     "HybridPart",
+    "Ingest",
+    "Ingests",
     "InputError",
     "KeyRows",
     "Lake",
@@ -224,6 +230,7 @@ __all__ = [
     "layer_with_frames",
     "lock_of_module",
     "lock_run",
+    "look_once",
     "make_projected",
     "memory_bytes",
     "nearest",

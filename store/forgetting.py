@@ -15,7 +15,7 @@ from tonelake.store.columns import MISSING, SUPERSEDED
 from tonelake.store.errors import InputError
 from tonelake.store.lake import Lake
 from tonelake.store.sync import sync_clips
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, to_frame
+from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def forget(
     `superseded`, recordings whose files have other audio now; `where`, SQL over clip columns.
     Raises InputError without a choice, or if nothing matches.
 
-    A file that is still in a folder comes back with the next ingest of that folder.
+    A file that is still in a folder comes back with the next ingest of that folder.  The record of an ingest of `path`, or of a
+    folder below it, is deleted too.
     """
     chosen = [name for name, given in (
         ("PATH", path is not None), ("--missing", missing), ("--superseded", superseded), ("--where", where is not None),
@@ -75,6 +76,10 @@ def forget(
     report = ForgetReport(songs=clips["track"].n_unique(), clips=len(clips), files=len(rows))
     if not confirm(report):
         return None
+    if path is not None:                 # a watch would bring its clips back
+        for ingest in lake.ingests.all():
+            if f"{ingest.root}/".startswith(f"{path.rstrip('/')}/"):
+                lake.ingests.remove(ingest.kind, ingest.root)
     ids = clips["clip_id"].to_list()
     for table in tables_with_clips(lake):
         delete(table, "clip_id", ids)
@@ -105,5 +110,5 @@ def delete(table: Table, column: str, values: list[str]) -> None:
 def forget_cuts(lake: Lake, sources: list[str]) -> None:
     """Have these files cut again by the next ingest, since some of their clips are gone."""
     for part in chunks(sources, IDS_PER_FILTER):
-        rows = to_frame(lake.paths.table.read(where=in_list("source", part)))
+        rows = lake.paths.read(where=in_list("source", part))
         lake.paths.put(rows.with_columns(cuts=pl.lit(None, pl.List(pl.String))))

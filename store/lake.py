@@ -22,9 +22,10 @@ from tonelake.store.events import Events
 from tonelake.store.failures import Failures
 from tonelake.store.files import Files
 from tonelake.store.format import FILE as FORMAT_FILE
-from tonelake.store.format import FIRST_WITH_STATES, check_format, identity_of, refusal_to_write, write_format
+from tonelake.store.format import FIRST_WITH_STATES, check_format, refusal_to_write, write_format
 from tonelake.store.frames import Frames
 from tonelake.store.gestures import Gestures
+from tonelake.store.ingests import Ingests
 from tonelake.store.progress import Progress, silent_progress
 from tonelake.store.space import Space, Spaces
 from tonelake.store.tokens import Tokens
@@ -45,35 +46,46 @@ class Lake:
         self, uri: str | Path, *, create: bool = True, older: bool = False, progress: Progress = silent_progress
     ) -> None:
         self.progress = progress         # wraps the items of every long job
-        self.uri = str(uri)
+        self.only_reads = False          # for a program that only reads: derived tables are kept in temporary folders
+        self.uri = without_file_scheme(str(uri))
         local = is_local(self.uri)
         if local:
             self.uri = str(Path(self.uri).expanduser().absolute())
         if found := set(self.uri) & set("?" if local else "?#"):
             # Lance takes it for the end of the path, and would write to a different lake than the one named.
             raise LakeError(f"lake {self.uri!r}: the path contains {found.pop()!r}. Choose another with --lake")
-        if local and check_folder(Path(self.uri), create):
+        # The first request to an object store goes to its files, whose errors name the remedy.
+        text = None if local else self.files("").read(FORMAT_FILE)
+        if text is None and (check_folder(Path(self.uri), create) if local else self._check_prefix(create)):
             write_format(self.files(""))
         self._connection = connect(self.uri)
         self.clips = Clips(self._connection)
-        if create and not local and not self.clips.table.version:
-            write_format(self.files(""))
         self._older = older
         self.paths = Files(self._connection)
-        self.read_format()
+        self.read_format(text)
         self.failures = Failures(self._connection)
         self.events = Events(self._connection)
         self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"), self.files(""))
+        self.ingests = Ingests(self.files("ingests"))
         self._vectors: dict[Space, Vectors] = {}         # opened: later queries need not read their keys again
 
-    def read_format(self) -> None:
-        """Read `lake.json`: sets `identity`, and what the format allows.  Raises LakeError for a format that is not known."""
-        files = self.files("")
-        found = check_format(files)
-        self.identity = f"{identity_of(files)} {self.uri}"           # a lake that is made again at this URI gets another one
+    def read_format(self, text: str | None = None) -> None:
+        """Read `lake.json`, unless its content is given: sets `identity`, and what the format allows.
+
+        Raises LakeError for a format that is not known.
+        """
+        found, identity = check_format(self.files("").read(FORMAT_FILE) if text is None else text, self.uri)
+        self.identity = f"{identity} {self.uri}"         # a lake that is made again at this URI gets another one
         self.clips.has_states = found >= FIRST_WITH_STATES
         self.refusal = "" if self._older else refusal_to_write(self.uri, found)      # why clips cannot be written
         self.clips.table.refusal = self.paths.table.refusal = self.refusal
+
+    def _check_prefix(self, create: bool) -> bool:
+        """Whether a new lake has to be made on an object store.  Raises LakeError unless there is one, or may be one."""
+        holds_lake = not set(self.files("").folders()).isdisjoint(PARTS)
+        if not create and not holds_lake:
+            raise LakeError(f"{self.uri}: is not a lake. Make one with `tonelake ingest`, or choose another with --lake")
+        return not holds_lake
 
     def check_writable(self) -> None:
         """Raise LakeError unless clips can be written: call it before any long work."""
@@ -125,6 +137,19 @@ def check_folder(path: Path, create: bool) -> bool:
         return not holds_lake
     except OSError as error:
         raise LakeError(f"{path}: cannot hold a lake ({error.strerror or error}). Choose another with --lake") from error
+
+
+def without_file_scheme(uri: str) -> str:
+    """The path in a `file://` URI; any other text as it is.
+
+    >>> without_file_scheme("file:///music/my%20lake"), without_file_scheme("s3://bucket/lake")
+    ('/music/my lake', 's3://bucket/lake')
+    """
+    if uri[:7].lower() != "file://":
+        return uri
+    from urllib.request import url2pathname
+
+    return url2pathname(uri[7:])
 
 
 def connect(uri: str) -> Any:

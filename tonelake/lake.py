@@ -32,8 +32,8 @@ class Lake(store.Lake):
     """An opened lake and everything that can be done with it.
 
     Most methods are functions of a room: `lake.similar(…)` is `tonelake.index.similar(lake, …)`.  The lake's own data:
-    `lake.clips`, `lake.events`, `lake.spaces`, `lake.failures`, `lake.vectors(space)`, `lake.frames(space)`,
-    `lake.tokens(space)` and `lake.gestures(space)`.
+    `lake.clips`, `lake.events`, `lake.spaces`, `lake.failures`, `lake.ingests`, `lake.vectors(space)`,
+    `lake.frames(space)`, `lake.tokens(space)` and `lake.gestures(space)`.
     Long jobs show their progress through `lake.progress` and log to `tonelake.<room>`.
     """
 
@@ -53,6 +53,8 @@ class Lake(store.Lake):
     ingest_catalogue = ingest.ingest_catalogue
     ingest_mirdata = ingest.ingest_mirdata
     ingest_hf = ingest.ingest_hf
+    ingest_beets = ingest.ingest_beets
+    ingest_subsonic = ingest.ingest_subsonic
     ingest_events = ingest.ingest_events
     separate = ingest.separate_clips
 
@@ -70,7 +72,7 @@ class Lake(store.Lake):
         `choice`: missing, superseded, where or confirm, as of `store.forget`.
         """
         source = None if path is None else str(path)
-        if source is not None and not source.startswith("chorale:"):
+        if source is not None and ingest.is_file_source(source):
             source = ingest.to_source(Path(source).expanduser())
         return store.forget(self, source, **choice)
 
@@ -108,7 +110,7 @@ class Lake(store.Lake):
         """
         row = index.find_clip(self, clip)
         end = row["start_s"] + row["duration_s"]
-        if not row["source"].startswith("chorale:"):
+        if not row["source"].startswith("chorale:"):         # a song of a server is downloaded: it is about to be played
             decoders = self._players if urgent else self._decoders
             stated = decoders.ask({"do": "length", "source": row["source"]})["length_s"]
             if stated is not None:

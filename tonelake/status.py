@@ -10,6 +10,8 @@ import polars as pl
 from tonelake.embed import source_of
 from tonelake.store import Lake, read_songs
 
+OUTDATED = pl.col("run").fill_null("").str.contains(r" \((replaced|missing)\)$")         # of `list_spaces`
+
 
 @dataclass(frozen=True)
 class Status:
@@ -38,8 +40,7 @@ class Status:
 
     def behind(self) -> pl.DataFrame:
         """The spaces that lack clips and can be extended: the encoder of a replaced or missing run is not there any more."""
-        outdated = pl.col("run").fill_null("").str.contains(r" \((replaced|missing)\)$")
-        return self.spaces.filter((pl.col("missing") > 0) & ~outdated)
+        return self.spaces.filter((pl.col("missing") > 0) & ~OUTDATED)
 
 
 def read_status(lake: Lake) -> Status:

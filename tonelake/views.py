@@ -67,6 +67,11 @@ def stations(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def playlist(frame: pl.DataFrame) -> pl.DataFrame:
+    """The songs of a playlist."""
+    return frame.select(pl.exclude("seconds", "source"), length=clock(pl.col("seconds")))
+
+
 def typical(frame: pl.DataFrame) -> pl.DataFrame:
     """Typical and unusual clips."""
     hidden = ("duration_s", "start_s", "source", "flag")
@@ -169,9 +174,10 @@ def probe_layers(frame: pl.DataFrame) -> pl.DataFrame:
     """Layers of a probe at their best settings: the main metric with its interval, the selected layer starred."""
     main = next((name for name in ("accuracy", "map", "r2") if f"{name}_low" in frame.columns), "")
     others = [name for name in ("key_score", "balanced_accuracy", "macro_f1", "roc_auc", "rmse") if name in frame.columns]
+    settings = [name for name in ("rate", "decay") if name == "decay" or (frame["rate"] > 0).any()]  # lbfgs has no rate
     return frame.select(
         pl.col("name").add(pl.when("best").then(pl.lit(" *")).otherwise(pl.lit(""))).alias("layer"),
-        interval_text(main, f"{main} (95 %)"), *others[:2], number(pl.col("rate"), "g"), number(pl.col("decay"), "g"),
+        interval_text(main, f"{main} (95 %)"), *others[:2], *(number(pl.col(name), "g") for name in settings),
     )
 
 

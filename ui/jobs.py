@@ -4,44 +4,30 @@
     current_job(lake) -> RunningJob | None     the running or the last one, until it is dismissed
 
 Jobs belong to the server's process: they survive reloads, changes of page and closed browsers, and end with the server.
-A second server of the same lake is refused by a lock; a command that somebody runs in a terminal is noticed by what it
-writes.  Cancelling interrupts the command, which stores its finished work.
+A second server of the same lake and `tonelake watch` are refused by a lock; a command that somebody runs in a terminal is
+noticed by what it writes (`tonelake.writers`).  Cancelling interrupts the command, which stores its finished work.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tonelake import Lake
+from tonelake.command_process import INTERRUPTED, command_line, environment, interrupt
 from tonelake.next_jobs import Job
-from tonelake.store import (
-    AS_LINES,
-    PROGRESS_VARIABLE,
-    InputError,
-    ProgressRecord,
-    exclusive_lock,
-    lock_of_module,
-    read_record,
-)
+from tonelake.store import AS_LINES, PROGRESS_VARIABLE, InputError, ProgressRecord, TonelakeError, read_record
+from tonelake.writers import OTHERS_S, writing
 
-HOME = Path(__file__).resolve().parent.parent            # the folder that the package `tonelake` is in
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LINES_KEPT = 200                         # of a command's output
 RESULT_LINES = 4                         # of a report, shown as the result
-OTHERS_S = 45.0                          # a command that embeds writes every 30 s
-PATIENCE_S = 8.0                         # between an interrupt and the signals that nothing can ignore
-INTERRUPTED = 130                        # exit code of an interrupted command
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 
@@ -109,25 +95,17 @@ class RunningJob:
         return self.ended is not None
 
     def _stop(self) -> None:
-        process = self._process
-        if process is None:
-            return
-        with contextlib.suppress(OSError):
-            process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
-        for last_resort in (process.terminate, process.kill):
-            try:
-                process.wait(PATIENCE_S)
-                return
-            except subprocess.TimeoutExpired:
-                last_resort()
+        if self._process is not None:
+            interrupt(self._process)
 
-    def _run(self, uri: str) -> None:
+    def _run(self, lake: Lake) -> None:
         """Run the command to its end; a thread's work."""
         try:
-            with self._locked(uri):
+            with writing(lake, OTHERS_S):
                 self._process = process = subprocess.Popen(
-                    command_line(self.job, uri), env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True,
+                    command_line(self.job.arguments, lake.uri), env=environment(**{PROGRESS_VARIABLE: AS_LINES}),
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+                    errors="replace", start_new_session=True,
                 )
                 self._ready.set()
                 assert process.stderr is not None
@@ -135,15 +113,11 @@ class RunningJob:
                     for line in process.stderr:
                         self._read(line.rstrip("\n"))
                 self.code = process.wait()
-        except (OSError, InputError) as error:
+        except (OSError, TonelakeError) as error:
             self._problem = error
         finally:
             self.ended = time.time()
             self._ready.set()
-
-    def _locked(self, uri: str) -> contextlib.AbstractContextManager[None]:
-        # One lock a lake, in the cache folder: a lake can be on an object store.
-        return exclusive_lock(lock_of_module(Path(uri) / "jobs"), "the lake: another app runs a job of it. Wait until it ends")
 
     def _read(self, line: str) -> None:
         record = read_record(line)
@@ -168,14 +142,8 @@ def start_job(lake: Lake, job: Job) -> RunningJob:
         last = _jobs.get(lake.uri)
         if last is not None and last.state == RUNNING:
             raise InputError(f"{job.title}: another job is running ({last.job.title}). Wait until it ends, or cancel it")
-        age_s = seconds_since_foreign_write(lake, last)
-        if age_s is not None and age_s < OTHERS_S:
-            raise InputError(
-                f"{job.title}: another process wrote to the lake {age_s:.0f} s ago. Wait until it ends; if it has, try again "
-                f"in {OTHERS_S - age_s:.0f} s"
-            )
         running = RunningJob(job)
-        threading.Thread(target=running._run, args=(lake.uri,), daemon=True).start()
+        threading.Thread(target=running._run, args=(lake,), daemon=True).start()
         running._ready.wait()
         if running._problem is not None:
             raise InputError(f"{job.title}: cannot be started ({running._problem})")
@@ -189,35 +157,9 @@ def current_job(lake: Lake) -> RunningJob | None:
     return None if found is None or found.dismissed else found
 
 
-def seconds_since_foreign_write(lake: Lake, last: RunningJob | None) -> float | None:
-    """Return the age of the newest write to the lake after `last` ended; None without one."""
-    newest = max((found for found in write_times(lake)), default=None)
-    if newest is None or (last is not None and last.ended is not None and newest <= last.ended):
-        return None
-    return max(time.time() - newest, 0.0)
-
-
-def write_times(lake: Lake) -> Iterator[float]:
-    """Yield when clips, files and each space's vectors were last written, in seconds since the epoch."""
-    for table in (lake.clips.table, lake.paths.table, *(lake.vectors(space).table for space in lake.spaces.all())):
-        written = table.written_at()
-        if written is not None:
-            yield written
-
-
 def can_start(address: str | None) -> bool:
     """Whether a server at this address may start jobs: only one that no other machine reaches."""
     return address in LOOPBACK
-
-
-def command_line(job: Job, uri: str) -> list[str]:
-    # -P: a module in the folder where the server was started must not shadow one of ours.
-    return [sys.executable, "-P", "-m", "tonelake", *job.arguments, "--lake", uri]
-
-
-def environment() -> dict[str, str]:
-    path = os.pathsep.join(part for part in (str(HOME), os.environ.get("PYTHONPATH", "")) if part)
-    return os.environ | {PROGRESS_VARIABLE: AS_LINES, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 @atexit.register

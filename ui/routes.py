@@ -39,7 +39,7 @@ from tonelake.ui.answers import HEADERS, binary, errors_as_json
 from tonelake.ui.listen_routes import listen_routes
 from tonelake.ui.map_routes import map_routes
 from tonelake.ui.opened import opened_lake
-from tonelake.ui.sound import Sound, is_file_there, parse_range, recording_length
+from tonelake.wav_file import Sound, is_file_there, parse_range, recording_length
 
 MAX_BODY_BYTES = 1 << 20
 MAX_DIGITS = 6                           # of the number of a part

@@ -16,7 +16,7 @@ from tonelake.index import read_points, read_query
 from tonelake.ingest import ingest_folder
 from tonelake.store import InputError, KeyRows, Lake, SpaceMismatch
 from tonelake.ui.points import Colours, load_points
-from tonelake.ui.sound import BLOCK_S, HEADER, RATE, Sound, parse_range
+from tonelake.wav_file import BLOCK_S, HEADER, RATE, Sound, parse_range
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tonelake.ingest import ingest_folder
 from tonelake.next_jobs import Job
 from tonelake.store import Failure, InputError, Lake
 from tonelake.ui import jobs
+from tonelake.writers import writing
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 
@@ -216,15 +217,13 @@ def test_a_failing_command_shows_its_error(lake, offered, settled):
 def test_a_job_is_refused_while_another_process_writes(lake, offered):
     job = Job(kind="map", title="Map", reason="", arguments=("map",))
     lake.clips.add(clip_rows(1, 1))
-    with pytest.raises(InputError, match=r"another process wrote to the lake \d+ s ago"):
+    with pytest.raises(InputError, match=r"another process wrote to it \d+ s ago"):
         jobs.start_job(lake, job)
     assert jobs.current_job(lake) is None
 
 
 def test_two_apps_do_not_run_jobs_of_one_lake_at_once(lake, offered, settled):
-    from tonelake.store import exclusive_lock, lock_of_module
-
-    with exclusive_lock(lock_of_module(Path(lake.uri) / "jobs")), pytest.raises(InputError, match="another app runs a job"):
+    with writing(lake), pytest.raises(InputError, match="another process runs a job"):
         jobs.start_job(lake, Job(kind="map", title="Map", reason="", arguments=("map",)))
 
 

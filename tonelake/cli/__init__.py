@@ -10,7 +10,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tonelake.cli import analysis, embed, finetune, ingest, lake, listen, maintenance, mcp, names, probe, search, tokens
+from tonelake.cli import (
+    analysis,
+    embed,
+    finetune,
+    ingest,
+    lake,
+    listen,
+    maintenance,
+    mcp,
+    names,
+    playlist,
+    probe,
+    search,
+    serve,
+    tokens,
+    watch,
+)
 from tonelake.cli.shared import MARKUP, say, show_logs
 
 FIRST = ("demo", "status", "ui", "ingest")          # of the commands in --help, which lists groups of commands last
@@ -29,7 +45,9 @@ app = typer.Typer(
     "Start with: tonelake demo.  Or: tonelake ingest folder MUSIC, tonelake embed, tonelake similar FILE.",
 )
 # As --help lists them.
-MODULES = (lake, mcp, ingest, embed, names, search, analysis, probe, finetune, tokens, listen, maintenance)
+MODULES = (
+    lake, mcp, ingest, watch, embed, names, search, playlist, analysis, probe, finetune, tokens, listen, serve, maintenance,
+)
 for _module in MODULES:
     app.add_typer(_module.app)
 

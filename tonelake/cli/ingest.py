@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from tonelake.cli.options import FROM_LIBRARY, library_command
-from tonelake.cli.shared import AUDIO, MARKUP, LakePath, Strict, Where, WorkerCount, finish, open_lake
+from tonelake.cli.shared import (
+    AUDIO,
+    MARKUP,
+    Csv,
+    Json,
+    LakePath,
+    Strict,
+    Where,
+    WorkerCount,
+    ask_password,
+    finish,
+    open_lake,
+    show,
+)
 from tonelake.ingest import FoundDataSet, find_datasets
 
 app = typer.Typer()
@@ -68,6 +81,86 @@ def ingest_manifest(
     Example: tonelake ingest manifest clips.csv --multi tags
     """
     report = open_lake(lake, create=True).ingest_manifest(file, multi=multi or (), dataset=dataset, workers=workers)
+    finish(report, strict)
+
+
+@ingest_app.command("beets", cls=library_command("tonelake.ingest:ingest_beets"))
+def ingest_beets(
+    library: Annotated[Path, typer.Argument(help="beets' library, such as library.db; `beet config` names it.")],
+    lake: LakePath = "lake",
+    music: Annotated[
+        Path | None, typer.Option(help="Music folder of beets; default: as beets' configuration says.")
+    ] = None,
+    attributes: Annotated[
+        list[str] | None, typer.Option(
+            "--attributes", metavar="NAME[,NAME…]",
+            help="Fields of beets and flexible attributes that become label columns: mood,bpm,genres. May be repeated.",
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    per_track: Annotated[
+        int | None, typer.Option(min=1, help="At most as many clips of a file, evenly spread; a later run adds the others.")
+    ] = None,
+    dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
+) -> None:
+    """Bring the lake in step with a library of beets: its songs, with the tags and attributes that beets has for them.
+
+    Example: tonelake ingest beets ~/.config/beets/library.db --attributes mood,bpm
+    """
+    names = [name.strip() for text in attributes or () for name in text.split(",") if name.strip()]
+    report = open_lake(lake, create=True).ingest_beets(
+        library, music=music, attributes=names, seconds=None if whole else seconds, hop=hop, per_track=per_track,
+        dataset=dataset, workers=workers,
+    )
+    finish(report, strict)
+
+
+@ingest_app.command("subsonic", cls=library_command("tonelake.ingest:ingest_subsonic"))
+def ingest_subsonic(
+    url: Annotated[str, typer.Argument(help="Address of the server, such as http://localhost:4533.")],
+    lake: LakePath = "lake",
+    user: Annotated[
+        str | None, typer.Option(
+            help="Name of the user there; default: TONELAKE_SUBSONIC_USER, or as ~/.netrc says. The password is read from "
+            "TONELAKE_SUBSONIC_PASSWORD or ~/.netrc, or asked for.",
+        ),
+    ] = None,
+    music: Annotated[
+        Path | None, typer.Option(help="Folder of the server's music on this disk: songs that the lake lacks are read there.")
+    ] = None,
+    fetch: Annotated[bool, typer.Option(help="Download songs that are neither in the lake nor on this disk.")] = True,
+    cache_gb: Annotated[
+        float | None, typer.Option(
+            "--cache-gb", help="Bound of the cache of downloaded files, for all servers; default: as before, at first 10."
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option(
+            "--insecure", help="Send the password itself where the server takes no tokens, even if others could read it."
+        ),
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    per_track: Annotated[
+        int | None, typer.Option(min=1, help="At most as many clips of a file, evenly spread; a later run adds the others.")
+    ] = None,
+    dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Match the songs of a music server (Navidrome, Gonic, …) to the lake, and bring in those that it lacks.
+
+    Songs are matched by path, else by title, artist and length. With --json or --csv, songs without a match are printed.
+
+    Example: tonelake ingest subsonic http://localhost:4533 --user ada --music ~/Music
+    """
+    report = open_lake(lake, create=True).ingest_subsonic(
+        url, user=user, music=music, fetch=fetch, cache_gb=cache_gb, insecure=insecure, seconds=None if whole else seconds,
+        hop=hop, per_track=per_track, dataset=dataset, ask=ask_password, workers=workers,
+    )
+    if as_json or as_csv:
+        show(report.unmatched_frame(), as_json, as_csv)
     finish(report, strict)
 
 

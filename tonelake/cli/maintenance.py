@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,7 +49,9 @@ def verify(
 
 @app.command(rich_help_panel=UPKEEP)
 def forget(
-    path: Annotated[Path | None, typer.Argument(help="File or folder, also one that no longer exists.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="File or folder, also one that no longer exists; or subsonic:URL, a server's songs.")
+    ] = None,
     lake: LakePath = "lake", where: Where = None,
     missing: Annotated[bool, typer.Option("--missing", help="Forget recordings whose files are gone.")] = False,
     superseded: Annotated[

@@ -125,6 +125,13 @@ def say(text: str) -> None:
         typer.echo(printable(line), err=True)
 
 
+def ask_password(prompt: str) -> str:
+    """A password that is typed without being shown; empty where there is no terminal to ask on."""
+    import sys
+
+    return str(typer.prompt(prompt, hide_input=True, err=True)) if sys.stdin.isatty() else ""
+
+
 def finish(report: IngestReport | EventReport, strict: bool) -> None:
     """Print a report and exit: with 1 if a recording failed and `strict`."""
     for line in (*report.notes, str(report)):
