@@ -1,4 +1,5 @@
 from .audio_files import SUFFIXES
+from .beets import ingest_beets
 from .chorale_audio import soundfont_differs
 from .chorale_sources import soundfont_of
 from .clip_audio import read_clips
@@ -16,9 +17,13 @@ from .events.sync import EventReport, ingest_events
 from .folder import ingest_folder
 from .identify import identify_files
 from .manifest import ingest_manifest
+from .repeat import can_repeat, listed_files, repeat_ingest
 from .report import IngestReport
 from .segment import Cut
-from .sources import read_source, to_path, to_source
+from .sources import is_available, is_file_source, local_file, read_source, sources_below, to_path, to_source
+from .subsonic.client import SubsonicError, SubsonicServer
+from .subsonic.login import server_address
+from .subsonic.sync import SubsonicReport, ingest_subsonic
 from .tables import read_table
 
 __all__ = [
@@ -36,11 +41,16 @@ __all__ = [
     "Listed",
     "ListedFile",
     "Separator",
+    "SubsonicError",
+    "SubsonicReport",
+    "SubsonicServer",
     "audio_below",
+    "can_repeat",
     "decoder_libraries",
     "find",
     "find_datasets",
     "identify_files",
+    "ingest_beets",
     "ingest_catalogue",
     "ingest_chorales",
     "ingest_dataset",
@@ -49,14 +59,22 @@ __all__ = [
     "ingest_hf",
     "ingest_manifest",
     "ingest_mirdata",
+    "ingest_subsonic",
     "inside",
+    "is_available",
+    "is_file_source",
     "known_datasets",
+    "listed_files",
+    "local_file",
     "read_clips",
     "read_source",
     "read_table",
+    "repeat_ingest",
     "separate_clips",
+    "server_address",
     "soundfont_differs",
     "soundfont_of",
+    "sources_below",
     "sub_folders",
     "to_path",
     "to_source",

@@ -27,24 +27,25 @@ def answer(request: dict) -> tuple[dict, bytes]:
     from tonelake.ingest.chorale_sources import parse_chorale
     from tonelake.ingest.libraries import library_versions
     from tonelake.ingest.scan import MIN_SECONDS, file_digest, promised_length, scan_file
-    from tonelake.ingest.sources import read_source, to_path
+    from tonelake.ingest.sources import local_file, read_source
     from tonelake.ingest.tags import read_all_tags
 
     source, skip = request["source"], request.get("skip", 0)
     if request["do"] == "libraries":
         return {"libraries": library_versions()}, b""
     if request["do"] == "length":
-        return {"length_s": promised_length(to_path(source))}, b""
+        return {"length_s": promised_length(local_file(source))}, b""
     if request["do"] == "digest":
-        length_s = promised_length(to_path(source)) if request.get("length") else None
-        return {"digest": file_digest(to_path(source)), "length_s": length_s}, b""
+        path = local_file(source)
+        length_s = promised_length(path) if request.get("length") else None
+        return {"digest": file_digest(path), "length_s": length_s}, b""
     if request["do"] == "scan":
-        path: Path = to_path(source)
+        path = local_file(source)
         scan = scan_file(path, skip, request.get("shortest_s", MIN_SECONDS))
         recording = request.get("recording") or identify(path, scan.digest, skip)
         return {"scan": scan.to_dict(), "recording": recording, "tags": read_all_tags(path)}, b""
     if request["do"] == "identify":
-        path = to_path(source)
+        path = local_file(source)
         length_s = promised_length(path) if request.get("length") else None
         digest = file_digest(path)
         return {

@@ -2,7 +2,8 @@
 
 A stamp is the size, the time of the last write (mtime) and of the last change (ctime).  A program can set mtime back; only
 the system sets ctime.  A file that changed within the last seconds is not trusted yet, because file systems store coarse times.
-Stamps are stored in the lake's table of files (`store.files`).
+Stamps are stored in the lake's table of files (`store.files`).  The stamp of a song of a music server is made from what its
+server says about it (`subsonic.sync`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 
 from tonelake.ingest.chorale_sources import is_chorale, soundfont_of
-from tonelake.ingest.sources import to_path
+from tonelake.ingest.sources import is_file_source, to_path
 
 COARSE_NS = 3_000_000_000                # FAT stores times in steps of two seconds
 
@@ -18,8 +19,8 @@ Stamp = tuple[int, int, int]             # size in bytes, mtime and ctime in nan
 
 
 def stamp_of(source: str) -> Stamp | None:
-    """The current stamp of a file; None for a chorale or a file that cannot be examined."""
-    if is_chorale(source):
+    """The current stamp of a file; None for a source that names no file, and for a file that cannot be examined."""
+    if not is_file_source(source):
         return None
     try:
         stat = to_path(source).stat()
@@ -36,11 +37,11 @@ def is_trusted(stamp: Stamp | None) -> bool:
 def is_gone(source: str) -> bool:
     """Whether the file does not exist; False if that cannot be decided, as for a folder that may not be read.
 
-    A chorale is gone if its soundfont is.
+    A chorale is gone if its soundfont is; only its server knows whether a song is gone.
     """
     try:
-        path = soundfont_of(source) if is_chorale(source) else to_path(source)
-        if path is not None:             # None: the built-in organ
+        path = soundfont_of(source) if is_chorale(source) else to_path(source) if is_file_source(source) else None
+        if path is not None:             # None: the built-in organ, or a server
             path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return True

@@ -6,7 +6,7 @@ before its clips are in the lake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,12 +78,12 @@ class FileTable:
         if cut not in cuts:
             self._put(source, {"cuts": [*cuts, cut]})
 
-    def note_gone(self, candidates: Sequence[str]) -> list[str]:
-        """Mark those of these files as missing that do not exist; returns them."""
+    def note_gone(self, candidates: Sequence[str], gone: Collection[str] = ()) -> list[str]:
+        """Mark those of these files as missing that do not exist, or that are known to be `gone`; returns them."""
         found = []
         for source in candidates:
             row = self.row(source)
-            if row is not None and row["missing_since"] is None and is_gone(source):
+            if row is not None and row["missing_since"] is None and (source in gone or is_gone(source)):
                 self._put(source, {"missing_since": datetime.now(UTC)})
                 found.append(source)
         return found

@@ -1,7 +1,9 @@
 """Read the samples of a source, the text by which a lake names a recording.  Every sample enters through `read_source`.
 
-A source is an absolute path; a `file:` URI if the path is not valid UTF-8, which a text column cannot hold; or
-`chorale:NAME`, a piece of music21's corpus that is rendered when it is read (`chorale_sources`).
+A source is an absolute path; a `file:` URI if the path is not valid UTF-8, which a text column cannot hold; `chorale:NAME`, a
+piece of music21's corpus that is rendered when it is read (`chorale_sources`); or `subsonic:SERVER/ID`, a song of a music
+server that is read from a cache (`subsonic.cache`).  The four functions here tell them apart, and nothing else has to:
+`is_file_source`, `is_available`, `to_path` and `local_file`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from tonelake.ingest.chorale_audio import read_chorale
-from tonelake.ingest.chorale_sources import is_chorale
+from tonelake.ingest.chorale_sources import is_chorale, soundfont_of
 from tonelake.ingest.decode import read_audio
 from tonelake.ingest.errors import AudioError
 from tonelake.ingest.scan import file_digest
+from tonelake.ingest.subsonic.cache import local_song, song_path
+from tonelake.ingest.subsonic.sources import is_served
+from tonelake.store import source_exists
 
 
 def to_source(path: Path) -> str:
@@ -33,6 +38,12 @@ def to_source(path: Path) -> str:
         return text
     except UnicodeEncodeError:
         return "file://" + urllib.parse.quote_from_bytes(os.fsencode(text))
+
+
+def sources_below(root: Path) -> tuple[str, str]:
+    """How the sources of the files below a folder begin: as paths, and as URIs where a path is not valid UTF-8."""
+    quoted = urllib.parse.quote_from_bytes(os.fsencode(os.path.abspath(root)))  # noqa: PTH100 - keeps links
+    return to_source(root), f"file://{quoted}"
 
 
 def as_on_disk(path: Path) -> Path:
@@ -56,8 +67,43 @@ def is_there(path: Path) -> bool:
     return True
 
 
+def has_entries(folder: Path) -> bool:
+    """Whether a folder can be reached and is not empty, as the mount point of a drive is that went away."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+def is_file_source(source: str) -> bool:
+    """Whether a source names a file of a disk: it is neither rendered nor of a music server."""
+    return not is_chorale(source) and not is_served(source)
+
+
+def is_available(source: str) -> bool:
+    """Whether a source can be read as far as this disk shows: its file exists, or that of its soundfont.
+
+    Songs of a music server are available, in the cache or by a download.
+    """
+    soundfont = soundfont_of(source)
+    if soundfont is not None or source.startswith("file://"):
+        return is_there(soundfont or to_path(source))
+    return source_exists(source)         # True for what names no file
+
+
+def local_file(source: str) -> Path:
+    """The file that a source is read from; a song of a music server is downloaded if it is not in the cache.
+
+    Raises AudioError if it cannot be had.
+    """
+    return local_song(source) if is_served(source) else to_path(source)
+
+
 def to_path(source: str) -> Path:
-    """The file that a source names."""
+    """The file that a source names; for a song of a music server, where its file is while it is in the cache."""
+    if is_served(source):
+        return song_path(source)
     if source.startswith("file://"):
         return Path(os.fsdecode(urllib.parse.unquote_to_bytes(source.removeprefix("file://"))))
     return Path(source)
@@ -74,7 +120,7 @@ def read_source(
     """
     if is_chorale(source):
         return read_chorale(source, start_s, duration_s, rate, digest)
-    path = to_path(source)
+    path = local_file(source)
     if digest is not None and _digest_now(source) != digest:
         raise AudioError(f"{path.name}: has changed since it was ingested. Ingest it again")
     samples = read_audio(path, start_s, duration_s, rate, skip)

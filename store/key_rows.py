@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
+FEW = 20                                 # keys that are faster to compare one by one
+
 
 class KeyRows:
     """Row numbers of the text keys in a column; for a repeated key, one of its rows."""
@@ -33,6 +35,8 @@ class KeyRows:
         found = np.full(len(keys), -1, np.int64)
         key_hashes = keys.hash().to_numpy()
         at = np.searchsorted(hashes, key_hashes)
+        if len(keys) <= FEW:
+            return self._of_few(keys.to_list(), key_hashes, at)
         pending = np.arange(len(keys))
         while len(pending):            # once, unless two keys share a hash
             pending = pending[at[pending] < len(hashes)]
@@ -43,3 +47,15 @@ class KeyRows:
             pending = pending[~equal]
             at[pending] += 1
         return found
+
+    def _of_few(self, wanted: list[str | None], key_hashes: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """As `of`, one key after the other: `at` is the first place of each among the sorted hashes."""
+        hashes, order = self._hashes
+        found = [-1] * len(wanted)
+        for index, (key, place) in enumerate(zip(wanted, at.tolist(), strict=True)):
+            while place < len(hashes) and hashes[place] == key_hashes[index]:
+                if self._keys[row := int(order[place])] == key:
+                    found[index] = row
+                    break
+                place += 1
+        return np.array(found, np.int64)

@@ -159,7 +159,7 @@ def longer_names(name: str, file: str, recording: str) -> Iterator[str]:
     ['01.wav', 'b/01.wav', 'a/b/01.wav', '/a/b/01.wav', '01.wav 12cd']
     """
     yield name
-    parts = file.split("/")
+    parts = file.split("/") if not file.startswith("subsonic:") else []          # an address is not a folder
     for count in range(name.count("/") + 2, len(parts) + 1):
         yield "/".join(parts[-count:])
     yield f"{name} {recording}"

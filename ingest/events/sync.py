@@ -27,7 +27,7 @@ from tonelake.ingest.events.formats import FORMATS, SUFFIXES, TEXT_SUFFIXES, for
 from tonelake.ingest.events.label_events import LabelEvents, described
 from tonelake.ingest.events.matching import PLACES, AudioFile, Match, match_labels
 from tonelake.ingest.file_stamps import is_gone
-from tonelake.ingest.sources import to_path, to_source
+from tonelake.ingest.sources import is_file_source, to_path, to_source
 from tonelake.store import EVENT_KINDS, Failure, InputError, Lake, check_kinds, cores, failure_id, tidy
 
 STAGE = "events"
@@ -97,13 +97,13 @@ def folder_of(given: str | Path, name: str) -> Path:
 def audio_of_lake(lake: Lake, root: Path | None) -> list[AudioFile]:
     """The present audio files of a lake, below `root` if it is given, sorted by source."""
     files = lake.paths.read(["source", "recording", "missing_since"]).filter(
-        pl.col("missing_since").is_null() & pl.col("recording").is_not_null() & ~pl.col("source").str.starts_with(SCHEME)
+        pl.col("missing_since").is_null() & pl.col("recording").is_not_null()
     )
     tracks = dict(lake.clips.read(["recording", "track"]).drop_nulls().unique("recording").iter_rows())
     found = []
     for source, recording in files.sort("source").select("source", "recording").iter_rows():
         path = to_path(source)
-        if recording in tracks and (root is None or path.is_relative_to(root)):
+        if is_file_source(source) and recording in tracks and (root is None or path.is_relative_to(root)):
             found.append(AudioFile(source=source, path=path, recording=recording, track=str(tracks[recording])))
     return found
 

@@ -27,7 +27,7 @@ from tonelake.ingest.tables import read_table
 from tonelake.ingest.tags import clean, read_tags
 from tonelake.store import DUPLICATE_COLUMN, InputError, KeyRows, Lake, TokenSequence, printable, rows_of, track_numbers
 from tonelake.store.filters import quote
-from tonelake.ui.sound import parse_range
+from tonelake.wav_file import parse_range
 
 settings.register_profile("tests", derandomize=True, deadline=None, max_examples=80, database=None,
                           suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])

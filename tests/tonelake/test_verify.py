@@ -122,9 +122,9 @@ def test_damaged_maps_indexes_and_vocabularies_are_dropped(lake):
 
 
 def index_cache() -> None:
-    from tonelake.index.search import stored_index
+    from tonelake.index.search import faiss_files
 
-    stored_index._loaded.clear()
+    faiss_files.loaded_indexes.clear()
 
 
 def test_an_edited_space_and_a_damaged_run_are_found(sound):

@@ -145,7 +145,7 @@ def ingest_subsonic(
     hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
     per_track: Annotated[
-        int | None, typer.Option(min=1, help="At most as many clips of a file, evenly spread; a later run adds the others.")
+        int | None, typer.Option(min=1, help="Maximum number of clips of a file, evenly spread; a later run adds the others.")
     ] = None,
     dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from tonelake.ingest import DecoderPool, identify_files, soundfont_differs, soundfont_of, to_path
+from tonelake.ingest import (
+    DecoderPool,
+    identify_files,
+    is_available,
+    is_file_source,
+    soundfont_differs,
+    soundfont_of,
+    to_path,
+)
 from tonelake.store import (
     Lake,
     Space,
@@ -18,7 +26,6 @@ from tonelake.store import (
     in_list,
     newest_format,
     pending_upgrades,
-    source_exists,
     upgrade_lake,
     write_format,
 )
@@ -110,8 +117,9 @@ def check_events(lake: Lake, repair: bool) -> Iterator[Finding]:
 def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
     """Missing files and, with `digests`, files whose bytes have changed; `repair` makes the next ingest read them again."""
     clips = lake.clips.read(["source", "digest"]).unique(["source", "digest"], maintain_order=True)
-    gone = clips.filter(~clips["source"].map_elements(exists, return_dtype=pl.Boolean))["source"].unique(maintain_order=True)
-    unplayed = gone.filter(gone.str.starts_with("chorale:"))
+    sources = clips["source"].unique(maintain_order=True)
+    gone = sources.filter(~sources.map_elements(is_available, return_dtype=pl.Boolean))
+    unplayed = gone.filter(~gone.map_elements(is_file_source, return_dtype=pl.Boolean))
     if len(unplayed):
         soundfonts = pl.Series(sorted({str(soundfont_of(source)) for source in unplayed}))
         yield Finding(
@@ -120,16 +128,19 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
             remedy="put it back, or run `tonelake ingest chorales --soundfont` with its present place",
         )
     if len(gone) > len(unplayed):
-        gone = gone.filter(~gone.str.starts_with("chorale:"))
+        gone = gone.filter(~gone.is_in(unplayed.implode()))
         yield Finding(
             what="sources", where="clips", problem=f"{len(gone)} files are missing: {first_few(gone)}",
             remedy="put them back, ingest the folder they are in now (clips follow their audio), or `tonelake forget` them",
         )
     if not digests:
         return
-    is_chorale = clips["source"].str.starts_with("chorale:")
-    here = clips.filter(~clips["source"].is_in(gone.implode()) & ~is_chorale)
-    changed = [source for source, digest in clips.filter(is_chorale).iter_rows() if soundfont_differs(source, digest)]
+    # A song of a server is compared if it is in the cache; nothing is downloaded.
+    is_file = clips["source"].map_elements(
+        lambda source: is_file_source(source) or to_path(source).exists(), return_dtype=pl.Boolean
+    )
+    here = clips.filter(~clips["source"].is_in(gone.implode()) & is_file)
+    changed = [source for source, digest in clips.iter_rows() if soundfont_differs(source, digest)]
     with DecoderPool() as pool:
         requests = [{"do": "digest", "source": source} for source in here["source"].unique(maintain_order=True)]
         now = {request["source"]: reply for request, reply in pool.map(requests)}
@@ -145,17 +156,6 @@ def check_sources(lake: Lake, digests: bool, repair: bool) -> Iterator[Finding]:
             remedy="ingest them again, after --repair if their times are unchanged: new clips are made, and the old ones "
             "keep their vectors until then",
         )
-
-
-def exists(source: str) -> bool:
-    """Whether the file of a source is there; for a chorale, the file of its soundfont."""
-    soundfont = soundfont_of(source)
-    if soundfont is not None:
-        return soundfont.exists()
-    try:
-        return source_exists(source) if not source.startswith("file://") else to_path(source).exists()
-    except OSError:
-        return False
 
 
 def check_vectors(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
