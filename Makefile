@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-frames bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-frames bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-serve bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -106,6 +106,9 @@ bench-real: $(READY)   ## retrieval of artists on real music, fetched from Debia
 bench-search: $(READY)  ## our index against FAISS, LanceDB, hnswlib, Voyager and USearch
 	$(BIN)/python -m pip install --quiet hnswlib voyager usearch
 	$(BIN)/python -m bench.search
+
+bench-serve: $(READY)  ## the HTTP service: 50 clients and 100,000 requests against the library's own calls (6 minutes)
+	$(BIN)/python -m bench.serve
 
 bench-small: $(READY)  ## quality of the small MERT, and its model card (15 minutes)
 	$(BIN)/python -m bench.small

@@ -240,7 +240,7 @@ def remove_audio(home: Path) -> str:
 def corrupt_derived(home: Path) -> str:
     """Truncate every derived file: searches report it or scan, and verify repairs it."""
     import tonelake
-    from tonelake.index.search import stored_index
+    from tonelake.index.search import faiss_files
 
     lake = tonelake.open(home / "wide", progress=False)
     index_work(home)
@@ -248,7 +248,7 @@ def corrupt_derived(home: Path) -> str:
     files = [path for kind in ("indexes", "maps") for path in (home / "wide" / kind).rglob("*") if path.is_file()]
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    stored_index._loaded.clear()
+    faiss_files.loaded_indexes.clear()
     lake.verify(repair=True)
     clean = not len(lake.verify(sources=False))
     index_work(home)

@@ -48,7 +48,7 @@ SHOWN = {                                # figure: heading, factor, format
 HOME = Path(__file__).resolve().parent.parent
 
 
-def make_lake(folder: Path, count: int) -> None:
+def make_lake(folder: Path, count: int, *, dim: int = DIM) -> None:
     """Make clips, vectors, an index for large lakes, and a map whose points follow the centres of the vectors."""
     import soundfile
 
@@ -71,15 +71,15 @@ def make_lake(folder: Path, count: int) -> None:
         "genre": pl.Series([f"genre {n}" for n in range(20)]).gather(number % 20),
     }, strict=False))
     space = lake.spaces.make(Space(
-        name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(DIM,), window_s=5.0, hop_s=5.0, precision="float32"
+        name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(dim,), window_s=5.0, hop_s=5.0, precision="float32"
     ))
     ids, store = lake.clips.ids().to_list(), lake.vectors(space)
-    centres, places = rng.standard_normal((CENTRES, DIM)), rng.standard_normal((CENTRES, 2)) * 10
+    centres, places = rng.standard_normal((CENTRES, dim)), rng.standard_normal((CENTRES, 2)) * 10
     points = np.empty((count, 2), np.float32)
     for start in range(0, count, 50_000):
         rows = slice(start, min(start + 50_000, count))
         which = rng.integers(CENTRES, size=rows.stop - start)
-        vectors = (centres[which] + 0.5 * rng.standard_normal((len(which), DIM))).astype(np.float32)
+        vectors = (centres[which] + 0.5 * rng.standard_normal((len(which), dim))).astype(np.float32)
         points[rows] = places[which] + 0.5 * rng.standard_normal((len(which), 2))
         store.add(ids[rows], [vectors], [vectors], [1] * len(which))
     store.table.compact()

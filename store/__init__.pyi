@@ -79,6 +79,7 @@ from .runs import (
     lock_run,
     notes_on_earlier_runs,
 )
+from .servers import Servers
 from .settings import (
     Count,
     NonNegative,
@@ -168,6 +169,7 @@ __all__ = [
     "Progress",
     "ProgressRecord",
     "Projection",
+    "Servers",
     "SettingField",
     "Settings",
     "Share",

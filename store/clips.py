@@ -68,12 +68,12 @@ class Clips:
 
     def superseded(self) -> pl.Series:
         """Ids of the clips of superseded recordings."""
-        version = self.table.version
-        if self._superseded is None or self._superseded[0] != version:
+        version, known = self.table.version, self._superseded
+        if known is None or known[0] != version:
             column = "state" if self.has_states else "flag"
             found = self.table.read(["clip_id"], where=f"{column} = '{SUPERSEDED}'")
-            self._superseded = version, to_frame(found)["clip_id"]
-        return self._superseded[1]
+            known = self._superseded = version, to_frame(found)["clip_id"]
+        return known[1]
 
     def without_audio(self) -> pl.Series:
         """Ids of the clips whose audio no file has now: superseded and missing ones."""
@@ -131,11 +131,11 @@ class Clips:
 
     def _ids_in_order(self) -> pl.Series:
         """Ids of all clips in the order they were added, sorted once for each version of the table."""
-        snapshot = self.table.snapshot()
-        if self._ids is None or self._ids[0] is not snapshot.keys:
+        snapshot, known = self.table.snapshot(), self._ids
+        if known is None or known[0] is not snapshot.keys:
             ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
-            self._ids = snapshot.keys, in_order(pl.DataFrame({"clip_id": ids, ROW_ID: snapshot.row_ids}))["clip_id"]
-        return self._ids[1]
+            known = self._ids = snapshot.keys, in_order(pl.DataFrame({"clip_id": ids, ROW_ID: snapshot.row_ids}))["clip_id"]
+        return known[1]
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Clips by id, in the order of `ids`; unknown ids are left out."""

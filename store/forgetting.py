@@ -13,6 +13,7 @@ import polars as pl
 
 from tonelake.store.columns import MISSING, SUPERSEDED
 from tonelake.store.errors import InputError
+from tonelake.store.ingests import Ingest
 from tonelake.store.lake import Lake
 from tonelake.store.sync import sync_clips
 from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list
@@ -25,9 +26,13 @@ class ForgetReport:
     songs: int
     clips: int
     files: int
+    ids: int = 0                         # of a music server for files of this disk, which stay
 
     def __str__(self) -> str:
-        return f"{self.songs:,} songs with {self.clips:,} clips, and {self.files:,} paths of files"
+        if self.ids and not self.files:
+            return f"{self.ids:,} ids of the server"
+        text = f"{self.songs:,} songs with {self.clips:,} clips, and {self.files:,} paths of files"
+        return f"{text}, and {self.ids:,} ids of the server" if self.ids else text
 
 
 def forget(
@@ -36,12 +41,13 @@ def forget(
 ) -> ForgetReport | None:
     """Delete clips and all that is stored of them; returns the counts, or None if `confirm` returned False.
 
-    Exactly one choice: `path`, a file or a folder as the lake names it; `missing`, recordings whose files are gone;
-    `superseded`, recordings whose files have other audio now; `where`, SQL over clip columns.
+    Exactly one choice: `path`, a file or a folder as the lake names it, or `KIND:ADDRESS` of a music server; `missing`,
+    recordings whose files are gone; `superseded`, recordings whose files have other audio now; `where`, SQL over clip columns.
     Raises InputError without a choice, or if nothing matches.
 
     A file that is still in a folder comes back with the next ingest of that folder.  The record of an ingest of `path`, or of a
-    folder below it, is deleted too.
+    folder below it, is deleted too.  With a server go the ids that it has for songs and artists; files of this disk keep their
+    clips.
     """
     chosen = [name for name, given in (
         ("PATH", path is not None), ("--missing", missing), ("--superseded", superseded), ("--where", where is not None),
@@ -66,17 +72,25 @@ def forget(
         clips = clips.filter(in_rows & ~pl.col("recording").is_in(elsewhere.implode()).fill_null(False))
     else:
         rows = files.clear()
-    if not len(clips) and not len(rows):
+    server = None if path is None else server_named(lake, path)
+    if not len(clips) and not len(rows) and server is None:
         what = {"PATH": f"no clip or file of {path}", "--where": f"no clip where {where}"}
         raise InputError(f"forget: {what.get(chosen[0], f'nothing is {chosen[0][2:]}')}")
     rest = lake.clips.read(["clip_id", "recording"], superseded=True).join(clips, on="clip_id", how="anti")
     emptied = files.join(clips.drop_nulls("recording"), on="recording", how="semi").join(rest, on="recording", how="anti")
     rows = pl.concat([rows, emptied]).unique("source")
     partial = files.join(clips, on="recording", how="semi").join(rows, on="source", how="anti")
-    report = ForgetReport(songs=clips["track"].n_unique(), clips=len(clips), files=len(rows))
+    report = ForgetReport(
+        songs=clips["track"].n_unique(), clips=len(clips), files=len(rows),
+        ids=0 if server is None else len(lake.paths.served(server.root).join(rows, on="source", how="anti")),
+    )
     if not confirm(report):
         return None
-    if path is not None:                 # a watch would bring its clips back
+    if server is not None:               # the record last, by which a forget that was killed finds the server again
+        lake.paths.set_served(server.root, {})
+        lake.servers.set_artists(server.root, {})
+        lake.ingests.remove(server.kind, server.root)
+    elif path is not None:               # a watch would bring its clips back
         for ingest in lake.ingests.all():
             if f"{ingest.root}/".startswith(f"{path.rstrip('/')}/"):
                 lake.ingests.remove(ingest.kind, ingest.root)
@@ -92,6 +106,11 @@ def forget(
     lake.paths.remove(rows["source"].to_list())
     sync_clips(lake)                     # clips whose path is forgotten follow another one
     return report
+
+
+def server_named(lake: Lake, path: str) -> Ingest | None:
+    """The recorded ingest of the music server that a path names as `KIND:ADDRESS`; None for any other path."""
+    return next((one for one in lake.ingests.all() if f"{one.kind}:{one.root}" == path.rstrip("/") and "://" in one.root), None)
 
 
 def tables_with_clips(lake: Lake) -> list[Table]:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from tonelake.store.blobs import is_local
 
 LONGEST_S = 0.5                          # times of folders are as coarse as the kernel's clock: a change can be missed by them
+NESTED = ("indexes", "maps")             # folders with a folder for each space
 LONGEST_AWAY_S = 2.0                     # on an object store, where each look is a request
 
 Value = TypeVar("Value")
@@ -111,7 +112,7 @@ def folder_times(folder: str) -> tuple[tuple[str, int, int], ...]:
             places = [entry.path]
             if entry.name.endswith(".lance"):
                 places = [f"{entry.path}/_versions"]
-            elif entry.name in ("indexes", "maps"):
+            elif entry.name in NESTED:
                 places += [str(path) for path in Path(entry.path).iterdir()]
             for place in places:
                 with suppress(OSError):  # removed meanwhile

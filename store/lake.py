@@ -27,6 +27,7 @@ from tonelake.store.frames import Frames
 from tonelake.store.gestures import Gestures
 from tonelake.store.ingests import Ingests
 from tonelake.store.progress import Progress, silent_progress
+from tonelake.store.servers import Servers
 from tonelake.store.space import Space, Spaces
 from tonelake.store.tokens import Tokens
 from tonelake.store.vectors import Vectors
@@ -67,6 +68,7 @@ class Lake:
         self.events = Events(self._connection)
         self.spaces = Spaces(Blobs(f"{self.uri.rstrip('/')}/spaces"), self.files(""))
         self.ingests = Ingests(self.files("ingests"))
+        self.servers = Servers(self.files("servers"))
         self._vectors: dict[Space, Vectors] = {}         # opened: later queries need not read their keys again
 
     def read_format(self, text: str | None = None) -> None:

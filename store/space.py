@@ -18,6 +18,7 @@ from typing import Any
 from tonelake.store.blobs import Blobs
 from tonelake.store.errors import InputError, LakeError, SpaceMismatch, SpaceNotFound
 from tonelake.store.format import default_space_of, write_default_space
+from tonelake.store.hold import look_once
 from tonelake.store.type_checks import check_types
 
 FORMAT_VERSION = 1
@@ -178,6 +179,9 @@ class Spaces:
 
         Logs which one it is, once, if the lake has several.  Raises SpaceNotFound if there is none.
         """
+        return look_once(("space", self._files.uri, name), lambda: self._get(name))
+
+    def _get(self, name: str | None) -> Space:
         if name is not None:
             check_name(name)
             space = self._read(f"{name}.json")

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from tonelake.store.errors import FilterError, LakeError
 from tonelake.store.filters import checked_filter, explain_filter, is_filter_error, quote
+from tonelake.store.hold import current_hold, writing
 from tonelake.store.key_rows import KeyRows
 
 ROWS_PER_FRAGMENT = 25_000           # large enough to scan at full speed
@@ -44,6 +45,14 @@ class Snapshot(NamedTuple):
     row_ids: np.ndarray                  # (row,) int64, rising in order of insertion; kept through updates and compaction
 
 
+class State(NamedTuple):
+    """What a table says of itself; without a table, `dataset` is None."""
+
+    version: int
+    schema: pa.Schema
+    dataset: Any                         # Lance's
+
+
 class Table:
     """A table of the lake.  Absent until the first row is written; reading an absent table gives no rows."""
 
@@ -63,12 +72,16 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
+        if (held := self._held()) is not None:
+            return held.schema
         handle = self._open()
         return self._initial_schema if handle is None else handle.schema
 
     @property
     def version(self) -> int:
         """Lance's version number; 0 if the table does not exist yet."""
+        if (held := self._held()) is not None:
+            return held.version
         handle = self._open()
         return 0 if handle is None else handle.version
 
@@ -78,10 +91,10 @@ class Table:
         return None if handle is None else max(version["timestamp"].timestamp() for version in handle.to_lance().versions())
 
     def count(self, where: str | None = None) -> int:
-        handle = self._open()
-        if handle is None:
-            return 0
-        return handle.to_lance().count_rows() if where is None else self.read([self.key], where=where).num_rows
+        if where is not None:
+            return self.read([self.key], where=where).num_rows
+        dataset = self._newest()
+        return 0 if dataset is None else dataset.count_rows()
 
     def read(
         self, columns: Sequence[str] | None = None, *, where: str | None = None, with_row_id: bool = False
@@ -90,19 +103,19 @@ class Table:
 
         Raises FilterError if the filter is invalid.
         """
-        handle = self._open()
+        dataset = self._newest()
         names = list(columns) if columns is not None else self.schema.names
         condition = None if where is None else checked_filter(where, self.schema.names)
-        if handle is None:
+        if dataset is None:
             return self._initial_schema.empty_table().select(names)
         try:
             with self.reading():
-                return handle.to_lance().to_table(columns=names, filter=condition, with_row_id=with_row_id)
+                return dataset.to_table(columns=names, filter=condition, with_row_id=with_row_id)
         except (ValueError, RuntimeError, LakeError) as error:
             cause = error.__cause__ if isinstance(error, LakeError) else error
             if where is None or not (isinstance(cause, ValueError) or is_filter_error(str(cause))):
                 raise
-            raise FilterError(explain_filter(where, str(cause), handle.schema.names)) from error
+            raise FilterError(explain_filter(where, str(cause), dataset.schema.names)) from error
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -120,10 +133,9 @@ class Table:
 
     def snapshot(self) -> Snapshot:
         """The table at its newest version with every row's key and id, which are read once per version."""
-        handle = self._open()
-        if handle is None:
+        dataset = self._newest()
+        if dataset is None:
             return Snapshot(None, pa.array([], pa.string()), np.empty(0, np.int64))
-        dataset = handle.to_lance()
         known = self._known
         if known is None or known[0].dataset.version != dataset.version:
             with self.reading():
@@ -137,9 +149,9 @@ class Table:
         self, columns: Sequence[str], *, where: str | None = None, rows: int | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Read rows in batches of at most `rows`, for data larger than memory.  Raises LakeError if a file is missing."""
-        handle = self._open()
-        if handle is not None:
-            scan = handle.to_lance().scanner(columns=list(columns), filter=where, batch_size=rows, batch_readahead=2)
+        dataset = self._newest()
+        if dataset is not None:
+            scan = dataset.scanner(columns=list(columns), filter=where, batch_size=rows, batch_readahead=2)
             with self.reading():
                 yield from scan.to_batches()
 
@@ -295,6 +307,10 @@ class Table:
         """
         if self.refusal:
             raise LakeError(self.refusal)
+        with writing():
+            return self._commit(write)
+
+    def _commit(self, write: Callable[[], Result]) -> Result:
         for attempt in range(TRIES):
             try:
                 return write()
@@ -328,6 +344,25 @@ class Table:
             for field in schema
         ]
         return pa.table(columns, schema=schema)
+
+    def _newest(self) -> Any:
+        """The table as a Lance dataset at its newest version, or at that of the hold; None if it does not exist."""
+        if (held := self._held()) is not None:
+            return held.dataset
+        handle = self._open()
+        return None if handle is None else handle.to_lance()
+
+    def _held(self) -> State | None:
+        """What the table says of itself in the hold that this thread reads in, if there is one."""
+        hold = current_hold()
+        return None if hold is None else hold.once((self._connection.uri, self.name), self._state)
+
+    def _state(self) -> State:
+        handle = self._open()
+        if handle is None:
+            return State(0, self._initial_schema, None)
+        dataset = handle.to_lance()
+        return State(dataset.version, dataset.schema, dataset)
 
     def _open(self) -> Any:
         if self._handle is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tonelake.cli.shared import START, LakePath, Layer, SpaceName, say
+from tonelake.cli.shared import START, LakePath, Layer, SpaceName, open_lake, say
 
 app = typer.Typer()
 
@@ -28,8 +29,10 @@ def mcp(
     from tonelake.serve.answers import Answers
 
     logging.getLogger("tonelake").propagate = False      # its lines are shown already; the SDK shows those of all others
+    open_lake(lake)                      # a wrong --lake is an error here, not an answer of every tool
     answers = Answers(lake, space=space, layer=layer)
     server = make_server(answers, playlists=playlists)
     answers.check()
     say(f"tools for an assistant: {lake}, on standard input and output until that ends")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)         # the SDK would wait for a line of input before it ends
     server.run("stdio")

@@ -7,7 +7,7 @@
     GET /api/search_artists?query=ada               -> [{artist, artist_id, track_count}]
     GET /api/health, /api/active_tasks              -> {"status": "ok"}, {}: what plugins test their connection by
 
-`item_id` is the music server's id where the lake knows it.  `distance` is 1 - cosine, on a path that to the song before;
+`item_id` and `artist_id` are the music server's ids where the lake knows them.  `distance` is 1 - cosine, on a path that to the song before;
 `divergence` is 1 - similarity of two artists.  Errors are {"error": sentence} with status 400, 401, 404 or 503, which the
 application makes of those raised here.  Numbers are clamped, and parameters that plugins send besides are ignored.  The
 interface is that of AudioMuse-AI, as its clients use it.
@@ -93,7 +93,10 @@ def analysis_router(answers: Answers) -> APIRouter:
         include_component_matches: Annotated[Switch, Query(description="Also songs of both that are near each other.")] = "",
         server: Server = "",
     ) -> Response:
-        """Artists that sound like one, given by its name or by its id here."""
+        """Artists that sound like one, given by its name or its id: the music server's, or one of this service.
+
+        Some plugins send the id as `artist`.
+        """
 
         def find() -> list[dict[str, Any]]:
             count = whole("n", n, 10, low=1, high=MOST_ARTISTS)

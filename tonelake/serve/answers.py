@@ -90,7 +90,7 @@ class Answers:
         default = lake.spaces.default(spaces)[0].name if spaces else None
         parts = (
             lake.identity, lake.clips.table.version, lake.paths.table.version, vectors, maps, default, self._space, self._layer,
-            self._server,
+            self._server, self._server_state(lake),
         )
         return blake2b(repr(parts).encode(), digest_size=10).hexdigest()
 
@@ -124,6 +124,7 @@ class Answers:
             if self._space is not None or (self._layer is not None and lake.spaces.all()):
                 self._chosen_layer(self._chosen_space(lake, None), None, None)
 
+        self._opened.get()               # says what is wrong, with paths: read by the user who starts it alone
         self._opened.answer(read)
 
     def warm_up(self) -> None:
@@ -405,9 +406,18 @@ class Answers:
     # -- caches
 
     def _catalogue(self, lake: Lake) -> Catalogue:
-        server, _ = look_once("server of answers", lambda: choose_server(lake, self._server))
-        key = (lake.identity, lake.clips.table.version, lake.paths.table.version, server)
+        server, stamp = self._server_state(lake)
+        key = (lake.identity, lake.clips.table.version, lake.paths.table.version, server, stamp)
         return self._catalogues.get(key, lambda: Catalogue(lake, server))
+
+    def _server_state(self, lake: Lake) -> tuple[str | None, str | None]:
+        """Return the music server whose ids are used, and a text that changes when the ids of its artists do."""
+
+        def look() -> tuple[str | None, str | None]:
+            server, _ = choose_server(lake, self._server)
+            return server, None if server is None else lake.servers.stamp(server)
+
+        return look_once("server of answers", look)
 
     def _kept_answer(self, key: tuple[Hashable, ...], make: Callable[[Lake, Catalogue], Result]) -> Result:
         """Return an answer, computed once until the lake changes."""

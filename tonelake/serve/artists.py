@@ -9,7 +9,7 @@ import polars as pl
 
 from tonelake import Lake
 from tonelake.index import MIN_TRACKS
-from tonelake.serve.catalogue import Catalogue, artist_id
+from tonelake.serve.catalogue import Catalogue
 from tonelake.serve.rows import NearArtist, SongRow
 from tonelake.store import InputError, Space
 
@@ -27,7 +27,7 @@ def find_near_artists(
     for other, score in known:
         theirs = first_vectors(lake, catalogue, space, layer, other)
         near.append(NearArtist(
-            id=artist_id(other), name=other, score=score, examples=nearest_songs(catalogue, own, theirs[1]),
+            id=catalogue.id_of_artist(other), name=other, score=score, examples=nearest_songs(catalogue, own, theirs[1]),
             near_examples=nearest_songs(catalogue, theirs, own[1]),
         ))
     return near

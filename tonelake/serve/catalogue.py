@@ -1,7 +1,8 @@
 """The songs of a lake as the service shows them: one row a song, their ids and artists.  Made for each version of the clips.
 
 The id of a song is that of the music server where the lake knows one, else the id of its first clip, which stays the same
-whichever of its clips answers.  Ids of servers and of any of its clips find a song.
+whichever of its clips answers.  Ids of servers and of any of its clips find a song.  The id of an artist is that of the music
+server where it knows an artist of this name, whatever case and accents, else one made from the name; both find it.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Catalogue:
         )
         self.row_of_number = np.full(int(self.numbers.numbers.max(initial=-1)) + 1, -1, np.int64)
         self.row_of_number[self.songs["song"].to_numpy()] = np.arange(len(self.songs))
+        self.server_artists = {} if server is None else lake.servers.artists(server)
         self.served, self.server_ids = served_ids(lake, server, self.clips, self.row_of_number, len(self.songs))
 
     def __len__(self) -> int:
@@ -123,8 +125,35 @@ class Catalogue:
 
     @cached_property
     def artist_ids(self) -> dict[str, str]:
-        """Names of artists by their ids."""
-        return {artist_id(name): name for name in self.artists}
+        """Names of artists and of album artists by their ids: those made from names, and all that the music server has."""
+        return self._artist_ids[0]
+
+    def id_of_artist(self, name: str) -> str:
+        """Return the id of an artist: the music server's if it knows the name, else one made from the name."""
+        return self._artist_ids[1].get(name) or artist_id(name)
+
+    @cached_property
+    def _artist_ids(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Names by ids, and the music server's id by name: the first where it has several.
+
+        A name of the server that the lake lacks is the first of those that differ from it by case, accents and signs alone.
+        """
+        names = dict.fromkeys([*self.artists, *self.songs["album_artist"].drop_nulls().unique(maintain_order=True)])
+        names_of = {artist_id(name): name for name in names}
+        own: dict[str, str] = {}
+        if self.server_artists:
+            folded: dict[str, str] = {}
+            for name in names:
+                folded.setdefault(folded_name(name) or name, name)
+            exact = [(server_id, name) for server_id, name in self.server_artists.items() if name in names]
+            near = [
+                (server_id, folded[key]) for server_id, name in self.server_artists.items()
+                if name not in names and (key := folded_name(name) or name) in folded
+            ]
+            for server_id, name in (*exact, *near):
+                names_of[server_id] = name
+                own.setdefault(name, server_id)
+        return names_of, own
 
     @cached_property
     def folded_artists(self) -> list[str]:
@@ -139,13 +168,13 @@ class Catalogue:
         return dict(rows)
 
     def artist(self, name: str) -> ArtistRow:
-        return ArtistRow(id=artist_id(name), name=name, songs=len(self.artists[name]))
+        return ArtistRow(id=self.id_of_artist(name), name=name, songs=len(self.artists[name]))
 
     def artist_named(self, wanted: str) -> str:
         """Return the name of an artist by id or name, whatever its case and accents.  Raises ClipNotFound."""
         if wanted in self.artists:
             return wanted
-        if wanted in self.artist_ids:
+        if self.artist_ids.get(wanted) in self.artists:
             return self.artist_ids[wanted]
         folded = folded_name(wanted[:LONGEST_ID])
         found = next((name for name, one in zip(self.artists, self.folded_artists, strict=True) if one == folded != ""), None)
@@ -208,7 +237,7 @@ def choose_server(lake: Lake, wanted: str | None) -> tuple[str | None, list[str]
         return (servers[0] if servers else None), servers
     found = [one for one in servers if one == wanted.rstrip("/")] or [one for one in servers if wanted in one]
     if len(found) != 1:
-        known = f"Choose one of {', '.join(servers)}" if servers else "Run `tonelake ingest subsonic URL`"
+        known = f"Choose one of {', '.join(servers)}" if servers else "Run `tonelake ingest subsonic URL`, or `tonelake ingest jellyfin URL`"
         raise InputError(f"server {wanted!r}: {'several match' if found else 'not known to this lake'}. {known}")
     return found[0], servers
 

@@ -107,8 +107,11 @@ def notes(answers: Answers, token_file: Path | None, host: str) -> list[str]:
 
 def warm_up(answers: Answers) -> None:
     """Load what the first answers need.  Errors are left to the requests."""
+    from threadpoolctl import threadpool_limits
+
     with suppress(TonelakeError):
         answers.warm_up()
+    threadpool_limits(1, user_api="blas")                # several answers at once: their products would wait for one another
     # Short commands look for garbage seldom; a process that runs for long would keep megabytes of it.
     gc.freeze()
     gc.set_threshold(*GARBAGE)

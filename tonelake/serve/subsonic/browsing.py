@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tonelake.serve.catalogue import artist_id
 from tonelake.serve.subsonic.entries import album_entry, album_folder, artist_entry, named_artist
 from tonelake.serve.subsonic.forms import Code, Refused
 from tonelake.serve.subsonic.library import Library, entries_of
@@ -21,7 +20,7 @@ YEARS = (-9_999, 9_999)
 def get_artists(library: Library, given: Parameters) -> dict[str, Any]:
     shelves = library.shelves()
     return {"artists": {"ignoredArticles": IGNORED_ARTICLES, "index": [
-        {"name": letter, "artist": [artist_entry(name, len(shelves.albums_of[name])) for name in names]}
+        {"name": letter, "artist": [artist_entry(shelves.catalogue, name, len(shelves.albums_of[name])) for name in names]}
         for letter, names in shelves.indexed_artists
     ]}}
 
@@ -32,7 +31,8 @@ def get_indexes(library: Library, given: Parameters) -> dict[str, Any]:
     return {"indexes": {
         "lastModified": 0 if changed is None else int(changed.timestamp() * 1_000), "ignoredArticles": IGNORED_ARTICLES,
         "index": [
-            {"name": letter, "artist": [named_artist(name) for name in names]} for letter, names in shelves.indexed_artists
+            {"name": letter, "artist": [named_artist(shelves.catalogue, name) for name in names]}
+            for letter, names in shelves.indexed_artists
         ],
     }}
 
@@ -42,7 +42,10 @@ def get_music_directory(library: Library, given: Parameters) -> dict[str, Any]:
     shelves, folder = library.shelves(), given.needed("id")
     if folder == str(FOLDER["id"]):
         children = [
-            {"id": artist_id(name), "parent": folder, "isDir": True, "title": name, "artist": name} for name in shelves.artists
+            {
+                "id": shelves.catalogue.id_of_artist(name), "parent": folder, "isDir": True, "title": name, "artist": name,
+            }
+            for name in shelves.artists
         ]
         return {"directory": {**FOLDER, "id": folder, "child": children}}
     if folder in shelves.artist_by_id:
@@ -61,7 +64,7 @@ def get_artist(library: Library, given: Parameters) -> dict[str, Any]:
     shelves = library.shelves()
     name = shelves.artist(given.needed("id"))
     albums = shelves.albums_of[name]
-    return {"artist": {**artist_entry(name, len(albums)), "album": [album_entry(album) for album in albums]}}
+    return {"artist": {**artist_entry(shelves.catalogue, name, len(albums)), "album": [album_entry(album) for album in albums]}}
 
 
 def get_album(library: Library, given: Parameters) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def near_artists(library: Library, given: Parameters) -> list[dict[str, Any]]:
     if count == 0 or name not in shelves.catalogue.artists:
         return []
     found = library.answers.similar_artists(name, count=count)
-    return [artist_entry(near.name, len(shelves.albums_of.get(near.name, ()))) for near in found]
+    return [artist_entry(shelves.catalogue, near.name, len(shelves.albums_of.get(near.name, ()))) for near in found]
 
 
 # -- lists

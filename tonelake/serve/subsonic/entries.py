@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tonelake.ingest import is_file_source
-from tonelake.serve.catalogue import artist_id
+from tonelake.serve.catalogue import Catalogue
 from tonelake.serve.rows import SongRow
 from tonelake.serve.sounds import CHORALE, MEDIA_TYPES
 from tonelake.serve.subsonic.shelves import NO_ALBUM, NO_ARTIST, Album, album_id
@@ -18,18 +18,19 @@ from tonelake.serve.subsonic.shelves import NO_ALBUM, NO_ARTIST, Album, album_id
 DECODED = ("wav", "audio/wav")           # what players cannot play, and what is not a file, is sent as this
 
 
-def song_entry(song: SongRow, source: str | None) -> dict[str, Any]:
+def song_entry(catalogue: Catalogue, song: SongRow, source: str | None) -> dict[str, Any]:
     """Return a song as a `Child`.  `source`: of its first clip, from which the format follows; None if it is not known."""
+    artists = [named_artist(catalogue, name) for name in song.artists]
     suffix, content_type = sound_kind(source)
     album = album_id(song_owner(song), song.album or NO_ALBUM)
     return {
         "id": song.id, "parent": album, "isDir": False, "title": song.title, "album": song.album, "artist": song.artist,
         "track": song.track_number, "year": song.year, "genre": song.genre, "suffix": suffix, "contentType": content_type,
         "duration": None if song.duration_s is None else round(song.duration_s), "albumId": album,
-        "artistId": artist_id(song.artists[0]) if song.artists else None, "type": "music", "mediaType": "song",
+        "artistId": artists[0]["id"] if artists else None, "type": "music", "mediaType": "song",
         "isVideo": False, "genres": [{"name": song.genre}] if song.genre else [],
-        "artists": [named_artist(name) for name in song.artists], "displayArtist": song.artist or "",
-        "albumArtists": [named_artist(song.album_artist)] if song.album_artist else [],
+        "artists": artists, "displayArtist": song.artist or "",
+        "albumArtists": [named_artist(catalogue, song.album_artist)] if song.album_artist else [],
         "displayAlbumArtist": song.album_artist or "",
     }
 
@@ -53,13 +54,13 @@ def sound_kind(source: str | None) -> tuple[str | None, str | None]:
     return (suffix[1:], MEDIA_TYPES[suffix]) if suffix in MEDIA_TYPES else DECODED
 
 
-def named_artist(name: str) -> dict[str, Any]:
-    return {"id": artist_id(name), "name": name}
+def named_artist(catalogue: Catalogue, name: str) -> dict[str, Any]:
+    return {"id": catalogue.id_of_artist(name), "name": name}
 
 
-def artist_entry(name: str, albums: int) -> dict[str, Any]:
+def artist_entry(catalogue: Catalogue, name: str, albums: int) -> dict[str, Any]:
     """Return an artist as an `ArtistID3`."""
-    return {**named_artist(name), "albumCount": albums}
+    return {**named_artist(catalogue, name), "albumCount": albums}
 
 
 def album_entry(album: Album) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def album_entry(album: Album) -> dict[str, Any]:
     return {
         "id": album.id, "name": album.name, "artist": album.artist, "artistId": album.artist_id, "songCount": len(album.rows),
         "duration": round(album.duration_s), "created": album.created, "year": album.year, "genre": album.genre,
-        "genres": [{"name": album.genre}] if album.genre else [], "artists": [named_artist(album.artist)],
+        "genres": [{"name": album.genre}] if album.genre else [], "artists": [{"id": album.artist_id, "name": album.artist}],
         "displayArtist": album.artist,
     }
 

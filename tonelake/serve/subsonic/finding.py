@@ -13,7 +13,7 @@ from tonelake.ingest import AudioError
 from tonelake.serve.rows import SongRow
 from tonelake.serve.steps import path_with_steps
 from tonelake.serve.subsonic.browsing import LAST, MOST
-from tonelake.serve.subsonic.entries import album_entry, album_folder, artist_entry, named_artist
+from tonelake.serve.subsonic.entries import album_entry, album_folder, artist_entry
 from tonelake.serve.subsonic.library import Library
 from tonelake.serve.subsonic.parameters import Parameters
 from tonelake.serve.subsonic.shelves import Album
@@ -37,21 +37,20 @@ def get_song(library: Library, given: Parameters) -> dict[str, Any]:
 def search2(library: Library, given: Parameters) -> dict[str, Any]:
     artists, albums, songs = search(library, given)
     return {"searchResult2": {
-        "artist": [named_artist(name) for name, _ in artists], "album": [album_folder(album) for album in albums],
-        "song": songs,
+        "artist": [{"id": one["id"], "name": one["name"]} for one in artists],
+        "album": [album_folder(album) for album in albums], "song": songs,
     }}
 
 
 def search3(library: Library, given: Parameters) -> dict[str, Any]:
     artists, albums, songs = search(library, given)
     return {"searchResult3": {
-        "artist": [artist_entry(name, count) for name, count in artists], "album": [album_entry(album) for album in albums],
-        "song": songs,
+        "artist": artists, "album": [album_entry(album) for album in albums], "song": songs,
     }}
 
 
-def search(library: Library, given: Parameters) -> tuple[list[tuple[str, int]], list[Album], list[dict[str, Any]]]:
-    """Return a page of artists with their numbers of albums, one of albums and one of songs; of all for an empty text."""
+def search(library: Library, given: Parameters) -> tuple[list[dict[str, Any]], list[Album], list[dict[str, Any]]]:
+    """Return a page of artists as `ArtistID3` dicts, one of albums and one of songs; of all for an empty text."""
     text = given.get("query", "").strip().strip('"*').strip()            # clients write "" for all, and a star for a prefix
     pages = {
         name: (given.whole(f"{name}Offset", 0, low=0, high=LAST), given.whole(f"{name}Count", 20, low=0, high=MOST))
@@ -64,7 +63,8 @@ def search(library: Library, given: Parameters) -> tuple[list[tuple[str, int]], 
     albums = shelves.matching_albums(text)[first : first + count] if count else []
     first, count = pages["song"]
     songs = library.answers.find_songs(text, first=first, count=count).rows if count else []
-    return [(name, len(shelves.albums_of[name])) for name in artists], albums, library.entries(songs)
+    entries = [artist_entry(shelves.catalogue, name, len(shelves.albums_of[name])) for name in artists]
+    return entries, albums, library.entries(songs)
 
 
 def get_similar_songs(library: Library, given: Parameters) -> dict[str, Any]:

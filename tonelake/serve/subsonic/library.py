@@ -35,10 +35,9 @@ class Library:
     def entries(self, songs: Sequence[SongRow]) -> list[dict[str, Any]]:
         """Return songs as `Child` dicts."""
 
-        def sources(lake: Lake, catalogue: Catalogue) -> list[str | None]:
-            return [source_of(catalogue, song.id) for song in songs]
-
-        return [song_entry(song, source) for song, source in zip(songs, self.answers.read(sources), strict=True)]
+        return self.answers.read(lambda lake, catalogue: [
+            song_entry(catalogue, song, source_of(catalogue, song.id)) for song in songs
+        ])
 
     def seeds(self, any_id: str) -> list[str]:
         """Return the ids of the songs that an id names: a song's own, or some of the songs of an artist or album.
@@ -46,6 +45,8 @@ class Library:
         Raises ClipNotFound for an unknown id, or where no song of an artist or album is embedded.
         """
         shelves = self.shelves()
+        if any_id in shelves.catalogue.served:           # some servers number songs and artists alike
+            return [any_id]
         if any_id in shelves.artist_by_id:
             rows = shelves.rows_of_artist(shelves.artist_by_id[any_id])
         elif any_id in shelves.album_by_id:
@@ -67,7 +68,7 @@ class Library:
 def entries_of(shelves: Shelves, rows: Iterable[int]) -> list[dict[str, Any]]:
     """Return the songs in these rows of the shelves' catalogue as `Child` dicts."""
     catalogue = shelves.catalogue
-    return [song_entry(catalogue.song(row), catalogue.songs["source"][row]) for row in rows]
+    return [song_entry(catalogue, catalogue.song(row), catalogue.songs["source"][row]) for row in rows]
 
 
 def source_of(catalogue: Catalogue, song_id: str) -> str | None:

@@ -38,15 +38,12 @@ class Album:
     id: str
     name: str
     artist: str
+    artist_id: str
     rows: list[int]
     year: int | None                     # the latest of its songs
     genre: str | None                    # of most of its songs
     duration_s: float
     created: str                         # when the first of its files was read, ISO 8601 in UTC
-
-    @property
-    def artist_id(self) -> str:
-        return artist_id(self.artist)
 
 
 class Shelves:
@@ -69,8 +66,8 @@ class Shelves:
         ).sort("first")
         self.albums = [
             Album(
-                id=album_id(owner, named), name=named, artist=owner, rows=list(numbers), year=year, genre=genre,
-                duration_s=seconds or 0.0, created=seen or EPOCH,
+                id=album_id(owner, named), name=named, artist=owner, artist_id=catalogue.id_of_artist(owner), rows=list(numbers),
+                year=year, genre=genre, duration_s=seconds or 0.0, created=seen or EPOCH,
             )
             for owner, named, numbers, year, genre, seconds, seen, _ in grouped.iter_rows()
         ]
@@ -83,7 +80,9 @@ class Shelves:
             for name in filter(None, names):
                 found[name].setdefault(self.album_of_row[row].id, self.album_of_row[row])
         self.albums_of = {name: list(albums.values()) for name, albums in found.items()}     # those by the artist first
-        self.artist_by_id = {artist_id(name): name for name in self.albums_of}
+        self.artist_by_id = {artist_id(name): name for name in self.albums_of} | {
+            one: name for one, name in catalogue.artist_ids.items() if name in self.albums_of
+        }
 
     @cached_property
     def artists(self) -> list[str]:
