@@ -16,6 +16,8 @@ from .errors import AudioError, DecoderStartError
 from .events.sync import EventReport, ingest_events
 from .folder import ingest_folder
 from .identify import identify_files
+from .jellyfin.client import JellyfinError, JellyfinServer
+from .jellyfin.sync import ingest_jellyfin
 from .manifest import ingest_manifest
 from .repeat import can_repeat, listed_files, repeat_ingest
 from .report import IngestReport
@@ -23,7 +25,7 @@ from .segment import Cut
 from .sources import is_available, is_file_source, local_file, read_source, sources_below, to_path, to_source
 from .subsonic.client import SubsonicError, SubsonicServer
 from .subsonic.login import server_address
-from .subsonic.sync import SubsonicReport, ingest_subsonic
+from .subsonic.sync import ServerReport, ingest_subsonic
 from .tables import read_table
 
 __all__ = [
@@ -38,11 +40,13 @@ __all__ = [
     "EventReport",
     "FoundDataSet",
     "IngestReport",
+    "JellyfinError",
+    "JellyfinServer",
     "Listed",
     "ListedFile",
     "Separator",
+    "ServerReport",
     "SubsonicError",
-    "SubsonicReport",
     "SubsonicServer",
     "audio_below",
     "can_repeat",
@@ -57,6 +61,7 @@ __all__ = [
     "ingest_events",
     "ingest_folder",
     "ingest_hf",
+    "ingest_jellyfin",
     "ingest_manifest",
     "ingest_mirdata",
     "ingest_subsonic",

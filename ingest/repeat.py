@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from tonelake.ingest.audio_files import audio_files
 from tonelake.ingest.beets import ingest_beets, last_listed
 from tonelake.ingest.folder import ingest_folder
+from tonelake.ingest.jellyfin.sync import repeat_jellyfin
 from tonelake.ingest.manifest import ingest_manifest, read_manifest
 from tonelake.ingest.report import IngestReport
 from tonelake.ingest.sources import to_path
@@ -43,6 +44,7 @@ KINDS = {
     FOLDER: Kind(ingest_folder, lambda lake, ingest: audio_files(Path(ingest.root))),
     "manifest": Kind(ingest_manifest, files_of_manifest),
     "subsonic": Kind(repeat_subsonic, None),
+    "jellyfin": Kind(repeat_jellyfin, None),
     "beets": Kind(ingest_beets, lambda lake, ingest: map(to_path, sorted(last_listed(lake, ingest.root)))),
 }
 

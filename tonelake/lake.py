@@ -55,6 +55,7 @@ class Lake(store.Lake):
     ingest_hf = ingest.ingest_hf
     ingest_beets = ingest.ingest_beets
     ingest_subsonic = ingest.ingest_subsonic
+    ingest_jellyfin = ingest.ingest_jellyfin
     ingest_events = ingest.ingest_events
     separate = ingest.separate_clips
 
@@ -72,7 +73,7 @@ class Lake(store.Lake):
         `choice`: missing, superseded, where or confirm, as of `store.forget`.
         """
         source = None if path is None else str(path)
-        if source is not None and ingest.is_file_source(source):
+        if source is not None and ingest.is_file_source(source) and "://" not in source:      # a server's address
             source = ingest.to_source(Path(source).expanduser())
         return store.forget(self, source, **choice)
 

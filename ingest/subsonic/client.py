@@ -17,39 +17,32 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from tonelake.ingest.subsonic.login import Ask, is_private_connection, login_for, server_address
+from tonelake.ingest.subsonic.connection import CLIENT, Busy, Connection, ServerError, kind_of_answer
+from tonelake.ingest.subsonic.login import Ask, login_for, server_address
 from tonelake.ingest.subsonic.songs import ServerPlaylist, ServerSong, playlist_from, song_from, text
-from tonelake.store import InputError, TonelakeError
+from tonelake.store import InputError
 
 if TYPE_CHECKING:
     import httpx2
 
-CLIENT, VERSION = "tonelake", "1.13.0"   # the version that has tokens; servers refuse clients that are newer than they are
+VERSION = "1.13.0"                       # the version that has tokens; servers refuse clients that are newer than they are
 OLD_VERSION = "1.12.0"                   # the newest without
-CONNECT_S, READ_S = 10.0, 60.0
-TRIES, WAIT_S = 3, 0.5                   # of calls that change nothing; the wait is twice as long before each further try
 PAGE = 500                               # songs or albums asked for at once: the most that servers allow
 MOST_SONGS = 5_000_000
-MOST_ANSWER_BYTES = 64 << 20
 BLOCK_BYTES = 1 << 20
-BUSY = (429, 500, 502, 503, 504)         # of HTTP, after which a call is tried again
 MISSING_PARAMETER, WRONG_LOGIN, NOT_ALLOWED, NOT_FOUND = 10, 40, 50, 70          # codes of Subsonic
 NO_TOKENS = (MISSING_PARAMETER, 41, 42)
 
 
-class SubsonicError(TonelakeError):
+class SubsonicError(ServerError):
     """A music server cannot be reached, refuses a call, or answers something else than Subsonic."""
 
 
 class SongGone(SubsonicError):
     """The server has no song of that id any more."""
-
-
-class _Busy(Exception):
-    """A problem that may pass: of the connection, or a status of BUSY."""
 
 
 class SubsonicServer:
@@ -65,18 +58,16 @@ class SubsonicServer:
         `insecure`: send the password itself over a connection that others can read, if the server demands it.
         Raises InputError for a bad address or an incomplete login; nothing is sent yet.
         """
-        import httpx2
-
         self.address = server_address(url)
         self.user, self._password = login_for(self.address, user, password, known_user=known_user, ask=ask)
-        self.is_private = is_private_connection(self.address)
-        self.insecure, self._sleep = insecure, sleep
+        self.insecure = insecure
         self._sends_password = False     # else a token; decided by the server's answer to the first call
-        self._client = httpx2.Client(
-            timeout=httpx2.Timeout(READ_S, connect=CONNECT_S), follow_redirects=False, transport=transport,
-            trust_env=not self.is_private or self.address.startswith("https"),   # no proxy reads what stays on this machine
-            headers={"User-Agent": CLIENT},
-        )
+        refused = "refuses the request with status {}. Check user and password"
+        self._http = Connection(self.address, error=SubsonicError, transport=transport, sleep=sleep, refusals={
+            401: refused.format(401), 403: refused.format(403),
+            404: f"has no Subsonic interface at {self.address}/rest. Check the address",
+        })
+        self.is_private = self._http.is_private
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +80,7 @@ class SubsonicServer:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._http.close()
 
     # -- calls
 
@@ -180,7 +171,7 @@ class SubsonicServer:
 
     def _call(self, method: str, *, retry: bool = True, **parameters: Any) -> dict[str, Any]:
         """The `subsonic-response` to a call.  Raises SubsonicError, also where the server reports a failure."""
-        return self._with_login(lambda: self._tried(lambda: self._answer(method, parameters), retry))
+        return self._with_login(lambda: self._http.tried(lambda: self._answer(method, parameters), retry=retry))
 
     def _with_login(self, call: Callable[[], Any]) -> Any:
         """The result of a call, by a token or else by the password itself."""
@@ -202,16 +193,6 @@ class SubsonicServer:
                 self._sends_password = False
             raise
 
-    def _tried(self, call: Callable[[], Any], retry: bool) -> Any:
-        for attempt in range(TRIES if retry else 1):
-            if attempt:
-                self._sleep(WAIT_S * 2 ** (attempt - 1))
-            try:
-                return call()
-            except _Busy as error:
-                problem = str(error)
-        raise SubsonicError(f"{self.address}: {problem}")
-
     def _login(self) -> dict[str, str]:
         form = {"f": "json", "c": CLIENT, "u": self.user}
         if self._sends_password:
@@ -220,62 +201,22 @@ class SubsonicServer:
         token = hashlib.md5((self._password + salt).encode(), usedforsecurity=False).hexdigest()
         return form | {"v": VERSION, "s": salt, "t": token}
 
-    @contextmanager
-    def _request(self, method: str, parameters: dict[str, Any]) -> Iterator[httpx2.Response]:
-        """The open response to a POST.  Raises _Busy, and SubsonicError for a status that is not 200."""
-        import httpx2
-
-        try:
-            with self._client.stream("POST", f"{self.address}/rest/{method}.view", data=self._login() | parameters) as response:
-                self._check_status(response)
-                yield response
-        except httpx2.ConnectError as error:
-            remedy = "Check the address, and that the server runs"
-            if "CERTIFICATE" in str(error).upper():
-                remedy = "Name the certificate of its authority with SSL_CERT_FILE"
-            raise _Busy(f"cannot be reached ({error}). {remedy}") from error
-        except httpx2.TimeoutException as error:
-            raise _Busy("does not answer in time. Try again later") from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _Busy(f"breaks the connection ({error}). Run it again") from error
-
-    def _check_status(self, response: httpx2.Response) -> None:
-        status = response.status_code
-        if 300 <= status < 400:
-            place = text(response.headers.get("location")) or "another address"
-            raise SubsonicError(
-                f"{self.address}: redirects to {place[:200]}. Nothing was sent there; if it is the server's, give that address"
-            )
-        if status in BUSY:
-            raise _Busy(f"answers with status {status}. Run it again when the server has recovered")
-        if status in (401, 403):
-            raise SubsonicError(f"{self.address}: refuses the request with status {status}. Check user and password")
-        if status == 404:
-            raise SubsonicError(f"{self.address}: has no Subsonic interface at {self.address}/rest. Check the address")
-        if status != 200:
-            raise SubsonicError(f"{self.address}: answers with status {status}. Check the address")
+    def _request(self, method: str, parameters: dict[str, Any]) -> AbstractContextManager[httpx2.Response]:
+        """The open response to a POST.  Raises Busy, and SubsonicError for a status that is not 200."""
+        return self._http.opened("POST", f"/rest/{method}.view", data=self._login() | parameters)
 
     def _answer(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         with self._request(method, parameters) as response:
             return self._read_answer(response)
 
     def _read_answer(self, response: httpx2.Response) -> dict[str, Any]:
-        body = bytearray()
-        for block in response.iter_bytes():
-            body += block
-            if len(body) > MOST_ANSWER_BYTES:
-                raise SubsonicError(f"{self.address}: answers with more than {MOST_ANSWER_BYTES >> 20} MB. Check the server")
-        return self._parsed(bytes(body), response.headers.get("content-type", ""))
-
-    def _parsed(self, body: bytes, kind: str) -> dict[str, Any]:
         try:
-            found = json.loads(body)["subsonic-response"]
+            found = json.loads(self._http.body(response))["subsonic-response"]
             status = found["status"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            shown = "a web page" if "html" in kind else text(kind) or "something else"
             raise SubsonicError(
-                f"{self.address}: answers with {shown[:100]} rather than as a Subsonic server. Check the address: it is the "
-                "one before `/rest`, without a page's path"
+                f"{self.address}: answers with {kind_of_answer(response)} rather than as a Subsonic server. Check the address: "
+                "it is the one before `/rest`, without a page's path"
             ) from error
         if status != "ok":
             raise self._refusal(_dict(found.get("error")))
@@ -319,10 +260,10 @@ class SubsonicServer:
                         raise SubsonicError(f"{self.address}: the download was stopped. Run it again")
                     file.write(block)
                 if expected is not None and written != expected:
-                    raise _Busy(f"sends {written:,} of {expected:,} bytes of a file. Run it again")
+                    raise Busy(f"sends {written:,} of {expected:,} bytes of a file. Run it again")
                 return written
 
-        return self._with_login(lambda: self._tried(write, True))
+        return self._with_login(lambda: self._http.tried(write))
 
 
 class _Refused(SubsonicError):

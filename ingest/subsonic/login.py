@@ -23,8 +23,10 @@ PASSWORD_VARIABLE = "TONELAKE_SUBSONIC_PASSWORD"
 Ask = Callable[[str], str]               # asks for a text, given a prompt
 
 
-def server_address(url: str) -> str:
+def server_address(url: str, *, example: str = "http://localhost:4533", secret: str = PASSWORD_VARIABLE) -> str:
     """The address of a server in the form in which a lake stores it.  Raises InputError if it is not one.
+
+    `example`, `secret`: an address and a variable that messages name.
 
     >>> server_address("HTTP://Music.Local:80/navidrome/rest/"), server_address("music.local:4533")
     ('http://music.local/navidrome', 'http://music.local:4533')
@@ -32,7 +34,7 @@ def server_address(url: str) -> str:
     given = url.strip()
     if "://" not in given:
         given = f"http://{given}"
-    wrong = InputError(f"{url!r}: is not the address of a server. Give one such as http://localhost:4533")
+    wrong = InputError(f"{url!r}: is not the address of a server. Give one such as {example}")
     try:
         parts = urlsplit(given)
         port = parts.port
@@ -43,7 +45,7 @@ def server_address(url: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise InputError(
             f"{parts.scheme}://{parts.hostname}: an address with a login in it is shown on screens and in logs. Leave the "
-            f"login out; use --user and {PASSWORD_VARIABLE}"
+            f"login out; use --user and {secret}"
         )
     if parts.query or parts.fragment or not given.isprintable() or " " in given:
         raise wrong

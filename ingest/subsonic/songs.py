@@ -35,6 +35,7 @@ class ServerSong:
     duration_s: float | None = None      # most servers round it to whole seconds, up or down
     size: int | None = None              # bytes of the file
     suffix: str = ""                     # of the file's name, without a dot, in lower case
+    artist_ids: tuple[tuple[str, str], ...] = ()         # (id, name) of its artists and its album's
 
     @property
     def name(self) -> str:
@@ -69,7 +70,7 @@ def song_from(entry: Any) -> ServerSong | None:
 
     >>> song_from({"id": 7, "title": "So What", "artist": "Miles Davis", "year": "1959", "size": -1})
     ServerSong(id='7', path='', title='So What', artists=('Miles Davis',), album=None, album_artist=None, year=1959, \
-genre=None, track_number=None, duration_s=None, size=None, suffix='')
+genre=None, track_number=None, duration_s=None, size=None, suffix='', artist_ids=())
     """
     if not isinstance(entry, Mapping) or entry.get("isDir") is True or entry.get("isVideo") is True:
         return None
@@ -86,7 +87,31 @@ genre=None, track_number=None, duration_s=None, size=None, suffix='')
         year=count(entry.get("year")), genre=known(entry.get("genre")), track_number=count(entry.get("track")),
         duration_s=seconds(entry.get("duration")), size=count(entry.get("size")),
         suffix=suffix.lower().lstrip(".") if suffix.isascii() and suffix.lstrip(".").isalnum() else "",
+        artist_ids=artists_with_ids(entry),
     )
+
+
+def artists_with_ids(entry: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """(id, name) of the artists of an entry, then of its album's.  `artistId` is that of `artist` where there is no list.
+
+    >>> artists_with_ids({"artist": "Ada & Béla", "artistId": 7})
+    (('7', 'Ada & Béla'),)
+    >>> artists_with_ids({"artist": "Ada & Béla", "artistId": "a", "artists": [{"id": "a", "name": "Ada"}]})
+    (('a', 'Ada'),)
+    """
+    listed = ids_and_names(entry.get("artists"), "id", "name")
+    alone = () if listed else ids_and_names([entry], "artistId", "artist")
+    return tuple(dict.fromkeys((*listed, *alone, *ids_and_names(entry.get("albumArtists"), "id", "name"))))
+
+
+def ids_and_names(entries: Any, id_field: str, name_field: str) -> tuple[tuple[str, str], ...]:
+    """(id, name) of those entries of a list that have both."""
+    if not isinstance(entries, list):
+        return ()
+    found = [
+        (opaque(one.get(id_field)), known(one.get(name_field))) for one in entries[:MOST_ARTISTS] if isinstance(one, Mapping)
+    ]
+    return tuple((identity, name) for identity, name in found if identity is not None and name is not None)
 
 
 def playlist_from(entry: Any) -> ServerPlaylist | None:

@@ -16,10 +16,11 @@ import json
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 
@@ -48,6 +49,13 @@ HASH_BYTES = 7                           # of a stamp: below every time of a fil
 log = logging.getLogger(__name__)
 
 
+class Server(Protocol):
+    """A music server, whatever interface it has."""
+
+    address: str
+    is_private: bool                     # nobody on the network reads what is sent to it
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unmatched:
     """A song of the server without a match in the lake, with the reason."""
@@ -59,7 +67,7 @@ class Unmatched:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubsonicReport(IngestReport):
+class ServerReport(IngestReport):
     """Counts of songs of a server: `songs` = by_path + by_tags + on_disk + downloaded + kept + failed downloads + unmatched."""
 
     songs: int = 0
@@ -91,7 +99,7 @@ def ingest_subsonic(
     lake: Lake, server: str | SubsonicServer, *, user: str | None = None, music: str | Path | None = None, fetch: bool = True,
     cache_gb: float | None = None, seconds: float | None = 30.0, hop: float | None = None, per_track: int | None = None,
     dataset: str | None = None, insecure: bool = False, ask: Ask | None = None, workers: int | None = None,
-) -> SubsonicReport:
+) -> ServerReport:
     """Bring the lake in step with the library of a music server that speaks Subsonic, as the module says.
 
     `server`: its address, or a client for it.  `user`, `insecure`, `ask`: as for `SubsonicServer`; no password is stored.
@@ -125,14 +133,14 @@ def ingest_subsonic(
             "user": server.user, "music": None if folder is None else str(folder), "fetch": fetch, "seconds": seconds,
             "hop": hop, "per_track": per_track, "dataset": dataset,
         })
-        return _LibrarySync(lake, server, songs, folder, fetch=fetch).run(cut, dataset, workers)
+        return sync_library(lake, server, songs, folder, cut, fetch=server if fetch else None, dataset=dataset, workers=workers)
 
 
 def repeat_subsonic(
     lake: Lake, address: str, *, user: str | None = None, music: str | None = None, fetch: bool = True,
     seconds: float | None = 30.0, hop: float | None = None, per_track: int | None = None, dataset: str | None = None,
     workers: int | None = None,
-) -> SubsonicReport:
+) -> ServerReport:
     """Run a recorded ingest again, with the login that this machine has for the server.
 
     Raises InputError for a server that was never ingested on this machine: a lake is a file that anybody may have written, and
@@ -142,6 +150,18 @@ def repeat_subsonic(
         lake, known_server(address), music=music, fetch=fetch, seconds=seconds, hop=hop, per_track=per_track, dataset=dataset,
         workers=workers,
     )
+
+
+def sync_library(
+    lake: Lake, server: Server, songs: Sequence[ServerSong], music: Path | None, cut: Cut, *,
+    fetch: SubsonicServer | None = None, absent: str = "is not in the lake, and downloads are off (--no-fetch)",
+    dataset: str | None = None, workers: int | None = None,
+) -> ServerReport:
+    """Bring the lake in step with the songs of a server, as the module says.
+
+    `fetch`: the server, if songs are downloaded from it.  `absent`: the reason given for songs that are not.
+    """
+    return _LibrarySync(lake, server, songs, music, fetch=fetch, absent=absent).run(cut, dataset, workers)
 
 
 def checked_folder(music: str | Path | None) -> Path | None:
@@ -158,9 +178,10 @@ class _LibrarySync:
     """One run of `ingest_subsonic`."""
 
     def __init__(
-        self, lake: Lake, server: SubsonicServer, songs: Sequence[ServerSong], music: Path | None, *, fetch: bool
+        self, lake: Lake, server: Server, songs: Sequence[ServerSong], music: Path | None, *, fetch: SubsonicServer | None,
+        absent: str,
     ) -> None:
-        self.lake, self.server, self.songs, self.music, self.fetch = lake, server, songs, music, fetch
+        self.lake, self.server, self.songs, self.music, self.fetch, self.absent = lake, server, songs, music, fetch, absent
         files = lake.paths.read([
             "source", "recording", "name", *STAMP, "title", "artists", "album", "album_artist", "track_number", "missing_since",
         ])
@@ -173,7 +194,7 @@ class _LibrarySync:
         self.unmatched: list[Unmatched] = []
         self.counts: Counter[str] = Counter()
 
-    def run(self, cut: Cut, dataset: str | None, workers: int | None) -> SubsonicReport:
+    def run(self, cut: Cut, dataset: str | None, workers: int | None) -> ServerReport:
         matches = self.match()
         matched = matches.source_of
         self.ids |= {source: song for song, source in matched.items()}
@@ -183,7 +204,7 @@ class _LibrarySync:
                 self.place(song, matches.ambiguous.get(song.id))
         gone = [source for source, row in self.own.items() if source not in self.ids and row["missing_since"] is None]
         report = IngestReport()
-        fetcher = Fetcher(self.server, self.song_of, workers)
+        fetcher = None if self.fetch is None else Fetcher(self.fetch, self.song_of, workers)
         self.announce()
         self.store_ids()                 # also if a download is interrupted
         try:
@@ -194,11 +215,12 @@ class _LibrarySync:
         finally:
             self.store_ids()
         self.drop_replaced(gone)
-        kept = len(self.song_of) - fetcher.downloaded - fetcher.failed + self.counts["kept"]
-        return SubsonicReport(
+        downloaded, failed = (0, 0) if fetcher is None else (fetcher.downloaded, fetcher.failed)
+        kept = len(self.song_of) - downloaded - failed + self.counts["kept"]
+        return ServerReport(
             **{name: getattr(report, name) for name in IngestReport.__dataclass_fields__ if name != "notes"},
             songs=len(self.songs), by_path=len(matches.by_path), by_tags=len(matches.by_tags), on_disk=self.counts["on disk"],
-            downloaded=fetcher.downloaded, kept=kept, unmatched=tuple(self.unmatched), notes=(*self.notes(), *report.notes),
+            downloaded=downloaded, kept=kept, unmatched=tuple(self.unmatched), notes=(*self.notes(), *report.notes),
         )
 
     def match(self) -> Matches:
@@ -274,10 +296,10 @@ class _LibrarySync:
                 return self.note(song, f"could be {shown} of the lake, and so could another song of the server")
             return self.note(song, f"could be {len(could_be)} files of the lake: {shown}{rest}")
         is_kept = known is not None and known["missing_since"] is None and known["recording"] is not None
-        if not self.fetch and not is_kept:
-            return self.note(song, "is not in the lake, and downloads are off (--no-fetch)")
+        if self.fetch is None and not is_kept:
+            return self.note(song, self.absent)
         self.ids[source] = song.id
-        if not self.fetch:
+        if self.fetch is None:
             self.counts["kept"] += 1
             return None
         self.song_of[source] = song
@@ -310,14 +332,15 @@ class _LibrarySync:
             log.info("downloading %s songs (%s) from %s%s", f"{len(due):,}", amount, self.server.address, remedy)
 
     def store_ids(self) -> None:
-        """Store the ids of all songs whose source is in the table of files."""
+        """Store the ids of all songs whose source is in the table of files, and those of the artists."""
         self.lake.paths.set_served(self.server.address, self.ids)
+        self.lake.servers.set_artists(self.server.address, artists_of(self.songs))
 
     def notes(self) -> Iterator[str]:
         if not self.server.is_private:
             yield (
-                f"{self.server.address}: the connection is not encrypted, and what is sent on it lets others log in as "
-                f"{self.server.user}. Use https outside your own network"
+                f"{self.server.address}: the connection is not encrypted, and what is sent on it lets others log in there. "
+                "Use https outside your own network"
             )
         for one in self.unmatched[:SHOWN]:
             yield f"not matched: {one.name}" + (f" ({one.path})" if one.path not in ("", one.name) else "") + f": {one.reason}"
@@ -325,12 +348,21 @@ class _LibrarySync:
             yield f"and {len(self.unmatched) - SHOWN:,} more songs are not matched; --json lists all"
 
 
+def artists_of(songs: Iterable[ServerSong]) -> dict[str, str]:
+    """Names of artists by their ids on the server, those of most songs first."""
+    counts = Counter(pair for song in songs for pair in song.artist_ids)
+    found: dict[str, str] = {}
+    for (identity, name), _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        found.setdefault(identity, name)
+    return found
+
+
 def stamp_of_song(song: ServerSong) -> Stamp:
     """The stamp of a song, in place of a file's size and times: its size, and a hash of what the server says about it.
 
     The hash is below any time of a file, so that the stamp is trusted at once.
     """
-    about = {name: value for name, value in asdict(song).items() if name not in ("id", "path", "size")}
+    about = {name: value for name, value in asdict(song).items() if name not in ("id", "path", "size", "artist_ids")}
     text = json.dumps(about, sort_keys=True).encode()
     return song.size or 0, int.from_bytes(hashlib.blake2b(text, digest_size=HASH_BYTES).digest()), 0
 

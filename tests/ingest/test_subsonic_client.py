@@ -260,7 +260,7 @@ def test_a_server_that_is_away_is_named():
 
 
 def test_an_endless_answer_is_cut_off(monkeypatch):
-    monkeypatch.setattr("tonelake.ingest.subsonic.client.MOST_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr("tonelake.ingest.subsonic.connection.MOST_ANSWER_BYTES", 10_000)
     with pytest.raises(SubsonicError, match="answers with more than"):
         server(lambda method, form: httpx2.Response(200, content=b" " * 20_000)).ping()
 

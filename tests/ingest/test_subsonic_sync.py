@@ -170,6 +170,29 @@ def test_files_that_are_away_keep_their_ids(lake, server, tmp_path):
     assert counts(ingest_subsonic(lake, client(server))) == {"songs": 5, "by_path": 5}
 
 
+def test_artists_are_found_by_the_servers_ids(downloaded, server):
+    from tonelake.serve.answers import Answers
+
+    ids = server.artist_ids()
+    assert downloaded.servers.artists(server.address) == {ids[name]: name for name in ("Ada Lark", "Béla", "雪")}
+    embed_missing(downloaded)
+    answers = Answers(downloaded.uri)
+    assert {row.name: row.id for row in answers.artists().rows} == {name: ids[name] for name in ("Ada Lark", "Béla", "雪")}
+    near = answers.similar_artists(ids["Ada Lark"])
+    assert {row.id for row in near} == {ids["Béla"], ids["雪"]} and near == answers.similar_artists("ada lark")
+
+
+def test_artists_are_those_of_the_lists_and_the_most_frequent_name_of_an_id_counts():
+    listed = [{"id": "a", "name": "Ada"}, {"id": 2, "name": "Béla"}, {"id": 3}]
+    both, alone = {"artist": "Ada & Béla", "artistId": "a", "artists": listed}, {"artist": "CLEO", "artistId": "c"}
+    various = {"albumArtists": [{"id": "v", "name": "Various"}], "artist": "Cleo", "artistId": "c"}
+    entries = [both, both, various, alone, alone, {"artist": "[unknown]", "artistId": "u"}]
+    songs = [song_from({"id": str(number), **entry}) for number, entry in enumerate(entries)]
+    assert list(sync.artists_of(songs).items()) == [("2", "Béla"), ("a", "Ada"), ("c", "CLEO"), ("v", "Various")]
+    one, other = (song_from({"id": "s", "title": "S", "artist": "Ada", "artistId": found}) for found in ("a", "b"))
+    assert sync.stamp_of_song(one) == sync.stamp_of_song(other)      # ids of artists are no reason for a download
+
+
 # -- songs on this disk
 
 
@@ -418,3 +441,4 @@ def test_arguments_are_checked_before_anything_is_sent(lake, server, tmp_path):
 def test_songs_are_forgotten_by_their_server(downloaded, server):
     report = forget(downloaded, f"subsonic:{server.address}")
     assert (report.songs, downloaded.clips.count(), downloaded.paths.count()) == (5, 0, 0)
+    assert downloaded.servers.artists(server.address) == {} and downloaded.ingests.all() == []

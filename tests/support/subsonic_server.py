@@ -102,6 +102,13 @@ class MusicServer:
         with self._database():
             return {str(Path(track.path).relative_to(self.music)): str(track.id) for track in Track.select()}
 
+    def artist_ids(self) -> dict[str, str]:
+        """The id of each artist by its name."""
+        from supysonic.db import Artist
+
+        with self._database():
+            return {artist.name: str(artist.id) for artist in Artist.select()}
+
     def playlists(self) -> dict[str, list[str]]:
         """The titles of the songs of each playlist by its name."""
         from supysonic.db import Playlist

@@ -140,6 +140,46 @@ def test_item_ids_are_those_of_the_music_server_while_the_lake_changes(tmp_path)
     assert str(tmp_path) not in gone.text + rest.text
 
 
+def test_artist_ids_are_those_of_the_music_server_while_they_change(tmp_path):
+    from served_songs import served_lake
+    from starlette.testclient import TestClient
+
+    from tonelake.serve.answers import Answers
+    from tonelake.serve.app import create_app
+
+    lake, server = served_lake(tmp_path), "http://music.example"
+    lake.paths.set_served(server, {lake.paths.read(["source"])["source"][0]: "song-1", lake.paths.read()["source"][1]: "7"})
+    lake.servers.set_artists(server, {"ar/a": "Ada", "ar b": "BELA", "second": "Béla", "7": "The Cleo", "absent": "Nobody"})
+    client = TestClient(create_app(Answers(lake.uri)), raise_server_exceptions=False)
+    by_name = asked(client, "similar_artists", artist="Ada")
+    assert {row["artist"]: row["artist_id"] for row in by_name} == {
+        "Béla": "second", "The Cleo": "7", "Dora": artist_id("Dora"),        # the exact name wins; Dora is not on the server
+    }
+    for wanted in ({"artist": "ar/a"}, {"artist_id": "ar/a"}, {"artist_id": artist_id("Ada")}):      # Navidrome's plugin first
+        assert asked(client, "similar_artists", **wanted) == by_name
+    assert asked(client, "similar_artists", artist_id="ar b") == asked(client, "similar_artists", artist="Béla")
+    assert asked(client, "search_artists", query="béla") == [{"artist": "Béla", "artist_id": "second", "track_count": 2}]
+    assert client.get("/api/similar_artists", params={"artist_id": "absent"}).status_code == 404
+    assert client.get("/v1/artists", params={"q": "ada"}).json()["rows"][0]["id"] == "ar/a"
+
+    def rest(call: str, **parameters):
+        return client.get(f"/rest/{call}", params={**parameters, "f": "json"}).json()["subsonic-response"]
+
+    song = rest("getSong", id=clip_id("b2"))["song"]
+    assert (song["artistId"], [one["id"] for one in song["artists"]]) == ("second", ["second", "7"])
+    assert song["albumArtists"] == [{"id": "second", "name": "Béla"}]
+    artist = rest("getArtist", id="ar/a")["artist"]
+    assert (artist["id"], artist["album"][0]["artistId"]) == ("ar/a", "ar/a")
+    assert rest("getArtist", id=artist_id("Ada"))["artist"] == artist
+    assert rest("getArtistInfo2", id="ar/a", count=1)["artistInfo2"]["similarArtist"][0]["id"] == "second"
+    assert {one["id"] for one in rest("getArtists")["artists"]["index"][0]["artist"]} == {"ar/a"}
+    assert len(rest("getSimilarSongs2", id="ar/a")["similarSongs2"]["song"]) == 4
+    assert len(rest("getSimilarSongs2", id="7")["similarSongs2"]["song"]) == 5       # the song 7 rather than the artist 7
+    lake.servers.set_artists(server, {"ar/a": "Ada", "new": "Béla"})
+    assert asked(client, "similar_artists", artist="ar/a", n=1)[0]["artist_id"] == "new"
+    assert client.get("/api/similar_artists", params={"artist_id": "second"}).status_code == 404
+
+
 # -- requests that cannot be met
 
 

@@ -24,6 +24,7 @@ from tonelake.playlists.m3u import written_path
 from tonelake.playlists.mpd import parse_address
 from tonelake.playlists.names import MOST_BYTES, safe_name, shown_name
 from tonelake.playlists.request import PlaylistRequest
+from tonelake.playlists.targets import make_on_server
 from tonelake.store import InputError, file_rows
 
 SONGS = [                                # title, artist; each a step further from the first
@@ -245,3 +246,10 @@ def test_addresses_of_mpd(tmp_path, monkeypatch):
         (tmp_path / "mpd").mkdir()
         one.bind(str(tmp_path / "mpd" / "socket"))
         assert parsed("mpd") == (str(tmp_path / "mpd" / "socket"), 6600, "")
+
+
+def test_a_jellyfin_server_is_refused_before_anything_is_sent(tmp_path):
+    lake = tonelake.open(tmp_path / "lake", progress=False)
+    lake.ingests.record("jellyfin", "http://localhost:8096", {})
+    with pytest.raises(InputError, match=r"is a Jellyfin server, which reads playlists from its music folder.*--out"):
+        make_on_server(lake, "Calm", PlaylistRequest(like=("x",)), server="http://localhost:8096/")

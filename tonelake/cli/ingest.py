@@ -164,6 +164,46 @@ def ingest_subsonic(
     finish(report, strict)
 
 
+@ingest_app.command("jellyfin", cls=library_command("tonelake.ingest:ingest_jellyfin"))
+def ingest_jellyfin(
+    url: Annotated[str, typer.Argument(help="Address of the server, such as http://localhost:8096.")],
+    lake: LakePath = "lake",
+    user: Annotated[
+        str | None, typer.Option(
+            help="Name of a user of the server: only its songs; default: all. The API key is read from TONELAKE_JELLYFIN_KEY, "
+            "or asked for.",
+        ),
+    ] = None,
+    music: Annotated[
+        Path | None, typer.Option(help="Folder of the server's music on this disk: songs that the lake lacks are read there.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the API key even if others on the network could read it.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
+    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    per_track: Annotated[
+        int | None, typer.Option(min=1, help="Maximum number of clips of a file, evenly spread; a later run adds the others.")
+    ] = None,
+    dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False, as_json: Json = False, as_csv: Csv = False,
+) -> None:
+    """Match the songs of a Jellyfin server to the lake, and bring in those whose files are below --music.
+
+    Songs are matched by path, else by title, artist and length. Nothing is downloaded. With --json or --csv, songs without a
+    match are printed.
+
+    Example: tonelake ingest jellyfin http://localhost:8096 --music ~/Music
+    """
+    report = open_lake(lake, create=True).ingest_jellyfin(
+        url, user=user, music=music, insecure=insecure, seconds=None if whole else seconds, hop=hop, per_track=per_track,
+        dataset=dataset, ask=ask_password, workers=workers,
+    )
+    if as_json or as_csv:
+        show(report.unmatched_frame(), as_json, as_csv)
+    finish(report, strict)
+
+
 @ingest_app.command("catalogue", cls=library_command("tonelake.ingest:ingest_catalogue"))
 def ingest_catalogue(
     file: Annotated[Path, typer.Argument(help="JSON file: a list of songs with meters and sources.")],

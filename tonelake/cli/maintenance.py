@@ -50,7 +50,9 @@ def verify(
 @app.command(rich_help_panel=UPKEEP)
 def forget(
     path: Annotated[
-        str | None, typer.Argument(help="File or folder, also one that no longer exists; or subsonic:URL, a server's songs.")
+        str | None, typer.Argument(
+            help="File or folder, also one that no longer exists; or subsonic:URL or jellyfin:URL, a music server."
+        )
     ] = None,
     lake: LakePath = "lake", where: Where = None,
     missing: Annotated[bool, typer.Option("--missing", help="Forget recordings whose files are gone.")] = False,

@@ -53,11 +53,15 @@ def make_on_server(
     `server`: its address, or a client for it.  `user`, `insecure`, `ask`: as for `SubsonicServer`; without `user` it is the one
     of the last `ingest subsonic`.
     """
-    from tonelake.ingest import SubsonicServer
+    from tonelake.ingest import SubsonicServer, server_address
     from tonelake.playlists.subsonic import SubsonicPlayer, last_user
 
     with ExitStack() as stack:
         if isinstance(server, str):
+            if lake.ingests.find("jellyfin", server_address(server)) is not None:
+                raise InputError(
+                    f"{server}: is a Jellyfin server, which reads playlists from its music folder. Write one there with --out"
+                )
             known = last_user(lake, server)
             server = stack.enter_context(SubsonicServer(server, user=user, insecure=insecure, ask=ask, known_user=known))
         player = SubsonicPlayer(lake, server)

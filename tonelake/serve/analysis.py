@@ -7,10 +7,10 @@
     GET /api/search_artists?query=ada               -> [{artist, artist_id, track_count}]
     GET /api/health, /api/active_tasks              -> {"status": "ok"}, {}: what plugins test their connection by
 
-`item_id` and `artist_id` are the music server's ids where the lake knows them.  `distance` is 1 - cosine, on a path that to the song before;
-`divergence` is 1 - similarity of two artists.  Errors are {"error": sentence} with status 400, 401, 404 or 503, which the
-application makes of those raised here.  Numbers are clamped, and parameters that plugins send besides are ignored.  The
-interface is that of AudioMuse-AI, as its clients use it.
+`item_id` and `artist_id` are the music server's ids where the lake knows them.  `distance` is 1 - cosine, on a path that to the
+song before; `divergence` is 1 - similarity of two artists.  Errors are {"error": sentence} with status 400, 401, 404 or 503,
+which the application makes of those raised here.  Numbers are clamped, and parameters that plugins send besides are ignored.
+The interface is that of AudioMuse-AI, as its clients use it.
 """
 
 from __future__ import annotations

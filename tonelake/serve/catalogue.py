@@ -237,7 +237,7 @@ def choose_server(lake: Lake, wanted: str | None) -> tuple[str | None, list[str]
         return (servers[0] if servers else None), servers
     found = [one for one in servers if one == wanted.rstrip("/")] or [one for one in servers if wanted in one]
     if len(found) != 1:
-        known = f"Choose one of {', '.join(servers)}" if servers else "Run `tonelake ingest subsonic URL`, or `tonelake ingest jellyfin URL`"
+        known = f"Choose one of {', '.join(servers)}" if servers else "Run `tonelake ingest subsonic URL`, or `ingest jellyfin`"
         raise InputError(f"server {wanted!r}: {'several match' if found else 'not known to this lake'}. {known}")
     return found[0], servers
 

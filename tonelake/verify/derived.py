@@ -17,8 +17,6 @@ from tonelake.verify.finding import REPAIR, Finding, first_few
 
 def check_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
     """Damaged indexes, those that are behind the lake, and files that belong to no index."""
-    if not is_local(lake.uri):
-        return
     own = list_indexes(lake).filter(pl.col("space") == space.name)
     for row in own.filter(pl.col("state") == "damaged").iter_rows(named=True):
         if repair:
@@ -33,6 +31,8 @@ def check_indexes(lake: Lake, space: Space, repair: bool) -> Iterator[Finding]:
             what="index", where=f"{space.name}, layer {row['layer']}", problem=problem,
             remedy=f"`tonelake index build --space {space.name}`; until then searches compare the missing clips exactly",
         )
+    if not is_local(lake.uri):
+        return                           # an index there has no files
     folder = index_folder(lake, space)
     known = {file for stored in read_indexes(lake, space) for file in stored.files}
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []

@@ -2,7 +2,8 @@
 
 An album is a name with the artist that it is by: the album artist, else the song's first artist, so that two albums of one name
 stay apart.  Songs without an album are on "[Unknown Album]" of their artist, so that a player that browses albums reaches every
-song.  An artist has the albums that are by it and those with a song by it.  Ids depend on names alone, and stay over time.
+song.  An artist has the albums that are by it and those with a song by it.  Ids depend on names alone, and stay over time; of
+artists that the music server knows they are the server's.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class Shelves:
         ).sort("first")
         self.albums = [
             Album(
-                id=album_id(owner, named), name=named, artist=owner, artist_id=catalogue.id_of_artist(owner), rows=list(numbers),
-                year=year, genre=genre, duration_s=seconds or 0.0, created=seen or EPOCH,
+                id=album_id(owner, named), name=named, artist=owner, artist_id=catalogue.id_of_artist(owner),
+                rows=list(numbers), year=year, genre=genre, duration_s=seconds or 0.0, created=seen or EPOCH,
             )
             for owner, named, numbers, year, genre, seconds, seen, _ in grouped.iter_rows()
         ]
