@@ -23,7 +23,6 @@ from tonelake.ingest.errors import AudioError
 from tonelake.ingest.scan import file_digest
 from tonelake.ingest.subsonic.cache import local_song, song_path
 from tonelake.ingest.subsonic.sources import is_served
-from tonelake.store import source_exists
 
 
 def to_source(path: Path) -> str:
@@ -89,6 +88,8 @@ def is_available(source: str) -> bool:
     soundfont = soundfont_of(source)
     if soundfont is not None or source.startswith("file://"):
         return is_there(soundfont or to_path(source))
+    from tonelake.store import source_exists  # with tables, which a decoder process does without
+
     return source_exists(source)         # True for what names no file
 
 

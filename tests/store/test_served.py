@@ -1,11 +1,11 @@
-"""The ids that music servers have for files: `lake.paths.served`."""
+"""The ids that music servers have for files and artists: `lake.paths.served`, `lake.servers`."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pytest
 
-from tonelake.store import Lake, file_rows
+from tonelake.store import Lake, LakeError, file_rows
 from tonelake.store.files import FILE_SCHEMA, SERVED
 
 HOME, NAS = "http://localhost:4533", "https://nas.example/music"
@@ -62,3 +62,25 @@ def test_a_lake_without_the_column_opens_and_gets_it_with_the_first_write(older)
     assert older.paths.has_served
     older.paths.set_served(HOME, {"/b.mp3": "2"})
     assert triples(Lake(older.uri)) == [("/b.mp3", HOME, "2")] and older.paths.count() == 2
+
+
+def test_artists_of_each_server_are_kept_in_order_and_written_when_they_change(lake):
+    assert lake.servers.artists(HOME) == {} and lake.servers.stamp(HOME) is None
+    lake.servers.set_artists(HOME, {"b": "Béla", "a": "Ada"})
+    lake.servers.set_artists(NAS, {"a": "Another"})
+    again = Lake(lake.uri)
+    assert list(again.servers.artists(HOME).items()) == [("b", "Béla"), ("a", "Ada")]
+    stamp = lake.servers.stamp(HOME)
+    lake.servers.set_artists(HOME, {"b": "Béla", "a": "Ada"})
+    assert lake.servers.stamp(HOME) == stamp
+    lake.servers.set_artists(HOME, {})
+    assert lake.servers.artists(HOME) == {} and again.servers.artists(NAS) == {"a": "Another"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"artists": [1]}', '{"artists": {"a": 3}}', "{}"])
+def test_a_damaged_list_of_artists_is_named(lake, text):
+    lake.servers.set_artists(HOME, {"a": "Ada"})
+    (name,) = lake.files("servers").names()
+    lake.files("servers").put_text(name, text)
+    with pytest.raises(LakeError, match=r"is not a list of artists.*Delete it and ingest http://localhost:4533 again"):
+        lake.servers.artists(HOME)
