@@ -16,7 +16,10 @@ MOST_FITS = 100_000
 PROBE_VERSION = 1
 LATER = {                                # settings of later releases, with the values of before
     "rate_patience": 0, "monitor": "auto", "keep": "best", "average": "none", "classes": None, "val_share": VAL_SHARE,
+    "solver": "batches",
 }
+# Settings of training by batches, which have no meaning for a fit to convergence.
+OF_BATCHES = ("hidden", "dropout", "optimizer", "rates", "rate_patience", "batch", "patience", "keep")
 
 ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 LayerName = Annotated[str, BeforeValidator(lambda layer: str(layer) if type(layer) is int else layer)]
@@ -27,11 +30,11 @@ Decay = Annotated[float, Field(ge=0, lt=1e3)]
 class Setting(NamedTuple):
     """Learning rate and weight decay, by which the fits of one layer and seed differ."""
 
-    rate: float                          # learning rate
+    rate: float                          # learning rate; 0 of a fit to convergence
     decay: float                         # weight decay: the L2 penalty of adam and sgd, decoupled in adamw
 
     def __str__(self) -> str:
-        return f"rate {self.rate:g}, decay {self.decay:g}"
+        return f"rate {self.rate:g}, decay {self.decay:g}" if self.rate else f"decay {self.decay:g}"
 
 
 @frozen_settings
@@ -68,6 +71,11 @@ class ProbeConfig(Settings):
     )
     label_smoothing: Share = Field(default=0.0, description="Label smoothing; for tags, of the negatives only.")
 
+    solver: Literal["batches", "lbfgs"] = Field(
+        default="batches",
+        description="Training. batches: steps of the optimizer, with early stopping; lbfgs: linear heads to convergence, one "
+        "for each weight decay (logistic regression; of numbers, ridge regression), without learning rates and seeds.",
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="Optimizer.")
     rates: Annotated[tuple[Rate, ...], Field(min_length=1, strict=False)] = Field(
         default=(1e-4, 1e-3, 1e-2), description="Learning rates to try; the validation set selects one."
@@ -79,7 +87,7 @@ class ProbeConfig(Settings):
         default=0, description="Epochs without improvement after which the learning rate is halved; 0: constant rates."
     )
     batch: Count = Field(default=64, description="Clips in a batch.")
-    epochs: Count = Field(default=100, description="Maximum number of epochs.")
+    epochs: Count = Field(default=100, description="Maximum number of epochs, or of iterations of lbfgs.")
     patience: Annotated[int, Field(ge=0)] = Field(
         default=10, description="Epochs without improvement after which training stops; 0: always train all epochs."
     )
@@ -119,9 +127,30 @@ class ProbeConfig(Settings):
 
     def __post_init__(self) -> None:
         check_shares(self.shares)
+        if self.solver == "lbfgs":
+            self.check_convergence()
         fits = len(self.settings) * self.seeds
         if fits > MOST_FITS:
             raise InputError(f"settings: {fits:,} fits a layer exceed the limit of {MOST_FITS:,}. Give fewer rates or seeds")
+
+    def check_convergence(self) -> None:
+        """Raise InputError for settings that a fit to convergence cannot follow."""
+        if self.head != "linear":
+            raise InputError("--solver lbfgs: fits linear heads. Use --head linear or --solver batches")
+        weighted = [layer for layer in self.layers if layer in ("weighted", "blocks")]
+        if weighted:
+            raise InputError(
+                f"--solver lbfgs: does not learn weights of layers (--layers {weighted[0]}). Use --layers each or all, or "
+                "--solver batches"
+            )
+        if self.precision == "bfloat16":
+            raise InputError("--solver lbfgs: computes in float32. Leave --precision out, or use --solver batches")
+        unused = [name for name in OF_BATCHES if getattr(self, name) != getattr(type(self), name)]
+        if unused:
+            raise InputError(
+                f"--solver lbfgs: does not use {', '.join(unused)}. Leave {'it' if len(unused) == 1 else 'them'} out, or use "
+                "--solver batches"
+            )
 
     def identity(self) -> dict[str, Any]:
         """Return the values that the digest covers; settings that earlier releases lacked are left out at their defaults."""
@@ -129,8 +158,9 @@ class ProbeConfig(Settings):
 
     @property
     def settings(self) -> list[Setting]:
-        """Return every combination of learning rate and weight decay."""
-        return [Setting(rate, decay) for decay in dict.fromkeys(self.decays) for rate in dict.fromkeys(self.rates)]
+        """Return every combination of learning rate and weight decay, or every decay of a fit to convergence."""
+        rates = self.rates if self.solver == "batches" else (0.0,)
+        return [Setting(rate, decay) for decay in dict.fromkeys(self.decays) for rate in dict.fromkeys(rates)]
 
     def with_(self, **changes: Any) -> ProbeConfig:
         """Return a copy with `changes` applied; None keeps a setting."""

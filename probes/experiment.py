@@ -24,8 +24,10 @@ from tonelake.evaluate import (
     plural,
     read_targets,
 )
+from tonelake.probes.blocks import train_in_blocks
 from tonelake.probes.config import PROBE_VERSION, ProbeConfig
-from tonelake.probes.grid import GridData, GridResults, Schedule, train
+from tonelake.probes.convergence import fit_to_convergence
+from tonelake.probes.grid import GridData, GridResults, Schedule
 from tonelake.probes.heads import Shape, Tensors
 from tonelake.probes.inputs import Inputs, InputSpec, Preparation, input_specs
 from tonelake.probes.losses import Loss, balanced_weights
@@ -35,6 +37,7 @@ from tonelake.store import InputError, Lake, Manifest, Space, memory_bytes
 
 MEMORY_SHARE = 0.35                      # of the machine's memory for the vectors of one part; beyond it, vectors stream
 PARAMETERS_AT_ONCE = 600_000             # on a CPU: with moments and gradients, what its cache holds of a part
+PARAMETERS_OF_BLOCK = 1_000_000          # on a CPU, of one input's fits: smaller blocks lose more by calls than by the cache
 MAX_CELLS = 400_000_000                  # jackknife folds × test clips × classes × seeds, above which there are fewer folds
 FEWEST_FOLDS = 40                        # t quantile at 39 degrees: 2.023
 LARGE_HEAD = 4_096                       # parameters of a fit above which bfloat16 products pay off
@@ -131,11 +134,18 @@ class Experiment:
             )
         if config.average == "tracks":
             data.average_tracks(self.task.track[split.train], self.task.track[split.valid])
+        if config.solver == "lbfgs":
+            loss, monitor = self.loss(split), self.monitor()
+            return fit_to_convergence(data, shape, loss, config.settings, config.epochs, monitor), preparations
         schedule = Schedule(
             optimizer=config.optimizer, batch=config.batch, epochs=config.epochs, patience=config.patience,
             rate_patience=config.rate_patience, dropout=config.dropout if config.head == "mlp" else 0.0, keep=config.keep,
         )
-        results = train(data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule, self.monitor())
+        most = max(max_parameters_per_part(config.device), PARAMETERS_OF_BLOCK)
+        most = np.inf if data.streamed else most                 # streamed vectors are read once an epoch for all fits
+        results = train_in_blocks(
+            data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule, self.monitor(), most
+        )
         return results, preparations
 
     def monitor(self) -> Monitor:
@@ -284,8 +294,10 @@ def make_experiment(lake: Lake, config: ProbeConfig, given: Sequence[Split] | No
     device = resolve_device(EmbedSettings(device=config.device), None)
     precision = config.precision
     if precision == "auto":
-        precision = "bfloat16" if device.startswith("cuda") or (device == "cpu" and cpu_has_bfloat16()) else "float32"
-    resolved = config.with_(space=space.name, task=task.kind, device=device, precision=precision)
+        has_bfloat16 = device.startswith("cuda") or (device == "cpu" and cpu_has_bfloat16())
+        precision = "bfloat16" if has_bfloat16 and config.solver == "batches" else "float32"
+    seeds = 1 if config.solver == "lbfgs" else None          # its minimum does not depend on the start
+    resolved = config.with_(space=space.name, task=task.kind, device=device, precision=precision, seeds=seeds)
     return Experiment(
         lake=lake, space=space, config=resolved, task=task, splits=splits, specs=specs,
         inputs=Inputs(lake, space, task.ids), notes=[*task.notes, *notes],

@@ -46,6 +46,7 @@ class GridData:
     clips of a track are averaged.
     """
 
+    streamed, stretch_bytes = False, 0
     train_tracks: np.ndarray | None = None
     valid_tracks: torch.Tensor | None = None
 
@@ -73,6 +74,10 @@ class GridData:
             rows = rows.clamp_min(0) if order.padded else rows
             picked = flat.index_select(0, (rows + spec[:, None] * self.train.shape[1]).flatten())
             yield picked.view(*rows.shape, *self.train.shape[2:]), self.train_targets[rows], present
+
+    def train_rows(self, spec: int, rows: slice) -> torch.Tensor:
+        """Return (clip, …) training vectors of one spec."""
+        return self.train[spec, rows]
 
     def valid_block(self, spec: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Return (group, clip, …) validation vectors for each group's spec."""
@@ -170,7 +175,8 @@ def train(
         hits = torch.zeros(2, *total.shape, device=device)
         for batch, (x, targets, present) in enumerate(data.batches(order, spec, seed)):
             x = x.transpose(1, 2) if shape.mixed else x
-            forward_pass = forward(shape, optimizer.working, x, masks(order.clips(batch)), buffers, optimizer.rates)
+            mask = masks(order.clips(batch)) if masks.share else None
+            forward_pass = forward(shape, optimizer.working, x, mask, buffers, optimizer.rates)
             if loss.kind == "multiclass":
                 hits += count_hits(forward_pass.logits, targets, present)
             value, gradient = loss(forward_pass.logits, targets, present)

@@ -37,22 +37,39 @@ def cross_entropy(
     loss: Loss, logits: torch.Tensor, targets: torch.Tensor, present: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     classes = logits.shape[2]
+    index = targets[:, None, None].expand(*logits.shape[:2], 1, -1)
+    if loss.weights is None and present is None and not loss.smoothing:          # the usual case, in few calls
+        powers, away = shifted_powers(logits, index)
+        sums, count = powers.sum(dim=2, keepdim=True), logits.shape[3]
+        value = (sums.log() - away).sum(dim=(2, 3)) / count
+        return value, powers.div_(sums * count).scatter_add_(2, index, torch.full_like(away, -1 / count))
     own = torch.ones_like(targets, dtype=torch.float32) if loss.weights is None else loss.weights[targets]     # (group, clip)
     own = own if present is None else own * present
     total = own.sum(dim=1, keepdim=True).clamp_min(1e-12)
     scale = (own / total)[:, None, None]                                         # (group, 1, 1, clip)
-    index = targets[:, None, None].expand(*logits.shape[:2], 1, -1)
+    if not loss.smoothing:
+        powers, away = shifted_powers(logits, index)
+        sums = powers.sum(dim=2, keepdim=True)
+        value = ((sums.log() - away) * scale).sum(dim=(2, 3))
+        return value, powers.mul_(scale / sums).scatter_add_(2, index, -scale.expand_as(index))
     logged = torch.log_softmax(logits, dim=2)
     value = -(logged.gather(2, index) * scale).sum(dim=(2, 3))
-    if not loss.smoothing:
-        gradient = logged.exp_().mul_(scale)
-        return value, gradient.scatter_add_(2, index, -scale.expand_as(index))
     even = (torch.ones(classes, device=logits.device) if loss.weights is None else loss.weights)[:, None]
     spread = (loss.smoothing / classes / total)[..., None, None]                 # (group, 1, 1, 1)
     spread = spread if present is None else spread * present[:, None, None]      # (group, 1, 1, clip)
     value = (1 - loss.smoothing) * value - (spread * logged * even).sum(dim=(2, 3))
     gradient = logged.exp_().mul_((1 - loss.smoothing) * scale + spread * even.sum()).sub_(spread * even)
     return value, gradient.scatter_add_(2, index, -(1 - loss.smoothing) * scale.expand_as(index))
+
+
+def shifted_powers(logits: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the exponentials of logits less the largest of each clip, and that difference at `index`, the clip's class.
+
+    With log_softmax, the gradient would take a second exponential.
+    """
+    shifted = logits - logits.amax(dim=2, keepdim=True)
+    away = shifted.gather(2, index)
+    return shifted.exp_(), away
 
 
 def binary_cross_entropy(

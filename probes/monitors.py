@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from tonelake.probes.heads import Shape, forward
+from tonelake.probes.heads import Shape, Tensors, forward
 from tonelake.probes.losses import Loss
-from tonelake.probes.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from tonelake.probes.grid import GridData
@@ -29,6 +28,15 @@ if TYPE_CHECKING:
 EVALUATED_AT_ONCE = 32 << 20             # bytes of logits, or of vectors
 COLLECTED_AT_ONCE = 256 << 20            # bytes of logits for a metric that needs those of all clips
 TOP = 5
+
+
+class Heads(Protocol):
+    """Parameters over rates (group, setting, …), and rates (1 or group, setting): an `Optimizer`, or fitted heads."""
+
+    @property
+    def working(self) -> Tensors: ...
+    @property
+    def rates(self) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +72,22 @@ def count_hits(logits: torch.Tensor, targets: torch.Tensor, present: torch.Tenso
     """
     classes = logits.shape[2]
     own = logits.gather(2, targets[:, None, None].expand(*logits.shape[:2], 1, -1))
-    reached = torch.le(logits, own).sum(dim=2)                                   # classes that score at most as much
+    # classes that score at most as much, counted as floats: sums of booleans are three times as slow
+    reached = torch.le(logits, own, out=torch.empty_like(logits)).sum(dim=2)
     hits = torch.stack([reached == classes, reached > max(classes - TOP, 0)])    # (2, group, setting, clip)
     return (hits if present is None else hits & (present > 0)[:, None]).sum(dim=-1)
 
 
 def evaluate_fits(
-    data: GridData, shape: Shape, loss: Loss, optimizer: Optimizer, spec: torch.Tensor, monitor: Monitor
+    data: GridData, shape: Shape, loss: Loss, heads: Heads, spec: torch.Tensor, monitor: Monitor
 ) -> Validation:
     """Validate every fit.  `spec`: (group,) the input of each group."""
     if data.valid_tracks is not None or monitor.name not in ("auto", "loss", "accuracy"):
-        return evaluate_collected(data, shape, loss, optimizer, spec, monitor)
-    groups, k = len(spec), optimizer.rates.shape[1]
+        return evaluate_collected(data, shape, loss, heads, spec, monitor)
+    groups, k = len(spec), heads.rates.shape[1]
     clips = len(data.valid_targets)
     hits, total, weight = torch.zeros(2, groups, k, device=spec.device), torch.zeros(groups, k, device=spec.device), 0.0
-    for start, logits in valid_logits(data, shape, optimizer, spec):
+    for start, logits in valid_logits(data, shape, heads, spec):
         targets = data.valid_targets[start : start + logits.shape[3]]
         own = targets.expand(groups, *targets.shape)
         if loss.kind == "multiclass":
@@ -93,12 +102,12 @@ def evaluate_fits(
 
 
 def valid_logits(
-    data: GridData, shape: Shape, optimizer: Optimizer, spec: torch.Tensor, groups: slice = slice(None)
+    data: GridData, shape: Shape, heads: Heads, spec: torch.Tensor, groups: slice = slice(None)
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield the first row and the logits (group, setting, out, clip) of blocks of validation clips."""
     spec = spec[groups]
-    working = {name: value[groups] for name, value in optimizer.working.items()}
-    rates = optimizer.rates[groups] if len(optimizer.rates) > 1 else optimizer.rates
+    working = {name: value[groups] for name, value in heads.working.items()}
+    rates = heads.rates[groups] if len(heads.rates) > 1 else heads.rates
     widest = max(rates.shape[1] * shape.outputs, shape.width * max(shape.mixed, 1))
     block = max(EVALUATED_AT_ONCE // (4 * len(spec) * widest), 1)
     for start in range(0, len(data.valid_targets), block):
@@ -107,19 +116,19 @@ def valid_logits(
 
 
 def evaluate_collected(
-    data: GridData, shape: Shape, loss: Loss, optimizer: Optimizer, spec: torch.Tensor, monitor: Monitor
+    data: GridData, shape: Shape, loss: Loss, heads: Heads, spec: torch.Tensor, monitor: Monitor
 ) -> Validation:
     """Validate every fit by the logits of all clips or tracks, some groups at a time."""
     targets, tracks = data.valid_targets, data.valid_tracks
     if tracks is not None:
         first = torch.full((int(tracks.max()) + 1,), len(tracks), dtype=torch.int64, device=tracks.device)
         targets = targets[first.scatter_reduce(0, tracks, torch.arange(len(tracks), device=tracks.device), "amin")]
-    size = 4 * optimizer.rates.shape[1] * shape.outputs * len(data.valid_targets)
+    size = 4 * heads.rates.shape[1] * shape.outputs * len(data.valid_targets)
     at_once = max(COLLECTED_AT_ONCE // max(size, 1), 1)
     found = []
     for start in range(0, len(spec), at_once):
         part = slice(start, start + at_once)
-        logits = torch.cat([block for _, block in valid_logits(data, shape, optimizer, spec, part)], dim=3)
+        logits = torch.cat([block for _, block in valid_logits(data, shape, heads, spec, part)], dim=3)
         logits = logits if tracks is None else mean_of_tracks(logits, tracks)
         own = targets.expand(len(logits), *targets.shape)
         value, _ = loss(logits.clone(), own)

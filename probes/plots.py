@@ -85,7 +85,9 @@ def draw_history(metrics: dict[str, Any], epochs: pl.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         for side, label, style, colour in (("train", "training", "-", COLOUR), ("valid", "validation", "--", OTHER)):
             if epochs[f"{side}_{name}"].null_count() < len(epochs):
-                axes.plot(epochs["epoch"], epochs[f"{side}_{name}"], style, color=colour, label=label, linewidth=1.4)
+                values = epochs[f"{side}_{name}"]
+                marker = "o" if values.count() < len(values) else None               # fits to convergence, validated at the end
+                axes.plot(epochs["epoch"], values, style, marker=marker, color=colour, label=label, linewidth=1.4)
         axes.set_xlabel("epoch")
         axes.set_title(name.replace("_", "-"), loc="left", fontsize=10, color=INK)
         axes.legend(frameon=False, fontsize=8)

@@ -69,18 +69,27 @@ def describe_experiment(config: ProbeConfig, metrics: dict[str, Any], splits: Se
     head = "A linear head" if config.head == "linear" else mlp
     folds = f"{len(splits)} folds, each: " if len(splits) > 1 else ""
     weighted = "; classes weighted by inverse frequency" if config.class_weights == "balanced" else ""
-    batch = f"batches of {config.batch} tracks" if config.average == "tracks" else f"batch {config.batch}"
-    halved = f", rates halved after {config.rate_patience} without improvement" if config.rate_patience else ""
     monitor: str = config.monitor
     if monitor == "auto":
         monitor = "accuracy, then loss" if metrics["task"] == "multiclass" else "loss"
-    tested = "best" if config.keep == "best" else "last"
     return (
         f"{metrics['clips']:,} clips, {outputs}. {head} on the {config.input} over time, {config.prepare}, "
-        f"{metrics['parameters']:,} parameters; {config.optimizer}, {batch}, at most {config.epochs} epochs, "
-        + (f"stopped after {config.patience} without improvement" if config.patience else "without early stopping")
-        + f" of the validation {MONITOR_LABELS.get(monitor, monitor)}{halved}, tested after the {tested} epoch"
-        + f"{weighted}{AVERAGED[config.average]}. Split {config.split}: {folds}{splits[0]}. {counted(config.seeds, 'seed')}."
+        f"{metrics['parameters']:,} parameters; {describe_training(config, MONITOR_LABELS.get(monitor, monitor))}"
+        f"{weighted}{AVERAGED[config.average]}. Split {config.split}: {folds}{splits[0]}."
+        + (f" {counted(config.seeds, 'seed')}." if config.solver == "batches" else "")
+    )
+
+
+def describe_training(config: ProbeConfig, monitor: str) -> str:
+    """Describe solver, length of training and selection in words."""
+    if config.solver == "lbfgs":
+        return f"fitted to convergence by L-BFGS in at most {config.epochs} iterations, selected by the validation {monitor}"
+    batch = f"batches of {config.batch} tracks" if config.average == "tracks" else f"batch {config.batch}"
+    stopped = f"stopped after {config.patience} without improvement" if config.patience else "without early stopping"
+    halved = f", rates halved after {config.rate_patience} without improvement" if config.rate_patience else ""
+    return (
+        f"{config.optimizer}, {batch}, at most {config.epochs} epochs, {stopped} of the validation {monitor}{halved}, tested "
+        f"after the {'best' if config.keep == 'best' else 'last'} epoch"
     )
 
 
@@ -107,7 +116,7 @@ def layers_table(metrics: dict[str, Any], layers: pl.DataFrame) -> str:
     rows = [
         [
             row["name"] + (" *" if row["best"] else ""), figure_of(row, main), format_number(row["valid"]),
-            format_number(row["train"]), f"{row['rate']:g}", f"{row['decay']:g}", f"{row['parameters']:,}",
+            format_number(row["train"]), format_rate(row), f"{row['decay']:g}", f"{row['parameters']:,}",
         ]
         for row in layers.to_dicts()
     ]
@@ -128,7 +137,7 @@ def decays_table(metrics: dict[str, Any], decays: pl.DataFrame) -> str:
     main = metrics["main"]
     rows = [
         [
-            f"{row['decay']:g}" + (" *" if row["chosen"] else ""), row["layer"], f"{row['rate']:g}",
+            f"{row['decay']:g}" + (" *" if row["chosen"] else ""), row["layer"], format_rate(row),
             format_number(row["valid"]), format_number(row["train"]), figure_of(row, main),
             "" if row["chosen"] else figure_of(row, "away"),
         ]
@@ -156,14 +165,16 @@ def training_part(metrics: dict[str, Any], history: pl.DataFrame) -> str:
         for name, value in metrics["training"].items()
     ]
     parts = [markdown_table(["", "training clips", f"test {metrics['judged_are']} (95 %)"], rows)]
-    epochs = mean_history(history, metrics["layer"])
+    epochs, converged = mean_history(history, metrics["layer"]), not (history["rate"] > 0).any()
     names = [name for name in HISTORY_LABELS if epochs[name].null_count() < len(epochs)]
     shown = epochs if len(epochs) <= MOST_ROWS else pl.concat([epochs.head(MOST_ROWS // 2), epochs.tail(MOST_ROWS // 2)])
     parts.append(markdown_table(
-        ["epoch", "fits", *(HISTORY_LABELS[name] for name in names)],
+        ["iteration" if converged else "epoch", "fits", *(HISTORY_LABELS[name] for name in names)],
         [[str(row["epoch"]), str(row["fits"]), *(format_number(row[name]) for name in names)] for row in shown.to_dicts()],
     ))
     parts.append(
+        "Means over the folds that had not converged, by iteration; each fit is validated after its last one. history.parquet "
+        "has every fit." if converged else
         "Means over the seeds and folds that were still training. Training figures by epoch are those of its batches, with "
         "dropout and while weights change; history.parquet has every fit."
     )
@@ -270,6 +281,11 @@ def format_interval(figure: dict[str, Any]) -> str:
 def figure_of(row: dict[str, Any], name: str) -> str:
     """Return a figure of a table's row with its interval."""
     return format_interval({"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]})
+
+
+def format_rate(row: dict[str, Any]) -> str:
+    """Return the learning rate of a row; empty where the solver has none."""
+    return f"{row['rate']:g}" if row["rate"] else ""
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

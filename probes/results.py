@@ -77,6 +77,8 @@ def write_results(
     if best is None:
         raise InputError("no fit reached a finite loss. Lower the learning rates, or use --prepare standardise")
     notes = [f"no setting of layer {', '.join(diverged)} reached a finite loss; lower the learning rates"] if diverged else []
+    if config.solver == "lbfgs":
+        notes += convergence_notes(pl.concat(fits), config.epochs)
     layers = mark_tied(layer_rows, layer_figures).with_columns(best=pl.col("name") == best.spec.name)
     estimates = estimate_metrics(task.kind, judge.targets, best_scores, judge.units, names=task.names)
     baselines = compute_baselines(experiment, best)
@@ -119,6 +121,17 @@ def write_results(
     drawn = draw_plots(files, metrics, tables)
     files.put_text(REPORT_FILE, write_report(config, metrics, tables, experiment.splits, drawn))
     files.put_text(METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def convergence_notes(fits: pl.DataFrame, most: int) -> list[str]:
+    """Return a note on fits that reached the limit of iterations; none if all converged before."""
+    reached = fits.filter(pl.col("epochs") >= most)
+    if not len(reached):
+        return []
+    decays = ", ".join(f"{decay:g}" for decay in reached["decay"].unique().sort())
+    return [
+        f"{len(reached)} of {counted(len(fits), 'fit')} (decay {decays}) did not converge in {most} iterations; raise --epochs"
+    ]
 
 
 def main_metric_by_seed(judge: Judge, scores: list[np.ndarray]) -> list[float | None]:

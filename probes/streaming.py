@@ -23,6 +23,8 @@ STRETCH_BYTES = 256 << 20                # vectors read at once; two stretches a
 class StreamedGridData(GridData):
     """Training data of one spec whose vectors stay in the store."""
 
+    streamed = True
+
     def __init__(
         self, inputs: Inputs, spec: InputSpec, preparation: Preparation, split: Split, train_targets: torch.Tensor,
         valid_targets: torch.Tensor, device: torch.device, dtype: torch.dtype, stretch_bytes: int = STRETCH_BYTES,
@@ -61,6 +63,9 @@ class StreamedGridData(GridData):
             else:
                 found.append([(start, stop)])
         return found
+
+    def train_rows(self, spec: int, rows: slice) -> torch.Tensor:
+        return self._vectors(self.split.train[rows]).to(self.device)
 
     def valid_block(self, spec: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         block = self._vectors(self.split.valid[start:stop]).to(self.device)
