@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.object_store import object_store
 from bench.reading import made_up_clips
 from bench.report import circumstances, table, write_results
 from bench.start_up import start_up
@@ -27,6 +28,7 @@ from bench.start_up import start_up
 DIM, K, QUERIES, RECALL = 768, 10, 256, 0.95
 EF = (10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256, 384, 512)          # equal steps for all
 ROUNDS = 9
+AWAY_ROWS = 100_000                      # also searched in a lake on an object store
 
 
 @dataclass
@@ -322,6 +324,10 @@ def main() -> None:
     about = circumstances("all vectors (seeded clusters); recall refers to these, other vectors may be harder")
     text, seconds = start_up()
     texts, ratios = [f"## Start-up\n\n{text}"], {"start_up_s": seconds}
+    if AWAY_ROWS in arguments.rows:
+        text, milliseconds = object_store(*make_vectors(AWAY_ROWS))
+        texts.append(f"## A lake on an object store, {AWAY_ROWS:,} vectors of {DIM}\n\n{text}")
+        ratios["object_store_100k_ms"] = milliseconds
     for rows in arguments.rows:
         text, found = measure(rows)
         texts.append(text)

@@ -6,12 +6,15 @@ from .maps.make import Map, make_map, map_stamp, mapped_layers, read_clusters, r
 from .maps.songs import song_rows, value_places
 from .maps.umap import load_umap
 from .names.find import find_songs, match_songs
-from .names.rank import Song
+from .names.folded import FoldedSong, fold_song
+from .names.rank import Song, is_version
 from .names.songs import file_names, file_titles, song_of_clip
 from .search.agreement import layer_agreement
 from .search.alignment import Match, add_parts, align
+from .search.described_index import StoredIndex, read_indexes
 from .search.duplicates import duplicates
 from .search.facets import facet_report
+from .search.faiss_files import index_folder
 from .search.mixture import LearnedWeights, learn_weights
 from .search.moments import best_moments
 from .search.names import SeveralSongs, find_clip, find_named
@@ -19,7 +22,7 @@ from .search.path import path
 from .search.query import Query, QueryPart, is_file, read_query
 from .search.similar import similar
 from .search.similar_many import similar_many
-from .search.stored_index import StoredIndex, build_index, build_indexes, drop_indexes, index_folder, list_indexes, read_indexes
+from .search.stored_index import build_index, build_indexes, drop_indexes, list_indexes
 from .search.two_sounds import cosine
 from .search.words import answers_words
 from .search.zero_shot import label_by_words
@@ -66,6 +69,7 @@ __all__ = [
     "PREPARATIONS",
     "BestLayer",
     "Continuer",
+    "FoldedSong",
     "LayerReport",
     "LearnedWeights",
     "LiveEncoder",
@@ -107,6 +111,7 @@ __all__ = [
     "find_songs",
     "find_vocabulary",
     "fit_vocabulary",
+    "fold_song",
     "gestures_of_clip",
     "group_matrix",
     "group_pairs",
@@ -114,6 +119,7 @@ __all__ = [
     "groups",
     "index_folder",
     "is_file",
+    "is_version",
     "label_by_words",
     "layer_agreement",
     "layers",

@@ -32,7 +32,7 @@ _current: ContextVar[Hold | None] = ContextVar("hold", default=None)
 
 
 class Hold:
-    """What was looked up since the hold began; shared by threads."""
+    """Values that were looked up since the hold began; shared by threads."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, Any] = {}
@@ -105,7 +105,7 @@ class Holding:
 
 
 def folder_times(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """What changes with every write to a lake on this disk: name, time and inode of its folders of versions and small files."""
+    """Return name, time and inode of a lake's folders of versions and small files; they change with every write on this disk."""
     found = []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

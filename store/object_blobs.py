@@ -207,7 +207,7 @@ class ObjectBlobs:
 
 
 def version_of(found: Any) -> Version:
-    """What a conditional write compares, of an answer of the store."""
+    """Return the part of a store's answer that a conditional write compares."""
     return {name: found[name] for name in ("e_tag", "version") if found[name] is not None}
 
 

@@ -18,7 +18,7 @@ from tonelake.store.errors import LakeError
 
 
 class Servers:
-    """What a lake knows of music servers besides the ids of their songs."""
+    """The music servers of a lake: the ids that they give to artists."""
 
     def __init__(self, files: Blobs) -> None:
         self._files = files

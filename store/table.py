@@ -46,7 +46,7 @@ class Snapshot(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a table says of itself; without a table, `dataset` is None."""
+    """Version and schema of a table; without a table, `dataset` is None."""
 
     version: int
     schema: pa.Schema
@@ -353,7 +353,7 @@ class Table:
         return None if handle is None else handle.to_lance()
 
     def _held(self) -> State | None:
-        """What the table says of itself in the hold that this thread reads in, if there is one."""
+        """The table's state, looked up once in the hold that this thread reads in, if there is one."""
         hold = current_hold()
         return None if hold is None else hold.once((self._connection.uri, self.name), self._state)
 

@@ -4,7 +4,7 @@ The table is correct at one version if it was derived from one version of clips;
 after an update.  A reader compares them with the present ones: if either differs, it compares all names with the clips and
 writes what changed, new titles included.  So an update that was killed, or another writer's, is noticed by the next reader,
 on any kind of disk.
-A lake that cannot be written to is answered from a temporary table.
+A lake that cannot be written to, or that a program only reads (`Lake.only_reads`), is answered from a temporary table.
 """
 
 from __future__ import annotations
@@ -62,14 +62,26 @@ def current_names(lake: Lake, *, again: bool = False) -> Names:
         known = _current.get(lake)
         if known is None or again or known.versions != versions(lake, known.names):
             try:
-                known = update_stored(lake, again)
+                known = find_current(lake, known, again) if lake.only_reads else update_stored(lake, again)
             except (LakeError, OSError) as error:
                 if known is None or known.names.is_stored:
                     log.info("names: cannot be stored in the lake (%s). They are kept in a temporary folder", error)
-                    known = Current(Names.temporary(VERSION), NEVER)
-                known = update(lake, known.names)
+                known = update(lake, temporary(known))
             _current[lake] = known
         return known.names
+
+
+def find_current(lake: Lake, known: Current | None, again: bool) -> Current:
+    """Return the table in the lake if its stamp says that it is up to date, else a temporary one that is."""
+    names = Names.of(lake, VERSION)
+    if not again and read_stamp(lake) == (present := versions(lake, names)) and not names.is_outdated():
+        return Current(names, present)
+    return update(lake, temporary(None if again else known))
+
+
+def temporary(known: Current | None) -> Names:
+    """Return the temporary table that is in use, or a new one."""
+    return Names.temporary(VERSION) if known is None or known.names.is_stored else known.names
 
 
 def versions(lake: Lake, names: Names) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import polars as pl
 from tonelake.index.search.exact import cache_version
 from tonelake.index.search.query import Query
 from tonelake.index.search.songs import SongRows
-from tonelake.store import KeyRows, Lake, Snapshot, Space, is_list, read_songs
+from tonelake.store import KeyRows, Lake, Snapshot, Space, is_list, look_once, read_songs
 
 CACHED_ORDERS = 4                        # entries of `_embedded`
 
@@ -93,7 +93,7 @@ def allowed_rows(
         return None
     keep = np.ones(len(known.ids), bool)
     if where is not None:
-        wanted = known.rows.of(lake.clips.ids(where))
+        wanted = known.rows.of(look_once(("ids", lake.uri, where), lambda: lake.clips.ids(where)))
         keep[:] = False
         keep[wanted[wanted >= 0]] = True
     for rows in forbidden:

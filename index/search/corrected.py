@@ -9,14 +9,17 @@ A scan needs the neighbourhood of every clip, computed once per process and cach
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tonelake.index.hubness import NEIGHBOURS, References, choose_references, mean_of_highest
+from tonelake.index.search.described_index import StoredIndex
 from tonelake.index.search.exact import ExactLayer, cache_version, cached_layer, highest
-from tonelake.index.search.songs import MOST_SEARCHED, WIDEN, Cap, SongRows, fold, stored_vectors
-from tonelake.index.search.stored_index import NARROW, StoredIndex, search_stored
+from tonelake.index.search.faiss_files import NARROW
+from tonelake.index.search.songs import MOST_SEARCHED, WIDEN, Cap, SongRows, fold
+from tonelake.index.search.stored_index import search_stored, stored_vectors
 from tonelake.index.vectors import prepare_one, unit
 from tonelake.store import Lake, Snapshot, Space, read_songs
 
@@ -40,6 +43,9 @@ class CorrectedLayer(ExactLayer):
 
     def scores(self, query: np.ndarray) -> np.ndarray:
         return self.base.scores(query) - self.half
+
+    def scores_of(self, queries: Sequence[np.ndarray]) -> np.ndarray:
+        return self.base.scores_of(queries) - self.half
 
     def search(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         scores = self.scores(query)

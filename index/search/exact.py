@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,10 @@ class ExactLayer:
     def scores(self, query: np.ndarray) -> np.ndarray:
         """Return (clip,) float32: the cosine or inner product of every clip with a query."""
         return self.vectors @ self.prepare_query(query)
+
+    def scores_of(self, queries: Sequence[np.ndarray]) -> np.ndarray:
+        """Return (query, clip) float32: the scores of several queries by one product, which reads the vectors once."""
+        return np.stack([self.prepare_query(query) for query in queries]) @ self.vectors.T
 
     def nearness(self, query: np.ndarray) -> np.ndarray:
         """Return (clip,) float32, higher is nearer: scores, or negative distances for l2."""

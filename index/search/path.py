@@ -60,7 +60,8 @@ def path(
     search = Search(lake=lake, space=chosen, like=like, unlike=unlike)
     places = np.arange(1, steps + 1) / (steps + 1)
     points = [arc_point(ends, weights, search, place) for place in places]
-    ids, _ = search.scores(weights, points[0])
+    ids, products = search.scores_of(weights, [*points, *(one.vectors for one in ends)])  # (station and end, clip)
+    scores, to_ends = products[:steps], products[steps:]
     own = Query({}, own=ends[0].own | ends[1].own)
     known = embedded_in_layer(lake, chosen, ids)
     allowed = allowed_rows(lake, known, own, where, None, own_songs=not clips)
@@ -69,10 +70,8 @@ def path(
         among_rows = np.zeros(len(ids), bool)
         among_rows[rows[rows >= 0]] = True
         allowed = among_rows if allowed is None else allowed & among_rows
-    scores = np.stack([search.scores(weights, point)[1] for point in points])             # (station, clip)
     songs = known.each_clip if clips else known.songs
     stations, rows = assign(scores, allowed, songs.numbers)
-    to_ends = [search.scores(weights, one.vectors)[1] for one in ends]
     found = pl.DataFrame({
         "place": places[stations], "score": scores[stations, rows], "to_start": to_ends[0][rows], "to_end": to_ends[1][rows],
         "clip_id": ids.gather(rows),
@@ -171,7 +170,7 @@ def assign(
     return stations, np.array(best_rows, np.int64)
 
 
-def end_row(end: Query, place: float, known: Embedded, to_ends: list[np.ndarray], clips: bool) -> pl.DataFrame:
+def end_row(end: Query, place: float, known: Embedded, to_ends: np.ndarray, clips: bool) -> pl.DataFrame:
     """Return one row for an end of the path that is in the lake, none for other audio.
 
     An end of several clips, a file or a name, is shown as a song by the one that is nearest to their mean.

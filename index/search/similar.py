@@ -12,6 +12,7 @@ import polars as pl
 from tonelake.index.hubness import DEFAULT_HUBS, check_hubs
 from tonelake.index.search.candidates import allowed_rows, embedded_in_layer, embedded_in_snapshot
 from tonelake.index.search.corrected import corrected_layer, layer_references, nearest_stored_corrected, query_neighbourhood
+from tonelake.index.search.described_index import find_index
 from tonelake.index.search.exact import ExactLayer, highest, load_layer
 from tonelake.index.search.facets import load_faceted
 from tonelake.index.search.hit_tags import tags_of_hits
@@ -19,7 +20,7 @@ from tonelake.index.search.mixture import Weights, learn_weights, normalized, pa
 from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import nearest_songs, nearest_songs_stored, read_cap
 from tonelake.index.search.spaces import refuse_with_spaces, similar_in_spaces
-from tonelake.index.search.stored_index import find_index, search_stored
+from tonelake.index.search.stored_index import search_stored
 from tonelake.index.search.walk import ORDERS, walk
 from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, prepare
@@ -36,7 +37,7 @@ def similar(
     layers: str | Mapping[int | str, float] | None = None, spaces: SpaceWeights | None = None, k: int = 10,
     where: str | None = None, metric: str = "cosine", not_same: str | None = None, like: str | None = None,
     unlike: str | None = None, explain: bool = False, clips: bool = False, per: tuple[str, int] | None = None,
-    order: str = "nearest", hubs: str = DEFAULT_HUBS,
+    order: str = "nearest", hubs: str = DEFAULT_HUBS, described: bool = True,
 ) -> pl.DataFrame:
     """Return the k songs nearest to `query`: a clip id (or its first digits), an audio file, a (dim,) vector, or several.
 
@@ -61,9 +62,9 @@ def similar(
     own clips are never among the hits, nor are its own songs unless `clips` is True.
 
     Returns rank, score (or distance, for l2), clip_id, clips (unless `clips` is True: how many clips of the song are at least
-    as near as the last song listed) and columns that describe the clip; with `explain` also `by_layer` and `usual`, structs
-    with one field per layer: the hit's cosine to the query, and the mean cosine of all clips; and `heard`, a list of the hit's
-    likeliest tags, if the space's encoder names tags.
+    as near as the last song listed) and, with `described`, columns that describe the clip; with `explain` also `by_layer` and
+    `usual`, structs with one field per layer: the hit's cosine to the query, and the mean cosine of all clips; and `heard`, a
+    list of the hit's likeliest tags, if the space's encoder names tags.
     Raises InputError for arguments that exclude each other, and as `resolve`.
     """
     if k < 1:
@@ -80,9 +81,10 @@ def similar(
         )
         if not_same is not None:
             lake.clips.check_column(not_same)
-        return describe_hits(lake, similar_in_spaces(
+        hits = similar_in_spaces(
             lake, query, spaces, minus=minus, k=k, where=where, not_same=not_same, clips=clips, per=per, order=order
-        ))
+        )
+        return describe_hits(lake, hits) if described else hits
     if worded:
         refuse_with_words(metric=metric, layers=layers, like=like, unlike=unlike, explain=explain)
         chosen, number, resolved = resolve_words(lake, text, query, minus, space=space, layer=layer, corrected=corrected)
@@ -92,8 +94,8 @@ def similar(
         weights = choose_layers(lake, chosen, layer, layers)
     check_options(lake, weights, metric, like, unlike, not_same)
     if not worded:
-        described = range(len(chosen.layers)) if explain else ()
-        resolved = resolve(lake, query, chosen, list(weights), minus=minus, metric=metric, described=described)
+        explained = range(len(chosen.layers)) if explain else ()
+        resolved = resolve(lake, query, chosen, list(weights), minus=minus, metric=metric, described=explained)
     for note in resolved.notes:
         log.info("%s", note)
     search = Search(lake=lake, space=chosen, metric=metric, like=like, unlike=unlike, corrected=corrected)
@@ -103,7 +105,7 @@ def similar(
         hits = hits.with_columns(explanation(lake, chosen, resolved, hits["clip_id"]))
     if order == "walk":
         hits = hits[walk(search.similarities(weights, hits["clip_id"]))]
-    return describe_hits(lake, hits)
+    return describe_hits(lake, hits) if described else hits
 
 
 def rank_hits(search: Search, weights: Weights, query: Query, found: Nearest) -> pl.DataFrame:
@@ -188,15 +190,29 @@ class Search:
 
     def scores(self, weights: Weights, vectors: Mapping[int, np.ndarray]) -> tuple[pl.Series, np.ndarray]:
         """Return (ids of all embedded clips, (clip,) float32 weighted sums of their cosines to a query in each layer)."""
-        while True:
-            layers = {layer: self.load(layer) for layer in weights}
-            ids = next(iter(layers.values())).ids
-            if all(layer.ids.equals(ids) for layer in layers.values()):      # else clips were added or removed meanwhile
-                break
+        ids, layers = self.load_all(weights)
         total = np.zeros(len(ids), np.float32)
         for layer, weight in weights.items():
             total += np.float32(weight) * layers[layer].scores(vectors[layer])
         return ids, total
+
+    def scores_of(
+        self, weights: Weights, queries: Sequence[Mapping[int, np.ndarray]]
+    ) -> tuple[pl.Series, np.ndarray]:
+        """As `scores` for several queries: (ids, (query, clip) float32)."""
+        ids, layers = self.load_all(weights)
+        total = np.zeros((len(queries), len(ids)), np.float32)
+        for layer, weight in weights.items():
+            total += np.float32(weight) * layers[layer].scores_of([vectors[layer] for vectors in queries])
+        return ids, total
+
+    def load_all(self, weights: Weights) -> tuple[pl.Series, dict[int, ExactLayer]]:
+        """Load several layers of the same clips; return the clips' ids and the layers by number."""
+        while True:
+            layers = {layer: self.load(layer) for layer in weights}
+            ids = next(iter(layers.values())).ids
+            if all(layer.ids.equals(ids) for layer in layers.values()):      # else clips were added or removed meanwhile
+                return ids, layers
 
     def similarities(self, weights: Weights, ids: pl.Series) -> np.ndarray:
         """Return (clip, clip) float32: the similarity of every two clips, higher is nearer, in each layer by weight."""

@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.search.candidates import allowed_rows, embedded_in_layer
+from tonelake.index.search.described_index import find_index
 from tonelake.index.search.exact import highest, load_layer
 from tonelake.index.search.faiss import nearest_batch
 from tonelake.index.search.query import Query
-from tonelake.index.search.stored_index import find_index, search_stored_batch
+from tonelake.index.search.stored_index import search_stored_batch
 from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, comparable, prepare
 from tonelake.store import ClipNotFound, InputError, Lake, Space, SpaceMismatch, rows_of

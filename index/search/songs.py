@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tonelake.index.search.faiss import require_faiss
-from tonelake.index.search.stored_index import NARROW, StoredIndex, load_index, search_stored
+from tonelake.index.search.described_index import StoredIndex
+from tonelake.index.search.faiss_files import NARROW
+from tonelake.index.search.stored_index import search_stored, stored_vectors
 from tonelake.index.vectors import prepare_one
 from tonelake.store import InputError, Lake, Snapshot, Space, is_list
 
@@ -179,29 +179,6 @@ class SongRows:
 def stored_scores(
     lake: Lake, space: Space, stored: StoredIndex, query: np.ndarray, rows: np.ndarray, snapshot: Snapshot
 ) -> np.ndarray:
-    """Return the score, or the distance for l2, of some rows of a snapshot, from the vectors that the index keeps."""
+    """Return the score, or the distance for l2, of some rows of a snapshot."""
     vectors, prepared = stored_vectors(lake, space, stored, rows, snapshot), prepare_one(query, stored.metric)
     return np.linalg.norm(vectors - prepared, axis=1) if stored.metric == "l2" else vectors @ prepared[0]
-
-
-def stored_vectors(lake: Lake, space: Space, stored: StoredIndex, rows: np.ndarray, snapshot: Snapshot) -> np.ndarray:
-    """Return (row, dim) float32 prepared vectors of some rows of a snapshot: those the index keeps, newer ones as stored."""
-    loaded = load_index(lake, space, stored)
-    view = loaded.view_of(snapshot)
-    positions = view.positions(len(snapshot.row_ids))[rows]
-    vectors = np.empty((len(rows), stored.dim), np.float32)
-    known = positions >= 0
-    if known.any():
-        vectors[known] = kept_vectors(loaded.index.faiss_index, positions[known])
-    if not known.all():
-        vectors[~known] = view.vectors_of_new(lake, space, stored)[np.searchsorted(view.new_rows, rows[~known])]
-    return vectors
-
-
-def kept_vectors(index: Any, positions: np.ndarray) -> np.ndarray:
-    """Return (position, dim) float32 vectors that a FAISS index keeps."""
-    try:
-        return index.reconstruct_batch(positions)
-    except RuntimeError:                 # inverted lists find a vector by its position only with a map, made once
-        require_faiss().extract_index_ivf(index).make_direct_map(True)
-        return index.reconstruct_batch(positions)

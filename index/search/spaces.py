@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.search.candidates import Embedded, allowed_rows, cached_embedded, embedded_in_snapshot
+from tonelake.index.search.described_index import find_index
 from tonelake.index.search.exact import cache_version, highest, load_layer
 from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import (
@@ -38,7 +39,7 @@ from tonelake.index.search.space_mixture import (
     part_names,
     shared_clips,
 )
-from tonelake.index.search.stored_index import find_index, search_stored
+from tonelake.index.search.stored_index import search_stored
 from tonelake.index.search.walk import walk
 from tonelake.index.vectors import prepare, unit
 from tonelake.store import InputError, Lake, SpaceWeights, rows_of

@@ -87,9 +87,10 @@ def test_the_index_kind_is_built_and_used(lake, monkeypatch):
     from tonelake.index.search import approximate
 
     monkeypatch.setattr(approximate, "KINDS", approximate.KINDS.copy())
-    from tonelake.index.search import stored_index
+    from tonelake.index.search import faiss_files, stored_index
 
     monkeypatch.setattr(stored_index, "KINDS", approximate.KINDS)
+    monkeypatch.setattr(faiss_files, "KINDS", approximate.KINDS)
     exec(block("index/search/approximate.py"), vars(approximate))                # noqa: S102 - the page's own code
     fill(lake, 60, 20, seed=0)
     opened = tonelake.open(lake.uri, progress=False)

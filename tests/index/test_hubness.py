@@ -17,6 +17,7 @@ from tonelake.cli import app
 from tonelake.embed.settings import describe_space
 from tonelake.index import hubness
 from tonelake.index.search import corrected, exact
+from tonelake.index.search.facets import load_faceted
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake
 
@@ -154,3 +155,12 @@ def test_the_command_corrects(hubs):
     run = CliRunner().invoke(app, words)
     assert run.exit_code == 0, run.output
     assert run.stdout.splitlines()[1].split(",")[2] == index.similar(lake, clip, layer=1, k=4, hubs="corrected")["clip_id"][0]
+
+
+def test_several_queries_at_once_score_as_one_after_the_other(filled):
+    space = filled.spaces.get()
+    plain = exact.load_layer(filled, space, 0, metric="cosine")
+    queries = [filled.vectors(space).layer(0).vectors[row] for row in (0, 50, 200)]
+    faceted = load_faceted(filled, space, 0, like="artist")
+    for layer in (plain, faceted, corrected.corrected_layer(filled, space, 0, plain, None, None)):
+        assert np.allclose(layer.scores_of(queries), [layer.scores(query) for query in queries], atol=1e-6)

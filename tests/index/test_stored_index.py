@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tonelake import index
 from tonelake.cli import app
 from tonelake.embed.settings import describe_space
-from tonelake.index.search import approximate, stored_index
+from tonelake.index.search import approximate, faiss_files, stored_index
 from tonelake.index.search import faiss as faiss_search
 from tonelake.index.vectors import prepare, prepare_one, unit
 from tonelake.store import InputError, Lake, LakeError, SpaceMismatch
@@ -240,6 +240,17 @@ def test_new_clips_are_found_before_and_after_the_index_is_extended(indexed, use
     assert all(used)
 
 
+@pytest.mark.parametrize("kind", ["ivf-rabitq", "ivf-pq"])
+def test_inverted_lists_are_extended_after_they_were_loaded(big, kind):
+    lake, space, ids = big
+    index.build_index(lake, space, 0, kind=kind, recall=0.95)
+    assert agreement(lake, ids[:EMBEDDED:300], layer=0) >= 0.9
+    add(lake, space, ids[EMBEDDED:], seed=2)
+    made, done = index.build_index(lake, space, 0, recall=0.95)
+    assert (made.kind, made.rows, done) == (kind, CLIPS, "extended by 300 clips")
+    assert agreement(lake, ids[EMBEDDED::60], layer=0) >= 0.9
+
+
 def test_deleted_and_rewritten_vectors_are_never_returned(indexed):
     lake, space, ids = indexed
     query = ids[0]
@@ -259,6 +270,17 @@ def test_deleted_and_rewritten_vectors_are_never_returned(indexed):
     assert index.build_index(lake, space, 0)[1] == "built"                  # rebuilt, because a vector was deleted
 
 
+def test_positions_are_seen_by_other_threads_when_they_are_complete():
+    class Watched(np.ndarray):
+        def __ge__(self, other):
+            assert view._positions is None           # another thread would take what is there already
+            return np.asarray(self) >= other
+
+    row_of = np.array([2, -1, 0]).view(Watched)
+    view = faiss_files.IndexView(snapshot=None, row_of=row_of, removed=1, new_rows=np.array([1]), up_to_date=False)
+    assert view.positions(3).tolist() == [2, -1, 0] and view.positions(3) is view.positions(3)
+
+
 def test_compaction_does_not_invalidate_an_index(indexed, used):
     lake, space, ids = indexed
     before = index.similar(lake, ids[5], layer=0, k=10, clips=True)
@@ -273,21 +295,21 @@ def test_compaction_does_not_invalidate_an_index(indexed, used):
 def test_a_damaged_index_is_named_and_can_be_dropped(indexed):
     lake, space, ids = indexed
     made, _ = index.build_index(lake, space, 0)
-    file = stored_index.index_folder(lake, space) / made.files[0]
+    file = faiss_files.index_folder(lake, space) / made.files[0]
     file.write_bytes(file.read_bytes()[:-100])
-    stored_index._loaded.clear()
+    faiss_files.loaded_indexes.clear()
     with pytest.raises(LakeError, match=r"mean_00-cosine-hnsw.json is damaged .*tonelake index drop"):
         index.similar(lake, ids[0], layer=0, clips=True)
     assert index.list_indexes(lake)["state"].to_list() == ["damaged"]
     assert index.drop_indexes(lake, space=space.name) == 1
-    assert not list(stored_index.index_folder(lake, space).iterdir())
+    assert not list(faiss_files.index_folder(lake, space).iterdir())
     assert len(index.similar(lake, ids[0], layer=0, clips=True)) == 10
 
 
 def test_an_index_of_another_space_of_the_same_name_is_not_used(indexed, used):
     lake, space, ids = indexed
     made, _ = index.build_index(lake, space, 0)
-    path = stored_index.index_folder(lake, space) / "mean_00-cosine-hnsw.json"
+    path = faiss_files.index_folder(lake, space) / "mean_00-cosine-hnsw.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "0" * 32}))
     index.similar(lake, ids[0], layer=0, clips=True)
     for text in ("{", "[]", json.dumps(json.loads(path.read_text()) | {"fingerprint": space.fingerprint, "rows": None})):
@@ -306,7 +328,7 @@ def test_a_write_that_fails_keeps_the_old_index(indexed, monkeypatch):
     with pytest.raises(LakeError, match=r"No space left.*Free some space"):
         index.build_index(lake, space, 0)
     monkeypatch.undo()
-    stored_index._loaded.clear()
+    faiss_files.loaded_indexes.clear()
     assert index.list_indexes(lake)["rows"].to_list() == [EMBEDDED]
     assert agreement(lake, ids[:EMBEDDED:150], layer=0) >= 0.9
 
@@ -315,7 +337,7 @@ def test_layers_that_cannot_be_indexed_are_refused(filled, big, monkeypatch):
     lake, space, _ = big
     with pytest.raises(InputError, match="240 vectors are too few"):
         index.build_index(filled, filled.spaces.get(), 0)
-    with pytest.raises(InputError, match="no kind of index 'tree': choose auto, hnsw, ivf-pq"):
+    with pytest.raises(InputError, match=r"no kind of index 'tree': choose auto, hnsw, .*lance"):
         index.build_index(lake, space, 0, kind="tree")
     with pytest.raises(InputError, match=r"recall 95"):
         index.build_index(lake, space, 0, recall=95)
@@ -326,11 +348,12 @@ def test_layers_that_cannot_be_indexed_are_refused(filled, big, monkeypatch):
 
 def test_settings_follow_the_size():
     assert approximate.choose_kind(200_000) == "hnsw"
-    assert approximate.choose_kind(5_000_000) == "ivf-pq"
+    assert approximate.choose_kind(5_000_000) == "ivf-rabitq"
     assert approximate.ivf_pq(1_000_000, 768) == "IVF4096,PQ192x4fs,Refine(SQfp16)"
+    assert approximate.ivf_rabitq(1_000_000, 768) == "RR,IVF4096,RaBitQ,Refine(SQfp16)"
     for rows, dim in ((1_000, 24), (100_000, 1024), (5_000, 6), (2_000, 50)):
-        made = faiss.index_factory(dim, approximate.ivf_pq(rows, dim))
-        assert made.d == dim
+        for factory in (approximate.ivf_pq, approximate.ivf_rabitq):
+            assert faiss.index_factory(dim, factory(rows, dim)).d == dim
 
 
 def test_the_commands_build_list_and_drop(big):

@@ -1,4 +1,4 @@
-"""Who may use the service: the token, names of the host, and what an answer never says."""
+"""Access to the service: the token, names of the host, and facts that no answer reveals."""
 
 from __future__ import annotations
 

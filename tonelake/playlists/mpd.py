@@ -202,7 +202,7 @@ class MpdPlayer:
         return len(added)
 
     def _added(self, command: Any, *words: str) -> str | None:
-        """What a command that adds a song returned; None if MPD cannot find the file or may not read it."""
+        """Return the answer of a command that adds a song; None if MPD cannot find the file or may not read it."""
         codes = self._mpd.FailureResponseCode
         try:
             return command(*words) or ""

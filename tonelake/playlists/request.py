@@ -1,4 +1,4 @@
-"""What a playlist is asked for: songs that it is like, and how its songs are chosen."""
+"""A request for a playlist: the songs that it is like, and how its songs are chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may use the service: programs of this machine or, where it listens on other addresses, those that know its token.
+"""Access to the service: programs of this machine have it or, where it listens on other addresses, those with its token.
 
 On loopback a guard of the Host header keeps out pages of other sites that resolve their own name to this machine (DNS
 rebinding).  The token is read from a file or the variable TONELAKE_TOKEN, never from the command line, which other users of a

@@ -95,7 +95,7 @@ class FacetRow:
 
 @dataclass(frozen=True, kw_only=True)
 class LakeRow:
-    """What a client needs to know of the lake."""
+    """The lake as a client sees it."""
 
     name: str
     version: str
@@ -109,7 +109,7 @@ class LakeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Page(Generic[Row]):
-    """A part of a list: `total` rows in all, of which `rows` begin at number `first`."""
+    """A page of a list of `total` rows: `rows` begin at number `first`."""
 
     rows: Sequence[Row]
     total: int

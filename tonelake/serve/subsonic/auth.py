@@ -25,7 +25,7 @@ ENCODED = "enc:"
 
 @dataclass(frozen=True)
 class Accounts:
-    """Who may ask: those who know the token, by any user name or by this one.  Without a token, everyone."""
+    """Logins that are let in: the token as password, with any user name or with this one.  Without a token, every login."""
 
     token: str | None = None
     user: str | None = None
