@@ -105,7 +105,7 @@ class Holding:
 
 
 def folder_times(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """Return name, time and inode of a lake's folders of versions and small files; they change with every write on this disk."""
+    """Return name, time and inode of a lake's folders of versions and small files, which every write on this disk changes."""
     found = []
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

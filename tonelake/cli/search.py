@@ -251,7 +251,9 @@ def index_build(
     ] = None,
     metric: Metric = FROM_LIBRARY,
     recall: Annotated[float, typer.Option(help="Share of the true ten nearest clips that a search must find.")] = FROM_LIBRARY,
-    kind: Annotated[str, typer.Option(help="Kind of index: auto, hnsw, ivf-rabitq, ivf-pq or lance (inside the lake).")] = FROM_LIBRARY,
+    kind: Annotated[
+        str, typer.Option(help="Kind of index: auto, hnsw, ivf-rabitq, ivf-pq or lance (inside the lake).")
+    ] = FROM_LIBRARY,
 ) -> None:
     """Index layers, or bring their indexes up to date.
 
