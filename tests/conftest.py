@@ -6,6 +6,7 @@ import contextlib
 import gc
 import getpass
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ os.environ.setdefault("STREAMLIT_RUNNER_POST_SCRIPT_GC", "false")
 
 # A process that a test started prints its stack when it is aborted; see `hanging`.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+# A shell's background job (`make test &`) ignores Ctrl-C, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from hanging import pytest_runtest_makereport, pytest_runtest_protocol  # noqa: F401  hooks
 from kept_decoders import kept_decoders
