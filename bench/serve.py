@@ -349,11 +349,15 @@ def report(found: dict[str, Any], clips: int, seconds: float) -> None:
         f"{found['growth_mb']:.1f} MB.  The first answer came after "
         f"{', '.join(f'{one:.2f}' for one in found['first_answer_s'])} s ({STARTS} starts)."
     )
+    ratios = {
+        f"{way}_vs_{who}": figures[f"{who}_{way}_ms"] / figures[f"service_{way}_ms"]
+        for way in ("closed", "paced") for who in ("library", "held")
+    }
     write_results(
-        "serve", f"The service: {CLIENTS} clients, {clips:,} clips", text, about, {},
+        "serve", f"The service: {CLIENTS} clients, {clips:,} clips", text, about, ratios,
         **{name: round(value, 3) for name, value in main.items()},
         **{name: round(value, 3) for name, value in figures.items()}, mixed_a_second=round(mixed_rate, 1),
-        memory_mb=[round(value, 1) for value in found["memory_mb"][:: max(1, len(found["memory_mb"]) // 200)]],
+        memory_mb=[round(value, 1) for value in found["memory_mb"][:: max(1, len(found["memory_mb"]) // 20)]],
     )
     say(json.dumps(main))
 
