@@ -187,7 +187,7 @@ def extend_command(space: Space) -> str:
     if is_projection(space):
         return f"tonelake metric --extend {space.name}"
     if is_hybrid(space):
-        return f"tonelake embed --hybrid {space.location.removeprefix(f'{HYBRID}:')}"
+        return f"tonelake embed --hybrid {space.location.removeprefix(f'{HYBRID}:')} --space {space.name}"
     return f"tonelake embed --space {space.name}"
 
 

@@ -20,7 +20,7 @@ import polars as pl
 from tonelake.index import mapped_layers, read_points
 from tonelake.ingest import Cut
 from tonelake.status import Status, read_status
-from tonelake.store import InputError, Lake, Space, to_nfc
+from tonelake.store import InputError, Lake, Space, extend_command, is_derived, to_nfc
 
 MAX_FOLDERS = 8                          # known folders that a sync is offered for, those with most files first
 INDEXED = 100_000                        # clips from which an index is recommended
@@ -96,13 +96,15 @@ def embed_jobs(lake: Lake, status: Status) -> Iterator[Job]:
                   reason=f"Nothing is embedded yet: {counted(status.clips, 'clip')} cannot be compared.")
     stages = Counter(lake.failures.read()["stage"])
     gone = lake.clips.without_audio().implode()
-    for name in status.behind()["name"]:
+    # Spaces that are made from others have to wait for these.
+    for name in sorted(status.behind()["name"], key=lambda name: is_derived(lake.spaces.get(name))):
         due = lake.vectors(name).missing(["clip_id"]).filter(~pl.col("clip_id").is_in(gone))
         missing, failed = len(due), stages[EMBED + name]
         if not missing:
             continue
         yield Job(
-            kind="embed", title=f"Embed {counted(missing, 'clip')} in {name}", arguments=("embed", "--space", name),
+            kind="embed", title=f"Embed {counted(missing, 'clip')} in {name}",
+            arguments=tuple(shlex.split(extend_command(lake.spaces.get(name)))[1:]),
             retries=failed, reason=f"{counted(missing, 'clip')} cannot be compared in {name} yet"
             + (f", {failed:,} of them failed before and will be tried again." if failed else "."),
         )

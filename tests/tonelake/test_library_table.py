@@ -148,6 +148,21 @@ def test_jobs_embed_what_lacks_vectors_and_update_maps_and_indexes(lake):
     ]
 
 
+def test_a_space_that_is_made_of_others_is_extended_after_them_by_its_own_command(lake):
+    from fakes import clip_rows
+
+    opened = tonelake.open(lake.uri, progress=False)
+    fill(lake, 30, 40, seed=0)
+    opened.hybrid("fake/low,fake/high", name="both")
+    lake.clips.add(clip_rows(31, 1))
+    first, second = (job.arguments for job in next_jobs(opened) if job.kind == "embed")
+    assert first == ("embed", "--space", "fake") and second[:2] == ("embed", "--hybrid") and second[3:] == ("--space", "both")
+    fill(lake, 31, 40, seed=3)
+    assert opened.hybrid(second[2], name=second[4]).space == "both"
+    assert [space.name for space in opened.spaces.all()] == ["both", "fake"]
+    assert not [job for job in next_jobs(opened) if job.kind == "embed"]
+
+
 def test_clips_whose_files_are_gone_are_not_offered_for_embedding(shelf):
     lake, _ = shelf
     job, = (job for job in next_jobs(lake) if job.kind == "embed")
