@@ -195,7 +195,7 @@ def test_parts_that_cannot_be_read_are_refused(two, text, message):
 
 def test_no_encoder_fills_a_hybrid(own):
     own.hybrid("words,tags")
-    with pytest.raises(InputError, match=r"in these, then run `tonelake embed --hybrid words/1:0\.5,tags/1:0\.5 --space hybrid`"):
+    with pytest.raises(InputError, match=r"then run `tonelake embed --hybrid words/1:0\.5,tags/1:0\.5 --space hybrid`"):
         encoder_of(own.spaces.get("hybrid"))
     with pytest.raises(InputError, match="a hybrid of other spaces"):
         open_space(own, EmbedSettings(space="hybrid"))
