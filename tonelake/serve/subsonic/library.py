@@ -1,4 +1,4 @@
-"""What the calls of the OpenSubsonic interface ask: the answers of the service, and the shelves of its songs."""
+"""The library behind the calls of the OpenSubsonic interface: the answers of the service, and the shelves of its songs."""
 
 from __future__ import annotations
 

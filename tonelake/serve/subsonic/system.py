@@ -20,7 +20,7 @@ ROLES = {
     "playlistRole": False, "coverArtRole": False, "commentRole": False, "podcastRole": False, "streamRole": True,
     "jukeboxRole": False, "shareRole": False, "videoConversionRole": False,
 }
-# What lakes do not have: the element of the answer, as it is when it is empty.
+# Calls for things that lakes do not have: the element of the answer, empty.
 EMPTY: dict[str, dict[str, Any]] = {
     "getPlaylists": {"playlists": {"playlist": []}},
     "getStarred": {"starred": {"artist": [], "album": [], "song": []}},
