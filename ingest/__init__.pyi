@@ -1,7 +1,7 @@
 from .audio_files import SUFFIXES
 from .beets import ingest_beets
 from .chorale_audio import soundfont_differs
-from .chorale_sources import soundfont_of
+from .chorale_sources import is_chorale, soundfont_of
 from .clip_audio import read_clips
 from .datasets.base import DataSet, Listed, ListedFile, audio_below, find, inside, sub_folders
 from .datasets.chorales import ingest_chorales
@@ -67,6 +67,7 @@ __all__ = [
     "ingest_subsonic",
     "inside",
     "is_available",
+    "is_chorale",
     "is_file_source",
     "known_datasets",
     "listed_files",

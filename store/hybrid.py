@@ -12,6 +12,7 @@ layers); the identity is a hash of their fingerprints, layers and weights.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -182,13 +183,18 @@ def check_hybrid_parts(lake: Lake, hybrid: Hybrid) -> None:
             )
 
 
-def extend_command(space: Space) -> str:
-    """The command that adds vectors of later clips to a space."""
+def extend_arguments(space: Space) -> list[str]:
+    """The arguments of `tonelake` that add vectors of later clips to a space."""
     if is_projection(space):
-        return f"tonelake metric --extend {space.name}"
+        return ["metric", "--extend", space.name]
     if is_hybrid(space):
-        return f"tonelake embed --hybrid {space.location.removeprefix(f'{HYBRID}:')} --space {space.name}"
-    return f"tonelake embed --space {space.name}"
+        return ["embed", "--hybrid", space.location.removeprefix(f"{HYBRID}:"), "--space", space.name]
+    return ["embed", "--space", space.name]
+
+
+def extend_command(space: Space) -> str:
+    """The command that adds vectors of later clips to a space, as it is typed."""
+    return shlex.join(["tonelake", *extend_arguments(space)])
 
 
 # -- frames

@@ -111,7 +111,7 @@ class Lake(store.Lake):
         """
         row = index.find_clip(self, clip)
         end = row["start_s"] + row["duration_s"]
-        if not row["source"].startswith("chorale:"):         # a song of a server is downloaded: it is about to be played
+        if not ingest.is_chorale(row["source"]):         # a song of a server is downloaded: it is about to be played
             decoders = self._players if urgent else self._decoders
             stated = decoders.ask({"do": "length", "source": row["source"]})["length_s"]
             if stated is not None:

@@ -20,7 +20,7 @@ import polars as pl
 from tonelake.index import mapped_layers, read_points
 from tonelake.ingest import Cut
 from tonelake.status import Status, read_status
-from tonelake.store import InputError, Lake, Space, extend_command, is_derived, to_nfc
+from tonelake.store import InputError, Lake, Space, extend_arguments, is_derived, to_nfc
 
 MAX_FOLDERS = 8                          # known folders that a sync is offered for, those with most files first
 INDEXED = 100_000                        # clips from which an index is recommended
@@ -104,7 +104,7 @@ def embed_jobs(lake: Lake, status: Status) -> Iterator[Job]:
             continue
         yield Job(
             kind="embed", title=f"Embed {counted(missing, 'clip')} in {name}",
-            arguments=tuple(shlex.split(extend_command(lake.spaces.get(name)))[1:]),
+            arguments=tuple(extend_arguments(lake.spaces.get(name))),
             retries=failed, reason=f"{counted(missing, 'clip')} cannot be compared in {name} yet"
             + (f", {failed:,} of them failed before and will be tried again." if failed else "."),
         )

@@ -64,12 +64,7 @@ def repeat_jellyfin(
     Raises InputError for a server that was never ingested on this machine: a lake is a file that anybody may have written, and
     must not choose where a key is sent.  `user` is that of the machine too.
     """
-    about = read_settings().servers.get(machine_name(address))
-    if about is None:
-        raise InputError(
-            f"{address}: was never ingested on this machine, so nothing is sent there. If you trust it, run "
-            f"`tonelake ingest jellyfin {address}`"
-        )
+    about = read_settings().of_server(address, KIND, name=machine_name(address))
     with JellyfinServer(
         address, user=str(about.get("user") or "") or None, insecure=about.get("insecure") is True
     ) as server:

@@ -71,12 +71,7 @@ def local_song(source: str) -> Path:
 @lru_cache(maxsize=8)
 def known_server(address: str) -> SubsonicServer:
     """A client for a server that was ingested on this machine.  Raises InputError for any other."""
-    about = read_settings().servers.get(address)
-    if about is None:
-        raise InputError(
-            f"{address}: was never ingested on this machine, so nothing is sent there. If you trust it, run "
-            f"`tonelake ingest subsonic {address}`"
-        )
+    about = read_settings().of_server(address, "subsonic")
     return SubsonicServer(address, insecure=about.get("insecure") is True)
 
 

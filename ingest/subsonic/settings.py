@@ -36,6 +36,19 @@ class Settings:
         """The user that was used last with a server; None for one that was never ingested here."""
         return str(self.servers.get(address, {}).get("user") or "") or None
 
+    def of_server(self, address: str, kind: str, *, name: str | None = None) -> dict[str, Any]:
+        """Return the user and the choices for a server that was ingested on this machine.  Raises InputError for any other.
+
+        `kind`: name of the command that ingests it; `name`: in this file, by default the address.
+        """
+        about = self.servers.get(name or address)
+        if about is None:
+            raise InputError(
+                f"{address}: was never ingested on this machine, so nothing is sent there. If you trust it, run "
+                f"`tonelake ingest {kind} {address}`"
+            )
+        return about
+
 
 def folder() -> Path:
     """The folder of the settings and the cache.  Not created here."""

@@ -67,21 +67,6 @@ def indexed(kept, tmp_path):
     return Lake(shutil.copytree(kept[0].uri, tmp_path / "lake")), *kept[1:]
 
 
-@pytest.fixture
-def used(monkeypatch):
-    """A list with one entry per index search: whether the index answered."""
-    calls = []
-    plain = stored_index.search_stored
-
-    def counted(*arguments):
-        found = plain(*arguments)
-        calls.append(found is not None)
-        return found
-
-    monkeypatch.setattr("tonelake.index.search.similar.search_stored", counted)
-    return calls
-
-
 def by_clip(lake, query, **how):
     return index.similar(lake, query, layer=0, clips=True, **how)
 

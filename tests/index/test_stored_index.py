@@ -109,21 +109,6 @@ def agreement(lake, queries, layer, metric="cosine"):
     return float(np.mean(found))
 
 
-@pytest.fixture
-def used(monkeypatch):
-    """A list with one entry per index search: whether the index answered."""
-    calls = []
-    plain = stored_index.search_stored
-
-    def counted(*arguments):
-        found = plain(*arguments)
-        calls.append(found is not None)
-        return found
-
-    monkeypatch.setattr("tonelake.index.search.similar.search_stored", counted)
-    return calls
-
-
 @pytest.mark.parametrize("kind", list(approximate.KINDS))
 @pytest.mark.parametrize("metric", index.METRICS)
 def test_an_index_reaches_the_requested_recall_with_exact_scores(big, used, kind, metric):

@@ -15,6 +15,7 @@ from tonelake.cli.shared import (
     Json,
     LakePath,
     Strict,
+    SubsonicPassword,
     Where,
     WorkerCount,
     ask_password,
@@ -36,6 +37,17 @@ Multi = Annotated[
     ),
 ]
 Dataset = Annotated[str | None, typer.Option("--dataset", help="Value of the clips' column `dataset`.")]
+Seconds = Annotated[float, typer.Option("--seconds", help="Length of a clip.")]
+Hop = Annotated[float | None, typer.Option("--hop", help="Seconds from one clip's start to the next; default: its length.")]
+Whole = Annotated[bool, typer.Option("--whole", help="Make each file one clip.")]
+PerTrack = Annotated[
+    int | None,
+    typer.Option("--per-track", min=1, help="Maximum number of clips of a file, evenly spread; a later run adds the others."),
+]
+ServerMusic = Annotated[
+    Path | None,
+    typer.Option("--music", help="Folder of the server's music on this disk: songs that the lake lacks are read there."),
+]
 SETS = "Published data sets"
 
 
@@ -43,12 +55,7 @@ SETS = "Published data sets"
 def ingest_folder(
     path: Annotated[Path, typer.Argument(help="Folder of wav, flac, mp3, ogg, opus, m4a or aiff files.")],
     lake: LakePath = "lake",
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
-    per_track: Annotated[
-        int | None, typer.Option(min=1, help="At most as many clips of a file, evenly spread; a later run adds the others.")
-    ] = None,
+    seconds: Seconds = FROM_LIBRARY, hop: Hop = None, whole: Whole = False, per_track: PerTrack = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV or JSON file of label columns, joined by a column path, stem or track.")
     ] = None,
@@ -97,12 +104,7 @@ def ingest_beets(
             help="Fields of beets and flexible attributes that become label columns: mood,bpm,genres. May be repeated.",
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
-    per_track: Annotated[
-        int | None, typer.Option(min=1, help="At most as many clips of a file, evenly spread; a later run adds the others.")
-    ] = None,
+    seconds: Seconds = FROM_LIBRARY, hop: Hop = None, whole: Whole = False, per_track: PerTrack = None,
     dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Bring the lake in step with a library of beets: its songs, with the tags and attributes that beets has for them.
@@ -127,26 +129,15 @@ def ingest_subsonic(
             "TONELAKE_SUBSONIC_PASSWORD or ~/.netrc, or asked for.",
         ),
     ] = None,
-    music: Annotated[
-        Path | None, typer.Option(help="Folder of the server's music on this disk: songs that the lake lacks are read there.")
-    ] = None,
+    music: ServerMusic = None,
     fetch: Annotated[bool, typer.Option(help="Download songs that are neither in the lake nor on this disk.")] = True,
     cache_gb: Annotated[
         float | None, typer.Option(
             "--cache-gb", help="Bound of the cache of downloaded files, for all servers; default: as before, at first 10."
         ),
     ] = None,
-    insecure: Annotated[
-        bool, typer.Option(
-            "--insecure", help="Send the password itself where the server takes no tokens, even if others could read it."
-        ),
-    ] = False,
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
-    per_track: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of clips of a file, evenly spread; a later run adds the others.")
-    ] = None,
+    insecure: SubsonicPassword = False,
+    seconds: Seconds = FROM_LIBRARY, hop: Hop = None, whole: Whole = False, per_track: PerTrack = None,
     dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Match the songs of a music server (Navidrome, Gonic, …) to the lake, and bring in those that it lacks.
@@ -174,18 +165,11 @@ def ingest_jellyfin(
             "or asked for.",
         ),
     ] = None,
-    music: Annotated[
-        Path | None, typer.Option(help="Folder of the server's music on this disk: songs that the lake lacks are read there.")
-    ] = None,
+    music: ServerMusic = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the API key even if others on the network could read it.")
     ] = False,
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
-    per_track: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of clips of a file, evenly spread; a later run adds the others.")
-    ] = None,
+    seconds: Seconds = FROM_LIBRARY, hop: Hop = None, whole: Whole = False, per_track: PerTrack = None,
     dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False, as_json: Json = False, as_csv: Csv = False,
 ) -> None:
     """Match the songs of a Jellyfin server to the lake, and bring in those whose files are below --music.
@@ -311,9 +295,7 @@ def ingest_mirdata(
         list[str] | None, typer.Option("--audio", help="Kind of audio file to read, such as audio_mic. May be repeated.")
     ] = None,
     validate: Annotated[bool, typer.Option(help="Compare the checksum of every file with the index.")] = True,
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    seconds: Seconds = FROM_LIBRARY, hop: Hop = None, whole: Whole = False,
     workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Ingest a data set by its loader in mirdata. Nothing is downloaded.
@@ -337,9 +319,7 @@ def ingest_hf(
     out: Annotated[
         Path | None, typer.Option(help="Folder for audio that is inside tables; default: `audio` in the lake.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = FROM_LIBRARY,
-    hop: Annotated[float | None, typer.Option(help="Seconds from one clip's start to the next; default: its length.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Make each file one clip.")] = False,
+    seconds: Seconds = FROM_LIBRARY, hop: Hop = None, whole: Whole = False,
     dataset: Dataset = None, workers: WorkerCount = None, strict: Strict = False,
 ) -> None:
     """Ingest a Hugging Face data set that is on this machine. Nothing is downloaded.

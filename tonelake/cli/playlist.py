@@ -9,7 +9,21 @@ import typer
 
 from tonelake.cli.names import named
 from tonelake.cli.options import FROM_LIBRARY, library_command
-from tonelake.cli.shared import SEARCH, Csv, Hubs, Json, LakePath, Layer, SpaceName, Where, ask_password, open_lake, say, show
+from tonelake.cli.shared import (
+    SEARCH,
+    Csv,
+    Hubs,
+    Json,
+    LakePath,
+    Layer,
+    SpaceName,
+    SubsonicPassword,
+    Where,
+    ask_password,
+    open_lake,
+    say,
+    show,
+)
 
 if TYPE_CHECKING:
     from tonelake import Lake
@@ -68,11 +82,7 @@ def playlist(
             "TONELAKE_SUBSONIC_PASSWORD or ~/.netrc, or asked for.",
         ),
     ] = None,
-    insecure: Annotated[
-        bool, typer.Option(
-            "--insecure", help="Send the password itself where the server takes no tokens, even if others could read it."
-        ),
-    ] = False,
+    insecure: SubsonicPassword = False,
     music: Annotated[
         Path | None, typer.Option(help="Music folder of MPD, as this machine sees it; default: MPD is asked.")
     ] = None,

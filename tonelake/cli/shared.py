@@ -46,6 +46,10 @@ EachClip = Annotated[bool, typer.Option("--clips", help="List clips, also severa
 M3u = Annotated[
     Path | None, typer.Option("--m3u", help="Also write the songs as a playlist to this file (.m3u or .m3u8).")
 ]
+SubsonicPassword = Annotated[
+    bool,
+    typer.Option("--insecure", help="Send the password itself where the server takes no tokens, even if others could read it."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")]
 
 

@@ -99,15 +99,14 @@ class Answers:
 
         def read(lake: Lake) -> LakeRow:
             catalogue = self._catalogue(lake)
-            try:
-                space = self._chosen_space(lake, None)
-            except SpaceNotFound:
-                space = None
-            layer = None if space is None else space.layers[self._chosen_layer(space, None, None)]
+            space = layer = None
+            with suppress(SpaceNotFound):            # nothing is embedded yet
+                chosen, number = self.default_layer(lake)
+                space, layer = chosen.name, chosen.layers[number]
             return LakeRow(
                 name=PurePath(lake.uri.rstrip("/")).name, version=self._version(lake), clips=len(catalogue.clips),
                 songs=len(catalogue), spaces=[one.name for one in lake.spaces.all()], layer=layer,
-                space=None if space is None else space.name, server=choose_server(lake, self._server)[0],
+                space=space, server=choose_server(lake, self._server)[0],
             )
 
         return self._opened.answer(read)
@@ -122,7 +121,7 @@ class Answers:
         def read(lake: Lake) -> None:
             choose_server(lake, self._server)
             if self._space is not None or (self._layer is not None and lake.spaces.all()):
-                self._chosen_layer(self._chosen_space(lake, None), None, None)
+                self.default_layer(lake)
 
         self._opened.get()               # says what is wrong, with paths: read by the user who starts it alone
         self._opened.answer(read)
@@ -235,8 +234,8 @@ class Answers:
         if asked.text:                   # the space that answers words is known to `similar` alone
             parts = [[named_song(lake, catalogue, *part) for part in some] for some in (wanted, minus)]
         else:
-            space = self._chosen_space(lake, asked.space)
-            name, layer = space.name, self._chosen_layer(space, asked.space, asked.layer)
+            space, layer = self._chosen(lake, asked.space, asked.layer)
+            name = space.name
             parts = [[query_of(lake, space, layer, clips, asked.not_same) for _, clips in some] for some in (wanted, minus)]
         found = lake.similar(
             parts[0], minus=parts[1], text=list(asked.text), space=name, layer=layer, k=asked.count,
@@ -253,8 +252,7 @@ class Answers:
         check_count(steps, "steps")
 
         def find(lake: Lake, catalogue: Catalogue) -> list[SongRow]:
-            chosen = self._chosen_space(lake, space)
-            number = self._chosen_layer(chosen, space, layer)
+            chosen, number = self._chosen(lake, space, layer)
             ends = [compared_clips(catalogue, one, moment=False) for one in (start, end)]
             if ends[0][0] == ends[1][0]:
                 raise InputError("path: both ends are the same song. Give two songs")
@@ -300,9 +298,7 @@ class Answers:
 
         def find(lake: Lake, catalogue: Catalogue) -> list[NearArtist]:
             name = catalogue.artist_named(artist)
-            space = self._chosen_space(lake, None)
-            layer = self._chosen_layer(space, None, None)
-            return find_near_artists(lake, catalogue, name, space, layer, count)
+            return find_near_artists(lake, catalogue, name, *self.default_layer(lake), count)
 
         return self._kept_answer(("artists", artist, count), find)
 
@@ -315,8 +311,7 @@ class Answers:
         check_page(first, count, MOST_POINTS)
 
         def find(lake: Lake, catalogue: Catalogue) -> tuple[pl.DataFrame, Catalogue]:
-            chosen = self._chosen_space(lake, space)
-            return read_song_map(lake, catalogue, chosen, self._chosen_layer(chosen, space, layer)), catalogue
+            return read_song_map(lake, catalogue, *self._chosen(lake, space, layer)), catalogue
 
         points, catalogue = self._kept_answer(("map", space, layer), find)
         return Page(rows=point_rows(catalogue, points[first : first + count]), total=len(points), first=first)
@@ -327,8 +322,7 @@ class Answers:
         """Evaluate the facets of `similar` at one layer, on held-out tracks."""
 
         def find(lake: Lake, catalogue: Catalogue) -> list[FacetRow]:
-            chosen = self._chosen_space(lake, space)
-            number = self._chosen_layer(chosen, space, layer)
+            chosen, number = self._chosen(lake, space, layer)
             found = lake.facets(like=like, unlike=unlike, space=chosen.name, layers=[number])
             return [FacetRow(**row) for row in found.iter_rows(named=True)]
 
@@ -392,16 +386,13 @@ class Answers:
 
     def default_layer(self, lake: Lake) -> tuple[Space, int]:
         """Return the space and the number of the layer of answers to requests that name neither."""
-        space = self._chosen_space(lake, None)
-        return space, self._chosen_layer(space, None, None)
+        return self._chosen(lake, None, None)
 
-    def _chosen_space(self, lake: Lake, space: str | None) -> Space:
-        return lake.spaces.get(space or self._space)
-
-    def _chosen_layer(self, space: Space, named: str | None, layer: int | str | None) -> int:
-        """Return the number of a layer; that of the service holds for the service's space alone."""
-        default = self._layer if named in (None, self._space) else None
-        return space.layer_index(default if layer is None else layer)
+    def _chosen(self, lake: Lake, space: str | None, layer: int | str | None) -> tuple[Space, int]:
+        """Return a space and the number of one of its layers; the service's layer holds for the service's space alone."""
+        chosen = lake.spaces.get(space or self._space)
+        default = self._layer if space in (None, self._space) else None
+        return chosen, chosen.layer_index(default if layer is None else layer)
 
     # -- caches
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from tonelake import Lake
-from tonelake.ingest import AudioError, is_file_source, local_file, to_path
+from tonelake.ingest import AudioError, is_chorale, is_file_source, local_file, to_path
 from tonelake.serve.rows import SongSound
 from tonelake.store import SUPERSEDED, in_list
 from tonelake.wav_file import Sound, recording_length
@@ -29,7 +29,6 @@ SIGNATURES = (
     (b"OggS", 0, "audio/ogg"), (b"WAVE", 8, "audio/wav"), (b"ftyp", 4, "audio/mp4"),
 )
 WAV = "audio/wav"
-CHORALE = "chorale:"
 
 
 def find_sound(lake: Lake, clips: pl.DataFrame, song_id: str, *, as_wav: bool) -> SongSound:
@@ -45,11 +44,11 @@ def find_sound(lake: Lake, clips: pl.DataFrame, song_id: str, *, as_wav: bool) -
     if clip["recording"] and clip["state"] != SUPERSEDED:            # a superseded recording's file now has other audio
         sources += lake.paths.read(["source"], where=in_list("recording", [clip["recording"]]))["source"].to_list()
     file = first_file(filter(is_file_source, sources)) or downloaded(source for source in sources if not is_file_source(source))
-    rendered = next((source for source in sources if source.startswith(CHORALE)), None)
+    rendered = next((source for source in sources if is_chorale(source)), None)
     if file is None and rendered is None:
         raise AudioError("its file is gone. Put it back, or ingest its folder again to mark it as missing")
     kind = None if file is None or as_wav else media_type_of(file)
-    name = rendered.removeprefix(CHORALE).split("?")[0] if file is None and rendered is not None else file.stem if file else ""
+    name = file.stem if file is not None else (rendered or "").partition(":")[2].partition("?")[0]
     if file is None or kind is None:
         return decoded(lake, clip["clip_id"], f"{name}.wav")
     found = file.stat()
@@ -85,7 +84,7 @@ def first_file(sources: Iterable[str]) -> Path | None:
 def downloaded(sources: Iterable[str]) -> Path | None:
     """Return the cached file of the first of these sources that is a song of a music server, downloaded if need be."""
     for source in sources:
-        if not source.startswith(CHORALE):
+        if not is_chorale(source):
             try:
                 return local_file(source)
             except AudioError as error:

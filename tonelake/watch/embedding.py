@@ -17,7 +17,7 @@ import polars as pl
 
 from tonelake.command_process import command_line, environment, interrupt
 from tonelake.status import OUTDATED, list_spaces
-from tonelake.store import InputError, Lake, extend_command, is_derived
+from tonelake.store import InputError, Lake, extend_arguments, is_derived
 
 Run = Callable[[Lake, Sequence[str], threading.Event], str]      # (lake, arguments, stop) -> the error, empty without one
 LOOK_S = 0.1                             # between two looks at a command that runs
@@ -78,7 +78,7 @@ def commands(lake: Lake, choice: Choice, lacking: Mapping[str, Collection[str]])
         return [["embed"]]
     chosen = choice.spaces or list_spaces(lake).filter(~OUTDATED)["name"].to_list()
     due = [spaces[name] for name in chosen if lacking.get(name)]
-    return [shlex.split(extend_command(space))[1:] for space in sorted(due, key=is_derived)]
+    return [extend_arguments(space) for space in sorted(due, key=is_derived)]
 
 
 def clips_without(lake: Lake) -> dict[str, set[str]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
-from tonelake.ingest import is_file_source
+from tonelake.ingest import is_chorale, is_file_source
 from tonelake.serve.catalogue import Catalogue
 from tonelake.serve.rows import SongRow
-from tonelake.serve.sounds import CHORALE, MEDIA_TYPES
+from tonelake.serve.sounds import MEDIA_TYPES
 from tonelake.serve.subsonic.shelves import NO_ALBUM, NO_ARTIST, Album, album_id
 
 DECODED = ("wav", "audio/wav")           # what players cannot play, and what is not a file, is sent as this
@@ -49,7 +49,7 @@ def sound_kind(source: str | None) -> tuple[str | None, str | None]:
     (None, None)
     """
     if source is None or not is_file_source(source):
-        return DECODED if source is not None and source.startswith(CHORALE) else (None, None)
+        return DECODED if source is not None and is_chorale(source) else (None, None)
     suffix = PurePath(source).suffix.lower()
     return (suffix[1:], MEDIA_TYPES[suffix]) if suffix in MEDIA_TYPES else DECODED
 
