@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.reading import made_up_clips
+from bench.reading import lake_of
 from bench.report import table
 
 K, ROUNDS, WAIT_S = 10, 3, 60.0
@@ -99,19 +99,10 @@ def object_store(vectors: np.ndarray, queries: np.ndarray) -> tuple[str, float]:
     from tonelake.index.search.described_index import find_index, forget_descriptions
     from tonelake.index.search.exact import load_layer
     from tonelake.index.search.stored_index import delete_index, search_stored
-    from tonelake.store import Lake, Space
 
     with store() as bucket:
-        lake = Lake(f"{bucket}/lake")
-        lake.clips.add(made_up_clips(len(vectors)))
-        space = lake.spaces.make(Space(
-            name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(vectors.shape[1],), window_s=30.0, hop_s=30.0,
-            precision="float32",
-        ))
-        kept, ids = lake.vectors(space), lake.clips.ids().to_list()
-        for start in range(0, len(vectors), 20_000):
-            part = vectors[start : start + 20_000].astype(np.float32)
-            kept.add(ids[start : start + 20_000], [part], [part], [1] * len(part))
+        lake, space, ids = lake_of(f"{bucket}/lake", vectors)
+        kept = lake.vectors(space)
         started = time.perf_counter()
         made, _ = build_index(lake, space, 0)
         build_s = time.perf_counter() - started

@@ -7,13 +7,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.report import table
 
+if TYPE_CHECKING:
+    from tonelake.store import Lake, Space
+
 READ_ROWS, READ_DIM = 100_000, 768
+ADDED = 20_000                           # clips whose vectors are added at once
 
 
 def read_layer() -> dict[str, float]:
@@ -62,6 +66,23 @@ def made_up_clips(count: int) -> Any:
         "source": "made:" + (number // 10).cast(pl.String), "digest": "00", "start_s": (number % 10) * 30.0,
         "duration_s": 30.0, "cut": "30s",
     }, strict=False)
+
+
+def lake_of(uri: str | Path, vectors: np.ndarray) -> tuple[Lake, Space, list[str]]:
+    """Make a lake of one layer with (clip, dim) vectors; return it, its space and the ids of its clips in their order."""
+    from tonelake.store import Lake, Space
+
+    lake = Lake(uri)
+    lake.clips.add(made_up_clips(len(vectors)))
+    space = lake.spaces.make(Space(
+        name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(vectors.shape[1],), window_s=30.0, hop_s=30.0,
+        precision="float32",
+    ))
+    ids = lake.clips.ids().to_list()
+    for start in range(0, len(vectors), ADDED):
+        part = vectors[start : start + ADDED].astype(np.float32)
+        lake.vectors(space).add(ids[start : start + ADDED], [part], [part], [1] * len(part))
+    return lake, space, ids
 
 
 def reading_section() -> tuple[str, float]:

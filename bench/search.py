@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.object_store import object_store
-from bench.reading import made_up_clips
+from bench.reading import lake_of
 from bench.report import circumstances, table, write_results
 from bench.start_up import start_up
 
@@ -92,18 +92,9 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
     from tonelake.index.search.exact import load_layer
     from tonelake.index.search.faiss import nearest_batch
     from tonelake.index.search.stored_index import search_stored, search_stored_batch
-    from tonelake.store import Lake, Space
 
-    lake = Lake(home / "lake")
-    lake.clips.add(made_up_clips(len(vectors)))
-    space = lake.spaces.make(Space(
-        name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(DIM,),
-        window_s=30.0, hop_s=30.0, precision="float32"
-    ))
-    store, ids = lake.vectors(space), lake.clips.ids().to_list()
-    for start in range(0, len(vectors), 20_000):
-        part = vectors[start : start + 20_000].astype(np.float32)
-        store.add(ids[start : start + 20_000], [part], [part], [1] * len(part))
+    lake, space, ids = lake_of(home / "lake", vectors)
+    store = lake.vectors(space)
     store.table.compact()
     (made, _), build_s = timed(lambda: build_index(lake, space, 0, recall=RECALL))
     snapshot = store.table.snapshot()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.reading import made_up_clips
+from bench.reading import lake_of
 from bench.report import table
 
 CLIPS, DIM, ROUNDS = 200, 768, 11
@@ -22,18 +22,9 @@ CLIPS, DIM, ROUNDS = 200, 768, 11
 
 def start_up() -> tuple[str, float]:
     """Return a table, and the median seconds of a warm `tonelake similar` on a lake of 200 clips."""
-    from tonelake.store import Lake, Space
-
     with tempfile.TemporaryDirectory() as folder:
-        lake = Lake(Path(folder) / "lake")
-        lake.clips.add(made_up_clips(CLIPS))
-        space = lake.spaces.make(Space(
-            name="bench", revision="1", sample_rate=24_000, layers=("0",), dims=(DIM,), window_s=30.0, hop_s=30.0,
-            precision="float32",
-        ))
-        ids = lake.clips.ids().to_list()
-        vectors = np.random.default_rng(0).standard_normal((CLIPS, DIM)).astype(np.float32)
-        lake.vectors(space).add(ids, [vectors], [vectors], [1] * CLIPS)
+        vectors = np.random.default_rng(0).standard_normal((CLIPS, DIM))
+        lake, _, ids = lake_of(Path(folder) / "lake", vectors)
         command = [sys.executable, "-P", "-m", "tonelake"]
         ways = {
             "tonelake similar": [*command, "similar", ids[0], "--lake", lake.uri, "--json"],
