@@ -162,6 +162,7 @@ def test_the_page_follows_a_lake_that_is_being_written(lake, monkeypatch):
 # -- jobs
 
 
+@pytest.mark.slow
 def test_a_folder_is_added_and_synced_by_buttons_in_processes_that_report(tmp_path, lake, offered, monkeypatch):
     folder = tmp_path / "music [a](b)"
     write(folder / "a.wav", melody(4, seed=1))
