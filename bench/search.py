@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.large_kinds import large_kinds
 from bench.object_store import object_store
 from bench.reading import lake_of
 from bench.report import circumstances, table, write_results
@@ -290,6 +291,12 @@ def measure(rows: int) -> tuple[str, dict[str, float]]:
     ratios |= {f"vs_{key}_{size}": latency[key] / latency["ours"] for key in ways if key not in ("ours", "faiss")}
     left_out = [key for key in WAYS if key not in ways]
     note = f"\nLeft out because of memory: {', '.join(left_out)}.\n" if left_out else ""
+    if rows >= MANY:
+        entries.clear()
+        del entry                        # frees the indexes
+        text, compared = large_kinds(vectors, queries, true)
+        note += f"\nThe kinds for more than a million vectors, on these:\n\n{text}"
+        ratios |= {f"{key}_{size}": value for key, value in compared.items()}
     for key, (name, why) in WHY.items():
         if latency.get(key, float("inf")) < latency["ours"]:
             note += f"\n{name} is {latency['ours'] / latency[key]:.2f} times as fast here: {why}.\n"
