@@ -19,9 +19,10 @@ from .encoders.registry import encoder_names, have_weights, load_encoder, lora_t
 from .encoders.spectral_frames.constant_q import BINS_PER_SEMITONE, LOWEST_PITCH
 from .encoders.table import BASELINE_ENCODER, DEFAULT_ENCODER, SECOND_ENCODER, SMALL_ENCODER
 from .encoders.training import TrainingPass
-from .engines import ENGINES, embed_lake
+from .engines import ENGINES, check_engine, embed_lake
 from .errors import CheckpointError, EncoderError
 from .hybrid import HybridReport, find_hybrid, hybrid_space
+from .kernels.threads import single_threads
 from .librosa_import import load_librosa
 from .live import LIVE_DRIFT, LIVE_HOP_S, LIVE_WINDOW_S, FrameBatch, LiveFrames
 from .live_spaces import LiveSpaces
@@ -29,6 +30,7 @@ from .memory import peak_memory
 from .pipeline import EmbedReport, embed_clips
 from .plan import Plan, make_plan, plan_embed, stored_bytes
 from .precision import MIN_COSINE, choose_precision, compare, cpu_has_bfloat16, products_preserved
+from .ray_cluster import Cluster
 from .settings import (
     EmbedSettings,
     device_is_here,
@@ -64,6 +66,7 @@ __all__ = [
     "SMALL_ENCODER",
     "CheckpointError",
     "ClipVectors",
+    "Cluster",
     "EmbedReport",
     "EmbedSettings",
     "Encoder",
@@ -83,6 +86,7 @@ __all__ = [
     "TrainingPass",
     "WordKind",
     "check_clips",
+    "check_engine",
     "check_prompt",
     "choose_precision",
     "compare",
@@ -119,6 +123,7 @@ __all__ = [
     "refuse_derived",
     "resolve_adapter",
     "resolve_device",
+    "single_threads",
     "source_of",
     "spaces_with_words",
     "stored_bytes",

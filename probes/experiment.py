@@ -143,8 +143,9 @@ class Experiment:
         )
         most = max(max_parameters_per_part(config.device), PARAMETERS_OF_BLOCK)
         most = np.inf if data.streamed else most                 # streamed vectors are read once an epoch for all fits
+        workers = torch.get_num_threads() if config.device == "cpu" and not data.streamed else 1
         results = train_in_blocks(
-            data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule, self.monitor(), most
+            data, shape, self.loss(split), config.settings, range(config.seeds), fold, schedule, self.monitor(), most, workers
         )
         return results, preparations
 

@@ -8,7 +8,9 @@ all fits of their setting, or of their layer and seed, have stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import torch
@@ -149,9 +151,12 @@ class Progress:
 
 def train(
     data: GridData, shape: Shape, loss: Loss, settings: Sequence[Setting], seeds: Sequence[int], fold: int, schedule: Schedule,
-    monitor: Monitor | None = None,
+    monitor: Monitor | None = None, stopped: Event | None = None,
 ) -> GridResults:
-    """Train every (spec, seed, setting).  Without validation clips, each fit keeps its last state."""
+    """Train every (spec, seed, setting).  Without validation clips, each fit keeps its last state.
+
+    Raises CancelledError before the next epoch once `stopped` is set.
+    """
     monitor = monitor or Monitor()
     device, specs, count = data.device, data.specs, len(data.train_targets)
     groups, k = specs * len(seeds), len(settings)
@@ -168,6 +173,8 @@ def train(
     active_groups, active_settings = np.arange(groups), np.arange(k)         # still in the products
     buffers = Buffers()
     for epoch in range(schedule.epochs):
+        if stopped is not None and stopped.is_set():
+            raise CancelledError
         order = epoch_order(seeds, fold, epoch, count, schedule.batch, data.train_tracks)
         spec, seed = (torch.from_numpy(i).to(device) for i in (active_groups // len(seeds), active_groups % len(seeds)))
         masks = DropoutMasks(schedule.dropout, shape, seeds, fold, epoch, seed)

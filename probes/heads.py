@@ -128,7 +128,7 @@ def mlp(working: Tensors, x: torch.Tensor, mask: torch.Tensor | None, buffers: B
             inner = inner * mask
         return {
             "hidden.weight": weight_gradient(inner, x, buffers), "hidden.bias": inner.sum(dim=-1),
-            "weight": torch.bmm(own, each.transpose(1, 2)).float().view_as(working["weight"]), "bias": gradient.sum(dim=-1),
+            "weight": torch.bmm(own, each.transpose(1, 2)).view_as(working["weight"]), "bias": gradient.sum(dim=-1),
         }
 
     return ForwardPass(logits, backward)
@@ -180,11 +180,10 @@ def batched_linear(weight: torch.Tensor, bias: torch.Tensor, x: torch.Tensor, ra
 
 
 def weight_gradient(gradient: torch.Tensor, x: torch.Tensor, buffers: Buffers) -> torch.Tensor:
-    """Return (group, setting, out, in) float32, from output gradients (group, setting, out, clip) and the layer's inputs."""
+    """Return (group, setting, out, in) in the type of `x`, from output gradients (group, setting, out, clip) and the layer's
+    inputs."""
     groups, settings, out, clips = gradient.shape
     shape = (groups, settings * out, x.shape[-1])
     product = buffers("product", shape, x.dtype, x.device)
     output = torch.bmm(gradient.to(x.dtype).view(groups, settings * out, clips), x, out=product)
-    if output.dtype != torch.float32:
-        output = buffers("gradient", shape, torch.float32, x.device).copy_(output)
     return output.view(groups, settings, out, -1)

@@ -216,16 +216,19 @@ def test_settings_without_a_meaning_for_convergence_are_refused(settings, messag
         ProbeConfig(("artist",), solver="lbfgs", **settings)
 
 
-@pytest.mark.parametrize("most", [0, 500, 900])
-def test_blocks_of_fits_have_the_results_of_all_at_once(most):
+@pytest.mark.parametrize(("most", "workers"), [(0, 1), (500, 1), (900, 1), (2_000, 2), (0, 3)])
+def test_blocks_of_fits_have_the_results_of_all_at_once(most, workers, monkeypatch):
     """One fit of both specs at once, two seeds of a setting, or three seeds of one; histories end at different epochs."""
+    monkeypatch.setattr("tonelake.probes.blocks.FEWEST_PARAMETERS", 1)
+    threads = torch.get_num_threads()
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 260, 20, generator=generator), torch.randint(0, 5, (260,), generator=generator)
     sides, shape = GridData(x[:, :200], y[:200], x[:, 200:], y[200:]), Shape(kind="linear", width=20, outputs=5)
     settings = [Setting(1e-4, 0.0), Setting(3e-3, 0.0), Setting(0.3, 1e-2)]
     schedule, loss = Schedule(epochs=15, patience=2), Loss("multiclass")
     whole = train(sides, shape, loss, settings, [0, 1, 2], 1, schedule)
-    found = train_in_blocks(sides, shape, loss, settings, [0, 1, 2], 1, schedule, None, most)
+    found = train_in_blocks(sides, shape, loss, settings, [0, 1, 2], 1, schedule, None, most, workers)
+    assert torch.get_num_threads() == threads
     for name in ("epoch", "epochs"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
     assert len(np.unique(whole.epochs)) > 2
@@ -234,6 +237,24 @@ def test_blocks_of_fits_have_the_results_of_all_at_once(most):
     np.testing.assert_allclose(found.history, whole.history, rtol=1e-3, atol=1e-5, equal_nan=True)
     for name, value in whole.states.items():
         torch.testing.assert_close(found.states[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_an_error_in_one_block_stops_those_beside_it(monkeypatch):
+    """Three blocks on two threads, which would take hours."""
+    monkeypatch.setattr("tonelake.probes.blocks.FEWEST_PARAMETERS", 1)
+    x, y = torch.zeros(1, 12, 2), torch.zeros(12, dtype=torch.int64)
+    sides, schedule = GridData(x, y, x, y), Schedule(epochs=10**7, patience=0)
+    settings = [Setting(0.1, 0.0), Setting(0.1, 0.0), Setting(0.1, 0.0)]
+    begun = iter(range(10**7))
+
+    def loss(*batch):
+        if next(begun) == 50:
+            raise ValueError("broken")
+        return Loss("multiclass")(*batch)
+
+    loss.kind, loss.weights = "multiclass", None
+    with pytest.raises(ValueError, match="broken"):
+        train_in_blocks(sides, Shape(kind="linear", width=2, outputs=2), loss, settings, [0], 0, schedule, None, 0, 2)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
