@@ -1,10 +1,12 @@
-"""Embedding: seconds of audio per second and peak memory of `tonelake embed`, compared with three plain loops.
+"""Embedding: seconds of audio per second and peak memory of `tonelake embed`, compared with three plain loops and OpenVINO.
 
 The loops take one clip at a time: librosa.load, a HubertModel with `output_hidden_states`, means over time.
 
     eager      the original code's attention, float32
     sdpa       torch's fused attention, float32
     autocast   torch's fused attention, under autocast to bfloat16
+
+`openvino` is the same model converted, with all clips in flight (`bench.openvino_way`; needs `pip install openvino`).
 
 Ours: `float32`, `auto` (the precision and kernels that are chosen here), and `blockwise` (bfloat16 with the kernels of earlier
 releases: attention in blocks, one clip at a time).  All methods embed the same files with models of MERT's exact shapes and
@@ -32,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import openvino_way
 from bench.memory import PeakMemory
 from bench.reading import reading_section
 from bench.report import circumstances, table, write_results
@@ -43,11 +46,13 @@ SECONDS = 30.0
 WINDOWS_S = (30.0, 5.0)
 PROCESSES = {"loops": ("eager", "sdpa", "autocast"), "float32": ("float32",), "auto": ("auto", "blockwise")}
 LOOPS = PROCESSES["loops"]
+OPENVINO = "openvino"                    # process and kind, where it is installed
 NAMES = {
     "eager": "loop, eager attention, float32", "sdpa": "loop, sdpa, float32", "autocast": "loop, sdpa, autocast to bfloat16",
-    "float32": "tonelake, float32", "auto": "tonelake, auto", "blockwise": "tonelake, bfloat16, blockwise kernels",
+    OPENVINO: "OpenVINO", "float32": "tonelake, float32", "auto": "tonelake, auto",
+    "blockwise": "tonelake, bfloat16, blockwise kernels",
 }
-BLOCKWISE = "attention=blocks,tile=128,clips=together"
+BLOCKWISE = "attention=blocks,tile=128,clips=together,linear=torch,positions=torch"
 
 
 def make_checkpoint(folder: Path, model: str) -> Path:
@@ -167,6 +172,9 @@ def be_process(arguments: argparse.Namespace) -> None:
     checkpoint, music = home / f"MERT-{model}", home / f"music-{model}"
     if name == "loops":
         ways = plain_loops(checkpoint, music, arguments.window, arguments.device)
+    elif name == OPENVINO:
+        note = home / f"openvino-{model}-{arguments.window:g}.txt"
+        ways = {OPENVINO: openvino_way.openvino_way(checkpoint, music, arguments.window, SECONDS, note)}
     else:
         ways = our_ways(checkpoint, music, home / f"lakes-{model}", PROCESSES[name], arguments.window, arguments.device)
     memory = PeakMemory()
@@ -233,6 +241,11 @@ def busy_neighbour() -> Iterator[None]:
 # -- running
 
 
+def processes_here(device: str) -> dict[str, tuple[str, ...]]:
+    """The processes, and the ways in each: OpenVINO computes on the CPU, where it is installed."""
+    return PROCESSES | ({OPENVINO: (OPENVINO,)} if device == "cpu" and openvino_way.is_installed() else {})
+
+
 class Processes:
     """The processes of one model and window length."""
 
@@ -241,7 +254,7 @@ class Processes:
             name: subprocess.Popen(
                 [sys.executable, "-m", "bench.embed", "--process", name, "--models", model, "--window", str(window_s), "--home",
                  str(home), "--device", device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            ) for name in PROCESSES
+            ) for name in processes_here(device)
         }
 
     def ask(self, process: str, line: str) -> dict[str, float]:
@@ -261,7 +274,7 @@ class Processes:
 def measure(model: str, window_s: float, home: Path, rounds: int, device: str) -> dict[str, Any]:
     """Run all methods for one model and window length; return figures by method, peaks, and the effect of a busy neighbour."""
     processes = Processes(model, window_s, home, device)
-    kinds = [(process, kind) for process, named in PROCESSES.items() for kind in named]
+    kinds = [(process, kind) for process, named in processes_here(device).items() for kind in named]
     found: dict[str, Any] = {kind: {"seconds": []} for _, kind in kinds}
     for number in range(rounds + 1):     # the first round is a warm-up
         for process, kind in kinds:
@@ -291,16 +304,19 @@ def compare(model: str, window_s: float, found: dict[str, Any], precision: str) 
     """Return a Markdown table and the ratios."""
     rows, ratios = [], {}
     audio_s, base = CLIPS[model] * SECONDS, found["eager"]
+    baselines = [kind for kind in (*LOOPS, OPENVINO) if kind in found]
     for kind, name in NAMES.items():
+        if kind not in found:
+            continue
         result = found[kind]
         rate = audio_s / result["median"] * count_gflop(model, window_s) / SECONDS
-        lower = kind in ("autocast", "blockwise") or (kind == "auto" and precision == "bfloat16")
+        lower = kind in ("autocast", "blockwise", OPENVINO) or (kind == "auto" and precision == "bfloat16")
         peak = found["peaks"]["bfloat16" if lower else "float32"]
         a, b = result["vectors"][:LOOP_CLIPS], base["vectors"]
         cosine = ((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).min()
         rows.append([
             name + (f" ({precision})" if kind == "auto" else ""), f"{audio_s / result['median']:.2f}",
-            *(f"{found[loop]['median'] / result['median']:.2f}" for loop in LOOPS),
+            *(f"{found[baseline]['median'] / result['median']:.2f}" for baseline in baselines),
             f"{rate:.0f}", f"{100 * rate / peak:.0f} %", f"{result['peak_mb']:,.0f}", f"{cosine:.5f}",
         ])
         length = f"{window_s:g}s"
@@ -308,10 +324,12 @@ def compare(model: str, window_s: float, found: dict[str, Any], precision: str) 
             ratios[f"{kind}_{length}"] = base["median"] / result["median"]
             ratios[f"{kind}_{length}_vs_sdpa"] = found["sdpa"]["median"] / result["median"]
             ratios[f"{kind}_{length}_vs_autocast"] = found["autocast"]["median"] / result["median"]
+            if OPENVINO in found:
+                ratios[f"{kind}_{length}_vs_openvino"] = found[OPENVINO]["median"] / result["median"]
             ratios[f"memory_{kind}_{length}"] = result["peak_mb"] / base["peak_mb"]
     ratios[f"chosen_vs_blockwise_{length}"] = found["blockwise"]["median"] / found["auto"]["median"]
     header = [
-        "way", "audio s/s", "× eager", "× sdpa", "× autocast", "GFLOP/s", "of the peak", "peak memory, MB",
+        "way", "audio s/s", *(f"× {kind}" for kind in baselines), "GFLOP/s", "of the peak", "peak memory, MB",
         "worst cosine to eager",
     ]
     text = (
@@ -358,7 +376,9 @@ def main() -> None:
                 found = measure(model, window_s, Path(folder), arguments.rounds, arguments.device)
                 note = (Path(folder) / f"lakes-{model}" / f"auto-{window_s:g}.txt").read_text()
                 text, measured = compare(model, window_s, found, note.partition(";")[0])
-                texts.append(f"{text}\nChosen by `auto`: {note}.\n")
+                setting = Path(folder) / f"openvino-{model}-{window_s:g}.txt"
+                other = setting.read_text() if setting.exists() else NO_OPENVINO
+                texts.append(f"{text}\nChosen by `auto`: {note}. {other}.\n")
                 chosen[f"{model}, {window_s:g} s"] = note
                 ratios |= {(key if model == "95M" else f"{key}_{model}"): value for key, value in measured.items()}
     text, ratios["read_layer_vs_fromfile"] = reading_section()
@@ -369,15 +389,19 @@ def main() -> None:
     print(f"bench/results/{name}.md and .json are written")
 
 
+NO_OPENVINO = "OpenVINO was not compared: it needs the CPU and `pip install openvino`"
 LIMITS = """
 Each loop is a baseline of its own: `eager` is MERT's published code, `sdpa` and `autocast` are what a careful user writes.
-Times of `tonelake embed` include decoding and storing, those of the loops include decoding. Peak memory is that of the whole
-process, including loading and measuring, and of its decoders. Memory bandwidth is not the limit: the weights are read once a
-window (190 MB in bfloat16, 380 MB in float32 for 95M: under 3 % of the time at 10 GB/s), the convolutions' intermediates stay
-in the cache, and 40 kB (95M) or 100 kB (330M) are stored for a clip.
+`openvino` is the same model converted, with all clips in flight, its hint chosen by measurement.  Times of `tonelake embed`
+include decoding and storing, the others include decoding. Peak memory is that of the whole process, including loading and
+measuring, and of its decoders. Memory bandwidth is not the limit: the weights are read once a window (190 MB in bfloat16,
+380 MB in float32 for 95M: under 3 % of the time at 10 GB/s), the convolutions' intermediates stay in the cache, and 40 kB
+(95M) or 100 kB (330M) are stored for a clip.
 
-What limits `auto` is the front end: a quarter of the operations of a 30 s window of 95M are its convolutions, at a third of the
-rate of large products. Exponentials of attention (12 heads of 2,249² scores a block), layer norms and GELU take time as well.
+On processors with AMX the front end limits `auto`: a quarter of the operations of a 30 s window of 95M are its convolutions,
+at a third of the rate of large products. Exponentials of attention (12 heads of 2,249² scores a block), layer norms and GELU
+take time as well. On AMD Zen 5 matrix products take more than four fifths of the time, at 390 to 480 GFLOP/s a core, which is
+the rate of large ones: there OpenVINO and tonelake can differ by the rest only.
 
 """
 

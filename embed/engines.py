@@ -31,10 +31,7 @@ def embed_lake(
     the settings name, and every GPU of the machine if they name `cuda`; `ray` uses the cluster at `address`.  Raises InputError
     for invalid settings, before anything is written.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine {engine!r}: unknown. Choose {' or '.join(ENGINES)}")
-    if address and engine != "ray":
-        raise InputError(f"address {address!r}: only the Ray engine takes one. Add --engine ray")
+    check_engine(engine, address)
     check_clips(lake)
     settings = with_default_encoder(lake, settings)
     if tags:
@@ -62,6 +59,14 @@ def embed_lake(
         report = embed_on_devices(lake, space, devices, read, frames=layers, workers=workers)
         return compact_tables(lake, report)
     return embed_clips(lake, space, encoder, read, frames=layers, workers=workers)
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Raise InputError unless there is such an engine, and it takes the address."""
+    if engine not in ENGINES:
+        raise InputError(f"engine {engine!r}: unknown. Choose {' or '.join(ENGINES)}")
+    if address and engine != "ray":
+        raise InputError(f"address {address!r}: only the Ray engine takes one. Add --engine ray")
 
 
 def compact_tables(lake: Lake, report: EmbedReport) -> EmbedReport:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,7 @@ import pyarrow as pa
 from tonelake.embed.encoders.base import Encoder, check_frames
 from tonelake.embed.errors import EncoderError
 from tonelake.embed.settings import EmbedSettings, encoder_of, find_or_describe
-from tonelake.embed.windows import encode_clips
-from tonelake.embed.work import batched, object_by_qualified_name
+from tonelake.embed.work import encode_read, model_threads, object_by_qualified_name, prepare_encoder
 from tonelake.embed.writer import frame_rows, problem_of, stack_vectors
 from tonelake.store import Lake, prepare_process, write_fragment
 
@@ -108,7 +108,9 @@ class EncodeUnit:
         self._space = opened.spaces.get(space)
         self._vectors, self._frames = opened.vectors(self._space), opened.frames(self._space)
         self._encoder: Encoder = encoder_of(self._space, device=device, home=lake)
-        self._encoder.prepare(round(self._space.window_s * self._space.sample_rate))
+        prepare_encoder(self._encoder, self._space)
+        self._threads = ExitStack()
+        self._model = self._threads.enter_context(model_threads(self._encoder))      # for the life of the actor
         self._layers = frames
         self._attempts = attempts
 
@@ -126,25 +128,13 @@ class EncodeUnit:
         failed: dict[str, str] = {}
         good: list[tuple[str, ClipVectors]] = []
         units = [f"unit {clip_id}" for clip_id in ids]
-        one_by_one = any(self._attempts.begin(units))
-        for batch in batched(clips, 1 if one_by_one else self._encoder.clips_at_once):
-            failed |= {clip_id: str(wave) for clip_id, wave in batch if isinstance(wave, Exception)}
-            readable = [(clip_id, wave) for clip_id, wave in batch if not isinstance(wave, Exception)]
-            if not readable:
-                continue
-            batch_ids, samples = zip(*readable, strict=True)
-            if one_by_one and any(self._attempts.begin(batch_ids)):
-                failed[batch_ids[0]] = f"clip {batch_ids[0]}: the process that encoded it died twice"
-                continue
-            found = encode_clips(self._encoder, samples, self._space.window_s, self._space.hop_s, self._layers)
-            for clip_id, vectors in zip(batch_ids, found, strict=True):
-                problem = problem_of(clip_id, vectors, self._space)
-                if problem:
-                    failed[clip_id] = problem
-                else:
-                    good.append((clip_id, vectors))
-            if one_by_one:
-                self._attempts.end(batch_ids)
+        encode = self._encode_one_by_one if any(self._attempts.begin(units)) else self._encode
+        for clip_id, outcome in encode(clips):
+            problem = problem_of(clip_id, outcome, self._space)
+            if problem or isinstance(outcome, Exception):
+                failed[clip_id] = problem
+            else:
+                good.append((clip_id, outcome))
         vectors_json = frames_json = ""
         stored = [clip_id for clip_id, _ in good]
         if good:
@@ -154,6 +144,21 @@ class EncodeUnit:
                 frames_json = write_fragment(self._frames.table, rows).to_json()
         self._attempts.end(units)
         return pa.table([[stored], [vectors_json], [frames_json], [json.dumps(failed)]], schema=WRITTEN)
+
+    def _encode(self, clips: Iterable[tuple[str, np.ndarray | Exception]]) -> Iterator[tuple[str, ClipVectors | Exception]]:
+        """Encode clips as the local engine does: several at once where that is faster, the next ones read meanwhile."""
+        return encode_read(clips, self._space, self._encoder, self._model, self._layers)
+
+    def _encode_one_by_one(
+        self, clips: Iterable[tuple[str, np.ndarray | Exception]]
+    ) -> Iterator[tuple[str, ClipVectors | Exception]]:
+        """Encode one clip at a time, each counted as begun; one that was begun before is an error."""
+        for clip_id, wave in clips:
+            if any(self._attempts.begin([clip_id])):
+                yield clip_id, EncoderError(f"clip {clip_id}: the process that encoded it died twice")
+            else:
+                yield from self._encode([(clip_id, wave)])
+                self._attempts.end([clip_id])
 
 
 class ReadAndEncodeUnit(EncodeUnit):

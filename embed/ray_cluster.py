@@ -16,7 +16,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -57,7 +57,7 @@ def embed_on_ray(
     lake: Lake, settings: EmbedSettings, read: ReadClips, *, address: str | None = None, frames: Sequence[str | int] = (),
     workers: int | None = None,
 ) -> EmbedReport:
-    """Do the work of `embed_clips` on a Ray cluster: the one at `address`, a running one on this machine, or a temporary one.
+    """Do the work of `embed_clips` on a Ray cluster: the one at `address`, that of this machine, or a temporary one.
 
     A worker of the cluster opens the space, since `auto` depends on the workers' processors.  Workers import `read` by its
     module and name.  `workers`: with GPUs, the number of units read at once, by default as many as the cluster has
@@ -98,9 +98,10 @@ class Cluster:
         self._opened_here = not ray.is_initialized()
         self._cleanup = ExitStack()
         if self._opened_here:
+            address = address or os.environ.get("RAY_ADDRESS") or None
             check_address(address)
             try:
-                connect(address, self._cleanup)
+                connect(address or started_here(), self._cleanup)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise EncoderError(
                     f"Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}. "
@@ -137,9 +138,10 @@ class Cluster:
         """Open the space of the settings on a worker.  Raises as `embed.settings.open_space` does, and if it has no frames."""
         import ray
 
-        gpus = 1 if settings.device == "cuda" else 0
+        # As many processors as an actor that encodes has: Ray limits threads to them, and `auto` measures.
+        gpus, cpus = (1, 1) if settings.device == "cuda" else (0, self.shares()[1])
         try:
-            open_remotely = ray.remote(open_space_json).options(num_gpus=gpus, num_cpus=1)
+            open_remotely = ray.remote(open_space_json).options(num_gpus=gpus, num_cpus=cpus)
             text = ray.get(open_remotely.remote(lake.uri, settings, tuple(frames)))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, TonelakeError):
@@ -175,7 +177,7 @@ class Cluster:
                 EncodeUnit, compute=pool, num_gpus=1, num_cpus=0, fn_constructor_kwargs=made_with, **one_row
             )
         else:
-            actors, cpus = share_processors([int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]])
+            actors, cpus = self.shares()
             pool = ray.data.ActorPoolStrategy(size=actors)
             writing = units.map_batches(
                 ReadAndEncodeUnit, compute=pool, num_cpus=cpus,
@@ -189,9 +191,36 @@ class Cluster:
                 f"Ray gave up: {innermost_cause(error)}. Finished clips are stored. Run it again to resume"
             ) from error
 
+    def shares(self) -> tuple[int, int]:
+        """(number of actors or tasks that run at once, processors of each), without GPUs."""
+        import ray
+
+        return share_processors([int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]])
+
+    def run_calls(self, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], cpus: int) -> Iterator[Any]:
+        """Yield the result of `function(*call)` for each call, in the order of completion; each runs on `cpus` processors.
+
+        A call whose worker died is repeated.  Raises the function's error if it is one of tonelake's, else EncoderError.
+        """
+        import ray
+
+        remote = ray.remote(function).options(num_cpus=cpus)
+        pending = [remote.remote(*call) for call in calls]
+        try:
+            while pending:
+                done, pending = ray.wait(pending)
+                yield ray.get(done[0])
+        except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, TonelakeError):
+                raise error.cause from None
+            raise EncoderError(f"Ray cluster: {innermost_cause(error)}. Nothing was changed; run it again") from error
+        finally:
+            for reference in pending:
+                ray.cancel(reference, force=True)
+
 
 def connect(address: str | None, cleanup: ExitStack) -> None:
-    """Join the cluster at an address or on this machine; if there is none, start one that only this machine reaches.
+    """Join the cluster at an address; without one, start a temporary cluster that only this machine reaches.
 
     Workers get this process's import path.  `cleanup` restores the environment.
     """
@@ -203,13 +232,29 @@ def connect(address: str | None, cleanup: ExitStack) -> None:
     }
     with warnings.catch_warnings():      # Lance warns of forks, but Ray's forks exec another program at once
         warnings.simplefilter("ignore")
-        try:
-            ray.init(address=address or "auto", **options)
-        except ConnectionError:
-            if address:
-                raise
+        if address:
+            ray.init(address=address, **options)
+        else:
             cleanup.enter_context(loopback())
             ray.init(address="local", include_dashboard=False, **options)
+
+
+def started_here() -> str | None:
+    """The address of the cluster that `ray start` started on this machine; None if there is none, or if it does not answer.
+
+    Ray's own `auto` also finds the temporary clusters of other programs, which end with these: it would lose its workers, or
+    wait for one that is ending for ever.
+    """
+    from ray._private import services
+
+    address = services.find_bootstrap_address(None)
+    if address is None:
+        return None
+    try:
+        check_address(address)
+    except EncoderError:                 # its address is left in a file when it is killed
+        return None
+    return address
 
 
 @contextmanager

@@ -118,6 +118,26 @@ def read_and_encode(
     ones.  When interrupted, it still yields the clips that are being encoded.
     """
     clips = read(due, encoder.sample_rate, workers)
+    try:
+        if len(due):
+            prepare_encoder(encoder, space)
+        with model_threads(encoder) as model:
+            yield from encode_read(clips, space, encoder, model, frames)
+    finally:
+        clips.close()                    # ends the processes that decode
+
+
+def prepare_encoder(encoder: Encoder, space: Space) -> None:
+    """Prepare the encoder for windows of the space's length, in a thread of its own."""
+    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as alone:
+        alone.submit(encoder.prepare, round(space.window_s * encoder.sample_rate)).result()
+
+
+def encode_read(
+    clips: Iterable[tuple[str, np.ndarray | Exception]], space: Space, encoder: Encoder, model: ThreadPoolExecutor,
+    frames: Sequence[int] = (),
+) -> Generator[tuple[str, ClipVectors | Exception], None, None]:
+    """Yield (clip id, vectors or the error) for each clip that was read; `model`: the threads of `model_threads`."""
     pending: deque[tuple[list[str], Future[list[ClipVectors]]]] = deque()
 
     def finished(leave: int) -> Iterator[tuple[str, ClipVectors]]:
@@ -126,26 +146,17 @@ def read_and_encode(
             yield from zip(ids, vectors.result(), strict=True)
 
     try:
-        if len(due):
-            with ThreadPoolExecutor(1, thread_name_prefix="prepare") as alone:
-                alone.submit(encoder.prepare, round(space.window_s * encoder.sample_rate)).result()
-        with model_threads(encoder) as model:
-            try:
-                for batch in batched(clips, encoder.clips_at_once):
-                    good = [(clip_id, wave) for clip_id, wave in batch if not isinstance(wave, Exception)]
-                    yield from ((clip_id, wave) for clip_id, wave in batch if isinstance(wave, Exception))
-                    if good:
-                        ids, samples = [clip_id for clip_id, _ in good], [wave for _, wave in good]
-                        pending.append((ids, model.submit(
-                            encode_clips, encoder, samples, space.window_s, space.hop_s, tuple(frames)
-                        )))
-                    yield from finished(leave=encoder.clips_in_parallel)
-            except (Exception, KeyboardInterrupt):
-                yield from finished(leave=0)
-                raise
-            yield from finished(leave=0)
-    finally:
-        clips.close()                    # ends the processes that decode
+        for batch in batched(clips, encoder.clips_at_once):
+            good = [(clip_id, wave) for clip_id, wave in batch if not isinstance(wave, Exception)]
+            yield from ((clip_id, wave) for clip_id, wave in batch if isinstance(wave, Exception))
+            if good:
+                ids, samples = [clip_id for clip_id, _ in good], [wave for _, wave in good]
+                pending.append((ids, model.submit(encode_clips, encoder, samples, space.window_s, space.hop_s, tuple(frames))))
+            yield from finished(leave=encoder.clips_in_parallel)
+    except (Exception, KeyboardInterrupt):
+        yield from finished(leave=0)
+        raise
+    yield from finished(leave=0)
 
 
 def model_threads(encoder: Encoder) -> AbstractContextManager[ThreadPoolExecutor]:

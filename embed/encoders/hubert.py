@@ -20,7 +20,7 @@ from tonelake.embed.encoders.taps import run_tapped, run_up_to
 from tonelake.embed.encoders.torch_encoder import TorchEncoder, shared_tensors
 from tonelake.embed.encoders.training import TrainingPass
 from tonelake.embed.errors import CheckpointError
-from tonelake.embed.kernels import attention, convolutions
+from tonelake.embed.kernels import attention, convolutions, hubert_blocks
 from tonelake.embed.kernels.choice import APART, Sizes, choose_kernels, install, threads_for_clips
 
 # Best layer for genre in MARBLE: 7 of 95M's 12 blocks, 10 of 330M's 24; a starting point, `tonelake layers` measures.
@@ -68,6 +68,7 @@ class HubertEncoder(TorchEncoder):
 
     def _choose_kernels(self, samples: int) -> None:
         self._prepared_samples = samples
+        self._copies = threading.local()                             # copies would keep weights in the order of before
         self.kernels = choose_kernels(self._model, self._sizes(samples))
         install(self._model, self.kernels.kernels)
         self.clips_in_parallel = threads_for_clips(self._sizes(samples)) if self.kernels.kernels.clips == APART else 1
@@ -204,6 +205,7 @@ def load_model(folder: Path) -> tuple[Any, dict[str, Any], str]:
     fold_weight_norm(model)
     model.eval().requires_grad_(False)
     convolutions.install(model)
+    hubert_blocks.fuse_activations(model)
     return model, raw, state_digest(state, raw)
 
 

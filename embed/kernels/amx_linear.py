@@ -68,6 +68,14 @@ def pack_weight(weight: Any) -> Any:
     return pairs.permute(0, 3, 1, 4, 2).contiguous()
 
 
+def unpack_weight(packed: Any) -> Any:
+    """The weight that `pack_weight` packed."""
+    import torch
+
+    pairs = packed.permute(0, 2, 4, 1, 3).contiguous()
+    return pairs.view(torch.bfloat16).view(BLOCK * packed.shape[0], BLOCK * packed.shape[1])
+
+
 def linear(states: Any, weight: Any, bias: Any, activation: str = "none") -> Any:
     """(..., in) bfloat16 or float32 -> (..., out) bfloat16, on torch's number of threads.
 

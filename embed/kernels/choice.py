@@ -1,9 +1,10 @@
 """Choose how an encoder computes on this CPU, by a measurement of well under a second.
 
-    attention   `torch`, `blocks` or `amx`; see `embed.kernels.attention`
+    attention   `torch`, `blocks`, `vectors` or `amx`; see `embed.kernels.attention`
     tile        output frames of a tile of the convolutions: 128 or 256
     clips       `together`: one clip after another on all threads; `apart`: several clips, each on a thread of its own
-    linear      of conformers and CLAP: `torch`, `packed` or `amx`; see `embed.kernels.linear`
+    linear      layers: `torch`, `packed` or `amx`; see `embed.kernels.linear`
+    positions   of HuBERT, by a convolution: `torch` or `groups`; see `embed.kernels.hubert_blocks.PositionalGroups`
 
 Each part is timed at the model's own sizes and for windows of the length at hand; an attention whose result differs from the
 formula is left out.  The result is kept in the cache folder.  TONELAKE_KERNELS pins parts (`attention=amx,clips=together`) or
@@ -20,9 +21,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
-from tonelake.embed.kernels import attention, convolutions, linear
+from tonelake.embed.kernels import attention, convolutions, hubert_blocks, linear
 from tonelake.embed.kernels.threads import single_threads
 from tonelake.embed.measured import machine_key, recall, remember
 from tonelake.store import InputError, memory_bytes
@@ -33,6 +35,7 @@ ROUNDS, MIN_ROUNDS = 6, 3
 MAX_S = 0.2                              # for a part; then the rounds end early
 MAX_SPREAD = 1.5                         # median divided by minimum; beyond it something else disturbed the measurement
 MAX_ERROR = 0.02                         # of an attention's result, relative to float32; bfloat16 alone has some 0.004
+HUBERT_LINEAR = ("encoder.layers.", "feature_projection.")           # the parts of the model whose linear layers are chosen
 PATIENCE = 1.05                          # clips go apart unless together is this much faster: apart suffers less from others
 BLOCK_FRAMES = 750                       # of the block that `clips` is measured on: 10 s
 TILE_FRAMES = 256
@@ -47,11 +50,18 @@ class Kernels:
     tile: int = convolutions.TILES[0]
     clips: str = TOGETHER
     linear: str = linear.SAFE
+    positions: str = hubert_blocks.POSITIONS[0]
 
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "attention": tuple(attention.WAYS), "tile": convolutions.TILES, "clips": (TOGETHER, APART),
-    "linear": tuple(linear.WAYS),
+    "linear": tuple(linear.WAYS), "positions": hubert_blocks.POSITIONS,
+}
+
+
+NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {                 # of ways that not every processor has
+    "amx": ("AMX", lambda: attention.has_matrix_unit()),
+    "vectors": ("AVX-512 and bfloat16 arithmetic", lambda: attention.has_vector_unit()),
 }
 
 
@@ -96,7 +106,7 @@ class Sizes:
 def choose_kernels(model: Any, sizes: Sizes) -> KernelChoice:
     """Choose the kernels of a HubertModel or Wav2Vec2Model on the CPU: pinned, kept from before, or measured now.
 
-    The model's attention and tile are changed while it is measured; `install` sets the result.  Raises InputError if
+    The model's kernels are changed while it is measured; `install` sets the result.  Raises InputError if
     TONELAKE_KERNELS cannot be understood.
     """
     return choose(model, sizes, HUBERT, install)
@@ -126,7 +136,8 @@ def choose(model: Any, sizes: Sizes, parts: Parts, apply: Install) -> KernelChoi
     pins = pinned(os.environ.get(VARIABLE, ""))
     if set(parts.ways) <= set(pins):
         return KernelChoice(Kernels(**pins), (), f"pinned by {VARIABLE}")
-    key = machine_key() | {"what": parts.name, "model": type(model).__name__, "pinned": pins} | asdict(sizes)
+    ways = {part: list(map(str, VALUES[part])) for part in parts.ways}           # a choice among fewer is not kept
+    key = machine_key() | {"what": parts.name, "ways": ways, "model": type(model).__name__, "pinned": pins} | asdict(sizes)
     kept = restore(recall(key))
     if kept is not None:
         return kept
@@ -140,6 +151,8 @@ def install(model: Any, kernels: Kernels) -> None:
     """Make a model compute with these kernels."""
     attention.use(model, kernels.attention)
     convolutions.use(model, kernels.tile)
+    linear.use(model, kernels.linear, HUBERT_LINEAR)
+    hubert_blocks.use_positions(model, kernels.positions)
 
 
 def pinned(text: str) -> dict[str, Any]:
@@ -158,9 +171,10 @@ def pinned(text: str) -> dict[str, Any]:
             choices = "; ".join(f"{name}={'|'.join(map(str, values))}" for name, values in VALUES.items())
             raise InputError(f"{VARIABLE}: {word!r} is unknown. Write safe, or some of {choices}, separated by commas")
         found[part.strip()] = known[way.strip()]
-    needy = [part for part, way in found.items() if way == "amx"]
-    if needy and not attention.has_matrix_unit():
-        raise InputError(f"{VARIABLE}: {needy[0]}=amx needs a processor with AMX, which this one lacks. Leave it out")
+    for part, way in found.items():
+        needed, here = NEEDS.get(str(way), ("", lambda: True))
+        if not here():
+            raise InputError(f"{VARIABLE}: {part}={way} needs a processor with {needed}, which this one lacks. Leave it out")
     return found
 
 
@@ -309,6 +323,19 @@ def relative_error(found: Any, expected: Any) -> float:
     return error if math.isfinite(error) else math.inf
 
 
+def position_ways(model: Any, sizes: Sizes) -> Ways:
+    """The positional convolution over a window, at most a block's frames, in each way that computes it right here."""
+    import torch
+
+    module: Any = model.encoder.pos_conv_embed
+    if module.conv.weight.dtype != torch.bfloat16 or not hubert_blocks.fits(model):
+        return {}
+    states = torch.randn(1, min(sizes.frames, BLOCK_FRAMES), sizes.hidden, generator=torch.Generator().manual_seed(0))
+    plain, grouped = partial(type(module).forward, module, states), partial(hubert_blocks.PositionalGroups(module), states)
+    right = relative_error(grouped(), plain().float()) <= MAX_ERROR
+    return {"torch": plain} | ({"groups": grouped} if right else {})
+
+
 def tile_ways(model: Any, sizes: Sizes) -> Ways:
     """The convolutions of some seconds of audio, in tiles of each size."""
     import torch
@@ -368,7 +395,10 @@ def threads_for_clips(sizes: Sizes) -> int:
     return max(1, min(torch.get_num_threads(), memory_bytes() // 4 // sizes.window_bytes))
 
 
-HUBERT = Parts("kernels", {"clips": hubert_clip_ways, "attention": attention_ways, "tile": tile_ways})
+HUBERT = Parts("kernels", {
+    "clips": hubert_clip_ways, "attention": attention_ways, "tile": tile_ways, "linear": linear_ways,
+    "positions": position_ways,
+})
 # Threads that wait actively inside torch's functions slow down those of other kernels, so whether clips go apart is measured
 # with the kernels that were chosen.
 CONFORMER = Parts("conformer kernels", {"attention": attention_ways, "linear": linear_ways, "clips": block_clip_ways})

@@ -16,6 +16,7 @@ from typing import Any
 
 from tonelake.embed.kernels import attention, linear
 
+POSITIONS = ("torch", "groups")          # ways of the positional convolution over a whole window
 TAPS = 16                                # of the positional convolution, per product; 8 and 32 are up to 15 % slower
 
 
@@ -98,6 +99,25 @@ class Block:
         return self._out(mixed[0].transpose(0, 1).flatten(1), "none")
 
 
+def fuse_activations(model: Any) -> None:
+    """Make the feed-forward layers of a HubertModel or Wav2Vec2Model apply GELU inside a product that has it inside."""
+    for block in model.encoder.layers:
+        if model.config.hidden_act == "gelu":
+            block.feed_forward.forward = FeedForward(block.feed_forward)
+
+
+class FeedForward:
+    """Replaces the forward of a feed-forward layer in eval mode; with linear layers as torch has them, it computes the same."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer, self._plain = layer, layer.forward
+
+    def __call__(self, hidden_states: Any) -> Any:
+        if not isinstance(self._layer.intermediate_dense.forward, linear.Packed):
+            return self._plain(hidden_states)
+        return self._layer.output_dense(linear.activated(self._layer.intermediate_dense, hidden_states, "gelu"))
+
+
 class PositionalModule:
     """The convolution as the model has it: (frame, hidden) -> (frame, hidden)."""
 
@@ -149,14 +169,69 @@ class PositionalProducts:
         return torch.nn.functional.gelu(total if self._bias is None else total + self._bias)
 
 
+class PositionalGroups(PositionalProducts):
+    """The same for whole windows, as the forward of the module: (batch, frame, hidden) -> (batch, frame, hidden).
+
+    One product a group gives the parts of all pieces of `TAPS` taps, which are then added, each from another frame on.
+    """
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        groups, self._pieces, before, self._width = self._weights.shape
+        self._by_group = self._weights.transpose(1, 2).reshape(groups, before, self._pieces * self._width).contiguous()
+        del self._weights
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PositionalGroups:
+        return self                      # copies of a model share it, as they share all weights
+
+    def __call__(self, states: Any) -> Any:
+        import torch
+
+        with torch.autocast("cpu", enabled=False):
+            return torch.stack([self._one(window) for window in states])
+
+    def _one(self, states: Any) -> Any:
+        """(frame, hidden) -> the same."""
+        import torch
+
+        frames, hidden = states.shape
+        inner, length = hidden // self._groups, frames + (self._pieces - 1) * TAPS
+        padded = torch.zeros((self._groups, length + TAPS, inner), dtype=torch.bfloat16)
+        padded[:, self._before : self._before + frames] = states.unflatten(1, (self._groups, inner)).transpose(0, 1)
+        total = torch.empty((frames, self._groups, self._width))
+        for group in range(self._groups):
+            rows = torch.as_strided(
+                padded, (length, TAPS * inner), (inner, 1), group * (length + TAPS) * inner
+            ).contiguous()
+            parts = rows @ self._by_group[group]                     # (length, piece × width)
+            row = parts.shape[1]
+            parts = parts.as_strided((self._pieces, frames, self._width), (TAPS * row + self._width, row, 1))
+            total[:, group] = parts.sum(dim=0, dtype=torch.float32)
+        total = total.flatten(1)
+        return torch.nn.functional.gelu(total if self._bias is None else total + self._bias).to(states.dtype)
+
+
+def use_positions(model: Any, way: str) -> None:
+    """Make the positional convolution compute in a way of `POSITIONS`; torch's unless its weights are in bfloat16."""
+    import torch
+
+    module = model.encoder.pos_conv_embed
+    grouped = isinstance(module.forward, PositionalGroups)
+    if way == "groups" and module.conv.weight.dtype == torch.bfloat16:
+        if not grouped and fits(model):
+            module.forward = PositionalGroups(module)
+    elif grouped:
+        del module.forward
+
+
 def joined(layers: Sequence[Any], way: Callable[[Any, Any], Any], dtype: Any) -> Any:
     """Linear layers with the same input as one product: a function of states and activation."""
     import torch
 
+    weights, biases = [linear.dense_weight(layer) for layer in layers], [layer.bias.detach() for layer in layers]
     if len(layers) == 1:                 # without a copy
-        return way(layers[0].weight.detach().to(dtype), layers[0].bias.detach().to(dtype))
-    weight, bias = (torch.cat([getattr(layer, name).detach() for layer in layers]).to(dtype) for name in ("weight", "bias"))
-    return way(weight, bias)
+        return way(weights[0].to(dtype), biases[0].to(dtype))
+    return way(torch.cat(weights).to(dtype), torch.cat(biases).to(dtype))
 
 
 def norm_of(layer: Any) -> Callable[[Any], Any]:

@@ -153,6 +153,20 @@ def load_vector(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def load_bfloat16(typing_context: Any, address: Any) -> Any:
+    """16 bfloat16 from any address, as float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integers = ir.VectorType(INT, LANES)
+        narrow = builder.load(as_pointer(builder, arguments[0]), typ=ir.VectorType(ir.IntType(16), LANES))
+        narrow.align = 2
+        bits = builder.shl(builder.zext(narrow, integers), ir.Constant(integers, [16] * LANES))
+        return builder.bitcast(bits, FLOATS)
+
+    return vector(address), generate
+
+
+@intrinsic
 def store_vector(typing_context: Any, address: Any, a: Any) -> Any:
     """Store 16 float32 at an address that is a multiple of 64."""
 
@@ -211,6 +225,20 @@ def where_negative(typing_context: Any, x: Any, a: Any, b: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", arguments[0], constant(0.0)), *arguments[1:])
 
     return vector(x, a, b), generate
+
+
+@intrinsic
+def first_lanes(typing_context: Any, count: Any, a: Any, b: Any) -> Any:
+    """a in the first `count` lanes, b in the others."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        integers = ir.VectorType(INT, LANES)
+        number = builder.insert_element(ir.Constant(integers, ir.Undefined), arguments[0], ir.Constant(INT, 0))
+        limit = builder.shuffle_vector(number, number, ir.Constant(integers, [0] * LANES))
+        mask = builder.icmp_signed("<", ir.Constant(integers, list(range(LANES))), limit)
+        return builder.select(mask, *arguments[1:])
+
+    return vector(types.int32, a, b), generate
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""Fixtures of the room embed: a small lake to embed in several ways, and one Ray cluster for the test session."""
+"""Fixtures of the room embed: small lakes to embed in several ways."""
 
 from __future__ import annotations
 
@@ -55,39 +55,6 @@ def reference(ingested, tmp_path_factory) -> Lake:
     lake = Lake(shutil.copytree(ingested.uri, tmp_path_factory.mktemp("reference") / "lake"))
     assert embed_lake(lake, EmbedSettings("fakes:FakeEncoder", device="cpu"), read_clips, frames=[1]).failed == 0
     return lake
-
-
-@pytest.fixture(scope="session")
-def ray_cluster():
-    """A Ray cluster with one node on this machine; tests add nodes and remove them again."""
-    import os
-
-    from ray.cluster_utils import Cluster
-
-    # Ray reads these when its processes start; without niceness 0 they would get a twentieth of a core next to other tests.
-    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    cluster = Cluster(initialize_head=True, head_node_args=RAY_NODE | {"include_dashboard": False})
-    yield cluster
-    cluster.shutdown()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
-
-
-RAY_NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100 << 20}      # the GPU exists in Ray's books alone
-
-
-@pytest.fixture
-def second_node(ray_cluster):
-    """A second node of the cluster, removed at the end unless the test did so."""
-    node = ray_cluster.add_node(**RAY_NODE)
-    yield node
-    if node in ray_cluster.list_all_nodes():
-        ray_cluster.remove_node(node)
 
 
 @pytest.fixture

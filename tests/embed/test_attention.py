@@ -13,11 +13,11 @@ import torch
 
 from tonelake.embed.kernels import attention
 
-LOWER_WAYS = ("torch", "blocks", "amx", "float32")
-# Relative errors allowed: bfloat16 rounds weights and results to 2 ** -9.  `blocks` rounds scores too, which counts where they
-# are large.
-ERROR = {"torch": 0.01, "blocks": 0.02, "amx": 0.01, "float32": 0.01}
-PEAKY_ERROR = ERROR | {"blocks": 0.08}
+LOWER_WAYS = ("torch", "blocks", "vectors", "amx", "float32")
+# Relative errors allowed: bfloat16 rounds weights and results to 2 ** -9.  `blocks` and `vectors` round scores too, which
+# counts where they are large.
+ERROR = {"torch": 0.01, "blocks": 0.02, "vectors": 0.02, "amx": 0.01, "float32": 0.01}
+PEAKY_ERROR = ERROR | {"blocks": 0.08, "vectors": 0.08}
 
 
 def by_formula(query, key, value, scaling):
@@ -39,6 +39,8 @@ def states(batch, heads, frames, width=64, spread=1.0):
 def skip_without_matrix_unit(way):
     if way == "amx" and not attention.has_matrix_unit():
         pytest.skip("this processor has no AMX")
+    if way == "vectors" and not attention.has_vector_unit():
+        pytest.skip("this processor has no bfloat16 arithmetic in vectors")
 
 
 @cache
@@ -84,14 +86,15 @@ def test_a_window_attends_alone_as_in_a_batch(way):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_matrix_unit_gives_equal_results_on_any_number_of_threads(threads):
-    skip_without_matrix_unit("amx")
+@pytest.mark.parametrize("way", ["vectors", "amx"])
+def test_our_own_kernels_give_equal_results_on_any_number_of_threads(way, threads):
+    skip_without_matrix_unit(way)
     lower = [tensor.bfloat16() for tensor in states(2, 6, 400)]
     before = torch.get_num_threads()
-    expected = attention.by_amx(*lower, 0.125)
+    expected = attention.WAYS[way](*lower, 0.125)
     torch.set_num_threads(threads)
     try:
-        assert torch.equal(attention.by_amx(*lower, 0.125), expected)
+        assert torch.equal(attention.WAYS[way](*lower, 0.125), expected)
     finally:
         torch.set_num_threads(before)
 
@@ -141,10 +144,11 @@ def test_scores_are_scaled_by_the_root_of_the_width_by_default(way):
     torch.testing.assert_close(attention.WAYS[way](*exact), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_matrix_unit_scales_by_the_root_of_the_width_by_default():
-    skip_without_matrix_unit("amx")
+@pytest.mark.parametrize("way", ["vectors", "amx"])
+def test_our_own_kernels_scale_by_the_root_of_the_width_by_default(way):
+    skip_without_matrix_unit(way)
     lower = [tensor.bfloat16() for tensor in states(1, 2, 40)]
-    assert torch.equal(attention.by_amx(*lower), attention.by_amx(*lower, 0.125))
+    assert torch.equal(attention.WAYS[way](*lower), attention.WAYS[way](*lower, 0.125))
 
 
 def test_only_bfloat16_without_a_mask_on_a_cpu_uses_the_chosen_way(monkeypatch):
@@ -167,7 +171,7 @@ def test_only_bfloat16_without_a_mask_on_a_cpu_uses_the_chosen_way(monkeypatch):
 def test_a_model_in_bfloat16_uses_the_chosen_way(checkpoints, monkeypatch):
     from tonelake.embed.encoders.hubert import HubertEncoder
 
-    monkeypatch.setenv("TONELAKE_KERNELS", "attention=blocks,tile=128,clips=together")
+    monkeypatch.setenv("TONELAKE_KERNELS", "attention=blocks,tile=128,clips=together,linear=torch,positions=torch")
     used = []
     monkeypatch.setitem(attention.WAYS, "blocks", lambda *args: used.append(1) or attention.by_blocks(*args))
     windows = np.random.default_rng(0).standard_normal((1, 24_000)).astype(np.float32)

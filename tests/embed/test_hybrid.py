@@ -278,7 +278,7 @@ def test_a_file_is_encoded_in_every_part(heard, tmp_path, monkeypatch):
         loaded.append(space.name)
         return encoder_of(space, home=home)
 
-    monkeypatch.setattr("tonelake.index.search.query.encoder_of", load)
+    monkeypatch.setattr("tonelake.index.search.file_vectors.encoder_of", load)
     heard.hybrid("fine/low,fine/high,coarse", name="three")
     assert len(read_query(heard, file, space="three").vectors[0]) == 15 and sorted(loaded) == ["coarse", "fine"]
     assert align(heard, file, heard.clips.ids()[0], space="both", seconds=0.5).score <= 1.001

@@ -11,8 +11,9 @@ import torch
 
 from tonelake.embed import compare, encode_clips, load_encoder
 from tonelake.embed.encoders.hubert import HubertEncoder
-from tonelake.embed.kernels import attention, choice
+from tonelake.embed.kernels import attention, choice, linear
 from tonelake.embed.kernels.choice import Figure, KernelChoice, Kernels, choose_kernels, fastest, pinned
+from tonelake.embed.kernels.hubert_blocks import Blocks
 from tonelake.embed.precision import cosine
 from tonelake.store import InputError, cache_folder
 
@@ -46,7 +47,7 @@ def test_a_choice_is_measured_once_and_kept(own_cache, calm, two_threads, tiny, 
     assert first.reason == "measured on this machine"
     ways = {(figure.part, figure.way) for figure in first.figures}
     assert {("clips", "together"), ("clips", "apart"), ("attention", "torch"), ("attention", "blocks"),
-            ("tile", "128"), ("tile", "256")} <= ways
+            ("tile", "128"), ("tile", "256"), ("linear", "torch"), ("positions", "torch"), ("positions", "groups")} <= ways
     assert all(figure.ms > 0 and figure.spread >= 1 for figure in first.figures)
     monkeypatch.setattr(choice, "measure", lambda *_: pytest.fail("measured again"))
     assert choose_kernels(encoder.model, sizes_of(encoder)) == first
@@ -109,7 +110,7 @@ def test_the_fastest_of_quiet_figures_is_chosen():
 
 
 def test_a_pin_is_respected(own_cache, calm, tiny, monkeypatch):
-    monkeypatch.setenv("TONELAKE_KERNELS", "attention=blocks, tile=256, clips=together")
+    monkeypatch.setenv("TONELAKE_KERNELS", "attention=blocks, tile=256, clips=together, linear=torch, positions=torch")
     found = choose_kernels(tiny.model, sizes_of(tiny))
     assert (found.kernels, found.figures) == (Kernels("blocks", 256, "together"), ())
     assert found.reason == "pinned by TONELAKE_KERNELS"
@@ -128,8 +129,42 @@ def test_a_pin_that_is_not_understood_names_the_choices(text):
 
 def test_a_pin_that_this_processor_cannot_follow_is_an_error(monkeypatch):
     monkeypatch.setattr(attention, "has_matrix_unit", lambda: False)
-    with pytest.raises(InputError, match="needs a processor with AMX"):
-        pinned("attention=amx")
+    monkeypatch.setattr(attention, "has_vector_unit", lambda: False)
+    for pin, needed in (("attention=amx", "AMX"), ("linear=amx", "AMX"), ("attention=vectors", "AVX-512 and bfloat16")):
+        with pytest.raises(InputError, match=f"{pin} needs a processor with {needed}"):
+            pinned(pin)
+
+
+def test_a_processor_without_these_units_is_offered_neither_way(own_cache, calm, tiny, monkeypatch):
+    monkeypatch.setattr(attention, "has_matrix_unit", lambda: False)
+    monkeypatch.setattr(attention, "has_vector_unit", lambda: False)
+    encoder = tiny.at("bfloat16")
+    found = choose_kernels(encoder.model, sizes_of(encoder))
+    ways = {(figure.part, figure.way) for figure in found.figures}
+    assert ways.isdisjoint({("attention", "amx"), ("attention", "vectors"), ("linear", "amx")})
+    assert found.kernels.attention in ("torch", "blocks")
+
+
+def test_an_encoder_that_packed_its_weights_gives_the_same_vectors_and_its_weights_back(checkpoints, monkeypatch):
+    """Bound: cosine 0.9999, as for every choice.  Live audio, which arranges the weights in its own way, finds them too."""
+    window = np.random.default_rng(0).standard_normal((1, 30_000)).astype(np.float32)
+    found, live, encoder = {}, [], load_encoder(str(checkpoints / "95M-tiny"), precision="bfloat16")
+    first = encoder.model.encoder.layers[0].feed_forward.intermediate_dense
+    weight, projected = first.weight.detach().clone(), torch.randn(40, encoder.dims[0]).bfloat16()
+    for way in ("torch", "packed", "torch"):
+        monkeypatch.setenv("TONELAKE_KERNELS", f"attention=torch,tile=128,clips=together,linear={way},positions=torch")
+        encoder.kernels = None
+        encoder.prepare(30_000)
+        found[way] = encoder.encode(window)
+        with torch.inference_mode():
+            blocks = Blocks(encoder.model, [2], torch.bfloat16, attention_way="torch", linear_way="torch")
+            live.append(blocks(projected, slice(0, 40))[0])
+        assert first.weight.is_meta == (way == "packed")
+        assert torch.equal(linear.dense_weight(first), weight)
+    assert torch.equal(live[0], live[1])
+    for name in ("mean", "max"):
+        for a, b in zip(getattr(found["torch"], name), getattr(found["packed"], name), strict=True):
+            assert cosine(a[0], b[0]) >= 0.9999
 
 
 @pytest.mark.parametrize("wrong", [
@@ -138,7 +173,7 @@ def test_a_pin_that_this_processor_cannot_follow_is_an_error(monkeypatch):
     lambda q, k, v, s=None: 1 / 0,
 ], ids=["larger", "nan", "failing"])
 def test_a_wrong_attention_is_never_chosen(own_cache, calm, tiny, monkeypatch, wrong):
-    monkeypatch.setattr(attention, "WAYS", attention.WAYS | {"blocks": wrong, "amx": wrong})
+    monkeypatch.setattr(attention, "WAYS", attention.WAYS | {"blocks": wrong, "vectors": wrong, "amx": wrong})
     encoder = tiny.at("bfloat16")
     found = choose_kernels(encoder.model, sizes_of(encoder))
     assert found.kernels.attention == "torch"
@@ -153,9 +188,11 @@ def test_every_choice_gives_the_same_vectors_but_for_rounding(checkpoints, monke
     waves = [np.random.default_rng(seed).standard_normal(60_000).astype(np.float32) for seed in range(3)]
     for precision, bound in (("float32", 1 - 1e-7), ("bfloat16", 0.9999)):
         expected = None
-        for way in attention.ways_here(64):
-            for tile in (128, 256):
-                monkeypatch.setenv("TONELAKE_KERNELS", f"attention={way},tile={tile},clips=together")
+        for way in attention.ways_here(64) if precision == "bfloat16" else ["torch"]:         # float32 has one
+            for tile, products, positions in ((128, "torch", "groups"), (256, linear.ways_here(32, 32)[-1], "torch")):
+                monkeypatch.setenv("TONELAKE_KERNELS", ",".join((
+                    f"attention={way}", f"tile={tile}", "clips=together", f"linear={products}", f"positions={positions}"
+                )))
                 encoder = load_encoder(str(checkpoints / "95M-tiny"), precision=precision)
                 found = encode_clips(encoder, waves, 2.0)
                 expected = expected or found
@@ -172,7 +209,7 @@ def test_clips_that_go_apart_have_the_vectors_of_clips_that_go_together(lake, mu
     ingest_folder(lake, music, seconds=3.0)
     found = {}
     for clips in ("together", "apart"):
-        monkeypatch.setenv("TONELAKE_KERNELS", f"attention=torch,tile=128,clips={clips}")
+        monkeypatch.setenv("TONELAKE_KERNELS", f"attention=torch,tile=128,clips={clips},linear=torch,positions=torch")
         space, encoder = open_space(
             lake, EmbedSettings(str(checkpoints / "95M-tiny"), space=clips, window_s=2.0, precision="float32", device="cpu")
         )

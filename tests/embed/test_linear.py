@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tonelake.embed.encoders.conformer import Pointwise
-from tonelake.embed.kernels import attention, choice, linear
+from tonelake.embed.kernels import amx_linear, attention, choice, linear
 from tonelake.embed.kernels.choice import Sizes, choose_block_kernels
 from tonelake.embed.kernels.linear import Packed, activate, activated
 
@@ -43,6 +43,13 @@ def test_each_way_equals_the_formula(way, frames, before, after, two_threads):
                 found = compute(given, activation)
                 assert found.dtype == torch.bfloat16 and found.shape == expected.shape
                 assert float((found.double() - expected).norm() / expected.norm()) <= ERROR
+
+
+@pytest.mark.parametrize(("after", "before"), [(32, 32), (96, 64), (64, 1_056)])
+def test_packed_weights_can_be_had_back(after, before):
+    weight, _ = layer(before, after)
+    assert torch.equal(linear.by_packed(weight, None).dense(), weight)
+    assert torch.equal(amx_linear.unpack_weight(amx_linear.pack_weight(weight)), weight)
 
 
 def test_activations_in_the_matrix_units_kernel_are_exact_to_rounding_over_their_range():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -147,8 +149,7 @@ def test_a_temporary_cluster_listens_on_loopback_only_and_passes_on_errors_of_it
 ):
     """The cluster that `--engine ray` starts if none is running; it also embeds with a transformer as one process does."""
     ray = pytest.importorskip("ray")
-    monkeypatch.setattr("ray._private.services.find_gcs_addresses", functools.cache(set))        # ignore other tests' clusters
-    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)     # of the user's own cluster
     before = listening()
     with Cluster(None) as cluster:
         assert cluster.choose_device("auto") == cluster.choose_device("cpu") == "cpu"
@@ -185,6 +186,53 @@ def test_an_unreachable_or_malformed_address_is_an_error(tracks):
         embed_lake(tracks, FAKE, read_clips, engine="ray", address="nowhere")
 
 
+def test_a_cluster_of_this_machine_is_joined_only_if_it_answers(tracks, monkeypatch):
+    """`ray start` notes its address in a file, which stays if the cluster is killed."""
+    services = pytest.importorskip("ray._private.services")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(services, "find_bootstrap_address", lambda folder: address)
+        assert engine.started_here() == address
+    assert engine.started_here() is None
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(EncoderError, match=f"Ray cluster at {address}: .*refused"):
+        Cluster(None)
+
+
+def one_unit(ids, values):
+    """A unit of clips of a second, each of one value, as `read_unit` returns it."""
+    waves = [np.full(8_000, value, np.float32).tobytes() for value in values]
+    return pa.table([[ids], [waves], [[None] * len(ids)]], schema=ray_actors.READ)
+
+
+def test_an_actor_encodes_several_clips_at_once_where_the_encoder_allows_it(lake, monkeypatch):
+    """The actor, without Ray."""
+    both = threading.Barrier(2)
+
+    class Parallel(FakeEncoder):
+        clips_in_parallel = 2
+
+        def encode(self, windows, keep=None, frames=()):
+            both.wait(timeout=20)
+            return super().encode(windows, keep, frames)
+
+    monkeypatch.setattr(ray_actors, "encoder_of", lambda space, device, home: Parallel())
+    monkeypatch.setattr(ray_actors, "model_threads", lambda encoder: ThreadPoolExecutor(encoder.clips_in_parallel))
+    rows = clip_rows(1, 4)
+    lake.clips.add(rows)
+    space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
+    ids = rows["clip_id"].to_list()
+    actor = ray_actors.EncodeUnit(lake.uri, "fake", "cpu", (), ray_actors.Attempts())
+    written, = actor(one_unit(ids, range(4))).to_pylist()
+    assert written["clips"] == ids
+    appender = Appender(lake, space)
+    appender.expect(lake.clips.read())
+    assert list(appender.collect(iter([written]))) == ids
+    appender.flush()
+    low = [FakeEncoder().encode(np.full((1, 8_000), value, np.float32)).mean[0][0] for value in range(4)]
+    np.testing.assert_allclose(lake.vectors(space).take(ids, 0).vectors, low, rtol=2e-3)
+
+
 def test_a_clip_that_kills_its_process_twice_is_a_failure_and_holds_up_no_other(lake, monkeypatch):
     """The actor, without Ray: after each death it gets the unit that Ray would give it."""
     class Deadly(FakeEncoder):
@@ -198,8 +246,7 @@ def test_a_clip_that_kills_its_process_twice_is_a_failure_and_holds_up_no_other(
     lake.clips.add(rows)
     space = lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0))
     ids = rows["clip_id"].to_list()
-    waves = [np.full(8_000, 13 if clip == 3 else clip, np.float32).tobytes() for clip in range(5)]
-    unit = pa.table([[ids], [waves], [[None] * 5]], schema=ray_actors.READ)
+    unit = one_unit(ids, [0, 1, 2, 13, 4])
     attempts = ray_actors.Attempts()
 
     def begin():
