@@ -98,7 +98,8 @@ from .space import Space, Spaces, check_name, is_derived, is_hybrid
 from .space_parts import SpaceWeights, parse_parts
 from .states import states_of
 from .sync import Synced, sync_clips
-from .table import Snapshot, Table, chunks, in_list, release_memory
+from .table import Table, release_memory
+from .table_reading import Snapshot, chunks, in_list
 from .text import printable, to_nfc
 from .tokens import Tokens, TokenSequence
 from .tracks import DUPLICATE_COLUMN, Songs, read_songs, rows_of, song_columns, track_numbers

@@ -33,7 +33,9 @@ from tonelake.store.columns import (
     stored_type,
 )
 from tonelake.store.errors import ClipNotFound, InputError
-from tonelake.store.table import IDS_PER_FILTER, ROW_ID, Snapshot, Table, chunks, in_list, to_frame
+from tonelake.store.key_rows import KeyRows
+from tonelake.store.table import Table
+from tonelake.store.table_reading import IDS_PER_FILTER, ROW_ID, Snapshot, chunks, in_list, to_frame
 
 LABEL_NAME = re.compile(r"[^\W\d]\w{0,63}")              # and in lower case: SQL folds unquoted names
 ROWS_PER_UPDATE = 10_000
@@ -60,6 +62,7 @@ class Clips:
         self.has_states = True           # False in a lake of format 1, which has `flag = 'superseded'` instead
         self._superseded: tuple[int, pl.Series] | None = None        # version of the table; ids at that version
         self._ids: tuple[pa.Array, pl.Series] | None = None          # keys of a snapshot; ids in the order they were added
+        self._rows: tuple[pl.Series, KeyRows] | None = None          # ids; their row numbers
 
     def count(self, where: str | None = None, *, superseded: bool = False) -> int:
         if superseded:
@@ -86,7 +89,12 @@ class Clips:
     def group_columns(self) -> list[str]:
         """The columns that clips can be grouped by and that have values, fixed ones first."""
         columns = group_columns(self.table.schema.names)
-        return [name for name in columns if can_group(self._stored_type(name)) and self.count(f"{name} IS NOT NULL")]
+        return [name for name in columns if can_group(self._stored_type(name)) and self._has_values(name)]
+
+    def _has_values(self, column: str) -> bool:
+        """Whether a clip that is not superseded has a value in this column."""
+        where = f"`{column}` IS NOT NULL"
+        return bool(self.count(where)) if len(self.superseded()) else self.table.holds(where)
 
     def columns(self) -> list[str]:
         """Names of the columns; those that a lake of an older format lacks read as nulls."""
@@ -135,6 +143,15 @@ class Clips:
         if known is None or known[0] is not snapshot.keys:
             ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
             known = self._ids = snapshot.keys, in_order(pl.DataFrame({"clip_id": ids, ROW_ID: snapshot.row_ids}))["clip_id"]
+        return known[1]
+
+    def key_rows(self) -> KeyRows:
+        """Row numbers of the clips of `ids()`: hashed once for each version of the table, for lookups of many ids."""
+        ids, known = self.ids(), self._rows
+        if known is None or not (known[0] is ids or known[0].equals(ids)):
+            snapshot = self.table.snapshot()
+            in_table = ids.equals(pl.Series("clip_id", snapshot.keys, dtype=pl.String))
+            known = self._rows = ids, self.table.key_rows(snapshot) if in_table else KeyRows(ids)
         return known[1]
 
     def take(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from tonelake.store.errors import InputError
 from tonelake.store.filters import quote
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, to_frame
+from tonelake.store.table import Table
+from tonelake.store.table_reading import IDS_PER_FILTER, chunks, in_list, to_frame
 
 EVENT_KINDS = ("note", "onset", "beat", "downbeat", "chord", "key", "section")
 INSTANTS = ("onset", "beat", "downbeat")         # kinds whose events have no length

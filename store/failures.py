@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, to_frame
+from tonelake.store.table import Table
+from tonelake.store.table_reading import IDS_PER_FILTER, chunks, in_list, to_frame
 
 FAILURE_SCHEMA = pa.schema(
     [

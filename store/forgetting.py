@@ -16,7 +16,8 @@ from tonelake.store.errors import InputError
 from tonelake.store.ingests import Ingest
 from tonelake.store.lake import Lake
 from tonelake.store.sync import sync_clips
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list
+from tonelake.store.table import Table
+from tonelake.store.table_reading import IDS_PER_FILTER, chunks, in_list
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ def append_fragments(table: Table, fragments: Sequence[Fragment]) -> int:
     from lance.fragment import FragmentMetadata
 
     before = table.version
-    known = set(table.read([table.key]).column(table.key).to_pylist())
+    offered = pa.array([key for fragment in fragments for key in fragment.keys], pa.string())
+    keys = table.read([table.key]).column(table.key)                 # of a large table: in Python they take a gigabyte
+    known = set(keys.filter(pc.is_in(keys, value_set=offered)).to_pylist())
     whole, stored = [], 0
     for fragment in fragments:
         fresh = set(fragment.keys) - known
@@ -68,8 +70,8 @@ def append_fragments(table: Table, fragments: Sequence[Fragment]) -> int:
         return lance.LanceDataset.commit(table.dataset(), lance.LanceOperation.Append(parts), read_version=before).version
 
     after = table.commit(append)
-    keys = [key for fragment in whole for key in fragment.keys]
-    return stored + len(keys) - (table.drop_duplicates(keys) if after != before + 1 else 0)
+    added = [key for fragment in whole for key in fragment.keys]
+    return stored + len(added) - (table.drop_duplicates(added) if after != before + 1 else 0)
 
 
 def read_back(table: Table, fragment: Fragment) -> pa.Table:

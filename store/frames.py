@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from tonelake.store.errors import InputError, LakeError
 from tonelake.store.space import Space
-from tonelake.store.table import Table, in_list, to_frame
+from tonelake.store.table import Table
+from tonelake.store.table_reading import in_list, to_frame
 
 SCHEMA = pa.schema([
     pa.field("frames_id", pa.string()),                              # clip and layer: each pair is unique

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from tonelake.store.filters import quote
 from tonelake.store.space import Space
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, to_frame
+from tonelake.store.table import Table
+from tonelake.store.table_reading import IDS_PER_FILTER, chunks, in_list, to_frame
 
 SCHEMA = pa.schema([
     pa.field("gesture_id", pa.string()),                             # clip, vocabulary, segmentation and number

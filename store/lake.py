@@ -10,13 +10,12 @@ Every table is plain Lance: LanceDB, DuckDB or polars read it without tonelake.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from tonelake.store.blobs import Blobs, is_local
 from tonelake.store.clips import Clips
+from tonelake.store.connection import Connection
 from tonelake.store.errors import LakeError
 from tonelake.store.events import Events
 from tonelake.store.failures import Failures
@@ -59,7 +58,7 @@ class Lake:
         text = None if local else self.files("").read(FORMAT_FILE)
         if text is None and (check_folder(Path(self.uri), create) if local else self._check_prefix(create)):
             write_format(self.files(""))
-        self._connection = connect(self.uri)
+        self._connection = Connection(self.uri)
         self.clips = Clips(self._connection)
         self._older = older
         self.paths = Files(self._connection)
@@ -152,13 +151,3 @@ def without_file_scheme(uri: str) -> str:
     from urllib.request import url2pathname
 
     return url2pathname(uri[7:])
-
-
-def connect(uri: str) -> Any:
-    """Open LanceDB at a folder or URI.  Raises LakeError if that fails."""
-    import lancedb
-
-    try:
-        return lancedb.connect(uri, read_consistency_interval=timedelta(0))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise LakeError(f"lake at {uri}: cannot be opened ({error}). Check the URI and its credentials") from error

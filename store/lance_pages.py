@@ -59,6 +59,46 @@ def read_column(dataset: Any, column: str, dtype: str) -> np.ndarray | None:
     return out
 
 
+class MappedColumn:
+    """A FixedSizeList column that is read from the disk where it is indexed, by a slice or an array of rows, as (row, dim).
+
+    For a layer larger than memory: the system keeps what it has memory for.
+    """
+
+    def __init__(self, pages: list[Page], dim: int, dtype: np.dtype) -> None:
+        files = {page.path: np.memmap(page.path, np.uint8, "r") for page in pages}
+        size = dim * dtype.itemsize
+        self._pages = [
+            files[page.path][page.offset : page.offset + page.rows * size].view(dtype).reshape(page.rows, dim) for page in pages
+        ]
+        self._starts = np.cumsum([0, *(page.rows for page in pages)])
+        self.shape, self.dtype = (int(self._starts[-1]), dim), dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        wanted = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
+        out = np.empty((len(wanted), self.shape[1]), self.dtype)
+        order = np.argsort(wanted, kind="stable")
+        cuts = np.searchsorted(wanted, self._starts, sorter=order)
+        for page, start, first, last in zip(self._pages, self._starts, cuts, cuts[1:], strict=False):
+            if first < last:
+                some = order[first:last]
+                out[some] = page[wanted[some] - start]
+        return out
+
+
+def map_column(dataset: Any, column: str) -> MappedColumn | None:
+    """Map a FixedSizeList column into memory, in table order; None if Lance has to read it."""
+    kind = dataset.schema.field(column).type
+    stored, dim = np.dtype(kind.value_type.to_pandas_dtype()), kind.list_size
+    pages = find_pages(dataset, column, stored.itemsize * dim)
+    if pages is None or any(page.offset % stored.itemsize for page in pages):
+        return None
+    return MappedColumn(pages, dim, stored)
+
+
 def read_piece(descriptor: int, offset: int, target: np.ndarray, stored: np.dtype) -> None:
     """Fill `target`, contiguous rows, from an offset in a file."""
     raw = target if target.dtype == stored else np.empty(target.shape, stored)

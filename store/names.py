@@ -13,15 +13,16 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from tonelake.store.compaction import MANY_FRAGMENTS
+from tonelake.store.connection import Connection
 from tonelake.store.errors import InputError, LakeError
-from tonelake.store.lake import Lake, connect
-from tonelake.store.table import IDS_PER_FILTER, Table, chunks, in_list, release_memory, to_frame
+from tonelake.store.lake import Lake
+from tonelake.store.table import Table, release_memory
+from tonelake.store.table_reading import IDS_PER_FILTER, chunks, in_list, to_frame
 
 NAME = "names"
 KEY = "song"                             # id of the song's first clip
@@ -34,7 +35,7 @@ KEPT = timedelta(hours=1)                # of old versions: longer than any quer
 class Names:
     """The table of names of a lake, or a temporary one."""
 
-    def __init__(self, connection: Any, version: int, *, stored: bool = True) -> None:
+    def __init__(self, connection: Connection, version: int, *, stored: bool = True) -> None:
         """`version`: of the grams, which are in a column of their own name; `stored`: in a lake."""
         self.grams = f"grams_{version}"
         self.is_stored = stored
@@ -49,7 +50,7 @@ class Names:
     def temporary(cls, version: int) -> Names:
         """A table in a folder for temporary files, which is deleted with this object."""
         folder = tempfile.mkdtemp(prefix="tonelake-names-")
-        names = cls(connect(folder), version, stored=False)
+        names = cls(Connection(folder), version, stored=False)
         weakref.finalize(names, shutil.rmtree, folder, ignore_errors=True)
         return names
 
@@ -62,8 +63,9 @@ class Names:
         """Lance's version of the table; 0 if it does not exist.  Raises LakeError if it cannot be opened."""
         try:
             return self.table.version
-        except (OSError, RuntimeError, ValueError) as error:
-            raise LakeError(f"table {NAME!r}: cannot be opened ({error}). Delete {NAME}.lance, it is made again") from error
+        except LakeError as error:
+            cause = error.__cause__ or error
+            raise LakeError(f"table {NAME!r}: cannot be opened ({cause}). Delete {NAME}.lance, it is made again") from error
 
     def is_outdated(self) -> bool:
         """Whether the table has grams of another version."""
@@ -72,7 +74,7 @@ class Names:
     def drop(self) -> None:
         """Delete the table.  Raises LakeError if that fails."""
         try:
-            self._connection.drop_table(NAME, ignore_missing=True)
+            self._connection.database.drop_table(NAME, ignore_missing=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise LakeError(f"table {NAME!r}: cannot be deleted ({error}). Check the permissions of the lake") from error
         self._open()
@@ -115,7 +117,7 @@ class Names:
         name = self._index_name()
         if name is None:
             return True
-        unindexed = self.table._open().index_stats(name).num_unindexed_rows
+        unindexed = self.table.latest().stats.index_stats(name)["num_unindexed_rows"]
         return unindexed > MOST_UNINDEXED or len(self.table.small_fragments()) > MANY_FRAGMENTS
 
     def care(self) -> None:
@@ -133,9 +135,9 @@ class Names:
 
         def write() -> None:
             if self._index_name() is None:
-                self.table._open().create_index(self.grams, config=words, replace=True)
+                self.table.handle().create_index(self.grams, config=words, replace=True)
             else:
-                self.table._open().optimize(cleanup_older_than=KEPT)
+                self.table.handle().optimize(cleanup_older_than=KEPT)
 
         self.table.dataset()             # creates the table
         self.table.commit(write)
@@ -146,20 +148,22 @@ class Names:
 
         Raises LakeError if the index is missing or damaged.
         """
-        from lancedb.query import MatchQuery
+        from lance.query import MatchQuery
 
         if not grams:
             return []
         try:
-            found = self.table._open().search(MatchQuery(" ".join(grams), self.grams), query_type="fts")
-            return list(found.select([TEXT, "_score"]).limit(limit).to_arrow()[TEXT].to_pylist())
+            found = self.table.latest().to_table(
+                [TEXT, "_score"], full_text_query=MatchQuery(" ".join(grams), self.grams), limit=limit
+            )
+            return list(found[TEXT].to_pylist())
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).split(", /")[0]
             raise LakeError(f"table {NAME!r}: cannot be searched ({reason}). Delete {NAME}.lance, it is made again") from error
 
     def _index_name(self) -> str | None:
-        indices = self.table._open().list_indices() if self.version else ()
-        return next((index.name for index in indices if self.grams in index.columns), None)
+        indices = self.table.latest().describe_indices() if self.version else ()
+        return next((index.name for index in indices if self.grams in index.field_names), None)
 
 
 def refuse_one_thread() -> None:

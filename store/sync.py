@@ -17,7 +17,7 @@ import pyarrow as pa
 from tonelake.store.columns import MISSING, SEPARATED_FROM, SUPERSEDED, TAG_COLUMNS
 from tonelake.store.lake import Lake
 from tonelake.store.states import states_of
-from tonelake.store.table import to_frame
+from tonelake.store.table_reading import to_frame
 
 TRACK = "track"
 

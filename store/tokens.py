@@ -15,7 +15,8 @@ import pyarrow as pa
 from tonelake.store.filters import quote
 from tonelake.store.frames import lists
 from tonelake.store.space import Space
-from tonelake.store.table import Table, in_list, to_frame
+from tonelake.store.table import Table
+from tonelake.store.table_reading import in_list, to_frame
 
 SCHEMA = pa.schema([
     pa.field("tokens_id", pa.string()),                              # clip and vocabulary: each pair is unique

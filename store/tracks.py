@@ -77,8 +77,15 @@ class Songs:
 
     def of(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
         """(id,) int64: the song of each clip; clips that are no longer in the lake get a negative number each."""
-        rows = self.rows.of(ids)
+        return self.of_rows(self.rows.of(ids))
+
+    def of_rows(self, rows: np.ndarray) -> np.ndarray:
+        """(row,) int64: as `of`, by the clips' row numbers; -1 for a clip that is no longer in the lake."""
         return np.where(rows >= 0, self.numbers[rows] if len(self.numbers) else -1, -1 - np.arange(len(rows)))
+
+    def count(self) -> int:
+        """Number of songs."""
+        return pl.Series(self.numbers).n_unique()
 
     def dense(self, ids: Sequence[str] | pl.Series) -> np.ndarray:
         """(id,) int64: the song of each clip, numbered from 0 among these clips."""
@@ -94,7 +101,8 @@ def read_songs(clips: Clips) -> Songs:
     known = _read.get(clips)
     if known is None or known[0] != version:
         table = clips.read(song_columns(clips))
-        known = _read[clips] = (version, Songs(KeyRows(table["clip_id"]), track_numbers(table)))
+        rows = clips.key_rows() if clips.ids().equals(table["clip_id"]) else KeyRows(table["clip_id"])
+        known = _read[clips] = (version, Songs(rows, track_numbers(table)))
     return known[1]
 
 

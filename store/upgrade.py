@@ -15,7 +15,7 @@ from tonelake.store.format import format_of, write_format
 from tonelake.store.lake import Lake
 from tonelake.store.states import states_of
 from tonelake.store.sync import sync_clips
-from tonelake.store.table import to_frame
+from tonelake.store.table_reading import to_frame
 
 # Yields (source, what is read from the file) for each source, in any order; None if the file cannot be read.
 # Values read from a file: recording, digest, the stamp's three values and the tags.

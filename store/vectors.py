@@ -6,6 +6,7 @@ request) and returned as float32.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,9 +16,12 @@ import pyarrow as pa
 
 from tonelake.store.clips import Clips
 from tonelake.store.errors import InputError, SpaceMismatch
-from tonelake.store.lance_pages import read_column
+from tonelake.store.lance_pages import MappedColumn, map_column, read_column
 from tonelake.store.space import STATS, Space
-from tonelake.store.table import Snapshot, Table
+from tonelake.store.table import Table
+from tonelake.store.table_reading import Snapshot
+
+MAPPED_ROWS = 1_000                      # more are read from mapped files on a local disk: 10,000 in 20 ms instead of 450
 
 
 class LayerVectors(NamedTuple):
@@ -58,18 +62,23 @@ class Vectors:
         clips = self._clips.read(columns)
         return clips.join(pl.DataFrame({"clip_id": self.ids()}), on="clip_id", how="anti", maintain_order="left")
 
+    def count_missing(self) -> int:
+        """Number of clips without vectors in this space."""
+        clips, ids = self._clips.ids(), self.ids()
+        return 0 if ids.equals(clips) else int((self.table.key_rows(self.table.snapshot()).of(clips) < 0).sum())
+
     def layer(self, layer: int | str | None = None, *, where: str | None = None, dtype: str = "float32") -> LayerVectors:
         """Mean vectors of one layer for all embedded clips, or those that match an SQL filter over clip columns.
 
         `dtype`: float16 takes a third of the time and half the memory, and is exact for a float16 space.
         """
         number = self.space.layer_index(layer)
-        keep = self._clips.ids(where)
+        keep = None if where is None else self._clips.ids(where)
         snapshot = self.table.snapshot()
         ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
         vectors = self.read(snapshot, number, dtype=dtype)
-        if not ids.equals(keep):         # embedded in another order, or filtered
-            mask = ids.is_in(keep.implode()).to_numpy()
+        mask = self._clips.key_rows().of(ids) >= 0 if keep is None else ids.is_in(keep.implode()).to_numpy()
+        if not mask.all():               # filtered, or the vectors of removed clips
             ids, vectors = ids.filter(pl.Series(mask)), vectors[mask]
         return LayerVectors(ids, vectors)
 
@@ -86,12 +95,25 @@ class Vectors:
             with self.table.reading():
                 return read_vectors(newer.dataset, column, dtype)[rows]
 
+    def mapped(self, snapshot: Snapshot, layer: int, *, stat: str = "mean") -> MappedColumn | np.ndarray:
+        """One layer of every row of a snapshot as stored, read from the disk where it is indexed; in memory if it must be."""
+        found = self._map(snapshot, self.space.column(layer, stat))
+        return self.read(snapshot, layer, stat=stat, dtype=self.space.dtype) if found is None else found
+
+    def _map(self, snapshot: Snapshot, column: str) -> MappedColumn | None:
+        """A column mapped into memory; None if Lance has to read it."""
+        with contextlib.suppress(OSError):           # its version has been removed
+            return None if snapshot.dataset is None else map_column(snapshot.dataset, column)
+        return None
+
     def read_rows(self, snapshot: Snapshot, rows: np.ndarray, layer: int, *, stat: str = "mean") -> np.ndarray:
         """One layer of some rows of a snapshot, by row number: (row, dim) float32 in the order of `rows`."""
         if not len(rows):
             return np.empty((0, self.space.dims[layer]), np.float32)
-        unique, back = np.unique(rows, return_inverse=True)
         column = self.space.column(layer, stat)
+        if len(rows) > MAPPED_ROWS and (mapped := self._map(snapshot, column)) is not None:
+            return mapped[rows].astype(np.float32, copy=False)
+        unique, back = np.unique(rows, return_inverse=True)
         return to_matrix(self.table.take_rows(snapshot, unique, [column]).column(column))[back]
 
     def take(self, ids: Sequence[str], layer: int | str | None = None, *, stat: str = "mean") -> LayerVectors:

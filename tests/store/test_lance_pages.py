@@ -45,8 +45,16 @@ def test_pages_equal_a_scan(lake, stored, dtype, monkeypatch):
         found = lance_pages.read_column(dataset, column, dtype)
         assert found is not None and found.dtype == dtype
         np.testing.assert_array_equal(found, by_lance(vectors, column, dtype))
+        mapped = lance_pages.map_column(dataset, column)
+        assert mapped is not None and mapped.shape == found.shape == (len(mapped), found.shape[1])
+        rows = np.random.default_rng(0).integers(len(found), size=500)
+        for some in (rows, np.sort(rows), rows[:0], slice(100, 250), slice(None)):
+            np.testing.assert_array_equal(mapped[some].astype(dtype), found[some])
     ids, values = vectors.layer("high", dtype=dtype)
     np.testing.assert_array_equal(values, by_lance(vectors, "mean_01", dtype))
+    many = np.random.default_rng(1).integers(len(ids), size=1_200)         # by mapped files; fewer by Lance
+    for rows in (many, many[:50]):
+        np.testing.assert_array_equal(vectors.read_rows(vectors.table.snapshot(), rows, 1), by_lance(vectors, "mean_01")[rows])
     maxima = vectors.read(vectors.table.snapshot(), 1, stat="max", dtype=dtype)
     np.testing.assert_array_equal(maxima, by_lance(vectors, "max_01", dtype))
     assert ids.to_list() == vectors.ids().to_list()

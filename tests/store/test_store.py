@@ -197,6 +197,17 @@ def test_take_keeps_the_order_of_the_ids(lake):
     assert lake.clips.take([*ids, "unknown"], ["track"])["clip_id"].to_list() == ids
 
 
+@pytest.mark.parametrize("known", [30, 1_500])
+def test_of_many_ids_those_in_the_lake_are_taken(lake, known):
+    """`Table.take` compares more than 10,000 ids with the whole column; few rows are then taken one by one, many read."""
+    assert not len(lake.clips.table.take([f"{n:020x}" for n in range(10_001)]))
+    lake.clips.add(clip_rows(200, 10))
+    ids = lake.clips.ids().to_list()[-known:][::-1]
+    found = lake.clips.take([*ids, *(f"f{n:019x}" for n in range(10_001))], ["start_s"])
+    stored = lake.clips.read(["clip_id", "start_s"])
+    assert found.equals(stored.filter(pl.col("clip_id").is_in(ids)).reverse())
+
+
 # -- all tables
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from fakes import FakeEncoder, clip_rows, fill
 
@@ -33,6 +34,22 @@ def test_a_layer_is_the_float32_view_of_the_stored_float16(lake):
         )
 
 
+def test_clips_without_vectors_are_counted(lake):
+    rows = clip_rows(2, 3)
+    lake.clips.add(rows)
+    vectors = lake.vectors(lake.spaces.make(describe_space(FakeEncoder(), "fake", 30.0)))
+    ids = rows["clip_id"].to_list()
+    assert vectors.count_missing() == 6
+    for some in (ids[4:], ids[:2], ids[2:4]):
+        vectors.add(some, vectors_for(2), vectors_for(2), [9] * 2)
+        assert vectors.count_missing() == len(vectors.missing())
+    assert vectors.count_missing() == 0
+    lake.clips.remove(ids[:1])
+    assert vectors.count_missing() == 0
+    lake.clips.update(pl.DataFrame({"clip_id": ids[1:2], "state": ["superseded"]}))
+    assert vectors.layer(0).ids.to_list() == [clip for clip in vectors.ids() if clip not in ids[:2]]
+
+
 def test_a_float32_space_keeps_full_precision(lake):
     lake.clips.add(clip_rows(1, 2))
     space = lake.spaces.make(replace(describe_space(FakeEncoder(), "fine", 30.0), dtype="float32"))
@@ -44,7 +61,7 @@ def test_a_float32_space_keeps_full_precision(lake):
 def test_lookups_of_many_rows_equal_those_of_few(filled, monkeypatch):
     ids = filled.clips.read()["clip_id"].to_list()[::-2]
     few = filled.vectors().take(ids, "low").vectors
-    monkeypatch.setattr("tonelake.store.table.IDS_PER_FILTER", 10)
+    monkeypatch.setattr("tonelake.store.table_reading.IDS_PER_FILTER", 10)
     np.testing.assert_array_equal(filled.vectors().take(ids, "low").vectors, few)
     assert filled.clips.take(ids, ["year"])["clip_id"].to_list() == ids
 
