@@ -15,6 +15,7 @@ METRICS = ("cosine", "ip", "l2")
 # Lengths between which squares of values neither overflow nor vanish in float32.
 SHORTEST, LONGEST = 1e-15, 1e15
 
+BLOCK_ROWS = 4_096                       # fit in the processor's cache
 SMALLEST = 1e-6                          # share of the largest variance; smaller variances are rounding errors
 
 
@@ -60,8 +61,10 @@ def comparable(queries: np.ndarray, metric: str, layer: str) -> np.ndarray:
 
 def prepare(vectors: np.ndarray, metric: str) -> np.ndarray:
     """Return float32 vectors ready to be compared: of unit length for cosine (a zero vector stays zero), else unchanged."""
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    return unit(vectors) if metric == "cosine" else vectors
+    converted = np.ascontiguousarray(vectors, np.float32)
+    if metric != "cosine":
+        return converted
+    return unit(converted) if np.may_share_memory(converted, vectors) else unit_in_place(converted)      # of float16: a copy
 
 
 def prepare_one(query: np.ndarray, metric: str) -> np.ndarray:
@@ -76,6 +79,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Divide each row by its length; rows of zeros stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)
+
+
+def unit_in_place(vectors: np.ndarray) -> np.ndarray:
+    """Do as `unit` to (row, dim) float32 vectors themselves, in blocks: a layer of ten million has no room for a second one."""
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        part = vectors[start : start + BLOCK_ROWS]
+        norms = np.linalg.norm(part, axis=1, keepdims=True)
+        part /= np.where(norms > 0, norms, 1)
+    return vectors
 
 
 def power(covariance: np.ndarray, exponent: float) -> np.ndarray:

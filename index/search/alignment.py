@@ -17,8 +17,9 @@ import polars as pl
 
 from tonelake.embed import load_librosa
 from tonelake.index.names.rank import Song
+from tonelake.index.search.file_vectors import encode_file
 from tonelake.index.search.names import find_clip
-from tonelake.index.search.query import encode_file, is_file
+from tonelake.index.search.query import is_file
 from tonelake.index.vectors import unit
 from tonelake.ingest import DecoderPool
 from tonelake.store import FrameStates, InputError, Lake, Space, layer_with_frames

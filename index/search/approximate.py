@@ -27,7 +27,7 @@ RECALL_AT = 10
 QUERIES = 1_000                          # held out for tuning; with 200, sampling noise would double the width
 HELD_SHARE = 10                          # a tenth of the rows is held out if that is fewer than QUERIES
 CHUNK = 50_000                           # rows converted to float32 at a time
-ADD_SHARE = 6                            # a sixth of the machine's memory holds the rows added in one call
+ADD_SHARE = 6                            # a sixth of the machine's memory holds the rows added to a graph in one call
 HNSW_ROWS = 1_000_000                    # above, a graph takes too long to build
 # Measured at 300,000 x 768 (vectors of bench.search, asked recall 0.95): ivf-rabitq was built and tuned in 125 s of processor
 # time and reached 0.978 at nprobe 2; ivf-pq took 164 s and reached 0.817 at its widest, since its codes rank too coarsely.
@@ -108,10 +108,10 @@ class ApproximateIndex:
     def add(self, vectors: np.ndarray, rows: np.ndarray | None = None) -> None:
         """Append vectors, or some rows of them; their positions follow the existing ones.
 
-        Uses as few calls as memory allows: FAISS orders the vectors of one call by level, and a graph of 100,000 vectors
-        added in two calls has 2 % less recall at the same width.
+        A graph is extended in as few calls as memory allows: FAISS orders the vectors of one call by level, and a graph of
+        100,000 vectors added in two calls has 2 % less recall at the same width.  Lists do not depend on the calls.
         """
-        at_once = max(memory_bytes() // ADD_SHARE // (4 * vectors.shape[1]), CHUNK)
+        at_once = max(memory_bytes() // ADD_SHARE // (4 * vectors.shape[1]), CHUNK) if self.kind == "hnsw" else CHUNK
         for part in prepared_chunks(vectors, self.metric, rows, at_once):
             self.faiss_index.add(part)
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from tonelake.index.hubness import NEIGHBOURS, References, choose_references, mean_of_highest
 from tonelake.index.search.described_index import StoredIndex
 from tonelake.index.search.exact import ExactLayer, cache_version, cached_layer, highest
-from tonelake.index.search.faiss_files import NARROW
+from tonelake.index.search.narrow import scan_is_faster
 from tonelake.index.search.songs import MOST_SEARCHED, WIDEN, Cap, SongRows, fold
 from tonelake.index.search.stored_index import search_stored, stored_vectors
 from tonelake.index.vectors import prepare_one, unit
@@ -73,10 +74,13 @@ def layer_references(lake: Lake, space: Space, layer: int) -> References:
     """Read the references of a layer, without facets, and cache them until clips or vectors change."""
     key = (*cache_version(lake, space), layer)
     if key not in _references:
-        ids = lake.vectors(space).ids()
-        chosen = ids.gather(choose_references(ids))
-        vectors = unit(lake.vectors(space).take(chosen.to_list(), layer).vectors)
-        _references[key] = References(vectors, read_songs(lake.clips).of(chosen))
+        table = lake.vectors(space)
+        snapshot = table.table.snapshot()
+        ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
+        rows = choose_references(ids)
+        # By row number: a look-up of so many keys would read the whole layer.
+        vectors = unit(table.read_rows(snapshot, rows, layer))
+        _references[key] = References(vectors, read_songs(lake.clips).of(ids.gather(rows)))
         while len(_references) > CACHED_REFERENCES:
             _references.pop(next(iter(_references)), None)
     return _references[key]
@@ -101,7 +105,7 @@ def nearest_stored_corrected(
     total = len(snapshot.row_ids)
     width = max(RERANKED * k, LEAST_RERANKED)
     most = max(MOST_SEARCHED * total, width)
-    if allowed is not None and float(allowed.mean()) < NARROW:
+    if scan_is_faster(lake, space, stored, allowed):
         return None
     prepared = prepare_one(query, stored.metric)[0]
     references = layer_references(lake, space, stored.layer)

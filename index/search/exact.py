@@ -2,7 +2,7 @@
 
 Cosine and inner product give scores, higher is nearer; l2 gives Euclidean distances, lower is nearer.  A layer is read
 and normalised once and cached for later queries, until clips or vectors change.  Mixtures, facets and narrow filters are
-always searched this way, since an approximate index cannot answer them.
+searched this way, since an approximate index cannot answer them; of a lake on an object store see `narrow`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.search.faiss import nearest
-from tonelake.index.vectors import check_metric, prepare
+from tonelake.index.vectors import check_metric, prepare, unit_in_place
 from tonelake.store import InputError, Lake, Space, memory_bytes
 
 ROWS_AT_ONCE = 512
@@ -93,9 +93,14 @@ def load_layer(lake: Lake, space: Space, layer: int, *, metric: str = "cosine") 
         ids, vectors = lake.vectors(space).layer(layer)
         if not len(ids):
             raise InputError(f"no clip is embedded in space {space.name!r} yet: run `tonelake embed --space {space.name}`")
-        return ExactLayer(metric, ids, prepare(vectors, metric))
+        return ExactLayer(metric, ids, unit_in_place(vectors) if metric == "cosine" else vectors)
 
     return cached_layer((*cache_version(lake, space), layer, metric), read)
+
+
+def is_loaded(lake: Lake, space: Space, layer: int, metric: str) -> bool:
+    """Whether the newest state of a layer is in the cache."""
+    return (*cache_version(lake, space), layer, metric) in _cache
 
 
 def cache_version(lake: Lake, space: Space) -> tuple:

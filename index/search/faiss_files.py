@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from tonelake.index.search.approximate import KINDS, ApproximateIndex, build
 from tonelake.index.search.described_index import STAT, StoredIndex, damaged, index_name
 from tonelake.index.search.faiss import require_faiss
+from tonelake.index.search.narrow import NARROW, share_of
 from tonelake.index.vectors import prepare, prepare_one
-from tonelake.store import InputError, Lake, LakeError, Snapshot, Space, is_local
+from tonelake.store import InputError, Lake, LakeError, Snapshot, Space, is_local, memory_bytes
 
-NARROW = 0.1                             # share of rows; a filter that keeps less is answered by a scan, exact and faster
+MAPPED_SHARE = 0.1                       # of memory; a larger layer is read in parts, since its index is in memory as well
 EXTEND_SHARE = 0.5                       # a larger share of new clips leads to a rebuild, with the width tuned again
 
 loaded_indexes: dict[tuple[str, tuple[str, ...]], LoadedIndex] = {}  # by lake and files, which are never rewritten
@@ -62,7 +62,9 @@ def build_files(
                 old, rows=len(row_ids), table_version=snapshot.dataset.version, built_at=time.time(),
                 build_seconds=time.perf_counter() - started,
             ), index, np.concatenate([known, row_ids[new]])), f"extended by {len(new):,} clips"
-    vectors = table.read(snapshot, layer, dtype=space.dtype)
+    size = len(row_ids) * space.dims[layer] * np.dtype(space.dtype).itemsize
+    mapped = size > MAPPED_SHARE * memory_bytes()
+    vectors: Any = table.mapped(snapshot, layer) if mapped else table.read(snapshot, layer, dtype=space.dtype)
     index, order = build(vectors, metric, kind=kind, recall=recall)
     description = StoredIndex(
         space=space.name, fingerprint=space.fingerprint, layer=layer, stat=STAT, metric=metric, kind=index.kind,
@@ -123,7 +125,6 @@ class IndexView:
     new_rows: np.ndarray                 # rows that are missing from the index
     up_to_date: bool                     # no removed and no new rows
     new_vectors: np.ndarray | None = None            # of `new_rows`, once they have been read
-    clips_version: int = -1              # of the table of clips, when every vector was last checked to have its clip
     _positions: np.ndarray | None = None
 
     def positions(self, rows: int) -> np.ndarray:
@@ -226,7 +227,7 @@ def search_files(
         if found[-1] >= 0:
             return view.row_of[found], scores
     prepared = prepare_one(query, stored.metric)
-    share = 1.0 if allowed is None else float(allowed.mean())
+    share = share_of(allowed)
     if share < NARROW:
         return None
     wanted = min(k if allowed is None else int(k / share) + k, len(loaded.row_ids)) + view.removed
@@ -238,29 +239,22 @@ def search_files(
         rows, scores = np.concatenate([rows, view.new_rows]), np.concatenate([scores, new_scores])
     keep = rows >= 0 if allowed is None else (rows >= 0) & allowed[rows]
     rows, scores = rows[keep], scores[keep]
-    if len(rows) < min(k, len(snapshot.row_ids) if allowed is None else int(allowed.sum())):
+    if len(rows) < min(k, len(snapshot.row_ids) if allowed is None else int(np.count_nonzero(allowed))):
         return None
     order = np.lexsort((rows, scores if stored.metric == "l2" else -scores))[:k]
     return rows[order], scores[order]
 
 
 def search_files_batch(
-    lake: Lake, space: Space, stored: StoredIndex, queries: np.ndarray, k: int
-) -> tuple[pl.Series, np.ndarray, np.ndarray] | None:
-    """Do the work of `search_stored_batch`."""
-    snapshot = lake.vectors(space).table.snapshot()
+    lake: Lake, space: Space, stored: StoredIndex, queries: np.ndarray, k: int, snapshot: Snapshot
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Do the work of `search_stored_batch` where every row is allowed."""
     loaded = load_index(lake, space, stored)
-    ids = pl.Series("clip_id", snapshot.keys, dtype=pl.String)
     view = loaded.view_of(snapshot)
     if not view.up_to_date:
         return None
-    if view.clips_version != lake.clips.table.version:               # checked once for each version of the clips
-        clips = lake.clips.ids()
-        if not ids.equals(clips) and not ids.is_in(clips.implode()).all():
-            return None
-        view.clips_version = lake.clips.table.version
     found, scores = loaded.index.search(prepare(queries, stored.metric), min(k, stored.rows))
-    return None if (found < 0).any() else (ids, view.row_of[found], scores)
+    return None if (found < 0).any() else (view.row_of[found], scores)
 
 
 def vectors_of_files(lake: Lake, space: Space, stored: StoredIndex, rows: np.ndarray, snapshot: Snapshot) -> np.ndarray:
@@ -290,8 +284,10 @@ def rows_of_ids(known: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Return for each row id of an index the current row of the table with that id, or -1."""
     if len(known) == len(now) and np.array_equal(known, now):
         return np.arange(len(now))
-    order = np.argsort(now, kind="stable")
+    if not len(now):
+        return np.full(len(known), -1)
+    order = None if (now[1:] > now[:-1]).all() else np.argsort(now, kind="stable")       # rising unless rows were updated
     at = np.searchsorted(now, known, sorter=order)
     at = np.where(at < len(now), at, 0)
-    rows = order[at] if len(now) else np.zeros(len(known), np.int64)
-    return np.where(now[rows] == known, rows, -1) if len(now) else np.full(len(known), -1)
+    rows = at if order is None else order[at]
+    return np.where(now[rows] == known, rows, -1)

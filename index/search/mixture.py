@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tonelake.evaluate import halve_groups, read_labelled, sample_pairs
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake, Space, rows_of
 
@@ -77,6 +76,8 @@ def learn_weights(lake: Lake, column: str, *, space: str | None = None, seed: in
     """
     from scipy.optimize import minimize
     from sklearn.metrics import roc_auc_score
+
+    from tonelake.evaluate import halve_groups, read_labelled, sample_pairs  # imports scipy
 
     chosen = lake.spaces.get(space)
     labelled = read_labelled(lake, chosen, column)

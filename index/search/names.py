@@ -18,7 +18,6 @@ from tonelake.index.names.find import match_songs
 from tonelake.index.names.normalise import AUDIO_SUFFIX
 from tonelake.index.names.rank import LITERAL, Song, decide
 from tonelake.index.names.songs import clips_of_song, song_of_clip
-from tonelake.ingest import to_source
 from tonelake.store import ClipNotFound, InputError, Lake, in_list, printable
 
 CLIP_ID = re.compile(r"[0-9a-f]{4,64}")
@@ -139,6 +138,8 @@ def _find_id(lake: Lake, digits: str) -> dict[str, Any] | Song:
 
 def _songs_of_path(lake: Lake, text: str) -> tuple[list[Song], bool]:
     """Songs whose files are named by a path that does not exist, and whether only a literal match counts."""
+    from tonelake.ingest import to_source  # imports decoders, which other names do without
+
     path = Path(text)
     with suppress(RuntimeError):         # ~name of no user
         path = path.expanduser()

@@ -1,4 +1,7 @@
-"""Find the songs or clips nearest to clips, files or a vector, in one layer of a space or in a mixture of layers."""
+"""Find the songs or clips nearest to clips, files or a vector, in one layer of a space or in a mixture of layers.
+
+Modules that few searches need are imported within the functions, so that a short command starts sooner.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,18 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.hubness import DEFAULT_HUBS, check_hubs
-from tonelake.index.search.candidates import allowed_rows, embedded_in_layer, embedded_in_snapshot
+from tonelake.index.search.candidates import Embedded, allowed_rows, embedded_in_layer, embedded_in_snapshot
 from tonelake.index.search.corrected import corrected_layer, layer_references, nearest_stored_corrected, query_neighbourhood
-from tonelake.index.search.described_index import find_index
+from tonelake.index.search.described_index import StoredIndex, find_index
 from tonelake.index.search.exact import ExactLayer, highest, load_layer
-from tonelake.index.search.facets import load_faceted
-from tonelake.index.search.hit_tags import tags_of_hits
 from tonelake.index.search.mixture import Weights, learn_weights, normalized, parse_weights
+from tonelake.index.search.narrow import exceeds_memory, read_allowed
 from tonelake.index.search.query import Query, QueryPart, resolve
 from tonelake.index.search.songs import nearest_songs, nearest_songs_stored, read_cap
-from tonelake.index.search.spaces import refuse_with_spaces, similar_in_spaces
 from tonelake.index.search.stored_index import search_stored
 from tonelake.index.search.walk import ORDERS, walk
-from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, prepare
-from tonelake.store import InputError, Lake, Space, SpaceWeights, read_songs, rows_of
+from tonelake.store import InputError, Lake, Snapshot, Space, SpaceWeights, is_local, read_songs, rows_of
 
 SHOWN = ("artist", "title", "track", "start_s", "duration_s", "flag", "state", "source")
 
@@ -75,6 +75,8 @@ def similar(
     corrected = check_hubs(hubs, metric)
     worded = isinstance(text, str) or len(text) > 0
     if spaces is not None:
+        from tonelake.index.search.spaces import refuse_with_spaces, similar_in_spaces
+
         refuse_with_spaces(
             space=space, layer=layer is not None, layers=layers, metric=metric != "cosine", like=like, unlike=unlike,
             hubs=corrected, explain=explain, text=worded,
@@ -86,6 +88,8 @@ def similar(
         )
         return describe_hits(lake, hits) if described else hits
     if worded:
+        from tonelake.index.search.words import refuse_with_words, resolve_words
+
         refuse_with_words(metric=metric, layers=layers, like=like, unlike=unlike, explain=explain)
         chosen, number, resolved = resolve_words(lake, text, query, minus, space=space, layer=layer, corrected=corrected)
         weights = {number: 1.0}
@@ -171,6 +175,8 @@ class Search:
     def plain_layer(self, layer: int) -> ExactLayer:
         """Load a layer for a scan, mapped by the facets if there are any."""
         if self.like or self.unlike:
+            from tonelake.index.search.facets import load_faceted  # imports scipy
+
             return load_faceted(self.lake, self.space, layer, like=self.like, unlike=self.unlike)
         return load_layer(self.lake, self.space, layer, metric=self.metric)
 
@@ -214,6 +220,31 @@ class Search:
             if all(layer.ids.equals(ids) for layer in layers.values()):      # else clips were added or removed meanwhile
                 return ids, layers
 
+    def nearness_of_allowed(
+        self, weights: Weights, query: Query, known: Embedded, allowed: np.ndarray, snapshot: Snapshot,
+        stored: StoredIndex | None,
+    ) -> np.ndarray | None:
+        """Return (row,) float32: the nearness of the rows that a mask keeps, by weight of layer; -inf for the others.
+
+        Only these rows are read.  Returns None, and the caller searches, where whole layers are needed, or as `read_allowed`.
+        """
+        if self.like or self.unlike or query.score:
+            return None
+        rows = np.flatnonzero(allowed)
+        total = np.zeros(len(rows), np.float32)
+        for layer, weight in weights.items():
+            vectors = read_allowed(self.lake, self.space, layer, self.metric, allowed, snapshot, stored)
+            if vectors is None:
+                return None
+            found = ExactLayer(self.metric, known.ids.gather(rows), vectors).nearness(query.vectors[layer])
+            if self.corrected:
+                references = layer_references(self.lake, self.space, layer)
+                found -= references.neighbourhood(vectors, known.songs.numbers[rows]) / 2
+            total += np.float32(weight) * found
+        nearness = np.full(len(allowed), -np.inf, np.float32)
+        nearness[rows] = total
+        return nearness
+
     def similarities(self, weights: Weights, ids: pl.Series) -> np.ndarray:
         """Return (clip, clip) float32: the similarity of every two clips, higher is nearer, in each layer by weight."""
         total = np.zeros((len(ids), len(ids)), np.float32)
@@ -246,16 +277,26 @@ def find_nearest(
 ) -> Nearest:
     """Return the k nearest songs or, with `clips`, the k nearest clips.
 
-    One layer is searched by its stored index, if there is one, else by a scan; a mixture always by a scan.
+    One layer is searched by its stored index, if there is one, else by a scan; a mixture always by a scan.  Where a filter
+    keeps few clips, of a lake on an object store or a layer that memory cannot hold only their vectors are compared.
     """
     lake, space = search.lake, search.space
     first, *others = weights
     scan = others or search.like or search.unlike or query.score
     stored = None if scan else find_index(lake, space, first, metric=search.metric)
-    if stored is not None:
+    total = 0 if where is None else lake.vectors(space).count()
+    by_rows = where is not None and (
+        not is_local(lake.uri) or any(exceeds_memory(lake, space, layer, search.metric, total) for layer in weights)
+    )
+    if stored is not None or by_rows:
         snapshot = lake.vectors(space).table.snapshot()
         known = embedded_in_snapshot(lake, space, snapshot)
         allowed = allowed_rows(lake, known, query, where, not_same, own_songs=not clips)
+        if by_rows and allowed is not None:
+            nearness = search.nearness_of_allowed(weights, query, known, allowed, snapshot, stored)
+            if nearness is not None:
+                return take_nearest(search, known, nearness, k, allowed, clips, per)
+    if stored is not None:
         songs = known.each_clip if clips else known.songs
         if search.corrected:
             cap = read_cap(lake, per, known.ids_of, known.songs.numbers) if per else None
@@ -286,14 +327,22 @@ def find_nearest(
         ids, nearness = layer.ids, query.score(layer) if query.score else layer.nearness(query.vectors[first])
     known = embedded_in_layer(lake, space, ids)
     allowed = allowed_rows(lake, known, query, where, not_same, own_songs=not clips)
+    return take_nearest(search, known, nearness, k, allowed, clips, per)
+
+
+def take_nearest(
+    search: Search, known: Embedded, nearness: np.ndarray, k: int, allowed: np.ndarray | None, clips: bool,
+    per: tuple[str, int] | None,
+) -> Nearest:
+    """Return the k nearest songs or clips by the (row,) nearness of every clip."""
     if clips and per is None:
-        rows = highest(nearness, k, allowed)
-        return Nearest(ids, rows, nearness[rows])
-    cap = read_cap(lake, per, known.ids_of, known.songs.numbers) if per else None
-    songs = known.each_clip if clips else known.songs
-    rows, counts = nearest_songs(nearness, songs.numbers, k, allowed, cap)
+        rows, counts = highest(nearness, k, allowed), None
+    else:
+        cap = read_cap(search.lake, per, known.ids_of, known.songs.numbers) if per else None
+        songs = known.each_clip if clips else known.songs
+        rows, counts = nearest_songs(nearness, songs.numbers, k, allowed, cap)
     scores = nearness[rows] if search.metric != "l2" else -nearness[rows]
-    return Nearest(ids, rows, scores, None if clips else counts)
+    return Nearest(known.ids, rows, scores, None if clips else counts)
 
 
 def explanation(lake: Lake, space: Space, query: Query, hits: pl.Series) -> list[pl.Series]:
@@ -301,6 +350,8 @@ def explanation(lake: Lake, space: Space, query: Query, hits: pl.Series) -> list
 
     In a space whose encoder names tags also `heard`, the likeliest tags of each hit.
     """
+    from tonelake.index.search.hit_tags import tags_of_hits
+
     cosines = np.empty((len(hits), len(space.layers)), np.float32)
     usual = np.empty(len(space.layers), np.float32)
     ids: pl.Series | None = None

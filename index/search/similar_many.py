@@ -1,7 +1,8 @@
 """Find the nearest clips of many queries at once: for evaluation, playlists of a whole library, other programs.
 
 One layer, one metric.  A batch is compared by one matrix product, several times as fast as query by query, or searched in
-the layer's stored index if there is one.  Prompts that tags answer have no vectors: their scores are computed one by one.
+the layer's stored index if there is one; on an object store only if its candidates cost less to read than the layer.  Prompts
+that tags answer have no vectors: their scores are computed one by one.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from tonelake.index.search.candidates import allowed_rows, embedded_in_layer
-from tonelake.index.search.described_index import find_index
+from tonelake.index.search.candidates import allowed_rows, embedded_in_layer, embedded_in_snapshot
+from tonelake.index.search.described_index import StoredIndex, find_index
 from tonelake.index.search.exact import highest, load_layer
 from tonelake.index.search.faiss import nearest_batch
+from tonelake.index.search.narrow import read_allowed
 from tonelake.index.search.query import Query
+from tonelake.index.search.row_cache import read_kept_rows
 from tonelake.index.search.stored_index import search_stored_batch
 from tonelake.index.search.words import refuse_with_words, resolve_words
 from tonelake.index.vectors import check_metric, comparable, prepare
-from tonelake.store import ClipNotFound, InputError, Lake, Space, SpaceMismatch, rows_of
+from tonelake.store import ClipNotFound, InputError, Lake, Snapshot, Space, SpaceMismatch, is_local, rows_of
 
 
 def similar_many(
@@ -51,18 +54,36 @@ def similar_many(
         number = chosen.layer_index(layer)
         names, vectors, own = take_queries(lake, chosen, number, queries)
     vectors = comparable(vectors, metric, chosen.layers[number])
-    stored = find_index(lake, chosen, number, metric=metric) if where is None else None
-    if stored is not None:
-        found = search_stored_batch(lake, chosen, stored, vectors, k + (own is not None))
+    wanted = k + (own is not None)
+    stored = find_index(lake, chosen, number, metric=metric)
+    if stored is not None or (where is not None and not is_local(lake.uri)):
+        snapshot = lake.vectors(chosen).table.snapshot()
+        known = embedded_in_snapshot(lake, chosen, snapshot)
+        allowed = allowed_rows(lake, known, Query({}), where, None)
+        found = search_unloaded(lake, chosen, number, metric, stored, vectors, wanted, allowed, snapshot)
         if found is not None:
-            ids, rows, scores = found
-            return hits_frame(names, ids, rows, scores, own, k, metric)
+            return hits_frame(names, known.ids, *found, own, k, metric)
     index = load_layer(lake, chosen, number, metric=metric)
     allowed = allowed_rows(lake, embedded_in_layer(lake, chosen, index.ids), Query({}), where, None)
     candidates = np.arange(len(index.ids)) if allowed is None else np.flatnonzero(allowed)
     kept = index.vectors if allowed is None else index.vectors[candidates]
-    rows, scores = nearest_batch(prepare(vectors, metric), kept, min(k + (own is not None), len(candidates)), metric)
+    rows, scores = nearest_batch(prepare(vectors, metric), kept, min(wanted, len(candidates)), metric)
     return hits_frame(names, index.ids, candidates[rows], scores, own, k, metric)
+
+
+def search_unloaded(
+    lake: Lake, space: Space, layer: int, metric: str, stored: StoredIndex | None, queries: np.ndarray, k: int,
+    allowed: np.ndarray | None, snapshot: Snapshot,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (query, k) rows of the snapshot, -1 for none, and scores, without the whole layer; None if it has to be loaded.
+
+    `allowed`: a (row,) bool mask.  Few allowed rows of a lake on an object store are read and compared, else the index answers.
+    """
+    few = None if allowed is None else read_allowed(lake, space, layer, metric, allowed, snapshot, stored)
+    if few is not None and allowed is not None:
+        rows, scores = nearest_batch(prepare(queries, metric), few, k, metric)
+        return np.flatnonzero(allowed)[rows], scores
+    return None if stored is None else search_stored_batch(lake, space, stored, queries, k, allowed, snapshot)
 
 
 def take_queries(
@@ -78,12 +99,26 @@ def take_queries(
         return pl.Series("query", np.arange(len(queries))), queries, None
     names = pl.Series("query", [queries] if isinstance(queries, str) else list(queries), dtype=pl.String)
     try:
-        return names, lake.vectors(chosen).take(names.to_list(), number).vectors, names
+        return names, read_queries(lake, chosen, number, names), names
     except InputError:
         unknown = names.filter(~names.is_in(lake.clips.take(names.to_list(), ["clip_id"])["clip_id"].implode()))
         if not len(unknown):
             raise
         raise ClipNotFound(f"clip {unknown[0]!r}: not in this lake. List ids with `tonelake clips`") from None
+
+
+def read_queries(lake: Lake, space: Space, layer: int, ids: pl.Series) -> np.ndarray:
+    """Return (clip, dim) stored vectors.  Raises InputError if a clip is not embedded.
+
+    Of a lake on an object store they are kept in memory: a clip is the nearest candidate of its own query.
+    """
+    vectors = lake.vectors(space)
+    if not is_local(lake.uri):
+        snapshot = vectors.table.snapshot()
+        rows = embedded_in_snapshot(lake, space, snapshot).rows.of(ids)
+        if (rows >= 0).all():
+            return read_kept_rows(lake, space, layer, rows, snapshot)
+    return vectors.take(ids.to_list(), layer).vectors
 
 
 def resolve_prompts(

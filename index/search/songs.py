@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tonelake.index.search.described_index import StoredIndex
-from tonelake.index.search.faiss_files import NARROW
+from tonelake.index.search.narrow import scan_is_faster
 from tonelake.index.search.stored_index import search_stored, stored_vectors
 from tonelake.index.vectors import prepare_one
 from tonelake.store import InputError, Lake, Snapshot, Space, is_list
@@ -138,7 +138,7 @@ def nearest_songs_stored(
     most = max(MOST_SEARCHED * total, FIRST_SEARCHED * k)
     sign = -1.0 if stored.metric == "l2" else 1.0
     width = FIRST_SEARCHED * k
-    if allowed is not None and float(allowed.mean()) < NARROW:
+    if scan_is_faster(lake, space, stored, allowed):
         return None
     while width <= min(most, total):
         found = search_stored(lake, space, stored, query, width, allowed, snapshot)

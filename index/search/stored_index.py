@@ -9,6 +9,8 @@ returned, and newer rows are scanned beside the index.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -27,39 +29,64 @@ from tonelake.index.search.lance_index import (
     build_lance,
     delete_lance,
     rows_behind_lance,
-    search_lance,
-    vectors_of_lance,
 )
+from tonelake.index.search.lance_search import search_lance, search_lance_batch, vectors_of_lance
 from tonelake.index.vectors import check_metric
 from tonelake.store import InputError, Lake, LakeError, Snapshot, Space, is_local
+
+if TYPE_CHECKING:
+    from tonelake.embed import Cluster
 
 
 def build_indexes(
     lake: Lake, layers: Sequence[int | str] = (), *, space: str | None = None, metric: str = "cosine", kind: str = "auto",
-    recall: float = 0.95,
+    recall: float = 0.95, engine: str = "local", address: str | None = None,
 ) -> list[str]:
     """Index layers for search among very many clips, or bring their indexes up to date; return one summary line per layer.
 
     `layers`: by default the space's default layer; "all" for every layer.  `recall`: share of the true ten nearest clips
-    that a search must find.  Raises InputError as `build_index`.
+    that a search must find.  `engine`: `ray` encodes new indexes on the Ray cluster at `address`, which only the kind "lance"
+    allows.  Raises InputError as `build_index`, EncoderError if the cluster cannot be reached or fails.
     """
+    from tonelake.embed import check_engine  # with encoders, which searches do without
+
+    check_engine(engine, address)
     chosen = lake.spaces.get(space)
     names = chosen.layers if list(layers) == ["all"] else layers
     numbers = [chosen.layer_index(layer) for layer in names] or [chosen.default_layer]
     lines = []
-    for number in lake.progress(numbers, len(numbers), f"indexing {chosen.name}"):
-        stored, done = build_index(lake, chosen, number, metric=metric, kind=kind, recall=recall)
-        lines.append(describe_index(stored, done, chosen.layers))
+    with nullcontext() if engine == "local" else open_cluster(lake, chosen, numbers, metric, kind, address) as cluster:
+        for number in lake.progress(numbers, len(numbers), f"indexing {chosen.name}"):
+            stored, done = build_index(lake, chosen, number, metric=metric, kind=kind, recall=recall, cluster=cluster)
+            lines.append(describe_index(stored, done, chosen.layers))
     return lines
 
 
+def open_cluster(
+    lake: Lake, space: Space, layers: Sequence[int], metric: str, kind: str, address: str | None
+) -> Cluster:
+    """Connect to the cluster that indexes these layers.  Raises InputError if one of them would have an index in files."""
+    from tonelake.embed import Cluster
+
+    if not all(is_inside(lake, kind, find_index(lake, space, layer, metric=metric)) for layer in layers):
+        raise InputError("engine 'ray': builds only indexes inside the lake, which other machines can write. Add --kind lance")
+    return Cluster(address)
+
+
+def is_inside(lake: Lake, kind: str, old: StoredIndex | None) -> bool:
+    """Whether an index of this kind is built inside the table, where the layer has the index `old`."""
+    return kind == LANCE or (kind == "auto" and (not is_local(lake.uri) or (old is not None and old.kind == LANCE)))
+
+
 def build_index(
-    lake: Lake, space: Space, layer: int, *, metric: str = "cosine", kind: str = "auto", recall: float = 0.95
+    lake: Lake, space: Space, layer: int, *, metric: str = "cosine", kind: str = "auto", recall: float = 0.95,
+    cluster: Cluster | None = None,
 ) -> tuple[StoredIndex, str]:
     """Index one layer, or bring its index up to date; return its description and what was done: built, extended, or nothing.
 
     `kind`: "lance" for an index inside the table, or one of FAISS's in files beside it; "auto" extends an index of any kind,
-    and chooses the kind of a new one by the lake's place and size ("lance" is kept).
+    and chooses the kind of a new one by the lake's place and size ("lance" is kept).  `cluster`: encodes a new index inside
+    the table.
     Raises InputError if the lake's place does not allow the kind, if there are too few vectors, or as the kind's own function.
     """
     check_metric(metric)
@@ -68,9 +95,8 @@ def build_index(
     if kind not in ("auto", *KINDS, LANCE):
         raise InputError(f"no kind of index {kind!r}: choose auto, {', '.join(KINDS)}, {LANCE}")
     old = find_index(lake, space, layer, metric=metric)
-    kept = old.kind if old is not None else None
-    if kind == LANCE or (kind == "auto" and (not is_local(lake.uri) or kept == LANCE)):
-        stored, done = build_lance(lake, space, layer, metric, recall, old)
+    if is_inside(lake, kind, old):
+        stored, done = build_lance(lake, space, layer, metric, recall, old, cluster)
     else:
         stored, done = build_files(lake, space, layer, metric, kind, recall, old)
     if old is not None and old.kind != stored.kind:
@@ -130,14 +156,16 @@ def search_stored(
 
 
 def search_stored_batch(
-    lake: Lake, space: Space, stored: StoredIndex, queries: np.ndarray, k: int
-) -> tuple[pl.Series, np.ndarray, np.ndarray] | None:
-    """Search an index with many queries; return (ids of all embedded clips, (query, k) rows, scores), nearest first.
+    lake: Lake, space: Space, stored: StoredIndex, queries: np.ndarray, k: int, allowed: np.ndarray | None, snapshot: Snapshot
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Search an index with many queries; return (query, k) rows of the snapshot, -1 for none, and scores, nearest first.
 
-    Returns None, and the caller scans, if the index is not up to date, if vectors of removed clips are stored, if it
-    finds fewer than k, or if it is inside the table: Lance answers one query at a time, and a scan is faster.
+    Returns None, and the caller scans, where that is faster or the index finds fewer than k: always with a mask of allowed
+    rows for an index in files, and for one inside the table if the layer is on a local disk or in memory.
     """
-    return None if stored.kind == LANCE else search_files_batch(lake, space, stored, queries, k)
+    if stored.kind == LANCE:
+        return search_lance_batch(lake, space, stored, queries, k, allowed, snapshot)
+    return None if allowed is not None else search_files_batch(lake, space, stored, queries, k, snapshot)
 
 
 def stored_vectors(lake: Lake, space: Space, stored: StoredIndex, rows: np.ndarray, snapshot: Snapshot) -> np.ndarray:

@@ -13,7 +13,7 @@ from sounds import melody, write
 
 from tonelake import index
 from tonelake.embed import embed_clips, settings
-from tonelake.index.search import query, two_sounds
+from tonelake.index.search import file_vectors, two_sounds
 from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import InputError, Lake
 
@@ -89,13 +89,13 @@ def songs(tmp_path, monkeypatch):
 
 def test_files_outside_the_lake_are_embedded_and_the_part_compared_is_said(songs, tmp_path, monkeypatch):
     copy, other = (write(tmp_path / f"{seed}-new.wav", melody(2, seed=seed), subtype="FLOAT") for seed in (2, 9))
-    monkeypatch.setattr(query, "MAX_QUERY_S", 1.0)
+    monkeypatch.setattr(file_vectors, "MAX_QUERY_S", 1.0)
     done = run("cosine", copy, other, "--layers", "all", lake=songs.uri)
     first = rows(done)
     assert [row["name"] for row in first] == ["low", "high"] and [row["pairs"] for row in first] == [0, 0]
     assert "2-new.wav: 0:02 long; only the first 0:01 is compared" in done.stderr
     assert "percentiles need 5 other songs in the lake, so there are none" in done.stderr
-    monkeypatch.setattr(query, "MAX_QUERY_S", 600.0)
+    monkeypatch.setattr(file_vectors, "MAX_QUERY_S", 600.0)
     assert rows(run("cosine", copy, tmp_path / "music" / "2.wav", lake=songs.uri))[0]["cosine"] > 0.999
     swapped = rows(run("cosine", other, copy, "--layers", "all", lake=songs.uri))
     straight = rows(run("cosine", copy, other, "--layers", "all", lake=songs.uri))

@@ -107,8 +107,8 @@ def test_a_table_that_is_stale_or_damaged_is_mended_by_the_next_search(tmp_path,
         rows = pl.from_arrow(table.read(where="text LIKE '%Love Theme%'"))
         table.upsert(rows.with_columns(text=pl.col("text").str.replace_all("(?i)love theme", "Old Name")).to_arrow())
     elif fault == "no index":
-        table = names_table.current_names(lake).table._open()
-        table.drop_index(table.list_indices()[0].name)
+        table = names_table.current_names(lake).table.dataset()
+        table.drop_index(table.describe_indices()[0].name)
     elif fault == "damaged index":
         shutil.rmtree(folder / "names.lance" / "_indices")
     elif fault == "grams of another version":

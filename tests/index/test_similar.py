@@ -10,7 +10,7 @@ from sounds import encode, melody, write
 from tagged import info_of, with_chunks
 
 from tonelake import embed, index
-from tonelake.index.search import exact, faiss
+from tonelake.index.search import exact, faiss, file_vectors, narrow, similar
 from tonelake.index.vectors import unit
 from tonelake.ingest import ingest_folder, read_clips
 from tonelake.store import ClipNotFound, FilterError, InputError, Lake, SpaceMismatch, SpaceNotFound
@@ -61,6 +61,34 @@ def test_a_filter_is_exact_even_if_few_clips_match(filled, engine, where):
     hits = index.similar(filled, ids[100], where=where, k=30, clips=True)
     expected = brute_force(filled, vectors[100], 1, "cosine", lambda clip: clip in kept and clip != ids[100])[:30]
     assert hits["clip_id"].to_list() == [clip for clip, _ in expected]
+
+
+def test_a_narrow_filter_compares_only_its_clips_where_memory_cannot_hold_the_layer(filled, monkeypatch):
+    ids = filled.vectors().ids()
+    ways = ({"clips": True}, {}, {"hubs": "corrected"}, {"metric": "l2"}, {"layers": "0:0.5,1:0.5"}, {"per": ("artist", 1)})
+    expected = [index.similar(filled, ids[100], where="year = 1977", **way) for way in ways]
+    exact._cache.clear()
+    monkeypatch.setattr(narrow, "memory_bytes", lambda: 1)
+    monkeypatch.setattr(similar, "load_layer", None)         # so that calling it fails
+    for way, found in zip(ways, expected, strict=True):
+        again = index.similar(filled, ids[100], where="year = 1977", **way)
+        scored = [name for name in ("score", "distance") if name in found.columns]
+        assert again.drop(scored).equals(found.drop(scored))
+        np.testing.assert_allclose(again[scored[0]], found[scored[0]], atol=1e-6)
+
+
+def test_a_filter_is_looked_up_once_until_clips_change(lake, monkeypatch):
+    fill(lake, tracks=4, clips_a_track=3, seed=0)
+    clip, asked, ids = lake.clips.ids()[0], [], lake.clips.ids
+    monkeypatch.setattr(lake.clips, "ids", lambda where=None, **how: asked.append(where) or ids(where, **how))
+    found = [set(index.similar(lake, clip, where="year = 1962", clips=True)["track"]) for _ in range(2)]
+    assert found == [{"track002"}] * 2
+    assert asked.count("year = 1962") == 1
+    lake.clips.update(pl.DataFrame({"clip_id": [ids()[-1]], "year": [1962]}))
+    assert set(index.similar(lake, clip, where="year = 1962", clips=True)["track"]) == {"track002", "track003"}
+    for _ in range(2):                   # what passes this filter depends on the time
+        index.similar(lake, clip, where="added_at < now()", clips=True)
+    assert asked.count("added_at < now()") == 2
 
 
 def test_not_same_excludes_hits_that_share_the_querys_value(filled):
@@ -149,7 +177,7 @@ def test_a_file_that_is_not_in_the_lake_is_embedded_on_the_fly(embedded, music, 
 
 
 def test_a_file_that_is_in_the_lake_is_not_its_own_hit(embedded, music, monkeypatch):
-    monkeypatch.setattr("tonelake.index.search.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
+    monkeypatch.setattr(file_vectors, "encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
     path = music / "Ada" / "song0.wav"
     hits = index.similar(embedded, path, k=20, clips=True)
     assert len(hits) == 10
@@ -162,7 +190,7 @@ def test_a_file_that_is_in_the_lake_is_not_its_own_hit(embedded, music, monkeypa
 
 
 def test_a_file_with_other_tags_is_recognised_by_its_audio(embedded, music, tmp_path, monkeypatch):
-    monkeypatch.setattr("tonelake.index.search.query.encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
+    monkeypatch.setattr(file_vectors, "encoder_of", lambda space, home: pytest.fail("its vectors are stored"))
     sound = (music / "Ada" / "song0.wav").read_bytes()
     (tmp_path / "x.wav").write_bytes(with_chunks(sound, info_of({"title": "Other", "artist": "Other"})))
     hits = index.similar(embedded, tmp_path / "x.wav", k=20, not_same="artist", clips=True)

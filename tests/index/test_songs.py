@@ -346,9 +346,9 @@ def test_a_short_sound_is_repeated_and_the_note_says_so(short_lake, tmp_path, ca
 
 
 def test_a_long_query_says_how_much_is_compared(short_lake, tmp_path, caplog, monkeypatch):
-    from tonelake.index.search import query
+    from tonelake.index.search import file_vectors
 
-    monkeypatch.setattr(query, "MAX_QUERY_S", 6.0)
+    monkeypatch.setattr(file_vectors, "MAX_QUERY_S", 6.0)
     caplog.set_level(logging.INFO, "tonelake")
     lake, _ = short_lake
     mix = np.concatenate([melody(6, seed=1, rate=24_000), melody(10, seed=4, rate=24_000)])
