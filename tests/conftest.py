@@ -52,7 +52,8 @@ share_weights(Path(os.environ["TONELAKE_CACHE"]))
 DATA = Path(__file__).parent / "data"
 # Files that take longest are run first, so that no process is left alone with one at the end.
 LONGEST = (
-    "stems_page", "ray", "axe", "listen_browser", "map_browser", "player", "served", "chorales", "situations",
+    "stems_page", "ray", "distributed_index", "axe", "listen_browser", "map_browser", "player", "served", "chorales",
+    "situations",
     "finetune_whole", "beat_meter", "finetune", "sync", "small", "tour", "umap", "two_processes", "devices", "interrupted",
     "decode", "pages", "gpu_flow", "decoder_pool", "maps", "cli",
     "stored_index", "songs", "layer_report", "metric_learning", "probes", "frame_runs", "compaction", "adapters", "house",
@@ -196,6 +197,37 @@ def s3(s3_server, monkeypatch) -> str:
     bucket = f"music-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster with one node on this machine; tests add nodes and remove them again."""
+    from ray.cluster_utils import Cluster
+
+    # Ray reads these when its processes start; without niceness 0 they would get a twentieth of a core next to other tests.
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    cluster = Cluster(initialize_head=True, head_node_args=RAY_NODE | {"include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+RAY_NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 100 << 20}      # the GPU exists in Ray's books alone
+
+
+@pytest.fixture
+def second_node(ray_cluster):
+    """A second node of the cluster, removed at the end unless the test did so."""
+    node = ray_cluster.add_node(**RAY_NODE)
+    yield node
+    if node in ray_cluster.list_all_nodes():
+        ray_cluster.remove_node(node)
 
 
 @pytest.fixture

@@ -9,21 +9,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import polars as pl
-
 from tonelake import embed as embedding
 from tonelake import finetune as tuning
 from tonelake import index, ingest, probes, store
-from tonelake.status import list_spaces, read_status
-from tonelake.verify import verify as verify_lake
 
 if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    import tonelake as late
+    import tonelake.status
+    import tonelake.verify  # noqa: F401 - an attribute of `late`
     from tonelake.embed import EmbedReport, Plan
     from tonelake.finetune import FinetuneRun
     from tonelake.index import LiveEncoder, LiveSession
     from tonelake.probes import EvaluatedRun, FrameRun, LearnedMetric, Run
     from tonelake.store import ForgetReport
+else:
+    from tonelake.late_methods import LateModules
+
+    late = LateModules("tonelake")
 
 PLAYERS = 2                              # processes that decode audio for the app, and as many for what is played
 
@@ -39,31 +44,33 @@ class Lake(store.Lake):
 
     # -- state and upkeep
 
-    status = read_status
-    list_spaces = list_spaces
-    verify = verify_lake
-    optimize = store.optimize
+    status = late.status.read_status
+    list_spaces = late.status.list_spaces
+    verify = late.verify.verify
+    optimize = late.store.optimize
 
     # -- audio in
 
-    ingest_folder = ingest.ingest_folder
-    ingest_manifest = ingest.ingest_manifest
-    ingest_chorales = ingest.ingest_chorales
-    ingest_dataset = ingest.ingest_dataset
-    ingest_catalogue = ingest.ingest_catalogue
-    ingest_mirdata = ingest.ingest_mirdata
-    ingest_hf = ingest.ingest_hf
-    ingest_beets = ingest.ingest_beets
-    ingest_subsonic = ingest.ingest_subsonic
-    ingest_jellyfin = ingest.ingest_jellyfin
-    ingest_events = ingest.ingest_events
-    separate = ingest.separate_clips
+    ingest_folder = late.ingest.ingest_folder
+    ingest_manifest = late.ingest.ingest_manifest
+    ingest_chorales = late.ingest.ingest_chorales
+    ingest_dataset = late.ingest.ingest_dataset
+    ingest_catalogue = late.ingest.ingest_catalogue
+    ingest_mirdata = late.ingest.ingest_mirdata
+    ingest_hf = late.ingest.ingest_hf
+    ingest_beets = late.ingest.ingest_beets
+    ingest_subsonic = late.ingest.ingest_subsonic
+    ingest_jellyfin = late.ingest.ingest_jellyfin
+    ingest_events = late.ingest.ingest_events
+    separate = late.ingest.separate_clips
 
     def clip_events(self, clip: str, kinds: Sequence[str] = (), *, source: str | None = None) -> pl.DataFrame:
         """The events of one clip, with times from its start; see `store.Events.of_clips` for the columns.
 
         `clip`: as for `audio`.  `kinds`: only these; `source`: only events from it, else all but predictions.
         """
+        import polars as pl
+
         row = pl.DataFrame([index.find_clip(self, clip)]).select("clip_id", "recording", "start_s", "duration_s")
         return self.events.of_clips(row, kinds or store.EVENT_KINDS, source=source)
 
@@ -163,10 +170,10 @@ class Lake(store.Lake):
             self, settings, ingest.read_clips, frames=frames, tags=tags, engine=engine, address=address, workers=workers
         )
 
-    project = embedding.project_space
-    hybrid = embedding.hybrid_space
-    tag_clips = embedding.tag_clips
-    read_tags = embedding.read_tags
+    project = late.embed.project_space
+    hybrid = late.embed.hybrid_space
+    tag_clips = late.embed.tag_clips
+    read_tags = late.embed.read_tags
 
     def plan(
         self, encoder: str | None = None, *, space: str | None = None, window: float | None = None, hop: float | None = None,
@@ -182,50 +189,50 @@ class Lake(store.Lake):
 
     # -- search
 
-    find = index.find_songs
-    similar = index.similar
-    similar_many = index.similar_many
-    label_by_words = index.label_by_words
-    read_query = index.read_query
-    facets = index.facet_report
-    path = index.path
-    align = index.align
-    cosine = index.cosine
-    add_parts = index.add_parts
-    learn_weights = index.learn_weights
-    duplicates = index.duplicates
-    build_indexes = index.build_indexes
-    list_indexes = index.list_indexes
-    drop_indexes = index.drop_indexes
+    find = late.index.find_songs
+    similar = late.index.similar
+    similar_many = late.index.similar_many
+    label_by_words = late.index.label_by_words
+    read_query = late.index.read_query
+    facets = late.index.facet_report
+    path = late.index.path
+    align = late.index.align
+    cosine = late.index.cosine
+    add_parts = late.index.add_parts
+    learn_weights = late.index.learn_weights
+    duplicates = late.index.duplicates
+    build_indexes = late.index.build_indexes
+    list_indexes = late.index.list_indexes
+    drop_indexes = late.index.drop_indexes
 
     # -- analysis
 
-    map = index.make_map
-    groups = index.groups
-    group_matrix = index.group_matrix
-    group_pairs = index.group_pairs
-    group_sizes = index.group_sizes
-    typical = index.typical
-    entry_songs = index.entry_songs
-    layers = index.layers
-    best_layer = index.best_layer
-    report_mixture = index.report_mixture
-    effects = index.effects
-    compare = index.compare
-    overlap = index.overlap_with
+    map = late.index.make_map
+    groups = late.index.groups
+    group_matrix = late.index.group_matrix
+    group_pairs = late.index.group_pairs
+    group_sizes = late.index.group_sizes
+    typical = late.index.typical
+    entry_songs = late.index.entry_songs
+    layers = late.index.layers
+    best_layer = late.index.best_layer
+    report_mixture = late.index.report_mixture
+    effects = late.index.effects
+    compare = late.index.compare
+    overlap = late.index.overlap_with
 
     # -- gesture tokens and live audio
 
-    fit_vocabulary = index.fit_vocabulary
-    apply_vocabulary = index.apply_vocabulary
-    list_vocabularies = index.list_vocabularies
-    runs_of_clip = index.runs_of_clip
-    compute_gestures = index.compute_gestures
-    gestures_of_clip = index.gestures_of_clip
-    similar_by_tokens = index.similar_by_tokens
-    typical_tokens = index.typical_tokens
-    repeats = index.repeats
-    continuation = index.continuation
+    fit_vocabulary = late.index.fit_vocabulary
+    apply_vocabulary = late.index.apply_vocabulary
+    list_vocabularies = late.index.list_vocabularies
+    runs_of_clip = late.index.runs_of_clip
+    compute_gestures = late.index.compute_gestures
+    gestures_of_clip = late.index.gestures_of_clip
+    similar_by_tokens = late.index.similar_by_tokens
+    typical_tokens = late.index.typical_tokens
+    repeats = late.index.repeats
+    continuation = late.index.continuation
 
     def live(self, *, rate: int, **settings: Any) -> LiveEncoder:
         """Compare a stream of `rate` Hz with the lake while it comes.  `settings`: those of `index.LiveEncoder`."""
@@ -237,12 +244,12 @@ class Lake(store.Lake):
 
     # -- probes
 
-    probe = probes.probe_all
-    predict = probes.predict
-    probe_frames = probes.probe_frames
-    predict_events = probes.predict_events
-    compare_probes = probes.compare_probes
-    extend_metric = probes.extend_metric
+    probe = late.probes.probe_all
+    predict = late.probes.predict
+    probe_frames = late.probes.probe_frames
+    predict_events = late.probes.predict_events
+    compare_probes = late.probes.compare_probes
+    extend_metric = late.probes.extend_metric
 
     def probe_run(self, name: str) -> Run:
         """A finished probe on vectors, by its name or a part of it.  Raises InputError if none or several match."""
@@ -280,13 +287,13 @@ class Lake(store.Lake):
 
     # -- fine-tuning
 
-    finetune = tuning.finetune
-    plan_finetune = tuning.plan_finetune
-    plan_finetunes = tuning.plan_finetunes
-    list_finetunes = tuning.list_finetunes
-    compare_finetunes = tuning.compare_finetunes
-    evaluate_epoch = tuning.evaluate_epoch
-    orthogonality = tuning.orthogonality
+    finetune = late.finetune.finetune
+    plan_finetune = late.finetune.plan_finetune
+    plan_finetunes = late.finetune.plan_finetunes
+    list_finetunes = late.finetune.list_finetunes
+    compare_finetunes = late.finetune.compare_finetunes
+    evaluate_epoch = late.finetune.evaluate_epoch
+    orthogonality = late.finetune.orthogonality
 
     def finetune_run(self, name: str) -> FinetuneRun:
         """A finished fine-tuning run, by its name or a part of it.  Raises InputError if none or several match."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from tonelake.embed import source_of
@@ -45,10 +44,9 @@ class Status:
 
 def read_status(lake: Lake) -> Status:
     """Count what the lake holds; `next_step()` of the result suggests a command."""
-    clips = lake.clips.read(["clip_id", "duration_s", "flag"])
-    songs = read_songs(lake.clips).of(clips["clip_id"])
+    clips = lake.clips.read(["duration_s", "flag"])
     return Status(
-        uri=lake.uri, clips=len(clips), tracks=len(np.unique(songs)), hours=float(clips["duration_s"].sum()) / 3600,
+        uri=lake.uri, clips=len(clips), tracks=read_songs(lake.clips).count(), hours=float(clips["duration_s"].sum()) / 3600,
         flagged=len(clips) - clips["flag"].null_count(), failures=lake.failures.count(), events=lake.events.count(),
         labels=tuple(lake.clips.label_columns()), spaces=list_spaces(lake),
     )
@@ -64,7 +62,7 @@ def list_spaces(lake: Lake) -> pl.DataFrame:
     spaces, clips = lake.spaces.all(), lake.clips.count()
     default = lake.spaces.default(spaces)[0].name if spaces else None
     for space in spaces:
-        missing = len(lake.vectors(space).missing(["clip_id"]))
+        missing = lake.vectors(space).count_missing()
         rows.append((
             space.name, space.name == default, space.encoder, source_of(lake, space), len(space.layers), max(space.dims),
             space.window_s, space.hop_s, space.precision, clips - missing, missing, space.fingerprint[:12],

@@ -254,13 +254,20 @@ def index_build(
     kind: Annotated[
         str, typer.Option(help="Kind of index: auto, hnsw, ivf-rabitq, ivf-pq or lance (inside the lake).")
     ] = FROM_LIBRARY,
+    engine: Annotated[
+        str, typer.Option(help="Where to encode: local (this machine) or ray (a cluster; only kind lance).")
+    ] = FROM_LIBRARY,
+    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: this machine's.")] = None,
 ) -> None:
-    """Index layers, or bring their indexes up to date.
+    """Index layers, or bring their indexes up to date.  With --engine ray, a cluster encodes the clips of a new index.
 
     Example: tonelake index build --layers 5,7 --recall 0.98
     """
     names = [name.strip() for name in layers.split(",")] if layers else []
-    for line in open_lake(lake).build_indexes(names, space=space, metric=metric, kind=kind, recall=recall):
+    lines = open_lake(lake).build_indexes(
+        names, space=space, metric=metric, kind=kind, recall=recall, engine=engine, address=address
+    )
+    for line in lines:
         say(line)
 
 
