@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loads
 # Set in many containers: each process would then compile what it imports again, seconds of torch alone.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-frames bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-real bench-search bench-serve bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
+.PHONY: help demo test test-slow lint types docs audit build bench-embed bench-encoders bench-endurance bench-files bench-finetune bench-frames bench-growth bench-ingest bench-live bench-map bench-names bench-probes bench-ray bench-real bench-scale bench-search bench-serve bench-small bench-statistics bench-ui chaos mutants pretrain report-chorales report-notes report-probes screenshots ui lock clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -54,7 +54,8 @@ build: $(READY)  ## the wheel and the source distribution, into dist/
 	rm -rf dist
 	$(BIN)/python -m hatchling build -t wheel -t sdist >/dev/null
 
-bench-embed: $(READY)  ## embedding speed and memory against transformers loops (15 minutes)
+bench-embed: $(READY)  ## embedding speed and memory against transformers loops and OpenVINO (25 minutes)
+	$(BIN)/python -m pip install --quiet openvino
 	$(BIN)/python -m bench.embed
 
 bench-encoders: $(READY)  ## encoders against their published forward passes (5 minutes)
@@ -94,14 +95,20 @@ bench-probes: $(READY)  ## a grid of probes against a PyTorch loop and scikit-le
 report-chorales: $(READY) ## rewrite docs/chorales.md (10 minutes)
 	$(BIN)/python -m bench.chorales
 
-bench-map: $(READY)    ## maps against plain UMAP (25 minutes)
-	$(BIN)/python -m bench.maps --alone 1000000
+bench-map: $(READY)    ## maps against plain UMAP (30 minutes)
+	$(BIN)/python -m bench.maps --yardstick 200000 --alone 1000000
 
 bench-names: $(READY)  ## songs by name: accuracy, latency and size for 100,000 made-up songs (5 minutes)
 	$(BIN)/python -m bench.names
 
+bench-ray: $(READY)    ## the Ray engine on one machine against the local engine (20 minutes)
+	$(BIN)/python -m bench.ray
+
 bench-real: $(READY)   ## retrieval of artists on real music, fetched from Debian packages, 1.5 GB (20 minutes)
 	$(BIN)/python -m bench.real
+
+bench-scale: $(READY)  ## ten million clips, by simulation: time, memory, disk and requests (25 minutes, 6 GB of disk)
+	$(BIN)/python -m bench.ten_million
 
 bench-search: $(READY)  ## our index against FAISS, LanceDB, hnswlib, Voyager and USearch
 	$(BIN)/python -m pip install --quiet hnswlib voyager usearch

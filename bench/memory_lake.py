@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tonelake.store import InputError, Space
+from tonelake.store import InputError, KeyRows, Space
 
 _versions = count()
 
@@ -38,6 +38,9 @@ class MemoryClips:
     def ids(self, where: str | None = None) -> pl.Series:
         assert where is None
         return self.frame["clip_id"]
+
+    def key_rows(self) -> KeyRows:
+        return KeyRows(self.frame["clip_id"])
 
     def read(self, columns: Sequence[str] | None = None, where: str | None = None) -> pl.DataFrame:
         assert where is None

@@ -4,36 +4,41 @@
 
 The store is moto in another process of this machine, with what it lacks against a real one put right: moto copies a whole
 object to answer for a range of it, so here it keeps the bytes at hand.  A request takes two or three milliseconds of Python;
-on a store far away the rows that a query reads take one round trip together.
+on a store far away the rows that a query reads take one round trip together.  The store counts requests and bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.reading import lake_of
+from bench.reading import lake_of, made_up_clips
 from bench.report import table
 
 K, ROUNDS, WAIT_S = 10, 3, 60.0
 BUCKET = "bench-lakes"
+COUNTED = "/requests-counted"            # answered with the number of requests and bytes since it was last asked for
+BATCH, APPENDED = 64, 64
 
 
 def serve(port: int) -> None:
     """Serve S3 until killed, with objects kept as bytes."""
+    import moto.server
     from moto.s3.models import FakeKey
-    from moto.server import main
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     plain: Any = FakeKey.value
@@ -48,7 +53,49 @@ def serve(port: int) -> None:
         plain.fset(key, value)
 
     FakeKey.value = property(read, write)            # type: ignore[method-assign,assignment]
-    main(["-H", "127.0.0.1", "-p", str(port)])
+    run = moto.server.run_simple
+    moto.server.run_simple = lambda host, at, app, **how: run(host, at, counted(app), **how)       # type: ignore[assignment]
+    moto.server.main(["-H", "127.0.0.1", "-p", str(port)])
+
+
+def counted(app: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a WSGI application that counts requests and bytes, and reports them at COUNTED as a list of `Counts`."""
+    counts, lock = [0] * 4, threading.Lock()
+
+    def call(environ: Any, start: Any) -> list[bytes]:
+        body = b"" if environ["PATH_INFO"] == COUNTED else b"".join(app(environ, start))
+        with lock:
+            if environ["PATH_INFO"] == COUNTED:
+                start("200 OK", [])
+                body, counts[:] = json.dumps(counts).encode(), [0] * 4
+            else:
+                writes = environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE") or "list-type" in environ["QUERY_STRING"]
+                sizes = len(body), int(environ.get("CONTENT_LENGTH") or 0)
+                counts[:] = map(sum, zip(counts, (not writes, writes, *sizes), strict=True))
+        return [body]
+
+    return call
+
+
+class Counts(NamedTuple):
+    """Requests since they were last asked for: those that cost as much as a GET, and as a PUT (lists too); and their bytes."""
+
+    gets: int
+    puts: int
+    sent: int                            # bytes of answers
+    received: int
+
+
+def take_requests() -> Counts:
+    """Return the requests since the last call."""
+    with urllib.request.urlopen(f"{os.environ['AWS_ENDPOINT']}{COUNTED}") as answer:
+        return Counts(*json.load(answer))
+
+
+def take_counts() -> tuple[int, int]:
+    """Return the number of requests and of bytes of answers since the last call."""
+    counts = take_requests()
+    return counts.gets + counts.puts, counts.sent
 
 
 @contextlib.contextmanager
@@ -79,14 +126,28 @@ def store() -> Iterator[str]:
             server.kill()
 
 
-def median_ms(work: Any, items: Any) -> float:
-    """Return the median milliseconds of one call for each item."""
+class Row(NamedTuple):
+    """What one call of some work took, as the median of several, with the mean of its requests."""
+
+    name: str
+    ms: float
+    requests: float
+    mb: float
+
+    def cells(self) -> list[str]:
+        return [self.name, f"{self.ms:.1f}", f"{self.requests:,.0f}", f"{self.mb:,.2f}"]
+
+
+def measured(name: str, work: Callable[[Any], Any], items: Sequence[Any]) -> Row:
+    """Call `work` with each item."""
     taken = []
+    take_counts()
     for item in items:
         started = time.perf_counter()
         work(item)
         taken.append(1000 * (time.perf_counter() - started))
-    return statistics.median(taken)
+    requests, size = take_counts()
+    return Row(name, statistics.median(taken), requests / len(items), size / len(items) / 1e6)
 
 
 def object_store(vectors: np.ndarray, queries: np.ndarray) -> tuple[str, float]:
@@ -94,7 +155,7 @@ def object_store(vectors: np.ndarray, queries: np.ndarray) -> tuple[str, float]:
 
     `vectors`: (row, dim) float16; `queries`: (query, dim) float32, half of them to fill the caches of the lists.
     """
-    from tonelake.index import build_index, similar
+    from tonelake.index import build_index, similar, similar_many
     from tonelake.index.search.approximate import true_neighbours
     from tonelake.index.search.described_index import find_index, forget_descriptions
     from tonelake.index.search.exact import load_layer
@@ -116,35 +177,40 @@ def object_store(vectors: np.ndarray, queries: np.ndarray) -> tuple[str, float]:
             assert answer is not None
             found[number] = answer[0]
 
-        half = len(queries) // 2
-        first_ms = median_ms(ask, [0])
+        half, some = len(queries) // 2, range(len(queries) // 2, len(queries) // 2 + 32)
+        rows = [measured("index, first query", ask, [0])]
         for number in range(1, half):
             ask(number)
-        new_ms = median_ms(ask, range(half, len(queries)))
-        again_ms = statistics.median(median_ms(ask, range(half, len(queries))) for _ in range(ROUNDS))
+        rows += [measured("index, rows not read before", ask, range(half, len(queries)))]
+        rows += [measured("index, rows in memory", ask, [*range(half, len(queries))] * ROUNDS)]
+        new_ms = rows[1].ms
         recall = np.mean([len(np.intersect1d(found[number], true[number])) / K for number in range(len(queries))])
-        whole_ms = median_ms(lambda number: similar(lake, queries[number], space="bench", clips=True), range(half, half + 32))
+
+        def ask_whole(number: int) -> None:
+            similar(lake, queries[number], space="bench", clips=True)
+
+        rows += [measured("`similar` with the index", ask_whole, some)]
+        batch, tracks = ids[:: len(ids) // BATCH][:BATCH], range(0, len(ids) // 10, len(ids) // 100)
+        rows += [measured(f"`similar_many` of {BATCH} clips", lambda asked: similar_many(lake, asked, space="bench"), [batch])]
+        few = f"track IN ({', '.join(repr(str(track)) for track in tracks)})"
+        rows += [measured("`similar`, ten songs pass a filter", lambda where: similar(lake, queries[0], where=where), [few])]
+        clips = made_up_clips(len(ids) + APPENDED)[len(ids) :]
+        lake.clips.add(clips)
+        copies = vectors[:APPENDED].astype(np.float32)
+        kept.add(clips["clip_id"].to_list(), [copies], [copies], [1] * APPENDED)
+        rows += [measured(f"`similar` after {APPENDED} clips were added", ask_whole, [half])]
         stored = find_index(lake, space, 0, metric="cosine")
         assert stored is not None
         delete_index(lake, space, stored)
         forget_descriptions(lake, space)
-        started = time.perf_counter()
-        load_layer(lake, space, 0)
-        load_s = time.perf_counter() - started
-        scan_ms = median_ms(lambda number: similar(lake, queries[number], space="bench", clips=True), range(half, half + 32))
-    rows = [
-        ["index, first query", f"{first_ms:.1f}"],
-        ["index, rows not read before", f"{new_ms:.1f}"],
-        ["index, rows in memory", f"{again_ms:.2f}"],
-        ["`similar` with the index", f"{whole_ms:.1f}"],
-        ["`similar` without, the layer in memory", f"{scan_ms:.1f}"],
-    ]
+        rows += [measured("reading the layer, without an index", lambda layer: load_layer(lake, space, layer), [0])]
+        rows += [measured("`similar` without an index, the layer in memory", ask_whole, some)]
     about = (
         f"\n{made.factory}, {made.width} lists visited, {made.refine} candidates for each hit; recall@{K} {recall:.3f}; built "
-        f"in {build_s:.1f} s, {made.bytes / 1e6:,.0f} MB. Without an index the layer is read first: {load_s:.1f} s. The store "
-        "is moto on loopback (one process, requests of 2 to 3 ms), so times of a real store differ by its round trips.\n"
+        f"in {build_s:.1f} s, {made.bytes / 1e6:,.0f} MB. The store is moto on loopback (one process, requests of 2 to 3 ms), "
+        "so times of a real store differ by its round trips. Five requests of `similar` look for changes of the lake.\n"
     )
-    return table(["query", "ms, median"], rows) + about, new_ms
+    return table(["query", "ms, median", "requests", "MB"], [row.cells() for row in rows]) + about, new_ms
 
 
 def main() -> None:

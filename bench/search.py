@@ -108,9 +108,9 @@ def ours(vectors: np.ndarray, home: Path, queries: np.ndarray, true: np.ndarray)
         return found[0][None]
 
     def each(batch: np.ndarray) -> np.ndarray:
-        found = search_stored_batch(lake, space, made, batch, K)
+        found = search_stored_batch(lake, space, made, batch, K, None, snapshot)
         assert found is not None
-        return found[1]
+        return found[0]
 
     flat, load_s = timed(lambda: load_layer(lake, space, 0))
 

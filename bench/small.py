@@ -29,7 +29,7 @@ from bench.report import circumstances, table, write_results
 from tonelake.ingest.chorale_scores import Score
 from tonelake.ingest.datasets.chorales import clip_row, windows
 from tonelake.ingest.scan import clip_id, file_digest
-from tonelake.store.table import in_list
+from tonelake.store.table_reading import in_list
 
 BARS = 4
 TUNE_PIECES = 3                          # pieces that a tune needs to be included

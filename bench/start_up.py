@@ -1,4 +1,5 @@
-"""Start-up: a whole `tonelake similar` process on a small lake, beside the import of LanceDB alone; part of `bench.search`.
+"""Start-up: a whole `tonelake similar` process on a small lake, beside the import of LanceDB, which it does without; part of
+`bench.search`.
 
     python -m bench.start_up                 # prints the table without writing results
 """
