@@ -1,9 +1,9 @@
 """Lay out vectors as points of a plane: (clip, dim) unit vectors -> (clip, 2) float32.
 
-UMAP (McInnes et al., arXiv 1802.03426) on our own neighbour graph: vectors are reduced to 200 dimensions, their graph is
-built by FAISS, faster than umap-learn's own search, and umap-learn optimises the points from an initial layout (two
-principal components, or the map of another layer).  t-SNE optimises the points from the same graph and initial layout.  A seed
-reproduces a layout: all random steps are seeded and run on one thread.
+UMAP (McInnes et al., arXiv 1802.03426) on our own neighbour graph: FAISS searches candidates among vectors reduced to 200
+dimensions, faster than umap-learn's own search, and ranks them by the full vectors.  umap-learn, or `large` for many clips,
+optimises the points from an initial layout (two principal components, or the map of another layer).  t-SNE optimises the points
+from the same graph and initial layout.  A seed reproduces a layout: all random steps are seeded and run on one thread.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from tonelake.index.search.faiss import nearest_batch
 from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
 
-REDUCED = 200                            # dimensions: of 768, they keep 93 % of the neighbours at half the cost
+REDUCED = 200                            # dimensions in which neighbours are searched
+MOST_LOST = 0.2                          # share of the variance; if reduced vectors lose more, they lose neighbours as well
 SAMPLE = 50_000                          # rows that principal components are computed from
+LAID_OUT_FIRST = 50_000                  # clips whose layout is the start of a large map
 EXTENT = 10.0                            # largest coordinate of the initial layout, as in umap-learn
 PLACED_BY = 5                            # neighbours whose points are averaged for a new point
 METHODS = ("umap", "tsne", "pca")
@@ -45,13 +47,12 @@ def lay_out(
     rng = np.random.default_rng(seed)
     rows = len(vectors)
     components = principal(vectors, 2, rng) if start is None else np.zeros((rows, 2), np.float32)
-    reduced = unit(principal(vectors, REDUCED, rng, centred=False)) if vectors.shape[1] > REDUCED else vectors
     if method == "tsne" and rows >= LEAST_ROWS:
         wanted = min(neighbours if perplexity is None else perplexity, tsne.largest_perplexity(rows))
         needed = max(neighbours, tsne.neighbours_needed(wanted))
     else:
         wanted, needed = 0.0, neighbours
-    nearest, cosines = neighbour_graph(reduced, min(needed, max(rows - 1, 0)), repeatable=True)
+    nearest, cosines = nearest_others(vectors, min(needed, max(rows - 1, 0)), rng)
     kept = Layout(np.empty((0, 2), np.float32), nearest[:, :neighbours], cosines[:, :neighbours])
     if method == "pca" or rows < (LEAST_ROWS if method == "tsne" else neighbours + 2):
         return kept._replace(points=components if start is None else start.astype(np.float32))
@@ -63,24 +64,49 @@ def lay_out(
     if method == "tsne":
         points = tsne.optimise(nearest, distances, start, wanted, seed, from_map=from_map)
     else:
-        points = umap.optimise(nearest, distances, start, min_dist, seed)
+        known = None
+        if rows > umap.LARGE_ROWS and not from_map:
+            sample = np.sort(rng.choice(rows, LAID_OUT_FIRST, replace=False))
+            first = lay_out(vectors[sample], neighbours=neighbours, min_dist=min_dist, seed=seed, start=start[sample])
+            known = sample, first.points
+        points = umap.optimise(nearest, distances, start, min_dist, seed, known)
     return kept._replace(points=align_points(points, start))
 
 
-def principal(vectors: np.ndarray, count: int, rng: np.random.Generator, *, centred: bool = True) -> np.ndarray:
-    """Return (row, count) float32 coordinates along the directions in which vectors vary most.
+def nearest_others(vectors: np.ndarray, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k nearest other clips of each clip, (clip, k) int64 rows and (clip, k) float32 cosines, nearest first."""
+    if vectors.shape[1] <= REDUCED:
+        return neighbour_graph(vectors, k, repeatable=True)
+    directions, lost = principal_directions(sampled(vectors, rng), REDUCED)
+    if lost > MOST_LOST:
+        return neighbour_graph(vectors, k, repeatable=True)
+    return neighbour_graph(vectors, k, repeatable=True, reduced=unit(vectors @ directions))
 
-    Without centring, inner products between vectors are preserved as well as `count` directions allow.
-    """
-    rows = np.sort(rng.choice(len(vectors), min(SAMPLE, len(vectors)), replace=False))
-    centre = vectors[rows].mean(axis=0) if centred else np.zeros(vectors.shape[1], np.float32)
-    sample = (vectors[rows] - centre).astype(np.float64)
-    _, directions = np.linalg.eigh(sample.T @ sample)
-    best = directions[:, ::-1][:, :count]
-    best = best * np.where(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])] < 0, -1, 1)       # fixes the sign
-    best = best.astype(np.float32)
+
+def principal(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (row, count) float32 coordinates along the directions in which vectors vary most."""
+    sample = sampled(vectors, rng)
+    centre = sample.mean(axis=0)
+    best, _ = principal_directions(sample - centre, count)
     found = vectors @ best - centre @ best                           # avoids a centred copy of all vectors
     return found if found.shape[1] >= count else np.pad(found, ((0, 0), (0, count - found.shape[1])))
+
+
+def sampled(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a sample of the rows of large sets, all rows of others."""
+    return vectors[np.sort(rng.choice(len(vectors), min(SAMPLE, len(vectors)), replace=False))]
+
+
+def principal_directions(sample: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+    """Return (dim, count) float32 directions that preserve inner products best, and the share of the variance beyond them."""
+    wide = sample.astype(np.float64)
+    products = wide.T @ wide
+    centre = wide.mean(axis=0)
+    values, directions = np.linalg.eigh(products)
+    best = directions[:, ::-1][:, :count]
+    best = best * np.where(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])] < 0, -1, 1)       # fixes the sign
+    variance = max(float(np.trace(products) - len(wide) * centre @ centre), 1e-12)
+    return best.astype(np.float32), max(float(values[: len(values) - best.shape[1]].sum()), 0.0) / variance
 
 
 def align_points(points: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -21,9 +21,8 @@ import numpy as np
 import polars as pl
 
 from tonelake.index.maps.clusters import describe_clusters, find_clusters
-from tonelake.index.maps.layout import EXTENT, METHODS, Layout, lay_out, place_new
+from tonelake.index.maps.layout import EXTENT, METHODS, Layout, lay_out, nearest_others, place_new
 from tonelake.index.maps.tsne import MOST_PERPLEXITY, check_tsne
-from tonelake.index.search.neighbour_graph import neighbour_graph
 from tonelake.index.vectors import unit
 from tonelake.store import InputError, Lake, Space, descriptive_columns, read_songs, rows_of
 
@@ -147,7 +146,7 @@ def extend_layout(vectors: np.ndarray, before: np.ndarray, old: pl.DataFrame, ne
     if len(known) < len(vectors):
         fresh = np.flatnonzero(before < 0)
         points[fresh] = place_new(vectors[fresh], vectors[known], points[known], neighbours).points
-    nearest, cosines = neighbour_graph(vectors, min(neighbours, len(vectors) - 1), repeatable=True)
+    nearest, cosines = nearest_others(vectors, min(neighbours, len(vectors) - 1), np.random.default_rng(0))
     return Layout(points, nearest, cosines)
 
 
