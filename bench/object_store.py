@@ -127,7 +127,7 @@ def store() -> Iterator[str]:
 
 
 class Row(NamedTuple):
-    """What one call of some work took, as the median of several, with the mean of its requests."""
+    """Cost of one call: the median of several, and their mean number of requests."""
 
     name: str
     ms: float

@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--price-gb-month", type=float, default=0.023)
     parser.add_argument("--price-1000-get", type=float, default=0.0004)
     parser.add_argument("--price-1000-put", type=float, default=0.005)
-    parser.add_argument("--round-trip-ms", type=float, default=30.0, help="Of one request, for an upper limit of the latency.")
+    parser.add_argument("--round-trip-ms", type=float, default=30.0, help="Assumed time of a request.")
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:

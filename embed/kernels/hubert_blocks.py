@@ -170,7 +170,7 @@ class PositionalProducts:
 
 
 class PositionalGroups(PositionalProducts):
-    """The same for whole windows, as the forward of the module: (batch, frame, hidden) -> (batch, frame, hidden).
+    """Convolve whole windows, as the module's forward: (batch, frame, hidden) -> (batch, frame, hidden).
 
     One product a group gives the parts of all pieces of `TAPS` taps, which are then added, each from another frame on.
     """

@@ -33,7 +33,8 @@ njit: Any = numba.njit                   # untyped for type checkers
 def optimise(graph: Any, start: np.ndarray, a: float, b: float, seed: int, *, from_map: bool = False) -> np.ndarray:
     """Return (clip, 2) points from `start`; `graph`: scipy's CSR matrix of UMAP's symmetric weights.
 
-    `a` and `b` are those of UMAP's curve.  `from_map`: `start` is a finished map, of which the smallest blocks are formed.
+    `a` and `b` are those of UMAP's curve.  `from_map`: `start` is a finished map, cut into the smallest blocks
+    at once.
     """
     rng = np.random.default_rng(seed)
     rows = len(start)

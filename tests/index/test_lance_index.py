@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clustered import DIM, add, vectors_of
 from fakes import FakeEncoder, clip_rows
 
 from tonelake import index
@@ -16,19 +17,7 @@ from tonelake.index.search import described_index, lance_index, stored_index
 from tonelake.index.vectors import prepare
 from tonelake.store import InputError, Lake, LakeError, optimize
 
-DIM, CLIPS, EMBEDDED = 24, 1_800, 1_500
-
-
-def vectors_of(count, seed):
-    """Return clustered vectors, like those of music."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).standard_normal((60, DIM))
-    return (centres[rng.integers(60, size=count)] + 0.5 * rng.standard_normal((count, DIM))).astype(np.float32)
-
-
-def add(lake, space, ids, seed, values=None):
-    values = vectors_of(len(ids), seed) if values is None else values
-    lake.vectors(space).add(ids, [values, values[:, ::-1].copy()], [values, values], [1] * len(ids))
+CLIPS, EMBEDDED = 1_800, 1_500
 
 
 def fill(lake):

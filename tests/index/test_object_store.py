@@ -10,6 +10,7 @@ from dataclasses import replace
 import boto3
 import numpy as np
 import pytest
+from clustered import DIM, add, vectors_of
 from fakes import FakeEncoder, clip_rows
 
 from tonelake import index
@@ -18,20 +19,8 @@ from tonelake.index.search import described_index, exact, lance_index, narrow, r
 from tonelake.index.vectors import prepare
 from tonelake.store import Lake, Vectors
 
-DIM, CLIPS, EMBEDDED, LATER = 24, 1_600, 1_400, 1_500
+CLIPS, EMBEDDED, LATER = 1_600, 1_400, 1_500
 SOME, FEW = "year >= 2000", "year = 1971"                            # 1,000 clips; 10, which lie together
-
-
-def vectors_of(count, seed):
-    """Return clustered vectors, like those of music."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).standard_normal((60, DIM))
-    return (centres[rng.integers(60, size=count)] + 0.5 * rng.standard_normal((count, DIM))).astype(np.float32)
-
-
-def add(lake, space, ids, seed):
-    values = vectors_of(len(ids), seed)
-    lake.vectors(space).add(ids, [values, values[:, ::-1].copy()], [values, values], [1] * len(ids))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +135,7 @@ def test_a_batch_whose_candidates_cost_more_than_the_layer_is_left_to_a_scan(awa
     exact.load_layer(lake, space, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(narrow, "REQUEST_BYTES", 32)
-        patch.setattr("tonelake.index.search.lance_search.nearest_in_view", None)            # the layer is in memory by now
+        patch.setattr("tonelake.index.search.lance_search.nearest_in_view", None)            # the layer is in memory
         assert len(index.similar_many(lake, ids[:3], layer=0, k=10)) == 30
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from clustered import DIM, add, vectors_of
 from fakes import FakeEncoder, clip_rows
 from typer.testing import CliRunner
 
@@ -20,19 +21,7 @@ from tonelake.index.search import faiss as faiss_search
 from tonelake.index.vectors import prepare, prepare_one, unit
 from tonelake.store import InputError, Lake, LakeError, SpaceMismatch
 
-DIM, CLIPS, EMBEDDED = 24, 1_500, 1_200
-
-
-def vectors_of(count, seed):
-    """Return clustered vectors, like those of music."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).standard_normal((60, DIM))
-    return (centres[rng.integers(60, size=count)] + 0.5 * rng.standard_normal((count, DIM))).astype(np.float32)
-
-
-def add(lake, space, ids, seed):
-    values = vectors_of(len(ids), seed)
-    lake.vectors(space).add(ids, [values, values[:, ::-1].copy()], [values, values], [1] * len(ids))
+CLIPS, EMBEDDED = 1_500, 1_200
 
 
 @pytest.fixture(scope="module")
