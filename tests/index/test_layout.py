@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tonelake.index.maps import layout
-from tonelake.index.maps.layout import align_points, lay_out, place_new, principal
+from tonelake.index.maps.layout import align_points, lay_out, place_new, principal, principal_directions
 
 
 def unit_rows(rows, dim, seed=0, decay=0.9):
@@ -21,7 +21,13 @@ def test_principal_components_equal_those_of_scikit_learn(centred):
     from sklearn.decomposition import PCA, TruncatedSVD
 
     vectors = unit_rows(300, 12)
-    found = principal(vectors, 5, np.random.default_rng(0), centred=centred)
+    if centred:
+        found = principal(vectors, 5, np.random.default_rng(0))
+    else:
+        directions, lost = principal_directions(vectors, 5)
+        found = vectors @ directions
+        beyond = vectors - found @ directions.T
+        assert lost == pytest.approx((beyond**2).sum() / ((vectors - vectors.mean(axis=0)) ** 2).sum(), rel=1e-3)
     theirs = (PCA(5) if centred else TruncatedSVD(5, algorithm="arpack")).fit_transform(vectors.astype(np.float64))
     signs = np.sign((found * theirs).sum(axis=0))
     np.testing.assert_allclose(found, theirs * signs, atol=1e-5)
@@ -51,19 +57,25 @@ def test_more_components_than_dimensions_are_zeros(count):
     assert (np.abs(found[:, :3]).max(axis=0) > 0).all()
 
 
-@pytest.mark.parametrize("kept", [4, 12])
-def test_neighbours_are_searched_in_the_strongest_principal_directions(monkeypatch, kept):
+@pytest.mark.parametrize(("kept", "lost"), [(4, 1.0), (4, 0.0), (12, 1.0)])
+def test_neighbours_are_searched_in_the_strongest_principal_directions_and_ranked_by_all(monkeypatch, kept, lost):
+    """With 4 of 12 directions twice as many candidates are found there; where these lose too much, all are compared."""
     from sklearn.decomposition import TruncatedSVD
 
     monkeypatch.setattr(layout, "REDUCED", kept)
+    monkeypatch.setattr(layout, "MOST_LOST", lost)
     vectors = unit_rows(200, 12)
     found = lay_out(vectors, method="pca")
-    low = vectors.astype(np.float64)
-    if kept < 12:
-        low = TruncatedSVD(kept, algorithm="arpack").fit_transform(low)
-        low /= np.linalg.norm(low, axis=1, keepdims=True)
-    cosines = low @ low.T
+    full = vectors.astype(np.float64)
+    cosines = full @ full.T
     np.fill_diagonal(cosines, -2)
+    if kept < 12 and lost:
+        low = TruncatedSVD(kept, algorithm="arpack").fit_transform(full)
+        low /= np.linalg.norm(low, axis=1, keepdims=True)
+        near = low @ low.T
+        np.fill_diagonal(near, -2)
+        others = np.argsort(-near, axis=1)[:, 30:]
+        np.put_along_axis(cosines, others, -2, axis=1)
     np.testing.assert_allclose(found.cosines, -np.sort(-cosines, axis=1)[:, :15], atol=1e-5)
     assert (found.nearest == np.argsort(-cosines, axis=1)[:, :15]).mean() > 0.99      # except among equal cosines
 

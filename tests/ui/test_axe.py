@@ -13,6 +13,7 @@ PAGES = {                                # address: what is waited for
     "/artists?fewest=2": ".clips[data-count]", "/layers": ".js-plotly-plot", "/probes": "h1",
     "/probes?tab=Confusion": ".js-plotly-plot", "/frames": "h1", "/library": "[data-testid=stDataFrame]",
 }
+SETTLING = 8                             # looks at a page, of which the last one counts
 IDLE = "() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
 THEME = "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme"
 RUN = """() => axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
@@ -35,8 +36,12 @@ def violations(page, axe: str) -> list[str]:
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.wait_for_function(THEME, arg=scheme)
-        page.wait_for_timeout(300)       # components follow the theme
-        found += [f"{scheme}: {one}" for one in page.evaluate(RUN)]
+        for _ in range(SETTLING):        # components follow the theme, late on a busy machine
+            page.wait_for_timeout(300)
+            some = page.evaluate(RUN)
+            if not some:
+                break
+        found += [f"{scheme}: {one}" for one in some]
     return found
 
 
