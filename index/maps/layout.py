@@ -19,6 +19,7 @@ from tonelake.index.vectors import unit
 
 REDUCED = 200                            # dimensions in which neighbours are searched
 MOST_LOST = 0.2                          # share of the variance; if reduced vectors lose more, they lose neighbours as well
+HARD_ROWS = 50_000                       # of such vectors, compared exactly: a graph takes as long and misses most neighbours
 SAMPLE = 50_000                          # rows that principal components are computed from
 LAID_OUT_FIRST = 50_000                  # clips whose layout is the start of a large map
 EXTENT = 10.0                            # largest coordinate of the initial layout, as in umap-learn
@@ -79,7 +80,7 @@ def nearest_others(vectors: np.ndarray, k: int, rng: np.random.Generator) -> tup
         return neighbour_graph(vectors, k, repeatable=True)
     directions, lost = principal_directions(sampled(vectors, rng), REDUCED)
     if lost > MOST_LOST:
-        return neighbour_graph(vectors, k, repeatable=True)
+        return neighbour_graph(vectors, k, exact=True if len(vectors) <= HARD_ROWS else None, repeatable=True)
     return neighbour_graph(vectors, k, repeatable=True, reduced=unit(vectors @ directions))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from tonelake.store import compiler_lock, explain_unwritable_cache, import_extra
 
 EPOCHS = 200
-LARGE_ROWS = 100_000                     # above, points are optimised by `large`
+LARGE_ROWS = 80_000                      # above, points are optimised by `large`
 Known = tuple[np.ndarray, np.ndarray]    # (sample,) rows, and their (sample, 2) points
 COMPILED = (                             # modules of umap-learn, with their functions that this layout uses
     ("umap_", ("smooth_knn_dist", "compute_membership_strengths")),
