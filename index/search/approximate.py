@@ -29,8 +29,8 @@ HELD_SHARE = 10                          # a tenth of the rows is held out if th
 CHUNK = 50_000                           # rows converted to float32 at a time
 ADD_SHARE = 6                            # a sixth of the machine's memory holds the rows added to a graph in one call
 HNSW_ROWS = 1_000_000                    # above, a graph takes too long to build
-# Measured by bench.search at 1,000,000 x 768 (asked recall 0.95): ivf-rabitq was built and tuned in 222 s of processor time and
-# reached 0.978 at nprobe 2, 0.4 ms a query; ivf-pq took 186 s and reached 0.629 at its widest, since its codes rank too coarsely.
+# Measured by bench.search at 1,000,000 x 768 (asked recall 0.95): ivf-rabitq took 222 s of processor time to build and tune,
+# and reached 0.978 at nprobe 2; ivf-pq took 186 s and reached 0.629 at its widest, since its codes rank too coarsely.
 LARGE_KIND = "ivf-rabitq"
 # efConstruction.  At FAISS's default of 40, 95 % recall at efSearch 10 depends on insertion order.
 BUILD_WIDTH = 100
