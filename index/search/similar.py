@@ -220,6 +220,11 @@ class Search:
             if all(layer.ids.equals(ids) for layer in layers.values()):      # else clips were added or removed meanwhile
                 return ids, layers
 
+    def exceeds_memory(self, weights: Weights) -> bool:
+        """Whether a scan would first read a layer from a local disk that memory cannot hold."""
+        rows = self.lake.vectors(self.space).count()
+        return any(exceeds_memory(self.lake, self.space, layer, self.metric, rows) for layer in weights)
+
     def nearness_of_allowed(
         self, weights: Weights, query: Query, known: Embedded, allowed: np.ndarray, snapshot: Snapshot,
         stored: StoredIndex | None,
@@ -284,10 +289,7 @@ def find_nearest(
     first, *others = weights
     scan = others or search.like or search.unlike or query.score
     stored = None if scan else find_index(lake, space, first, metric=search.metric)
-    total = 0 if where is None else lake.vectors(space).count()
-    by_rows = where is not None and (
-        not is_local(lake.uri) or any(exceeds_memory(lake, space, layer, search.metric, total) for layer in weights)
-    )
+    by_rows = where is not None and (not is_local(lake.uri) or search.exceeds_memory(weights))
     if stored is not None or by_rows:
         snapshot = lake.vectors(space).table.snapshot()
         known = embedded_in_snapshot(lake, space, snapshot)

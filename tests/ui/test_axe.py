@@ -13,7 +13,7 @@ PAGES = {                                # address: what is waited for
     "/artists?fewest=2": ".clips[data-count]", "/layers": ".js-plotly-plot", "/probes": "h1",
     "/probes?tab=Confusion": ".js-plotly-plot", "/frames": "h1", "/library": "[data-testid=stDataFrame]",
 }
-SETTLING = 8                             # looks at a page, of which the last one counts
+SETTLING = 8                             # most checks of a page; a violation counts if the last one still finds it
 IDLE = "() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
 THEME = "scheme => getComputedStyle(document.querySelector('.stApp')).colorScheme === scheme"
 RUN = """() => axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations
