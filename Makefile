@@ -101,13 +101,13 @@ bench-map: $(READY)    ## maps against plain UMAP (30 minutes)
 bench-names: $(READY)  ## songs by name: accuracy, latency and size for 100,000 made-up songs (5 minutes)
 	$(BIN)/python -m bench.names
 
-bench-ray: $(READY)    ## the Ray engine on one machine against the local engine (20 minutes)
+bench-ray: $(READY)    ## the Ray engine on one machine against the local engine (5 minutes)
 	$(BIN)/python -m bench.ray
 
 bench-real: $(READY)   ## retrieval of artists on real music, fetched from Debian packages, 1.5 GB (20 minutes)
 	$(BIN)/python -m bench.real
 
-bench-scale: $(READY)  ## ten million clips, by simulation: time, memory, disk and requests (25 minutes, 6 GB of disk)
+bench-scale: $(READY)  ## ten million clips, by simulation: time, memory, disk and requests (15 minutes, 10 GB of disk)
 	$(BIN)/python -m bench.ten_million
 
 bench-search: $(READY)  ## our index against FAISS, LanceDB, hnswlib, Voyager and USearch

@@ -368,6 +368,7 @@ def main() -> None:
         return
     about = circumstances("the weights of both models and the audio (seeded); speed and memory only, never quality")
     texts, ratios, chosen = [], {}, {}
+    reading, ratios["read_layer_vs_fromfile"] = reading_section()
     with tempfile.TemporaryDirectory() as folder:
         for model in arguments.models:
             make_checkpoint(Path(folder) / f"MERT-{model}", model)
@@ -381,11 +382,10 @@ def main() -> None:
                 texts.append(f"{text}\nChosen by `auto`: {note}. {other}.\n")
                 chosen[f"{model}, {window_s:g} s"] = note
                 ratios |= {(key if model == "95M" else f"{key}_{model}"): value for key, value in measured.items()}
-    text, ratios["read_layer_vs_fromfile"] = reading_section()
     if "memory_auto_30s" in ratios:
         ratios["memory_30s"] = ratios["memory_auto_30s"]
     name = "embed" if arguments.device == "cpu" else "embed_cuda"
-    write_results(name, "Embedding against plain loops", LIMITS + "\n".join([*texts, text]), about, ratios, chosen=chosen)
+    write_results(name, "Embedding against plain loops", LIMITS + "\n".join([*texts, reading]), about, ratios, chosen=chosen)
     print(f"bench/results/{name}.md and .json are written")
 
 

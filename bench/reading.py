@@ -30,7 +30,7 @@ def read_layer() -> dict[str, float]:
         lake = Lake(Path(folder) / "lake")
         lake.clips.add(made_up_clips(READ_ROWS))
         shape: Any = SpectralEncoder()
-        shape.layers, shape.dims = ("0", "1", "2"), (READ_DIM,) * 3
+        shape.layers, shape.dims, shape.default_layer = ("0", "1", "2"), (READ_DIM,) * 3, 1
         vectors = lake.vectors(lake.spaces.make(describe_space(shape, "bench", 30.0)))
         ids, rng = lake.clips.ids().to_list(), np.random.default_rng(0)
         for start in range(0, READ_ROWS, 5_000):

@@ -61,6 +61,11 @@ class Space:
         check_name(self.name)
         if len(self.layers) != len(self.dims) or not self.layers:
             raise InputError(f"space {self.name!r}: {len(self.layers)} layer names, {len(self.dims)} widths. Give one each")
+        if not 0 <= self.default_layer < len(self.layers):
+            raise InputError(
+                f"space {self.name!r}: default_layer is {self.default_layer}. Choose 0 to {len(self.layers) - 1}, a number of "
+                f"its {len(self.layers)} layers"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -119,8 +124,6 @@ class Space:
             values.setdefault("learned", values.get("location") != COMPUTED_THEN)
             check_types(cls, values)
             space = cls(**values)
-            if not 0 <= space.default_layer < len(space.layers):
-                raise ValueError(f"default_layer is {space.default_layer} of {len(space.layers)} layers")
         except (AttributeError, ValueError, KeyError, TypeError) as error:
             raise LakeError(
                 f"{where}: is not a space description that this version reads ({error}). Restore it from a copy"

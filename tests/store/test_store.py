@@ -311,6 +311,14 @@ def test_a_space_is_its_content_not_its_name(lake):
     assert lake.spaces.get("one") == space
 
 
+@pytest.mark.parametrize("layer", [-1, 2])
+def test_a_space_whose_default_layer_does_not_exist_is_never_stored(lake, layer):
+    """Its file could not be read again, nor could any other space of the lake be listed."""
+    with pytest.raises(InputError, match=rf"space 'one': default_layer is {layer}\. Choose 0 to 1"):
+        lake.spaces.make(replace(describe_space(FakeEncoder(), "one", 30.0), default_layer=layer))
+    assert lake.spaces.all() == []
+
+
 def test_a_space_is_the_same_by_any_name_of_its_encoder(lake):
     """A checkpoint copied to another folder makes the same space."""
     space = describe_space(FakeEncoder(), "one", 30.0)
