@@ -12,7 +12,8 @@ Ours: `float32`, `auto` (the precision and kernels that are chosen here), and `b
 releases: attention in blocks, one clip at a time).  All methods embed the same files with models of MERT's exact shapes and
 random weights: the figures measure speed, never quality.  Methods alternate round by round, so that drifting machine speed
 affects all equally.  The loops take one clip a round, which is scaled, because they take one after another anyway.  They share
-a process and its weights, as do `auto` and `blockwise`; peak memory is that of a process and its decoders.
+a process and its weights; every other method has a process of its own, so that its kernels are prepared once, in the warm-up.
+Peak memory is that of a process and its decoders.  All processes of 330M together take 20 GB.
 
     python -m bench.embed --models 95M 330M --rounds 3
 """
@@ -44,7 +45,9 @@ CLIPS = {"95M": 4, "330M": 2}            # clips of 30 s in each round
 LOOP_CLIPS = 1                           # of them for the loops
 SECONDS = 30.0
 WINDOWS_S = (30.0, 5.0)
-PROCESSES = {"loops": ("eager", "sdpa", "autocast"), "float32": ("float32",), "auto": ("auto", "blockwise")}
+PROCESSES = {
+    "loops": ("eager", "sdpa", "autocast"), "float32": ("float32",), "auto": ("auto",), "blockwise": ("blockwise",),
+}
 LOOPS = PROCESSES["loops"]
 OPENVINO = "openvino"                    # process and kind, where it is installed
 NAMES = {
@@ -147,13 +150,12 @@ def our_ways(
         lake = Lake(lakes / f"{kind}-{window_s:g}-{next(rounds)}")
         ingest.ingest_folder(lake, music, seconds=None)
         if not known:
+            os.environ["TONELAKE_KERNELS"] = BLOCKWISE if kind == "blockwise" else ""
             precision = "float32" if kind == "float32" else "auto"
             known.append(open_space(lake, EmbedSettings(
                 str(checkpoint), space="bench", window_s=window_s, precision=precision, device=device
             )))
         space, encoder = known[0]
-        encoder.kernels = None           # chosen again for this kind: measured the first time, then kept
-        os.environ["TONELAKE_KERNELS"] = BLOCKWISE if kind == "blockwise" else ""
         lake.spaces.make(space)
         started = time.perf_counter()
         embed_clips(lake, space, encoder, ingest.read_clips)
@@ -289,9 +291,9 @@ def measure(model: str, window_s: float, home: Path, rounds: int, device: str) -
         slowed: dict[str, list[float]] = {"auto": [], "blockwise": []}
         for _ in range(rounds):
             for kind, seconds in slowed.items():
-                alone = processes.ask("auto", kind)["seconds"]
+                alone = processes.ask(kind, kind)["seconds"]
                 with busy_neighbour():
-                    seconds.append(alone / processes.ask("auto", kind)["seconds"])
+                    seconds.append(alone / processes.ask(kind, kind)["seconds"])
         found["busy"] = {kind: statistics.median(shares) for kind, shares in slowed.items()}
     processes.end()
     for _, kind in kinds:
