@@ -13,7 +13,7 @@ All score their results by float16 vectors, the precision of the store: scores a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,14 +30,17 @@ CHUNK = 50_000                           # rows converted to float32 at a time
 ADD_SHARE = 6                            # a sixth of the machine's memory holds the rows added to a graph in one call
 HNSW_ROWS = 1_000_000                    # above, a graph takes too long to build
 # Measured by bench.search at 1,000,000 x 768 (asked recall 0.95): ivf-rabitq took 222 s of processor time to build and tune,
-# and reached 0.978 at nprobe 2; ivf-pq took 186 s and reached 0.629 at its widest, since its codes rank too coarsely.
+# and reached 0.978 at nprobe 2; ivf-pq took 186 s and reached 0.629 at its widest, with 20 candidates a hit.
 LARGE_KIND = "ivf-rabitq"
 # efConstruction.  At FAISS's default of 40, 95 % recall at efSearch 10 depends on insertion order.
 BUILD_WIDTH = 100
 TRAIN_ROWS = 200_000
 PQ_CODE = 4                              # dimensions per code of 4 bits
 FEWEST_ROWS = 1_000                      # fewer are searched exactly, which is faster
-REFINED = 20                             # times k: candidates by code that are re-ranked by their vectors
+# Candidates by code for each hit, re-ranked by their vectors.  At 10,000,000 x 32, whose codes of 32 bits rank coarsely, 20
+# find 0.94 however many lists are visited, and 50 find 0.978 in 16 lists.
+REFINES = (20, 50, 100, 200)
+LEAST_GAIN = 0.002                       # of recall, by a search twice as wide; after less, more candidates are re-ranked
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,11 @@ class ApproximateIndex:
         scores, found = self.faiss_index.search(queries, k)          # makes the queries contiguous if needed
         return found, np.sqrt(np.maximum(scores, 0)) if self.metric == "l2" else scores
 
+    def rerank(self, candidates: int | None) -> None:
+        """Re-rank this many candidates for a hit, which FAISS saves with the index; None for a kind that re-ranks none."""
+        if candidates is not None:
+            require_faiss().ParameterSpace().set_index_parameter(self.faiss_index, "k_factor_rf", candidates)
+
     def search_one(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (k,) positions and scores for one (dim,) float32 query of any length; for cosine its scores are scaled."""
         found, scores = self.search(query[None], k)
@@ -126,7 +134,7 @@ def build(
 ) -> tuple[ApproximateIndex, np.ndarray]:
     """Index (row, dim) vectors so that a search reaches `recall`@10; return the index and the (position,) row at each position.
 
-    If no width reaches `recall`, the widest is used and its recall recorded.
+    If no search reaches `recall`, the one that finds the most is used and its recall recorded.
     Raises InputError if FAISS is not installed, or if there are too few rows to index.
     """
     faiss = require_faiss()
@@ -145,8 +153,6 @@ def build(
     if not faiss_index.is_trained:
         sample = np.sort(rng.choice(rows, min(rows, TRAIN_ROWS), replace=False))
         faiss_index.train(prepare(vectors[sample], metric))
-    if "Refine" in factory:
-        faiss.ParameterSpace().set_index_parameter(faiss_index, "k_factor_rf", REFINED)          # is saved with the index
     index = ApproximateIndex(kind=name, metric=metric, faiss_index=faiss_index, width=KINDS[name].widths[0], recall=0.0)
     # Tune on held-out queries: an indexed vector finds its neighbours more easily (95 % where a held-out one finds 93 %).
     held = np.sort(rng.choice(rows, min(QUERIES, rows // HELD_SHARE), replace=False))
@@ -154,20 +160,38 @@ def build(
     index.add(vectors, others)
     queries = prepare(vectors[held], metric)
     true = others[true_neighbours(queries, vectors, RECALL_AT, metric, others)]
-    tune(index, queries, lambda found: recall_of(found, true, queries, vectors, metric), others, recall)
+    refines = REFINES if "Refine" in factory else (None,)
+    tune(index, queries, lambda found: recall_of(found, true, queries, vectors, metric), others, recall, refines)
     index.add(vectors, held)
     return index, np.concatenate([others, held])
 
 
 def tune(
-    index: ApproximateIndex, queries: np.ndarray, measure: Callable[[np.ndarray], float], rows: np.ndarray, recall: float
+    index: ApproximateIndex, queries: np.ndarray, measure: Callable[[np.ndarray], float], rows: np.ndarray, recall: float,
+    refines: Sequence[int | None],
 ) -> None:
-    """Widen the search until `measure`, given the (query, k) rows found, reaches `recall`; `rows`: (position,) of the index."""
-    for width in KINDS[index.kind].widths:
-        found = index.search(queries, RECALL_AT, width)[0]
-        index.width, index.recall = width, measure(np.where(found >= 0, rows[found], -1))
-        if index.recall >= recall:
-            return
+    """Widen the search until `measure`, given the (query, k) rows found, reaches `recall`; `rows`: (position,) of the index.
+
+    Where widening finds no more, the codes hide the rest, and more candidates are re-ranked: the next of `refines`; None for an
+    index that re-ranks none.  If nothing reaches `recall`, the cheapest search with the highest recall is kept.
+    """
+    best = (-1.0, refines[0], 0)         # recall, candidates for a hit, width
+    for refine in refines:
+        index.rerank(refine)
+        shares: dict[int, float] = {}    # recall by width
+        for width in KINDS[index.kind].widths:
+            found = index.search(queries, RECALL_AT, width)[0]
+            shares[width] = measure(np.where(found >= 0, rows[found], -1))
+            if shares[width] > best[0]:
+                best = (shares[width], refine, width)
+            half = shares.get(width // 2)
+            is_over = refine != refines[-1] and half is not None and shares[width] - half < LEAST_GAIN
+            if best[0] >= recall or is_over:
+                break
+        if best[0] >= recall:
+            break
+    index.recall, refine, index.width = best
+    index.rerank(refine)
 
 
 def recall_of(found: np.ndarray, true: np.ndarray, queries: np.ndarray, vectors: np.ndarray, metric: str) -> float:

@@ -138,6 +138,58 @@ def test_recall_is_counted_by_score():
         assert approximate.recall_of(copies, true, queries, values, metric) == pytest.approx(1 - 6 / 50)
 
 
+@pytest.mark.parametrize("kind", ["ivf-rabitq", "ivf-pq"])
+def test_more_candidates_are_re_ranked_where_codes_of_short_vectors_hide_neighbours(kind, monkeypatch):
+    """20 candidates for a hit find too little however wide the search is."""
+    rng = np.random.default_rng(0)
+    values, queries = (rng.standard_normal((count, 16)).astype(np.float32) for count in (20_000, 300))
+    with monkeypatch.context() as patched:
+        patched.setattr(approximate, "REFINES", approximate.REFINES[:1])
+        few, _ = approximate.build(values, "cosine", kind=kind, recall=0.98)
+    assert few.recall < 0.93
+    more, order = approximate.build(values, "cosine", kind=kind, recall=0.98)
+    assert more.recall >= 0.98
+    prepared = prepare(queries, "cosine")
+    true = approximate.true_neighbours(prepared, values, 10, "cosine")
+    found = order[more.search(prepared, 10)[0]]
+    assert approximate.recall_of(found, true, prepared, values, "cosine") == pytest.approx(more.recall, abs=0.015)
+
+
+def test_a_search_that_cannot_reach_the_recall_is_no_wider_than_helps():
+    """Widths are tried on scores that rise, then fall."""
+    shares = {2: [0.3, 0.5, 0.6, 0.7, 0.7, 0.69], 8: [0.4, 0.6, 0.8, 0.85, 0.9, 0.9]}
+    tried: list[tuple[int, int]] = []
+
+    class Recorded:
+        kind, width, recall, refine = "recorded", 0, 0.0, 0
+
+        def rerank(self, candidates):
+            self.refine = candidates
+
+        def search(self, queries, k, width):
+            tried.append((self.refine, width))
+            return np.zeros((1, 1), int), None
+
+    def measure(found):
+        refine, width = tried[-1]
+        return shares[refine][int(np.log2(width))]
+
+    def tuned(recall):
+        tried.clear()
+        made = Recorded()
+        approximate.tune(made, np.zeros((1, 1)), measure, np.arange(1), recall, (2, 8))
+        return made.refine, made.width, made.recall
+
+    approximate.KINDS["recorded"] = approximate.Kind(lambda rows, dim: "", "", (1, 2, 4, 8, 16, 32))
+    try:
+        assert tuned(0.6) == (2, 4, 0.6) and len(tried) == 3
+        assert tuned(0.8) == (8, 4, 0.8)
+        assert tried == [(2, 1), (2, 2), (2, 4), (2, 8), (2, 16), (8, 1), (8, 2), (8, 4)]
+        assert tuned(1.0) == (8, 16, 0.9)
+    finally:
+        del approximate.KINDS["recorded"]
+
+
 def test_a_graph_of_many_chunks_equals_faisss_own(monkeypatch):
     """More rows than a chunk of the scan, yet added in one call; on one thread FAISS's own graph is reproducible."""
     monkeypatch.setattr(approximate, "CHUNK", 1_000)
