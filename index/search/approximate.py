@@ -176,22 +176,33 @@ def tune(
     index that re-ranks none.  If nothing reaches `recall`, the cheapest search with the highest recall is kept.
     """
     best = (-1.0, refines[0], 0)         # recall, candidates for a hit, width
+    for tried in searches(index, queries, measure, rows, refines):
+        if tried[0] > best[0]:
+            best = tried
+        if tried[0] >= recall:
+            break
+    index.recall, refine, index.width = best
+    index.rerank(refine)
+
+
+def searches(
+    index: ApproximateIndex, queries: np.ndarray, measure: Callable[[np.ndarray], float], rows: np.ndarray,
+    refines: Sequence[int | None],
+) -> Iterator[tuple[float, int | None, int]]:
+    """Yield (recall, candidates for a hit, width) of wider and wider searches, for few candidates first.
+
+    Widening is over where a search twice as wide finds hardly more, except for the most candidates.
+    """
     for refine in refines:
         index.rerank(refine)
         shares: dict[int, float] = {}    # recall by width
         for width in KINDS[index.kind].widths:
             found = index.search(queries, RECALL_AT, width)[0]
             shares[width] = measure(np.where(found >= 0, rows[found], -1))
-            if shares[width] > best[0]:
-                best = (shares[width], refine, width)
+            yield shares[width], refine, width
             half = shares.get(width // 2)
-            is_over = refine != refines[-1] and half is not None and shares[width] - half < LEAST_GAIN
-            if best[0] >= recall or is_over:
+            if refine != refines[-1] and half is not None and shares[width] - half < LEAST_GAIN:
                 break
-        if best[0] >= recall:
-            break
-    index.recall, refine, index.width = best
-    index.rerank(refine)
 
 
 def recall_of(found: np.ndarray, true: np.ndarray, queries: np.ndarray, vectors: np.ndarray, metric: str) -> float:

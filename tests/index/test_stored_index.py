@@ -155,7 +155,7 @@ def test_more_candidates_are_re_ranked_where_codes_of_short_vectors_hide_neighbo
     assert approximate.recall_of(found, true, prepared, values, "cosine") == pytest.approx(more.recall, abs=0.015)
 
 
-def test_a_search_that_cannot_reach_the_recall_is_no_wider_than_helps():
+def test_a_search_that_cannot_reach_the_recall_is_no_wider_than_helps(monkeypatch):
     """Widths are tried on scores that rise, then fall."""
     shares = {2: [0.3, 0.5, 0.6, 0.7, 0.7, 0.69], 8: [0.4, 0.6, 0.8, 0.85, 0.9, 0.9]}
     tried: list[tuple[int, int]] = []
@@ -180,14 +180,11 @@ def test_a_search_that_cannot_reach_the_recall_is_no_wider_than_helps():
         approximate.tune(made, np.zeros((1, 1)), measure, np.arange(1), recall, (2, 8))
         return made.refine, made.width, made.recall
 
-    approximate.KINDS["recorded"] = approximate.Kind(lambda rows, dim: "", "", (1, 2, 4, 8, 16, 32))
-    try:
-        assert tuned(0.6) == (2, 4, 0.6) and len(tried) == 3
-        assert tuned(0.8) == (8, 4, 0.8)
-        assert tried == [(2, 1), (2, 2), (2, 4), (2, 8), (2, 16), (8, 1), (8, 2), (8, 4)]
-        assert tuned(1.0) == (8, 16, 0.9)
-    finally:
-        del approximate.KINDS["recorded"]
+    monkeypatch.setitem(approximate.KINDS, "recorded", approximate.Kind(lambda rows, dim: "", "", (1, 2, 4, 8, 16, 32)))
+    assert tuned(0.6) == (2, 4, 0.6) and len(tried) == 3
+    assert tuned(0.8) == (8, 4, 0.8)
+    assert tried == [(2, 1), (2, 2), (2, 4), (2, 8), (2, 16), (8, 1), (8, 2), (8, 4)]
+    assert tuned(1.0) == (8, 16, 0.9)
 
 
 def test_a_graph_of_many_chunks_equals_faisss_own(monkeypatch):
